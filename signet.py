@@ -1,0 +1,64 @@
+"""The `signet` command line. Mounts each package's commands lazily: `signet --help` imports none of them.
+
+The only module that may see all three packages.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+# command name -> (module, attribute). Each module is imported when its command runs or its help is asked for.
+COMMANDS: dict[str, tuple[str, str, str]] = {
+    "serve": ("serving.cli", "serve", "Start an engine and the gateway, and supervise both."),
+    "gateway": ("serving.cli", "gateway", "Start the gateway in front of OpenAI-compatible engines."),
+    "engine": ("serving.cli", "engine", "Start one engine in the foreground."),
+    "keys": ("serving.cli", "keys", "Create, list and revoke API keys."),
+    "marks": ("serving.cli", "marks", "Manage the keys of the watermark."),
+    "detect": ("serving.cli", "detect", "Tell whether a text carries one of our marks."),
+    "train": ("training.cli", "train", "Run a training recipe."),
+    "quantize": ("training.cli", "quantize", "Compress a checkpoint."),
+    "evaluate": ("training.cli", "evaluate", "Measure a checkpoint's perplexity."),
+    "registry": ("training.cli", "registry", "List, show, verify and promote checkpoints."),
+    "drift": ("monitoring.cli", "drift", "Compare today's traffic with a checkpoint's reference."),
+}
+
+
+class LazyCommands(click.Group):
+    """A group whose subcommands are imported only when used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute, _ = COMMANDS[cmd_name]
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, _, summary) in COMMANDS.items()])
+
+
+@click.group(cls=LazyCommands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option("0.1.0", prog_name="signet")
+@click.pass_context
+def cli(ctx: click.Context) -> None:
+    """Serve language models, and prove where every answer came from."""
+    from serving.settings import load_settings
+
+    ctx.obj = load_settings
+
+
+def main(argv: list[str] | None = None) -> Any:
+    """Run a command; a `SignetError`-like `ClickException` ends in one line and a non-zero exit code."""
+    return cli.main(args=argv, prog_name="signet")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
