@@ -1,0 +1,53 @@
+"""The model registry: checkpoints in folders, each with a signed statement of what it is and whence it came.
+
+In come a folder of files and a `ManifestDraft`; out goes a `Checkpoint` at `registry/NAME/VERSION`, whose
+`manifest.json` lists every file's SHA-256 and whose `manifest.sig` signs that. A leaf: it imports no other
+room and neither torch nor transformers, so an engine can verify a checkpoint before anything loads it.
+"""
+
+from training.registry.aliases import AliasState
+from training.registry.checkpoint import Checkpoint, require_base
+from training.registry.errors import (
+    BaseMismatch,
+    CheckpointChanged,
+    KeyUnusable,
+    RegistryError,
+    UnknownAlias,
+    UnknownCheckpoint,
+    UnusableFolder,
+)
+from training.registry.manifest import (
+    CheckpointRef,
+    DataDigest,
+    DriftReference,
+    FileEntry,
+    Histogram,
+    Kind,
+    Manifest,
+    ManifestDraft,
+    RecipeRecord,
+)
+from training.registry.store import Registry
+
+__all__ = [
+    "AliasState",
+    "BaseMismatch",
+    "Checkpoint",
+    "CheckpointChanged",
+    "CheckpointRef",
+    "DataDigest",
+    "DriftReference",
+    "FileEntry",
+    "Histogram",
+    "KeyUnusable",
+    "Kind",
+    "Manifest",
+    "ManifestDraft",
+    "RecipeRecord",
+    "Registry",
+    "RegistryError",
+    "UnknownAlias",
+    "UnknownCheckpoint",
+    "UnusableFolder",
+    "require_base",
+]

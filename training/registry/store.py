@@ -1,0 +1,127 @@
+"""The store: checkpoints as folders `NAME/VERSION` below one root."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from training.registry.aliases import PRODUCTION, AliasFile, AliasState
+from training.registry.checkpoint import Checkpoint, read_checkpoint, verify_checkpoint, verify_manifest
+from training.registry.errors import CheckpointChanged, UnknownCheckpoint
+from training.registry.files import OnProgress
+from training.registry.manifest import DriftReference, ManifestDraft
+from training.registry.registration import register_folder, replace_manifest, versions_in
+from training.registry.signature import SigningKeys
+
+
+class Registry:
+    """The checkpoints below `root`, signed and believed by the keys below `keys`.
+
+    Safe to use from many processes. `on_progress(file, done, total)` is called as bytes are read.
+    """
+
+    def __init__(self, root: Path, keys: Path) -> None:
+        self.root = root
+        self.keys = SigningKeys(keys)
+
+    def list(self) -> Sequence[Checkpoint]:
+        """Every checkpoint whose manifest can be read, by name and version; `unreadable()` has the rest."""
+        return [found for found in self._read_all() if isinstance(found, Checkpoint)]
+
+    def unreadable(self) -> Sequence[CheckpointChanged]:
+        """Why the other checkpoints cannot be listed."""
+        return [found for found in self._read_all() if isinstance(found, CheckpointChanged)]
+
+    def resolve(self, ref: str) -> Checkpoint:
+        """Find `NAME`, `NAME@VERSION`, `NAME@ALIAS` or `sha256:HEX` (12 digits or more of it).
+
+        A name alone means its `production` alias, or its newest version where none is promoted.
+        Raises UnknownCheckpoint, or CheckpointChanged when the manifest cannot be read.
+        """
+        if ref.startswith("sha256:"):
+            return self._resolve_digest(ref)
+        name, _, selector = ref.partition("@")
+        versions = self._require_versions(name)
+        version = self._select(name, selector, versions)
+        if version not in versions:
+            have = ", ".join(str(each) for each in versions)
+            raise UnknownCheckpoint(f"{name} has no version {version}: it has {have}")
+        return read_checkpoint(self.root / name / str(version))
+
+    def register(
+        self, folder: Path, name: str, draft: ManifestDraft, on_progress: OnProgress | None = None
+    ) -> Checkpoint:
+        """Move `folder` into the registry as the next version of `name`, with a signed manifest.
+
+        All or nothing: the version appears complete, by one rename; on failure the folder goes back.
+        Registrations at the same time get different versions. Raises UnusableFolder.
+        """
+        return register_folder(folder, self.root / name, draft, self.keys, on_progress)
+
+    def verify(self, checkpoint: Checkpoint, on_progress: OnProgress | None = None) -> None:
+        """Check that the folder is what was signed; raises CheckpointChanged naming a file that is not.
+
+        Says what the files are now: whoever can write to the folder can change them afterwards.
+        """
+        verify_checkpoint(checkpoint, self.keys, on_progress)
+
+    def aliases(self, name: str) -> dict[str, AliasState]:
+        """The aliases of a name."""
+        return AliasFile(self.root / name).read()
+
+    def promote(
+        self, name: str, version: int, alias: str = PRODUCTION, on_progress: OnProgress | None = None
+    ) -> AliasState:
+        """Verify the version and point `alias` at it."""
+        self.verify(self.resolve(f"{name}@{version}"), on_progress)
+        return AliasFile(self.root / name).promote(alias, version)
+
+    def rollback(self, name: str, alias: str = PRODUCTION) -> AliasState:
+        """Point `alias` at the version it had before. Reads no weights: it is quick when it is needed."""
+        self._require_versions(name)
+        return AliasFile(self.root / name).rollback(alias)
+
+    def set_drift_reference(self, checkpoint: Checkpoint, reference: DriftReference) -> Checkpoint:
+        """Store a drift reference in a checkpoint's manifest and sign it again. Files and digest stay."""
+        manifest = verify_manifest(checkpoint, self.keys)
+        changed = manifest.model_copy(update={"drift_reference": reference})
+        replace_manifest(checkpoint.path, manifest, changed, self.keys)
+        return Checkpoint(checkpoint.path, changed)
+
+    def _read_all(self) -> Iterator[Checkpoint | CheckpointChanged]:
+        homes = sorted(self.root.iterdir()) if self.root.is_dir() else []
+        for home in homes:
+            for version in versions_in(home):
+                try:
+                    yield read_checkpoint(home / str(version))
+                except CheckpointChanged as error:
+                    yield error
+
+    def _require_versions(self, name: str) -> Sequence[int]:
+        versions = versions_in(self.root / name) if "/" not in name else []
+        if not versions:
+            raise UnknownCheckpoint(
+                f"no checkpoint named {name!r} in {self.root}: `signet registry list` shows those there are"
+            )
+        return versions
+
+    def _select(self, name: str, selector: str, versions: Sequence[int]) -> int:
+        if re.fullmatch(r"[0-9]{1,9}", selector):
+            return int(selector)
+        state = self.aliases(name).get(selector or PRODUCTION)
+        if state is not None:
+            return state.version
+        if selector:
+            raise UnknownCheckpoint(f"{name} has no version or alias {selector!r}")
+        return versions[-1]
+
+    def _resolve_digest(self, ref: str) -> Checkpoint:
+        if not re.fullmatch(r"sha256:[0-9a-f]{12,64}", ref):
+            raise UnknownCheckpoint(f"{ref!r} is no digest: give 12 hexadecimal digits or more after sha256:")
+        matches = [checkpoint for checkpoint in self.list() if checkpoint.digest.startswith(ref)]
+        if not matches:
+            raise UnknownCheckpoint(f"no checkpoint in {self.root} has the digest {ref}")
+        if len({checkpoint.digest for checkpoint in matches}) > 1:
+            raise UnknownCheckpoint(f"{ref} fits several checkpoints: give more digits")
+        return matches[-1]
