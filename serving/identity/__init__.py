@@ -1,0 +1,27 @@
+"""Tenants, API keys and their limits.
+
+In comes the key a client presents; out goes a `Principal`, the tenant and what its key may do, or nothing;
+and from `Limiter` a `Lease` to use the engine or a `Refusal`. The command line writes keys, a running gateway
+sees them about a second later.
+"""
+
+from serving.identity.first_key import ensure_first_key
+from serving.identity.identity import Identity
+from serving.identity.limits import Lease, Limiter, Refusal
+from serving.identity.principal import IdentityError, KeyInfo, Limits, MarkPolicy, NewKey, Principal
+from serving.identity.settings import IdentitySettings
+
+__all__ = [
+    "Identity",
+    "IdentityError",
+    "IdentitySettings",
+    "KeyInfo",
+    "Lease",
+    "Limiter",
+    "Limits",
+    "MarkPolicy",
+    "NewKey",
+    "Principal",
+    "Refusal",
+    "ensure_first_key",
+]

@@ -1,0 +1,245 @@
+"""Tenants and keys: changed in the database, checked in memory."""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+import threading
+import time
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+
+from serving.identity.key import digest_of, generate_key
+from serving.identity.principal import (
+    IdentityError,
+    KeyInfo,
+    Limits,
+    MarkDefault,
+    MarkPolicy,
+    NewKey,
+    Principal,
+)
+from serving.identity.schema import TABLES, api_keys, identity_revision, tenants
+from serving.identity.settings import IdentitySettings
+from serving.ledger.database import create_tables, explain, open_engine
+
+logger = logging.getLogger(__name__)
+
+TENANT_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+
+
+class Identity:
+    """The keys of one database. `start` follows changes made by other processes; `refresh` looks once.
+
+    Raises:
+        DatabaseError: (constructor) the database cannot be opened.
+    """
+
+    def __init__(self, url: str, settings: IdentitySettings | None = None) -> None:
+        self._settings = settings or IdentitySettings()
+        self._engine = open_engine(url)
+        create_tables(self._engine, *TABLES)
+        self._principals: dict[bytes, Principal] = {}
+        self._revision = -1
+        self._reload_lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._poller = threading.Thread(target=self._poll, name="signet-identity", daemon=True)
+        self.refresh()
+
+    def authenticate(self, presented: str) -> Principal | None:
+        """Whose key this is, or None. In memory, about a microsecond.
+
+        What is looked up is the digest: a caller who measures how long the lookup takes learns about a hash
+        it cannot steer, never how many characters of a key were right.
+        """
+        return self._principals.get(digest_of(presented))
+
+    def start(self) -> None:
+        """Follow the database from a background thread until `close`."""
+        self._poller.start()
+
+    def close(self) -> None:
+        """Stop following and release the database."""
+        self._stopping.set()
+        if self._poller.is_alive():
+            self._poller.join()
+        self._engine.dispose()
+
+    def refresh(self) -> bool:
+        """Take over what changed since the last look; True when something did.
+
+        Raises:
+            IdentityError: the database cannot be read; the keys known so far stay valid.
+        """
+        with self._reload_lock:
+            try:
+                with self._engine.connect() as connection:
+                    # The revision first: a change in between is seen again at the next look, never missed.
+                    revision = connection.scalar(select(identity_revision.c.revision)) or 0
+                    if revision == self._revision:
+                        return False
+                    live = connection.execute(select(api_keys).where(api_keys.c.revoked_at.is_(None))).all()
+            except SQLAlchemyError as error:
+                raise IdentityError(explain(self._engine, error)) from error
+            self._principals = {row.digest: _principal(row) for row in live}
+            self._revision = revision
+            return True
+
+    def create_key(
+        self,
+        tenant: str,
+        *,
+        admin: bool = False,
+        limits: Limits | None = None,
+        mark: MarkDefault = "off",
+        may_choose_mark: bool | None = None,
+    ) -> NewKey:
+        """Make a key, and its tenant when new.
+
+        Unless told otherwise a request may switch the mark on but not off: `may_choose_mark` is True when
+        `mark` is off.
+
+        Raises:
+            IdentityError: the tenant's name or a limit is not allowed, or the database cannot be written.
+        """
+        if not TENANT_NAME.fullmatch(tenant):
+            raise IdentityError(
+                f"{tenant!r} is not a tenant name: use at most 63 lower-case letters, digits, '.', '_', '-', "
+                "beginning with a letter or digit"
+            )
+        limits = limits or Limits()
+        _check_limits(limits)
+        key, key_id = generate_key(), f"key_{secrets.token_hex(8)}"
+        row = {
+            "id": key_id,
+            "tenant": tenant,
+            "digest": digest_of(key),
+            "hint": key[-4:],
+            "admin": admin,
+            "requests_per_minute": limits.requests_per_minute,
+            "tokens_per_minute": limits.tokens_per_minute,
+            "concurrency": limits.concurrency,
+            "mark_default": mark,
+            "mark_allowed": mark == "off" if may_choose_mark is None else may_choose_mark,
+            "created_at": time.time(),
+        }
+        try:
+            self._insert_tenant(tenant)
+            with self._engine.begin() as connection:
+                _count_up(connection)
+                connection.execute(insert(api_keys).values(**row))
+        except SQLAlchemyError as error:
+            raise IdentityError(explain(self._engine, error)) from error
+        self.refresh()
+        return NewKey(key_id, key, tenant)
+
+    def revoke(self, key_id: str) -> None:
+        """End a key. Revoking it again changes nothing.
+
+        Raises:
+            IdentityError: there is no such key, or the database cannot be written.
+        """
+        try:
+            with self._engine.begin() as connection:
+                _count_up(connection)
+                found = connection.scalar(select(api_keys.c.id).where(api_keys.c.id == key_id))
+                connection.execute(
+                    update(api_keys)
+                    .where(api_keys.c.id == key_id, api_keys.c.revoked_at.is_(None))
+                    .values(revoked_at=time.time())
+                )
+        except SQLAlchemyError as error:
+            raise IdentityError(explain(self._engine, error)) from error
+        if found is None:
+            raise IdentityError(f"there is no key {key_id!r}: see `signet keys list`")
+        self.refresh()
+
+    def list_keys(self) -> list[KeyInfo]:
+        """All keys, revoked ones too, oldest first."""
+        try:
+            with self._engine.connect() as connection:
+                rows = connection.execute(
+                    select(api_keys).order_by(api_keys.c.created_at, api_keys.c.id)
+                ).all()
+        except SQLAlchemyError as error:
+            raise IdentityError(explain(self._engine, error)) from error
+        return [_key_info(row) for row in rows]
+
+    def tenants(self) -> list[str]:
+        """The names of all tenants, sorted."""
+        try:
+            with self._engine.connect() as connection:
+                return list(connection.scalars(select(tenants.c.name).order_by(tenants.c.name)))
+        except SQLAlchemyError as error:
+            raise IdentityError(explain(self._engine, error)) from error
+
+    def _insert_tenant(self, name: str) -> None:
+        # Insert and see, in a transaction of its own: right on every database when two do it at once.
+        with self._engine.connect() as connection:
+            if connection.scalar(select(tenants.c.name).where(tenants.c.name == name)) is not None:
+                return
+        try:
+            with self._engine.begin() as connection:
+                connection.execute(insert(tenants).values(name=name, created_at=time.time()))
+        except IntegrityError:
+            logger.debug("tenant %s was created elsewhere at the same moment", name)
+
+    def _poll(self) -> None:
+        failing = False
+        while not self._stopping.wait(self._settings.poll_interval_s):
+            try:
+                if self.refresh():
+                    logger.info("keys reloaded: %d valid", len(self._principals))
+                failing = False
+            except IdentityError as error:
+                if not failing:  # once, not every second
+                    logger.warning("%s; keys known so far stay valid", error)
+                failing = True
+
+
+def _check_limits(limits: Limits) -> None:
+    named = {
+        "requests per minute": limits.requests_per_minute,
+        "tokens per minute": limits.tokens_per_minute,
+        "concurrency": limits.concurrency,
+    }
+    for name, value in named.items():
+        if value is not None and not 1 <= value <= 2_000_000_000:
+            raise IdentityError(
+                f"{name} must be between 1 and 2000000000, not {value}; leave it out for no limit"
+            )
+
+
+def _count_up(connection: Connection) -> None:
+    """Raise the revision. First in a transaction, so that on SQLite it takes the write lock at once."""
+    raised = connection.execute(update(identity_revision).values(revision=identity_revision.c.revision + 1))
+    if raised.rowcount == 0:
+        connection.execute(insert(identity_revision).values(id=1, revision=1))
+
+
+def _principal(row: Row[Any]) -> Principal:
+    return Principal(row.id, row.tenant, row.admin, _limits(row), _mark_policy(row))
+
+
+def _key_info(row: Row[Any]) -> KeyInfo:
+    return KeyInfo(
+        id=row.id,
+        tenant=row.tenant,
+        hint=row.hint,
+        admin=row.admin,
+        limits=_limits(row),
+        mark=_mark_policy(row),
+        created_at=row.created_at,
+        revoked_at=row.revoked_at,
+    )
+
+
+def _limits(row: Row[Any]) -> Limits:
+    return Limits(row.requests_per_minute, row.tokens_per_minute, row.concurrency)
+
+
+def _mark_policy(row: Row[Any]) -> MarkPolicy:
+    return MarkPolicy("on" if row.mark_default == "on" else "off", row.mark_allowed)

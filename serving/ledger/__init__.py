@@ -1,0 +1,21 @@
+"""The durable record of requests and usage, and the database it shares with identity.
+
+In come `UsageRecord`s, one for each answer; out goes the promise that a record is on disk before the client
+sees the end of its answer. The `requests` table is read by others (drift, exports) with their own SELECT.
+"""
+
+from serving.ledger.database import DatabaseError, DatabaseSettings
+from serving.ledger.ledger import Ledger
+from serving.ledger.record import UsageRecord
+from serving.ledger.settings import LedgerSettings
+from serving.ledger.writer import LedgerUnavailable, RecordRefused
+
+__all__ = [
+    "DatabaseError",
+    "DatabaseSettings",
+    "Ledger",
+    "LedgerSettings",
+    "LedgerUnavailable",
+    "RecordRefused",
+    "UsageRecord",
+]

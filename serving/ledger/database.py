@@ -1,0 +1,151 @@
+"""The database that identity and ledger share: its address, its engine, its version row.
+
+SQLite in one file by default. Only this module knows that: the tables and statements elsewhere are plain
+SQLAlchemy Core, so a PostgreSQL URL is enough to move.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, SecretStr
+from sqlalchemy import (
+    Column,
+    Engine,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    create_engine,
+    event,
+    insert,
+    make_url,
+    select,
+)
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+
+# Raised by hand when a table changes; migrations start from the number they find.
+SCHEMA_VERSION = 1
+# How long a statement waits for another process's write lock before it fails.
+BUSY_TIMEOUT_S = 5.0
+# A commit that finds the log longer than this (64 MB) empties it; normally the checkpointer did before.
+WAL_PAGES = 16_384
+# Two processes that create the tables of a new file at once: the loser looks again.
+_CREATE_ATTEMPTS = 20
+
+metadata = MetaData()
+schema_version = Table(
+    "schema_version",
+    metadata,
+    Column("component", String(32), primary_key=True),
+    Column("version", Integer, nullable=False),
+)
+
+
+class DatabaseError(Exception):
+    """The database cannot be opened or does not fit this version; `str()` is one line for the user."""
+
+
+class DatabaseSettings(BaseModel):
+    """Where tenants, keys and the ledger are kept."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    url: SecretStr | None = None
+    """SQLAlchemy URL, as `postgresql+psycopg://user:password@host/signet`; unset: SIGNET_HOME/signet.db."""
+
+    def resolve(self, home: Path) -> str:
+        """The URL to open."""
+        return self.url.get_secret_value() if self.url else f"sqlite:///{home / 'signet.db'}"
+
+
+def open_engine(url: str, busy_timeout_s: float = BUSY_TIMEOUT_S) -> Engine:
+    """An engine for `url`; makes the folder of a SQLite file. Does not connect yet.
+
+    Raises:
+        DatabaseError: the URL is malformed or its driver is not installed.
+    """
+    try:
+        parsed = make_url(url)
+        engine = create_engine(parsed)
+    except (ArgumentError, NoSuchModuleError, ImportError) as error:
+        reason = (
+            "it is not a database URL"
+            if isinstance(error, ArgumentError)
+            else f"its driver is missing ({error})"
+        )
+        raise DatabaseError(f"cannot use the configured database: {reason}") from error
+    if engine.dialect.name == "sqlite":
+        if parsed.database and parsed.database != ":memory:":
+            _make_folder(Path(parsed.database).parent)
+        event.listen(engine, "connect", _sqlite_pragmas(busy_timeout_s))
+    return engine
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DatabaseError(f"cannot create {folder} for the database: {error.strerror}") from error
+
+
+def _sqlite_pragmas(busy_timeout_s: float) -> Callable[[DBAPIConnection, object], None]:
+    def set_pragmas(connection: DBAPIConnection, _record: object) -> None:
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout={int(busy_timeout_s * 1000)}")
+        # Readers (the drift worker, `signet keys list`) never block the writer, nor it them.
+        cursor.execute("PRAGMA journal_mode=WAL")
+        # NORMAL would lose the last commits when the machine loses power; FULL syncs the log at each commit.
+        cursor.execute("PRAGMA synchronous=FULL")
+        cursor.execute(f"PRAGMA wal_autocheckpoint={WAL_PAGES}")
+        cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.close()
+
+    return set_pragmas
+
+
+def create_tables(engine: Engine, *tables: Table) -> None:
+    """Create what is missing and note the schema's version; safe to call from several processes at once.
+
+    Raises:
+        DatabaseError: the database cannot be opened, or was made by a newer version.
+    """
+    for attempt in range(_CREATE_ATTEMPTS):
+        try:
+            metadata.create_all(engine, tables=[schema_version, *tables])
+            found = _note_version(engine)
+            break
+        except DBAPIError as error:
+            if attempt == _CREATE_ATTEMPTS - 1 or not _may_be_a_race(error):
+                raise DatabaseError(explain(engine, error)) from error
+            time.sleep(0.05)
+    if found > SCHEMA_VERSION:
+        raise DatabaseError(
+            f"the database {engine.url.render_as_string()} has schema {found}, this version of Signet knows "
+            f"{SCHEMA_VERSION}: upgrade Signet"
+        )
+
+
+def _may_be_a_race(error: DBAPIError) -> bool:
+    text = str(error.orig).lower()
+    return "already exists" in text or "locked" in text or "unique" in text or "duplicate" in text
+
+
+def _note_version(engine: Engine) -> int:
+    with engine.begin() as connection:
+        found = connection.scalar(
+            select(schema_version.c.version).where(schema_version.c.component == "serving")
+        )
+        if found is None:
+            connection.execute(insert(schema_version).values(component="serving", version=SCHEMA_VERSION))
+        return SCHEMA_VERSION if found is None else int(found)
+
+
+def explain(engine: Engine, error: SQLAlchemyError | Exception) -> str:
+    """One line for the user: which database (password hidden) and what the driver said; no SQL, no values."""
+    cause = getattr(error, "orig", None) or error
+    reason = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
+    return f"the database {engine.url.render_as_string()} is not usable: {reason}"

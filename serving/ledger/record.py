@@ -1,0 +1,71 @@
+"""One row of the `requests` table: what was asked by whom, and what it cost. Never the text."""
+
+from __future__ import annotations
+
+import msgspec
+from sqlalchemy import BigInteger, Boolean, Column, Float, Integer, String, Table
+
+from serving.ledger.database import metadata
+
+
+class UsageRecord(msgspec.Struct, frozen=True, gc=False):
+    """The settled usage of one request. Fields stand in the order of the table's columns."""
+
+    request_id: str
+    """`req_` and 24 hexadecimal digits; unique in the ledger."""
+    created_at: float
+    """Unix time of arrival, seconds."""
+    tenant: str
+    key_id: str
+    model: str
+    """As served, not as asked."""
+    endpoint: str
+    """`chat`, `completions`, …"""
+    status: int
+    """HTTP status the client saw; 499 when it went away."""
+    streamed: bool = False
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    prompt_chars: int = 0
+    answer_chars: int = 0
+    refused: bool = False
+    """The model or the policy declined to answer."""
+    guard_hits: int = 0
+    """Values masked, stripped or made inert, both directions."""
+    mark_scheme: str = ""
+    """Empty: the answer carries no mark."""
+    mark_key_id: str = ""
+    ttft_s: float | None = None
+    """Arrival to the first token sent; None when no token was."""
+    duration_s: float = 0.0
+    finish_reason: str = ""
+    engine: str = ""
+    """Name or address of the engine that answered."""
+
+
+requests = Table(
+    "requests",
+    metadata,
+    # Order of commit: readers that follow the table keep the last id they saw.
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("request_id", String(64), nullable=False, unique=True),
+    Column("created_at", Float(53), nullable=False, index=True),
+    Column("tenant", String(64), nullable=False),
+    Column("key_id", String(64), nullable=False),
+    Column("model", String(255), nullable=False),
+    Column("endpoint", String(32), nullable=False),
+    Column("status", Integer, nullable=False),
+    Column("streamed", Boolean, nullable=False),
+    Column("prompt_tokens", Integer, nullable=False),
+    Column("completion_tokens", Integer, nullable=False),
+    Column("prompt_chars", Integer, nullable=False),
+    Column("answer_chars", Integer, nullable=False),
+    Column("refused", Boolean, nullable=False),
+    Column("guard_hits", Integer, nullable=False),
+    Column("mark_scheme", String(32), nullable=False),
+    Column("mark_key_id", String(64), nullable=False),
+    Column("ttft_s", Float(53)),
+    Column("duration_s", Float(53), nullable=False),
+    Column("finish_reason", String(32), nullable=False),
+    Column("engine", String(255), nullable=False),
+)
