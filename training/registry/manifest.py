@@ -28,6 +28,11 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 
 
+def is_name(name: str) -> bool:
+    """Whether a checkpoint may be called so; such a name is also a safe folder name."""
+    return re.fullmatch(NAME_PATTERN, name) is not None and "\n" not in name
+
+
 def check_file_name(name: str) -> str:
     """Return `name` if it is a plain relative path below the folder, else raise ValueError."""
     parts = name.split("/")

@@ -23,7 +23,7 @@ from training.registry.files import (
     special_tokens,
     tokenizer_digest,
 )
-from training.registry.manifest import NAME_PATTERN, Manifest, ManifestDraft, digest_of_files
+from training.registry.manifest import Manifest, ManifestDraft, digest_of_files
 from training.registry.signature import SigningKeys, envelope, replace_file
 
 STAGING_PREFIX = ".staging-"
@@ -35,8 +35,6 @@ def register_folder(
     folder: Path, home: Path, draft: ManifestDraft, keys: SigningKeys, on_progress: OnProgress | None
 ) -> Checkpoint:
     """Move `folder` to `home/VERSION` with the next free version. All or nothing; see `Registry.register`."""
-    if not re.match(NAME_PATTERN, home.name):
-        raise UnusableFolder(f"{home.name!r} is no checkpoint name: use small letters, digits, '.', '_', '-'")
     if not folder.is_dir():
         raise UnusableFolder(f"{folder} is not a folder")
     names = list_files(folder)
@@ -61,8 +59,8 @@ def register_folder(
 
 
 def versions_in(home: Path) -> list[int]:
-    """The versions of a name, rising; empty for a name that is not there or could not be one."""
-    if not re.match(NAME_PATTERN, home.name) or not home.is_dir():
+    """The versions below a name's folder, rising."""
+    if not home.is_dir():
         return []
     return sorted(
         int(path.name) for path in home.iterdir() if re.fullmatch(r"[1-9][0-9]*", path.name) and path.is_dir()

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from training.registry.aliases import PRODUCTION, AliasFile, AliasState
 from training.registry.checkpoint import Checkpoint, read_checkpoint, verify_checkpoint, verify_manifest
-from training.registry.errors import CheckpointChanged, UnknownCheckpoint
+from training.registry.errors import CheckpointChanged, UnknownCheckpoint, UnusableFolder
 from training.registry.files import OnProgress
-from training.registry.manifest import DriftReference, ManifestDraft
+from training.registry.manifest import DriftReference, ManifestDraft, is_name
 from training.registry.registration import register_folder, replace_manifest, versions_in
 from training.registry.signature import SigningKeys
 
@@ -57,6 +57,8 @@ class Registry:
         All or nothing: the version appears complete, by one rename; on failure the folder goes back.
         Registrations at the same time get different versions. Raises UnusableFolder.
         """
+        if not is_name(name):
+            raise UnusableFolder(f"{name!r} is no checkpoint name: use small letters, digits, '.', '_', '-'")
         return register_folder(folder, self.root / name, draft, self.keys, on_progress)
 
     def verify(self, checkpoint: Checkpoint, on_progress: OnProgress | None = None) -> None:
@@ -68,6 +70,7 @@ class Registry:
 
     def aliases(self, name: str) -> dict[str, AliasState]:
         """The aliases of a name."""
+        self._require_versions(name)
         return AliasFile(self.root / name).read()
 
     def promote(
@@ -90,8 +93,8 @@ class Registry:
         return Checkpoint(checkpoint.path, changed)
 
     def _read_all(self) -> Iterator[Checkpoint | CheckpointChanged]:
-        homes = sorted(self.root.iterdir()) if self.root.is_dir() else []
-        for home in homes:
+        folders = sorted(self.root.iterdir()) if self.root.is_dir() else []
+        for home in (folder for folder in folders if is_name(folder.name)):
             for version in versions_in(home):
                 try:
                     yield read_checkpoint(home / str(version))
@@ -99,7 +102,7 @@ class Registry:
                     yield error
 
     def _require_versions(self, name: str) -> Sequence[int]:
-        versions = versions_in(self.root / name) if "/" not in name else []
+        versions = versions_in(self.root / name) if is_name(name) else []
         if not versions:
             raise UnknownCheckpoint(
                 f"no checkpoint named {name!r} in {self.root}: `signet registry list` shows those there are"
