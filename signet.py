@@ -11,14 +11,14 @@ from typing import Any
 
 import click
 
-# command name -> (module, attribute). Each module is imported when its command runs or its help is asked for.
+# command -> module, attribute, summary. A module is imported when its command runs or its help is asked for.
 COMMANDS: dict[str, tuple[str, str, str]] = {
-    "serve": ("serving.cli", "serve", "Start an engine and the gateway, and supervise both."),
-    "gateway": ("serving.cli", "gateway", "Start the gateway in front of OpenAI-compatible engines."),
-    "engine": ("serving.cli", "engine", "Start one engine in the foreground."),
-    "keys": ("serving.cli", "keys", "Create, list and revoke API keys."),
-    "marks": ("serving.cli", "marks", "Manage the keys of the watermark."),
-    "detect": ("serving.cli", "detect", "Tell whether a text carries one of our marks."),
+    "serve": ("serving.engine.cli", "serve", "Start an engine and the gateway, and supervise both."),
+    "gateway": ("serving.gateway.cli", "gateway", "Start the gateway in front of OpenAI-compatible engines."),
+    "engine": ("serving.engine.cli", "engine", "Start one engine in the foreground."),
+    "keys": ("serving.identity.cli", "keys", "Create, list and revoke API keys."),
+    "marks": ("serving.provenance.cli", "marks", "Manage the keys of the watermark."),
+    "detect": ("serving.provenance.cli", "detect", "Tell whether a text carries one of our marks."),
     "train": ("training.cli", "train", "Run a training recipe."),
     "quantize": ("training.cli", "quantize", "Compress a checkpoint."),
     "evaluate": ("training.cli", "evaluate", "Measure a checkpoint's perplexity."),
@@ -56,8 +56,14 @@ def cli(ctx: click.Context) -> None:
 
 
 def main(argv: list[str] | None = None) -> Any:
-    """Run a command; a `SignetError`-like `ClickException` ends in one line and a non-zero exit code."""
-    return cli.main(args=argv, prog_name="signet")
+    """Run a command. An unusable setting ends, as every user's mistake, in one line and a non-zero exit code."""
+    from serving.settings import SettingsError
+
+    try:
+        return cli.main(args=argv, prog_name="signet")
+    except SettingsError as error:
+        click.echo(f"Error: {error}", err=True)
+        return 1
 
 
 if __name__ == "__main__":

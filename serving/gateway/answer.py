@@ -1,0 +1,53 @@
+"""The whole answer, not streamed: cleaned, and passed on as the bytes that came when nothing had to change."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+
+from serving.gateway.chunks import decode_answer, decode_any, encode, set_text, texts_of
+from serving.gateway.context import RequestContext
+from serving.gateway.errors import EngineFailed
+from serving.gateway.relay import note_text
+from serving.guard import Guard, GuardReport
+
+
+@dataclass(frozen=True, slots=True)
+class CleanAnswer:
+    """What the client gets, and what the guard did to it."""
+
+    body: bytes
+    reports: list[GuardReport]
+
+
+def clean_answer(context: RequestContext, guard: Guard, body: bytes) -> CleanAnswer:
+    """Clean every text of an answer and note its usage in the context.
+
+    Raises:
+        EngineFailed: the engine's body is not an answer.
+    """
+    try:
+        answer = decode_answer(body)
+    except msgspec.DecodeError:
+        raise EngineFailed("The engine sent an answer that is not valid JSON.") from None
+    if answer.usage is not None:
+        context.prompt_tokens = answer.usage.prompt_tokens
+        context.completion_tokens = answer.usage.completion_tokens or 0
+        context.usage_reported = True
+    changed: list[tuple[int, tuple[str, int], str]] = []
+    reports: list[GuardReport] = []
+    for position, choice in enumerate(answer.choices):
+        context.finish_reason = choice.finish_reason or context.finish_reason
+        for channel, text in texts_of(choice):
+            note_text(context, channel, text)
+            cleaned, report = guard.clean_text(text)
+            if cleaned != text:
+                changed.append((position, channel, cleaned))
+                reports.append(report)
+    if not changed:
+        return CleanAnswer(body, reports)
+    data = decode_any(body)
+    for position, channel, cleaned in changed:
+        set_text(data["choices"][position], channel, cleaned)
+    return CleanAnswer(encode(data), reports)

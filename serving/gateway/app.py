@@ -1,0 +1,100 @@
+"""The ASGI application: the hot paths by one dictionary look-up, everything else through FastAPI behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+from serving.gateway.chunks import encode
+from serving.gateway.context import Endpoint, RequestContext
+from serving.gateway.errors import GatewayError, MethodNotAllowed
+from serving.gateway.pipeline import Pipeline
+from serving.gateway.steps import authenticate
+from serving.gateway.wire import JSON, AsgiApp, Headers, Receive, Scope, Send, send_error, send_whole
+
+ANSWERS: dict[str, Endpoint] = {"/v1/chat/completions": "chat", "/v1/completions": "completions"}
+TEXT = (b"content-type", b"text/plain; charset=utf-8")
+
+Page = Callable[[RequestContext], tuple[int, bytes, Headers]]
+
+
+class GatewayApp:
+    """Dispatches one request.
+
+    Args:
+        pipeline: what answers `/v1/chat/completions` and `/v1/completions`.
+        registry: metrics to expose at `/metrics`.
+        rest: the application that serves every other path.
+    """
+
+    def __init__(self, pipeline: Pipeline, registry: CollectorRegistry, rest: AsgiApp) -> None:
+        self._pipeline = pipeline
+        self._registry = registry
+        self._rest = rest
+        self._pages: dict[str, Page] = {
+            "/healthz": self._healthz,
+            "/readyz": self._readyz,
+            "/metrics": self._metrics,
+            "/v1/models": self._models,
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._other(scope, receive, send)
+            return
+        path: str = scope["path"]
+        endpoint = ANSWERS.get(path)
+        if endpoint is not None:
+            context = RequestContext(endpoint, dict(scope["headers"]), b"")
+            if scope["method"] == "POST":
+                await self._pipeline.handle(context, receive, send)
+            else:
+                await send_error(send, MethodNotAllowed(f"{path} takes POST."), [(b"allow", b"POST")])
+        elif (page := self._pages.get(path)) is not None:
+            await self._show(page, scope, send)
+        else:
+            await self._rest(scope, receive, send)
+
+    async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        await receive()
+        await self._pipeline.start()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self._pipeline.stop()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _show(self, page: Page, scope: Scope, send: Send) -> None:
+        context = RequestContext("chat", dict(scope["headers"]), b"")
+        request_id = (b"x-request-id", context.request_id.encode())
+        if scope["method"] not in ("GET", "HEAD"):
+            await send_error(
+                send, MethodNotAllowed(f"{scope['path']} takes GET."), [(b"allow", b"GET"), request_id]
+            )
+            return
+        try:
+            status, body, headers = page(context)
+        except GatewayError as error:
+            await send_error(send, error, [request_id])
+            return
+        await send_whole(send, status, body, [*headers, request_id])
+
+    def _healthz(self, _: RequestContext) -> tuple[int, bytes, Headers]:
+        return 200, b"ok\n", [TEXT]
+
+    def _readyz(self, _: RequestContext) -> tuple[int, bytes, Headers]:
+        if self._pipeline.pool.ready:
+            return 200, b"ready\n", [TEXT]
+        return 503, b"no engine can answer\n", [TEXT, (b"retry-after", b"2")]
+
+    def _metrics(self, _: RequestContext) -> tuple[int, bytes, Headers]:
+        return 200, generate_latest(self._registry), [(b"content-type", CONTENT_TYPE_LATEST.encode())]
+
+    def _models(self, context: RequestContext) -> tuple[int, bytes, Headers]:
+        authenticate(context, self._pipeline.identity)
+        cards = list(self._pipeline.pool.model_cards().values())
+        return 200, encode({"object": "list", "data": cards}), [JSON]

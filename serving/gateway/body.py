@@ -1,0 +1,80 @@
+"""Bytes to a checked request body: what the gateway itself must understand, and nothing more.
+
+Fields that the gateway does not know pass through to the engine, which judges them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from serving.gateway.context import RequestContext
+from serving.gateway.errors import BadRequest, TooLarge
+
+_decode = msgspec.json.Decoder().decode
+encode = msgspec.json.Encoder().encode
+
+
+def parse_body(context: RequestContext, max_bytes: int) -> RequestContext:
+    """Read the JSON body and the fields that steer the relay.
+
+    Raises:
+        TooLarge: more than `max_bytes`.
+        BadRequest: not a JSON object, or a steering field of the wrong type.
+    """
+    if len(context.raw_body) > max_bytes:
+        raise TooLarge(f"The request body is larger than {max_bytes} bytes.")
+    try:
+        body = _decode(context.raw_body)
+    except RecursionError:
+        raise BadRequest("The request body is nested too deeply.", code="invalid_json") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadRequest(
+            f"The request body is not valid JSON: {_reason(error)}.", code="invalid_json"
+        ) from None
+    if not isinstance(body, dict):
+        raise BadRequest("The request body must be a JSON object.", code="invalid_json")
+    model = body.get("model")
+    if not isinstance(model, str) or not model:
+        raise BadRequest("'model' must name a model; GET /v1/models lists them.", param="model")
+    stream = body.get("stream") or False
+    if stream is not True and stream is not False:
+        raise BadRequest("'stream' must be true or false.", param="stream")
+    choices = body.get("n")
+    choices = 1 if choices is None else choices
+    if type(choices) is not int or choices < 1:
+        raise BadRequest("'n' must be a whole number of at least 1.", param="n")
+    options = body.get("stream_options")
+    if options is not None and not isinstance(options, dict):
+        raise BadRequest("'stream_options' must be an object.", param="stream_options")
+    if options is not None and not stream:
+        raise BadRequest("'stream_options' is only allowed when 'stream' is true.", param="stream_options")
+    context.body = body
+    context.model = model
+    context.stream = stream
+    context.choices = choices * _num_prompts(body)
+    context.wants_usage = bool(options and options.get("include_usage"))
+    return context
+
+
+def engine_body(context: RequestContext) -> bytes:
+    """The body as the engine gets it: usage is always asked for, since the ledger needs it."""
+    if context.stream:
+        context.body["stream_options"] = {**(context.body.get("stream_options") or {}), "include_usage": True}
+    return encode(context.body)
+
+
+def _num_prompts(body: dict[str, Any]) -> int:
+    # A list of strings (or of token lists) is a batch: each prompt gets its own `n` choices.
+    prompt = body.get("prompt")
+    if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int):
+        return len(prompt)
+    return 1
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not UTF-8"
+    # msgspec's messages name a byte offset and a character class, never the text around it.
+    return str(error).removeprefix("JSON is malformed: ")

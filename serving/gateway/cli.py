@@ -1,0 +1,91 @@
+"""`signet gateway`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import click
+
+from serving.settings import Settings
+
+
+@click.command(
+    epilog="Example: signet gateway --engine-url http://127.0.0.1:8100 --model-folder my-model=/models/my-model"
+)
+@click.option(
+    "--engine-url", "engine_urls", multiple=True, metavar="URL", help="An engine's base URL; repeatable."
+)
+@click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on.  [default: 8000]")
+@click.option(
+    "--model-folder",
+    "model_folders",
+    multiple=True,
+    metavar="NAME=FOLDER",
+    help="A served model's name and the folder with its tokenizer; repeatable.",
+)
+@click.option(
+    "--config", type=click.Path(path_type=Path), help="Settings file.  [default: signet.yaml when there]"
+)
+@click.option("--print-config", is_flag=True, help="Print the effective settings, secrets masked, and exit.")
+@click.pass_obj
+def gateway(
+    load_settings: Callable[..., Settings],
+    engine_urls: tuple[str, ...],
+    host: str | None,
+    port: int | None,
+    model_folders: tuple[str, ...],
+    config: Path | None,
+    print_config: bool,
+) -> None:
+    """Start the gateway in front of OpenAI-compatible engines."""
+    given: dict[str, Any] = {
+        "host": host,
+        "port": port,
+        "engine_urls": [_checked_url(url) for url in engine_urls] or None,
+        "model_folders": dict(_named_folder(value) for value in model_folders) or None,
+    }
+    settings = load_settings(
+        config, {"gateway": {name: value for name, value in given.items() if value is not None}}
+    )
+    if print_config:
+        click.echo(settings.masked(), nl=False)
+        return
+    if not settings.gateway.engine_urls:
+        raise click.ClickException(
+            "no engine is given: add --engine-url http://HOST:PORT, or use 'signet serve'."
+        )
+    _run(settings)
+
+
+def _run(settings: Settings) -> None:
+    # Imported here: `signet gateway --help` must not wait for the server's packages.
+    from serving.gateway.server import PortTaken, bind, run
+    from serving.ledger import DatabaseError
+    from serving.provenance import KeyringError
+
+    try:
+        listener = bind(settings.gateway)
+        host, port = listener.getsockname()[:2]
+        run(settings, listener, lambda: click.echo(f"Gateway listens on http://{host}:{port}"))
+    except (PortTaken, DatabaseError, KeyringError) as error:
+        raise click.ClickException(str(error)) from None
+
+
+def _checked_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise click.BadParameter(f"{url!r} is not of the form http://HOST:PORT", param_hint="--engine-url")
+    return url
+
+
+def _named_folder(value: str) -> tuple[str, str]:
+    name, separator, folder = value.partition("=")
+    if not separator or not name or not Path(folder).is_dir():
+        raise click.BadParameter(
+            f"{value!r} is not NAME=FOLDER with an existing folder", param_hint="--model-folder"
+        )
+    return name, folder

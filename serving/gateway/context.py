@@ -1,0 +1,71 @@
+"""One request on its way through the pipeline."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from monitoring.telemetry import RequestTrace
+    from serving.gateway.pool import Engine
+    from serving.guard import GuardReport
+    from serving.identity import Lease, Principal
+
+Endpoint = Literal["chat", "completions"]
+TARGETS: dict[Endpoint, bytes] = {"chat": b"/v1/chat/completions", "completions": b"/v1/completions"}
+
+
+def new_request_id() -> str:
+    return "req_" + secrets.token_hex(12)
+
+
+@dataclass(slots=True)
+class RequestContext:
+    """What the steps of the pipeline have found out so far; each step fills in its own part.
+
+    Times: `created_at` is Unix seconds, `started` and `first_token_at` are `time.perf_counter` seconds.
+    """
+
+    endpoint: Endpoint
+    headers: dict[bytes, bytes]
+    raw_body: bytes
+    request_id: str = field(default_factory=new_request_id)
+    created_at: float = field(default_factory=time.time)
+    started: float = field(default_factory=time.perf_counter)
+
+    principal: Principal | None = None
+    lease: Lease | None = None
+    body: dict[str, Any] = field(default_factory=dict)
+    model: str = ""
+    stream: bool = False
+    choices: int = 1
+    wants_usage: bool = False
+    prompt_chars: int = 0
+    input_report: GuardReport | None = None
+    mark_scheme: str = "off"
+    mark_key_id: str = ""
+    mark_note: str = ""
+    mark_required: bool = False
+    engine: Engine | None = None
+    trace: RequestTrace | None = None
+
+    output_hits: int = 0
+    first_token_at: float = 0.0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    usage_reported: bool = False
+    answer_chars: int = 0
+    answer_start: str = ""
+    finish_reason: str = ""
+
+    @property
+    def target(self) -> bytes:
+        return TARGETS[self.endpoint]
+
+    def mark_header(self) -> bytes:
+        """Value of `X-Signet-Mark`: `SCHEME;key=ID`, or `off`, with the reason when a mark was wanted."""
+        if self.mark_scheme != "off":
+            return f"{self.mark_scheme};key={self.mark_key_id}".encode()
+        return f"off;reason={self.mark_note}".encode() if self.mark_note else b"off"

@@ -1,0 +1,250 @@
+"""The streaming path: the engine's events in, cleaned events out, as few bytes touched as can be.
+
+An event whose text the guard releases unchanged is sent on as the bytes that came. The guard holds back what could
+still become a match, so an event waits until its whole text is clear; when a match spans events, the first of them
+carries the replacement and the others are dropped. The concatenated text of a channel is exactly what cleaning the
+whole of it would give, for every way the engine or the network cut it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+
+import msgspec
+
+from serving.gateway.chunks import (
+    Channel,
+    Choice,
+    decode_answer,
+    decode_any,
+    drop_token_details,
+    encode,
+    set_text,
+    texts_of,
+)
+from serving.gateway.context import RequestContext
+from serving.gateway.sse import DONE, EventSplitter, event_data
+from serving.guard import Guard, GuardReport, StreamCleaner
+
+# Enough of an answer's beginning to tell whether it is a refusal.
+ANSWER_START_CHARS = 300
+
+
+class StreamBroken(Exception):
+    """The engine reported an error inside its stream, or ended it before the answer was complete."""
+
+
+class ChannelRelay:
+    """One text channel of one choice: lines the text that the guard releases up with the events it came in."""
+
+    def __init__(self, cleaner: StreamCleaner, index: int, channel: Channel) -> None:
+        self._cleaner = cleaner
+        self._index = index
+        self._channel = channel
+        self._waiting: deque[tuple[bytes, str]] = deque()
+        self._waiting_chars = 0
+        self._clear = ""  # released by the guard, not sent yet because its event is not wholly clear
+        self._newest = b""
+
+    @property
+    def report(self) -> GuardReport:
+        return self._cleaner.report
+
+    def feed(self, event: bytes, text: str) -> Iterator[bytes]:
+        """Events that may be sent now that `text` has come in `event`."""
+        self._newest = event
+        self._waiting.append((event, text))
+        self._waiting_chars += len(text)
+        self._clear += self._cleaner.feed(text)
+        return self._release()
+
+    def finish(self) -> Iterator[bytes]:
+        """Everything that is left; the channel's text is complete."""
+        self._clear += self._cleaner.finish()
+        yield from self._release()
+        if self._clear:
+            yield self._with_text(self._newest, self._clear)
+
+    def _release(self) -> Iterator[bytes]:
+        waiting = self._waiting
+        while waiting and self._clear:
+            event, text = waiting[0]
+            if self._clear.startswith(text):
+                self._clear = self._clear[len(text) :]
+                self._waiting_chars -= len(text)
+                waiting.popleft()
+                yield event
+            elif text.startswith(self._clear):
+                break
+            else:
+                yield from self._rewrite()
+        if self._waiting_chars > self._cleaner.held + len(self._clear):
+            yield from self._rewrite()
+
+    def _rewrite(self) -> Iterator[bytes]:
+        """The guard changed or swallowed text: the first waiting event carries what is clear instead of its own.
+
+        What the guard still holds is, unless it spans events, the tail of the newest one; a stub of that
+        event waits for it. Should the guess be wrong, the next release differs from it and comes here again.
+        """
+        first = self._waiting[0][0]
+        newest, text = self._waiting[-1]
+        clear, self._clear = self._clear, ""
+        self._waiting.clear()
+        self._waiting_chars = 0
+        yield self._with_text(first, clear)
+        if held := self._cleaner.held:
+            tail = text[-held:]
+            self._waiting.append((self._with_text(newest, tail), tail))
+            self._waiting_chars = len(tail)
+
+    def _with_text(self, event: bytes, text: str) -> bytes:
+        data = decode_any(event_data(event) or b"{}")
+        for choice in data.get("choices", ()):
+            if choice.get("index", 0) == self._index:
+                set_text(choice, self._channel, text)
+        return b"data: " + encode(data)
+
+
+class StreamRelay:
+    """One streamed answer. Feed it the engine's bytes, send on the bytes that it returns."""
+
+    def __init__(self, context: RequestContext, guard: Guard) -> None:
+        self._context = context
+        self._guard = guard
+        self._splitter = EventSplitter()
+        self._channels: dict[int, dict[Channel, ChannelRelay]] = {}
+        self._reports: list[GuardReport] = []
+        self._unfinished = context.choices
+        self._closing: list[bytes] = []
+        self._done = False
+        self.num_text_events = 0
+
+    def feed(self, data: bytes) -> bytes:
+        """Events that may be sent now, as bytes. The closing ones are kept for `close`.
+
+        Raises:
+            StreamBroken: the engine reported an error.
+            EventTooLong: the engine's bytes are no event stream.
+        """
+        out: list[bytes] = []
+        for event in self._splitter.feed(data):
+            self._take(event, out)
+        return _join(out)
+
+    def finish(self) -> None:
+        """The engine's bytes have ended.
+
+        Raises:
+            StreamBroken: before the answer was complete.
+        """
+        for event in self._splitter.finish():
+            self._take(event, self._closing)
+        if not self._done and self._unfinished > 0:
+            raise StreamBroken("The engine ended the stream before the answer was complete.")
+
+    def close(self) -> bytes:
+        """The closing events, from the last finish reason to `[DONE]`: sent once the record is durable."""
+        return _join([*self._closing, DONE])
+
+    def flush(self) -> bytes:
+        """What is still held, cleaned: for a stream that breaks off."""
+        return _join([event for index in list(self._channels) for event in self._finish_choice(index)])
+
+    def reports(self) -> list[GuardReport]:
+        """What the guard did, a report for each text channel."""
+        return self._reports
+
+    def _take(self, event: bytes, out: list[bytes]) -> None:
+        if self._unfinished <= 0:
+            out = self._closing
+        data = event_data(event)
+        if data is None:
+            out.append(event)
+            return
+        if data == b"[DONE]":
+            self._done = True
+            for index in list(self._channels):
+                self._closing.extend(self._finish_choice(index))
+            return
+        try:
+            answer = decode_answer(data)
+        except msgspec.DecodeError:
+            raise StreamBroken("The engine sent an event that is no answer.") from None
+        if answer.error is not None:
+            raise StreamBroken("The engine reported an error in the middle of the answer.")
+        if answer.usage is not None:
+            self._context.prompt_tokens = answer.usage.prompt_tokens
+            self._context.completion_tokens = answer.usage.completion_tokens or 0
+            self._context.usage_reported = True
+        if len(answer.choices) == 1:
+            self._take_choice(answer.choices[0], event, out)
+        elif answer.choices:
+            # Each choice waits for its own text only, so each gets an event of its own.
+            whole = decode_any(data)
+            for choice, raw in zip(answer.choices, whole["choices"], strict=True):
+                self._take_choice(choice, b"data: " + encode({**whole, "choices": [raw]}), out)
+        elif answer.usage is None:
+            out.append(event)
+        elif self._context.wants_usage:
+            self._closing.append(event)
+
+    def _take_choice(self, choice: Choice, event: bytes, out: list[bytes]) -> None:
+        texts = texts_of(choice)
+        if len(texts) > 1 or (texts and choice.finish_reason is not None):
+            event = self._split(choice.index, texts, event, out)
+        elif texts:
+            self._take_text(choice.index, texts[0], event, out)
+            return
+        if choice.finish_reason is None:
+            out.append(event)
+            return
+        out.extend(self._finish_choice(choice.index))
+        self._context.finish_reason = choice.finish_reason
+        self._unfinished -= 1
+        (out if self._unfinished > 0 else self._closing).append(event)
+
+    def _split(self, index: int, texts: list[tuple[Channel, str]], event: bytes, out: list[bytes]) -> bytes:
+        """Give every text an event of its own; returns the event that is left, without texts."""
+        data = event_data(event) or b"{}"
+        rest = decode_any(data)
+        for position, (channel, text) in enumerate(texts):
+            part = decode_any(data)
+            choice = part["choices"][0]
+            choice["finish_reason"] = None
+            if len(texts) > 1 or position:
+                drop_token_details(choice)
+            for other, _ in texts:
+                if other != channel:
+                    set_text(choice, other, "")
+            set_text(rest["choices"][0], channel, "")
+            self._take_text(index, (channel, text), b"data: " + encode(part), out)
+        return b"data: " + encode(rest)
+
+    def _take_text(self, index: int, named: tuple[Channel, str], event: bytes, out: list[bytes]) -> None:
+        channel, text = named
+        channels = self._channels.setdefault(index, {})
+        relay = channels.get(channel)
+        if relay is None:
+            relay = channels[channel] = ChannelRelay(self._guard.stream(), index, channel)
+            self._reports.append(relay.report)
+        self.num_text_events += 1
+        note_text(self._context, channel, text)
+        out.extend(relay.feed(event, text))
+
+    def _finish_choice(self, index: int) -> Iterator[bytes]:
+        for relay in self._channels.pop(index, {}).values():
+            yield from relay.finish()
+
+
+def note_text(context: RequestContext, channel: Channel, text: str) -> None:
+    """Keep an answer's length and its beginning, which drift detection needs; the text itself is not kept."""
+    context.answer_chars += len(text)
+    missing = ANSWER_START_CHARS - len(context.answer_start)
+    if missing > 0 and channel[0] in ("content", "text"):
+        context.answer_start += text[:missing]
+
+
+def _join(events: list[bytes]) -> bytes:
+    return b"\n\n".join(events) + b"\n\n" if events else b""

@@ -1,0 +1,162 @@
+"""Everything that is not hot, on FastAPI: detection of marks, the API's documentation, errors for unknown paths."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+from serving.gateway.errors import (
+    BadRequest,
+    GatewayError,
+    MethodNotAllowed,
+    ModelNotFound,
+    NotFound,
+    Unauthorized,
+)
+from serving.gateway.wire import JSON
+from serving.identity import Identity, Principal
+from serving.provenance import Detector, Keyring
+
+MAX_DETECT_CHARS = 200_000
+
+
+class DetectRequest(BaseModel):
+    """A text of which to tell whether it carries a mark."""
+
+    text: str = Field(min_length=1, max_length=MAX_DETECT_CHARS)
+    model: str | None = Field(
+        default=None, description="Whose tokenizer to read it with; default: the served model's."
+    )
+
+
+class KeyScore(BaseModel):
+    """How one key fits the text; `p_value` is not corrected for the number of keys."""
+
+    key_id: str
+    tenant: str
+    p_value: float
+    tokens_scored: int
+
+
+class DetectResponse(BaseModel):
+    """`p_value` is corrected for the number of keys tried; key and tenant are given when the text is marked."""
+
+    marked: bool
+    p_value: float
+    tokens_scored: int
+    key_id: str | None
+    tenant: str | None
+    keys: list[KeyScore]
+
+
+class Detectors:
+    """A detector for each served model whose tokenizer is at hand, read when first needed."""
+
+    def __init__(self, folders: Mapping[str, Path]) -> None:
+        self._folders = folders
+        self._loaded: dict[str, Detector] = {}
+
+    def get(self, model: str | None) -> Detector:
+        """The named model's, or the only one.
+
+        Raises:
+            BadRequest: no model is named and there is more than one, or none has a tokenizer here.
+            ModelNotFound: the named one has no tokenizer here.
+        """
+        if model is None:
+            if len(self._folders) != 1:
+                known = ", ".join(self._folders) or "none"
+                raise BadRequest(
+                    f"Name the model in 'model'; tokenizers are here for: {known}.", param="model"
+                )
+            model = next(iter(self._folders))
+        if model not in self._folders:
+            raise ModelNotFound(f"There is no tokenizer for {model[:200]!r} on this gateway.", param="model")
+        if model not in self._loaded:
+            self._loaded[model] = Detector(self._folders[model])
+        return self._loaded[model]
+
+
+def build_rest(identity: Identity, keyring: Keyring | None, folders: Mapping[str, Path]) -> FastAPI:
+    """The application behind the hot paths."""
+    app = FastAPI(
+        title="Signet", summary="Language models that can prove where an answer came from.", version="0.1.0"
+    )
+    detectors = Detectors(folders)
+    bearer = HTTPBearer(auto_error=False)
+
+    def principal(credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]) -> Principal:
+        if credentials is None:
+            raise Unauthorized(
+                "No API key was given. Send it as 'Authorization: Bearer KEY'.", code="missing_api_key"
+            )
+        found = identity.authenticate(credentials.credentials)
+        if found is None:
+            raise Unauthorized("The API key is not valid.")
+        return found
+
+    @app.post("/v1/provenance/detect", tags=["provenance"])
+    def detect(request: DetectRequest, who: Annotated[Principal, Depends(principal)]) -> DetectResponse:
+        """Tell whether a text carries a mark, and whose.
+
+        A tenant's key tries the tenant's own mark; an admin's key tries all, since scores help to forge a mark.
+        """
+        if keyring is None:
+            raise BadRequest("This gateway has no keyring, so it cannot detect marks.", code="no_keyring")
+        keys = keyring.keys() if who.admin else [keyring.mark_key(who.tenant)]
+        found = detectors.get(request.model).detect_text(request.text, keys)
+        return DetectResponse(
+            marked=found.marked,
+            p_value=found.p_value,
+            tokens_scored=found.tokens_scored,
+            key_id=found.key_id,
+            tenant=found.tenant,
+            keys=[KeyScore(**_fields(score)) for score in found.per_key],
+        )
+
+    app.add_exception_handler(GatewayError, _gateway_error)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _unexpected)
+    return app
+
+
+def _fields(score: Any) -> dict[str, Any]:
+    return {name: getattr(score, name) for name in KeyScore.model_fields}
+
+
+def _answer(error: GatewayError) -> Response:
+    headers = {name.decode(): value.decode() for name, value in (JSON, *error.headers)}
+    return Response(error.body(), status_code=error.http_status, headers=headers)
+
+
+def _gateway_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, GatewayError)
+    return _answer(error)
+
+
+def _invalid(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    problem = error.errors()[0]
+    field = ".".join(str(part) for part in problem["loc"] if part != "body") or None
+    return _answer(BadRequest(f"{field or 'The body'}: {problem['msg']}.", param=field))
+
+
+def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 405:
+        return _answer(MethodNotAllowed(f"{request.url.path} does not take {request.method}."))
+    if error.status_code == 404:
+        return _answer(NotFound(f"There is no {request.url.path[:200]!r} here; see /docs."))
+    return _answer(BadRequest(str(error.detail), status=error.status_code))
+
+
+def _unexpected(_: Request, __: Exception) -> Response:
+    return _answer(GatewayError("The gateway failed on this request."))

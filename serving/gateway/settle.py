@@ -1,0 +1,133 @@
+"""Settle a request exactly once: usage into the ledger, tokens against the limits, numbers to telemetry."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable
+
+from monitoring.telemetry import GatewayMetrics, Tracing
+from serving.gateway.context import RequestContext
+from serving.gateway.errors import GatewayError
+from serving.gateway.steps import CHARS_PER_TOKEN
+from serving.guard import GuardReport
+from serving.guard.refusal import looks_like_refusal
+from serving.ledger import Ledger, LedgerUnavailable, UsageRecord
+
+log = logging.getLogger(__name__)
+
+CLIENT_CLOSED_REQUEST = 499
+
+
+class Settlement:
+    """The end of one request. `commit`, `fail` or `abandon` takes effect once; the first one wins."""
+
+    def __init__(
+        self, context: RequestContext, ledger: Ledger, metrics: GatewayMetrics, tracing: Tracing
+    ) -> None:
+        self._context = context
+        self._ledger = ledger
+        self._metrics = metrics
+        self._tracing = tracing
+        self._settled = False
+        self._num_text_events = 0
+        self._last_text_at = 0.0
+        metrics.request_started()
+
+    def note_text(self, num_text_events: int = 1) -> None:
+        """Text has come from the engine; several events at once share the time since the last."""
+        new = num_text_events - self._num_text_events
+        if new <= 0:
+            return
+        now = time.perf_counter()
+        if not self._context.first_token_at:
+            self._context.first_token_at = now
+            self._metrics.ttft(now - self._context.started)
+        elif self._context.stream:
+            self._metrics.inter_token((now - self._last_text_at) / new, new)
+        self._num_text_events = num_text_events
+        self._last_text_at = now
+
+    def note_output(self, reports: Iterable[GuardReport]) -> None:
+        """What the guard did to the answer."""
+        for report in reports:
+            if report:
+                self._context.output_hits += report.total
+                self._metrics.guard_actions(report.counts, "output")
+
+    async def commit(self) -> None:
+        """The answer is complete: return when its record is durable.
+
+        Raises:
+            LedgerUnavailable: it could not be written.
+        """
+        await self._settle(200)
+
+    async def fail(self, error: GatewayError) -> None:
+        """The request ends in an error. One that reached an engine is recorded too."""
+        self._metrics.error(error.code)
+        await self._settle_quietly(error.http_status)
+
+    async def abandon(self) -> None:
+        """The client has gone."""
+        await self._settle_quietly(CLIENT_CLOSED_REQUEST)
+
+    def close(self) -> None:
+        """Release what must not leak on any path."""
+        if self._context.lease is not None:
+            self._context.lease.release()
+        self._metrics.request_ended()
+
+    async def _settle_quietly(self, status: int) -> None:
+        try:
+            await self._settle(status)
+        except LedgerUnavailable as error:
+            log.error(
+                "usage not recorded", extra={"request_id": self._context.request_id, "reason": str(error)}
+            )
+
+    async def _settle(self, status: int) -> None:
+        if self._settled:
+            return
+        self._settled = True
+        context = self._context
+        if not context.usage_reported:
+            # The engine never said: an answer cut short is accounted by its length, as the reservation was.
+            context.completion_tokens = -(-context.answer_chars // CHARS_PER_TOKEN)
+            if context.answer_chars:
+                context.prompt_tokens = -(-context.prompt_chars // CHARS_PER_TOKEN)
+        if context.lease is not None:
+            context.lease.settle(context.prompt_tokens + context.completion_tokens)
+        duration = time.perf_counter() - context.started
+        self._metrics.request_settled(context, status, duration)
+        self._tracing.finish_request(context, status)
+        if context.engine is not None:
+            await self._ledger.commit(self._record(status, duration))
+
+    def _record(self, status: int, duration: float) -> UsageRecord:
+        context = self._context
+        assert context.principal is not None
+        assert context.engine is not None
+        input_hits = context.input_report.total if context.input_report is not None else 0
+        return UsageRecord(
+            request_id=context.request_id,
+            created_at=context.created_at,
+            tenant=context.principal.tenant,
+            key_id=context.principal.key_id,
+            model=context.model,
+            endpoint=context.endpoint,
+            status=status,
+            streamed=context.stream,
+            prompt_tokens=context.prompt_tokens,
+            completion_tokens=context.completion_tokens,
+            prompt_chars=context.prompt_chars,
+            answer_chars=context.answer_chars,
+            refused=looks_like_refusal(context.answer_start),
+            guard_hits=input_hits + context.output_hits,
+            mark_scheme="" if context.mark_scheme == "off" else context.mark_scheme,
+            mark_key_id=context.mark_key_id,
+            ttft_s=context.first_token_at - context.started if context.first_token_at else None,
+            duration_s=duration,
+            finish_reason=context.finish_reason,
+            engine=context.engine.name,
+        )

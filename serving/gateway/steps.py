@@ -1,0 +1,153 @@
+"""The steps of a request that only decide: who asks, may they, what is cleaned from the question, is it marked.
+
+Each takes the context, fills in its part, and raises a typed error to end the request.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from serving.gateway.context import RequestContext
+from serving.gateway.errors import BadRequest, Forbidden, LimitExceeded, Unauthorized
+from serving.gateway.wire import encode_headers
+from serving.guard import Guard, GuardRefusal
+from serving.identity import Identity, Limiter, Refusal
+from serving.provenance import Keyring
+
+SCHEMES = ("gumbel",)
+# vLLM samples greedily below this temperature; a greedy choice leaves a Gumbel mark nothing to decide.
+GREEDY_TEMPERATURE = 1e-5
+# OpenAI's own rule of thumb, for the reservation before the engine has counted.
+CHARS_PER_TOKEN = 4
+ASSUMED_ANSWER_TOKENS = 256
+
+
+def authenticate(context: RequestContext, identity: Identity) -> RequestContext:
+    """Find the key's owner.
+
+    Raises:
+        Unauthorized: no key, or none that is known, valid and not revoked.
+    """
+    value = context.headers.get(b"authorization", b"").decode("latin-1")
+    scheme, _, presented = value.partition(" ")
+    if scheme.lower() != "bearer" or not presented.strip():
+        raise Unauthorized(
+            "No API key was given. Send it as 'Authorization: Bearer KEY'.", code="missing_api_key"
+        )
+    context.principal = identity.authenticate(presented.strip())
+    if context.principal is None:
+        raise Unauthorized("The API key is not valid. Create one with 'signet keys create --tenant NAME'.")
+    return context
+
+
+def admit(context: RequestContext, limiter: Limiter) -> RequestContext:
+    """Reserve what the request will need of its key's limits.
+
+    Raises:
+        LimitExceeded: with `Retry-After` and the `x-ratelimit-*` headers.
+    """
+    assert context.principal is not None
+    answer_tokens = context.body.get("max_completion_tokens") or context.body.get("max_tokens")
+    if not isinstance(answer_tokens, int) or isinstance(answer_tokens, bool) or answer_tokens < 0:
+        answer_tokens = ASSUMED_ANSWER_TOKENS
+    estimate = len(context.raw_body) // CHARS_PER_TOKEN + answer_tokens * context.choices
+    decision = limiter.try_acquire(context.principal, estimate)
+    if isinstance(decision, Refusal):
+        # OpenAI's clients retry a 429 by themselves, after the time given; what can never succeed has no such time.
+        wait = (
+            ()
+            if decision.retry_after_s is None
+            else (("retry-after", str(math.ceil(decision.retry_after_s))),)
+        )
+        raise LimitExceeded(decision.message, headers=encode_headers((*wait, *decision.headers)))
+    context.lease = decision
+    return context
+
+
+def sanitize(context: RequestContext, guard: Guard) -> RequestContext:
+    """Clean the question in place.
+
+    Raises:
+        BadRequest: it holds something that is refused rather than cleaned.
+    """
+    context.prompt_chars = _prompt_chars(context.body)
+    try:
+        context.input_report = guard.clean_request(context.body, context.endpoint)
+    except GuardRefusal as refusal:
+        raise BadRequest(refusal.message, code=refusal.code, param=refusal.param) from None
+    return context
+
+
+def choose_mark(context: RequestContext, keyring: Keyring | None) -> RequestContext:
+    """Decide on the mark from the tenant's policy, the `X-Signet-Mark` header and what can be marked at all.
+
+    A mark that was asked for and is impossible is refused; one that is only the tenant's default is left out,
+    and the answer's header says why.
+
+    Raises:
+        BadRequest: an unknown scheme, or an answer that cannot be marked.
+        Forbidden: the tenant may not choose.
+    """
+    assert context.principal is not None
+    policy = context.principal.mark
+    asked = context.headers.get(b"x-signet-mark", b"").decode("latin-1").strip().lower()
+    if asked and asked not in ("on", "off", *SCHEMES):
+        choices = ", ".join(("on", "off", *SCHEMES))
+        raise BadRequest(
+            f"X-Signet-Mark must be one of {choices}.", code="unknown_mark", param="X-Signet-Mark"
+        )
+    wanted = (asked or policy.default) != "off"
+    if asked and not policy.allowed and wanted != (policy.default != "off"):
+        raise Forbidden("This key may not choose whether answers are marked.", code="mark_not_allowed")
+    if not wanted:
+        return context
+    obstacle = _mark_obstacle(context, keyring)
+    if obstacle is None:
+        assert keyring is not None
+        context.mark_scheme = SCHEMES[0]
+        context.mark_key_id = keyring.mark_key(context.principal.tenant).id
+        context.mark_required = bool(asked)
+        return context
+    note, message = obstacle
+    if asked:
+        raise BadRequest(message, code="mark_impossible", param="X-Signet-Mark")
+    context.mark_note = note
+    return context
+
+
+def drop_mark(context: RequestContext, note: str) -> None:
+    """The chosen engine cannot mark: say so in the answer, or refuse when the mark was asked for.
+
+    Raises:
+        BadRequest: the request itself asked for the mark.
+    """
+    if context.mark_required:
+        message = "This answer cannot be marked: the engine does not run Signet's plugin."
+        raise BadRequest(message, code="mark_impossible", param="X-Signet-Mark")
+    context.mark_scheme, context.mark_key_id, context.mark_note = "off", "", note
+
+
+def _prompt_chars(body: dict[str, Any]) -> int:
+    """Characters of text in the question: of messages and their text parts, or of prompts."""
+    prompts = body.get("prompt")
+    texts = prompts if isinstance(prompts, list) else [prompts]
+    messages = body.get("messages")
+    for message in messages if isinstance(messages, list) else ():
+        content = message.get("content") if isinstance(message, dict) else None
+        if isinstance(content, list):
+            texts = texts + [part.get("text") for part in content if isinstance(part, dict)]
+        else:
+            texts = [*texts, content]
+    return sum(len(text) for text in texts if isinstance(text, str))
+
+
+def _mark_obstacle(context: RequestContext, keyring: Keyring | None) -> tuple[str, str] | None:
+    if keyring is None:
+        return "no-keyring", "This gateway has no keyring, so no answer can be marked."
+    temperature = context.body.get("temperature")
+    if isinstance(temperature, int | float) and temperature < GREEDY_TEMPERATURE:
+        return "greedy", "An answer at temperature 0 has one possible text and cannot carry a gumbel mark."
+    if context.body.get("use_beam_search"):
+        return "beam-search", "Beam search picks no tokens at random and cannot carry a mark."
+    return None

@@ -1,0 +1,313 @@
+"""A pooled HTTP/1.1 client for engines: one asyncio protocol on httptools, no layers between socket and relay.
+
+httpx costs about 2.5 ms of CPU a request and aiohttp 0.1 ms; this costs about 0.02 ms (docs/decisions/003). It does what a
+gateway needs and no more: keep-alive, chunked bodies, backpressure, a timeout for every wait, and one retry
+when a kept-alive connection turns out to have been closed by the engine before it answered anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections import deque
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import httptools
+
+# Above this many unread bytes the socket is no longer read: a slow client then slows its engine, not our memory.
+HIGH_WATER_BYTES = 256 * 1024
+
+
+class UpstreamError(Exception):
+    """The engine could not be reached, broke the connection off, or broke the protocol."""
+
+
+class UpstreamTimeout(UpstreamError):
+    """The engine stayed silent for longer than the time allowed."""
+
+
+class _ClosedBeforeAnswer(UpstreamError):
+    """The connection ended before a byte of the answer came: safe to send again on another connection."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds to wait: for the connection, for the answer's head, and between two pieces of its body."""
+
+    connect: float
+    first_byte: float
+    idle: float
+
+
+class Connection(asyncio.Protocol):
+    """One connection, one request at a time. Owned by the pool while idle, by the response while in use."""
+
+    def __init__(self, pool: UpstreamPool) -> None:
+        self._pool = pool
+        self._loop = pool.loop
+        self._transport: asyncio.Transport | None = None
+        self._parser: httptools.HttpResponseParser | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._chunks: deque[bytes] = deque()
+        self._buffered = 0
+        self._paused = False
+        self._error: UpstreamError | None = None
+        self._keep_alive = False
+        self.status = 0
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.head_complete = False
+        self.complete = False
+        self.closed = False
+        self.used = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        if self._parser is None:
+            self.abort()
+            return
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            self._fail(UpstreamError(f"the engine sent malformed HTTP: {error}"))
+            return
+        if self._buffered > HIGH_WATER_BYTES and not self._paused and self._transport is not None:
+            self._paused = True
+            self._transport.pause_reading()
+        self._wake()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closed = True
+        self._pool.forget(self)
+        if self._parser is not None and not self.complete and self._error is None:
+            if self.head_complete:
+                self._error = UpstreamError("the engine closed the connection in the middle of its answer")
+            else:
+                self._error = _ClosedBeforeAnswer("the engine closed the connection before it answered")
+        self._wake()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        assert self._parser is not None
+        self.status = self._parser.get_status_code()
+        if self.status >= 200:
+            self.head_complete = True
+        else:
+            self.headers = []
+
+    def on_body(self, body: bytes) -> None:
+        self._chunks.append(body)
+        self._buffered += len(body)
+
+    def on_message_complete(self) -> None:
+        assert self._parser is not None
+        if self.head_complete:
+            self.complete = True
+            self._keep_alive = self._parser.should_keep_alive()
+
+    def send(self, request: bytes) -> None:
+        """Start a request; forgets everything of the one before."""
+        assert self._transport is not None
+        self._parser = httptools.HttpResponseParser(self)
+        self._chunks.clear()
+        self._buffered = 0
+        self._error = None
+        self._keep_alive = self.head_complete = self.complete = False
+        self.headers = []
+        self._transport.write(request)
+
+    async def head(self, timeout: float) -> None:
+        """Wait until status and headers are known.
+
+        Raises:
+            UpstreamError: the connection ended, the bytes were not HTTP, or `timeout` seconds passed.
+        """
+        while not self.head_complete:
+            await self._wait(timeout)
+
+    async def chunk(self, timeout: float) -> bytes:
+        """What has arrived of the body since the last call, or b"" when the body is complete.
+
+        Raises:
+            UpstreamError: as `head`.
+        """
+        while not self._chunks:
+            if self.complete:
+                return b""
+            await self._wait(timeout)
+        data = self._chunks.popleft() if len(self._chunks) == 1 else b"".join(self._chunks)
+        self._chunks.clear()
+        self._buffered = 0
+        if self._paused and self._transport is not None:
+            self._paused = False
+            self._transport.resume_reading()
+        return data
+
+    def release(self) -> None:
+        """Give the connection back when its answer was read to the end, close it otherwise."""
+        self._waiter = None
+        if self.complete and self._keep_alive and not self.closed and not self._paused:
+            self._parser = None
+            self.used = True
+            self._pool.keep(self)
+        else:
+            self.abort()
+
+    def abort(self) -> None:
+        """Close at once; an engine that is still generating sees its client gone and stops."""
+        if self._transport is not None and not self.closed:
+            self._transport.abort()
+
+    def _fail(self, error: UpstreamError) -> None:
+        self._error = error
+        self.abort()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def _wait(self, timeout: float) -> None:
+        if self._error is not None:
+            raise self._error
+        self._waiter = waiter = self._loop.create_future()
+        timer = self._loop.call_later(timeout, self._expire, timeout)
+        try:
+            await waiter
+        finally:
+            timer.cancel()
+        if self._error is not None and not self._chunks and not self.complete:
+            raise self._error
+
+    def _expire(self, timeout: float) -> None:
+        self._fail(UpstreamTimeout(f"the engine sent nothing for {timeout:g} s"))
+
+
+class UpstreamResponse:
+    """One answer being read. Must be closed; closing early makes the engine stop generating."""
+
+    def __init__(self, connection: Connection, timeouts: Timeouts) -> None:
+        self._connection: Connection | None = connection
+        self._idle = timeouts.idle
+        self.status = connection.status
+        self.headers = connection.headers
+
+    def header(self, name: bytes) -> bytes:
+        """The first value of a header (lower-case `name`), b"" when absent."""
+        return next((value for key, value in self.headers if key == name), b"")
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Pieces of the body as they arrive, several network reads joined when the reader was slower."""
+        assert self._connection is not None
+        while data := await self._connection.chunk(self._idle):
+            yield data
+
+    async def read(self, limit: int | None = None) -> bytes:
+        """The whole body, or its first `limit` bytes."""
+        parts: list[bytes] = []
+        size = 0
+        async for data in self.chunks():
+            parts.append(data)
+            size += len(data)
+            if limit is not None and size >= limit:
+                break
+        return b"".join(parts)[:limit]
+
+    def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.release()
+
+
+class UpstreamPool:
+    """Connections to one engine, reused last in, first out so that the spare ones grow old and are closed by it.
+
+    Args:
+        url: the engine's base URL; a path prefix in it is kept.
+        timeouts: how long each wait may take.
+        max_connections: open connections at the most; a request above that fails at once.
+    """
+
+    def __init__(self, url: str, timeouts: Timeouts, max_connections: int = 4096) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"engine URL {url!r} is not of the form http://HOST:PORT")
+        self.loop = asyncio.get_running_loop()
+        self._timeouts = timeouts
+        self._host = parts.hostname
+        self._port = parts.port or (443 if parts.scheme == "https" else 80)
+        self._prefix = parts.path.rstrip("/").encode()
+        self._ssl = ssl.create_default_context() if parts.scheme == "https" else None
+        self._host_line = b"host: " + parts.netloc.rpartition("@")[2].encode() + b"\r\n"
+        self._idle: list[Connection] = []
+        self._max_connections = max_connections
+        self._open = 0
+
+    async def request(
+        self, method: bytes, target: bytes, headers: Iterable[tuple[bytes, bytes]] = (), body: bytes = b""
+    ) -> UpstreamResponse:
+        """Send a request and wait for the head of its answer.
+
+        Raises:
+            UpstreamError: nothing could be had from the engine; no part of an answer was consumed.
+        """
+        lines = [method, b" ", self._prefix, target, b" HTTP/1.1\r\n", self._host_line]
+        for name, value in headers:
+            lines += (name, b": ", value, b"\r\n")
+        lines += (b"content-length: ", str(len(body)).encode(), b"\r\n\r\n", body)
+        data = b"".join(lines)
+        while True:
+            connection = self._idle.pop() if self._idle else await self._connect()
+            try:
+                connection.send(data)
+                await connection.head(self._timeouts.first_byte)
+            except _ClosedBeforeAnswer:
+                connection.abort()
+                if connection.used:
+                    continue
+                raise
+            except BaseException:
+                connection.abort()
+                raise
+            return UpstreamResponse(connection, self._timeouts)
+
+    def keep(self, connection: Connection) -> None:
+        self._idle.append(connection)
+
+    def forget(self, connection: Connection) -> None:
+        self._open -= 1
+        if connection in self._idle:
+            self._idle.remove(connection)
+
+    def close(self) -> None:
+        """Close the idle connections; those in use close when their answer ends."""
+        for connection in list(self._idle):
+            connection.abort()
+
+    async def _connect(self) -> Connection:
+        if self._open >= self._max_connections:
+            raise UpstreamError(f"all {self._max_connections} connections to the engine are in use")
+        self._open += 1
+        try:
+            async with asyncio.timeout(self._timeouts.connect):
+                _, connection = await self.loop.create_connection(
+                    lambda: Connection(self), self._host, self._port, ssl=self._ssl
+                )
+        except TimeoutError:
+            self._open -= 1
+            raise UpstreamTimeout(
+                f"no connection to the engine within {self._timeouts.connect:g} s"
+            ) from None
+        except OSError as error:
+            self._open -= 1
+            raise UpstreamError(f"cannot connect to the engine: {error.strerror or error}") from None
+        except BaseException:
+            self._open -= 1
+            raise
+        return connection

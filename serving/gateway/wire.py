@@ -1,0 +1,69 @@
+"""ASGI in plain functions: read a body, write an answer. No framework between the server and the hot path."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import Any
+
+from serving.gateway.errors import ClientGone, GatewayError, TooLarge
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+Headers = Iterable[tuple[bytes, bytes]]
+
+JSON = (b"content-type", b"application/json")
+EVENT_STREAM = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    # nginx would otherwise collect the stream before passing it on.
+    (b"x-accel-buffering", b"no"),
+)
+
+
+def encode_headers(headers: Iterable[tuple[str, str]]) -> tuple[tuple[bytes, bytes], ...]:
+    return tuple((name.encode("latin-1"), value.encode("latin-1")) for name, value in headers)
+
+
+async def read_body(receive: Receive, max_bytes: int) -> bytes:
+    """The whole request body.
+
+    Raises:
+        TooLarge: more than `max_bytes`; the rest is not read.
+        ClientGone: the client left while sending.
+    """
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    if not message.get("more_body") and message["type"] == "http.request" and len(body) <= max_bytes:
+        return body
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        if size > max_bytes:
+            raise TooLarge(f"The request body is larger than {max_bytes} bytes.")
+        if not message.get("more_body"):
+            return b"".join(parts)
+        message = await receive()
+
+
+async def send_whole(send: Send, status: int, body: bytes, headers: Headers = ()) -> None:
+    """An answer in one piece."""
+    length = (b"content-length", str(len(body)).encode())
+    await send({"type": "http.response.start", "status": status, "headers": [length, *headers]})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def send_error(send: Send, error: GatewayError, headers: Headers = ()) -> None:
+    """A typed error as OpenAI-shaped JSON."""
+    await send_whole(send, error.http_status, error.body(), [JSON, *error.headers, *headers])
+
+
+def error_event(error: GatewayError) -> bytes:
+    """An error inside a stream that has begun; OpenAI's clients raise it and read no further."""
+    return b"data: " + error.body() + b"\n\n"

@@ -1,0 +1,101 @@
+"""The real stack for integration tests: one `signet serve`, started when the first test asks for it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from running import answers_ok, free_port, run_signet, signet_environment, wait_until
+
+REPOSITORY = Path(__file__).parent.parent
+DEFAULT_MODEL = "smollm2-135m-instruct"
+# Kept between runs: the converted default model. Everything else of a run is fresh.
+PREPARED = REPOSITORY / ".signet" / "tests"
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A running `signet serve`."""
+
+    home: Path
+    gateway_url: str
+    engine_url: str
+    key: str
+    process: subprocess.Popen[bytes]
+
+
+@pytest.fixture(scope="session")
+def prepared_home() -> Path:
+    """A home in which the default model is registered; read only."""
+    PREPARED.mkdir(parents=True, exist_ok=True)
+    done = run_signet(PREPARED, "engine", "--prepare-only")
+    assert done.returncode == 0, done.stderr
+    return PREPARED
+
+
+def fresh_home(prepared: Path, folder: Path) -> Path:
+    """A home of its own, with the default model in its registry."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for part in ("registry", "keys"):
+        shutil.copytree(prepared / part, folder / part, copy_function=os.link)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def stack(prepared_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The whole of Signet on free ports, with the default model."""
+    home = fresh_home(prepared_home, tmp_path_factory.mktemp("stack") / "home")
+    gateway, engine = free_port(), free_port()
+    log = (home / "serve.log").open("wb")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "signet", "serve", "--port", str(gateway)],
+        env=signet_environment(home, SIGNET_ENGINE__PORT=str(engine), SIGNET_DRIFT__PORT=str(free_port())),
+        cwd=home,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+    )
+    try:
+        url = f"http://127.0.0.1:{gateway}"
+        wait_until(lambda: answers_ok(f"{url}/readyz"), 400, f"the stack is ready; see {log.name}", process)
+        key = (home / "first_key").read_text().strip()
+        yield Stack(home, url, f"http://127.0.0.1:{engine}", key, process)
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        log.close()
+
+
+@pytest.fixture(scope="session")
+def engine_url(stack: Stack) -> str:
+    return stack.engine_url
+
+
+@pytest.fixture(scope="session")
+def gateway_url(stack: Stack) -> str:
+    return stack.gateway_url
+
+
+@pytest.fixture(scope="session")
+def keyring_path(stack: Stack) -> Path:
+    return stack.home / "keyring.json"
+
+
+@pytest.fixture(scope="session")
+def default_model_ref() -> str:
+    return DEFAULT_MODEL
+
+
+@pytest.fixture(scope="session")
+def model_folder(prepared_home: Path) -> Path:
+    """The default model's checkpoint folder."""
+    return prepared_home / "registry" / DEFAULT_MODEL / "1"

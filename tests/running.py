@@ -1,0 +1,60 @@
+"""Start real programs in tests, and wait for them."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def signet_environment(home: Path, **settings: str) -> dict[str, str]:
+    """This process's environment without its own Signet settings."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("SIGNET_", "OTEL_"))}
+    return {**clean, "SIGNET_HOME": str(home), **settings}
+
+
+def run_signet(home: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """A `signet` command, run to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "signet", *arguments],
+        env=signet_environment(home, **settings),
+        cwd=home,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def wait_until(
+    condition: Callable[[], bool], seconds: float, what: str, process: subprocess.Popen[bytes] | None = None
+) -> None:
+    """Poll `condition()` until it is true; fail when `seconds` have passed or `process` has ended."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if process is not None and process.poll() is not None:
+            pytest.fail(f"the process ended with {process.returncode} before: {what}")
+        if time.monotonic() > deadline:
+            pytest.fail(f"not within {seconds:g} s: {what}")
+        time.sleep(0.05)
+
+
+def answers_ok(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=2).status_code == 200
+    except httpx.HTTPError:
+        return False

@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from serving.gateway.upstream import HIGH_WATER_BYTES, Timeouts, UpstreamError, UpstreamPool, UpstreamTimeout
+
+QUICK = Timeouts(connect=0.5, first_byte=0.3, idle=0.3)
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@asynccontextmanager
+async def server(serve: Serve) -> AsyncIterator[UpstreamPool]:
+    async def one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await serve(reader, writer)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+    listening = await asyncio.start_server(one, "127.0.0.1", 0)
+    port = listening.sockets[0].getsockname()[1]
+    pool = UpstreamPool(f"http://127.0.0.1:{port}/base", QUICK)
+    try:
+        yield pool
+    finally:
+        pool.close()
+        listening.close()
+
+
+async def read_request(reader: asyncio.StreamReader) -> bytes:
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+    return head + await reader.readexactly(length)
+
+
+async def test_sends_the_request_and_reads_the_answer() -> None:
+    seen = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append(await read_request(reader))
+        writer.write(b"HTTP/1.1 201 Made\r\nX-One: 1\r\ncontent-length: 5\r\n\r\nhello")
+
+    async with server(serve) as pool:
+        response = await pool.request(b"POST", b"/v1/x", [(b"x-two", b"2")], b"body")
+        body = await response.read()
+        response.close()
+
+    assert (response.status, response.header(b"x-one"), body) == (201, b"1", b"hello")
+    assert seen[0].startswith(b"POST /base/v1/x HTTP/1.1\r\n")
+    assert b"x-two: 2\r\n" in seen[0]
+    assert seen[0].endswith(b"\r\n\r\nbody")
+
+
+async def test_reuses_a_connection_whose_answer_was_read() -> None:
+    connections = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        while True:
+            await read_request(reader)
+            writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n")
+
+    async with server(serve) as pool:
+        for _ in range(3):
+            response = await pool.request(b"GET", b"/")
+            assert await response.read() == b"abc"
+            response.close()
+
+    assert connections == 1
+
+
+async def test_sends_again_when_a_kept_connection_was_closed_meanwhile() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+        await read_request(reader)  # and close without a word
+
+    async with server(serve) as pool:
+        for _ in range(2):
+            response = await pool.request(b"GET", b"/")
+            assert await response.read() == b"ok"
+            response.close()
+
+
+async def test_closing_early_closes_the_connection() -> None:
+    left = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n")
+        assert await reader.read() == b""
+        left.set()
+
+    async with server(serve) as pool:
+        response = await pool.request(b"GET", b"/")
+        response.close()
+        await asyncio.wait_for(left.wait(), 2)
+
+
+async def test_a_slow_reader_pauses_the_sender() -> None:
+    sent = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 100000000\r\n\r\n")
+        while True:
+            writer.write(b"x" * 100_000)
+            await writer.drain()
+            sent += 100_000
+
+    async with server(serve) as pool:
+        response = await pool.request(b"GET", b"/")
+        previous = -1
+        while previous != sent:
+            previous = sent
+            await asyncio.sleep(0.05)
+        stalled_at = sent
+        first = await anext(aiter(response.chunks()))
+        response.close()
+
+    assert len(first) < 4 * HIGH_WATER_BYTES
+    assert stalled_at < 20_000_000
+
+
+@pytest.mark.parametrize(
+    ("said", "error", "words"),
+    [
+        pytest.param(b"", UpstreamError, "before it answered", id="closed-at-once"),
+        pytest.param(b"nonsense\r\n\r\n", UpstreamError, "malformed", id="no-http"),
+    ],
+)
+async def test_a_broken_answer_is_a_typed_error(said: bytes, error: type[Exception], words: str) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(said)
+
+    async with server(serve) as pool:
+        with pytest.raises(error, match=words):
+            await pool.request(b"GET", b"/")
+
+
+async def test_an_answer_cut_short_is_an_error_after_what_came() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf")
+
+    async with server(serve) as pool:
+        response = await pool.request(b"GET", b"/")
+        chunks = response.chunks()
+        assert await anext(chunks) == b"half"
+        with pytest.raises(UpstreamError, match="in the middle"):
+            await anext(chunks)
+        response.close()
+
+
+async def test_silence_is_a_timeout() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    async with server(serve) as pool:
+        with pytest.raises(UpstreamTimeout):
+            await pool.request(b"GET", b"/")
+
+
+async def test_a_closed_port_is_an_error() -> None:
+    pool = UpstreamPool("http://127.0.0.1:1", QUICK)
+
+    with pytest.raises(UpstreamError, match="cannot connect"):
+        await pool.request(b"GET", b"/")
+
+
+async def test_connections_are_bounded() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    async with server(serve) as pool:
+        pool._max_connections = 1
+        waiting = asyncio.create_task(pool.request(b"GET", b"/"))
+        await asyncio.sleep(0.05)
+        with pytest.raises(UpstreamError, match="in use"):
+            await pool.request(b"GET", b"/")
+        with pytest.raises(UpstreamTimeout):
+            await waiting
+
+
+@pytest.mark.parametrize("url", ["ftp://x", "127.0.0.1:8000", "http://"])
+async def test_an_unusable_url_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match="not of the form"):
+        UpstreamPool(url, QUICK)
