@@ -1,0 +1,44 @@
+{{/* Mistakes that a schema cannot see. Each ends the command with one line that says what to do. */}}
+{{- define "signet.check" -}}
+{{- $gateway := .Values.gateway -}}
+{{- if not (include "signet.sharedLedger" .) -}}
+{{- $most := ternary $gateway.autoscaling.maxReplicas $gateway.replicas $gateway.autoscaling.enabled -}}
+{{- if gt (int $most) 1 -}}
+{{- fail (printf "the gateway may run %d replicas, but its ledger is an SQLite file that only one can write: set ledger.url (or ledger.existingSecret) to a PostgreSQL database, or keep one replica" (int $most)) -}}
+{{- end -}}
+{{- end -}}
+{{- $names := list -}}
+{{- range (include "signet.components" . | fromYaml).items -}}
+{{- $where := ternary "gateway" (printf "engine pool %q" .pool) (eq .component "gateway") -}}
+{{- if and .pool (has .pool $names) -}}
+{{- fail (printf "two entries of engines are named %q: give each pool its own name" .pool) -}}
+{{- end -}}
+{{- $names = append $names .pool -}}
+{{- with .values.autoscaling -}}
+{{- if gt (int .minReplicas) (int .maxReplicas) -}}
+{{- fail (printf "%s: autoscaling.minReplicas (%d) is above autoscaling.maxReplicas (%d)" $where (int .minReplicas) (int .maxReplicas)) -}}
+{{- end -}}
+{{- end -}}
+{{- if and (eq .component "engine") (not .values.model) (gt (int .values.gpus) 0) -}}
+{{- fail (printf "%s has GPUs and no model: the embedded model is in the CPU engine's image only; set model" $where) -}}
+{{- end -}}
+{{- if and (eq (toString .values.rollout.maxSurge) "0") (eq (toString .values.rollout.maxUnavailable) "0") -}}
+{{- fail (printf "%s: rollout.maxSurge and rollout.maxUnavailable are both 0, so that no update could ever happen: raise one" $where) -}}
+{{- end -}}
+{{- end -}}
+{{- if not (or .Values.engines $gateway.externalEngines) -}}
+{{- fail "the gateway has no engine: name a pool in engines, or a URL in gateway.externalEngines" -}}
+{{- end -}}
+{{- range $section, $value := dict "marks" "keyring" "ledger" "url" "huggingFace" "token" -}}
+{{- $values := index $.Values $section -}}
+{{- if and (index $values $value) $values.existingSecret -}}
+{{- fail (printf "%s.%s and %s.existingSecret are both set: keep one" $section $value $section) -}}
+{{- end -}}
+{{- end -}}
+{{- if and .Values.registry.trustedKeys .Values.registry.trustedKeysConfigMap -}}
+{{- fail "registry.trustedKeys and registry.trustedKeysConfigMap are both set: keep one" -}}
+{{- end -}}
+{{- if dig "ledger" "url" "" .Values.config -}}
+{{- fail "config.ledger.url would show the database's password in a ConfigMap: use ledger.url or ledger.existingSecret" -}}
+{{- end -}}
+{{- end }}

@@ -1,0 +1,124 @@
+{{/* Names, labels and the list of components that the other templates loop over. */}}
+
+{{- define "signet.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{/* 28 characters at most: `-engine-POOL` with the longest pool name still fits a Service's 63. */}}
+{{- define "signet.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 28 | trimSuffix "-" }}
+{{- else -}}
+{{- $name := include "signet.name" . -}}
+{{- if contains $name .Release.Name -}}
+{{- .Release.Name | trunc 28 | trimSuffix "-" }}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name $name | trunc 28 | trimSuffix "-" }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "signet.labels" -}}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+app.kubernetes.io/part-of: signet
+{{ include "signet.selector" . }}
+{{- end }}
+
+{{/* What never changes over a release's life: Deployment selectors are immutable. */}}
+{{- define "signet.selector" -}}
+app.kubernetes.io/name: {{ include "signet.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{/* The selector of one component. Argument: (dict "root" $ "it" COMPONENT). */}}
+{{- define "signet.componentSelector" -}}
+{{ include "signet.selector" .root }}
+app.kubernetes.io/component: {{ .it.component }}
+{{- with .it.pool }}
+signet/pool: {{ . }}
+{{- end }}
+{{- end }}
+
+{{/* Labels of an object that belongs to one component. Argument as above. */}}
+{{- define "signet.componentLabels" -}}
+{{ include "signet.labels" .root }}
+app.kubernetes.io/component: {{ .it.component }}
+{{- with .it.pool }}
+signet/pool: {{ . }}
+{{- end }}
+{{- end }}
+
+{{/*
+The components, as YAML: {items: [{component, pool, name, port, values}]}, the gateway first, then each
+pool of engines with its values merged over engineDefaults. Templates loop over this instead of
+repeating themselves for the gateway and the engines.
+*/}}
+{{- define "signet.components" -}}
+{{- $full := include "signet.fullname" . -}}
+{{- $gateway := dict "component" "gateway" "pool" "" "name" (printf "%s-gateway" $full) "port" 8000 "values" .Values.gateway -}}
+{{- $items := list $gateway -}}
+{{- range .Values.engines -}}
+{{- $values := mergeOverwrite (deepCopy $.Values.engineDefaults) (deepCopy .) -}}
+{{- $items = append $items (dict "component" "engine" "pool" .name "name" (printf "%s-engine-%s" $full .name) "port" 8100 "values" $values) -}}
+{{- end -}}
+{{- dict "items" $items | toYaml -}}
+{{- end }}
+
+{{/* "true" when a model is a reference into the registry: not the embedded one, not a folder, not a hub id. */}}
+{{- define "signet.isRegistryModel" -}}
+{{- if and . (not (contains "/" .)) }}true{{ end }}
+{{- end }}
+
+{{/* "true" when some pool serves a checkpoint of the registry. */}}
+{{- define "signet.usesRegistry" -}}
+{{- range .Values.engines }}{{ if include "signet.isRegistryModel" (.model | default "") }}true{{ end }}{{ end }}
+{{- end }}
+
+{{/* "true" when the gateway's records are in a database that replicas can share. */}}
+{{- define "signet.sharedLedger" -}}
+{{- if or .Values.ledger.existingSecret (and .Values.ledger.url (not (hasPrefix "sqlite" .Values.ledger.url))) }}true{{ end }}
+{{- end }}
+
+{{- define "signet.registryClaim" -}}
+{{- .Values.registry.existingClaim | default (printf "%s-registry" (include "signet.fullname" .)) }}
+{{- end }}
+
+{{- define "signet.gatewayClaim" -}}
+{{- .Values.gateway.persistence.existingClaim | default (printf "%s-gateway" (include "signet.fullname" .)) }}
+{{- end }}
+
+{{- define "signet.trustedKeysConfigMap" -}}
+{{- if .Values.registry.trustedKeysConfigMap -}}
+{{- .Values.registry.trustedKeysConfigMap }}
+{{- else if .Values.registry.trustedKeys -}}
+{{- printf "%s-trusted-keys" (include "signet.fullname" .) }}
+{{- end }}
+{{- end }}
+
+{{/* The Secret of `marks`, `ledger` or `huggingFace`, or nothing. Argument: (dict "root" $ "section" NAME "value" VALUE). */}}
+{{- define "signet.secretName" -}}
+{{- $section := index .root.Values .section -}}
+{{- if $section.existingSecret -}}
+{{- $section.existingSecret }}
+{{- else if .value -}}
+{{- printf "%s-%s" (include "signet.fullname" .root) (kebabcase .section) }}
+{{- end }}
+{{- end }}
+
+{{- define "signet.keyringSecret" -}}
+{{- include "signet.secretName" (dict "root" . "section" "marks" "value" .Values.marks.keyring) }}
+{{- end }}
+
+{{- define "signet.ledgerSecret" -}}
+{{- include "signet.secretName" (dict "root" . "section" "ledger" "value" .Values.ledger.url) }}
+{{- end }}
+
+{{- define "signet.huggingFaceSecret" -}}
+{{- include "signet.secretName" (dict "root" . "section" "huggingFace" "value" .Values.huggingFace.token) }}
+{{- end }}
+
+{{- define "signet.serviceAccount" -}}
+{{- .Values.serviceAccountName | default (include "signet.fullname" .) }}
+{{- end }}

@@ -1,0 +1,175 @@
+{{/* What the two programs are told: their arguments, environment, files and configuration. */}}
+
+{{/* signet.yaml of a component: `config`, with what the chart decides over it. Argument: (dict "root" $ "it" COMPONENT). */}}
+{{- define "signet.componentConfig" -}}
+{{- $values := .it.values -}}
+{{- $decided := dict -}}
+{{- if eq .it.component "gateway" -}}
+{{- $decided = dict "gateway" (dict "drain_timeout_s" $values.drainSeconds) -}}
+{{- else -}}
+{{- $engine := dict "device" (ternary "gpu" "cpu" (gt (int $values.gpus) 0)) "drain_s" $values.drainSeconds "start_timeout_s" $values.startupSeconds -}}
+{{- with include "signet.engineArguments" $values | fromYamlArray -}}
+{{- $_ := set $engine "arguments" . -}}
+{{- end -}}
+{{- $decided = dict "engine" (mergeOverwrite (deepCopy $values.settings) $engine) -}}
+{{- end -}}
+{{- mergeOverwrite (deepCopy .root.Values.config) $decided | toYaml }}
+{{- end }}
+
+{{/* Arguments for vLLM: the pool's own, and tensor parallelism over its GPUs unless they say how to split. */}}
+{{- define "signet.engineArguments" -}}
+{{- $arguments := .extraArgs -}}
+{{- if and (gt (int .gpus) 1) (not (contains "-parallel-size" (join " " .extraArgs))) -}}
+{{- $arguments = concat $arguments (list "--tensor-parallel-size" (toString .gpus)) -}}
+{{- end -}}
+{{- toYaml $arguments }}
+{{- end }}
+
+{{/* Argument: root. */}}
+{{- define "signet.gatewayArgs" -}}
+- gateway
+- --config=/etc/signet/signet.yaml
+- --host=0.0.0.0
+- --port=8000
+{{- range (include "signet.components" . | fromYaml).items }}
+{{- if eq .component "engine" }}
+- --engine-url=http://{{ .name }}:8100
+{{- with include "signet.tokenizerFolder" .values }}
+- --model-folder={{ . }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- range .Values.gateway.externalEngines }}
+- --engine-url={{ . }}
+{{- end }}
+{{- with .Values.gateway.extraArgs }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/*
+NAME=FOLDER of a pool's tokenizer, for control tokens and detection: as told, or of a checkpoint whose version
+is a number. An alias moves, so a folder derived from one would be wrong after the next promotion.
+*/}}
+{{- define "signet.tokenizerFolder" -}}
+{{- if .tokenizerFolder -}}
+{{- .tokenizerFolder }}
+{{- else if regexMatch "^[^/@]+@[0-9]+$" .model -}}
+{{- $parts := splitList "@" .model -}}
+{{- printf "%s=/var/lib/signet/registry/%s/%s" (first $parts) (first $parts) (last $parts) }}
+{{- end }}
+{{- end }}
+
+{{/* Argument: the pool's values. */}}
+{{- define "signet.engineArgs" -}}
+- engine
+- --config=/etc/signet/signet.yaml
+- --host=0.0.0.0
+- --port=8100
+{{- with .model }}
+- --model={{ . }}
+{{- end }}
+{{- end }}
+
+{{- define "signet.gatewayEnv" -}}
+{{- with include "signet.ledgerSecret" . }}
+- name: SIGNET_LEDGER__URL
+  valueFrom:
+    secretKeyRef: {name: {{ . }}, key: url}
+{{- end }}
+{{- end }}
+
+{{/* Argument: (dict "root" $ "it" COMPONENT). */}}
+{{- define "signet.engineEnv" -}}
+- {name: XDG_CACHE_HOME, value: /var/cache/signet}
+- {name: XDG_CONFIG_HOME, value: /tmp/.config}
+- {name: HF_HOME, value: /var/cache/signet/huggingface}
+- {name: VLLM_CACHE_ROOT, value: /var/cache/signet/vllm}
+- {name: TORCHINDUCTOR_CACHE_DIR, value: /var/cache/signet/inductor}
+- {name: TRITON_CACHE_DIR, value: /var/cache/signet/triton}
+- {name: NUMBA_CACHE_DIR, value: /var/cache/signet/numba}
+- {name: FLASHINFER_WORKSPACE_BASE, value: /var/cache/signet}
+- {name: VLLM_NO_USAGE_STATS, value: "1"}
+{{- if not (include "signet.isHubModel" .it.values.model) }}
+- {name: HF_HUB_OFFLINE, value: "1"}
+{{- end }}
+{{- with include "signet.huggingFaceSecret" .root }}
+- name: HF_TOKEN
+  valueFrom:
+    secretKeyRef: {name: {{ . }}, key: token}
+{{- end }}
+{{- end }}
+
+{{- define "signet.isHubModel" -}}
+{{- if and (contains "/" .) (not (hasPrefix "/" .)) }}true{{ end }}
+{{- end }}
+
+{{- define "signet.gatewayVolumes" -}}
+- name: home
+  {{- if include "signet.sharedLedger" . }}
+  emptyDir: {}
+  {{- else }}
+  persistentVolumeClaim: {claimName: {{ include "signet.gatewayClaim" . }}}
+  {{- end }}
+{{ include "signet.keyringVolume" . }}
+{{ if include "signet.usesRegistry" . }}{{ include "signet.registryVolumes" . }}{{ end }}
+{{- end }}
+
+{{- define "signet.gatewayMounts" -}}
+- {name: home, mountPath: /var/lib/signet}
+{{ include "signet.keyringMount" . }}
+{{ if include "signet.usesRegistry" . }}{{ include "signet.registryMounts" . }}{{ end }}
+{{- end }}
+
+{{/*
+Below SIGNET_HOME an engine writes its log and its cache and nothing else; the rest is the image's, which holds the
+embedded model, or the registry's. Argument: (dict "root" $ "it" COMPONENT).
+*/}}
+{{- define "signet.engineVolumes" -}}
+- {name: logs, emptyDir: {sizeLimit: 1Gi}}
+- {name: cache, emptyDir: {sizeLimit: {{ .it.values.cacheSize }}}}
+- {name: shared-memory, emptyDir: {medium: Memory, sizeLimit: {{ .it.values.sharedMemorySize }}}}
+{{ include "signet.keyringVolume" .root }}
+{{ if include "signet.isRegistryModel" .it.values.model }}{{ include "signet.registryVolumes" .root }}{{ end }}
+{{- end }}
+
+{{- define "signet.engineMounts" -}}
+- {name: logs, mountPath: /var/lib/signet/logs}
+- {name: cache, mountPath: /var/lib/signet/cache, subPath: signet}
+- {name: cache, mountPath: /var/cache/signet}
+- {name: shared-memory, mountPath: /dev/shm}
+{{ include "signet.keyringMount" .root }}
+{{ if include "signet.isRegistryModel" .it.values.model }}{{ include "signet.registryMounts" .root }}{{ end }}
+{{- end }}
+
+{{- define "signet.keyringVolume" -}}
+{{- with include "signet.keyringSecret" . }}
+- name: keyring
+  secret:
+    secretName: {{ . }}
+    defaultMode: 0440
+    items: [{key: keyring.json, path: keyring.json}]
+{{- end }}
+{{- end }}
+
+{{- define "signet.keyringMount" -}}
+{{- if include "signet.keyringSecret" . }}
+- {name: keyring, mountPath: /var/lib/signet/keyring.json, subPath: keyring.json, readOnly: true}
+{{- end }}
+{{- end }}
+
+{{- define "signet.registryVolumes" -}}
+- name: registry
+  persistentVolumeClaim: {claimName: {{ include "signet.registryClaim" . }}, readOnly: true}
+{{- with include "signet.trustedKeysConfigMap" . }}
+- name: trusted-keys
+  configMap: {name: {{ . }}}
+{{- end }}
+{{- end }}
+
+{{- define "signet.registryMounts" -}}
+- {name: registry, mountPath: /var/lib/signet/registry, readOnly: true}
+{{- if include "signet.trustedKeysConfigMap" . }}
+- {name: trusted-keys, mountPath: /var/lib/signet/keys/trusted, readOnly: true}
+{{- end }}
+{{- end }}
