@@ -1,0 +1,113 @@
+"""A child process on a leash: it stops when told, and never outlives us."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+LEASH = Path(__file__).with_name("leash.py")
+
+# What the leash needs to kill and collect a whole tree after the grace time is over.
+KILL_SECONDS = 2.0
+
+
+class Child:
+    """One running command (see `leash` for what happens to its tree).
+
+    Started in its own session, so that Ctrl-C in the terminal reaches only us and the order of stopping is ours.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        output: IO[bytes] | int,
+        grace_seconds: float,
+    ) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-S", str(LEASH), str(grace_seconds), *command],
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=dict(environment),
+            start_new_session=True,
+        )
+        self.stdout = self._process.stdout
+        self.grace_seconds = grace_seconds
+
+    @property
+    def pid(self) -> int:
+        """The leash's process id; the command and all of its children are in the same session."""
+        return self._process.pid
+
+    def poll(self) -> int | None:
+        """The exit code, 128 + signal for a killed command, or None while it runs."""
+        code = self._process.poll()
+        return code if code is None or code >= 0 else 128 - code
+
+    def terminate(self) -> None:
+        """Ask to stop; returns at once. The tree is killed when the grace time is over."""
+        self._process.terminate()
+
+    def kill(self) -> None:
+        """End the whole tree now and wait until it is gone, also where the leash itself was killed."""
+        if self._process.poll() is None and self._process.stdin is not None:
+            self._process.stdin.close()
+            self._wait(KILL_SECONDS)
+        if self._process.poll() is None:
+            # The leash hangs: killing it takes the command along, by the command's death signal.
+            self._process.kill()
+            self._process.wait()
+        for pid in _session(self.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+    def stop(self) -> None:
+        """Ask to stop and wait until nothing is left, killing what takes longer than the grace time."""
+        self.terminate()
+        self._wait(self.grace_seconds + KILL_SECONDS)
+        self.kill()
+
+    def _wait(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while self._process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+
+
+def _session(leader: int) -> list[int]:
+    """The living processes of a session, from /proc."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _, _, session = stat.read_text().rpartition(")")[2].split()[:4]
+            if int(session) == leader and state != "Z":
+                found.append(int(stat.parent.name))
+    return found
+
+
+def output_lines(command: Sequence[str], environment: Mapping[str, str]) -> Iterator[str]:
+    """Run a command and yield its output line by line; it is killed when the caller stops listening.
+
+    Raises subprocess.CalledProcessError when its exit code is not zero.
+    """
+    child = Child(command, environment, subprocess.PIPE, grace_seconds=0)
+    try:
+        assert child.stdout is not None
+        for line in child.stdout:
+            yield line.decode(errors="replace").rstrip()
+        while (code := child.poll()) is None:
+            time.sleep(0.02)
+    finally:
+        child.kill()
+    if code:
+        raise subprocess.CalledProcessError(code, list(command))

