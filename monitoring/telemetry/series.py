@@ -1,0 +1,94 @@
+"""Prometheus counters and histograms for one writing thread.
+
+`prometheus_client`'s take a lock for each observation, three for a histogram, which also walks its buckets; every
+streamed token makes one. These do a lookup and an addition, and take a weight. Scrapes may come from another
+thread: they read whole numbers, at worst one observation apart. Label values must come from bounded sets.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
+
+from monitoring.telemetry.names import Metric
+
+# What a label says when its value is not from the known set, or when a set has grown too large.
+OTHER = "other"
+_MAX_SERIES = 500
+
+
+class Counter(Collector):
+    """One counter family. Should label values not be bounded after all, late comers count as `other`."""
+
+    def __init__(self, metric: Metric, registry: CollectorRegistry) -> None:
+        self._metric = metric
+        self._values: dict[tuple[str, ...], float] = {}
+        registry.register(self)
+
+    def add(self, amount: float, *labels: str) -> None:
+        """Count `amount` more for `labels`, in the order of the metric's."""
+        values = self._values
+        if labels not in values and len(values) >= _MAX_SERIES:
+            labels = (OTHER,) * len(labels)
+        values[labels] = values.get(labels, 0.0) + amount
+
+    def describe(self) -> Iterable[CounterMetricFamily]:
+        return [CounterMetricFamily(self._metric.name, self._metric.help, labels=self._metric.labels)]
+
+    def collect(self) -> Iterable[CounterMetricFamily]:
+        family = CounterMetricFamily(self._metric.name, self._metric.help, labels=self._metric.labels)
+        for labels, value in list(self._values.items()):
+            family.add_metric(labels, value)
+        return [family]
+
+
+class HistogramChild:
+    """The series of one combination of label values."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def observe(self, value: float, weight: int = 1) -> None:
+        """Count `value` `weight` times."""
+        self.counts[bisect_left(self.bounds, value)] += weight
+        self.total += value * weight
+
+
+class Histogram(Collector):
+    """One histogram family; children are kept for ever, so label values must come from a bounded set."""
+
+    def __init__(self, metric: Metric, bounds: Sequence[float], registry: CollectorRegistry) -> None:
+        self._metric = metric
+        self._bounds = tuple(bounds)
+        self._bound_names = [*map(floatToGoString, self._bounds), "+Inf"]
+        self._children: dict[tuple[str, ...], HistogramChild] = {}
+        registry.register(self)
+
+    def labels(self, *values: str) -> HistogramChild:
+        """The child for `values`, in the order of the metric's labels; keep it where it is used often."""
+        child = self._children.get(values)
+        if child is None:
+            if len(values) != len(self._metric.labels):
+                raise ValueError(f"{self._metric.name} has the labels {self._metric.labels}, not {values}")
+            child = self._children[values] = HistogramChild(self._bounds)
+        return child
+
+    def describe(self) -> Iterable[HistogramMetricFamily]:
+        return [HistogramMetricFamily(self._metric.name, self._metric.help, labels=self._metric.labels)]
+
+    def collect(self) -> Iterable[HistogramMetricFamily]:
+        family = HistogramMetricFamily(self._metric.name, self._metric.help, labels=self._metric.labels)
+        for values, child in list(self._children.items()):
+            cumulative = zip(self._bound_names, accumulate(child.counts), strict=True)
+            family.add_metric(values, [(bound, float(count)) for bound, count in cumulative], child.total)
+        return [family]
