@@ -1,0 +1,49 @@
+"""Brings the plugin into the API server: vLLM loads it through the entry point group `vllm.stat_logger_plugins`.
+
+vLLM builds stat loggers in each server process, before its first request and with the engine's configuration. That
+makes this the published place to learn where the keyring is, which `validate_params` must know, and to
+announce on /metrics that the engine marks. It records no statistics.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from prometheus_client import REGISTRY, CollectorRegistry, Gauge
+from vllm.v1.metrics.loggers import StatLoggerBase
+
+from serving.engine.plugin.arguments import SCHEMES
+from serving.engine.plugin.processor import MarkProcessor
+from serving.engine.plugin.readiness import readiness
+
+if TYPE_CHECKING:
+    from vllm.config import VllmConfig
+
+METRIC = "signet_engine_plugin_info"
+
+
+class MarkAnnouncement(StatLoggerBase):  # type: ignore[misc]
+    """Tells the server's process, and whoever scrapes it, whether this engine marks."""
+
+    def __init__(self, vllm_config: VllmConfig, engine_index: int = 0) -> None:
+        MarkProcessor.ready = readiness(vllm_config)
+        if MarkProcessor.ready.keyring is not None and engine_index == 0:
+            announce(REGISTRY)
+
+    def record(self, *_: Any, **__: Any) -> None:
+        """Nothing is recorded."""
+
+    def log_engine_initialized(self) -> None:
+        """Nothing is logged."""
+
+
+def announce(registry: CollectorRegistry) -> None:
+    """Expose the schemes this engine marks with; an engine that cannot mark exposes nothing."""
+    gauge = Gauge(
+        METRIC,
+        "Signet's plugin runs in this engine and can mark answers with these schemes.",
+        ["schemes"],
+        registry=registry,
+        multiprocess_mode="mostrecent",  # under several server processes: one series, not one a process
+    )
+    gauge.labels(schemes=",".join(SCHEMES)).set(1)

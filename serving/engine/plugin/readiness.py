@@ -1,0 +1,65 @@
+"""Whether this engine can mark, seen from its configuration: the same answer in each of its processes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from serving.provenance.keyring import Keyring
+
+CONFIG_SECTION = "signet"
+UNSEEN = "this process has not seen the engine's configuration: marks need vLLM's OpenAI server"
+NO_KEYRING = """this engine has no keyring: start it with --additional-config '{"signet": {"keyring": "PATH"}}'"""
+DEFAULT_OPENING_NATS = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """The keyring to mark with, or why there is none."""
+
+    keyring: Keyring | None
+    refusal: str = ""
+    opening_nats: float = DEFAULT_OPENING_NATS
+
+    def require(self) -> Keyring:
+        """The keyring. Raises ValueError, which vLLM turns into HTTP 400."""
+        if self.keyring is None:
+            raise ValueError(f"cannot mark: {self.refusal}")
+        return self.keyring
+
+
+def readiness(vllm_config: Any) -> Readiness:
+    """Read the engine's configuration and the keyring it names.
+
+    Raises KeyringError or ValueError for a keyring or setting that is there and wrong: such an engine must not start.
+    """
+    section = _section(vllm_config)
+    path = section.get("keyring")
+    if path is None:
+        return Readiness(None, NO_KEYRING)
+    refusal = _unsupported(vllm_config)
+    if refusal:
+        return Readiness(None, refusal)
+    return Readiness(Keyring.open(Path(path)), opening_nats=float(section.get("opening_nats", DEFAULT_OPENING_NATS)))
+
+
+def _section(vllm_config: Any) -> dict[str, Any]:
+    additional = vllm_config.additional_config
+    section = additional.get(CONFIG_SECTION, {}) if isinstance(additional, dict) else {}
+    if not isinstance(section, dict) or not section.keys() <= {"keyring", "opening_nats"}:
+        raise ValueError(f"--additional-config: {CONFIG_SECTION!r} takes keyring and opening_nats, not {section!r}")
+    return section
+
+
+def _unsupported(vllm_config: Any) -> str:
+    """Where an answer would come out unmarked in silence, say no beforehand."""
+    if vllm_config.speculative_config is not None:
+        return "under speculative decoding vLLM runs no logits processors"
+    if vllm_config.use_v2_model_runner:
+        return "this release marks on vLLM's model runner V1 only"
+    if vllm_config.device_config.device_type != "cpu":
+        return "this release marks on the CPU engine only"
+    if vllm_config.scheduler_config.async_scheduling:
+        return "under asynchronous scheduling the last token is not known in time: start with --no-async-scheduling"
+    return ""
