@@ -1,4 +1,4 @@
-"""Every metric of the gateway: name, kind, help, labels. Docs, dashboards and alerts are clients of this list.
+"""Every metric of the gateway and the drift worker. Docs, dashboards and alerts are clients of this list.
 
 `signet_<area>_<thing>_<unit>`, base units. No label carries a tenant or a key: what each used is in the ledger.
 """
@@ -91,3 +91,41 @@ GATEWAY_METRICS = (
     GUARD_ACTIONS,
     MARKS,
 )
+
+DRIFT_EFFECT = Metric(
+    "signet_drift_effect",
+    "gauge",
+    "How far a feature has moved: population stability index of a length, change of a rate. NaN: too few answers.",
+    ("model", "feature"),
+)
+DRIFT_P_VALUE = Metric(
+    "signet_drift_p_value",
+    "gauge",
+    "Probability of such a difference without drift. NaN: too few answers.",
+    ("model", "feature"),
+)
+DRIFT_DETECTED = Metric(
+    "signet_drift_detected",
+    "gauge",
+    "1 when a feature's effect is large and significant, else 0. NaN: too few answers.",
+    ("model", "feature"),
+)
+DRIFT_VALUE = Metric(
+    "signet_drift_value",
+    "gauge",
+    "A feature's mean length in tokens, or its rate; window is reference or current. NaN: too few answers.",
+    ("model", "feature", "window"),
+)
+DRIFT_SAMPLES = Metric(
+    "signet_drift_samples",
+    "gauge",
+    "Answers compared; window is reference or current. NaN: the ledger cannot be read.",
+    ("model", "window"),
+)
+DRIFT_LAST_READ = Metric(
+    "signet_drift_last_read_timestamp_seconds",
+    "gauge",
+    "When the ledger was last read, Unix seconds; 0: not yet.",
+)
+
+DRIFT_METRICS = (DRIFT_EFFECT, DRIFT_P_VALUE, DRIFT_DETECTED, DRIFT_VALUE, DRIFT_SAMPLES, DRIFT_LAST_READ)

@@ -54,9 +54,7 @@ def keys() -> None:
 @click.option("--requests-per-minute", type=click.IntRange(min=1), help="Default: no limit.")
 @click.option("--tokens-per-minute", type=click.IntRange(min=1), help="Prompt and answer. Default: no limit.")
 @click.option("--concurrency", type=click.IntRange(min=1), help="Requests open at once. Default: no limit.")
-@click.option(
-    "--mark", type=click.Choice(["on", "off"]), default="off", show_default=True, help="Mark answers."
-)
+@click.option("--mark", type=click.Choice(["on", "off"]), default="off", show_default=True, help="Mark answers.")
 @click.option(
     "--may-choose-mark/--no-may-choose-mark",
     default=None,
@@ -81,9 +79,7 @@ def create(
     """
     limits = Limits(requests_per_minute, tokens_per_minute, concurrency)
     with _open_identity(load_settings) as identity:
-        new = identity.create_key(
-            tenant, admin=admin, limits=limits, mark=mark, may_choose_mark=may_choose_mark
-        )
+        new = identity.create_key(tenant, admin=admin, limits=limits, mark=mark, may_choose_mark=may_choose_mark)
     if as_json:
         click.echo(json.dumps(asdict(new)))
         return

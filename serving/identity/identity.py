@@ -161,9 +161,7 @@ class Identity:
         """All keys, revoked ones too, oldest first."""
         try:
             with self._engine.connect() as connection:
-                rows = connection.execute(
-                    select(api_keys).order_by(api_keys.c.created_at, api_keys.c.id)
-                ).all()
+                rows = connection.execute(select(api_keys).order_by(api_keys.c.created_at, api_keys.c.id)).all()
         except SQLAlchemyError as error:
             raise IdentityError(explain(self._engine, error)) from error
         return [_key_info(row) for row in rows]
@@ -208,9 +206,7 @@ def _check_limits(limits: Limits) -> None:
     }
     for name, value in named.items():
         if value is not None and not 1 <= value <= 2_000_000_000:
-            raise IdentityError(
-                f"{name} must be between 1 and 2000000000, not {value}; leave it out for no limit"
-            )
+            raise IdentityError(f"{name} must be between 1 and 2000000000, not {value}; leave it out for no limit")
 
 
 def _count_up(connection: Connection) -> None:

@@ -165,11 +165,7 @@ class Limiter:
         A refused request uses up nothing.
         """
         limits = principal.limits
-        if (
-            limits.requests_per_minute is None
-            and limits.tokens_per_minute is None
-            and limits.concurrency is None
-        ):
+        if limits.requests_per_minute is None and limits.tokens_per_minute is None and limits.concurrency is None:
             return self._unlimited
         state = self._state_of(principal.key_id, limits)
         if limits.concurrency is not None and state.in_flight >= limits.concurrency:

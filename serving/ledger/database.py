@@ -52,7 +52,7 @@ class DatabaseError(Exception):
 class DatabaseSettings(BaseModel):
     """Where tenants, keys and the ledger are kept."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     url: SecretStr | None = None
     """SQLAlchemy URL, as `postgresql+psycopg://user:password@host/signet`; unset: SIGNET_HOME/signet.db."""
@@ -72,11 +72,7 @@ def open_engine(url: str, busy_timeout_s: float = BUSY_TIMEOUT_S) -> Engine:
         parsed = make_url(url)
         engine = create_engine(parsed)
     except (ArgumentError, NoSuchModuleError, ImportError) as error:
-        reason = (
-            "it is not a database URL"
-            if isinstance(error, ArgumentError)
-            else f"its driver is missing ({error})"
-        )
+        reason = "it is not a database URL" if isinstance(error, ArgumentError) else f"its driver is missing ({error})"
         raise DatabaseError(f"cannot use the configured database: {reason}") from error
     if engine.dialect.name == "sqlite":
         if parsed.database and parsed.database != ":memory:":
@@ -136,9 +132,7 @@ def _may_be_a_race(error: DBAPIError) -> bool:
 
 def _note_version(engine: Engine) -> int:
     with engine.begin() as connection:
-        found = connection.scalar(
-            select(schema_version.c.version).where(schema_version.c.component == "serving")
-        )
+        found = connection.scalar(select(schema_version.c.version).where(schema_version.c.component == "serving"))
         if found is None:
             connection.execute(insert(schema_version).values(component="serving", version=SCHEMA_VERSION))
         return SCHEMA_VERSION if found is None else int(found)

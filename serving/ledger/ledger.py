@@ -80,9 +80,7 @@ class Ledger:
                 many waiting. `RecordRefused`, one of these: the same request id is already there.
         """
         if self._queue.qsize() >= self._settings.max_pending:
-            raise LedgerUnavailable(
-                f"{self._settings.max_pending} records already wait for the ledger's disk"
-            )
+            raise LedgerUnavailable(f"{self._settings.max_pending} records already wait for the ledger's disk")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
         # The lock orders this against stop(): nothing is queued behind the end mark and then forgotten.

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 class LedgerSettings(BaseModel):
     """How records are gathered into transactions."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     max_batch: int = Field(default=512, ge=1)
     """Most records in one transaction: bounds how long the last one of a burst waits."""

@@ -58,9 +58,7 @@ class RecordWriter:
 
     def _failure(self, error: Exception) -> LedgerUnavailable:
         driver = self._engine.dialect.loaded_dbapi
-        refused = isinstance(
-            error, (driver.IntegrityError, driver.DataError, driver.InterfaceError, OverflowError)
-        )
+        refused = isinstance(error, (driver.IntegrityError, driver.DataError, driver.InterfaceError, OverflowError))
         self._roll_back(keep=refused)
         if refused:
             return RecordRefused(f"the ledger refuses this record: {type(error).__name__}")
