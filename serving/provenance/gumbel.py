@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,8 +66,8 @@ def scored_pairs(token_ids: Sequence[int]) -> tuple[NDArray[np.int64], NDArray[n
     look marked.
     """
     padded = np.array([BEFORE_THE_ANSWER] * CONTEXT_WIDTH + list(token_ids), dtype=np.int64)
-    windows = np.lib.stride_tricks.sliding_window_view(padded, CONTEXT_WIDTH + 1)
-    distinct: NDArray[Any] = np.unique(windows, axis=0) if len(token_ids) else windows[:0]
+    windows = np.stack([padded[offset : offset + len(token_ids)] for offset in range(CONTEXT_WIDTH + 1)], axis=1)
+    distinct: NDArray[np.int64] = np.unique(windows, axis=0)
     return distinct[:, :CONTEXT_WIDTH], distinct[:, CONTEXT_WIDTH]
 
 

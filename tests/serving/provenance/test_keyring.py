@@ -1,0 +1,226 @@
+"""The keyring file: what it promises to the gateway, to the engine and to whoever finds it lying about."""
+
+import json
+import multiprocessing
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from serving.provenance import Keyring, KeyringError, UnknownMarkKey
+
+
+@pytest.fixture
+def ring(tmp_path: Path) -> Keyring:
+    return Keyring.open(tmp_path / "keyring.json", create=True)
+
+
+def tenants(ring: Keyring) -> set[str]:
+    issued = ring.keys()
+    return {key.tenant for key in issued}
+
+
+def test_new_file_is_private_and_versioned(ring: Keyring) -> None:
+    document = json.loads(ring.path.read_text())
+
+    assert stat.S_IMODE(ring.path.stat().st_mode) == 0o600
+    assert document["version"] == 1
+    assert document["keys"] == {}
+
+
+def test_opening_again_with_create_keeps_the_secret(ring: Keyring) -> None:
+    seed = ring.mark_key("acme").seed
+
+    assert Keyring.open(ring.path, create=True).mark_key("acme").seed == seed
+
+
+def test_missing_file_is_an_error_without_create(tmp_path: Path) -> None:
+    with pytest.raises(KeyringError, match="there is no keyring at"):
+        Keyring.open(tmp_path / "keyring.json")
+
+
+def test_keys_are_stable_distinct_and_64_bit(ring: Keyring) -> None:
+    keys = [ring.mark_key(f"tenant-{number}") for number in range(50)]
+
+    assert keys == [ring.mark_key(f"tenant-{number}") for number in range(50)]
+    assert len({key.id for key in keys}) == len({key.seed for key in keys}) == 50
+    assert all(0 <= key.seed < 2**64 for key in keys)
+    assert max(key.seed for key in keys) > 2**56
+
+
+def test_another_root_gives_another_id_and_seed(ring: Keyring, tmp_path: Path) -> None:
+    other = Keyring.open(tmp_path / "other.json", create=True)
+
+    assert other.mark_key("acme").id != ring.mark_key("acme").id
+    assert other.mark_key("acme").seed != ring.mark_key("acme").seed
+
+
+def test_id_is_url_safe_and_hides_the_tenant(ring: Keyring) -> None:
+    key = ring.mark_key("acme")
+
+    assert key.id.replace("-", "").isalnum()
+    assert "acme" not in key.id
+
+
+def test_repr_hides_secrets(ring: Keyring) -> None:
+    key = ring.mark_key("acme")
+    secret = json.loads(ring.path.read_text())["epochs"][0]["secret"]
+
+    assert str(key.seed) not in repr(key)
+    assert secret not in repr(ring)
+    assert str(key.seed) not in repr(ring)
+
+
+@pytest.mark.parametrize("name", ["", "Acme", "-acme", "a b", "a" * 64, "acme\n"])
+def test_a_name_that_is_no_tenants_is_refused(ring: Keyring, name: str) -> None:
+    with pytest.raises(ValueError, match="not a tenant's name"):
+        ring.mark_key(name)
+
+
+def test_reverse_mapping_is_in_the_file(ring: Keyring) -> None:
+    key = ring.mark_key("acme")
+
+    assert Keyring.open(ring.path).by_id(key.id).tenant == "acme"
+    assert Keyring.open(ring.path).keys() == [key]
+
+
+def test_a_reader_learns_new_keys_without_reopening(ring: Keyring) -> None:
+    reader = Keyring.open(ring.path)
+
+    key = ring.mark_key("late")
+
+    assert reader.by_id(key.id) == key
+    assert reader.keys() == [key]
+
+
+def test_seed_needs_no_mapping(ring: Keyring) -> None:
+    """An engine that read the file before a tenant came still marks for it."""
+    engine = Keyring.open(ring.path)
+    key = ring.mark_key("late")
+    ring.path.unlink()
+
+    assert engine.seed(key.id) == key.seed
+
+
+@pytest.mark.parametrize(
+    "key_id",
+    [
+        "",
+        "mk1",
+        "nonsense",
+        "mk1-" + "0" * 20,
+        "mk7-" + "0" * 20,
+        "mk0-" + "0" * 20,
+        "mk1-" + "0" * 21,
+        "mk1-" + "G" * 20,
+    ],
+)
+def test_invented_ids_are_unknown(ring: Keyring, key_id: str) -> None:
+    with pytest.raises(UnknownMarkKey):
+        ring.seed(key_id)
+    with pytest.raises(UnknownMarkKey):
+        ring.by_id(key_id)
+
+
+def test_an_id_with_one_digit_changed_is_unknown(ring: Keyring) -> None:
+    key_id = ring.mark_key("acme").id
+    for position in range(4, len(key_id)):
+        digit = "0" if key_id[position] != "0" else "1"
+        with pytest.raises(UnknownMarkKey):
+            ring.seed(key_id[:position] + digit + key_id[position + 1 :])
+
+
+@pytest.mark.parametrize("mode", [0o604, 0o644, 0o666, 0o601])
+def test_a_file_open_to_every_user_is_refused(ring: Keyring, mode: int) -> None:
+    ring.path.chmod(mode)
+
+    with pytest.raises(KeyringError, match="chmod 600"):
+        Keyring.open(ring.path)
+
+
+def test_group_access_is_kept_across_writes(ring: Keyring) -> None:
+    """Kubernetes gives a group the right to read a mounted secret."""
+    ring.path.chmod(0o640)
+
+    Keyring.open(ring.path).mark_key("acme")
+
+    assert stat.S_IMODE(ring.path.stat().st_mode) == 0o640
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "not json",
+        "[]",
+        "{}",
+        '{"version": 2, "epochs": [], "keys": {}}',
+        '{"version": 1, "epochs": [], "keys": {}}',
+        '{"version": 1, "epochs": [{"id": 1, "secret": "c2hvcnQ="}], "keys": {}}',
+        '{"version": 1, "epochs": [{"id": 1, "secret": 5}], "keys": {}}',
+        '{"version": 1, "epochs": 3, "keys": {}}',
+        '{"version": 1}',
+    ],
+)
+def test_a_damaged_file_is_one_line(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "keyring.json"
+    path.write_text(content)
+    path.chmod(0o600)
+
+    with pytest.raises(KeyringError) as caught:
+        Keyring.open(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_that_cannot_be_written_still_gives_the_key(ring: Keyring, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As under a mounted secret. Root ignores modes, so the system call is made to fail."""
+    expected = Keyring.open(ring.path).mark_key("before").seed
+    assert expected
+    reader = Keyring.open(ring.path)
+    real_open = os.open
+
+    def read_only(path: str, flags: int, *rest: int) -> int:
+        if flags & (os.O_WRONLY | os.O_RDWR):
+            raise OSError(30, "Read-only file system")
+        return real_open(path, flags, *rest)
+
+    monkeypatch.setattr(os, "open", read_only)
+
+    key = reader.mark_key("acme")
+
+    assert reader.by_id(key.id).tenant == "acme"
+    assert tenants(reader) == {"acme", "before"}
+    assert "acme" not in ring.path.read_text()
+
+
+def test_a_newer_epoch_issues_and_the_older_still_detects(ring: Keyring) -> None:
+    old = ring.mark_key("acme")
+    document = json.loads(ring.path.read_text())
+    document["epochs"].append({**document["epochs"][0], "id": 2, "secret": "A" * 43 + "="})
+    ring.path.write_text(json.dumps(document, indent=2))
+
+    assert ring.keys() == [old]  # and reads the file again
+    new = ring.mark_key("acme")
+
+    assert new.id.startswith("mk2-")
+    assert new.seed != old.seed
+    assert {old, new} == set(ring.keys())
+
+
+def _issue(path: Path, first: int) -> None:
+    ring = Keyring.open(path)
+    for number in range(first, first + 20):
+        ring.mark_key(f"t{number}")
+
+
+def test_processes_writing_at_once_lose_no_key(ring: Keyring) -> None:
+    context = multiprocessing.get_context("spawn")
+    writers = [context.Process(target=_issue, args=(ring.path, first)) for first in (0, 20, 40)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join(60)
+
+    assert tenants(ring) == {f"t{number}" for number in range(60)}
