@@ -109,6 +109,9 @@ def load_settings(
             _check_known(path, variable)
             _put(values, path, _parse(value))
             sources[_dotted(path)] = variable
+    collector = environment.get("OTEL_EXPORTER_OTLP_ENDPOINT")
+    if collector and isinstance(telemetry := values.setdefault("telemetry", {}), dict):
+        telemetry.setdefault("otlp_endpoint", collector)
     for path, value in _leaves(overrides or {}).items():
         _put(values, list(path), value)
     try:

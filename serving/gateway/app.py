@@ -72,9 +72,7 @@ class GatewayApp:
         context = RequestContext("chat", dict(scope["headers"]), b"")
         request_id = (b"x-request-id", context.request_id.encode())
         if scope["method"] not in ("GET", "HEAD"):
-            await send_error(
-                send, MethodNotAllowed(f"{scope['path']} takes GET."), [(b"allow", b"GET"), request_id]
-            )
+            await send_error(send, MethodNotAllowed(f"{scope['path']} takes GET."), [(b"allow", b"GET"), request_id])
             return
         try:
             status, body, headers = page(context)

@@ -30,9 +30,7 @@ def parse_body(context: RequestContext, max_bytes: int) -> RequestContext:
     except RecursionError:
         raise BadRequest("The request body is nested too deeply.", code="invalid_json") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BadRequest(
-            f"The request body is not valid JSON: {_reason(error)}.", code="invalid_json"
-        ) from None
+        raise BadRequest(f"The request body is not valid JSON: {_reason(error)}.", code="invalid_json") from None
     if not isinstance(body, dict):
         raise BadRequest("The request body must be a JSON object.", code="invalid_json")
     model = body.get("model")

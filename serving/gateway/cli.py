@@ -15,9 +15,7 @@ from serving.settings import Settings
 @click.command(
     epilog="Example: signet gateway --engine-url http://127.0.0.1:8100 --model-folder my-model=/models/my-model"
 )
-@click.option(
-    "--engine-url", "engine_urls", multiple=True, metavar="URL", help="An engine's base URL; repeatable."
-)
+@click.option("--engine-url", "engine_urls", multiple=True, metavar="URL", help="An engine's base URL; repeatable.")
 @click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on.  [default: 8000]")
 @click.option(
@@ -27,9 +25,7 @@ from serving.settings import Settings
     metavar="NAME=FOLDER",
     help="A served model's name and the folder with its tokenizer; repeatable.",
 )
-@click.option(
-    "--config", type=click.Path(path_type=Path), help="Settings file.  [default: signet.yaml when there]"
-)
+@click.option("--config", type=click.Path(path_type=Path), help="Settings file.  [default: signet.yaml when there]")
 @click.option("--print-config", is_flag=True, help="Print the effective settings, secrets masked, and exit.")
 @click.pass_obj
 def gateway(
@@ -48,16 +44,12 @@ def gateway(
         "engine_urls": [_checked_url(url) for url in engine_urls] or None,
         "model_folders": dict(_named_folder(value) for value in model_folders) or None,
     }
-    settings = load_settings(
-        config, {"gateway": {name: value for name, value in given.items() if value is not None}}
-    )
+    settings = load_settings(config, {"gateway": {name: value for name, value in given.items() if value is not None}})
     if print_config:
         click.echo(settings.masked(), nl=False)
         return
     if not settings.gateway.engine_urls:
-        raise click.ClickException(
-            "no engine is given: add --engine-url http://HOST:PORT, or use 'signet serve'."
-        )
+        raise click.ClickException("no engine is given: add --engine-url http://HOST:PORT, or use 'signet serve'.")
     _run(settings)
 
 
@@ -85,7 +77,5 @@ def _checked_url(url: str) -> str:
 def _named_folder(value: str) -> tuple[str, str]:
     name, separator, folder = value.partition("=")
     if not separator or not name or not Path(folder).is_dir():
-        raise click.BadParameter(
-            f"{value!r} is not NAME=FOLDER with an existing folder", param_hint="--model-folder"
-        )
+        raise click.BadParameter(f"{value!r} is not NAME=FOLDER with an existing folder", param_hint="--model-folder")
     return name, folder

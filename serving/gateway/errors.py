@@ -53,9 +53,7 @@ class GatewayError(Exception):
 
     def body(self) -> bytes:
         """The error object that every OpenAI client understands."""
-        return _encode(
-            {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}}
-        )
+        return _encode({"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}})
 
 
 class BadRequest(GatewayError):
@@ -157,9 +155,7 @@ def from_engine(status: int, body: bytes) -> GatewayError:
     A client's mistake keeps its status and the engine's message; an engine's failure becomes 502 without details.
     """
     if not 400 <= status < 500:
-        return EngineFailed(
-            "The engine failed on this request. Try again; if it stays, see the engine's log."
-        )
+        return EngineFailed("The engine failed on this request. Try again; if it stays, see the engine's log.")
     try:
         envelope = _decode_envelope(body)
         problem = envelope.error or _EngineErrorBody(envelope.message, envelope.param)

@@ -80,7 +80,7 @@ class Pipeline:
         await self.pool.stop()
         await asyncio.to_thread(self.ledger.stop)
         await asyncio.to_thread(self.identity.close)
-        await asyncio.to_thread(self.tracing.close)
+        await asyncio.to_thread(self.tracing.stop)
 
     async def handle(self, context: RequestContext, receive: Receive, send: Send) -> None:
         """Answer one request. Every failure ends in OpenAI-shaped JSON; nothing is raised."""
@@ -103,9 +103,7 @@ class Pipeline:
                 await exchange.fail(EngineUnavailable("The gateway is stopping. Ask again.", code="stopping"))
         except Exception:
             log.exception("unexpected failure", extra={"request_id": context.request_id})
-            await exchange.fail(
-                GatewayError("The gateway failed on this request. Its log has the request id.")
-            )
+            await exchange.fail(GatewayError("The gateway failed on this request. Its log has the request id."))
         finally:
             exchange.close()
             settlement.close()
@@ -123,9 +121,7 @@ class Pipeline:
 class Exchange:
     """One request meeting one engine: sends the question, relays the answer."""
 
-    def __init__(
-        self, pipeline: Pipeline, context: RequestContext, settlement: Settlement, send: Send
-    ) -> None:
+    def __init__(self, pipeline: Pipeline, context: RequestContext, settlement: Settlement, send: Send) -> None:
         self._pipeline = pipeline
         self._context = context
         self._settlement = settlement
@@ -156,7 +152,7 @@ class Exchange:
     def close(self) -> None:
         """Give everything back: the connection (closing it stops an unfinished generation) and the engine's slot."""
         if self._response is not None:
-            self._response.close()
+            self._response.close(said_all=self._relay is not None and self._relay.done)
         if self._release is not None:
             self._release()
         self._response = self._release = None
@@ -191,6 +187,7 @@ class Exchange:
             self._release()
         engine.in_flight += 1
         self._context.engine = engine
+        self._settlement.routed()
 
         def release() -> None:
             engine.in_flight -= 1
@@ -237,11 +234,11 @@ class Exchange:
                 self._settlement.note_text(relay.num_text_events)
                 if released:
                     await self._send({"type": "http.response.body", "body": released, "more_body": True})
+                if relay.done:
+                    break
             relay.finish()
         except (UpstreamError, StreamBroken, EventTooLong) as error:
-            log.warning(
-                "stream broke off", extra={"request_id": self._context.request_id, "reason": str(error)}
-            )
+            log.warning("stream broke off", extra={"request_id": self._context.request_id, "reason": str(error)})
             raise EngineFailed(_ENGINE_DIED, code="stream_interrupted") from None
         self._settlement.note_output(relay.reports())
         await self._commit()
@@ -255,9 +252,7 @@ class Exchange:
         try:
             await self._settlement.commit()
         except LedgerUnavailable:
-            raise LedgerDown(
-                "The answer could not be recorded, so it is not released. Try again later."
-            ) from None
+            raise LedgerDown("The answer could not be recorded, so it is not released. Try again later.") from None
 
 
 class ClientWatch:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -31,12 +31,20 @@ _decode_models = msgspec.json.Decoder(_ModelList).decode
 class Engine:
     """One engine: its connections, its health, its load."""
 
-    def __init__(self, url: str, timeouts: Timeouts, probe_timeouts: Timeouts, max_connections: int) -> None:
+    def __init__(
+        self,
+        url: str,
+        timeouts: Timeouts,
+        probe_timeouts: Timeouts,
+        max_connections: int,
+        on_change: Callable[[str, bool], None],
+    ) -> None:
         self.url = url.rstrip("/")
         self.name = self.url.partition("://")[2]
         self.client = UpstreamPool(url, timeouts, max_connections)
         self._probe_client = UpstreamPool(url, probe_timeouts, max_connections=8)
         self._probes_since_lesson = 0
+        self._on_change = on_change
         self.up = False
         self.has_plugin = False
         self.in_flight = 0
@@ -56,12 +64,14 @@ class Engine:
             self.mark_down(reason)
         elif not self.up:
             self.up = True
+            self._on_change(self.name, True)
             log.info("engine is up", extra={"engine": self.name, "models": sorted(self.cards)})
 
     def mark_down(self, reason: str) -> None:
         """No new requests until a probe succeeds; also called when traffic sees the failure first."""
         if self.up:
             self.up = False
+            self._on_change(self.name, False)
             log.warning("engine is down", extra={"engine": self.name, "reason": reason})
 
     def close(self) -> None:
@@ -89,7 +99,10 @@ class Engine:
 
 
 class EnginePool:
-    """All engines, probed in the background. Made, started and stopped inside a running event loop."""
+    """All engines, probed in the background. Started and stopped inside a running event loop.
+
+    `on_change` is told an engine's name and whether it is up, whenever that changes.
+    """
 
     def __init__(
         self,
@@ -99,26 +112,25 @@ class EnginePool:
         probe_interval_s: float,
         probe_timeout_s: float,
         max_connections: int,
+        on_change: Callable[[str, bool], None],
     ) -> None:
         self._urls = urls
         self._timeouts = timeouts
         self._probe_timeouts = Timeouts(probe_timeout_s, probe_timeout_s, probe_timeout_s)
         self._max_connections = max_connections
         self._interval = probe_interval_s
+        self._on_change = on_change
         self._tasks: list[asyncio.Task[None]] = []
         self.engines: list[Engine] = []
 
     async def start(self) -> None:
         """Begin to probe; engines that answer at once are known when this returns."""
-        self.engines = [
-            Engine(url, self._timeouts, self._probe_timeouts, self._max_connections) for url in self._urls
-        ]
+        self.engines = [Engine(url, self._timeouts, self._probe_timeouts, self._max_connections) for url in self._urls]
         first = [asyncio.create_task(engine.probe()) for engine in self.engines]
         if first:
             await asyncio.wait(first, timeout=FIRST_PROBE_S)
         self._tasks = [
-            asyncio.create_task(self._watch(engine, probe))
-            for engine, probe in zip(self.engines, first, strict=True)
+            asyncio.create_task(self._watch(engine, probe)) for engine, probe in zip(self.engines, first, strict=True)
         ]
 
     async def stop(self) -> None:

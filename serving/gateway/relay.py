@@ -14,6 +14,7 @@ from collections.abc import Iterator
 import msgspec
 
 from serving.gateway.chunks import (
+    Answer,
     Channel,
     Choice,
     decode_answer,
@@ -118,7 +119,7 @@ class StreamRelay:
         self._reports: list[GuardReport] = []
         self._unfinished = context.choices
         self._closing: list[bytes] = []
-        self._done = False
+        self.done = False
         self.num_text_events = 0
 
     def feed(self, data: bytes) -> bytes:
@@ -141,7 +142,7 @@ class StreamRelay:
         """
         for event in self._splitter.finish():
             self._take(event, self._closing)
-        if not self._done and self._unfinished > 0:
+        if not self.done and self._unfinished > 0:
             raise StreamBroken("The engine ended the stream before the answer was complete.")
 
     def close(self) -> bytes:
@@ -164,20 +165,11 @@ class StreamRelay:
             out.append(event)
             return
         if data == b"[DONE]":
-            self._done = True
+            self.done = True
             for index in list(self._channels):
                 self._closing.extend(self._finish_choice(index))
             return
-        try:
-            answer = decode_answer(data)
-        except msgspec.DecodeError:
-            raise StreamBroken("The engine sent an event that is no answer.") from None
-        if answer.error is not None:
-            raise StreamBroken("The engine reported an error in the middle of the answer.")
-        if answer.usage is not None:
-            self._context.prompt_tokens = answer.usage.prompt_tokens
-            self._context.completion_tokens = answer.usage.completion_tokens or 0
-            self._context.usage_reported = True
+        answer = self._decode(data)
         if len(answer.choices) == 1:
             self._take_choice(answer.choices[0], event, out)
         elif answer.choices:
@@ -189,6 +181,19 @@ class StreamRelay:
             out.append(event)
         elif self._context.wants_usage:
             self._closing.append(event)
+
+    def _decode(self, data: bytes) -> Answer:
+        try:
+            answer = decode_answer(data)
+        except msgspec.DecodeError:
+            raise StreamBroken("The engine sent an event that is no answer.") from None
+        if answer.error is not None:
+            raise StreamBroken("The engine reported an error in the middle of the answer.")
+        if answer.usage is not None:
+            self._context.prompt_tokens = answer.usage.prompt_tokens
+            self._context.completion_tokens = answer.usage.completion_tokens or 0
+            self._context.usage_reported = True
+        return answer
 
     def _take_choice(self, choice: Choice, event: bytes, out: list[bytes]) -> None:
         texts = texts_of(choice)

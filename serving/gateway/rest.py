@@ -31,9 +31,7 @@ class DetectRequest(BaseModel):
     """A text of which to tell whether it carries a mark."""
 
     text: str = Field(min_length=1, max_length=MAX_DETECT_CHARS)
-    model: str | None = Field(
-        default=None, description="Whose tokenizer to read it with; default: the served model's."
-    )
+    model: str | None = Field(default=None, description="Whose tokenizer to read it with; default: the served model's.")
 
 
 class KeyScore(BaseModel):
@@ -73,9 +71,7 @@ class Detectors:
         if model is None:
             if len(self._folders) != 1:
                 known = ", ".join(self._folders) or "none"
-                raise BadRequest(
-                    f"Name the model in 'model'; tokenizers are here for: {known}.", param="model"
-                )
+                raise BadRequest(f"Name the model in 'model'; tokenizers are here for: {known}.", param="model")
             model = next(iter(self._folders))
         if model not in self._folders:
             raise ModelNotFound(f"There is no tokenizer for {model[:200]!r} on this gateway.", param="model")
@@ -86,17 +82,13 @@ class Detectors:
 
 def build_rest(identity: Identity, keyring: Keyring | None, folders: Mapping[str, Path]) -> FastAPI:
     """The application behind the hot paths."""
-    app = FastAPI(
-        title="Signet", summary="Language models that can prove where an answer came from.", version="0.1.0"
-    )
+    app = FastAPI(title="Signet", summary="Language models that can prove where an answer came from.", version="0.1.0")
     detectors = Detectors(folders)
     bearer = HTTPBearer(auto_error=False)
 
     def principal(credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]) -> Principal:
         if credentials is None:
-            raise Unauthorized(
-                "No API key was given. Send it as 'Authorization: Bearer KEY'.", code="missing_api_key"
-            )
+            raise Unauthorized("No API key was given. Send it as 'Authorization: Bearer KEY'.", code="missing_api_key")
         found = identity.authenticate(credentials.credentials)
         if found is None:
             raise Unauthorized("The API key is not valid.")

@@ -22,9 +22,7 @@ def check_model(pool: EnginePool, model: str) -> None:
     known = sorted(pool.model_cards())
     if not known:
         raise EngineUnavailable("No engine is ready yet. Try again shortly.", headers=_RETRY_AFTER)
-    raise ModelNotFound(
-        f"The model {model[:200]!r} does not exist. Served here: {', '.join(known)}.", param="model"
-    )
+    raise ModelNotFound(f"The model {model[:200]!r} does not exist. Served here: {', '.join(known)}.", param="model")
 
 
 def choose_engine(pool: EnginePool, model: str, tried: Collection[Engine] = ()) -> Engine:

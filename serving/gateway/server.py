@@ -58,6 +58,7 @@ def build(settings: Settings) -> GatewayApp:
     """
     gateway = settings.gateway
     registry = CollectorRegistry()
+    metrics = GatewayMetrics(registry)
     identity = Identity(settings.database_url, settings.identity)
     keyring = Keyring.open(settings.keyring_file, create=True)
     tokens = frozenset[str]().union(*(control_tokens_of(folder) for folder in gateway.model_folders.values()))
@@ -67,17 +68,17 @@ def build(settings: Settings) -> GatewayApp:
         limiter=Limiter(),
         guard=Guard(settings.guard, tokens),
         keyring=keyring,
-        pool=_pool(gateway),
+        pool=_pool(gateway, metrics),
         ledger=Ledger(settings.database_url, settings.ledger),
-        metrics=GatewayMetrics(registry),
-        tracing=Tracing.build(settings.telemetry),
+        metrics=metrics,
+        tracing=Tracing.from_settings(settings.telemetry),
     )
     return GatewayApp(pipeline, registry, build_rest(identity, keyring, gateway.model_folders))
 
 
 def run(settings: Settings, listener: socket.socket, on_listening: Callable[[], None] = lambda: None) -> None:
     """Serve on `listener` until SIGINT or SIGTERM; open answers get `drain_timeout_s` to finish."""
-    configure_logging(settings.telemetry)
+    output = configure_logging(settings.telemetry)
     app = build(settings)
     config = uvicorn.Config(
         app,  # type: ignore[arg-type]  # our scope type is the wider one
@@ -92,13 +93,15 @@ def run(settings: Settings, listener: socket.socket, on_listening: Callable[[], 
     )
     on_listening()
     uvicorn.Server(config).run(sockets=[listener])
+    output.close()
 
 
-def _pool(gateway: GatewaySettings) -> EnginePool:
+def _pool(gateway: GatewaySettings, metrics: GatewayMetrics) -> EnginePool:
     return EnginePool(
         gateway.engine_urls,
         Timeouts(gateway.connect_timeout_s, gateway.first_byte_timeout_s, gateway.idle_timeout_s),
         probe_interval_s=gateway.probe_interval_s,
         probe_timeout_s=gateway.probe_timeout_s,
         max_connections=gateway.max_connections_per_engine,
+        on_change=metrics.engine_up,
     )

@@ -22,9 +22,7 @@ CLIENT_CLOSED_REQUEST = 499
 class Settlement:
     """The end of one request. `commit`, `fail` or `abandon` takes effect once; the first one wins."""
 
-    def __init__(
-        self, context: RequestContext, ledger: Ledger, metrics: GatewayMetrics, tracing: Tracing
-    ) -> None:
+    def __init__(self, context: RequestContext, ledger: Ledger, metrics: GatewayMetrics, tracing: Tracing) -> None:
         self._context = context
         self._ledger = ledger
         self._metrics = metrics
@@ -34,6 +32,10 @@ class Settlement:
         self._last_text_at = 0.0
         metrics.request_started()
 
+    def routed(self) -> None:
+        """An engine gets the request now."""
+        self._metrics.queue(time.perf_counter() - self._context.started)
+
     def note_text(self, num_text_events: int = 1) -> None:
         """Text has come from the engine; several events at once share the time since the last."""
         new = num_text_events - self._num_text_events
@@ -42,9 +44,9 @@ class Settlement:
         now = time.perf_counter()
         if not self._context.first_token_at:
             self._context.first_token_at = now
-            self._metrics.ttft(now - self._context.started)
+            self._metrics.ttft(now - self._context.started, self._context.model)
         elif self._context.stream:
-            self._metrics.inter_token((now - self._last_text_at) / new, new)
+            self._metrics.inter_token((now - self._last_text_at) / new, new, self._context.model)
         self._num_text_events = num_text_events
         self._last_text_at = now
 
@@ -82,9 +84,7 @@ class Settlement:
         try:
             await self._settle(status)
         except LedgerUnavailable as error:
-            log.error(
-                "usage not recorded", extra={"request_id": self._context.request_id, "reason": str(error)}
-            )
+            log.error("usage not recorded", extra={"request_id": self._context.request_id, "reason": str(error)})
 
     async def _settle(self, status: int) -> None:
         if self._settled:

@@ -32,9 +32,7 @@ def authenticate(context: RequestContext, identity: Identity) -> RequestContext:
     value = context.headers.get(b"authorization", b"").decode("latin-1")
     scheme, _, presented = value.partition(" ")
     if scheme.lower() != "bearer" or not presented.strip():
-        raise Unauthorized(
-            "No API key was given. Send it as 'Authorization: Bearer KEY'.", code="missing_api_key"
-        )
+        raise Unauthorized("No API key was given. Send it as 'Authorization: Bearer KEY'.", code="missing_api_key")
     context.principal = identity.authenticate(presented.strip())
     if context.principal is None:
         raise Unauthorized("The API key is not valid. Create one with 'signet keys create --tenant NAME'.")
@@ -55,11 +53,7 @@ def admit(context: RequestContext, limiter: Limiter) -> RequestContext:
     decision = limiter.try_acquire(context.principal, estimate)
     if isinstance(decision, Refusal):
         # OpenAI's clients retry a 429 by themselves, after the time given; what can never succeed has no such time.
-        wait = (
-            ()
-            if decision.retry_after_s is None
-            else (("retry-after", str(math.ceil(decision.retry_after_s))),)
-        )
+        wait = () if decision.retry_after_s is None else (("retry-after", str(math.ceil(decision.retry_after_s))),)
         raise LimitExceeded(decision.message, headers=encode_headers((*wait, *decision.headers)))
     context.lease = decision
     return context
@@ -94,9 +88,7 @@ def choose_mark(context: RequestContext, keyring: Keyring | None) -> RequestCont
     asked = context.headers.get(b"x-signet-mark", b"").decode("latin-1").strip().lower()
     if asked and asked not in ("on", "off", *SCHEMES):
         choices = ", ".join(("on", "off", *SCHEMES))
-        raise BadRequest(
-            f"X-Signet-Mark must be one of {choices}.", code="unknown_mark", param="X-Signet-Mark"
-        )
+        raise BadRequest(f"X-Signet-Mark must be one of {choices}.", code="unknown_mark", param="X-Signet-Mark")
     wanted = (asked or policy.default) != "off"
     if asked and not policy.allowed and wanted != (policy.default != "off"):
         raise Forbidden("This key may not choose whether answers are marked.", code="mark_not_allowed")

@@ -1,8 +1,8 @@
 """A pooled HTTP/1.1 client for engines: one asyncio protocol on httptools, no layers between socket and relay.
 
-httpx costs about 2.5 ms of CPU a request and aiohttp 0.1 ms; this costs about 0.02 ms (docs/decisions/003). It does what a
-gateway needs and no more: keep-alive, chunked bodies, backpressure, a timeout for every wait, and one retry
-when a kept-alive connection turns out to have been closed by the engine before it answered anything.
+General clients cost several times the CPU (docs/decisions/003). This one does what a gateway needs and no more:
+keep-alive, chunked bodies, backpressure, a timeout for every wait, and a second try when a kept-alive connection
+turns out to have been closed by the engine before it answered anything.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import httptools
 
 # Above this many unread bytes the socket is no longer read: a slow client then slows its engine, not our memory.
 HIGH_WATER_BYTES = 256 * 1024
+# An answer that has said its last word may take this long to end on the wire before its connection is dropped.
+LAST_BYTES_S = 1.0
 
 
 class UpstreamError(Exception):
@@ -50,6 +52,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._parser: httptools.HttpResponseParser | None = None
         self._waiter: asyncio.Future[None] | None = None
+        self._draining: asyncio.TimerHandle | None = None
         self._chunks: deque[bytes] = deque()
         self._buffered = 0
         self._paused = False
@@ -75,6 +78,11 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserError as error:
             self._fail(UpstreamError(f"the engine sent malformed HTTP: {error}"))
             return
+        if self._draining is not None:
+            self._chunks.clear()
+            if self.complete:
+                self._drained()
+            return
         if self._buffered > HIGH_WATER_BYTES and not self._paused and self._transport is not None:
             self._paused = True
             self._transport.pause_reading()
@@ -82,6 +90,8 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
+        if self._draining is not None:
+            self._draining.cancel()
         self._pool.forget(self)
         if self._parser is not None and not self.complete and self._error is None:
             if self.head_complete:
@@ -149,15 +159,26 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
         return data
 
-    def release(self) -> None:
-        """Give the connection back when its answer was read to the end, close it otherwise."""
+    def release(self, said_all: bool) -> None:
+        """Give the connection back when its answer is read to the end, close it otherwise.
+
+        When the answer has `said_all`, its last bytes may still arrive for a moment.
+        """
         self._waiter = None
         if self.complete and self._keep_alive and not self.closed and not self._paused:
             self._parser = None
             self.used = True
             self._pool.keep(self)
+        elif said_all and not self.complete and not self.closed and not self._paused:
+            self._draining = self._loop.call_later(LAST_BYTES_S, self.abort)
         else:
             self.abort()
+
+    def _drained(self) -> None:
+        assert self._draining is not None
+        self._draining.cancel()
+        self._draining = None
+        self.release(said_all=True)
 
     def abort(self) -> None:
         """Close at once; an engine that is still generating sees its client gone and stops."""
@@ -219,10 +240,11 @@ class UpstreamResponse:
                 break
         return b"".join(parts)[:limit]
 
-    def close(self) -> None:
+    def close(self, said_all: bool = False) -> None:
+        """Give the connection back; with `said_all` the rest on the wire is known to be empty."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            connection.release()
+            connection.release(said_all)
 
 
 class UpstreamPool:
@@ -301,9 +323,7 @@ class UpstreamPool:
                 )
         except TimeoutError:
             self._open -= 1
-            raise UpstreamTimeout(
-                f"no connection to the engine within {self._timeouts.connect:g} s"
-            ) from None
+            raise UpstreamTimeout(f"no connection to the engine within {self._timeouts.connect:g} s") from None
         except OSError as error:
             self._open -= 1
             raise UpstreamError(f"cannot connect to the engine: {error.strerror or error}") from None

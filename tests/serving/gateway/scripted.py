@@ -100,7 +100,7 @@ class ScriptedEngine:
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         server = self._loop.run_until_complete(asyncio.start_server(self._serve, "127.0.0.1", 0))
-        self.url = "http://127.0.0.1:%d" % server.sockets[0].getsockname()[1]
+        self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         self._started.set()
         self._loop.run_forever()
         server.close()
@@ -124,15 +124,11 @@ class ScriptedEngine:
             lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
         except asyncio.IncompleteReadError:
             return None
-        headers = {
-            name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])
-        }
+        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
         data = await reader.readexactly(int(headers.get("content-length", 0)))
         return SeenRequest(lines[0].split(" ")[1], headers, json.loads(data) if data else {})
 
-    async def _answer(
-        self, request: SeenRequest, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> bool:
+    async def _answer(self, request: SeenRequest, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         fixed = self._fixed(request.target)
         if fixed is None:
             self.seen.append(request)
@@ -155,9 +151,7 @@ class ScriptedEngine:
         if target == "/health":
             return [head(length=0)]
         if target == "/v1/models":
-            return whole(
-                {"object": "list", "data": [{"id": "scripted", "object": "model", "max_model_len": 512}]}
-            )
+            return whole({"object": "list", "data": [{"id": "scripted", "object": "model", "max_model_len": 512}]})
         if target == "/metrics":
             text = b'signet_engine_plugin_info{schemes="gumbel"} 1.0\n' if self.has_plugin else b"\n"
             return [head(length=len(text)) + text]

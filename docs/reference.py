@@ -1,0 +1,89 @@
+"""Writes the reference pages that are made from the code: `python docs/reference.py`. A test fails when they are stale."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+FOLDER = Path(__file__).parent
+sys.path.insert(0, str(FOLDER.parent))
+
+
+def settings_page() -> str:
+    """Every setting with its default and meaning."""
+    from serving.settings import Settings
+
+    lines = [
+        "# Settings",
+        "",
+        "One typed tree. Values come from `signet.yaml` in the working directory (or `--config FILE`, or the file that",
+        "`SIGNET_CONFIG` names), above it from `SIGNET_…` variables, above those from command-line options. Two",
+        "underscores go one level down: `SIGNET_GATEWAY__PORT=9000` is `gateway.port`. Lists and mappings in variables are",
+        "JSON. An unknown setting is an error. `signet gateway --print-config` shows the effective tree, secrets masked.",
+        "`OTEL_EXPORTER_OTLP_ENDPOINT`, where set, is the default of `telemetry.otlp_endpoint`.",
+        "",
+        "This page is made by `python docs/reference.py`.",
+        "",
+        "| setting | default | meaning |",
+        "|---|---|---|",
+    ]
+    for name, field in _fields(Settings, ""):
+        lines.append(f"| `{name}` | {_default(field)} | {_cell(field.description or '')} |")
+    return "\n".join(lines) + "\n"
+
+
+def commands_page() -> str:
+    """Every command's help text."""
+    os.environ["COLUMNS"] = "100"
+    from signet import cli
+
+    lines = ["# Commands", "", "This page is made by `python docs/reference.py`.", ""]
+    for path, command in _commands(cli, ("signet",)):
+        context = click.Context(command, info_name=" ".join(path), terminal_width=100, max_content_width=100)
+        lines += [f"## {' '.join(path)}", "", "```", command.get_help(context).rstrip(), "```", ""]
+    return "\n".join(lines)
+
+
+PAGES = {"settings.md": settings_page, "commands.md": commands_page}
+
+
+def _fields(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, FieldInfo]]:
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _fields(field.annotation, f"{prefix}{name}.")
+        else:
+            yield prefix + name, field
+
+
+def _commands(command: click.Command, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    yield path, command
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            found = command.get_command(context, name)
+            if found is not None:
+                yield from _commands(found, (*path, name))
+
+
+def _default(field: FieldInfo) -> str:
+    value = field.get_default(call_default_factory=True, validated_data={})
+    return "" if value is None else f"`{_cell(str(value))}`"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def main() -> None:
+    for name, page in PAGES.items():
+        (FOLDER / name).write_text(page())
+
+
+if __name__ == "__main__":
+    main()

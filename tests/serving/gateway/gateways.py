@@ -1,0 +1,59 @@
+"""A real gateway process, started and stopped by tests."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import openai
+from running import answers_ok, free_port, run_signet, signet_environment, wait_until
+
+
+@dataclass(frozen=True)
+class RunningGateway:
+    url: str
+    home: Path
+    key: str
+    process: subprocess.Popen[bytes]
+
+    def client(self, key: str | None = None) -> openai.OpenAI:
+        return openai.OpenAI(base_url=f"{self.url}/v1", api_key=key or self.key, max_retries=0, timeout=30)
+
+    def new_key(self, *options: str) -> str:
+        created = run_signet(self.home, "keys", "create", "--tenant", "acme", "--json", *options)
+        assert created.returncode == 0, created.stderr
+        key: str = json.loads(created.stdout)["key"]
+        wait_until(lambda: self._knows(key), 5, "the gateway knows the new key")
+        return key
+
+    def _knows(self, key: str) -> bool:
+        try:
+            self.client(key).models.list()
+        except openai.AuthenticationError:
+            return False
+        return True
+
+
+def start_gateway(home: Path, *engine_urls: str, **settings: str) -> RunningGateway:
+    port = free_port()
+    created = run_signet(home, "keys", "create", "--tenant", "default", "--admin", "--json")
+    assert created.returncode == 0, created.stderr
+    arguments = [part for url in engine_urls for part in ("--engine-url", url)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "signet", "gateway", "--port", str(port), *arguments],
+        env=signet_environment(home, SIGNET_GATEWAY__PROBE_INTERVAL_S="0.1", **settings),
+        cwd=home,
+        stdout=subprocess.DEVNULL,
+        stderr=(home / "gateway.log").open("wb"),
+    )
+    url = f"http://127.0.0.1:{port}"
+    wait_until(lambda: answers_ok(f"{url}/healthz"), 20, "the gateway listens", process)
+    return RunningGateway(url, home, json.loads(created.stdout)["key"], process)
+
+
+def stop_gateway(gateway: RunningGateway) -> int:
+    gateway.process.terminate()
+    return gateway.process.wait(15)
