@@ -14,7 +14,7 @@ import sys
 import tempfile
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,7 +22,7 @@ import click
 import uvloop
 
 from loadtests.client import LoadClient, Measurement, chat_body
-from loadtests.processes import Program, ProgramError, running
+from loadtests.processes import REPOSITORY, Program, ProgramError, running
 from loadtests.report import Report, machine, write_report
 from loadtests.targets import TARGETS, Target, chosen, free_port
 
@@ -71,6 +71,17 @@ def cores() -> tuple[int, int, int]:
     return usable[0], usable[1], usable[min(2, len(usable) - 1)]
 
 
+@contextmanager
+def pinned(core: int) -> Iterator[None]:
+    """This process on one core, for a while."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
 def set_pace(engine_url: str, step_ms: float) -> None:
     request = urllib.request.Request(f"{engine_url}/standin/pace?step_ms={step_ms}", method="POST", data=b"")
     urllib.request.urlopen(request, timeout=5).close()
@@ -107,17 +118,20 @@ def measure(runner: Runner, workload: Workload, seconds: float) -> dict[str, flo
 
 def run_rounds(runners: list[Runner], engine_url: str, num_rounds: int, seconds: float) -> None:
     """All rounds; every other round goes backwards, so that no target always follows the same neighbour."""
-    for number in range(num_rounds):
-        for runner in runners:
-            runner.rounds.append({})
-        for workload in WORKLOADS:
+    planned = [(number, workload) for number in range(num_rounds) for workload in WORKLOADS]
+    for runner in runners:
+        runner.rounds = [{} for _ in range(num_rounds)]
+    with click.progressbar(planned, label="Rounds", file=sys.stderr, item_show_func=_shown) as steps:
+        for number, workload in steps:
             set_pace(engine_url, workload.step_ms)
             for runner in runners if number % 2 == 0 else reversed(runners):
-                runner.rounds[-1] |= measure(runner, workload, seconds)
-                click.echo(f"\rround {number + 1}/{num_rounds} {workload.name} {runner.name:<24}", nl=False, err=True)
-        for runner in runners:
-            runner.rounds[-1]["peak_rss_mib"] = runner.program.peak_rss_bytes() / 2**20
-    click.echo(err=True)
+                runner.rounds[number] |= measure(runner, workload, seconds)
+    for runner in runners:
+        runner.rounds[-1]["peak_rss_mib"] = runner.program.peak_rss_bytes() / 2**20
+
+
+def _shown(step: tuple[int, Workload] | None) -> str | None:
+    return f"round {step[0] + 1} {step[1].name}" if step else None
 
 
 def start_targets(
@@ -137,10 +151,12 @@ def start_targets(
 def run_bench(names: tuple[str, ...], num_rounds: int, seconds: float, command: str) -> Report:
     """Start everything, measure, stop everything."""
     proxy_core, engine_core, client_core = cores()
-    os.sched_setaffinity(0, {client_core})
-    # Under the working directory, not in /tmp, which may be memory: the ledger's fsync has to reach a disk.
-    with tempfile.TemporaryDirectory(prefix=".bench-", dir=".") as made, ExitStack() as stack:
-        folder = Path(made).resolve()
+    # In the working tree, not in /tmp, which may be memory: the ledger's fsync has to reach a disk.
+    scratch = REPOSITORY / ".signet"
+    scratch.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=scratch) as made, ExitStack() as stack:
+        stack.enter_context(pinned(client_core))
+        folder = Path(made)
         engine_url = f"http://127.0.0.1:{free_port()}"
         standin = [sys.executable, "-m", "loadtests.standin", "--port", engine_url.rsplit(":", 1)[1], "--marks"]
         engine = stack.enter_context(running("standin", standin, folder, engine_core))

@@ -15,6 +15,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+# Where `python -m loadtests.standin` and friends are found, wherever the caller was started.
+REPOSITORY = Path(__file__).resolve().parent.parent
+
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
@@ -85,6 +88,7 @@ def running(
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
+                cwd=REPOSITORY,
                 env={**os.environ, **(env or {})},
                 start_new_session=True,
                 preexec_fn=pin,

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from loadtests.processes import ProgramError
+from loadtests.processes import REPOSITORY, ProgramError
 
 _BIN = Path(sys.executable).parent
 
@@ -43,9 +43,12 @@ def signet_gateway(engine_url: str, folder: Path) -> Target:
     home.mkdir()
     env = {"SIGNET_HOME": str(home)}
     command = [*signet, "keys", "create", "--tenant", "bench", "--json"]
-    made = subprocess.run(command, env={**os.environ, **env}, capture_output=True, text=True, check=False)
+    made = subprocess.run(
+        command, env={**os.environ, **env}, cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
     if made.returncode != 0:
-        raise ProgramError(f"`signet keys create` failed: {made.stderr.strip()[-300:]}")
+        lines = made.stderr.strip().splitlines() or ["it printed nothing"]
+        raise ProgramError(f"`signet keys create` failed: {lines[-1]}")
     key = json.loads(made.stdout)["key"]
     port = free_port()
     command = [*signet, "gateway", "--engine-url", engine_url, "--port", str(port)]
