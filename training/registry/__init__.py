@@ -16,6 +16,7 @@ from training.registry.errors import (
     UnknownCheckpoint,
     UnusableFolder,
 )
+from training.registry.files import digest_folder
 from training.registry.manifest import (
     CheckpointRef,
     DataDigest,
@@ -49,5 +50,6 @@ __all__ = [
     "UnknownAlias",
     "UnknownCheckpoint",
     "UnusableFolder",
+    "digest_folder",
     "require_base",
 ]

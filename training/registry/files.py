@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from training.registry.errors import UnusableFolder
-from training.registry.manifest import FileEntry, canonical_json, check_file_name
+from training.registry.manifest import FileEntry, canonical_json, check_file_name, digest_of_files
 
 MANIFEST = "manifest.json"
 SIGNATURE = "manifest.sig"
@@ -34,9 +34,7 @@ def list_files(folder: Path) -> list[str]:
     return sorted(set(names) - {MANIFEST, SIGNATURE})
 
 
-def hash_files(
-    folder: Path, names: Iterable[str], on_progress: OnProgress | None = None
-) -> dict[str, FileEntry]:
+def hash_files(folder: Path, names: Iterable[str], on_progress: OnProgress | None = None) -> dict[str, FileEntry]:
     """Read every named file once and return its digest and size."""
     names = list(names)
     total = sum((folder / name).stat().st_size for name in names)
@@ -55,6 +53,11 @@ def hash_files(
         done += size
         entries[name] = FileEntry(sha256=digest.hexdigest(), size=size)
     return entries
+
+
+def digest_folder(folder: Path, on_progress: OnProgress | None = None) -> str:
+    """The digest that the folder's files would have as a checkpoint, `sha256:HEX`."""
+    return digest_of_files(hash_files(folder, list_files(folder), on_progress))
 
 
 def make_readable(folder: Path) -> None:

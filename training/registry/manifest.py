@@ -111,9 +111,9 @@ class ManifestDraft(_Record):
 
     kind: Kind
     base: CheckpointRef | None = None
-    """The pre-trained model underneath; None when the checkpoint was made from nothing."""
+    """The model that its maker started from; None when there was none. An adapter runs on this one only."""
     parents: list[CheckpointRef] = []
-    """What it was made from directly: the base, an earlier version, the models of a merge."""
+    """Every checkpoint that went into it: the base, or all the models of a merge."""
     recipe: RecipeRecord | None = None
     data: list[DataDigest] = []
     code_version: str = ""

@@ -78,9 +78,7 @@ class SigningKeys:
 
     def _publish(self, key: Ed25519PrivateKey) -> None:
         path = self.folder / "registry.pub"
-        pem = key.public_key().public_bytes(
-            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-        )
+        pem = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
         if not path.is_file() or path.read_bytes() != pem:
             replace_file(path, pem)
 
@@ -120,9 +118,7 @@ def check_signature(payload: bytes, content: bytes, trusted: dict[str, Ed25519Pu
     known = [(trusted[keyid], keyid, signature) for keyid, signature in signatures if keyid in trusted]
     if not known:
         signers = ", ".join(keyid for keyid, _ in signatures) or "nobody"
-        raise SignatureInvalid(
-            f"is signed by {signers}, which is no key of keys/registry.pub or keys/trusted/"
-        )
+        raise SignatureInvalid(f"is signed by {signers}, which is no key of keys/registry.pub or keys/trusted/")
     for key, keyid, signature in known:
         try:
             key.verify(signature, pre_authentication_encoding(payload))

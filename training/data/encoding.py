@@ -1,0 +1,125 @@
+"""From chats to token ids, with labels on what the assistant says and nowhere else.
+
+The text is what the model's own chat template makes of the chat, tokenized in one piece, so that training
+sees the tokens that serving will. Which of its characters the assistant says follows from the template too:
+they lie between the prompt for an answer and the end of that answer, for each answer in turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from training.data.chats import Chat
+from training.errors import DataError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+IGNORED = -100
+"""The label of a token that has none; PyTorch's cross-entropy skips it by default."""
+
+Span = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One encoded chat; `input_ids` and `labels` have the same length."""
+
+    input_ids: list[int]
+    labels: list[int]
+    """The token itself where the assistant says it, else IGNORED. Unshifted, as transformers takes them."""
+    source: str
+
+    @property
+    def num_targets(self) -> int:
+        """Tokens that are predicted: labelled ones other than the first, which nothing comes before."""
+        return sum(label != IGNORED for label in self.labels[1:])
+
+
+class ChatEncoder:
+    """Encodes chats for one model. Needs a fast tokenizer: only those tell which characters made a token."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, max_tokens: int) -> None:
+        self._tokenizer = tokenizer
+        self._max_tokens = max_tokens
+        self._control_tokens = frozenset(tokenizer.all_special_tokens)
+
+    def encode(self, chat: Chat) -> Example:
+        """Encode one chat, cut to `max_tokens`; raises DataError naming its line."""
+        self._refuse_control_tokens(chat)
+        text, spans = self._answer_spans(chat)
+        encoded = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        ids: list[int] = encoded["input_ids"][: self._max_tokens]
+        labels = _label(ids, encoded["offset_mapping"], spans)
+        return Example(ids, labels, chat.source)
+
+    def _refuse_control_tokens(self, chat: Chat) -> None:
+        """Text that forges the end of a turn would teach the model to obey such text."""
+        for message in chat.messages:
+            for token in self._control_tokens:
+                if token in (message.content or ""):
+                    raise DataError(f"{chat.source}: the {message.role}'s text holds the control token {token}")
+
+    def _answer_spans(self, chat: Chat) -> tuple[str, list[Span]]:
+        """The chat as text, and where in it each answer lies, its closing token included."""
+        messages = chat.template_messages()
+        text = self._render(chat, messages)
+        spans = []
+        for index, message in enumerate(messages):
+            if message["role"] != "assistant":
+                continue
+            before = self._render(chat, messages[:index], add_generation_prompt=True)
+            # Templates end a turn with a newline that the model never writes: it stops at its closing token.
+            after = self._render(chat, messages[: index + 1]).rstrip("\n")
+            if not (text.startswith(after) and after.startswith(before)):
+                raise DataError(
+                    f"{chat.source}: the model's chat template changes earlier turns when later ones follow: "
+                    "give each answer a line of its own, as the last message"
+                )
+            spans.append((len(before), len(after)))
+        return text, spans
+
+    def _render(self, chat: Chat, messages: Sequence[dict[str, Any]], add_generation_prompt: bool = False) -> str:
+        from jinja2 import TemplateError
+
+        try:
+            text: str = self._tokenizer.apply_chat_template(
+                list(messages), tools=chat.tools, tokenize=False, add_generation_prompt=add_generation_prompt
+            )
+        except (TemplateError, TypeError) as error:
+            raise DataError(f"{chat.source}: the model's chat template refuses this chat: {error}") from None
+        return text
+
+
+def encode_all(
+    encoder: ChatEncoder, chats: Sequence[Chat], on_progress: Callable[[int, int], None] | None = None
+) -> list[Example]:
+    """Encode chats in order, without those whose answers all lie behind the cut; none left is a DataError."""
+    examples = []
+    for index, chat in enumerate(chats, start=1):
+        example = encoder.encode(chat)
+        if example.num_targets:
+            examples.append(example)
+        if on_progress is not None:
+            on_progress(index, len(chats))
+    if not examples:
+        raise DataError(f"{chats[0].source}: no answer begins within max_tokens: raise it")
+    return examples
+
+
+def _label(ids: Sequence[int], offsets: Sequence[Span], spans: Sequence[Span]) -> list[int]:
+    """Label the tokens that begin inside a span. Both lists rise, so one pass suffices."""
+    labels = [IGNORED] * len(ids)
+    remaining = iter(spans)
+    begin, end = next(remaining)
+    for position, (start, _) in enumerate(offsets[: len(ids)]):
+        while start >= end:
+            following = next(remaining, None)
+            if following is None:
+                return labels
+            begin, end = following
+        if start >= begin:
+            labels[position] = ids[position]
+    return labels

@@ -1,0 +1,25 @@
+"""What can go wrong in training. `str()` of each is the one line that the user reads.
+
+TrainingError
+  DataError     a data file, or one line of it, cannot be used
+  RecipeError   a recipe has an unknown or impossible setting
+  SourceError   the model to start from cannot be used
+"""
+
+from __future__ import annotations
+
+
+class TrainingError(Exception):
+    """Any failure that the user can mend."""
+
+
+class DataError(TrainingError):
+    """A data file cannot be used; names the file, and the line where one is to blame."""
+
+
+class RecipeError(TrainingError):
+    """A recipe cannot be run; names the file and the setting."""
+
+
+class SourceError(TrainingError):
+    """The model to start from is of the wrong kind or cannot be loaded."""

@@ -1,0 +1,53 @@
+"""Loading a model for training or evaluation: fp32 on CPU, bf16 on GPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
+from transformers.utils import logging as transformers_logging
+
+from training.errors import SourceError
+from training.evaluate.source import Source
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+def compute_dtype() -> torch.dtype:
+    """What to calculate in: CPUs are slower in bf16 than in fp32, GPUs several times faster."""
+    return torch.bfloat16 if torch.cuda.is_available() else torch.float32
+
+
+def load_model(source: Source) -> PreTrainedModel:
+    """Load a model, or an adapter on its base; nothing is downloaded and no code of the folder is run."""
+    transformers_logging.disable_progress_bar()  # ours shows the steps
+    if source.base is not None:
+        from peft import PeftModel
+
+        return PeftModel.from_pretrained(load_model(source.base), source.path)
+    try:
+        return AutoModelForCausalLM.from_pretrained(source.path, dtype=compute_dtype(), local_files_only=True)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        why = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise SourceError(f"{source.identity.ref} cannot be loaded: {why}") from None
+
+
+def stored_dtype(source: Source) -> torch.dtype:
+    """The type of the weights in the model's files."""
+    return AutoConfig.from_pretrained(source.path, local_files_only=True).dtype or torch.float32
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
+    """Load the tokenizer of a model that chats; raises SourceError where there is none."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise SourceError(f"{folder} has no usable tokenizer: {str(error).splitlines()[0]}") from None
+    if not tokenizer.is_fast:
+        raise SourceError(f"{folder} has a slow tokenizer: only a fast one (tokenizer.json) can be used")
+    if not tokenizer.chat_template:
+        raise SourceError(f"{folder} has no chat template: training on chats needs one")
+    return tokenizer

@@ -1,0 +1,71 @@
+"""LoRA adapters: put on a model, folded into it, and written out."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+
+from training.errors import RecipeError
+from training.recipes.recipe import LoraSettings
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+# What a model's folder holds besides weights: tokenizer, chat template, generation settings, licence.
+_COPIED = ("*.json", "*.jinja", "*.txt", "*.model", "LICENSE*", "NOTICE*")
+# About the base's own weights, or written anew.
+_NOT_COPIED = ("config.json", "*.index.json", "manifest.json", "adapter_config.json")
+
+
+def attach(model: PreTrainedModel, settings: LoraSettings) -> PeftModel:
+    """Freeze the model and give its target modules adapters, which start as no change."""
+    config = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=settings.targets,
+    )
+    try:
+        return get_peft_model(model, config)
+    except ValueError as error:
+        raise RecipeError(f"lora.targets: {str(error).splitlines()[0]}") from None
+
+
+def merge(model: PeftModel, dtype: torch.dtype) -> PreTrainedModel:
+    """Fold the adapters in and round to the type that will be stored.
+
+    The returned model calculates in its former type with the rounded weights: what is measured on it is what
+    will be served.
+    """
+    merged = model.merge_and_unload()
+    compute = merged.dtype
+    return merged.to(dtype).to(compute)
+
+
+def save_merged(model: PreTrainedModel, base_folder: Path, folder: Path, dtype: torch.dtype) -> None:
+    """Write the weights in `dtype`, and the base's tokenizer, chat template and generation settings unchanged.
+
+    Copied and not written by `save_pretrained`, so that the tokenizer stays the base's byte for byte.
+    """
+    model.to(dtype).save_pretrained(folder)
+    _copy_companions(base_folder, folder)
+
+
+def save_adapter(model: PeftModel, base_folder: Path, folder: Path) -> None:
+    """Write the adapter alone, with the tokenizer beside it, as vLLM loads it."""
+    # Without the check of the embeddings, which no recipe trains and which may ask the network.
+    model.save_pretrained(folder, save_embedding_layers=False)
+    (folder / "README.md").unlink(missing_ok=True)  # an empty form that peft leaves
+    _copy_companions(base_folder, folder)
+
+
+def _copy_companions(base_folder: Path, folder: Path) -> None:
+    for path in base_folder.iterdir():
+        wanted = any(path.match(pattern) for pattern in _COPIED)
+        if path.is_file() and wanted and not any(path.match(pattern) for pattern in _NOT_COPIED):
+            shutil.copyfile(path, folder / path.name)
