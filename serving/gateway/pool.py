@@ -125,7 +125,10 @@ class EnginePool:
 
     async def start(self) -> None:
         """Begin to probe; engines that answer at once are known when this returns."""
-        self.engines = [Engine(url, self._timeouts, self._probe_timeouts, self._max_connections) for url in self._urls]
+        self.engines = [
+            Engine(url, self._timeouts, self._probe_timeouts, self._max_connections, self._on_change)
+            for url in self._urls
+        ]
         first = [asyncio.create_task(engine.probe()) for engine in self.engines]
         if first:
             await asyncio.wait(first, timeout=FIRST_PROBE_S)

@@ -1,6 +1,6 @@
 """Everything that is not hot, on FastAPI: detection of marks, the API's documentation, errors for unknown paths."""
 
-from __future__ import annotations
+# No `from __future__ import annotations` here: FastAPI could not resolve dependencies that are local functions.
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -82,6 +82,8 @@ def run(settings: Settings, listener: socket.socket, on_listening: Callable[[], 
     app = build(settings)
     config = uvicorn.Config(
         app,  # type: ignore[arg-type]  # our scope type is the wider one
+        lifespan="on",
+        proxy_headers=False,
         loop="uvloop",
         http="httptools",
         log_config=None,

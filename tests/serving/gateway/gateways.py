@@ -42,13 +42,14 @@ def start_gateway(home: Path, *engine_urls: str, **settings: str) -> RunningGate
     created = run_signet(home, "keys", "create", "--tenant", "default", "--admin", "--json")
     assert created.returncode == 0, created.stderr
     arguments = [part for url in engine_urls for part in ("--engine-url", url)]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "signet", "gateway", "--port", str(port), *arguments],
-        env=signet_environment(home, SIGNET_GATEWAY__PROBE_INTERVAL_S="0.1", **settings),
-        cwd=home,
-        stdout=subprocess.DEVNULL,
-        stderr=(home / "gateway.log").open("wb"),
-    )
+    with (home / "gateway.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "signet", "gateway", "--port", str(port), *arguments],
+            env=signet_environment(home, SIGNET_GATEWAY__PROBE_INTERVAL_S="0.1", **settings),
+            cwd=home,
+            stdout=subprocess.DEVNULL,
+            stderr=log,
+        )
     url = f"http://127.0.0.1:{port}"
     wait_until(lambda: answers_ok(f"{url}/healthz"), 20, "the gateway listens", process)
     return RunningGateway(url, home, json.loads(created.stdout)["key"], process)
