@@ -13,7 +13,7 @@ import os
 import sys
 import tempfile
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +24,7 @@ import uvloop
 from loadtests.client import LoadClient, Measurement, chat_body
 from loadtests.processes import REPOSITORY, Program, ProgramError, running
 from loadtests.report import Report, machine, write_report
-from loadtests.targets import TARGETS, Target, chosen, free_port
+from loadtests.targets import TARGETS, Factory, Target, chosen, free_port
 
 DEFAULT_OUT = Path("docs/benchmarks/gateway.md")
 NUM_CHUNKS = 64
@@ -135,10 +135,10 @@ def _shown(step: tuple[int, Workload] | None) -> str | None:
 
 
 def start_targets(
-    names: tuple[str, ...], engine_url: str, folder: Path, core: int, stack: ExitStack
+    factories: Mapping[str, Factory], engine_url: str, folder: Path, core: int, stack: ExitStack
 ) -> Iterator[Runner | str]:
     """Start the targets; for one that cannot run, the reason instead."""
-    for name, make in chosen(names).items():
+    for name, make in factories.items():
         try:
             target = make(engine_url, folder)
             program = stack.enter_context(running(name, target.command, folder, core, target.env))
@@ -148,7 +148,7 @@ def start_targets(
             yield f"{name}: {error}"
 
 
-def run_bench(names: tuple[str, ...], num_rounds: int, seconds: float, command: str) -> Report:
+def run_bench(factories: Mapping[str, Factory], num_rounds: int, seconds: float, command: str) -> Report:
     """Start everything, measure, stop everything."""
     proxy_core, engine_core, client_core = cores()
     # In the working tree, not in /tmp, which may be memory: the ledger's fsync has to reach a disk.
@@ -162,7 +162,7 @@ def run_bench(names: tuple[str, ...], num_rounds: int, seconds: float, command: 
         engine = stack.enter_context(running("standin", standin, folder, engine_core))
         engine.wait_ready(f"{engine_url}/health", {})
         direct = Runner("direct", Target("direct", standin, engine_url), engine)
-        started = list(start_targets(names, engine_url, folder, proxy_core, stack))
+        started = list(start_targets(factories, engine_url, folder, proxy_core, stack))
         runners = [each for each in started if isinstance(each, Runner)]
         if not runners:
             raise click.ClickException("Nothing to measure: " + "; ".join(map(str, started)))
@@ -188,7 +188,7 @@ def main(quick: bool, only: tuple[str, ...], out: Path | None, rounds: int | Non
     """Measure the gateway beside the engine called directly and beside other proxies."""
     num_rounds, seconds = (rounds or 3, 1.0) if quick else (rounds or 5, 2.0)
     command = "python -m loadtests.bench " + " ".join(sys.argv[1:])
-    report = run_bench(only, num_rounds, seconds, command.strip())
+    report = run_bench(chosen(only), num_rounds, seconds, command.strip())
     if out is None and not quick and not only:
         out = DEFAULT_OUT
     click.echo(report.markdown())

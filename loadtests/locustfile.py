@@ -1,6 +1,6 @@
 """Locust users that behave like people at a chat: streams, think time, several tenants, conversations of many turns.
 
-    SIGNET_KEYS=sk-signet-…,sk-signet-… locust -f loadtests/locustfile.py --host http://127.0.0.1:8000 \\
+    CHAT_KEYS=sk-signet-…,sk-signet-… locust -f loadtests/locustfile.py --host http://127.0.0.1:8000 \\
         --headless --users 50 --spawn-rate 5 --run-time 2m
 
 Beside Locust's own row for the whole answer (`POST chat`) the statistics hold `TTFT` (to the first text) and
@@ -52,23 +52,23 @@ def read_tenants(keys_file: str | None, keys: str) -> list[Tenant]:
     return tenants or [Tenant("no-key", "")]
 
 
-@events.init_command_line_parser.add_listener
+@events.init_command_line_parser.add_listener  # type: ignore[untyped-decorator]
 def add_options(parser: LocustArgumentParser) -> None:
     group: argparse._ArgumentGroup = parser.add_argument_group("Chat")
-    group.add_argument("--keys-file", env_var="SIGNET_KEYS_FILE", help="Lines of `signet keys create --json`.")
+    group.add_argument("--keys-file", env_var="CHAT_KEYS_FILE", help="Lines of `signet keys create --json`.")
     group.add_argument("--chat-model", default="", help="The model's name (default: the first that is served).")
     group.add_argument("--answer-tokens", type=int, default=64, help="Longest answer, in tokens (default 64).")
     group.add_argument("--think-seconds", type=float, default=3.0, help="Mean pause between turns (default 3).")
 
 
-class ChatUser(FastHttpUser):  # type: ignore[misc]  # locust's class is untyped
+class ChatUser(FastHttpUser):
     """One person: opens a conversation, reads, thinks, answers, and after some turns begins another."""
 
     network_timeout = 300.0
 
     def on_start(self) -> None:
         options = self.environment.parsed_options
-        self.tenant = random.choice(read_tenants(options.keys_file, os.environ.get("SIGNET_KEYS", "")))
+        self.tenant = random.choice(read_tenants(options.keys_file, os.environ.get("CHAT_KEYS", "")))
         self.headers = {"authorization": f"Bearer {self.tenant.key}"} if self.tenant.key else {}
         self.model = options.chat_model or self._first_model()
         self.messages: list[dict[str, str]] = []
@@ -148,10 +148,10 @@ class ChatUser(FastHttpUser):  # type: ignore[misc]  # locust's class is untyped
             code = response.json()["error"]["code"]
         except (ValueError, KeyError, TypeError):
             code = "no OpenAI-shaped error"
-        response.failure(f"{response.status_code} {code}")
-        retry_after = (response.headers or {}).get("retry-after")
+        response.failure(f"{response.status_code} {code}")  # type: ignore[no-untyped-call]
+        retry_after = response.headers.get("retry-after") if response.headers else None
         if retry_after:
-            time.sleep(min(float(retry_after), _MAX_RETRY_AFTER_S))
+            time.sleep(min(float(str(retry_after)), _MAX_RETRY_AFTER_S))
 
     def _report(self, kind: str, seconds: float) -> None:
         self.environment.events.request.fire(

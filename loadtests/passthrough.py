@@ -2,14 +2,14 @@
 
     UPSTREAM=http://127.0.0.1:9100 uvicorn --factory loadtests.passthrough:asgi_aiohttp --port 9200
 
-They check nothing, clean nothing and record nothing.
+They check nothing, clean nothing and record nothing. Each factory reads the engine's URL from UPSTREAM.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import aiohttp
@@ -17,9 +17,15 @@ import httpx
 from fastapi import FastAPI, Request
 from fastapi.responses import StreamingResponse
 
+from serving.gateway.upstream import Timeouts, UpstreamPool
+
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+# Status, content type and the pieces of the body.
+Answer = tuple[int, str, AsyncIterator[bytes]]
+# Sends method, path and body to the engine; the answer is valid inside the context.
+Forward = Callable[[str, str, bytes], AbstractAsyncContextManager[Answer]]
 
 _PATHS = ("/v1/chat/completions", "/v1/completions")
 _JSON = {"content-type": "application/json"}
@@ -29,110 +35,129 @@ def _upstream() -> str:
     return os.environ["UPSTREAM"].rstrip("/")
 
 
-def fastapi_httpx() -> FastAPI:
-    """FastAPI and httpx: what most gateways written in Python start as."""
+@asynccontextmanager
+async def httpx_client() -> AsyncIterator[Forward]:
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+    async with httpx.AsyncClient(base_url=_upstream(), timeout=None, limits=limits) as client:
 
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
-        async with httpx.AsyncClient(base_url=_upstream(), timeout=None, limits=limits) as client:
-            app.state.client = client
-            yield
+        @asynccontextmanager
+        async def forward(method: str, path: str, body: bytes) -> AsyncIterator[Answer]:
+            async with client.stream(method, path, content=body, headers=_JSON) as answer:
+                yield answer.status_code, answer.headers["content-type"], answer.aiter_raw()
 
-    app = FastAPI(lifespan=lifespan)
-
-    @app.get("/v1/models")
-    async def models() -> Any:
-        return (await app.state.client.get("/v1/models")).json()
-
-    async def generate(request: Request) -> StreamingResponse:
-        client: httpx.AsyncClient = app.state.client
-        sent = client.build_request("POST", request.url.path, content=await request.body(), headers=_JSON)
-        answer = await client.send(sent, stream=True)
-
-        async def body() -> AsyncIterator[bytes]:
-            try:
-                async for piece in answer.aiter_raw():
-                    yield piece
-            finally:
-                await answer.aclose()
-
-        return StreamingResponse(body(), answer.status_code, media_type=answer.headers.get("content-type"))
-
-    for path in _PATHS:
-        app.post(path)(generate)
-    return app
+        yield forward
 
 
-def fastapi_aiohttp() -> FastAPI:
-    """FastAPI and aiohttp, bytes through."""
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
-            app.state.session = session
-            yield
-
-    app = FastAPI(lifespan=lifespan)
+@asynccontextmanager
+async def aiohttp_client() -> AsyncIterator[Forward]:
     upstream = _upstream()
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
 
-    @app.get("/v1/models")
-    async def models() -> Any:
-        async with app.state.session.get(f"{upstream}/v1/models") as answer:
-            return await answer.json()
+        @asynccontextmanager
+        async def forward(method: str, path: str, body: bytes) -> AsyncIterator[Answer]:
+            async with session.request(method, upstream + path, data=body, headers=_JSON) as answer:
+                yield answer.status, answer.headers["content-type"], answer.content.iter_any()
 
-    async def generate(request: Request) -> StreamingResponse:
-        session: aiohttp.ClientSession = app.state.session
-        answer = await session.post(upstream + request.url.path, data=await request.body(), headers=_JSON)
-
-        async def body() -> AsyncIterator[bytes]:
-            async with answer:
-                async for piece in answer.content.iter_any():
-                    yield piece
-
-        return StreamingResponse(body(), answer.status, media_type=answer.headers.get("content-type"))
-
-    for path in _PATHS:
-        app.post(path)(generate)
-    return app
+        yield forward
 
 
-class AsgiAiohttp:
-    """A bare ASGI application and aiohttp: the floor of that client."""
+@asynccontextmanager
+async def pooled_client() -> AsyncIterator[Forward]:
+    """The gateway's own client."""
+    pool = UpstreamPool(_upstream(), Timeouts(connect=5, first_byte=60, idle=60))
+    headers = ((b"content-type", b"application/json"),)
 
-    def __init__(self) -> None:
-        self._upstream = _upstream()
-        self._session: aiohttp.ClientSession | None = None
+    @asynccontextmanager
+    async def forward(method: str, path: str, body: bytes) -> AsyncIterator[Answer]:
+        answer = await pool.request(method.encode(), path.encode(), headers, body)
+        try:
+            yield answer.status, answer.header(b"content-type").decode(), answer.chunks()
+        finally:
+            answer.close()
+
+    yield forward
+    pool.close()
+
+
+class BareAsgi:
+    """An ASGI application without a framework, in front of one of the clients."""
+
+    def __init__(self, client: Callable[[], AbstractAsyncContextManager[Forward]]) -> None:
+        self._client = client
+        self._forward: Forward | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._lifespan(receive, send)
         elif scope["type"] == "http":
-            await self._forward(scope, receive, send)
+            await self._answer(scope, receive, send)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
-        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as self._session:
+        async with self._client() as self._forward:
             await send({"type": "lifespan.startup.complete"})
             await receive()
         await send({"type": "lifespan.shutdown.complete"})
 
-    async def _forward(self, scope: Scope, receive: Receive, send: Send) -> None:
-        assert self._session is not None
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        assert self._forward is not None
         body = b""
         more = True
         while more:
             message = await receive()
             body += message.get("body", b"")
             more = message.get("more_body", False)
-        url = self._upstream + scope["path"]
-        async with self._session.request(scope["method"], url, data=body, headers=_JSON) as answer:
-            kind = answer.headers.get("content-type", "application/json").encode()
-            await send({"type": "http.response.start", "status": answer.status, "headers": [(b"content-type", kind)]})
-            async for piece in answer.content.iter_any():
+        async with self._forward(scope["method"], scope["path"], body) as (status, kind, pieces):
+            headers = [(b"content-type", kind.encode())]
+            await send({"type": "http.response.start", "status": status, "headers": headers})
+            async for piece in pieces:
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
 
 
-def asgi_aiohttp() -> AsgiAiohttp:
-    return AsgiAiohttp()
+def asgi_httpx() -> BareAsgi:
+    return BareAsgi(httpx_client)
+
+
+def asgi_aiohttp() -> BareAsgi:
+    return BareAsgi(aiohttp_client)
+
+
+def asgi_pooled() -> BareAsgi:
+    return BareAsgi(pooled_client)
+
+
+def fastapi_httpx() -> FastAPI:
+    """What most gateways written in Python start as."""
+    return _fastapi(httpx_client)
+
+
+def fastapi_aiohttp() -> FastAPI:
+    return _fastapi(aiohttp_client)
+
+
+def _fastapi(client: Callable[[], AbstractAsyncContextManager[Forward]]) -> FastAPI:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with client() as app.state.forward:
+            yield
+
+    app = FastAPI(lifespan=lifespan)
+
+    async def answer(request: Request) -> StreamingResponse:
+        opened = app.state.forward(request.method, request.url.path, await request.body())
+        status, kind, pieces = await opened.__aenter__()
+
+        async def body() -> AsyncIterator[bytes]:
+            try:
+                async for piece in pieces:
+                    yield piece
+            finally:
+                await opened.__aexit__(None, None, None)
+
+        return StreamingResponse(body(), status, media_type=kind)
+
+    app.get("/v1/models", response_model=None)(answer)
+    for path in _PATHS:
+        app.post(path, response_model=None)(answer)
+    return app

@@ -48,11 +48,11 @@ class Report:
     ready_s: dict[str, float]
     missing: list[str]
 
-    def markdown(self) -> str:
+    def markdown(self, title: str = "What the gateway costs") -> str:
         """The page: how it was made, two tables, what was not measured."""
         about = self.machine
         lines = [
-            "# What the gateway costs",
+            f"# {title}",
             "",
             f"`{self.command}`, {about['date']}; {about['cores']} cores ({about['cpu']}), Linux {about['kernel']}, "
             f"Python {about['python']}, load {about['load']}.",

@@ -29,6 +29,10 @@ class Target:
     ready_path: str = "/v1/models"
 
 
+# Makes a target: takes the engine's URL and a folder to keep files in. Raises ProgramError where it cannot.
+Factory = Callable[[str, Path], Target]
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -55,7 +59,7 @@ def signet_gateway(engine_url: str, folder: Path) -> Target:
     return Target("signet", command, f"http://127.0.0.1:{port}", {"authorization": f"Bearer {key}"}, env)
 
 
-def vllm_router(policy: str) -> Callable[[str, Path], Target]:
+def vllm_router(policy: str) -> Factory:
     """vLLM's own router (Rust) by one of its policies; `cache_aware` is its default."""
 
     def target(engine_url: str, folder: Path) -> Target:
@@ -68,13 +72,27 @@ def vllm_router(policy: str) -> Callable[[str, Path], Target]:
     return target
 
 
-def pass_through(factory: str, label: str) -> Callable[[str, Path], Target]:
+def pass_through(factory: str, label: str) -> Factory:
     """One of `loadtests.passthrough` under one uvicorn worker."""
 
     def target(engine_url: str, folder: Path) -> Target:
         port = free_port()
         command = [sys.executable, "-m", "uvicorn", "--factory", f"loadtests.passthrough:{factory}"]
         command += ["--host", "127.0.0.1", "--port", str(port), "--loop", "uvloop", "--http", "httptools"]
+        command += ["--no-access-log", "--log-level", "warning"]
+        return Target(label, command, f"http://127.0.0.1:{port}", env={"UPSTREAM": engine_url})
+
+    return target
+
+
+def granian(factory: str, label: str) -> Factory:
+    """One of `loadtests.passthrough` under one granian worker."""
+
+    def target(engine_url: str, folder: Path) -> Target:
+        command = _installed("granian", "pip install granian")
+        port = free_port()
+        command += ["--interface", "asgi", "--factory", f"loadtests.passthrough:{factory}", "--loop", "uvloop"]
+        command += ["--host", "127.0.0.1", "--port", str(port), "--http", "1", "--no-ws", "--workers", "1"]
         command += ["--no-access-log", "--log-level", "warning"]
         return Target(label, command, f"http://127.0.0.1:{port}", env={"UPSTREAM": engine_url})
 
@@ -93,18 +111,19 @@ def nginx(engine_url: str, folder: Path) -> Target:
 
 
 # Name in --only -> how to make it. Ours first, then by what a reader compares it with.
-TARGETS: dict[str, Callable[[str, Path], Target]] = {
+TARGETS: dict[str, Factory] = {
     "gateway": signet_gateway,
     "vllm-router": vllm_router("round_robin"),
     "vllm-router-default": vllm_router("cache_aware"),
     "nginx": nginx,
+    "asgi-pooled": pass_through("asgi_pooled", "bare ASGI + our client"),
     "asgi-aiohttp": pass_through("asgi_aiohttp", "bare ASGI + aiohttp"),
     "fastapi-aiohttp": pass_through("fastapi_aiohttp", "FastAPI + aiohttp"),
     "fastapi-httpx": pass_through("fastapi_httpx", "FastAPI + httpx"),
 }
 
 
-def chosen(names: Iterable[str]) -> dict[str, Callable[[str, Path], Target]]:
+def chosen(names: Iterable[str]) -> dict[str, Factory]:
     """The named targets, or all. Raises KeyError with the unknown name."""
     names = list(names)
     return {name: TARGETS[name] for name in names} if names else dict(TARGETS)
