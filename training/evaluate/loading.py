@@ -51,3 +51,8 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     if not tokenizer.chat_template:
         raise SourceError(f"{folder} has no chat template: training on chats needs one")
     return tokenizer
+
+
+def padding_token(tokenizer: PreTrainedTokenizerFast) -> int:
+    """What to fill batches with. Any token will do, since padding is neither attended to nor scored."""
+    return 0 if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id)

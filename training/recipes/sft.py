@@ -29,7 +29,7 @@ from training.data import (
     split_heldout,
 )
 from training.errors import RecipeError, SourceError
-from training.evaluate.loading import load_model, load_tokenizer, stored_dtype
+from training.evaluate.loading import load_model, load_tokenizer, padding_token, stored_dtype
 from training.evaluate.perplexity import Perplexity, collate, count_targets, summed_loss, total_loss
 from training.evaluate.source import Source
 from training.progress import track, track_bytes
@@ -80,7 +80,7 @@ class SftRun:
         self.accelerator = Accelerator(cpu=not torch.cuda.is_available())
         self.show = self.accelerator.is_main_process
         self.tokenizer = load_tokenizer(base.path)
-        self.pad_token_id: int = self.tokenizer.pad_token_id or self.tokenizer.eos_token_id or 0
+        self.pad_token_id = padding_token(self.tokenizer)
         if recipe.batch_size < self.accelerator.num_processes:
             raise RecipeError(f"batch_size {recipe.batch_size} is less than one chat for each process")
 
@@ -92,7 +92,10 @@ class SftRun:
         base_model = load_model(self.base).to(self.accelerator.device)
         before = self._measure(base_model, data.heldout, "Held-out perplexity before")
         model = lora.attach(base_model, self.recipe.lora)
-        losses = self._train(model, data.train)
+        try:
+            losses = self._train(model, data.train)
+        except torch.OutOfMemoryError:
+            raise RecipeError("out of memory: lower micro_batch_size or data.max_tokens") from None
         dtype = stored_dtype(self.base)
         result = lora.merge(model, dtype) if self.recipe.output == "merged" else model
         after = self._measure(result, data.heldout, "Held-out perplexity after")

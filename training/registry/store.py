@@ -33,6 +33,10 @@ class Registry:
         """Why the other checkpoints cannot be listed."""
         return [found for found in self._read_all() if isinstance(found, CheckpointChanged)]
 
+    def has(self, name: str) -> bool:
+        """Whether any version of `name` is there."""
+        return is_name(name) and bool(versions_in(self.root / name))
+
     def resolve(self, ref: str) -> Checkpoint:
         """Find `NAME`, `NAME@VERSION`, `NAME@ALIAS` or `sha256:HEX` (12 digits or more of it).
 
@@ -102,12 +106,11 @@ class Registry:
                     yield error
 
     def _require_versions(self, name: str) -> Sequence[int]:
-        versions = versions_in(self.root / name) if is_name(name) else []
-        if not versions:
+        if not self.has(name):
             raise UnknownCheckpoint(
                 f"no checkpoint named {name!r} in {self.root}: `signet registry list` shows those there are"
             )
-        return versions
+        return versions_in(self.root / name)
 
     def _select(self, name: str, selector: str, versions: Sequence[int]) -> int:
         if re.fullmatch(r"[0-9]{1,9}", selector):

@@ -75,9 +75,7 @@ def test_every_change_is_named_in_one_line(
     assert "\n" not in str(raised.value)
 
 
-def test_older_version_in_the_newer_ones_place_is_noticed(
-    registry: Registry, make_folder: Callable[..., Path]
-) -> None:
+def test_older_version_in_the_newer_ones_place_is_noticed(registry: Registry, make_folder: Callable[..., Path]) -> None:
     old = registry.register(make_folder(b"old"), "tiny", DRAFT)
     new = registry.register(make_folder(b"new"), "tiny", DRAFT)
     shutil.rmtree(new.path)
@@ -120,9 +118,7 @@ def test_verify_reads_the_manifest_again(registry: Registry, checkpoint: Checkpo
         registry.verify(checkpoint)
 
 
-def test_adapter_fits_only_the_base_it_was_trained_on(
-    registry: Registry, make_folder: Callable[..., Path]
-) -> None:
+def test_adapter_fits_only_the_base_it_was_trained_on(registry: Registry, make_folder: Callable[..., Path]) -> None:
     base = registry.register(make_folder(b"base"), "base", DRAFT)
     merged = registry.register(
         make_folder(b"merged"), "merged", ManifestDraft(kind="merged", base=base.manifest.as_ref())

@@ -100,9 +100,7 @@ def test_tokenizer_digest_ignores_padding_but_not_the_vocabulary(tmp_path: Path)
         return tokenizer_digest(tmp_path)
 
     plain = digest('{"model": {"vocab": {"a": 0, "b": 1}}, "padding": null, "truncation": null}')
-    padded = digest(
-        '{"truncation": {"max_length": 5}, "padding": {"x": 1}, "model": {"vocab": {"a": 0, "b": 1}}}'
-    )
+    padded = digest('{"truncation": {"max_length": 5}, "padding": {"x": 1}, "model": {"vocab": {"a": 0, "b": 1}}}')
     swapped = digest('{"model": {"vocab": {"a": 1, "b": 0}}}')
 
     assert plain == padded

@@ -1,0 +1,158 @@
+"""The training commands: train, evaluate, registry, and quantize, which lives in `training.compress`.
+
+Nothing heavy is imported before a command runs: `--help` answers at once, also where torch is not installed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from training.command import TrainingSettings, one_line_errors, open_registry
+from training.errors import TrainingError
+from training.registry import Checkpoint, Registry, UnknownCheckpoint
+from training.registry_cli import registry
+
+if TYPE_CHECKING:
+    from training.evaluate import Source
+    from training.recipes.sft import Outcome
+
+__all__ = ["evaluate", "registry", "train"]  # and `quantize`, by `__getattr__`
+
+DEFAULT_MODEL = "smollm2-135m-instruct"
+"""Prepared on first use by `signet engine`."""
+
+
+@click.command()
+@click.argument("recipe", type=click.Path(path_type=Path))
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting of the recipe.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.pass_context
+@one_line_errors
+def train(ctx: click.Context, recipe: Path, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Run a training recipe and register what it makes.
+
+    \b
+    signet train recipes/lora-sft.yaml
+    signet train recipes/lora-sft.yaml --set steps=100 --set optimizer.learning_rate=1e-3
+    torchrun --nproc_per_node 2 -m signet train recipes/lora-sft.yaml
+    """
+    from training.recipes import load_recipe
+
+    settings: TrainingSettings = ctx.obj()
+    # A supervisor's SIGTERM cleans up as Ctrl-C does.
+    signal.signal(signal.SIGTERM, _interrupt)
+    loaded = load_recipe(recipe, overrides)
+    store = open_registry(settings)
+    is_main = os.environ.get("RANK", "0") == "0"
+    base = _find_model(loaded.base, store, settings, show_progress=is_main)
+    from training.recipes.sft import SftRun
+
+    run = SftRun(loaded, recipe, base, settings.home, store)
+    try:
+        outcome = run.run()
+    finally:
+        run.close()
+    if outcome.checkpoint is not None:
+        _print_outcome(outcome, outcome.checkpoint, as_json)
+
+
+@click.command()
+@click.argument("ref")
+@click.option("--data", required=True, type=click.Path(path_type=Path), help="JSONL chats to score.")
+@click.option("--max-tokens", default=512, show_default=True, help="Longer chats are cut here.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.pass_context
+@one_line_errors
+def evaluate(ctx: click.Context, ref: str, data: Path, max_tokens: int, as_json: bool) -> None:
+    """Measure a checkpoint's perplexity on chats, over the tokens that the assistant says.
+
+    \b
+    signet evaluate support-desk@1 --data recipes/data/support-desk-heldout.jsonl
+    """
+    settings: TrainingSettings = ctx.obj()
+    source = _find_model(ref, open_registry(settings), settings)
+    from training.evaluate.measurement import measure_source
+
+    measured = measure_source(source, data, max_tokens)
+    result = {
+        "ref": source.identity.ref,
+        "digest": source.identity.digest,
+        "data": str(data),
+        "data_sha256": measured.data_sha256,
+        "perplexity": measured.perplexity.value,
+        "tokens": measured.perplexity.tokens,
+        "chats": measured.perplexity.chats,
+    }
+    if as_json:
+        click.echo(json.dumps(result))
+    else:
+        found = measured.perplexity
+        click.echo(
+            f"{source.identity.ref}: perplexity {found.value:.3f} over {found.tokens} tokens of {found.chats} chats"
+        )
+
+
+def _find_model(ref: str, store: Registry, settings: TrainingSettings, show_progress: bool = True) -> Source:
+    from training.evaluate import resolve_source
+
+    try:
+        return resolve_source(ref, store, show_progress)
+    except UnknownCheckpoint:
+        if ref.partition("@")[0] != DEFAULT_MODEL or store.has(DEFAULT_MODEL):
+            raise
+    _prepare_default_model(settings)
+    return resolve_source(ref, store, show_progress)
+
+
+def _prepare_default_model(settings: TrainingSettings) -> None:
+    """Have the engine's side fetch and register it: a process of its own, as the packages meet only in files."""
+    command = [sys.executable, "-m", "signet", "engine", "--prepare-only"]
+    # Its output is progress, and standard output is for results.
+    environment = {**os.environ, "SIGNET_HOME": str(settings.home)}
+    if subprocess.run(command, stdout=sys.stderr, env=environment).returncode:
+        raise TrainingError(f"{DEFAULT_MODEL} could not be prepared: see above, or run `signet engine --prepare-only`")
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _print_outcome(outcome: Outcome, checkpoint: Checkpoint, as_json: bool) -> None:
+    before, after = outcome.before, outcome.after
+    if as_json:
+        result = {
+            "ref": checkpoint.ref,
+            "digest": checkpoint.digest,
+            "path": str(checkpoint.path),
+            "perplexity_before": before.value,
+            "perplexity_after": after.value,
+            "heldout_tokens": after.tokens,
+            "losses": outcome.losses,
+            "seconds": outcome.seconds,
+        }
+        click.echo(json.dumps(result))
+        return
+    click.echo(
+        f"{checkpoint.ref}: held-out perplexity {before.value:.2f} before, {after.value:.2f} after, "
+        f"{len(outcome.losses)} steps, {outcome.seconds:.0f} s"
+    )
+    if checkpoint.manifest.kind == "merged":
+        click.echo(f"Serve it:   signet serve --model {checkpoint.ref}")
+    click.echo(f"Promote it: signet registry promote {checkpoint.ref}")
+
+
+def __getattr__(name: str) -> Any:
+    if name == "quantize":
+        from training.compress.cli import quantize
+
+        return quantize
+    raise AttributeError(name)

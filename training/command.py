@@ -1,0 +1,51 @@
+"""What every training command shares: where the registry is, and how failures reach the user."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import click
+
+from training.errors import TrainingError
+from training.registry import Registry, RegistryError
+
+_TRAINING_PACKAGES = frozenset({"accelerate", "peft", "safetensors", "torch", "transformers"})
+
+
+class TrainingSettings(Protocol):
+    """The part of the settings tree that these commands read."""
+
+    home: Path
+
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def one_line_errors(command: Command) -> Command:
+    """Turn every failure that the user can mend into one line and exit code 1."""
+
+    @functools.wraps(command)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return command(*args, **kwargs)
+        except (RegistryError, TrainingError) as error:
+            raise click.ClickException(" ".join(str(error).split())) from None
+        except ModuleNotFoundError as error:
+            if error.name not in _TRAINING_PACKAGES:
+                raise
+            raise click.ClickException(f"{error.name} is not installed: pip install 'signet[train,cpu]'") from None
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            raise click.ClickException(f"{where}{error.strerror or error}") from None
+        except KeyboardInterrupt:
+            raise click.ClickException("interrupted: nothing was registered") from None
+
+    return wrapper  # type: ignore[return-value]
+
+
+def open_registry(settings: TrainingSettings) -> Registry:
+    """The registry below SIGNET_HOME."""
+    return Registry(settings.home / "registry", settings.home / "keys")

@@ -1,0 +1,199 @@
+"""`signet registry`: what is there, whether it is what was signed, and which version is in production."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from training.command import one_line_errors, open_registry
+from training.progress import track_bytes
+from training.registry import AliasState, Checkpoint, CheckpointChanged, Registry
+
+as_json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+alias_option = click.option("--alias", default="production", show_default=True, help="Which alias to move.")
+
+
+@click.group()
+def registry() -> None:
+    """List, show, verify and promote checkpoints.
+
+    \b
+    signet registry list
+    signet registry promote support-desk@2
+    """
+
+
+@registry.command(name="list")
+@as_json_option
+@click.pass_context
+@one_line_errors
+def list_checkpoints(ctx: click.Context, as_json: bool) -> None:
+    """List all checkpoints. Reads manifests only; `verify` reads the files.
+
+    \b
+    signet registry list --json
+    """
+    store = open_registry(ctx.obj())
+    rows = [_summary(store, checkpoint) for checkpoint in store.list()]
+    if as_json:
+        click.echo(json.dumps(rows))
+    else:
+        _print_table(rows)
+    for error in store.unreadable():
+        click.echo(f"Warning: {error}", err=True)
+
+
+@registry.command()
+@click.argument("ref")
+@as_json_option
+@click.pass_context
+@one_line_errors
+def show(ctx: click.Context, ref: str, as_json: bool) -> None:
+    """Show where a checkpoint came from: its manifest.
+
+    \b
+    signet registry show support-desk@2
+    """
+    store = open_registry(ctx.obj())
+    checkpoint = store.resolve(ref)
+    manifest = checkpoint.manifest.model_dump(mode="json")
+    facts = {"ref": checkpoint.ref, "path": str(checkpoint.path), "aliases": _aliases_of(store, checkpoint)}
+    click.echo(json.dumps({**facts, "manifest": manifest}, indent=None if as_json else 2, ensure_ascii=False))
+
+
+@registry.command()
+@click.argument("refs", nargs=-1)
+@as_json_option
+@click.pass_context
+@one_line_errors
+def verify(ctx: click.Context, refs: tuple[str, ...], as_json: bool) -> None:
+    """Check signatures and every byte of the named checkpoints, or of all.
+
+    \b
+    signet registry verify support-desk@2
+    """
+    store = open_registry(ctx.obj())
+    failures: list[CheckpointChanged] = [] if refs else list(store.unreadable())
+    checkpoints: list[Checkpoint] = [] if refs else list(store.list())
+    for ref in refs:
+        try:
+            checkpoints.append(store.resolve(ref))
+        except CheckpointChanged as error:
+            failures.append(error)
+    verified = []
+    for checkpoint in checkpoints:
+        try:
+            with track_bytes(f"Verifying {checkpoint.ref}") as on_progress:
+                store.verify(checkpoint, on_progress)
+            verified.append(checkpoint)
+        except CheckpointChanged as error:
+            failures.append(error)
+    _report(verified, failures, as_json)
+    if failures:
+        ctx.exit(1)
+
+
+@registry.command()
+@click.argument("ref")
+@alias_option
+@as_json_option
+@click.pass_context
+@one_line_errors
+def promote(ctx: click.Context, ref: str, alias: str, as_json: bool) -> None:
+    """Verify a version and make it the one that its name means.
+
+    \b
+    signet registry promote support-desk@2
+    signet registry promote support-desk@3 --alias canary
+    """
+    name, _, version = ref.partition("@")
+    if not version:
+        raise click.ClickException(f"say which version of {name} to promote, as in {name}@1")
+    store = open_registry(ctx.obj())
+    checkpoint = store.resolve(ref)
+    with track_bytes(f"Verifying {checkpoint.ref}") as on_progress:
+        state = store.promote(name, checkpoint.manifest.version, alias, on_progress)
+    _print_alias(name, alias, state, as_json)
+
+
+@registry.command()
+@click.argument("name")
+@alias_option
+@as_json_option
+@click.pass_context
+@one_line_errors
+def rollback(ctx: click.Context, name: str, alias: str, as_json: bool) -> None:
+    """Return an alias to the version that it had before.
+
+    \b
+    signet registry rollback support-desk
+    """
+    state = open_registry(ctx.obj()).rollback(name, alias)
+    _print_alias(name, alias, state, as_json)
+
+
+def _summary(store: Registry, checkpoint: Checkpoint) -> dict[str, Any]:
+    manifest = checkpoint.manifest
+    return {
+        "ref": checkpoint.ref,
+        "name": manifest.name,
+        "version": manifest.version,
+        "kind": manifest.kind,
+        "base": manifest.base.ref if manifest.base else None,
+        "created": manifest.created,
+        "bytes": sum(entry.size for entry in manifest.files.values()),
+        "digest": checkpoint.digest,
+        "aliases": _aliases_of(store, checkpoint),
+        "path": str(checkpoint.path),
+    }
+
+
+def _aliases_of(store: Registry, checkpoint: Checkpoint) -> list[str]:
+    states = store.aliases(checkpoint.path.parent.name)
+    return sorted(alias for alias, state in states.items() if str(state.version) == checkpoint.path.name)
+
+
+def _print_table(rows: Sequence[dict[str, Any]]) -> None:
+    if not rows:
+        click.echo("The registry is empty.")
+        return
+    lines = [("CHECKPOINT", "KIND", "SIZE", "CREATED", "BASE", "ALIASES")]
+    lines += [
+        (
+            row["ref"],
+            row["kind"],
+            f"{row['bytes'] / 1e6:.0f} MB",
+            row["created"],
+            row["base"] or "-",
+            ", ".join(row["aliases"]) or "-",
+        )
+        for row in rows
+    ]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    for line in lines:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _report(verified: Sequence[Checkpoint], failures: Sequence[CheckpointChanged], as_json: bool) -> None:
+    if as_json:
+        results: list[dict[str, Any]] = [
+            {"ref": checkpoint.ref, "ok": True, "digest": checkpoint.digest} for checkpoint in verified
+        ]
+        results += [{"ref": error.ref, "ok": False, "file": error.file, "why": error.why} for error in failures]
+        click.echo(json.dumps(results))
+        return
+    for checkpoint in verified:
+        click.echo(f"{checkpoint.ref} is as it was signed ({len(checkpoint.manifest.files)} files)")
+    for error in failures:
+        click.echo(f"Error: {error}", err=True)
+
+
+def _print_alias(name: str, alias: str, state: AliasState, as_json: bool) -> None:
+    if as_json:
+        facts = {"name": name, "alias": alias, "version": state.version, "ref": f"{name}@{state.version}"}
+        click.echo(json.dumps({**facts, "previous": state.previous}))
+    else:
+        click.echo(f"{name}@{alias} is now version {state.version}")
