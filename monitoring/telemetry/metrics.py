@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry, Gauge, ProcessCollector
 
@@ -10,6 +10,7 @@ from monitoring.telemetry import buckets, names
 from monitoring.telemetry.request import ObservedRequest
 from monitoring.telemetry.series import OTHER, Counter, Histogram
 
+# Aliases and adapters count as models.
 _MAX_MODELS = 64
 
 
@@ -31,12 +32,6 @@ class GatewayMetrics:
         self._models: set[str] = set()
         ProcessCollector(registry=registry)
 
-    def know_models(self, models: Iterable[str]) -> None:
-        """The models being served. A model that is not known shows as `other`: clients can send any name."""
-        for model in models:
-            if len(self._models) < _MAX_MODELS:
-                self._models.add(model)
-
     def request_started(self) -> None:
         """A request has come in."""
         self._in_flight.inc()
@@ -49,13 +44,13 @@ class GatewayMetrics:
         """A request goes to an engine, `seconds` after it came in."""
         self._queue.observe(seconds)
 
-    def ttft(self, seconds: float, model: str = OTHER) -> None:
+    def ttft(self, seconds: float, model: str) -> None:
         """The first text of an answer is here."""
-        self._ttft.labels(self._model(model)).observe(seconds)
+        self._ttft.labels(self._served(model)).observe(seconds)
 
-    def inter_token(self, seconds: float, num_gaps: int = 1, model: str = OTHER) -> None:
+    def inter_token(self, seconds: float, num_gaps: int, model: str) -> None:
         """`num_gaps` texts more, `seconds` apart."""
-        self._inter_token.labels(self._model(model)).observe(seconds, num_gaps)
+        self._inter_token.labels(self._served(model)).observe(seconds, num_gaps)
 
     def guard_actions(self, counts: Mapping[tuple[str, str], int], direction: str) -> None:
         """What the guard did: (entity, action) to how often; `direction` is input or output."""
@@ -68,9 +63,10 @@ class GatewayMetrics:
 
     def request_settled(self, request: ObservedRequest, status: int, duration_s: float) -> None:
         """A request's outcome is known. `status` is what the client saw."""
-        if request.engine is not None:  # it was routed, so its model is one of ours
-            self.know_models((request.model,))
-        model = self._model(request.model)
+        # A client can ask for any name; only one that was routed to an engine is a model of ours.
+        model = request.model if request.model in self._models else OTHER
+        if request.engine is not None:
+            model = self._served(request.model)
         self._requests.add(1, request.endpoint, model, str(status))
         self._duration.labels(request.endpoint, model).observe(duration_s)
         if request.prompt_tokens:
@@ -88,5 +84,11 @@ class GatewayMetrics:
         """An engine was taken out of the pool: its series would otherwise alert for ever."""
         self._engine_up.remove(engine)
 
-    def _model(self, model: str) -> str:
-        return model if model in self._models else OTHER
+    def _served(self, model: str) -> str:
+        """The label of a model that an engine serves."""
+        if model in self._models:
+            return model
+        if len(self._models) >= _MAX_MODELS:
+            return OTHER
+        self._models.add(model)
+        return model

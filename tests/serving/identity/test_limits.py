@@ -1,0 +1,228 @@
+"""Limits of one key: exact over any sequence of requests, and nothing leaks."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serving.identity import Lease, Limiter, Limits, Principal, Refusal
+from serving.identity.limits import _duration
+
+
+class Clock:
+    """Time that stands still until told otherwise; seconds."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def limiter(clock: Clock) -> Limiter:
+    return Limiter(clock)
+
+
+def holder(requests: int | None = None, tokens: int | None = None, concurrency: int | None = None) -> Principal:
+    return Principal("key_1", "acme", limits=Limits(requests, tokens, concurrency))
+
+
+def acquire(limiter: Limiter, principal: Principal, tokens: int = 1) -> Lease:
+    lease = limiter.try_acquire(principal, tokens)
+    assert isinstance(lease, Lease), lease
+    return lease
+
+
+def refuse(limiter: Limiter, principal: Principal, tokens: int = 1) -> Refusal:
+    refusal = limiter.try_acquire(principal, tokens)
+    assert isinstance(refusal, Refusal)
+    return refusal
+
+
+def test_a_key_without_limits_is_never_refused(limiter: Limiter) -> None:
+    leases = [acquire(limiter, holder(), 10**9) for _ in range(10_000)]
+
+    assert leases[0].headers == ()
+
+
+def test_requests_per_minute(limiter: Limiter, clock: Clock) -> None:
+    principal = holder(requests=3)
+    for _ in range(3):
+        acquire(limiter, principal).settle(1)
+
+    refusal = refuse(limiter, principal)
+
+    assert (refusal.limit, refusal.allowed, refusal.remaining) == ("requests", 3, 0)
+    assert refusal.retry_after_s == pytest.approx(20)
+    clock.now += 20
+    acquire(limiter, principal)
+    assert refuse(limiter, principal).limit == "requests"
+
+
+def test_a_refused_request_uses_nothing_up(limiter: Limiter, clock: Clock) -> None:
+    principal = holder(requests=1, tokens=100)
+    acquire(limiter, principal, 10).settle(10)
+
+    for _ in range(50):
+        refuse(limiter, principal)
+
+    clock.now += 60
+    acquire(limiter, principal, 100)
+
+
+def test_tokens_are_reserved_and_then_settled(limiter: Limiter) -> None:
+    principal = holder(tokens=100)
+    lease = acquire(limiter, principal, 80)
+
+    assert refuse(limiter, principal, 30).limit == "tokens"
+    lease.settle(10)
+
+    acquire(limiter, principal, 90)
+
+
+def test_more_than_estimated_is_a_debt(limiter: Limiter, clock: Clock) -> None:
+    principal = holder(tokens=60)
+    acquire(limiter, principal, 10).settle(90)
+
+    assert refuse(limiter, principal, 1).retry_after_s == pytest.approx(31)
+    clock.now += 31
+    acquire(limiter, principal, 1)
+
+
+def test_a_request_larger_than_the_limit_never_succeeds(limiter: Limiter) -> None:
+    refusal = refuse(limiter, holder(tokens=100), 101)
+
+    assert refusal.retry_after_s is None
+    assert "more tokens than this key's limit of 100 per minute" in refusal.message
+
+
+def test_concurrency(limiter: Limiter) -> None:
+    principal = holder(concurrency=2)
+    first, second = acquire(limiter, principal), acquire(limiter, principal)
+
+    assert refuse(limiter, principal).limit == "concurrency"
+    first.release()
+
+    acquire(limiter, principal)
+    assert refuse(limiter, principal).limit == "concurrency"
+    second.release()
+
+
+def test_a_lease_counts_once_however_often_it_is_closed(limiter: Limiter) -> None:
+    principal = holder(tokens=100, concurrency=1)
+    with acquire(limiter, principal, 50) as lease:
+        lease.settle(40)
+        lease.settle(0)
+        lease.release()
+
+    assert limiter.in_flight("key_1") == 0
+    assert refuse(limiter, principal, 61).limit == "tokens"
+    acquire(limiter, principal, 60)
+
+
+def test_an_exception_releases_the_lease_and_its_tokens(limiter: Limiter) -> None:
+    principal = holder(tokens=100, concurrency=1)
+
+    with pytest.raises(RuntimeError), acquire(limiter, principal, 100):
+        raise RuntimeError
+
+    acquire(limiter, principal, 100)
+
+
+def test_headers_are_those_of_openai(limiter: Limiter, clock: Clock) -> None:
+    principal = holder(requests=60, tokens=6000)
+
+    headers = dict(acquire(limiter, principal, 150).headers)
+
+    assert headers == {
+        "x-ratelimit-limit-requests": "60",
+        "x-ratelimit-remaining-requests": "59",
+        "x-ratelimit-reset-requests": "1s",
+        "x-ratelimit-limit-tokens": "6000",
+        "x-ratelimit-remaining-tokens": "5850",
+        "x-ratelimit-reset-tokens": "1.5s",
+    }
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0ms"), (0.0191, "20ms"), (1, "1s"), (59.5, "59.5s"), (60, "1m0s"), (361.25, "6m1.25s")]
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert _duration(seconds) == text
+
+
+def test_changed_limits_hold_at_once_and_keep_what_is_open(limiter: Limiter) -> None:
+    acquire(limiter, holder(concurrency=5))
+    acquire(limiter, holder(concurrency=5))
+
+    assert refuse(limiter, holder(concurrency=2)).limit == "concurrency"
+
+
+def test_keys_do_not_share(limiter: Limiter) -> None:
+    acquire(limiter, holder(requests=1))
+
+    acquire(limiter, Principal("key_2", "acme", limits=Limits(requests_per_minute=1)))
+
+
+def test_keys_out_of_use_are_forgotten(limiter: Limiter, clock: Clock) -> None:
+    for number in range(5000):
+        acquire(limiter, Principal(f"key_{number}", "t", limits=Limits(concurrency=1))).release()
+        clock.now += 1
+
+    assert len(limiter._states) < 2048
+
+
+def test_keys_with_open_requests_are_not_forgotten(limiter: Limiter, clock: Clock) -> None:
+    acquire(limiter, Principal("held", "t", limits=Limits(concurrency=1)))
+    for number in range(3000):
+        clock.now += 60
+        acquire(limiter, Principal(f"key_{number}", "t", limits=Limits(concurrency=1))).release()
+
+    assert limiter.in_flight("held") == 1
+
+
+@given(
+    steps=st.lists(
+        st.tuples(
+            st.sampled_from(["ask", "settle", "release", "wait"]),
+            st.integers(0, 300),
+            st.integers(0, 20),
+        ),
+        max_size=80,
+    )
+)
+def test_no_sequence_leaks_or_exceeds(steps: list[tuple[str, int, int]]) -> None:
+    """A naive count of open leases agrees at every step; when all is over, everything is available again."""
+    clock = Clock()
+    limiter = Limiter(clock)
+    principal = holder(requests=20, tokens=500, concurrency=3)
+    open_leases: list[Lease] = []
+    granted: list[float] = []
+    for kind, amount, which in steps:
+        if kind == "ask":
+            decision = limiter.try_acquire(principal, amount)
+            if isinstance(decision, Lease):
+                open_leases.append(decision)
+                granted.append(clock.now)
+        elif kind == "wait":
+            clock.now += amount / 10
+        elif open_leases:
+            lease = open_leases.pop(which % len(open_leases))
+            lease.settle(amount) if kind == "settle" else lease.release()
+        assert limiter.in_flight("key_1") == len(open_leases) <= 3
+        # A full bucket and a minute's refill: twice the rate in any minute, never more.
+        assert sum(1 for moment in granted if clock.now - moment < 60) <= 40
+    for lease in open_leases:
+        lease.release()
+    clock.now += 3600
+
+    assert limiter.in_flight("key_1") == 0
+    last = acquire(limiter, principal, 500)
+    assert dict(last.headers)["x-ratelimit-remaining-requests"] == "19"
