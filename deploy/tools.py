@@ -84,9 +84,7 @@ def install(folder: Path = DEFAULT_FOLDER) -> dict[str, Path]:
     for package in PACKAGES:
         if not all((folder / name).is_file() for name in package.programs):
             _install_package(package, folder)
-    return {
-        name.partition("-")[0]: (folder / name).resolve() for package in PACKAGES for name in package.programs
-    }
+    return {name.partition("-")[0]: (folder / name).resolve() for package in PACKAGES for name in package.programs}
 
 
 def _install_package(package: Package, folder: Path) -> None:

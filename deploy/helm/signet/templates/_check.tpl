@@ -38,7 +38,7 @@
 {{- if and .Values.registry.trustedKeys .Values.registry.trustedKeysConfigMap -}}
 {{- fail "registry.trustedKeys and registry.trustedKeysConfigMap are both set: keep one" -}}
 {{- end -}}
-{{- if dig "ledger" "url" "" .Values.config -}}
-{{- fail "config.ledger.url would show the database's password in a ConfigMap: use ledger.url or ledger.existingSecret" -}}
+{{- if dig "database" "url" "" .Values.config -}}
+{{- fail "config.database.url would show the database's password in a ConfigMap: use ledger.url or ledger.existingSecret" -}}
 {{- end -}}
 {{- end }}

@@ -23,7 +23,7 @@ metadata:
 spec:
   serviceAccountName: {{ include "signet.serviceAccount" .root }}
   automountServiceAccountToken: false
-  # Service links would put SIGNET_GATEWAY_PORT=tcp://… into the environment, which the settings read.
+  # Service links would put SIGNET_GATEWAY_PORT=tcp://… into the environment, an unknown setting.
   enableServiceLinks: false
   {{- with .root.Values.imagePullSecrets }}
   imagePullSecrets:
@@ -54,7 +54,9 @@ spec:
       args:
         {{- toYaml .args | nindent 8 }}
       env:
+        # Variables, not arguments: `kubectl exec … signet keys create` then reads the same settings.
         - {name: SIGNET_HOME, value: /var/lib/signet}
+        - {name: SIGNET_CONFIG, value: /etc/signet/signet.yaml}
         # The root file system is read-only: programs that look for a home or a cache find these.
         - {name: HOME, value: /tmp}
         - {name: USER, value: signet}
@@ -140,7 +142,7 @@ livenessProbe:
 
 {{- define "signet.scheduling" -}}
 {{- $values := .it.values -}}
-{{- if ne $values.topologySpread "Off" }}
+{{- if ne $values.topologySpread "Disabled" }}
 topologySpreadConstraints:
   {{- range list "topology.kubernetes.io/zone" "kubernetes.io/hostname" }}
   - maxSkew: 1

@@ -28,7 +28,6 @@
 {{/* Argument: root. */}}
 {{- define "signet.gatewayArgs" -}}
 - gateway
-- --config=/etc/signet/signet.yaml
 - --host=0.0.0.0
 - --port=8000
 {{- range (include "signet.components" . | fromYaml).items }}
@@ -63,7 +62,6 @@ is a number. An alias moves, so a folder derived from one would be wrong after t
 {{/* Argument: the pool's values. */}}
 {{- define "signet.engineArgs" -}}
 - engine
-- --config=/etc/signet/signet.yaml
 - --host=0.0.0.0
 - --port=8100
 {{- with .model }}
@@ -72,8 +70,9 @@ is a number. An alias moves, so a folder derived from one would be wrong after t
 {{- end }}
 
 {{- define "signet.gatewayEnv" -}}
+{{ include "signet.keyringEnv" . }}
 {{- with include "signet.ledgerSecret" . }}
-- name: SIGNET_LEDGER__URL
+- name: SIGNET_DATABASE__URL
   valueFrom:
     secretKeyRef: {name: {{ . }}, key: url}
 {{- end }}
@@ -89,19 +88,12 @@ is a number. An alias moves, so a folder derived from one would be wrong after t
 - {name: TRITON_CACHE_DIR, value: /var/cache/signet/triton}
 - {name: NUMBA_CACHE_DIR, value: /var/cache/signet/numba}
 - {name: FLASHINFER_WORKSPACE_BASE, value: /var/cache/signet}
-- {name: VLLM_NO_USAGE_STATS, value: "1"}
-{{- if not (include "signet.isHubModel" .it.values.model) }}
-- {name: HF_HUB_OFFLINE, value: "1"}
-{{- end }}
+{{ include "signet.keyringEnv" .root }}
 {{- with include "signet.huggingFaceSecret" .root }}
 - name: HF_TOKEN
   valueFrom:
     secretKeyRef: {name: {{ . }}, key: token}
 {{- end }}
-{{- end }}
-
-{{- define "signet.isHubModel" -}}
-{{- if and (contains "/" .) (not (hasPrefix "/" .)) }}true{{ end }}
 {{- end }}
 
 {{- define "signet.gatewayVolumes" -}}
@@ -154,7 +146,13 @@ embedded model, or the registry's. Argument: (dict "root" $ "it" COMPONENT).
 
 {{- define "signet.keyringMount" -}}
 {{- if include "signet.keyringSecret" . }}
-- {name: keyring, mountPath: /var/lib/signet/keyring.json, subPath: keyring.json, readOnly: true}
+- {name: keyring, mountPath: /run/signet/keyring, readOnly: true}
+{{- end }}
+{{- end }}
+
+{{- define "signet.keyringEnv" -}}
+{{- if include "signet.keyringSecret" . }}
+- {name: SIGNET_KEYRING, value: /run/signet/keyring/keyring.json}
 {{- end }}
 {{- end }}
 

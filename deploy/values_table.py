@@ -1,0 +1,101 @@
+"""Write the table of the chart's values into docs/deploy.md, from values.schema.json and values.yaml.
+
+python deploy/values_table.py            # exit code 1 when the page is not up to date
+python deploy/values_table.py --write
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+CHART = ROOT / "deploy" / "helm" / "signet"
+PAGE = ROOT / "docs" / "deploy.md"
+BEGIN = "<!-- values: begin (made by deploy/values_table.py) -->\n"
+END = "<!-- values: end -->\n"
+
+Schema = dict[str, Any]
+
+
+def resolve(schema: Schema, definitions: Schema) -> Schema:
+    """The schema with its reference followed; what stands beside the reference wins, `properties` are joined."""
+    if "$ref" not in schema:
+        return schema
+    target = resolve(definitions[schema["$ref"].rpartition("/")[2]], definitions)
+    beside = {key: value for key, value in schema.items() if key != "$ref"}
+    return {**target, **beside, "properties": {**target.get("properties", {}), **beside.get("properties", {})}}
+
+
+def described(schema: Schema, definitions: Schema, path: str = "") -> Iterator[tuple[str, str]]:
+    """(path, description) of every value that can be set, depth first; lists of objects as `path[]`.
+
+    A structure whose parts are described themselves has no row of its own.
+    """
+    schema = resolve(schema, definitions)
+    items = resolve(schema.get("items", {}), definitions)
+    parts = schema.get("properties") or items.get("properties") or {}
+    if path and (not schema.get("properties")):
+        yield path, schema.get("description", "")
+    # The parts of a Kubernetes structure (a toleration, a variable) are Kubernetes' to document.
+    if items and path != "engines":
+        return
+    prefix = f"{path}[]." if items else f"{path}." if path else ""
+    # A pool repeats all of engineDefaults: only what it adds is listed.
+    wanted = {"name", "model"} if path == "engines" else parts.keys() - {"global"}
+    for name, part in parts.items():
+        if part is not False and name in wanted:
+            yield from described(part, definitions, prefix + name)
+
+
+def default_of(values: dict[str, Any], path: str) -> str:
+    """The default as JSON, or a dash where a pool must say."""
+    if "[]" in path:
+        return "required"
+    value: Any = values
+    for name in path.split("."):
+        value = value[name]
+    return f"`{json.dumps(value)}`"
+
+
+def table() -> str:
+    """The table in Markdown."""
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    rows = [
+        f"| `{path}` | {default_of(values, path)} | {description} |"
+        for path, description in described(schema, schema["$defs"])
+    ]
+    return "\n".join(["| value | default | what it does |", "|---|---|---|", *rows]) + "\n"
+
+
+def updated(page: str) -> str:
+    """The page with the table as it should be."""
+    before, _, rest = page.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return before + BEGIN + table() + END + after
+
+
+def main() -> int:
+    """Check the page, or write it."""
+    parser = argparse.ArgumentParser(description="Keep the table of values in docs/deploy.md up to date.")
+    parser.add_argument("--write", action="store_true", help="write the page instead of checking it")
+    arguments = parser.parse_args()
+    page = PAGE.read_text()
+    wanted = updated(page)
+    if arguments.write:
+        PAGE.write_text(wanted)
+    elif page != wanted:
+        sys.stderr.write("docs/deploy.md is not up to date: run `python deploy/values_table.py --write`\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
