@@ -71,9 +71,10 @@ def open_engine(url: str, busy_timeout_s: float = BUSY_TIMEOUT_S) -> Engine:
     try:
         parsed = make_url(url)
         engine = create_engine(parsed)
-    except (ArgumentError, NoSuchModuleError, ImportError) as error:
-        reason = "it is not a database URL" if isinstance(error, ArgumentError) else f"its driver is missing ({error})"
-        raise DatabaseError(f"cannot use the configured database: {reason}") from error
+    except (NoSuchModuleError, ImportError) as error:
+        raise DatabaseError(f"cannot use the configured database: its driver is missing ({error})") from error
+    except ArgumentError as error:  # without the text: it may hold a password
+        raise DatabaseError("cannot use the configured database: its address is not a database URL") from error
     if engine.dialect.name == "sqlite":
         if parsed.database and parsed.database != ":memory:":
             _make_folder(Path(parsed.database).parent)

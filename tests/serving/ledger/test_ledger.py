@@ -1,0 +1,239 @@
+"""Group commit: what was awaited is on disk, what could not be written is said, and neighbours are spared."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+from collections.abc import AsyncIterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from serving.ledger import Ledger, LedgerSettings, LedgerUnavailable, RecordRefused, UsageRecord
+from serving.ledger import ledger as ledger_module
+from serving.ledger.record import requests
+
+_numbers = count()
+
+
+def a_record(**changes: Any) -> UsageRecord:
+    record = UsageRecord(
+        request_id=f"req_{next(_numbers):024x}",
+        created_at=1_795_000_000.5,
+        tenant="acme",
+        key_id="key_1",
+        model="m",
+        endpoint="chat",
+        status=200,
+    )
+    return msgspec.structs.replace(record, **changes)
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    connection = sqlite3.connect(folder / "signet.db")
+    connection.row_factory = sqlite3.Row
+    try:
+        return [dict(row) for row in connection.execute("SELECT * FROM requests ORDER BY id")]
+    finally:
+        connection.close()
+
+
+@pytest.fixture
+async def ledger(tmp_path: Path) -> AsyncIterator[Ledger]:
+    ledger = Ledger(f"sqlite:///{tmp_path / 'signet.db'}", LedgerSettings(busy_timeout_s=0.1))
+    ledger.start()
+    yield ledger
+    ledger.stop()
+
+
+async def test_every_field_is_kept(ledger: Ledger, tmp_path: Path) -> None:
+    record = a_record(
+        status=499,
+        streamed=True,
+        prompt_tokens=3,
+        completion_tokens=4,
+        prompt_chars=5,
+        answer_chars=6,
+        refused=True,
+        guard_hits=7,
+        mark_scheme="gumbel",
+        mark_key_id="k",
+        ttft_s=0.25,
+        duration_s=1.5,
+        finish_reason="stop",
+        engine="http://127.0.0.1:8100",
+    )
+
+    await ledger.commit(record)
+
+    [row] = rows(tmp_path)
+    assert row.pop("id") == 1
+    assert row == msgspec.structs.asdict(record)
+
+
+def test_the_record_and_the_table_have_the_same_columns() -> None:
+    assert ("id", *UsageRecord.__struct_fields__) == tuple(requests.columns.keys())
+
+
+async def test_many_waiters_share_transactions(ledger: Ledger, tmp_path: Path) -> None:
+    batches: list[int] = []
+    write = ledger._writer.write
+    ledger._writer.write = lambda records: (batches.append(len(records)), write(records))[1]  # type: ignore[method-assign]
+
+    await asyncio.gather(*(ledger.commit(a_record()) for _ in range(300)))
+
+    assert sum(batches) == len(rows(tmp_path)) == 300
+    assert len(batches) < 30
+
+
+async def test_the_loop_is_woken_once_for_a_batch(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    woken: list[int] = []
+    resolve = ledger_module._resolve
+
+    def counted(futures: list[asyncio.Future[None]], error: LedgerUnavailable | None) -> None:
+        woken.append(len(futures))
+        resolve(futures, error)
+
+    monkeypatch.setattr(ledger_module, "_resolve", counted)
+
+    await asyncio.gather(*(ledger.commit(a_record()) for _ in range(300)))
+
+    assert sum(woken) == 300
+    assert len(woken) < 30
+
+
+async def test_a_repeated_request_id_is_refused_and_its_neighbours_are_written(ledger: Ledger, tmp_path: Path) -> None:
+    first = a_record()
+    await ledger.commit(first)
+    others = [a_record() for _ in range(20)]
+
+    outcomes = await asyncio.gather(
+        *(ledger.commit(record) for record in [*others[:10], first, *others[10:]]), return_exceptions=True
+    )
+
+    assert [type(outcome) for outcome in outcomes if outcome is not None] == [RecordRefused]
+    assert {row["request_id"] for row in rows(tmp_path)} == {record.request_id for record in [first, *others]}
+
+
+async def test_a_locked_database_is_said_and_recovered_from(ledger: Ledger, tmp_path: Path) -> None:
+    other = sqlite3.connect(tmp_path / "signet.db")
+    other.execute("BEGIN IMMEDIATE")
+
+    outcomes = await asyncio.gather(*(ledger.commit(a_record()) for _ in range(5)), return_exceptions=True)
+    other.rollback()
+    other.close()
+    await ledger.commit(a_record())
+
+    assert [type(outcome) for outcome in outcomes] == [LedgerUnavailable] * 5
+    assert "database is locked" in str(outcomes[0])
+    assert len(rows(tmp_path)) == 1
+
+
+async def test_a_full_disk_is_said_and_recovered_from(ledger: Ledger, tmp_path: Path) -> None:
+    """SQLite's own page limit gives the same error as a full disk."""
+    await ledger.commit(a_record())
+    cursor = ledger._writer._connection.cursor()
+    cursor.execute("PRAGMA max_page_count=1")
+
+    commits = (ledger.commit(a_record(engine="e" * 250)) for _ in range(200))
+    with pytest.raises(LedgerUnavailable, match="full"):
+        await asyncio.gather(*commits)
+    written = len(rows(tmp_path))
+    await ledger.commit(a_record())
+
+    assert len(rows(tmp_path)) == written + 1
+
+
+async def test_errors_name_neither_values_nor_passwords(tmp_path: Path) -> None:
+    ledger = Ledger("sqlite:///" + str(tmp_path / "signet.db"), LedgerSettings(busy_timeout_s=0))
+    ledger.start()
+    other = sqlite3.connect(tmp_path / "signet.db")
+    other.execute("BEGIN IMMEDIATE")
+
+    with pytest.raises(LedgerUnavailable) as raised:
+        await ledger.commit(a_record(tenant="a-secret-tenant"))
+    other.rollback()
+    other.close()
+    ledger.stop()
+
+    assert "a-secret-tenant" not in str(raised.value)
+    assert "INSERT" not in str(raised.value)
+
+
+async def test_stop_writes_what_is_waiting(tmp_path: Path) -> None:
+    ledger = Ledger(f"sqlite:///{tmp_path / 'signet.db'}")
+    ledger.start()
+    commits = [asyncio.ensure_future(ledger.commit(a_record())) for _ in range(100)]
+    await asyncio.sleep(0)
+
+    await asyncio.to_thread(ledger.stop)
+    await asyncio.gather(*commits)
+
+    assert len(rows(tmp_path)) == 100
+
+
+async def test_nothing_is_taken_before_start_or_after_stop(tmp_path: Path) -> None:
+    ledger = Ledger(f"sqlite:///{tmp_path / 'signet.db'}")
+    with pytest.raises(LedgerUnavailable, match="not running"):
+        await ledger.commit(a_record())
+
+    ledger.start()
+    ledger.stop()
+    ledger.stop()
+
+    with pytest.raises(LedgerUnavailable, match="not running"):
+        await ledger.commit(a_record())
+
+
+async def test_too_many_waiting_fail_at_once(tmp_path: Path) -> None:
+    ledger = Ledger(f"sqlite:///{tmp_path / 'signet.db'}", LedgerSettings(max_pending=3, max_batch=1))
+    ledger.start()
+    blocker = sqlite3.connect(tmp_path / "signet.db")
+    blocker.execute("BEGIN IMMEDIATE")
+
+    commits = [asyncio.ensure_future(ledger.commit(a_record())) for _ in range(20)]
+    done, waiting = await asyncio.wait(commits, timeout=0.3)
+    blocker.rollback()
+    blocker.close()
+    await asyncio.gather(*waiting)
+    ledger.stop()
+
+    assert len(waiting) <= 4
+    assert all("already wait" in str(commit.exception()) for commit in done)
+
+
+async def test_a_cancelled_wait_does_not_disturb_the_others(ledger: Ledger, tmp_path: Path) -> None:
+    gone = asyncio.ensure_future(ledger.commit(a_record()))
+    kept = asyncio.ensure_future(ledger.commit(a_record()))
+    await asyncio.sleep(0)
+    gone.cancel()
+
+    await kept
+
+    assert gone.cancelled()
+    assert len(rows(tmp_path)) == 2
+
+
+def test_waiters_of_a_closed_loop_do_not_stop_the_writer(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    ledger = Ledger(f"sqlite:///{tmp_path / 'signet.db'}")
+    ledger.start()
+    blocker = sqlite3.connect(tmp_path / "signet.db")
+    blocker.execute("BEGIN IMMEDIATE")
+
+    async def leave() -> None:
+        waiting = asyncio.ensure_future(ledger.commit(a_record()))
+        await asyncio.sleep(0)
+        waiting.cancel()
+
+    asyncio.run(leave())
+    blocker.rollback()
+    blocker.close()
+    asyncio.run(ledger.commit(a_record()))
+    ledger.stop()
+
+    assert len(rows(tmp_path)) == 2
