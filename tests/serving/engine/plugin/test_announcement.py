@@ -1,0 +1,60 @@
+"""How a gateway learns that an engine marks, and how the server's process learns of the keyring."""
+
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+from vllm.v1.metrics.loggers import StatLoggerBase
+
+from serving.engine.plugin import MarkAnnouncement, MarkProcessor, announcement
+from serving.provenance import Keyring
+
+EngineConfig = Callable[..., Any]
+
+
+@pytest.fixture
+def registry(monkeypatch: pytest.MonkeyPatch) -> CollectorRegistry:
+    registry = CollectorRegistry()
+    monkeypatch.setattr(announcement, "REGISTRY", registry)
+    return registry
+
+
+def test_engine_with_a_keyring_exposes_its_schemes(engine_config: EngineConfig, registry: CollectorRegistry) -> None:
+    MarkAnnouncement(engine_config())
+
+    assert registry.get_sample_value("signet_engine_plugin_info", {"schemes": "gumbel"}) == 1
+
+
+def test_engine_that_cannot_mark_exposes_nothing(engine_config: EngineConfig, registry: CollectorRegistry) -> None:
+    MarkAnnouncement(engine_config({}))
+
+    assert list(registry.collect()) == []
+
+
+def test_further_engines_of_one_server_add_no_second_series(
+    engine_config: EngineConfig, registry: CollectorRegistry
+) -> None:
+    for index in range(3):
+        MarkAnnouncement(vllm_config=engine_config(), engine_index=index)
+
+    assert registry.get_sample_value("signet_engine_plugin_info", {"schemes": "gumbel"}) == 1
+
+
+def test_the_servers_process_learns_of_the_keyring(
+    engine_config: EngineConfig, registry: CollectorRegistry, ring: Keyring
+) -> None:
+    MarkAnnouncement(engine_config())
+
+    assert MarkProcessor.ready.require().path == ring.path
+
+
+def test_vllm_finds_both_entry_points() -> None:
+    """Both are needed: without the second, every request for a mark is refused."""
+    processors = entry_points(group="vllm.logits_processors")
+    loggers = entry_points(group="vllm.stat_logger_plugins")
+
+    assert processors["signet_mark"].load() is MarkProcessor
+    assert loggers["signet_mark"].load() is MarkAnnouncement
+    assert issubclass(MarkAnnouncement, StatLoggerBase)
