@@ -1,0 +1,188 @@
+"""The chart, rendered by the real helm over many sets of values."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+CHART = ROOT / "deploy" / "helm" / "signet"
+NAMESPACE = "models"
+
+Values = dict[str, Any]
+Object = dict[str, Any]
+
+PUBLIC_KEY = """\
+-----BEGIN PUBLIC KEY-----
+MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=
+-----END PUBLIC KEY-----
+"""
+
+# Name of each case to its values. The examples are added below, so that none goes stale.
+CASES: dict[str, Values] = {
+    "defaults": {},
+    "autoscaling-off": {
+        "gateway": {"autoscaling": {"enabled": False}},
+        "engineDefaults": {"autoscaling": {"enabled": False}, "replicas": 3},
+    },
+    "gpus": {
+        "engines": [
+            {"name": "one", "model": "chat@1", "gpus": 1, "runtimeClassName": "nvidia"},
+            {"name": "eight", "model": "chat@production", "gpus": 8, "gpuResource": "amd.com/gpu"},
+            {"name": "split", "model": "chat@2", "gpus": 4, "extraArgs": ["--pipeline-parallel-size=4"]},
+        ]
+    },
+    "existing-secrets": {
+        "marks": {"existingSecret": "my-keyring"},
+        "ledger": {"existingSecret": "my-database"},
+        "huggingFace": {"existingSecret": "my-token"},
+        "registry": {"existingClaim": "my-registry", "trustedKeysConfigMap": "my-keys"},
+        "serviceAccountName": "my-account",
+        "gateway": {"replicas": 4, "autoscaling": {"enabled": False}},
+        "engines": [{"name": "chat", "model": "chat@1"}],
+    },
+    "inline-secrets": {
+        "marks": {"keyring": '{"canary": "CANARY-keyring"}'},
+        "ledger": {"url": "postgresql+psycopg://signet:CANARY-password@db:6543/signet", "port": 6543},
+        "huggingFace": {"token": "CANARY-token"},
+        "registry": {"trustedKeys": {"ci": PUBLIC_KEY}},
+        "gateway": {"autoscaling": {"minReplicas": 2, "maxReplicas": 5}},
+        "engines": [{"name": "chat", "model": "chat@1"}],
+    },
+    "many-pools-by-number": {
+        "fullnameOverride": "a-name-of-twenty-eight-chars",
+        "engines": [{"name": f"pool-{each:02}-of-twelve-pools", "model": f"m{each}@{each + 1}"} for each in range(12)],
+    },
+    "platform-chooses-user": {"user": None},
+    "everything-said": {
+        "imagePullSecrets": [{"name": "pull"}],
+        "config": {"guard": {}, "telemetry": {}},
+        "telemetry": {"otlpEndpoint": "https://traces.example.com"},
+        "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+        "networkPolicy": {
+            "clients": [{"ipBlock": {"cidr": "10.0.0.0/8"}}],
+            "gatewayEgress": [{"ports": [{"port": 6379, "protocol": "TCP"}]}],
+            "engineEgress": [{"to": [{"ipBlock": {"cidr": "0.0.0.0/0"}}], "ports": [{"port": 443, "protocol": "TCP"}]}],
+        },
+        "gateway": {
+            "image": {"repository": "r.example.com/g", "digest": "sha256:" + "0" * 64},
+            "service": {"type": "LoadBalancer", "port": 80, "annotations": {"a": "b"}},
+            "extraEnv": [{"name": "TZ", "value": "UTC"}],
+            "nodeSelector": {"disk": "ssd"},
+            "tolerations": [{"key": "dedicated", "operator": "Exists", "effect": "NoSchedule"}],
+            "affinity": {"nodeAffinity": {}},
+            "priorityClassName": "high",
+            "podAnnotations": {"note": "yes"},
+            "disruptionBudget": {"maxUnavailable": "50%"},
+            "topologySpread": "DoNotSchedule",
+        },
+        "engineDefaults": {
+            "extraEnv": [{"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}],
+            "topologySpread": "Disabled",
+            "disruptionBudget": {"enabled": False},
+            "autoscaling": {
+                "maxReplicas": 4,
+                "signals": [
+                    {"type": "external", "metric": "signet_gateway_in_flight", "selector": {"a": "b"}, "target": "16"},
+                    {"type": "pods", "metric": "vllm_kv_cache_usage_perc", "target": "750m"},
+                ],
+            },
+        },
+    },
+    "no-network-policy": {"networkPolicy": {"enabled": False}},
+} | {
+    f"example-{path.stem}": yaml.safe_load(path.read_text()) for path in sorted((CHART / "examples").glob("*.yaml"))
+}  # fmt: skip
+
+
+def import_script(path: Path) -> ModuleType:
+    """Import a script that is in no package."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+class Objects(list[Object]):
+    """The objects of one rendering."""
+
+    def of(self, kind: str) -> list[Object]:
+        return [each for each in self if each["kind"] == kind]
+
+    def one(self, kind: str, name: str) -> Object:
+        [found] = [each for each in self.of(kind) if each["metadata"]["name"] == name]
+        return found
+
+    def pods(self) -> list[Object]:
+        """The pod templates."""
+        return [each["spec"]["template"] for each in self.of("Deployment")]
+
+    def pod(self, name: str) -> Object:
+        """The pod template of one Deployment."""
+        return dict(self.one("Deployment", name)["spec"]["template"])
+
+
+@dataclass(frozen=True)
+class Chart:
+    """The chart, and the helm that renders it."""
+
+    helm: Path
+
+    def run(self, *arguments: str, values: Values) -> subprocess.CompletedProcess[str]:
+        command = [str(self.helm), *arguments, "--values", "-"]
+        return subprocess.run(command, input=json.dumps(values), capture_output=True, text=True, check=False)
+
+    def lint(self, values: Values) -> subprocess.CompletedProcess[str]:
+        return self.run("lint", "--strict", str(CHART), values=values)
+
+    def template(self, values: Values) -> subprocess.CompletedProcess[str]:
+        return self.run("template", "signet", str(CHART), "--namespace", NAMESPACE, values=values)
+
+    def render(self, values: Values) -> Objects:
+        result = self.template(values)
+        assert result.returncode == 0, result.stderr
+        return Objects(each for each in yaml.safe_load_all(result.stdout) if each)
+
+
+@pytest.fixture
+def load_script() -> Callable[[str], ModuleType]:
+    """Import a script of `deploy/` anew, by its path from the root."""
+    return lambda path: import_script(ROOT / path)
+
+
+@pytest.fixture(scope="session")
+def tools() -> dict[str, Path]:
+    installed: dict[str, Path] = import_script(ROOT / "deploy" / "tools.py").install(
+        ROOT / ".signet" / "cache" / "tools"
+    )
+    return installed
+
+
+@pytest.fixture(scope="session")
+def chart(tools: dict[str, Path]) -> Chart:
+    return Chart(tools["helm"])
+
+
+@pytest.fixture(scope="session", params=list(CASES))
+def values(request: pytest.FixtureRequest) -> Values:
+    """Each case's values in turn."""
+    return CASES[request.param]
+
+
+@pytest.fixture(scope="session")
+def objects(chart: Chart, values: Values) -> Objects:
+    """Each case's objects in turn."""
+    return chart.render(values)

@@ -1,0 +1,66 @@
+"""What a user gets wrong in the values ends the command with one line that says what and what to do."""
+
+import pytest
+
+MISTAKES = {
+    "replicas-on-sqlite": (
+        {"gateway": {"replicas": 2, "autoscaling": {"enabled": False}}},
+        "the gateway may run 2 replicas, but its ledger is an SQLite file that only one can write: set ledger.url",
+    ),
+    "autoscaling-on-sqlite": ({"gateway": {"autoscaling": {"maxReplicas": 3}}}, "the gateway may run 3 replicas"),
+    "replicas-on-sqlite-url": (
+        {"ledger": {"url": "sqlite:////data/x.db"}, "gateway": {"autoscaling": {"maxReplicas": 2}}},
+        "the gateway may run 2 replicas",
+    ),
+    "two-pools-of-one-name": (
+        {"engines": [{"name": "chat", "model": "a@1"}, {"name": "chat", "model": "b@1"}]},
+        'two entries of engines are named "chat"',
+    ),
+    "minimum-above-maximum": (
+        {"engines": [{"name": "chat", "model": "a@1", "autoscaling": {"minReplicas": 5, "maxReplicas": 2}}]},
+        'engine pool "chat": autoscaling.minReplicas (5) is above autoscaling.maxReplicas (2)',
+    ),
+    "no-engine": ({"engines": []}, "the gateway has no engine: name a pool in engines"),
+    "gpus-without-model": (
+        {"engineDefaults": {"gpus": 1}},
+        'engine pool "default" has GPUs and no model: the embedded model is in the CPU engine\'s image only',
+    ),
+    "no-update-possible": (
+        {"engineDefaults": {"rollout": {"maxSurge": 0, "maxUnavailable": 0}}},
+        "no update could ever happen",
+    ),
+    "secret-twice": (
+        {"marks": {"keyring": "{}", "existingSecret": "x"}},
+        "marks.keyring and marks.existingSecret are both set",
+    ),
+    "password-in-config": (
+        {"config": {"database": {"url": "postgresql://u:p@h/d"}}},
+        "config.database.url would show the database's password in a ConfigMap",
+    ),
+    "unknown-value": ({"gateway": {"replica": 2}}, "additional properties 'replica' not allowed"),
+    "unknown-value-of-a-pool": (
+        {"engines": [{"name": "a", "model": "m@1", "gpu": 1}]},
+        "at '/engines/0': additional properties 'gpu' not allowed",
+    ),
+    "pool-without-name": ({"engines": [{"model": "m@1"}]}, "missing property 'name'"),
+    "pool-without-model": ({"engines": [{"name": "a"}]}, "missing property 'model'"),
+    "bad-pool-name": ({"engines": [{"name": "Chat_1", "model": "m@1"}]}, "at '/engines/0/name'"),
+    "latest": ({"gateway": {"image": {"tag": "latest"}}}, "at '/gateway/image/tag'"),
+    "root": ({"user": 0}, "at '/user'"),
+    "wrong-type": ({"gateway": {"drainSeconds": "30s"}}, "at '/gateway/drainSeconds': got string, want integer"),
+    "bad-quantity": ({"registry": {"size": "100 GB"}}, "at '/registry/size'"),
+    "unknown-signal": (
+        {"gateway": {"autoscaling": {"signals": [{"type": "latency", "target": 5}]}}},
+        "at '/gateway/autoscaling/signals/0'",
+    ),
+    "mysql": ({"ledger": {"url": "mysql://h/d"}}, "at '/ledger/url'"),
+}
+
+
+@pytest.mark.parametrize(("values", "message"), MISTAKES.values(), ids=MISTAKES.keys())
+def test_mistake_is_refused_with_its_cause(chart, values, message):
+    result = chart.template(values)
+
+    assert result.returncode != 0
+    assert message in result.stderr
+    assert "nil pointer" not in result.stderr

@@ -1,0 +1,121 @@
+"""Pods meet the restricted pod security standard, and secrets go only where they are needed."""
+
+import base64
+
+import yaml
+
+
+def test_pods_are_restricted(objects, values):
+    for pod in objects.pods():
+        spec = pod["spec"]
+        assert spec["automountServiceAccountToken"] is False
+        assert spec["securityContext"]["runAsNonRoot"] is True
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert ("runAsUser" in spec["securityContext"]) == (values.get("user", 1) is not None)
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & set(spec)
+        assert not [volume for volume in spec["volumes"] if "hostPath" in volume]
+        for container in spec["containers"]:
+            context = container["securityContext"]
+            assert context["allowPrivilegeEscalation"] is False
+            assert context["privileged"] is False
+            assert context["readOnlyRootFilesystem"] is True
+            assert context["capabilities"] == {"drop": ["ALL"]}
+
+
+def test_pods_write_only_to_volumes_of_their_own(objects):
+    for pod in objects.pods():
+        volumes = {volume["name"]: volume for volume in pod["spec"]["volumes"]}
+        writable = [each for each in pod["spec"]["containers"][0]["volumeMounts"] if not each.get("readOnly")]
+        for mount in writable:
+            volume = volumes[mount["name"]]
+            assert "emptyDir" in volume or mount["name"] == "home"
+        assert "/tmp" in {mount["mountPath"] for mount in writable}
+
+
+def test_service_links_stay_out_of_the_environment(objects):
+    """A Service named signet-gateway would set SIGNET_GATEWAY_PORT, which the settings refuse as unknown."""
+    assert all(pod["spec"]["enableServiceLinks"] is False for pod in objects.pods())
+
+
+def test_requests_are_set(objects):
+    for pod in objects.pods():
+        resources = pod["spec"]["containers"][0]["resources"]
+        assert {"cpu", "memory"} <= set(resources["requests"])
+        assert "memory" in resources["limits"]
+
+
+def test_images_are_pinned(objects):
+    for pod in objects.pods():
+        image = pod["spec"]["containers"][0]["image"]
+        assert "@sha256:" in image or image.rpartition(":")[2] not in ("", "latest")
+
+
+def test_secrets_are_rendered_into_secrets_alone(chart):
+    from_case = {
+        "marks": {"keyring": "CANARY-keyring"},
+        "ledger": {"url": "postgresql+psycopg://signet:CANARY-password@db/signet"},
+        "huggingFace": {"token": "CANARY-token"},
+    }
+
+    objects = chart.render(from_case)
+
+    content = {
+        key: base64.b64decode(value).decode() for each in objects.of("Secret") for key, value in each["data"].items()
+    }
+    assert content == {
+        "keyring.json": "CANARY-keyring",
+        "url": "postgresql+psycopg://signet:CANARY-password@db/signet",
+        "token": "CANARY-token",
+    }
+    for each in objects:
+        if each["kind"] != "Secret":
+            assert "CANARY" not in yaml.safe_dump(each)
+            assert base64.b64encode(b"CANARY-keyring").decode() not in yaml.safe_dump(each)
+
+
+def test_each_pod_gets_the_secrets_it_needs(chart):
+    objects = chart.render({section: {"existingSecret": section} for section in ("marks", "ledger", "huggingFace")})
+
+    assert secrets_of(objects.pod("signet-gateway")) == {"marks", "ledger"}
+    assert secrets_of(objects.pod("signet-engine-default")) == {"marks", "huggingFace"}
+
+
+def secrets_of(pod: dict) -> set[str]:
+    files = {volume["secret"]["secretName"] for volume in pod["spec"]["volumes"] if "secret" in volume}
+    variables = {
+        each["valueFrom"]["secretKeyRef"]["name"]
+        for each in pod["spec"]["containers"][0]["env"]
+        if "secretKeyRef" in each.get("valueFrom", {})
+    }
+    return files | variables
+
+
+def test_no_secret_without_a_value(chart):
+    objects = chart.render({})
+
+    assert objects.of("Secret") == []
+    assert secrets_of(objects.pod("signet-gateway")) == set()
+
+
+def test_keyring_file_is_closed_to_other_users(chart):
+    """The program refuses a keyring that every user may read."""
+    objects = chart.render({"marks": {"existingSecret": "keyring"}})
+
+    for pod in objects.pods():
+        [volume] = [each for each in pod["spec"]["volumes"] if each["name"] == "keyring"]
+        assert volume["secret"]["defaultMode"] & 0o007 == 0
+
+
+def test_a_changed_secret_or_setting_rolls_the_pods_that_use_it(chart):
+    def annotations(values: dict) -> list[dict]:
+        return [pod["metadata"]["annotations"] for pod in chart.render(values).pods()]
+
+    before = annotations({})
+    settings = annotations({"config": {"keyring": "/elsewhere"}})
+    ledger = annotations({"ledger": {"url": "postgresql://h/d"}})
+
+    def changed(after: list[dict]) -> int:
+        return sum(one != other for one, other in zip(before, after, strict=True))
+
+    assert changed(settings) == 2
+    assert changed(ledger) == 1
