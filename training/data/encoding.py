@@ -58,9 +58,10 @@ class ChatEncoder:
     def _refuse_control_tokens(self, chat: Chat) -> None:
         """Text that forges the end of a turn would teach the model to obey such text."""
         for message in chat.messages:
+            said = str(message.model_dump())  # arguments of tool calls included
             for token in self._control_tokens:
-                if token in (message.content or ""):
-                    raise DataError(f"{chat.source}: the {message.role}'s text holds the control token {token}")
+                if token in said:
+                    raise DataError(f"{chat.source}: the {message.role} says the control token {token}")
 
     def _answer_spans(self, chat: Chat) -> tuple[str, list[Span]]:
         """The chat as text, and where in it each answer lies, its closing token included."""

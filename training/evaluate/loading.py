@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
@@ -30,7 +31,7 @@ def load_model(source: Source) -> PreTrainedModel:
         return PeftModel.from_pretrained(load_model(source.base), source.path)
     try:
         return AutoModelForCausalLM.from_pretrained(source.path, dtype=compute_dtype(), local_files_only=True)
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         why = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise SourceError(f"{source.identity.ref} cannot be loaded: {why}") from None
 

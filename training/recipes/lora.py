@@ -43,8 +43,10 @@ def merge(model: PeftModel, dtype: torch.dtype) -> PreTrainedModel:
     will be served.
     """
     merged = model.merge_and_unload()
-    compute = merged.dtype
-    return merged.to(dtype).to(compute)
+    # Parameters alone: rounding the tables of the position encoding as well would spoil them, and they are not stored.
+    for parameter in merged.parameters():
+        parameter.data = parameter.data.to(dtype).to(parameter.dtype)
+    return merged
 
 
 def save_merged(model: PreTrainedModel, base_folder: Path, folder: Path, dtype: torch.dtype) -> None:

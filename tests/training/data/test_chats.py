@@ -1,0 +1,72 @@
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from training.data import read_chats
+from training.errors import DataError
+
+GOOD = '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}'
+
+
+def test_reads_lines_with_their_places_and_digests_what_was_read(tmp_path: Path) -> None:
+    path = tmp_path / "chats.jsonl"
+    path.write_text(f"{GOOD}\n\n{GOOD}\r\n")
+
+    read = read_chats(path)
+
+    assert [chat.source for chat in read.chats] == [f"{path}:1", f"{path}:3"]
+    assert read.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_keys_of_other_tools_are_ignored(tmp_path: Path) -> None:
+    path = tmp_path / "chats.jsonl"
+    path.write_text(GOOD[:-1] + ', "id": 7, "source": "elsewhere"}')
+
+    assert read_chats(path).chats[0].source == f"{path}:1"
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("{", "Invalid JSON"),
+        ("[]", "Input should be an object"),
+        ("\x00", "Invalid JSON"),
+        ('{"message": []}', "messages: Field required"),
+        ('{"messages": "hello"}', "messages: Input should be a valid array"),
+        ('{"messages": []}', "no message has the role assistant"),
+        ('{"messages": [{"role": "user", "content": "a"}]}', "no message has the role assistant"),
+        ('{"messages": [{"role": "assistant", "content": "a"}]}', "the assistant speaks before any user does"),
+        ('{"messages": [{"role": "bot", "content": "a"}]}', "messages.0.role: Input should be 'system', 'user'"),
+        ('{"messages": [{"role": "user", "content": 5}]}', "messages.0.content: Input should be a valid string"),
+        ('{"messages": [{"role": "user"}]}', "messages.0: a message needs content or tool_calls"),
+        (GOOD[:-2] + ', {"role": "system", "content": "x"}]}', "only the first message may have the role system"),
+    ],
+)
+def test_bad_line_is_named_with_its_file_and_number(tmp_path: Path, line: str, why: str) -> None:
+    path = tmp_path / "chats.jsonl"
+    path.write_text(f"{GOOD}\n{line}\n")
+
+    with pytest.raises(DataError) as raised:
+        read_chats(path)
+
+    assert str(raised.value).startswith(f"{path}:2: ")
+    assert why in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_bytes_that_are_not_utf8_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "chats.jsonl"
+    path.write_bytes(b'{"messages": "\xff"}')
+
+    with pytest.raises(DataError, match=r"chats\.jsonl:1: "):
+        read_chats(path)
+
+
+def test_empty_and_absent_files_are_named(tmp_path: Path) -> None:
+    (tmp_path / "empty.jsonl").write_text("\n")
+
+    with pytest.raises(DataError, match=r"empty\.jsonl: holds no chats"):
+        read_chats(tmp_path / "empty.jsonl")
+    with pytest.raises(DataError, match=r"absent\.jsonl: cannot be read: No such file"):
+        read_chats(tmp_path / "absent.jsonl")

@@ -1,0 +1,44 @@
+import pytest
+
+from training.data import Chat, Message, check_disjoint, split_heldout
+from training.errors import DataError
+
+
+def make_chat(text: str, line: int = 1, file: str = "chats.jsonl") -> Chat:
+    messages = [Message(role="user", content=text), Message(role="assistant", content="yes")]
+    return Chat(messages=messages, source=f"{file}:{line}")
+
+
+CHATS = [make_chat(f"question {number}", number) for number in range(500)]
+
+
+def test_fraction_is_about_held() -> None:
+    train, heldout = split_heldout(CHATS, 0.1)
+
+    assert len(train) + len(heldout) == len(CHATS)
+    assert 30 <= len(heldout) <= 70
+
+
+def test_chat_keeps_its_side_when_the_file_grows_or_is_reordered() -> None:
+    before = {chat.messages[0].content for chat in split_heldout(CHATS[:250], 0.1)[1]}
+    after = {chat.messages[0].content for chat in split_heldout(CHATS[::-1], 0.1)[1]}
+
+    assert before == {text for text in after if text in {chat.messages[0].content for chat in CHATS[:250]}}
+
+
+def test_equal_chats_are_on_one_side() -> None:
+    train, heldout = split_heldout(CHATS + [make_chat(f"question {number}", 900) for number in range(500)], 0.3)
+
+    assert not {chat.messages[0].content for chat in train} & {chat.messages[0].content for chat in heldout}
+
+
+def test_too_few_chats_to_split_is_said() -> None:
+    with pytest.raises(DataError, match=r"chats\.jsonl: too few chats: none is left to (hold out|train on)"):
+        split_heldout(CHATS[:1], 0.5)
+
+
+def test_held_out_chat_that_is_trained_on_is_named() -> None:
+    check_disjoint(CHATS[:2], CHATS[2:4])
+
+    with pytest.raises(DataError, match=r"held\.jsonl:9: is held out, but chats\.jsonl:1 trains on the same chat"):
+        check_disjoint(CHATS[:2], [make_chat("question 1", 9, "held.jsonl")])

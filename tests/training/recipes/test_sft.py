@@ -1,0 +1,201 @@
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from training.errors import RecipeError, SourceError, TrainingError
+from training.evaluate import resolve_source
+from training.evaluate.measurement import measure_source
+from training.recipes import load_recipe
+from training.recipes import sft as sft_module
+from training.recipes.sft import Outcome, SftRun
+from training.registry import ManifestDraft, Registry
+
+Run = Callable[..., Outcome]
+
+
+@pytest.fixture
+def run(recipe_path: Path, home: Path, tiny: Registry) -> Run:
+    """Run the tiny recipe with some settings changed."""
+
+    def run_recipe(*overrides: str) -> Outcome:
+        recipe = load_recipe(recipe_path, overrides)
+        training = SftRun(recipe, recipe_path, resolve_source(recipe.base, tiny, show_progress=False), home, tiny)
+        training.show = False
+        return training.run()
+
+    return run_recipe
+
+
+def losses(outcome: Outcome) -> Sequence[float]:
+    return [round(loss, 4) for loss in outcome.losses]
+
+
+def test_training_learns_and_registers_what_it_measured(
+    run: Run, tiny: Registry, recipe_path: Path, home: Path
+) -> None:
+    outcome = run()
+
+    assert outcome.checkpoint is not None
+    assert outcome.checkpoint.ref == "desk@1"
+    assert outcome.after.value < outcome.before.value / 2
+    tiny.verify(outcome.checkpoint)
+    measured = measure_source(resolve_source("desk@1", tiny, False), recipe_path.parent / "heldout.jsonl", 256, False)
+    assert measured.perplexity.value == pytest.approx(outcome.after.value, rel=1e-6)
+    assert os.listdir(home / "cache") == []
+
+
+def test_manifest_says_how_it_was_made(run: Run, tiny: Registry) -> None:
+    outcome = run("steps=2")
+
+    assert outcome.checkpoint is not None
+    manifest = outcome.checkpoint.manifest
+    base = tiny.resolve("tiny@1")
+    assert manifest.kind == "merged"
+    assert manifest.base == base.manifest.as_ref()
+    assert manifest.parents == [base.manifest.as_ref()]
+    assert manifest.recipe is not None
+    assert manifest.recipe.name == "tiny-sft.yaml"
+    assert manifest.recipe.settings["steps"] == 2
+    assert [(each.name, each.rows, each.role) for each in manifest.data] == [
+        ("train.jsonl", 20, "train"),
+        ("heldout.jsonl", 6, "heldout"),
+    ]
+    assert manifest.evaluation["perplexity_after"] == outcome.after.value
+    assert manifest.evaluation["perplexity_before"] == outcome.before.value
+    assert manifest.tokenizer_digest == base.manifest.tokenizer_digest
+    assert manifest.control_tokens == ["<|endoftext|>", "<|im_end|>", "<|im_start|>"]
+    assert manifest.license == "Apache-2.0"
+    assert manifest.code_version
+
+
+def test_same_seed_same_losses(run: Run) -> None:
+    assert run("steps=4").losses == run("steps=4").losses
+    assert run("steps=4").losses != run("steps=4", "seed=4").losses
+
+
+def test_micro_batches_do_not_change_the_result(run: Run) -> None:
+    whole, parts = run("steps=6"), run("steps=6", "micro_batch_size=1")
+
+    assert losses(parts) == losses(whole)
+    assert parts.after.value == pytest.approx(whole.after.value, rel=1e-3)
+
+
+def test_held_out_part_of_one_file(run: Run, recipe_path: Path, write_chats: Callable[..., Path]) -> None:
+    write_chats("train.jsonl", [(f"Question {number}?", f"Answer {number}.") for number in range(60)])
+
+    outcome = run("steps=1", "data.heldout=null", "data.heldout_fraction=0.2")
+
+    assert outcome.checkpoint is not None
+    train, heldout = outcome.checkpoint.manifest.data
+    assert train.rows + heldout.rows == 60
+    assert (train.role, heldout.role) == ("train", "heldout")
+    assert train.sha256 == heldout.sha256
+
+
+def test_adapter_is_registered_for_its_base_alone(run: Run, tiny: Registry, recipe_path: Path) -> None:
+    outcome = run("output=adapter", "name=adapter")
+
+    source = resolve_source("adapter", tiny, show_progress=False)
+
+    assert source.kind == "adapter"
+    assert source.base is not None
+    assert source.base.identity.ref == "tiny@1"
+    measured = measure_source(source, recipe_path.parent / "heldout.jsonl", 256, False)
+    assert measured.perplexity.value == pytest.approx(outcome.after.value, rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["quantized", "adapter"])
+def test_what_cannot_be_trained_says_what_to_train_instead(
+    run: Run, tiny: Registry, tiny_model_folder: Path, tmp_path: Path, kind: str
+) -> None:
+    base = tiny.resolve("tiny").manifest.as_ref()
+    folder = shutil.copytree(tiny_model_folder, tmp_path / "other")
+    tiny.register(folder, "other", ManifestDraft(kind=kind, base=base))  # type: ignore[arg-type]
+
+    with pytest.raises(SourceError, match=f"other@1 is {kind} and cannot be trained further: train tiny@1"):
+        run("base=other")
+
+
+def test_hopeless_learning_rate_is_one_line_and_registers_nothing(run: Run, tiny: Registry) -> None:
+    with pytest.raises(RecipeError, match=r"the loss is no longer a number: lower optimizer\.learning_rate"):
+        run("optimizer.learning_rate=1e30", "optimizer.clip_norm=1e30")
+
+    assert [checkpoint.ref for checkpoint in tiny.list()] == ["tiny@1"]
+
+
+def test_interruption_registers_nothing_and_leaves_nothing(
+    run: Run, tiny: Registry, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sft_module.lora, "save_merged", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run("steps=1")
+
+    assert [checkpoint.ref for checkpoint in tiny.list()] == ["tiny@1"]
+    assert os.listdir(home / "cache") == []
+
+
+def test_held_out_chat_among_the_trained_ones_is_refused(run: Run, write_chats: Callable[..., Path]) -> None:
+    write_chats("heldout.jsonl", [("Question 3?", "It is open until ten. Happy measuring!")])
+
+    with pytest.raises(TrainingError, match=r"heldout\.jsonl:1: is held out, but .*train\.jsonl:4"):
+        run()
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_does(run: Run, recipe_path: Path, home: Path, tiny: Registry) -> None:
+    alone = run("steps=5", "batch_size=3")
+    script = recipe_path.parent / "run.py"
+    script.write_text(RUN_DISTRIBUTED)
+    arguments = [str(script), str(recipe_path), str(home), "steps=5", "batch_size=3"]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+
+    done = subprocess.run([*launcher, *arguments], capture_output=True, text=True, timeout=200)
+
+    assert done.returncode == 0, done.stderr
+    results = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    assert sorted(str(result["ref"]) for result in results) == ["None", "desk@2"]
+    assert all([round(loss, 4) for loss in result["losses"]] == losses(alone) for result in results)
+    assert all(result["after"] == pytest.approx(alone.after.value, rel=1e-3) for result in results)
+    tiny.verify(tiny.resolve("desk@2"))
+
+
+RUN_DISTRIBUTED = """
+import json, sys
+from pathlib import Path
+from training.evaluate import resolve_source
+from training.recipes import load_recipe
+from training.recipes.sft import SftRun
+from training.registry import Registry
+path, home = Path(sys.argv[1]), Path(sys.argv[2])
+registry = Registry(home / "registry", home / "keys")
+recipe = load_recipe(path, sys.argv[3:])
+run = SftRun(recipe, path, resolve_source(recipe.base, registry, False), home, registry)
+outcome = run.run()
+ref = outcome.checkpoint.ref if outcome.checkpoint else None
+print(json.dumps({"ref": ref, "losses": outcome.losses, "after": outcome.after.value}), flush=True)
+run.close()
+"""
+
+
+@pytest.mark.engine
+@pytest.mark.slow
+def test_default_model_learns(
+    model_folder: Path, tmp_path: Path, home: Path, store: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = Path(__file__).parents[3] / "recipes" / "lora-sft.yaml"
+    recipe = load_recipe(path, ["steps=6", "batch_size=4", "micro_batch_size=4", "optimizer.warmup_fraction=0"])
+
+    outcome = SftRun(recipe, path, resolve_source(f"{model_folder}/", store), home, store).run()
+
+    assert outcome.after.value < outcome.before.value / 2
+    assert outcome.checkpoint is not None
+    store.verify(outcome.checkpoint)
