@@ -53,7 +53,7 @@ def test_every_error_code_is_documented() -> None:
     assert {code for code in codes if f"`{code}`" not in page} == set()
 
 
-@pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")) + [README], ids=lambda path: path.name)
+@pytest.mark.parametrize("page", [*sorted(DOCS.rglob("*.md")), README], ids=lambda path: path.name)
 def test_links_lead_somewhere(page: Path) -> None:
     targets = re.findall(r"\]\((?!https?://|#|mailto:)([^)#]+)", page.read_text())
 

@@ -10,21 +10,18 @@ from typing import Any
 import msgspec
 
 from serving.gateway.context import RequestContext
-from serving.gateway.errors import BadRequest, TooLarge
+from serving.gateway.errors import BadRequest
 
 _decode = msgspec.json.Decoder().decode
 encode = msgspec.json.Encoder().encode
 
 
-def parse_body(context: RequestContext, max_bytes: int) -> RequestContext:
+def parse_body(context: RequestContext, max_choices: int) -> RequestContext:
     """Read the JSON body and the fields that steer the relay.
 
     Raises:
-        TooLarge: more than `max_bytes`.
-        BadRequest: not a JSON object, or a steering field of the wrong type.
+        BadRequest: not a JSON object, or a steering field that cannot be used.
     """
-    if len(context.raw_body) > max_bytes:
-        raise TooLarge(f"The request body is larger than {max_bytes} bytes.")
     try:
         body = _decode(context.raw_body)
     except RecursionError:
@@ -41,8 +38,8 @@ def parse_body(context: RequestContext, max_bytes: int) -> RequestContext:
         raise BadRequest("'stream' must be true or false.", param="stream")
     choices = body.get("n")
     choices = 1 if choices is None else choices
-    if type(choices) is not int or choices < 1:
-        raise BadRequest("'n' must be a whole number of at least 1.", param="n")
+    if type(choices) is not int or not 1 <= choices <= max_choices:
+        raise BadRequest(f"'n' must be a whole number from 1 to {max_choices}.", param="n")
     options = body.get("stream_options")
     if options is not None and not isinstance(options, dict):
         raise BadRequest("'stream_options' must be an object.", param="stream_options")

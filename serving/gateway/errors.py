@@ -21,6 +21,7 @@ GatewayError
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar
 
 import msgspec
@@ -146,6 +147,11 @@ class _EngineErrorEnvelope(msgspec.Struct):
 
 
 _decode_envelope = msgspec.json.Decoder(_EngineErrorEnvelope).decode
+# vLLM lists every validation error as a dictionary's text; the first one, as a line, is what a person needs.
+_VALIDATION = re.compile(
+    r"^\d+ validation errors?:\s+\{.*?'loc': '(?P<field>[^']*)', 'msg': (?P<quote>['\"])(?P<said>.*?)(?P=quote),",
+    re.DOTALL,
+)
 _CONTEXT_WORDS = ("maximum context length", "context length", "max_model_len", "maximum model length")
 
 
@@ -162,6 +168,9 @@ def from_engine(status: int, body: bytes) -> GatewayError:
     except msgspec.DecodeError:
         problem = _EngineErrorBody()
     message = problem.message or f"The engine refused the request with status {status}."
+    if found := _VALIDATION.match(message):
+        field = found["field"].removeprefix("body.")
+        return BadRequest(f"{field}: {found['said']}.", param=field, status=status)
     if status == 400 and any(words in message.lower() for words in _CONTEXT_WORDS):
         return ContextTooLong(message, param=problem.param)
     if status in (401, 403):

@@ -110,7 +110,7 @@ class Pipeline:
 
     def _prepare(self, context: RequestContext) -> None:
         authenticate(context, self.identity)
-        parse_body(context, self.settings.max_body_bytes)
+        parse_body(context, self.settings.max_choices)
         check_model(self.pool, context.model)
         admit(context, self.limiter)
         sanitize(context, self.guard)

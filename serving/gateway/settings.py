@@ -23,6 +23,7 @@ class GatewaySettings(BaseModel):
         description="Served model name to a folder with its tokenizer: control tokens and detection need it.",
     )
     max_body_bytes: int = Field(8 * 1024 * 1024, ge=1024, description="Larger request bodies are refused with 413.")
+    max_choices: int = Field(128, ge=1, description="Most answers that one request may ask for by 'n', as OpenAI's.")
     max_connections_per_engine: int = Field(4096, ge=1, description="Open connections to one engine at the most.")
     connect_timeout_s: float = Field(5.0, gt=0, description="Seconds to wait for an engine to accept a connection.")
     first_byte_timeout_s: float = Field(

@@ -281,6 +281,19 @@ def test_typed_errors(client: openai.OpenAI, gateway: RunningGateway, engine: Sc
         ask(client)
 
 
+def test_the_engines_validation_errors_become_one_line(client: openai.OpenAI, engine: ScriptedEngine) -> None:
+    said = (
+        "1 validation error:\n  {'type': 'x', 'loc': 'body.top_p', 'msg': 'Should be a number', 'input': 'hot'}"
+    )
+    engine.script = lambda _: whole({"error": {"message": said}}, status=400)
+
+    with pytest.raises(openai.BadRequestError) as caught:
+        ask(client)
+
+    assert caught.value.body["message"] == "top_p: Should be a number."  # type: ignore[index]
+    assert caught.value.param == "top_p"
+
+
 @pytest.mark.parametrize(
     ("body", "status"),
     [
@@ -289,6 +302,7 @@ def test_typed_errors(client: openai.OpenAI, gateway: RunningGateway, engine: Sc
         pytest.param(b"{}", 400, id="no-model"),
         pytest.param(b'{"model": "scripted", "stream": "yes"}', 400, id="stream-no-bool"),
         pytest.param(b'{"model": "scripted", "n": 0}', 400, id="n-zero"),
+        pytest.param(b'{"model": "scripted", "n": 100000}', 400, id="n-many"),
         pytest.param(b'{"model": "scripted", "messages": "\xff"}', 400, id="no-utf8"),
         pytest.param(b'{"model": "scripted", "messages": ' + b"[" * 50_000, 400, id="cut-off-depth"),
         pytest.param(b'{"model":"scripted","messages":' + b"[" * 5000 + b"]" * 5000 + b"}", 400, id="deep"),
