@@ -184,18 +184,3 @@ ref = outcome.checkpoint.ref if outcome.checkpoint else None
 print(json.dumps({"ref": ref, "losses": outcome.losses, "after": outcome.after.value}), flush=True)
 run.close()
 """
-
-
-@pytest.mark.engine
-@pytest.mark.slow
-def test_default_model_learns(
-    model_folder: Path, tmp_path: Path, home: Path, store: Registry, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = Path(__file__).parents[3] / "recipes" / "lora-sft.yaml"
-    recipe = load_recipe(path, ["steps=6", "batch_size=4", "micro_batch_size=4", "optimizer.warmup_fraction=0"])
-
-    outcome = SftRun(recipe, path, resolve_source(f"{model_folder}/", store), home, store).run()
-
-    assert outcome.after.value < outcome.before.value / 2
-    assert outcome.checkpoint is not None
-    store.verify(outcome.checkpoint)

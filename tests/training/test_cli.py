@@ -1,0 +1,292 @@
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+from running import run_signet, signet_environment, wait_until
+
+from training import cli as training_cli
+from training.registry import ManifestDraft, Registry
+
+REPOSITORY = Path(__file__).parents[2]
+HELD_OUT = REPOSITORY / "recipes" / "data" / "support-desk-heldout.jsonl"
+
+
+@dataclass
+class Settings:
+    home: Path
+
+
+@pytest.fixture
+def signet(home: Path) -> Callable[..., Result]:
+    """Run a training command in this process, as `signet` mounts it."""
+
+    def run(command: str, *arguments: str | Path) -> Result:
+        context = {"obj": lambda: Settings(home)}
+        mounted: click.Command = getattr(training_cli, command)
+        return CliRunner().invoke(mounted, [str(argument) for argument in arguments], **context)
+
+    return run
+
+
+@pytest.fixture
+def desk(store: Registry, tmp_path: Path) -> Registry:
+    """`desk` in three versions, the first of them called canary."""
+    for number in range(3):
+        folder = tmp_path / f"desk-{number}"
+        folder.mkdir()
+        (folder / "model.safetensors").write_bytes(b"%d" % number)
+        store.register(folder, "desk", ManifestDraft(kind="base"))
+    store.promote("desk", 1, "canary")
+    return store
+
+
+def change(store: Registry, ref: str) -> None:
+    (store.resolve(ref).path / "model.safetensors").write_bytes(b"X")
+
+
+# -- registry
+
+
+def test_list_shows_versions_and_aliases(signet: Callable[..., Result], desk: Registry) -> None:
+    rows = json.loads(signet("registry", "list", "--json").stdout)
+
+    assert [row["ref"] for row in rows] == ["desk@1", "desk@2", "desk@3"]
+    assert rows[0]["aliases"] == ["canary"]
+    assert rows[0]["kind"] == "base"
+    assert rows[0]["bytes"] == 1
+    lines = signet("registry", "list").stdout.splitlines()
+    assert lines[0].split() == ["CHECKPOINT", "KIND", "SIZE", "CREATED", "BASE", "ALIASES"]
+    assert lines[1].split()[-1] == "canary"
+
+
+def test_list_of_nothing(signet: Callable[..., Result]) -> None:
+    assert signet("registry", "list").stdout == "The registry is empty.\n"
+    assert signet("registry", "list", "--json").stdout == "[]\n"
+
+
+def test_list_warns_of_damaged_manifests_and_shows_the_others(signet: Callable[..., Result], desk: Registry) -> None:
+    (desk.root / "desk" / "2" / "manifest.json").write_text("{")
+
+    result = signet("registry", "list", "--json")
+
+    assert [row["ref"] for row in json.loads(result.stdout)] == ["desk@1", "desk@3"]
+    assert "Warning: checkpoint desk@2 does not verify: manifest.json is not a manifest" in result.stderr
+
+
+def test_show_prints_the_manifest(signet: Callable[..., Result], desk: Registry) -> None:
+    shown = json.loads(signet("registry", "show", "desk@1", "--json").stdout)
+
+    assert shown["ref"] == "desk@1"
+    assert shown["aliases"] == ["canary"]
+    assert shown["manifest"]["files"].keys() == {"model.safetensors"}
+    assert json.loads(signet("registry", "show", "desk@1").stdout) == shown
+
+
+def test_verify_names_the_changed_file_and_fails(signet: Callable[..., Result], desk: Registry) -> None:
+    change(desk, "desk@2")
+
+    good, bad, all_of_them = (signet("registry", "verify", *refs) for refs in (["desk@1"], ["desk@2"], []))
+
+    assert (good.exit_code, good.stdout) == (0, "desk@1 is as it was signed (1 files)\n")
+    assert bad.exit_code == 1
+    assert bad.stderr.startswith("Error: checkpoint desk@2 does not verify: model.safetensors has changed")
+    assert bad.stderr.count("\n") == 1
+    assert all_of_them.exit_code == 1
+    assert all_of_them.stdout.count("is as it was signed") == 2
+
+
+def test_verify_as_json(signet: Callable[..., Result], desk: Registry) -> None:
+    change(desk, "desk@2")
+
+    result = signet("registry", "verify", "desk@1", "desk@2", "--json")
+
+    good, bad = json.loads(result.stdout)
+    assert (good["ref"], good["ok"]) == ("desk@1", True)
+    assert (bad["ref"], bad["ok"], bad["file"]) == ("desk@2", False, "model.safetensors")
+    assert result.exit_code == 1
+
+
+def test_promote_and_rollback(signet: Callable[..., Result], desk: Registry) -> None:
+    signet("registry", "promote", "desk@1")
+    promoted = signet("registry", "promote", "desk@2", "--json")
+    rolled_back = signet("registry", "rollback", "desk")
+    again = signet("registry", "rollback", "desk")
+
+    assert json.loads(promoted.stdout) == {
+        "name": "desk",
+        "alias": "production",
+        "version": 2,
+        "ref": "desk@2",
+        "previous": [1],
+    }
+    assert rolled_back.stdout == "desk@production is now version 1\n"
+    assert (again.exit_code, again.stderr) == (1, "Error: desk@production has no earlier version to roll back to\n")
+
+
+def test_alias_can_be_promoted_by_its_name(signet: Callable[..., Result], desk: Registry) -> None:
+    result = signet("registry", "promote", "desk@canary", "--json")
+
+    assert json.loads(result.stdout)["version"] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["show", "nothing"], "no checkpoint named 'nothing'"),
+        (["verify", "desk@9"], "desk has no version 9: it has 1, 2, 3"),
+        (["promote", "desk"], "say which version of desk to promote, as in desk@1"),
+        (["promote", "desk@1", "--alias", "A B"], "'A B' is no alias"),
+        (["promote", "desk@3"], "checkpoint desk@3 does not verify: model.safetensors"),
+        (["rollback", "nothing"], "no checkpoint named 'nothing'"),
+    ],
+)
+def test_mistakes_are_one_line(signet: Callable[..., Result], desk: Registry, arguments: list[str], line: str) -> None:
+    change(desk, "desk@3")
+
+    result = signet("registry", *arguments)
+
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"Error: {line}")
+    assert result.stderr.count("\n") == 1
+    assert result.stdout == ""
+
+
+# -- train and evaluate
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, write_chats: Callable[..., Path]) -> Path:
+    write_chats("train.jsonl", [(f"Question {number}?", "It is open.") for number in range(8)])
+    write_chats("heldout.jsonl", [("Open?", "It is open.")])
+    path = tmp_path / "recipe.yaml"
+    path.write_text(
+        "method: lora-sft\nname: shop\nbase: tiny\nsteps: 3\nbatch_size: 2\n"
+        "data: {train: train.jsonl, heldout: heldout.jsonl}\n"
+    )
+    return path
+
+
+def test_train_then_evaluate(signet: Callable[..., Result], tiny: Registry, recipe: Path) -> None:
+    trained = signet("train", recipe, "--set", "steps=2", "--json")
+    evaluated = signet("evaluate", "shop@1", "--data", recipe.parent / "heldout.jsonl", "--json")
+
+    made = json.loads(trained.stdout)
+    assert made["ref"] == "shop@1"
+    assert len(made["losses"]) == 2
+    measured = json.loads(evaluated.stdout)
+    assert measured["perplexity"] == pytest.approx(made["perplexity_after"], rel=1e-6)
+    assert measured["tokens"] == made["heldout_tokens"]
+    assert measured["digest"] == made["digest"]
+
+
+def test_results_for_people_say_what_comes_next(signet: Callable[..., Result], tiny: Registry, recipe: Path) -> None:
+    trained = signet("train", recipe).stdout
+    evaluated = signet("evaluate", "shop", "--data", recipe.parent / "heldout.jsonl").stdout
+
+    assert trained.startswith("shop@1: held-out perplexity ")
+    assert "signet serve --model shop@1" in trained
+    assert evaluated.startswith("shop@1: perplexity ")
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (["--set", "lora.rnak=1"], "recipe.yaml: unknown setting 'lora.rnak': did you mean 'rank'?"),
+        (["--set", "base=nothing"], "no checkpoint named 'nothing'"),
+        (["--set", "data.train=absent.jsonl"], "absent.jsonl: cannot be read: No such file or directory"),
+        (["--set", "data.train=recipe.yaml"], "recipe.yaml:1: Invalid JSON"),
+        (["--set", "base=./nowhere"], "nowhere is no model's folder"),
+    ],
+)
+def test_mistakes_in_a_recipe_are_one_line(
+    signet: Callable[..., Result], tiny: Registry, recipe: Path, change: list[str], line: str
+) -> None:
+    result = signet("train", recipe, *change)
+
+    assert result.exit_code == 1
+    assert line in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_missing_package_is_named(tiny: Registry, home: Path, recipe: Path) -> None:
+    code = f"""
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from training.cli import train
+sys.modules["peft"] = None
+train.main([{str(recipe)!r}], obj=lambda: SimpleNamespace(home=Path({str(home)!r})))
+"""
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stderr) == (1, "Error: peft is not installed: pip install 'signet[train,cpu]'\n")
+
+
+def test_help_and_registry_import_nothing_heavy() -> None:
+    code = "import sys, training.cli; print({'torch', 'transformers', 'peft', 'numpy'} & sys.modules.keys())"
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "set()"
+
+
+def test_quantize_is_mounted_beside_the_others(home: Path) -> None:
+    home.mkdir()
+
+    done = run_signet(home, "quantize", "--help")
+
+    assert done.returncode == 0, done.stderr
+
+
+def test_terminated_training_registers_nothing_and_leaves_nothing(tiny: Registry, home: Path, recipe: Path) -> None:
+    log = (recipe.parent / "log").open("wb")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "signet", "train", str(recipe), "--set", "steps=1000000"],
+        env=signet_environment(home),
+        stderr=log,
+    )
+    try:
+        # The first line comes ten seconds into training.
+        wait_until(lambda: b"Training shop" in Path(log.name).read_bytes(), 120, "training has begun", process)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 1
+    finally:
+        process.kill()
+        process.wait()
+        log.close()
+
+    assert Path(log.name).read_text().splitlines()[-1] == "Error: interrupted: nothing was registered"
+    assert [checkpoint.ref for checkpoint in tiny.list()] == ["tiny@1"]
+    assert not (home / "cache").exists() or os.listdir(home / "cache") == []
+
+
+@pytest.mark.engine
+@pytest.mark.slow
+def test_shipped_recipe_teaches_the_default_model(prepared_home: Path, home: Path) -> None:
+    home.mkdir()
+    for part in ("registry", "keys"):
+        shutil.copytree(prepared_home / part, home / part, copy_function=os.link)
+    few = ["steps=6", "batch_size=4", "optimizer.warmup_fraction=0"]
+
+    trained = run_signet(
+        home, "train", str(REPOSITORY / "recipes" / "lora-sft.yaml"), *(f"--set={each}" for each in few), "--json"
+    )
+    verified = run_signet(home, "registry", "verify", "support-desk@1")
+    evaluated = run_signet(home, "evaluate", "support-desk@1", "--data", str(HELD_OUT), "--json")
+
+    assert trained.returncode == 0, trained.stderr
+    made: dict[str, Any] = json.loads(trained.stdout)
+    assert made["perplexity_after"] < made["perplexity_before"] / 2
+    assert verified.returncode == 0, verified.stderr
+    assert json.loads(evaluated.stdout)["perplexity"] == pytest.approx(made["perplexity_after"], rel=1e-5)
