@@ -27,7 +27,7 @@ def prepare_home(home: Path, prepare: Prepare = ensure_default_model) -> Checkpo
     (home / "keys" / "registry.pem").unlink()
     shutil.rmtree(home / "cache", ignore_errors=True)
     # The chart mounts volumes here; they must exist in a read-only root.
-    for folder in ("cache", "logs", "keys/trusted"):
+    for folder in ("cache", "keys/trusted"):
         (home / folder).mkdir(parents=True, exist_ok=True)
     registry.verify(checkpoint)
     return checkpoint

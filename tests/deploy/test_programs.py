@@ -48,8 +48,6 @@ def test_settings_are_understood(objects, tmp_path):
         name = deployment["metadata"]["name"]
         settings = settings_of(objects, name, tmp_path)
         assert settings.home == Path("/var/lib/signet")
-        if any(volume["name"] == "keyring" for volume in deployment["spec"]["template"]["spec"]["volumes"]):
-            assert settings.keyring_file == Path("/run/signet/keyring/keyring.json")
 
 
 def test_ledger_is_where_the_values_say(chart, tmp_path):
@@ -58,6 +56,26 @@ def test_ledger_is_where_the_values_say(chart, tmp_path):
 
     assert by_default.database_url == "sqlite:////var/lib/signet/signet.db"
     assert shared.database_url.startswith("postgresql")
+
+
+def test_one_keyring_serves_both_sides(chart, tmp_path):
+    objects = chart.render({"marks": {"existingSecret": "keyring"}})
+
+    for name in ("signet-gateway", "signet-engine-default"):
+        settings = settings_of(objects, name, tmp_path)
+        [mount] = [
+            each for each in objects.pod(name)["spec"]["containers"][0]["volumeMounts"] if each["name"] == "keyring"
+        ]
+        assert settings.keyring_file == Path(mount["mountPath"]) / "keyring.json"
+        assert settings.engine.arguments == []
+
+
+def test_engine_without_a_keyring_offers_no_marks(chart, tmp_path):
+    """Its plugin would make a keyring of its own, and refuse every key of the gateway's."""
+    engine = settings_of(chart.render({}), "signet-engine-default", tmp_path)
+
+    assert engine.engine.arguments == ["--additional-config={}"]
+    assert engine.keyring_file.is_relative_to("/tmp")
 
 
 def test_pool_settings_reach_the_engine(chart, tmp_path):
@@ -83,14 +101,14 @@ def test_pool_settings_reach_the_engine(chart, tmp_path):
     assert engine.kv_cache_gb == 7
     assert engine.drain_s == 77
     assert engine.device == "gpu"
-    assert engine.arguments == ["--seed", "1", "--tensor-parallel-size", "2"]
+    assert engine.arguments[-4:] == ["--seed", "1", "--tensor-parallel-size", "2"]
 
 
 @pytest.mark.parametrize("extra", [["--tensor-parallel-size=2"], ["--pipeline-parallel-size", "4"]])
 def test_a_pool_that_says_how_to_split_is_left_alone(chart, tmp_path, extra):
     objects = chart.render({"engines": [{"name": "a", "model": "m@1", "gpus": 4, "extraArgs": extra}]})
 
-    assert settings_of(objects, "signet-engine-a", tmp_path).engine.arguments == extra
+    assert settings_of(objects, "signet-engine-a", tmp_path).engine.arguments == ["--additional-config={}", *extra]
 
 
 def test_gateway_is_told_every_engine_and_tokenizer(chart):

@@ -8,7 +8,12 @@
 {{- $decided = dict "gateway" (dict "drain_timeout_s" $values.drainSeconds) -}}
 {{- else -}}
 {{- $engine := dict "device" (ternary "gpu" "cpu" (gt (int $values.gpus) 0)) "drain_s" $values.drainSeconds "start_timeout_s" $values.startupSeconds -}}
-{{- with include "signet.engineArguments" $values | fromYamlArray -}}
+{{- $arguments := include "signet.engineArguments" $values | fromYamlArray -}}
+{{- if not (include "signet.keyringSecret" .root) -}}
+{{- /* Else the engine would offer marks under a keyring of its own, which the gateway's keys are not from. */ -}}
+{{- $arguments = prepend $arguments "--additional-config={}" -}}
+{{- end -}}
+{{- with $arguments -}}
 {{- $_ := set $engine "arguments" . -}}
 {{- end -}}
 {{- $decided = dict "engine" (mergeOverwrite (deepCopy $values.settings) $engine) -}}
@@ -89,6 +94,10 @@ is a number. An alias moves, so a folder derived from one would be wrong after t
 - {name: NUMBA_CACHE_DIR, value: /var/cache/signet/numba}
 - {name: FLASHINFER_WORKSPACE_BASE, value: /var/cache/signet}
 {{ include "signet.keyringEnv" .root }}
+{{- if not (include "signet.keyringSecret" .root) }}
+# The program makes a keyring where there is none: not in the read-only image.
+- {name: SIGNET_KEYRING, value: /tmp/keyring.json}
+{{- end }}
 {{- with include "signet.huggingFaceSecret" .root }}
 - name: HF_TOKEN
   valueFrom:
@@ -114,11 +123,10 @@ is a number. An alias moves, so a folder derived from one would be wrong after t
 {{- end }}
 
 {{/*
-Below SIGNET_HOME an engine writes its log and its cache and nothing else; the rest is the image's, which holds the
+Below SIGNET_HOME an engine writes its cache and nothing else; the rest is the image's, which holds the
 embedded model, or the registry's. Argument: (dict "root" $ "it" COMPONENT).
 */}}
 {{- define "signet.engineVolumes" -}}
-- {name: logs, emptyDir: {sizeLimit: 1Gi}}
 - {name: cache, emptyDir: {sizeLimit: {{ .it.values.cacheSize }}}}
 - {name: shared-memory, emptyDir: {medium: Memory, sizeLimit: {{ .it.values.sharedMemorySize }}}}
 {{ include "signet.keyringVolume" .root }}
@@ -126,7 +134,6 @@ embedded model, or the registry's. Argument: (dict "root" $ "it" COMPONENT).
 {{- end }}
 
 {{- define "signet.engineMounts" -}}
-- {name: logs, mountPath: /var/lib/signet/logs}
 - {name: cache, mountPath: /var/lib/signet/cache, subPath: signet}
 - {name: cache, mountPath: /var/cache/signet}
 - {name: shared-memory, mountPath: /dev/shm}
