@@ -10,6 +10,7 @@ plain text; without it that part is left out. Exits with 1 when a bar is missed.
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +24,7 @@ import uvloop
 from scipy.stats import binomtest
 
 from loadtests.client import LoadClient
-from loadtests.figures import median_ratio, spread
+from loadtests.figures import median_ratio, percentile, spread
 from loadtests.prompts import MEDIUM, SHORT
 from loadtests.report import machine
 from serving.provenance import Detector, Keyring, MarkKey, detect
@@ -95,8 +96,8 @@ def power(study: Study, engine: Engine, detector: Detector, wrong: MarkKey, num_
     foreign = foreign_detector(engine.key.seed)
     study.lines += [
         f"| {num_answers} marked answers of {ANSWER_TOKENS} tokens | p < 1e-3, from text | weakest p | median p "
-        "| vLLM's detector, from tokens, p < 1e-3 | wrong key, p < 1e-2 |",
-        "|---|---|---|---|---|---|",
+        "| tokens until p < 1e-3: median, 95th | vLLM's detector, from tokens, p < 1e-3 | wrong key, p < 1e-2 |",
+        "|---|---|---|---|---|---|---|",
     ]
     length = {"min_tokens": ANSWER_TOKENS, "max_tokens": ANSWER_TOKENS}
     for name, sampling in SETTINGS.items():
@@ -106,11 +107,19 @@ def power(study: Study, engine: Engine, detector: Detector, wrong: MarkKey, num_
         strays = sum(detect(each["token_ids"], [wrong]).p_value < 1e-2 for each in choices)
         theirs = sum(foreign(each["token_ids"]) < 1e-3 for each in choices)
         hits = sum(p < 1e-3 for p in found)
+        needed = [tokens_needed(each["token_ids"], engine.key) for each in choices]
         verdict = f"; bar 95%: {study.bar(hits >= 0.95 * num_answers, 'power')}" if name == "temperature 1" else ""
         study.lines.append(
-            f"| {name} | **{hits}**{verdict} | {found[-1]:.1e} | {found[len(found) // 2]:.1e} | {theirs} | {strays} |"
+            f"| {name} | **{hits}**{verdict} | {found[-1]:.1e} | {found[len(found) // 2]:.1e} "
+            f"| {percentile(needed, 50):.0f}, {percentile(needed, 95):.0f} | {theirs} | {strays} |"
         )
     study.lines.append("")
+
+
+def tokens_needed(token_ids: list[int], key: MarkKey) -> float:
+    """Length of the shortest beginning, in steps of five, from which the mark is found; infinite where it is not."""
+    lengths = range(5, len(token_ids) + 1, 5)
+    return next((length for length in lengths if detect(token_ids[:length], [key]).marked), math.inf)
 
 
 def diversity(study: Study, engine: Engine) -> None:

@@ -35,16 +35,12 @@ BOUND_SLOPE = np.float32(math.log(2) / 2**23)
 BOUND_MARGIN = 2e-3
 
 
-def _compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+def compiled(function: Callable[..., Any]) -> Any:
     """`numba.njit` with the machine code cached on disk, or without a cache where no folder can be written."""
-
-    def decorate(function: Callable[..., Any]) -> Any:
-        try:
-            return numba.njit(cache=True, **options)(function)
-        except RuntimeError:  # "no locator available": read-only installation and no writable home
-            return numba.njit(**options)(function)
-
-    return decorate
+    try:
+        return numba.njit(cache=True)(function)
+    except RuntimeError:  # "no locator available": read-only installation and no writable home
+        return numba.njit(function)
 
 
 @numba.njit(inline="always")  # type: ignore[untyped-decorator]
@@ -68,7 +64,7 @@ def _noise(distance: Any) -> float:
     return -math.log(-math.log(np.float64(uniform)))
 
 
-@_compiled()
+@compiled
 def keyed_argmax(logits: NDArray[np.float32], key: NDArray[np.uint32], context: NDArray[np.uint32]) -> int:
     """Index of the largest logit + keyed Gumbel noise; -1 where no logit is finite.
 
@@ -105,7 +101,7 @@ def keyed_argmax(logits: NDArray[np.float32], key: NDArray[np.uint32], context: 
     return winner
 
 
-@_compiled()
+@compiled
 def keyed_argmax_among(
     logits: NDArray[np.float32], survivors: NDArray[np.int64], key: NDArray[np.uint32], context: NDArray[np.uint32]
 ) -> int:

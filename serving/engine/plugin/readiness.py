@@ -11,7 +11,8 @@ from serving.provenance.keyring import Keyring
 CONFIG_SECTION = "signet"
 UNSEEN = "this process has not seen the engine's configuration: marks need vLLM's OpenAI server"
 NO_KEYRING = """this engine has no keyring: start it with --additional-config '{"signet": {"keyring": "PATH"}}'"""
-DEFAULT_OPENING_NATS = 3.0
+# Two answers to one question share their opening with a chance of exp(-4.6), one in a hundred.
+DEFAULT_OPENING_NATS = 4.6
 
 
 @dataclass(frozen=True, slots=True)

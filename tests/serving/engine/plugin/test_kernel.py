@@ -1,12 +1,14 @@
 """The compiled maximum against vLLM's own watermarker, and against its contract at the edges."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 from vllm.v1.watermarking import GumbelWatermarker
 
-from serving.engine.plugin.kernel import TOKENS_PER_BLOCK, keyed_argmax, keyed_argmax_among
+from serving.engine.plugin.kernel import TOKENS_PER_BLOCK, compiled, keyed_argmax, keyed_argmax_among
 
 KEY = 0xFEDCBA9876543210
 KEY_WORDS = np.array([KEY & 0xFFFFFFFF, KEY >> 32], np.uint32)
@@ -61,3 +63,11 @@ def test_over_many_contexts_tokens_come_as_often_as_the_model_says() -> None:
     wins = np.bincount([keyed_argmax(logits, KEY_WORDS, words(np.full(4, i))) for i in range(20_000)], minlength=4)
 
     assert wins / 20_000 == pytest.approx([0.5, 0.25, 0.15, 0.1], abs=0.012)
+
+
+def test_kernels_compile_where_no_cache_can_be_written() -> None:
+    """As in a pod with a read-only file system; here, code without a file, beside which nothing can be cached."""
+    namespace: dict[str, Any] = {}
+    exec("def double(x):\n    return 2 * x", namespace)
+
+    assert compiled(namespace["double"])(21) == 42

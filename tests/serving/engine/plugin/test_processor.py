@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 from vllm import SamplingParams
+from vllm.exceptions import VLLMValidationError
 from vllm.v1.sample.logits_processor import BatchUpdate, LogitsProcessors, MoveDirectionality
 from vllm.v1.sample.metadata import SamplingMetadata
 from vllm.v1.sample.sampler import Sampler
 from vllm.v1.watermarking import GumbelWatermarkDetector
-from vllm.v1.worker.gpu.sample.logits_processor import LogitsProcessor as RunnerV2LogitsProcessor
+from vllm.v1.worker.gpu.sample.logits_processor import build_custom_logits_processors_params_validator
 
 from serving.engine.plugin import MarkProcessor
 from serving.provenance import Keyring, detect
@@ -175,6 +176,7 @@ def test_rows_are_followed_as_requests_come_go_and_move(processor: MarkProcessor
 
 def test_answers_to_one_question_differ_and_are_still_marked(engine_config: EngineConfig, ring: Keyring) -> None:
     """The keyed draws alone would give every one of `n` answers the same text."""
+    torch.manual_seed(0)  # one pair of openings in a hundred agrees
     processor = MarkProcessor(engine_config(), torch.device("cpu"), False)
 
     answers = generate(processor, [params(ring) for _ in range(6)])
@@ -241,11 +243,13 @@ def test_validation_refuses_marks_before_the_configuration_was_seen(ring: Keyrin
 
 
 def test_runner_v2_loads_it_and_it_changes_nothing_there(engine_config: EngineConfig, ring: Keyring) -> None:
+    """vLLM's own loader for runner V2 stops the server at an installed plugin that it cannot use."""
+    validate = build_custom_logits_processors_params_validator(None)
     processor = MarkProcessor(engine_config(use_v2_model_runner=True), object())
     logits = torch.randn(1, VOCABULARY)
 
-    assert isinstance(processor, RunnerV2LogitsProcessor)
     assert not processor.add_request(0, params(ring, None))
     assert processor.apply(logits, object()) is logits
-    with pytest.raises(ValueError, match="runner V1"):
-        MarkProcessor.validate_params(params(ring))
+    validate(params(ring, None))
+    with pytest.raises(VLLMValidationError, match="runner V1"):
+        validate(params(ring))
