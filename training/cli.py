@@ -40,10 +40,9 @@ DEFAULT_MODEL = "smollm2-135m-instruct"
 def train(ctx: click.Context, recipe: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     """Run a training recipe and register what it makes.
 
-    \b
-    signet train recipes/lora-sft.yaml
-    signet train recipes/lora-sft.yaml --set steps=100 --set optimizer.learning_rate=1e-3
-    torchrun --nproc_per_node 2 -m signet train recipes/lora-sft.yaml
+    Under torchrun, several processes share the work: torchrun --nproc_per_node 2 -m signet train RECIPE
+
+    Example: signet train recipes/lora-sft.yaml --set steps=100
     """
     from training.recipes import load_recipe
 
@@ -75,8 +74,7 @@ def train(ctx: click.Context, recipe: Path, overrides: tuple[str, ...], as_json:
 def evaluate(ctx: click.Context, ref: str, data: Path, max_tokens: int, as_json: bool) -> None:
     """Measure a checkpoint's perplexity on chats, over the tokens that the assistant says.
 
-    \b
-    signet evaluate support-desk@1 --data recipes/data/support-desk-heldout.jsonl
+    Example: signet evaluate support-desk@1 --data recipes/data/support-desk-heldout.jsonl
     """
     settings: TrainingSettings = ctx.obj()
     source = _find_model(ref, open_registry(settings), settings)

@@ -20,9 +20,7 @@ alias_option = click.option("--alias", default="production", show_default=True, 
 def registry() -> None:
     """List, show, verify and promote checkpoints.
 
-    \b
-    signet registry list
-    signet registry promote support-desk@2
+    Example: signet registry list
     """
 
 
@@ -33,8 +31,7 @@ def registry() -> None:
 def list_checkpoints(ctx: click.Context, as_json: bool) -> None:
     """List all checkpoints. Reads manifests only; `verify` reads the files.
 
-    \b
-    signet registry list --json
+    Example: signet registry list --json
     """
     store = open_registry(ctx.obj())
     rows = [_summary(store, checkpoint) for checkpoint in store.list()]
@@ -54,8 +51,7 @@ def list_checkpoints(ctx: click.Context, as_json: bool) -> None:
 def show(ctx: click.Context, ref: str, as_json: bool) -> None:
     """Show where a checkpoint came from: its manifest.
 
-    \b
-    signet registry show support-desk@2
+    Example: signet registry show support-desk@2
     """
     store = open_registry(ctx.obj())
     checkpoint = store.resolve(ref)
@@ -72,8 +68,7 @@ def show(ctx: click.Context, ref: str, as_json: bool) -> None:
 def verify(ctx: click.Context, refs: tuple[str, ...], as_json: bool) -> None:
     """Check signatures and every byte of the named checkpoints, or of all.
 
-    \b
-    signet registry verify support-desk@2
+    Example: signet registry verify support-desk@2
     """
     store = open_registry(ctx.obj())
     failures: list[CheckpointChanged] = [] if refs else list(store.unreadable())
@@ -105,9 +100,7 @@ def verify(ctx: click.Context, refs: tuple[str, ...], as_json: bool) -> None:
 def promote(ctx: click.Context, ref: str, alias: str, as_json: bool) -> None:
     """Verify a version and make it the one that its name means.
 
-    \b
-    signet registry promote support-desk@2
-    signet registry promote support-desk@3 --alias canary
+    Example: signet registry promote support-desk@2
     """
     name, _, version = ref.partition("@")
     if not version:
@@ -128,8 +121,7 @@ def promote(ctx: click.Context, ref: str, alias: str, as_json: bool) -> None:
 def rollback(ctx: click.Context, name: str, alias: str, as_json: bool) -> None:
     """Return an alias to the version that it had before.
 
-    \b
-    signet registry rollback support-desk
+    Example: signet registry rollback support-desk
     """
     state = open_registry(ctx.obj()).rollback(name, alias)
     _print_alias(name, alias, state, as_json)
