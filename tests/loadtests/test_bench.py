@@ -1,0 +1,106 @@
+"""The whole benchmark on one small target, and the page it writes."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from loadtests import bench
+from loadtests.report import Report, write_report
+from loadtests.targets import chosen
+
+
+def figures(p50: float, p99: float) -> dict[str, float]:
+    """One round in which every workload saw the same."""
+    made: dict[str, float] = {"peak_rss_mib": 50.0}
+    for workload in bench.WORKLOADS:
+        made |= {
+            f"{workload.name}.latency_p50_ms": p50,
+            f"{workload.name}.latency_p99_ms": p99,
+            f"{workload.name}.ttft_p50_ms": p50,
+            f"{workload.name}.ttft_p99_ms": p99,
+            f"{workload.name}.cpu_ms_per_request": 0.125,
+            f"{workload.name}.cpu_us_per_chunk": 12.5,
+            f"{workload.name}.chunks_per_s": 123456.0,
+            f"{workload.name}.requests_per_s": 7890.0,
+            f"{workload.name}.errors": 0.0,
+        }
+    return made
+
+
+def report(added_p50: float, added_p99: float) -> Report:
+    return Report(
+        command="python -m loadtests.bench",
+        machine=dict.fromkeys(("date", "cpu", "cores", "kernel", "python", "load"), "?"),
+        num_rounds=1,
+        seconds=1.0,
+        direct=[figures(0.1, 0.2)],
+        targets={"signet": [figures(0.1 + added_p50, 0.2 + added_p99)]},
+        ready_s={"signet": 1.0},
+        missing=["nginx: not installed"],
+    )
+
+
+def test_the_page_shows_what_is_added_and_what_is_missing() -> None:
+    page = report(0.5, 2.0).markdown()
+
+    assert "| signet | 0.50 / 2.00 | 0.50 / 2.00 | 0.50 / 2.00 | 0.50 / 2.00 |" in page
+    assert "| signet | 0.12 | 7,890 | 123,456 | 12 / 12 | 50 | 1.00 | 0 |" in page
+    assert "Not measured: nginx: not installed." in page
+    assert page.startswith("# What the gateway costs\n\n`python -m loadtests.bench`")
+
+
+@pytest.mark.parametrize(
+    ("p50", "p99", "verdict"),
+    [
+        pytest.param(0.9, 2.9, "**held**", id="within"),
+        pytest.param(1.1, 2.9, "**NOT held**", id="p50 too long"),
+        pytest.param(0.9, 3.1, "**NOT held**", id="p99 too long"),
+    ],
+)
+def test_the_bar_is_judged(p50: float, p99: float, verdict: str) -> None:
+    assert report(p50, p99).verdict().endswith(f"{verdict}.")
+
+
+def test_the_report_is_written_with_its_rounds(tmp_path: Path) -> None:
+    write_report(report(0.5, 2.0), tmp_path / "gateway.md")
+
+    written = json.loads((tmp_path / "gateway.json").read_text())
+    assert written["targets"]["signet"][0]["plain-1.latency_p50_ms"] == 0.6
+    assert (tmp_path / "gateway.md").read_text().count("| signet |") == 2
+
+
+def test_a_pass_through_is_measured_end_to_end() -> None:
+    affinity = os.sched_getaffinity(0)
+
+    made = bench.run_bench(chosen(["asgi-pooled"]), num_rounds=1, seconds=0.3, command="test")
+
+    (rounds,) = made.targets.values()
+    assert not made.missing
+    for workload in bench.WORKLOADS:
+        assert rounds[0][f"{workload.name}.errors"] == 0
+        assert rounds[0][f"{workload.name}.cpu_ms_per_request"] > 0
+    # A pass-through is no faster than nothing: the sign says that both sides are what they claim to be.
+    assert rounds[0]["plain-1.latency_p50_ms"] > made.direct[0]["plain-1.latency_p50_ms"]
+    assert rounds[0]["paced-128.chunks_per_s"] == pytest.approx(made.direct[0]["paced-128.chunks_per_s"], rel=0.5)
+    assert os.sched_getaffinity(0) == affinity
+
+
+def test_an_unknown_target_is_one_line() -> None:
+    done = CliRunner().invoke(bench.main, ["--only", "envoy"])
+
+    assert done.exit_code == 2
+    assert "'envoy' is not one of" in done.output
+
+
+def test_one_core_is_too_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0})
+
+    done = CliRunner().invoke(bench.main, ["--quick"])
+
+    assert done.exit_code == 1
+    assert done.output == "Error: The benchmark needs two cores: one for the gateway, one for the load.\n"
