@@ -10,6 +10,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -47,8 +49,6 @@ def train(ctx: click.Context, recipe: Path, overrides: tuple[str, ...], as_json:
     from training.recipes import load_recipe
 
     settings: TrainingSettings = ctx.obj()
-    # A supervisor's SIGTERM cleans up as Ctrl-C does.
-    signal.signal(signal.SIGTERM, _interrupt)
     loaded = load_recipe(recipe, overrides)
     store = open_registry(settings)
     is_main = os.environ.get("RANK", "0") == "0"
@@ -56,10 +56,11 @@ def train(ctx: click.Context, recipe: Path, overrides: tuple[str, ...], as_json:
     from training.recipes.sft import SftRun
 
     run = SftRun(loaded, recipe, base, settings.home, store)
-    try:
-        outcome = run.run()
-    finally:
-        run.close()
+    with _sigterm_as_interrupt():
+        try:
+            outcome = run.run()
+        finally:
+            run.close()
     if outcome.checkpoint is not None:
         _print_outcome(outcome, outcome.checkpoint, as_json)
 
@@ -67,7 +68,7 @@ def train(ctx: click.Context, recipe: Path, overrides: tuple[str, ...], as_json:
 @click.command()
 @click.argument("ref")
 @click.option("--data", required=True, type=click.Path(path_type=Path), help="JSONL chats to score.")
-@click.option("--max-tokens", default=512, show_default=True, help="Longer chats are cut here.")
+@click.option("--max-tokens", type=click.IntRange(8), default=512, show_default=True, help="Longer chats are cut here.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.pass_context
 @one_line_errors
@@ -120,8 +121,18 @@ def _prepare_default_model(settings: TrainingSettings) -> None:
         raise TrainingError(f"{DEFAULT_MODEL} could not be prepared: see above, or run `signet engine --prepare-only`")
 
 
-def _interrupt(signum: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+@contextmanager
+def _sigterm_as_interrupt() -> Iterator[None]:
+    """Let a supervisor's SIGTERM clean up as Ctrl-C does."""
+
+    def interrupt(signum: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _print_outcome(outcome: Outcome, checkpoint: Checkpoint, as_json: bool) -> None:

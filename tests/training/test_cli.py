@@ -12,7 +12,7 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner, Result
-from running import run_signet, signet_environment, wait_until
+from running import run_signet, wait_until
 
 from training import cli as training_cli
 from training.registry import ManifestDraft, Registry
@@ -218,17 +218,20 @@ def test_mistakes_in_a_recipe_are_one_line(
     assert result.stderr.count("\n") == 1
 
 
-def test_missing_package_is_named(tiny: Registry, home: Path, recipe: Path) -> None:
-    code = f"""
+# `signet train` in a process of its own, without the settings of the serving side.
+TRAIN = """
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 from training.cli import train
-sys.modules["peft"] = None
-train.main([{str(recipe)!r}], obj=lambda: SimpleNamespace(home=Path({str(home)!r})))
+train.main(sys.argv[2:], obj=lambda: SimpleNamespace(home=Path(sys.argv[1])))
 """
 
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+def test_missing_package_is_named(tiny: Registry, home: Path, recipe: Path) -> None:
+    command = [sys.executable, "-c", f"import sys; sys.modules['peft'] = None\n{TRAIN}", str(home), str(recipe)]
+
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
 
     assert (done.returncode, done.stderr) == (1, "Error: peft is not installed: pip install 'signet[train,cpu]'\n")
 
@@ -252,8 +255,8 @@ def test_quantize_is_mounted_beside_the_others(home: Path) -> None:
 def test_terminated_training_registers_nothing_and_leaves_nothing(tiny: Registry, home: Path, recipe: Path) -> None:
     log = (recipe.parent / "log").open("wb")
     process = subprocess.Popen(
-        [sys.executable, "-m", "signet", "train", str(recipe), "--set", "steps=1000000"],
-        env=signet_environment(home),
+        [sys.executable, "-c", TRAIN, str(home), str(recipe), "--set", "steps=1000000"],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
         stderr=log,
     )
     try:

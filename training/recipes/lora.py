@@ -10,6 +10,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 
 from training.errors import RecipeError
+from training.evaluate.source import Source
 from training.recipes.recipe import LoraSettings
 
 if TYPE_CHECKING:
@@ -58,12 +59,14 @@ def save_merged(model: PreTrainedModel, base_folder: Path, folder: Path, dtype: 
     _copy_companions(base_folder, folder)
 
 
-def save_adapter(model: PeftModel, base_folder: Path, folder: Path) -> None:
+def save_adapter(model: PeftModel, base: Source, folder: Path) -> None:
     """Write the adapter alone, with the tokenizer beside it, as vLLM loads it."""
+    for config in model.peft_config.values():
+        config.base_model_name_or_path = base.identity.ref  # not where it lies on this machine
     # Without the check of the embeddings, which no recipe trains and which may ask the network.
     model.save_pretrained(folder, save_embedding_layers=False)
     (folder / "README.md").unlink(missing_ok=True)  # an empty form that peft leaves
-    _copy_companions(base_folder, folder)
+    _copy_companions(base.path, folder)
 
 
 def _copy_companions(base_folder: Path, folder: Path) -> None:

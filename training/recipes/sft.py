@@ -218,7 +218,7 @@ class SftRun:
             if self.recipe.output == "merged":
                 lora.save_merged(model, self.base.path, folder, dtype)
             else:
-                lora.save_adapter(model, self.base.path, folder)
+                lora.save_adapter(model, self.base, folder)
             with track_bytes(f"Registering {self.recipe.name}", self.show) as on_progress:
                 return self.registry.register(folder, self.recipe.name, draft, on_progress)
 

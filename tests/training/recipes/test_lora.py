@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 from typing import Any
 
@@ -77,8 +78,9 @@ def test_saved_adapter_loads_on_its_base(base: Source, tmp_path: Path) -> None:
     model = lora.attach(load_model(base), LoraSettings())
     disturb(model)
 
-    lora.save_adapter(model, base.path, tmp_path)
+    lora.save_adapter(model, base, tmp_path)
 
     again = load_model(Source(tmp_path, base.identity, base=base))
     assert torch.equal(logits(again), logits(model))
     assert not (tmp_path / "model.safetensors").exists()
+    assert json.loads((tmp_path / "adapter_config.json").read_text())["base_model_name_or_path"] == "tiny"
