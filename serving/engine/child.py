@@ -40,7 +40,6 @@ class Child:
             start_new_session=True,
         )
         self.stdout = self._process.stdout
-        self.grace_seconds = grace_seconds
 
     @property
     def pid(self) -> int:
@@ -60,7 +59,7 @@ class Child:
         """End the whole tree now and wait until it is gone, also where the leash itself was killed."""
         if self._process.poll() is None and self._process.stdin is not None:
             self._process.stdin.close()
-            self._wait(KILL_SECONDS)
+            self.wait(KILL_SECONDS)
         if self._process.poll() is None:
             # The leash hangs: killing it takes the command along, by the command's death signal.
             self._process.kill()
@@ -72,13 +71,8 @@ class Child:
             if pipe is not None:
                 pipe.close()
 
-    def stop(self) -> None:
-        """Ask to stop and wait until nothing is left, killing what takes longer than the grace time."""
-        self.terminate()
-        self._wait(self.grace_seconds + KILL_SECONDS)
-        self.kill()
-
-    def _wait(self, seconds: float) -> None:
+    def wait(self, seconds: float) -> None:
+        """Wait for the end at most so long."""
         deadline = time.monotonic() + seconds
         while self._process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.02)

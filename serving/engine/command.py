@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
+from serving.engine.address import Address
 from serving.engine.resolve import ModelSource
 from serving.engine.settings import EngineSettings
 
@@ -18,23 +18,9 @@ SERVER_MODULE = "vllm.entrypoints.openai.api_server"
 LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 
 
-@dataclass(frozen=True, slots=True)
-class EngineAddress:
-    """Where an engine listens."""
-
-    host: str
-    port: int
-
-    @property
-    def url(self) -> str:
-        """What a process on this machine connects to."""
-        host = "127.0.0.1" if self.host in ("0.0.0.0", "::", "") else self.host  # noqa: S104
-        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
-
-
 def engine_command(
     source: ModelSource,
-    address: EngineAddress,
+    address: Address,
     settings: EngineSettings,
     keyring: Path,
     traces_endpoint: str | None = None,
