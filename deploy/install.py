@@ -290,12 +290,10 @@ class Pip:
             command.append("--progress-bar=raw")  # a venv is born with an older pip that does not know it
         environment = dict(os.environ, PYTHONUNBUFFERED="1", PIP_ROOT_USER_ACTION="ignore")
         before = self.installed()
-        with (
-            self.log.open("ab") as log,
-            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment) as process,
-        ):
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment)
+        with process, self.log.open("ab") as log:
             for line in lines_of(process):
-                if not line.startswith("Progress "):
+                if line and not line.startswith("Progress "):
                     log.write((line + "\n").encode())
                 if line.startswith("Installing collected packages:"):
                     packages = line.count(",") + 1

@@ -151,7 +151,7 @@ def test_gives_up_when_it_cannot_be_brought_up_again(make, tmp_path: Path, monke
     (tmp_path / "fail").write_text("gone for good")
     os.kill(server_of(engine).pid, signal.SIGKILL)
 
-    with pytest.raises(EngineFailed, match="3 times in a row: .*gone for good"):
+    with pytest.raises(EngineFailed, match=r"3 times in a row: .*gone for good"):
         step_until(engine, State.STOPPED)
 
 

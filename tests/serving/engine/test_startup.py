@@ -32,8 +32,8 @@ PREFIX = "(EngineCore pid=14768) ERROR 11-24 01:35:25 [core.py:1510] "
             id="allocator",
         ),
         pytest.param(
-            f"{PREFIX}ValueError: To serve at least one request with the model's max seq len (8192), (0.18 GiB KV cache "
-            "is needed, which is larger than the available KV cache memory (0.10 GiB).",
+            f"{PREFIX}ValueError: To serve at least one request with the model's max seq len (8192), (0.18 GiB KV "
+            "cache is needed, which is larger than the available KV cache memory (0.10 GiB).",
             "no request of 8192 tokens",
             id="kv-cache",
         ),
