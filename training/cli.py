@@ -52,7 +52,7 @@ def train(ctx: click.Context, recipe: Path, overrides: tuple[str, ...], as_json:
     loaded = load_recipe(recipe, overrides)
     store = open_registry(settings)
     is_main = os.environ.get("RANK", "0") == "0"
-    base = _find_model(loaded.base, store, settings, show_progress=is_main)
+    base = find_model(loaded.base, store, settings, show_progress=is_main)
     from training.recipes.sft import SftRun
 
     run = SftRun(loaded, recipe, base, settings.home, store)
@@ -78,7 +78,7 @@ def evaluate(ctx: click.Context, ref: str, data: Path, max_tokens: int, as_json:
     Example: signet evaluate support-desk@1 --data recipes/data/support-desk-heldout.jsonl
     """
     settings: TrainingSettings = ctx.obj()
-    source = _find_model(ref, open_registry(settings), settings)
+    source = find_model(ref, open_registry(settings), settings)
     from training.evaluate.measurement import measure_source
 
     measured = measure_source(source, data, max_tokens)
@@ -100,7 +100,8 @@ def evaluate(ctx: click.Context, ref: str, data: Path, max_tokens: int, as_json:
         )
 
 
-def _find_model(ref: str, store: Registry, settings: TrainingSettings, show_progress: bool = True) -> Source:
+def find_model(ref: str, store: Registry, settings: TrainingSettings, show_progress: bool = True) -> Source:
+    """The verified model behind a reference; the default one is prepared where it is missing."""
     from training.evaluate import resolve_source
 
     try:

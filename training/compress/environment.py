@@ -1,0 +1,197 @@
+"""The compressor's own Python environment: made on first use, from pinned packages, and kept.
+
+llmcompressor needs older versions of packages that the engine pins, so the two cannot share an environment.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from training.compress.errors import EnvironmentUnavailable
+from training.compress.process import end_group
+from training.compress.torch_index import has_gpu, torch_index_arguments
+from training.progress import Track, track
+
+PINNED = Path(__file__).with_name("constraints.txt")
+PACKAGE = "llmcompressor"
+
+# Written last: an environment without it was interrupted, and is made anew.
+COMPLETE = "signet-complete"
+
+# Environment and pip's copies of the downloads together: measured 1.7 and 7, rounded up.
+DISK_GB = {"cpu": 3, "gpu": 10}
+
+POLL_SECONDS = 0.2
+
+# What pip says when something outside of it went wrong, and what to tell the user. First match wins.
+FAILURES = (
+    (r"No space left on device", "the disk is full: make room"),
+    (r"DO NOT MATCH THE HASHES", "a package differs from its hash: try again, or use another package index"),
+    (
+        r"NewConnectionError|NameResolutionError|ConnectTimeoutError|ReadTimeoutError|Temporary failure in name"
+        r"|Network is unreachable|Connection refused|ProxyError|SSLError|from versions: none",
+        "no package index was reached: check the network, and pip's settings (`pip config list`)",
+    ),
+    (r"No matching distribution found for (\S+)", "the package index has no {} for this machine and Python"),
+    (r"Permission denied: '([^']+)'", "{} cannot be written: mend its owner or mode"),
+)
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Where the environment lies, or will."""
+
+    folder: Path
+
+    @classmethod
+    def below(cls, cache: Path) -> Environment:
+        """The one for this machine, this Python and today's pins: any other needs packages of its own."""
+        facts = f"{PINNED.read_text()} {sys.version_info[:2]} {sys.platform} {platform.machine()} {_device()}"
+        return cls(cache / f"compress-{hashlib.sha256(facts.encode()).hexdigest()[:12]}")
+
+    @property
+    def python(self) -> Path:
+        return self.folder / "bin" / "python"
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether it was finished, and the Python that it was made from is still there."""
+        return (self.folder / COMPLETE).exists() and self.python.exists()
+
+
+def ensure_environment(cache: Path, log: Path, show_progress: bool = True) -> Path:
+    """Return the environment's Python, making the environment first where it is missing: a minute or more.
+
+    Safe to interrupt, and to call from several processes at once: one makes it and the others wait. pip's own words
+    go to `log`. Raises EnvironmentUnavailable.
+    """
+    environment = Environment.below(cache)
+    if environment.is_complete:
+        return environment.python
+    cache.mkdir(parents=True, exist_ok=True)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with _lock(cache / "compress.lock", show_progress):
+        if not environment.is_complete:  # else another run made it while we waited
+            _check_disk(cache)
+            _make(environment, log, show_progress)
+    return environment.python
+
+
+def _make(environment: Environment, log: Path, show_progress: bool) -> None:
+    shutil.rmtree(environment.folder, ignore_errors=True)
+    _create(environment)
+    with track("Preparing the compressor, once (packages)", show_progress) as progress:
+        install = [
+            "install",
+            "--progress-bar=off",
+            "--constraint",
+            str(PINNED),
+            *_torch_arguments(environment),
+            PACKAGE,
+        ]
+        _run_pip(environment, install, log, progress)
+    (environment.folder / COMPLETE).touch()
+
+
+def _create(environment: Environment) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "venv", str(environment.folder)], capture_output=True, text=True, check=False
+    )
+    if result.returncode == 0:
+        return
+    if "ensurepip" in result.stdout:
+        raise EnvironmentUnavailable(
+            "the compressor needs an environment of its own, and this Python has no venv: install it first "
+            "(on Debian and Ubuntu: apt install python3-venv)"
+        )
+    raise EnvironmentUnavailable(f"{environment.folder} could not be created: {_last_line(result.stderr)}")
+
+
+def _run_pip(environment: Environment, arguments: list[str], log: Path, progress: Track) -> None:
+    """Run pip to its end, following its log; it dies with us when we are interrupted."""
+    command = [str(environment.python), "-I", "-m", "pip", "--disable-pip-version-check", "--no-input", *arguments]
+    settings = {**os.environ, "PIP_ROOT_USER_ACTION": "ignore"}
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=settings, start_new_session=True
+        )
+    try:
+        while process.poll() is None:
+            progress(*_progress_of(log.read_text(errors="replace"), environment.folder))
+            time.sleep(POLL_SECONDS)
+    finally:
+        end_group(process)
+    if process.returncode:
+        raise EnvironmentUnavailable(f"the compressor's environment could not be made: {_reason(log)}. Details: {log}")
+
+
+def _progress_of(said: str, folder: Path) -> tuple[int, int, str]:
+    """How far pip is: packages done twice, once when found and once when installed, of how many, and the latest."""
+    pins = len(re.findall(r"^\w.*==", PINNED.read_text(), re.MULTILINE))
+    found = re.findall(r"^Collecting ([\w.-]+)", said, re.MULTILINE)
+    if "\nInstalling collected packages:" not in said:
+        loading = re.findall(r"^\s+(?:Downloading|Using cached) (\S+).*?(\([\d.]+ [kMG]?B\))?$", said, re.MULTILINE)
+        name, size = loading[-1] if loading else (found[-1] if found else "", "")
+        return min(len(found), pins), 2 * pins, f"{re.split('-[0-9]', name)[0].rpartition('/')[2]} {size}".strip()
+    installed = sum(1 for _ in folder.glob("lib/python*/site-packages/*.dist-info"))
+    return pins + min(installed, pins), 2 * pins, "installing"
+
+
+def _torch_arguments(environment: Environment) -> list[str]:
+    pin = re.search(r"^torch==\S+", PINNED.read_text(), re.MULTILINE)
+    assert pin is not None
+    return torch_index_arguments(environment.python, pin.group())
+
+
+def _reason(log: Path) -> str:
+    """Why pip failed, from its log."""
+    text = log.read_text(errors="replace")
+    for pattern, reason in FAILURES:
+        found = re.search(pattern, text)
+        if found:
+            return reason.replace("{}", found.group(1) if found.groups() else "")
+    return _last_line(text)
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith("ERROR:")]
+    return (errors or lines or ["no reason given"])[-1].removeprefix("ERROR: ")[:240].rstrip(".")
+
+
+def _check_disk(cache: Path) -> None:
+    needed, free = DISK_GB[_device()], shutil.disk_usage(cache).free / 1e9
+    if free < needed:
+        raise EnvironmentUnavailable(
+            f"the compressor's environment needs {needed} GB of disk, "
+            f"and {free:.1f} GB are free below {cache}: make room"
+        )
+
+
+def _device() -> str:
+    return "gpu" if has_gpu() else "cpu"
+
+
+@contextmanager
+def _lock(path: Path, show_progress: bool) -> Iterator[None]:
+    """One maker at a time; the kernel lets go of the lock however we end."""
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if show_progress:
+                print("Waiting for another run that prepares the compressor", file=sys.stderr)  # noqa: T201
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
