@@ -6,6 +6,7 @@ SQLAlchemy Core, so a PostgreSQL URL is enough to move.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -63,10 +64,10 @@ class DatabaseSettings(BaseModel):
 
 
 def open_engine(url: str, busy_timeout_s: float = BUSY_TIMEOUT_S) -> Engine:
-    """An engine for `url`; makes the folder of a SQLite file. Does not connect yet.
+    """An engine for `url`; makes a SQLite file and its folder. Does not connect yet.
 
     Raises:
-        DatabaseError: the URL is malformed or its driver is not installed.
+        DatabaseError: the URL is malformed, its driver is not installed, or the file cannot be made.
     """
     try:
         parsed = make_url(url)
@@ -77,16 +78,18 @@ def open_engine(url: str, busy_timeout_s: float = BUSY_TIMEOUT_S) -> Engine:
         raise DatabaseError("cannot use the configured database: its address is not a database URL") from error
     if engine.dialect.name == "sqlite":
         if parsed.database and parsed.database != ":memory:":
-            _make_folder(Path(parsed.database).parent)
+            _make_file(Path(parsed.database))
         event.listen(engine, "connect", _sqlite_pragmas(busy_timeout_s))
     return engine
 
 
-def _make_folder(folder: Path) -> None:
+def _make_file(file: Path) -> None:
+    """An empty file that only its owner can read, before SQLite makes one that all can."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(file, os.O_RDWR | os.O_CREAT, 0o600))
     except OSError as error:
-        raise DatabaseError(f"cannot create {folder} for the database: {error.strerror}") from error
+        raise DatabaseError(f"cannot create the database {file}: {error.strerror}") from error
 
 
 def _sqlite_pragmas(busy_timeout_s: float) -> Callable[[DBAPIConnection, object], None]:

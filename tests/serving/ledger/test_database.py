@@ -32,6 +32,15 @@ def test_commits_reach_the_disk(tmp_path: Path) -> None:
     assert (mode, synchronous) == ("wal", 2)  # 2 is FULL
 
 
+def test_the_file_is_its_owners_alone(tmp_path: Path) -> None:
+    ledger = Ledger(f"sqlite:///{tmp_path / 'signet.db'}")
+    ledger.start()
+    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    ledger.stop()
+
+    assert modes == {"signet.db": 0o600, "signet.db-wal": 0o600, "signet.db-shm": 0o600}
+
+
 def test_tables_are_made_once_by_processes_that_start_together(tmp_path: Path) -> None:
     program = "import sys; from serving.ledger import Ledger; l = Ledger(sys.argv[1]); l.start(); l.stop()"
     url = f"sqlite:///{tmp_path / 'signet.db'}"
@@ -58,7 +67,7 @@ def test_a_newer_database_is_refused(tmp_path: Path) -> None:
     [
         pytest.param("nonsense", "not a database URL", id="no URL"),
         pytest.param("oracle+absent://h/d", "driver is missing", id="no driver"),
-        pytest.param("sqlite:////proc/none/signet.db", "cannot create /proc/none", id="no folder"),
+        pytest.param("sqlite:////proc/none/signet.db", "cannot create the database /proc/none", id="no folder"),
     ],
 )
 def test_a_url_that_cannot_be_used_is_one_line(url: str, says: str) -> None:

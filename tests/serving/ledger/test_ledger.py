@@ -139,9 +139,12 @@ async def test_a_full_disk_is_said_and_recovered_from(ledger: Ledger, tmp_path: 
     cursor = ledger._writer._connection.cursor()
     cursor.execute("PRAGMA max_page_count=1")
 
-    commits = (ledger.commit(a_record(engine="e" * 250)) for _ in range(200))
+    async def fill() -> None:
+        for _ in range(200):
+            await ledger.commit(a_record(engine="e" * 250))
+
     with pytest.raises(LedgerUnavailable, match="full"):
-        await asyncio.gather(*commits)
+        await fill()
     written = len(rows(tmp_path))
     await ledger.commit(a_record())
 

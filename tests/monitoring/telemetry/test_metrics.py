@@ -1,0 +1,223 @@
+"""The gateway's metrics, read back through Prometheus' own text format."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import Histogram as ReferenceHistogram
+from prometheus_client.parser import text_string_to_metric_families
+
+from monitoring.drift.exporter import DriftGauges
+from monitoring.telemetry import GatewayMetrics, names
+from monitoring.telemetry.names import Metric
+from monitoring.telemetry.series import Counter, Histogram
+
+DOCS = Path(__file__).parents[3] / "docs" / "monitoring.md"
+
+
+@dataclass
+class Named:
+    name: str = "http://127.0.0.1:8100"
+    tenant: str = "acme"
+
+
+@dataclass
+class Request:
+    """The part of a gateway's request context that telemetry reads."""
+
+    request_id: str = "req_1"
+    endpoint: str = "chat"
+    headers: dict[bytes, bytes] = field(default_factory=dict)
+    body: dict[str, Any] = field(default_factory=dict)
+    model: str = "m"
+    stream: bool = True
+    principal: Named | None = field(default_factory=Named)
+    engine: Named | None = field(default_factory=Named)
+    created_at: float = 1_795_000_000.0
+    started: float = 10.0
+    first_token_at: float = 10.2
+    prompt_tokens: int = 3
+    completion_tokens: int = 5
+    finish_reason: str = "stop"
+    mark_scheme: str = "gumbel"
+    trace: Any = None
+
+
+@pytest.fixture
+def registry() -> CollectorRegistry:
+    return CollectorRegistry()
+
+
+@pytest.fixture
+def metrics(registry: CollectorRegistry) -> GatewayMetrics:
+    return GatewayMetrics(registry)
+
+
+def use_everything(metrics: GatewayMetrics) -> None:
+    metrics.request_started()
+    metrics.queue(0.001)
+    metrics.ttft(0.2, "m")
+    metrics.inter_token(0.03, 4, "m")
+    metrics.guard_actions({("EMAIL_ADDRESS", "mask"): 2}, "input")
+    metrics.error("engine_failed")
+    metrics.request_settled(Request(), 200, 1.0)
+    metrics.engine_up("http://127.0.0.1:8100", True)
+
+
+def test_what_is_reported_is_what_happened(metrics: GatewayMetrics, registry: CollectorRegistry) -> None:
+    use_everything(metrics)
+
+    def value(name: str, **labels: str) -> float | None:
+        return registry.get_sample_value(name, labels)
+
+    assert value("signet_gateway_requests_total", endpoint="chat", model="m", status="200") == 1
+    assert value("signet_gateway_tokens_total", model="m", kind="prompt") == 3
+    assert value("signet_gateway_tokens_total", model="m", kind="completion") == 5
+    assert value("signet_gateway_in_flight") == 1
+    assert value("signet_gateway_queue_seconds_count") == 1
+    assert value("signet_gateway_ttft_seconds_bucket", model="m", le="0.1") == 0
+    assert value("signet_gateway_ttft_seconds_bucket", model="m", le="0.25") == 1
+    assert value("signet_gateway_inter_token_seconds_count", model="m") == 4
+    assert value("signet_gateway_inter_token_seconds_sum", model="m") == pytest.approx(0.12)
+    assert value("signet_gateway_request_seconds_count", endpoint="chat", model="m") == 1
+    assert value("signet_gateway_errors_total", code="engine_failed") == 1
+    assert value("signet_gateway_engine_up", engine="http://127.0.0.1:8100") == 1
+    assert value("signet_guard_actions_total", entity="EMAIL_ADDRESS", action="mask", direction="input") == 2
+    assert value("signet_marks_total", scheme="gumbel") == 1
+
+
+def test_every_named_metric_is_in_a_real_scrape(metrics: GatewayMetrics, registry: CollectorRegistry) -> None:
+    use_everything(metrics)
+    DriftGauges(registry, "m")
+
+    scraped = {
+        (family.name, family.type): family
+        for family in text_string_to_metric_families(generate_latest(registry).decode())
+    }
+
+    for metric in (*names.GATEWAY_METRICS, *names.DRIFT_METRICS):
+        family = scraped.pop((metric.name.removesuffix("_total"), metric.kind))
+        labels = {label for sample in family.samples for label in sample.labels} - {"le"}
+        assert family.samples, metric.name
+        assert labels == set(metric.labels), metric.name
+    # What remains are the process's own figures; above all no `_created` twins.
+    assert {name for name, _ in scraped if not name.startswith("process_")} == set()
+
+
+def test_a_model_that_nobody_serves_makes_no_series(metrics: GatewayMetrics, registry: CollectorRegistry) -> None:
+    for number in range(1000):
+        metrics.request_settled(Request(model=f"made-up-{number}", engine=None, first_token_at=0.0), 404, 0.001)
+
+    labels = {"endpoint": "chat", "model": "other", "status": "404"}
+    assert registry.get_sample_value("signet_gateway_requests_total", labels) == 1000
+    assert len(generate_latest(registry)) < 10_000
+
+
+def test_label_sets_are_bounded_whatever_comes(metrics: GatewayMetrics, registry: CollectorRegistry) -> None:
+    for number in range(5000):
+        metrics.error(f"code-{number}")
+        metrics.ttft(0.1, f"model-{number}")
+
+    assert registry.get_sample_value("signet_gateway_errors_total", {"code": "other"}) == 4500
+    assert len(generate_latest(registry).splitlines()) < 3000
+
+
+def test_a_request_without_text_counts_as_no_answer(metrics: GatewayMetrics, registry: CollectorRegistry) -> None:
+    metrics.request_settled(Request(first_token_at=0.0, prompt_tokens=0, completion_tokens=0), 503, 0.1)
+
+    assert registry.get_sample_value("signet_marks_total", {"scheme": "gumbel"}) is None
+    assert registry.get_sample_value("signet_gateway_tokens_total", {"model": "m", "kind": "prompt"}) is None
+
+
+def test_an_engine_that_left_leaves_no_series(metrics: GatewayMetrics, registry: CollectorRegistry) -> None:
+    metrics.engine_up("a", False)
+    metrics.engine_gone("a")
+
+    assert registry.get_sample_value("signet_gateway_engine_up", {"engine": "a"}) is None
+
+
+def test_our_histogram_equals_the_librarys() -> None:
+    bounds = (0.1, 0.5, 1.0)
+    ours, theirs = CollectorRegistry(), CollectorRegistry()
+    mine = Histogram(Metric("h_seconds", "histogram", "Help.", ("k",)), bounds, ours)
+    reference = ReferenceHistogram("h_seconds", "Help.", ["k"], buckets=bounds, registry=theirs)
+    for value in (0.0, 0.1, 0.100001, 0.5, 0.7, 1.0, 3.0):
+        mine.labels("x").observe(value)
+        reference.labels("x").observe(value)
+
+    expected = [line for line in generate_latest(theirs).splitlines() if b"_created" not in line]
+    assert generate_latest(ours).splitlines() == expected
+
+
+def test_a_histogram_refuses_a_wrong_number_of_labels() -> None:
+    histogram = Histogram(Metric("h_seconds", "histogram", "Help.", ("k",)), (1.0,), CollectorRegistry())
+
+    with pytest.raises(ValueError, match="has the labels"):
+        histogram.labels("x", "y")
+
+
+def test_counters_add_up() -> None:
+    registry = CollectorRegistry()
+    counter = Counter(Metric("c_total", "counter", "Help.", ("k",)), registry)
+
+    counter.add(2, "x")
+    counter.add(0.5, "x")
+
+    assert registry.get_sample_value("c_total", {"k": "x"}) == 2.5
+
+
+def test_a_request_costs_microseconds(metrics: GatewayMetrics) -> None:
+    """A generous bound: it catches a lock, a look-up of labels or a regular expression on the path."""
+    request = Request()
+    started = time.perf_counter()
+
+    for _ in range(10_000):
+        metrics.request_settled(request, 200, 0.1)
+        metrics.inter_token(0.01, 1, "m")
+
+    assert (time.perf_counter() - started) / 10_000 < 50e-6
+
+
+@pytest.mark.services
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="Debian package prometheus is not installed")
+def test_promtool_accepts_the_scrape(metrics: GatewayMetrics, registry: CollectorRegistry) -> None:
+    use_everything(metrics)
+    DriftGauges(registry, "m")
+
+    checked = subprocess.run(
+        ["promtool", "check", "metrics"], input=generate_latest(registry), capture_output=True, check=False
+    )
+
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")
+
+
+def documented_metrics() -> Iterator[tuple[str, str, str, str]]:
+    for line in DOCS.read_text().splitlines():
+        if line.startswith("| `signet_"):
+            name, kind, labels, text = (cell.strip() for cell in line.strip("|").split("|"))
+            yield name.strip("`"), kind, labels, text
+
+
+def test_the_docs_list_every_metric_as_the_code_has_it() -> None:
+    expected = [
+        (metric.name, metric.kind, ", ".join(f"`{label}`" for label in metric.labels), metric.help)
+        for metric in (*names.GATEWAY_METRICS, *names.DRIFT_METRICS)
+    ]
+
+    assert list(documented_metrics()) == expected
+
+
+def test_names_follow_the_conventions() -> None:
+    for metric in (*names.GATEWAY_METRICS, *names.DRIFT_METRICS):
+        assert metric.name.startswith(("signet_gateway_", "signet_guard_", "signet_marks_", "signet_drift_"))
+        assert metric.name.endswith("_total") == (metric.kind == "counter")
+        assert metric.name.endswith("_seconds") or metric.kind != "histogram"
+        assert not {"tenant", "key", "key_id", "request_id"} & set(metric.labels)
