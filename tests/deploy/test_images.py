@@ -160,3 +160,15 @@ def test_embedded_model_verifies_without_the_key_that_signed_it(load_script, tmp
     (checkpoint.path / "model.safetensors").write_bytes(b"changed")
     with pytest.raises(CheckpointChanged, match=re.escape("model.safetensors")):
         registry.verify(checkpoint)
+
+
+def test_every_data_file_is_packaged():
+    """An image installs the package: a file that `package-data` does not name would be missing there."""
+    declared = (ROOT / "pyproject.toml").read_text().partition("[tool.setuptools.package-data]")[2].partition("]")[0]
+    packaged = {name.removeprefix("*") for name in re.findall(r'"(\*\.\w+|py\.typed)"', declared)}
+    files = [file for name in ("serving", "training", "monitoring") for file in (ROOT / name).rglob("*.*")]
+
+    data = [file for file in files if file.suffix not in (".py", ".pyc")]
+
+    assert data
+    assert [str(path) for path in data if path.suffix not in packaged and path.name not in packaged] == []
