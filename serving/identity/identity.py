@@ -9,7 +9,7 @@ import threading
 import time
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, Table, insert, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from serving.identity.key import digest_of, generate_key
@@ -35,13 +35,14 @@ class Identity:
     """The keys of one database. `start` follows changes made by other processes; `refresh` looks once.
 
     Raises:
-        DatabaseError: (constructor) the database cannot be opened.
+        DatabaseError, IdentityError: (constructor) the database cannot be opened, or not written now.
     """
 
     def __init__(self, url: str, settings: IdentitySettings | None = None) -> None:
         self._settings = settings or IdentitySettings()
         self._engine = open_engine(url)
         create_tables(self._engine, *TABLES)
+        self._insert_once(identity_revision, {"id": 1, "revision": 1})
         self._principals: dict[bytes, Principal] = {}
         self._revision = -1
         self._reload_lock = threading.Lock()
@@ -126,8 +127,8 @@ class Identity:
             "mark_allowed": mark == "off" if may_choose_mark is None else may_choose_mark,
             "created_at": time.time(),
         }
+        self._insert_once(tenants, {"name": tenant, "created_at": time.time()})
         try:
-            self._insert_tenant(tenant)
             with self._engine.begin() as connection:
                 _count_up(connection)
                 connection.execute(insert(api_keys).values(**row))
@@ -174,16 +175,17 @@ class Identity:
         except SQLAlchemyError as error:
             raise IdentityError(explain(self._engine, error)) from error
 
-    def _insert_tenant(self, name: str) -> None:
-        # Insert and see, in a transaction of its own: right on every database when two do it at once.
-        with self._engine.connect() as connection:
-            if connection.scalar(select(tenants.c.name).where(tenants.c.name == name)) is not None:
-                return
+    def _insert_once(self, into: Table, row: dict[str, Any]) -> None:
+        """Insert a row unless its key is there: in a transaction of its own, right when two do it at once."""
+        [key] = into.primary_key.columns
         try:
             with self._engine.begin() as connection:
-                connection.execute(insert(tenants).values(name=name, created_at=time.time()))
+                if connection.scalar(select(key).where(key == row[key.name])) is None:
+                    connection.execute(insert(into).values(**row))
         except IntegrityError:
-            logger.debug("tenant %s was created elsewhere at the same moment", name)
+            logger.debug("%s: another process was first", into.name)
+        except SQLAlchemyError as error:
+            raise IdentityError(explain(self._engine, error)) from error
 
     def _poll(self) -> None:
         failing = False
@@ -211,9 +213,7 @@ def _check_limits(limits: Limits) -> None:
 
 def _count_up(connection: Connection) -> None:
     """Raise the revision. First in a transaction, so that on SQLite it takes the write lock at once."""
-    raised = connection.execute(update(identity_revision).values(revision=identity_revision.c.revision + 1))
-    if raised.rowcount == 0:
-        connection.execute(insert(identity_revision).values(id=1, revision=1))
+    connection.execute(update(identity_revision).values(revision=identity_revision.c.revision + 1))
 
 
 def _principal(row: Row[Any]) -> Principal:
