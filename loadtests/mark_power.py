@@ -232,17 +232,20 @@ def main(
     ring, detector = Keyring.open(keyring), Detector(model_folder)
     engine = Engine(engine_url.rstrip("/"), served_model(engine_url.rstrip("/")), ring.mark_key(TENANT))
     others = [ring.mark_key(f"{TENANT}-{number}") for number in range(10)]
-    about = machine()
     command = f"python -m loadtests.mark_power --answers {answers} --rounds {rounds} --tokens {tokens}"
-    head = f"`{command}`, {about['date']}; model {engine.model}; {about['cores']} cores ({about['cpu']})."
-    study = Study([head, ""], [])
+    study = Study([], [])
     power(study, engine, detector, others[0], answers)
     diversity(study, engine)
     if human_text is not None:
         error_rate(study, detector, others, human_text.read_text())
     if rounds:
         cost(study, engine, rounds, tokens)
-    report = "\n".join(study.lines)
+    about = machine()
+    head = (
+        f"`{command}`, {about['date']}; model {engine.model}; {about['cores']} cores ({about['cpu']}), "
+        f"load {about['load']}."
+    )
+    report = "\n".join([head, "", *study.lines])
     click.echo(report)
     if out is not None:
         out.write_text(report)
