@@ -42,7 +42,7 @@ def free_port() -> int:
 
 def signet_gateway(engine_url: str, folder: Path) -> Target:
     """Our gateway with everything on: keys, limits, guard, ledger, metrics."""
-    signet = _signet_command()
+    signet = [sys.executable, "-m", "signet"]
     home = folder / "signet-home"
     home.mkdir()
     env = {"SIGNET_HOME": str(home)}
@@ -127,11 +127,6 @@ def chosen(names: Iterable[str]) -> dict[str, Factory]:
     """The named targets, or all. Raises KeyError with the unknown name."""
     names = list(names)
     return {name: TARGETS[name] for name in names} if names else dict(TARGETS)
-
-
-def _signet_command() -> list[str]:
-    script = _BIN / "signet"
-    return [str(script)] if script.exists() else [sys.executable, "-m", "signet"]
 
 
 def _installed(name: str, remedy: str) -> list[str]:
