@@ -8,74 +8,18 @@ import re
 import shutil
 import signal
 import socket
-import subprocess
-import sys
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import psutil
 import pytest
 
-from serving.engine.address import free_port
 from training.registry import ManifestDraft, Registry
 
 STANDIN = Path(__file__).parent / "standin"
 STANDIN_FIRST = os.pathsep.join(filter(None, [str(STANDIN), os.environ.get("PYTHONPATH")]))
-
-
-class Serve:
-    """One run of `signet serve` in a home of its own."""
-
-    def __init__(self, home: Path, *arguments: str, **environment: str) -> None:
-        self.home = home
-        self.port = free_port()
-        self.output = home.parent / "output"
-        clean = {name: value for name, value in os.environ.items() if not name.startswith(("SIGNET_", "OTEL_"))}
-        command = [sys.executable, "-m", "signet", "serve", "--port", str(self.port), *arguments]
-        with self.output.open("wb") as output:
-            self.process = subprocess.Popen(
-                command,
-                env={**clean, "SIGNET_HOME": str(home), "PYTHONPATH": STANDIN_FIRST, **environment},
-                cwd=home.parent,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-
-    @property
-    def text(self) -> str:
-        return self.output.read_text()
-
-    def wait_for(self, words: str, seconds: float = 40.0) -> None:
-        eventually(lambda: words in self.text, seconds, lambda: f"{words!r} in:\n{self.text}")
-
-    def tree(self) -> list[psutil.Process]:
-        return psutil.Process(self.process.pid).children(recursive=True)
-
-    def stop(self, number: int = signal.SIGINT) -> float:
-        """Send a signal; return the seconds until it has ended."""
-        began = time.monotonic()
-        self.process.send_signal(number)
-        self.process.wait(20)
-        return time.monotonic() - began
-
-    def core_pid(self) -> int:
-        """The last stand-in core that was started."""
-        return int(re.findall(r"^core (\d+)$", (self.home / "logs" / "engine.log").read_text(), re.MULTILINE)[-1])
-
-
-def eventually(condition: Callable[[], bool], seconds: float, what: Callable[[], str] = lambda: "") -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not after {seconds} s: {what()}"
-        time.sleep(0.05)
-
-
-def still_running(processes: list[psutil.Process]) -> list[psutil.Process]:
-    return [each for each in processes if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
 
 
 @pytest.fixture
@@ -91,18 +35,16 @@ def home(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def serve(home: Path) -> Iterator[Callable[..., Serve]]:
-    runs: list[Serve] = []
+def serve(home: Path, start_serve) -> Callable[..., Any]:
+    def start(*arguments: str, **environment: str) -> Any:
+        return start_serve(home, "--model", "bot", *arguments, PYTHONPATH=STANDIN_FIRST, **environment)
 
-    def start(*arguments: str, **environment: str) -> Serve:
-        runs.append(Serve(home, "--model", "bot", *arguments, **environment))
-        return runs[-1]
+    return start
 
-    yield start
-    for run in runs:
-        if run.process.poll() is None:
-            run.process.kill()
-            run.process.wait()
+
+def core_pid(home: Path) -> int:
+    """The last stand-in core that was started."""
+    return int(re.findall(r"^core (\d+)$", (home / "logs" / "engine.log").read_text(), re.MULTILINE)[-1])
 
 
 def answer(url: str, key: str | None = None) -> tuple[int, str]:
@@ -134,7 +76,7 @@ def test_comes_up_says_how_to_use_it_and_leaves_nothing(serve):
 
     assert seconds < 10
     assert run.process.returncode == 0
-    assert still_running(processes) == []
+    assert run.leaves_nothing(processes)
 
 
 def test_the_curl_line_is_one_line_of_valid_shell_and_json(serve):
@@ -169,7 +111,7 @@ def test_stops_at_once_while_the_engine_starts(serve, number: int):
     seconds = run.stop(number)
 
     assert seconds < 5
-    assert still_running(processes) == []
+    assert run.leaves_nothing(processes)
 
 
 def test_gateway_answers_while_the_engine_starts(serve):
@@ -190,7 +132,7 @@ def test_second_signal_forces_the_end(serve):
     run.process.send_signal(signal.SIGINT)
     run.process.wait(5)
 
-    eventually(lambda: still_running(processes) == [], 5)
+    assert run.leaves_nothing(processes, 5)
 
 
 def test_kill_9_of_the_supervisor_takes_everything_along(serve):
@@ -201,35 +143,35 @@ def test_kill_9_of_the_supervisor_takes_everything_along(serve):
     run.process.kill()
     run.process.wait()
 
-    eventually(lambda: still_running(processes) == [], 5)
+    assert run.leaves_nothing(processes, 5)
 
 
 def test_engine_whose_core_is_killed_is_restarted(serve):
     run = serve()
     run.wait_for("Ctrl-C stops everything")
-    first = run.core_pid()
+    first = core_pid(run.home)
 
     os.kill(first, signal.SIGKILL)
 
     run.wait_for("started again")
     run.wait_for("ready again")
-    assert run.core_pid() != first
+    assert core_pid(run.home) != first
 
 
 def test_gateway_that_is_killed_is_restarted_and_the_engine_left_alone(serve):
     run = serve()
     run.wait_for("Ctrl-C stops everything")
-    core = run.core_pid()
-    gateway = next(each for each in run.tree() if each.cmdline()[-4:-2] != [] and "gateway" in each.cmdline()[1:6])
+    core = core_pid(run.home)
+    gateway = next(each for each in run.tree() if each.cmdline()[2:5] == ["-m", "signet", "gateway"])
 
     os.kill(gateway.pid, signal.SIGKILL)
 
     run.wait_for("ready again")
-    assert run.core_pid() == core
+    assert core_pid(run.home) == core
     assert answer(f"http://127.0.0.1:{run.port}/healthz")[0] == 200
 
 
-def one_line(run: Serve, *words: str) -> str:
+def one_line(run, *words: str) -> str:
     """The run's last line, after it ended with exit code 1 and without leftovers."""
     run.process.wait(40)
     lines = run.text.splitlines()
@@ -284,10 +226,11 @@ def test_too_little_memory_is_said_beforehand(serve):
     one_line(run, "needs about 9", "GB are free")
 
 
-def test_default_model_without_a_network_is_one_line(home: Path):
+def test_default_model_without_a_network_is_one_line(home: Path, start_serve):
     shutil.rmtree(home / "registry")
-    run = Serve(home, PIP_INDEX_URL="http://127.0.0.1:9/", PIP_CONFIG_FILE=os.devnull, PIP_RETRIES="0",
-                PIP_EXTRA_INDEX_URL="", PIP_FIND_LINKS="")  # fmt: skip
+    unreachable = {"PIP_INDEX_URL": "http://127.0.0.1:9/", "PIP_CONFIG_FILE": os.devnull, "PIP_RETRIES": "0"}
+
+    run = start_serve(home, **unreachable, PIP_EXTRA_INDEX_URL="", PIP_FIND_LINKS="")
 
     one_line(run, "cannot be downloaded", "--model")
 
