@@ -69,8 +69,9 @@ def plain_body(model: str, endpoint: Endpoint) -> bytes:
         if len(_plain(model, endpoint, longer)) > PLAIN_BODY_BYTES:
             break
         text = longer
+    # The id takes up what is left of the size: letters in the text would be a word that no guard has to read.
     room = PLAIN_BODY_BYTES - len(_plain(model, endpoint, text))
-    return _plain(model, endpoint, text + "." * max(room, 0))
+    return _plain(model, endpoint, text, id_padding=max(room, 0))
 
 
 @lru_cache
@@ -105,7 +106,7 @@ def _dump(value: dict[str, Any]) -> bytes:
     return json.dumps(value, separators=(",", ":")).encode()
 
 
-def _plain(model: str, endpoint: Endpoint, text: str) -> bytes:
+def _plain(model: str, endpoint: Endpoint, text: str, id_padding: int = 0) -> bytes:
     choice: dict[str, Any] = {"index": 0, "logprobs": None, "finish_reason": "stop"}
     if endpoint == "chat":
         choice["message"] = {"role": "assistant", "content": text}
@@ -113,7 +114,9 @@ def _plain(model: str, endpoint: Endpoint, text: str) -> bytes:
         choice["text"] = text
     usage = {"prompt_tokens": 12, "completion_tokens": 24, "total_tokens": 36}
     kind = "chat.completion" if endpoint == "chat" else "text_completion"
-    return _dump(_envelope(model, endpoint, kind) | {"choices": [choice], "usage": usage})
+    envelope = _envelope(model, endpoint, kind)
+    envelope["id"] += "0" * id_padding
+    return _dump(envelope | {"choices": [choice], "usage": usage})
 
 
 def _envelope(model: str, endpoint: Endpoint, kind: str) -> dict[str, Any]:
