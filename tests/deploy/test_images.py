@@ -168,7 +168,7 @@ def test_every_data_file_is_packaged():
     packaged = {name.removeprefix("*") for name in re.findall(r'"(\*\.\w+|py\.typed)"', declared)}
     files = [file for name in ("serving", "training", "monitoring") for file in (ROOT / name).rglob("*.*")]
 
-    data = [file for file in files if file.suffix not in (".py", ".pyc")]
+    data = [file for file in files if file.suffix != ".py" and "__pycache__" not in file.parts]
 
     assert data
     assert [str(path) for path in data if path.suffix not in packaged and path.name not in packaged] == []
