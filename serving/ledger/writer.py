@@ -25,8 +25,8 @@ class RecordRefused(LedgerUnavailable):
 class RecordWriter:
     """Writes records through the driver, with SQL that SQLAlchemy compiled once for the database in use.
 
-    Core's own `execute` costs more CPU than the insert, and that CPU is taken from the event loop through the
-    interpreter lock.
+    Core's own `execute` takes about 0.1 ms of CPU more for each transaction (measured with one record in each),
+    and takes it from the event loop, through the interpreter lock.
     """
 
     def __init__(self, engine: Engine) -> None:
