@@ -36,10 +36,14 @@ _TAIL_BYTES = 2048  # enough for the last text event, the usage event and [DONE]
 
 @dataclass
 class Measurement:
-    """What one run saw. Times in seconds; `gaps` are between successive events of one stream."""
+    """What one run saw. Times in seconds.
+
+    `first_events` are to a stream's first event, `ttfts` to its first text, `gaps` between events from there on.
+    """
 
     wall_s: float = 0.0
     latencies: list[float] = field(default_factory=list)
+    first_events: list[float] = field(default_factory=list)
     ttfts: list[float] = field(default_factory=list)
     gaps: list[float] = field(default_factory=list)
     num_events: int = 0
@@ -55,6 +59,7 @@ class Measurement:
         """Take in a run that followed this one."""
         self.wall_s += other.wall_s
         self.latencies += other.latencies
+        self.first_events += other.first_events
         self.ttfts += other.ttfts
         self.gaps += other.gaps
         self.num_events += other.num_events
@@ -71,6 +76,8 @@ class Measurement:
             "tokens_per_s": self.num_tokens / wall,
             "latency_p50_ms": 1000 * percentile(self.latencies, 50),
             "latency_p99_ms": 1000 * percentile(self.latencies, 99),
+            "first_event_p50_ms": 1000 * percentile(self.first_events, 50),
+            "first_event_p99_ms": 1000 * percentile(self.first_events, 99),
             "ttft_p50_ms": 1000 * percentile(self.ttfts, 50),
             "ttft_p99_ms": 1000 * percentile(self.ttfts, 99),
             "gap_p50_ms": 1000 * percentile(self.gaps, 50),
@@ -145,6 +152,7 @@ class _Connection(asyncio.Protocol):
     def _reset(self, started: float) -> None:
         self._parser = httptools.HttpResponseParser(self)
         self._started = started
+        self._answering = False
         self._last_event = math.nan
         self._body = b""
         self._stream = False
@@ -215,6 +223,9 @@ class _Connection(asyncio.Protocol):
 
     def _saw_events(self, seen: Measurement, num_events: int) -> None:
         seen.num_events += num_events
+        if not self._answering:
+            self._answering = True
+            seen.first_events.append(self._now - self._started)
         if math.isnan(self._last_event):
             if not _FIRST_TEXT.search(self._body):
                 return
