@@ -9,8 +9,8 @@ supervisor and that tree. It adopts whatever the command leaves behind, and ends
 - it gets SIGTERM or SIGINT: the command is asked to stop, and killed after GRACE_SECONDS (a second signal: at once);
 - its standard input closes, that is, the supervisor is gone, however it went: everything is killed at once.
 
-Standard library only, run by its path: it starts in some 20 ms and takes 10 MB. Linux; elsewhere it does without
-adoption and ends the command's process group only.
+Standard library only, run by its path: it starts in some 20 ms and takes 10 MB. Elsewhere than on Linux it does
+without adoption and ends the command's process group only.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 
 POLL_SECONDS = 0.1
+# It takes milliseconds; longer than that, and it hangs.
+TRACKER_SECONDS = 1.0
 
 
 def main(arguments: list[str]) -> int:
@@ -70,18 +72,30 @@ def _supervisor_is_gone() -> bool:
 
 
 def kill_tree(child: subprocess.Popen[bytes]) -> None:
-    """Kill the command's group and everything adopted from it, until nothing is left."""
+    """Kill the command and everything below or adopted from it, until nothing is left."""
+    trackers_may_finish_until = time.monotonic() + TRACKER_SECONDS
     while True:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)
         remaining = _descendants(os.getpid())
+        spares_trackers = time.monotonic() < trackers_may_finish_until
         for pid in remaining:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+            if not (spares_trackers and _is_resource_tracker(pid)):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
         _reap(child)
         if not remaining:
-            return
+            break
         time.sleep(0.01)
+    if sys.platform != "linux":  # no /proc: what stayed in the command's group is what can be found
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(child.pid, signal.SIGKILL)
+
+
+def _is_resource_tracker(pid: int) -> bool:
+    """Whether it is Python's own process that frees shared memory (vLLM: 160 MB) once its users are dead."""
+    try:
+        return b"multiprocessing.resource_tracker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
 
 
 def _reap(child: subprocess.Popen[bytes]) -> None:

@@ -10,8 +10,8 @@ from serving.engine.settings import EngineSettings
 
 GB = 1024**3
 
-# vLLM's processes themselves: three interpreters with torch, and room for a batch (measured: docs/decisions/002).
-PROGRAM_BYTES = int(2.2 * GB)
+# vLLM's three processes themselves, and room for a batch (measured: docs/decisions/002-eager-engine.md).
+PROGRAM_BYTES = int(2.5 * GB)
 
 
 def require_memory(source: ModelSource, settings: EngineSettings, free_bytes: int | None) -> None:

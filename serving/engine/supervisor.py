@@ -84,10 +84,12 @@ class Supervisor:
         logs.mkdir(parents=True, exist_ok=True)
         address = Address("127.0.0.1", settings.engine.port or free_port())
         traces = traces_endpoint(settings)
+        # The gateway has let answers finish before the engine is told to stop, and vLLM waits in any case.
+        options = settings.engine.model_copy(update={"drain_s": min(settings.engine.drain_s, 1)})
         engine = SupervisedProcess(
             "engine",
-            engine_command(source, address, settings.engine, settings.keyring_file, traces),
-            engine_environment(settings.engine, os.environ, traces),
+            engine_command(source, address, options, settings.keyring_file, traces),
+            engine_environment(options, os.environ, traces),
             address,
             "/health",
             _fresh_log(logs / "engine.log"),

@@ -105,6 +105,22 @@ def test_tree_dies_when_the_supervisor_is_killed():
         assert eventually(lambda: all(is_gone(pid) for pid in pids))
 
 
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="shared memory is not in /dev/shm here")
+def test_shared_memory_of_what_is_killed_is_freed():
+    program = (
+        "import time; from multiprocessing.shared_memory import SharedMemory;"
+        "memory = SharedMemory(create=True, size=4096); print(memory.name, flush=True); time.sleep(600)"
+    )
+    child = Child([sys.executable, "-c", program], os.environ, subprocess.PIPE, grace_seconds=1)
+    assert child.stdout is not None
+    name = child.stdout.readline().decode().strip()
+    assert (Path("/dev/shm") / name).exists()
+
+    child.kill()
+
+    assert not (Path("/dev/shm") / name).exists()
+
+
 def test_exit_code_and_output_pass_through(tmp_path: Path):
     with (tmp_path / "log").open("wb") as log:
         child = Child([sys.executable, "-c", "print('hello'); raise SystemExit(3)"], os.environ, log, grace_seconds=1)

@@ -20,7 +20,7 @@ def source(tmp_path: Path) -> ModelSource:
 
 
 def test_says_what_is_needed_what_is_free_and_what_to_do(source: ModelSource):
-    with pytest.raises(NotEnoughMemory, match=r"needs about 5\.2 GB of memory, 5\.0 GB are free: .*kv_cache_gb"):
+    with pytest.raises(NotEnoughMemory, match=r"needs about 5\.5 GB of memory, 5\.0 GB are free: .*kv_cache_gb"):
         require_memory(source, EngineSettings(device="cpu", kv_cache_gb=2), 5 * GB)
 
 
