@@ -2,6 +2,7 @@
 
 import copy
 from collections import Counter
+from pathlib import Path
 
 import kubernetes_validate
 import pytest
@@ -9,6 +10,8 @@ import yaml
 
 # The oldest that Chart.yaml allows, one between, the newest that the validator knows.
 VERSIONS = ("1.30", "1.34", "1.37")
+
+CHART = Path(__file__).resolve().parents[2] / "deploy" / "helm" / "signet"
 
 
 def test_lint_finds_nothing(chart, values):
@@ -85,3 +88,12 @@ def test_every_part_can_be_switched_off(chart):
     kinds = {each["kind"] for each in chart.render(values)}
 
     assert kinds == {"ConfigMap", "Deployment", "PersistentVolumeClaim", "Service"}
+
+
+def test_notes_say_what_to_do_next(chart):
+    result = chart.run("install", "demo", str(CHART), "--namespace", "models", "--dry-run=client", values={})
+    notes = result.stdout.partition("NOTES:")[2]
+
+    assert "http://demo-signet-gateway.models:8000/v1" in notes
+    assert "exec deployment/demo-signet-gateway -- signet keys create --tenant demo" in notes
+    assert "No answer is marked" in notes
