@@ -1,9 +1,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
-SOURCES := signet.py serving training monitoring deploy tests loadtests
+SOURCES := signet.py serving training monitoring deploy tests loadtests docs
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint fmt types bench bench-real bench-marks clean install-serve install-test
+.PHONY: help serve test lint fmt bench bench-marks clean install-serve install-test
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14

@@ -1,4 +1,4 @@
-"""Writes the reference pages that are made from the code: `python docs/reference.py`. A test fails when they are stale."""
+"""Writes the reference pages from the code: `python docs/reference.py`. A test fails when they are stale."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ def settings_page() -> str:
     lines = [
         "# Settings",
         "",
-        "One typed tree. Values come from `signet.yaml` in the working directory (or `--config FILE`, or the file that",
-        "`SIGNET_CONFIG` names), above it from `SIGNET_…` variables, above those from command-line options. Two",
-        "underscores go one level down: `SIGNET_GATEWAY__PORT=9000` is `gateway.port`. Lists and mappings in variables are",
-        "JSON. An unknown setting is an error. `signet gateway --print-config` shows the effective tree, secrets masked.",
+        "One typed tree. Values come from `signet.yaml` in the working directory (or `--config FILE`, or the file",
+        "that `SIGNET_CONFIG` names), above it from `SIGNET_…` variables, above those from command-line options. Two",
+        "underscores go one level down: `SIGNET_GATEWAY__PORT=9000` is `gateway.port`. Lists and mappings in",
+        "variables are JSON. An unknown setting is an error. `signet serve --print-config` shows the effective tree,",
+        "secrets masked.",
         "`OTEL_EXPORTER_OTLP_ENDPOINT`, where set, is the default of `telemetry.otlp_endpoint`.",
         "",
         "This page is made by `python docs/reference.py`.",

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from monitoring.telemetry.settings import DriftSettings, TelemetrySettings
 from pydantic import BaseModel, Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from monitoring.telemetry.settings import DriftSettings, TelemetrySettings
 from serving.engine.settings import EngineSettings
 from serving.gateway.settings import GatewaySettings
 from serving.guard.settings import GuardSettings
@@ -112,8 +112,8 @@ def load_settings(
     collector = environment.get("OTEL_EXPORTER_OTLP_ENDPOINT")
     if collector and isinstance(telemetry := values.setdefault("telemetry", {}), dict):
         telemetry.setdefault("otlp_endpoint", collector)
-    for path, value in _leaves(overrides or {}).items():
-        _put(values, list(path), value)
+    for names, value in _leaves(overrides or {}).items():
+        _put(values, list(names), value)
     try:
         return Settings(**values)
     except ValidationError as error:

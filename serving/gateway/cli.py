@@ -56,6 +56,7 @@ def gateway(
 def _run(settings: Settings) -> None:
     # Imported here: `signet gateway --help` must not wait for the server's packages.
     from serving.gateway.server import PortTaken, bind, run
+    from serving.identity import IdentityError
     from serving.ledger import DatabaseError
     from serving.provenance import KeyringError
 
@@ -63,7 +64,7 @@ def _run(settings: Settings) -> None:
         listener = bind(settings.gateway)
         host, port = listener.getsockname()[:2]
         run(settings, listener, lambda: click.echo(f"Gateway listens on http://{host}:{port}"))
-    except (PortTaken, DatabaseError, KeyringError) as error:
+    except (PortTaken, DatabaseError, IdentityError, KeyringError, ValueError) as error:
         raise click.ClickException(str(error)) from None
 
 

@@ -54,7 +54,7 @@ def build(settings: Settings) -> GatewayApp:
     """Put the gateway together. Opens the database and the keyring; touches no network.
 
     Raises:
-        DatabaseError, KeyringError: with one line for the user.
+        DatabaseError, IdentityError, KeyringError: with one line for the user.
     """
     gateway = settings.gateway
     registry = CollectorRegistry()
@@ -81,7 +81,7 @@ def run(settings: Settings, listener: socket.socket, on_listening: Callable[[], 
     output = configure_logging(settings.telemetry)
     app = build(settings)
     config = uvicorn.Config(
-        app,  # type: ignore[arg-type]  # our scope type is the wider one
+        app,
         lifespan="on",
         proxy_headers=False,
         loop="uvloop",

@@ -12,8 +12,8 @@ class GatewaySettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for every interface.")
-    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    host: str = Field(default="127.0.0.1", description="Address to listen on; 0.0.0.0 for every interface.")
+    port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     engine_urls: list[str] = Field(
         default_factory=list,
         description="Base URLs of OpenAI-compatible engines, such as http://127.0.0.1:8100.",
@@ -22,16 +22,28 @@ class GatewaySettings(BaseModel):
         default_factory=dict,
         description="Served model name to a folder with its tokenizer: control tokens and detection need it.",
     )
-    max_body_bytes: int = Field(8 * 1024 * 1024, ge=1024, description="Larger request bodies are refused with 413.")
-    max_choices: int = Field(128, ge=1, description="Most answers that one request may ask for by 'n', as OpenAI's.")
-    max_connections_per_engine: int = Field(4096, ge=1, description="Open connections to one engine at the most.")
-    connect_timeout_s: float = Field(5.0, gt=0, description="Seconds to wait for an engine to accept a connection.")
+    max_body_bytes: int = Field(
+        default=8 * 1024 * 1024, ge=1024, description="Larger request bodies are refused with 413."
+    )
+    max_choices: int = Field(
+        default=128, ge=1, description="Most answers that one request may ask for by 'n', as OpenAI's."
+    )
+    max_connections_per_engine: int = Field(
+        default=4096, ge=1, description="Open connections to one engine at the most."
+    )
+    connect_timeout_s: float = Field(
+        default=5.0, gt=0, description="Seconds to wait for an engine to accept a connection."
+    )
     first_byte_timeout_s: float = Field(
-        600.0,
+        default=600.0,
         gt=0,
         description="Seconds to wait for the first byte of an answer, the engine's queue included.",
     )
-    idle_timeout_s: float = Field(120.0, gt=0, description="Seconds of silence after which a stream counts as dead.")
-    probe_interval_s: float = Field(1.0, gt=0, description="Seconds between two health probes of an engine.")
-    probe_timeout_s: float = Field(5.0, gt=0, description="Seconds after which a health probe has failed.")
-    drain_timeout_s: float = Field(8.0, ge=0, description="Seconds that open answers may take to finish at shutdown.")
+    idle_timeout_s: float = Field(
+        default=120.0, gt=0, description="Seconds of silence after which a stream counts as dead."
+    )
+    probe_interval_s: float = Field(default=1.0, gt=0, description="Seconds between two health probes of an engine.")
+    probe_timeout_s: float = Field(default=5.0, gt=0, description="Seconds after which a health probe has failed.")
+    drain_timeout_s: float = Field(
+        default=8.0, ge=0, description="Seconds that open answers may take to finish at shutdown."
+    )

@@ -204,8 +204,6 @@ class Connection(asyncio.Protocol):
             await waiter
         finally:
             timer.cancel()
-        if self._error is not None and not self._chunks and not self.complete:
-            raise self._error
 
     def _expire(self, timeout: float) -> None:
         self._fail(UpstreamTimeout(f"the engine sent nothing for {timeout:g} s"))

@@ -54,11 +54,12 @@ def keys() -> None:
 @click.option("--requests-per-minute", type=click.IntRange(min=1), help="Default: no limit.")
 @click.option("--tokens-per-minute", type=click.IntRange(min=1), help="Prompt and answer. Default: no limit.")
 @click.option("--concurrency", type=click.IntRange(min=1), help="Requests open at once. Default: no limit.")
-@click.option("--mark", type=click.Choice(["on", "off"]), default="off", show_default=True, help="Mark answers.")
+@click.option("--mark", type=click.Choice(["on", "off"]), default="on", show_default=True, help="Mark answers.")
 @click.option(
     "--may-choose-mark/--no-may-choose-mark",
-    default=None,
-    help="May a request choose by X-Signet-Mark. Default: yes with --mark off, no with --mark on.",
+    default=True,
+    show_default=True,
+    help="May a request choose by X-Signet-Mark.",
 )
 @click.option("--json", "as_json", is_flag=True, help='Print {"id", "key", "tenant"}.')
 @click.pass_obj
@@ -70,7 +71,7 @@ def create(
     tokens_per_minute: int | None,
     concurrency: int | None,
     mark: MarkDefault,
-    may_choose_mark: bool | None,
+    may_choose_mark: bool,
     as_json: bool,
 ) -> None:
     """Create a key. It is shown once, now; only its digest is kept.

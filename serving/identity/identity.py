@@ -95,13 +95,12 @@ class Identity:
         *,
         admin: bool = False,
         limits: Limits | None = None,
-        mark: MarkDefault = "off",
-        may_choose_mark: bool | None = None,
+        mark: MarkDefault = "on",
+        may_choose_mark: bool = True,
     ) -> NewKey:
         """Make a key, and its tenant when new.
 
-        Unless told otherwise a request may switch the mark on but not off: `may_choose_mark` is True when
-        `mark` is off.
+        Unless told otherwise answers are marked, and a request may choose by `X-Signet-Mark`.
 
         Raises:
             IdentityError: the tenant's name or a limit is not allowed, or the database cannot be written.
@@ -124,7 +123,7 @@ class Identity:
             "tokens_per_minute": limits.tokens_per_minute,
             "concurrency": limits.concurrency,
             "mark_default": mark,
-            "mark_allowed": mark == "off" if may_choose_mark is None else may_choose_mark,
+            "mark_allowed": may_choose_mark,
             "created_at": time.time(),
         }
         self._insert_once(tenants, {"name": tenant, "created_at": time.time()})

@@ -27,7 +27,7 @@ class Limits:
 class MarkPolicy:
     """Whether answers are marked."""
 
-    default: MarkDefault = "off"
+    default: MarkDefault = "on"
     allowed: bool = True
     """May the request choose by `X-Signet-Mark`."""
 

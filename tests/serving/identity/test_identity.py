@@ -97,12 +97,11 @@ def test_limits_are_checked(identity: Identity, limits: Limits) -> None:
         identity.create_key("acme", limits=limits)
 
 
-@pytest.mark.parametrize(("mark", "allowed"), [("off", True), ("on", False)])
-def test_by_default_a_request_may_add_a_mark_but_not_drop_one(identity: Identity, mark: str, allowed: bool) -> None:
-    principal = identity.authenticate(identity.create_key("acme", mark=mark).key)  # type: ignore[arg-type]
+def test_by_default_answers_are_marked_and_a_request_may_choose(identity: Identity) -> None:
+    principal = identity.authenticate(identity.create_key("acme").key)
 
     assert principal is not None
-    assert principal.mark == MarkPolicy(mark, allowed)  # type: ignore[arg-type]
+    assert principal.mark == MarkPolicy("on", allowed=True)
 
 
 def test_keys_made_and_revoked_elsewhere_are_followed(identity: Identity, url: str) -> None:
