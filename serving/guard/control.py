@@ -1,0 +1,90 @@
+"""Control tokens: the strings that a chat template uses for structure, and how they are made inert.
+
+A tokenizer turns `<|im_start|>` into one control token wherever it stands, in a user's words too. Inert means that
+the string no longer occurs, nor anything that a tokenizer could fold into it, while a reader sees the same: a space
+goes in after the first character (`< |im_start|>`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from itertools import accumulate
+
+from serving.guard.folding import fold_wide
+from serving.guard.known_tokens import AMBIGUOUS_TOKENS, KNOWN_TOKENS
+
+_MAX_PASSES = 8
+"""Breaking one token can bare another that overlapped it; tokens do not overlap so deep."""
+
+
+class ControlTokens:
+    """A set of control tokens, found in text and broken."""
+
+    def __init__(self, served: Iterable[str], extra: Iterable[str] = ()) -> None:
+        """`served`: the served models' own. Without any the model is unknown, and what might be a token is one."""
+        served = frozenset(served)
+        tokens = KNOWN_TOKENS | served | frozenset(extra) | (frozenset() if served else AMBIGUOUS_TOKENS)
+        # A token of one character, or of spaces, is no structure that could be broken and still be read.
+        folded = {fold_wide(token)[0] for token in tokens if len(token.strip()) > 1}
+        self._pattern = re.compile(_trie_pattern(folded))
+
+    def inert(self, text: str) -> tuple[str, int]:
+        """`text` without control tokens, and how many there were."""
+        count = 0
+        for _ in range(_MAX_PASSES):
+            places = self._places(text)
+            if not places:
+                break
+            count += len(places)
+            text = _with_spaces(text, places)
+        return text, count
+
+    def inert_parts(self, parts: list[str]) -> tuple[list[str], int]:
+        """Like `inert` for texts that may be joined later: no token is in one of them or across their seams."""
+        cleaned = [self.inert(part) for part in parts]
+        parts, count = [part for part, _ in cleaned], sum(number for _, number in cleaned)
+        for _ in range(_MAX_PASSES):
+            places = self._places("".join(parts))
+            if not places:
+                break
+            count += len(places)
+            starts = [0, *accumulate(map(len, parts))]
+            parts = [
+                _with_spaces(part, [place - start for place in places if start < place <= start + len(part)])
+                for part, start in zip(parts, starts, strict=False)
+            ]
+        return parts, count
+
+    def _places(self, text: str) -> list[int]:
+        """Where spaces have to go: after the first character of every token."""
+        folded, origin = fold_wide(text)
+        starts = (match.start() for match in self._pattern.finditer(folded))
+        if origin is None:
+            return [start + 1 for start in starts]
+        return sorted({origin[start] + 1 for start in starts})
+
+
+def _with_spaces(text: str, places: list[int]) -> str:
+    pieces = [text[start:end] for start, end in zip([0, *places], [*places, len(text)], strict=True)]
+    return " ".join(pieces)
+
+
+class _Node(dict[str, "_Node"]):
+    """A place in the trie: the characters that may follow. A token ends here when there is none."""
+
+
+def _trie_pattern(tokens: Iterable[str]) -> str:
+    """A pattern for any of `tokens` that shares their beginnings: the time it takes does not grow with their number."""
+    root = _Node()
+    for token in sorted(tokens, key=len, reverse=True):
+        node = root
+        for char in token:
+            node = node.setdefault(char, _Node())
+        node.clear()  # longer tokens that begin with this one are found by it
+    return _node_pattern(root)
+
+
+def _node_pattern(node: _Node) -> str:
+    branches = [re.escape(char) + _node_pattern(child) for char, child in sorted(node.items())]
+    return branches[0] if len(branches) == 1 else f"(?:{'|'.join(branches)})"

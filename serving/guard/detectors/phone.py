@@ -1,0 +1,181 @@
+"""Phone numbers: international, the common national ways of writing them, and bare digits after a word like `phone`.
+
+By shape alone: whether a number is assigned does not matter to whoever wrote it, and made-up ones stand in every
+example. Shapes that lists, dates, versions and identifiers have too are left to the words before them.
+"""
+
+from __future__ import annotations
+
+import re
+
+from serving.guard.detector import Span
+from serving.guard.detectors.boundary import LEFT, ascii_pattern
+
+_GROUP = ascii_pattern(r"\d+")
+_GAP = r"[ ./()-]{0,3}"
+_INTERNATIONAL = ascii_pattern(rf"{LEFT}\+\(?\d(?:{_GAP}\d){{6,14}}")
+_INTERNATIONAL_00 = ascii_pattern(rf"{LEFT}(?<!\d[ .,-])00[1-9]\d{{0,2}}[ ./()-]{{1,3}}\d(?:{_GAP}\d){{5,12}}")
+_NORTH_AMERICAN = ascii_pattern(
+    rf"{LEFT}(?<!\d[.-])(?:1[ .-])?(?:\(\d{{3}}\)[ .-]{{0,2}}\d{{3}}[ .-]?|\d{{3}}[.-]\d{{3}}[ .-])"
+    r"\d{4}(?!\d)(?![.-]\d)"
+)
+_SPACED_NORTH_AMERICAN = ascii_pattern(rf"{LEFT}(?<!\d[ .-])(?:1 )?([2-9]\d\d) (\d{{3}})[ -](\d{{4}})(?!\d)(?![ .-]\d)")
+_AREA_IN_PARENTHESES = ascii_pattern(rf"{LEFT}\(\d{{2,3}}\)[ -]?\d{{3,5}}[ -]\d{{3,4}}(?!\d)(?![.-]\d)")
+# The trunk prefix 0 of most of Europe, Asia, Africa and Oceania.
+_TRUNK = ascii_pattern(
+    rf"{LEFT}(?<!\d[./,:-])(?:(?<!\d )\(?0[1-9]\)?|\(?0[1-9]\d{{1,4}}\)?)"
+    r"[ /-]{1,3}\d{2,8}(?:[ -]\d{2,5}){0,4}(?!\d)"
+)
+_DOTTED_PAIRS = ascii_pattern(rf"{LEFT}(?<!\d\.)0[1-9](?:\.\d\d){{4}}(?!\d)(?!\.\d)")
+_CHINESE_MOBILE = ascii_pattern(rf"{LEFT}(?<!\d[ .-])1[3-9]\d[ -]\d{{4}}[ -]\d{{4}}(?!\d)(?![ .-]\d)")
+_SHAPES = (_NORTH_AMERICAN, _AREA_IN_PARENTHESES, _DOTTED_PAIRS, _CHINESE_MOBILE)
+
+_AFTER_CUE = ascii_pattern(rf"{LEFT}(?<!\d[ ./()-])(?<!\d[ ./()-]{{2}})\(?\d(?:{_GAP}\d){{6,14}}")
+# In the lower-cased text before a number. Longer words do not count (cellular, recall), compounds of phone do.
+_CUE = ascii_pattern(
+    r"(?:phone(?<!iphone)(?<!microphone)(?<!headphone)(?:_?number|_?no|_?nr)?"
+    r"|(?:tel|telefono?|telefoon|telefone|handy|mobil|mobile|movil|celular|cell|fax|whatsapp|sms|dial|call|ring)"
+    r"(?<![a-z]tel)(?<![a-z]cell)(?<![a-z]fax)(?<![a-z]call)(?<![a-z]ring)(?<![a-z]dial))"
+    r"(?![a-z]{3})(?:[\s:=\"'#.>(\[_-]|is|at|on|me|us|to|number|no|nr){0,12}\Z"
+)
+_MAX_CUE = 48
+# Where one of these shapes may begin: decided in one pass, so that texts full of numbers stay cheap. Of a run of
+# numbers without any such shape only the first counts, as what may follow a cue.
+_CANDIDATE = ascii_pattern(
+    r"\d(?<!\d\d)(?:"
+    r"(?:(?<=\+\d)|(?<=\+\(\d)|(?<=0)(?=\d|\)?[ /.-])|(?<!\d[ ./()-]\d)(?<!\d[ ./()-]{2}\d)(?<!\d[ ./()-]{3}\d))"
+    rf"(?:{_GAP}\d){{6}}"
+    r"|\d\d[ .-]\d{3}[ .-]\d{4}|(?<=1)[ .-]\(?\d{3}[ .)-]{1,3}\d{3}[ .-]?\d{4}|(?<=\(\d)\d{1,2}\)[ .-]{0,2}\d{3}"
+    r"|(?<=1)[3-9]\d[ -]\d{4}[ -]\d{4})"
+)
+_DATE = ascii_pattern(r"(?:19|20)\d\d[ ./-][01]?\d[ ./-][0-3]?\d(?!\d)|[0-3]?\d[ ./-][0-3]?\d[ ./-](?:19|20)\d\d(?!\d)")
+_IP_ADDRESS = ascii_pattern(r"\d{1,3}(?:\.\d{1,3}){3}(?!\.?\d)")
+
+_UNDECIDED = ascii_pattern(r"(?:[+(]{0,2}\d(?<!\d\d)[\d ./()-]*+|[+(]{1,2})\Z")
+_MAX_UNDECIDED = 80
+"""Longer than a candidate (15 digits with gaps of up to three, two signs before) and what must follow it."""
+
+_COUNTRY_CODES = frozenset((
+    1, 7, 20, 27, 30, 31, 32, 33, 34, 36, 39, 40, 41, 43, 44, 45, 46, 47, 48, 49, 51, 52, 53, 54, 55,
+    56, 57, 58, 60, 61, 62, 63, 64, 65, 66, 81, 82, 84, 86, 90, 91, 92, 93, 94, 95, 98, 211, 212, 213,
+    216, 218, 220, 221, 222, 223, 224, 225, 226, 227, 228, 229, 230, 231, 232, 233, 234, 235, 236, 237,
+    238, 239, 240, 241, 242, 243, 244, 245, 246, 247, 248, 249, 250, 251, 252, 253, 254, 255, 256, 257,
+    258, 260, 261, 262, 263, 264, 265, 266, 267, 268, 269, 290, 291, 297, 298, 299, 350, 351, 352, 353,
+    354, 355, 356, 357, 358, 359, 370, 371, 372, 373, 374, 375, 376, 377, 378, 379, 380, 381, 382, 383,
+    385, 386, 387, 389, 420, 421, 423, 500, 501, 502, 503, 504, 505, 506, 507, 508, 509, 590, 591, 592,
+    593, 594, 595, 596, 597, 598, 599, 670, 672, 673, 674, 675, 676, 677, 678, 679, 680, 681, 682, 683,
+    685, 686, 687, 688, 689, 690, 691, 692, 800, 808, 850, 852, 853, 855, 856, 870, 878, 880, 881, 882,
+    883, 886, 888, 960, 961, 962, 963, 964, 965, 966, 967, 968, 970, 971, 972, 973, 974, 975, 976, 977,
+    979, 992, 993, 994, 995, 996, 998,
+))  # fmt: skip
+"""ITU-T E.164 country calling codes."""
+
+_MOST_DIGITS = {
+    "1": 11, "7": 11, "31": 11, "32": 11, "33": 11, "34": 11, "39": 13, "41": 11, "44": 12, "45": 10, "46": 12,
+    "47": 10, "48": 11, "52": 12, "55": 13, "61": 11, "64": 12, "65": 10, "81": 12, "82": 12, "86": 13, "91": 12,
+    "351": 12, "353": 12, "420": 12, "852": 11, "971": 12, "972": 12,
+}  # fmt: skip
+"""Most digits with the country code, where that is fixed: numbers that follow a phone number are not swallowed."""
+
+
+class PhoneNumbers:
+    """Candidates of seven digits and more, then their shape."""
+
+    entity = "PHONE_NUMBER"
+    skips_plain_words = True
+
+    def scan(self, text: str, start: int, final: bool) -> tuple[list[Span], int]:
+        spans: list[Span] = []
+        settled = len(text) if final else _undecided_at(text, start)
+        while (candidate := _CANDIDATE.search(text, start)) is not None:
+            begin = _with_sign(text, start, candidate.start())
+            if begin >= settled:
+                break
+            end = _phone_end(text, begin)
+            if end:
+                spans.append(Span(begin, end))
+                start = end
+            else:
+                group = _GROUP.match(text, candidate.start())
+                assert group is not None
+                start = group.end()
+        return spans, max(settled, start if spans else 0)
+
+
+def _undecided_at(text: str, start: int) -> int:
+    undecided = _UNDECIDED.search(text, max(start, len(text) - _MAX_UNDECIDED))
+    return len(text) if undecided is None else undecided.start()
+
+
+def _with_sign(text: str, start: int, begin: int) -> int:
+    """`begin`, moved before the `+`, `(` or `+(` that opens the number."""
+    if begin > start and text[begin - 1] == "(":
+        begin -= 1
+    if begin > start and text[begin - 1] == "+":
+        begin -= 1
+    return begin
+
+
+def _phone_end(text: str, begin: int) -> int:
+    """The end of the phone number that begins at `begin`, 0 when there is none."""
+    if text[begin] == "+":
+        number = _INTERNATIONAL.match(text, begin)
+        return 0 if number is None else _international_end(text, number, 0)
+    for shape in _SHAPES:
+        found = shape.match(text, begin)
+        if found is not None:
+            return found.end()
+    spaced = _SPACED_NORTH_AMERICAN.match(text, begin)
+    if spaced is not None and not _is_list(spaced.groups()):
+        return spaced.end()
+    number = _INTERNATIONAL_00.match(text, begin)
+    if number is not None and (end := _international_end(text, number, 2)):
+        return end
+    return _trunk_end(text, begin) or _cued_end(text, begin)
+
+
+def _international_end(text: str, number: re.Match[str], skip: int) -> int:
+    """Where the number ends by its country's rules; `skip` digits (00) stand before the country code."""
+    digits = "".join(_GROUP.findall(number.group()))[skip:]
+    code = next((digits[:size] for size in (1, 2, 3) if int(digits[:size]) in _COUNTRY_CODES), None)
+    if code is None:
+        return 0
+    most = _MOST_DIGITS.get(code, 15) + skip + ("(0)" in number.group())
+    return _group_end(text, number.start(), 7 + skip + (4 if code == "1" else 0), most)
+
+
+def _trunk_end(text: str, begin: int) -> int:
+    number = _TRUNK.match(text, begin)
+    if number is None or _DATE.match(text, begin) is not None:
+        return 0
+    return _group_end(text, begin, 9, 12, number.end())
+
+
+def _cued_end(text: str, begin: int) -> int:
+    number = _AFTER_CUE.match(text, begin)
+    if number is None or _DATE.match(text, begin) is not None or _IP_ADDRESS.match(text, begin) is not None:
+        return 0
+    if _CUE.search(text[max(0, begin - _MAX_CUE) : begin].lower()) is None:
+        return 0
+    return _group_end(text, begin, 7, 15)
+
+
+def _group_end(text: str, begin: int, least: int, most: int, limit: int | None = None) -> int:
+    """The end of the last group of digits with which the number has at most `most` digits, 0 if under `least`."""
+    count = end = 0
+    for group in _GROUP.finditer(text, begin, begin + _MAX_UNDECIDED - 8 if limit is None else limit):
+        if end and group.start() - end > 3:
+            break
+        if end and not set(text[end : group.start()]) <= set(" ./()-"):
+            break
+        if count + len(group.group()) > most:
+            break
+        count += len(group.group())
+        end = group.end()
+    return end if count >= least else 0
+
+
+def _is_list(groups: tuple[str, ...]) -> bool:
+    """Round numbers and powers of two in a row (`256 512 1024`) are sizes."""
+    numbers = [int(group) for group in groups]
+    return all(number % 8 == 0 for number in numbers) or all(number % 10 == 0 for number in numbers)

@@ -1,0 +1,47 @@
+"""What the guard did to a text or request, and how it refuses one."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+
+class GuardReport:
+    """How often each thing was found and what was done: counts only, never a text."""
+
+    __slots__ = ("counts",)
+
+    def __init__(self) -> None:
+        self.counts: Counter[tuple[str, str]] = Counter()
+        """(entity or class, action) to how often: `("EMAIL_ADDRESS", "mask")`, `("control_token", "inert")` …"""
+
+    def add(self, what: str, action: str, count: int = 1) -> None:
+        if count:
+            self.counts[what, action] += count
+
+    def merge(self, other: GuardReport) -> None:
+        self.counts.update(other.counts)
+
+    @property
+    def total(self) -> int:
+        """How often anything was done."""
+        return sum(self.counts.values())
+
+    def __bool__(self) -> bool:
+        return bool(self.counts)
+
+    def __repr__(self) -> str:
+        return f"GuardReport({dict(self.counts)!r})"
+
+
+class GuardRefusal(Exception):
+    """A request that is refused rather than cleaned. Holds no text of the user's but the path of a field."""
+
+    def __init__(self, code: str, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        """Stable, for programs: `unknown_role`, `request_too_deep` …"""
+        self.message = message
+        """One line for a person: what is wrong and what to do."""
+        self.param = param
+        """The field, such as `messages[2].role`."""
+        self.status = 400

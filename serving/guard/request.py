@@ -1,0 +1,274 @@
+"""Cleans a request's body in place: every string that can reach the model's prompt.
+
+In this order: what no reader sees is removed, values are masked, control tokens are made inert. Fields are taken as
+text unless they are known not to be: a field that the engine learns tomorrow is cleaned today.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from serving.guard.control import ControlTokens
+from serving.guard.detector import Detector
+from serving.guard.limits import MEDIA_FIELDS, check_limits
+from serving.guard.outcome import GuardRefusal, GuardReport
+from serving.guard.settings import GuardSettings
+from serving.guard.stream import StreamCleaner
+from serving.guard.visible import VisibleText
+
+Endpoint = Literal["chat", "completions"]
+
+_NOT_TEXT = frozenset(
+    {
+        *("model", "user", "metadata", "service_tier", "request_id", "session_id", "cache_salt", "safety_identifier"),
+        *("logit_bias", "stream_options", "vllm_xargs", "media_io_kwargs", "mm_processor_kwargs", "mm_payload"),
+        # Grammars and patterns for the answer: they never reach the prompt, and a changed pattern is another one.
+        *("structured_outputs", "guided_json", "guided_regex", "guided_choice", "guided_grammar", "bad_words"),
+    }
+)
+_RAW_FIELDS = frozenset({"prompt", "suffix", "stop"})
+"""Fields of /v1/completions that keep control tokens under `raw_prompts: allow`."""
+
+_MASKED_FIELDS = frozenset({"messages", "prompt", "suffix", "documents"})
+"""Fields in which values are masked: what a person wrote. Definitions of tools are their developer's."""
+
+_IDENTIFIERS = frozenset({"name", "id", "tool_call_id", "type"})
+"""Fields of a message that must stay what they are for the engine to line calls and results up."""
+
+_PART_TEXTS = ("text", "refusal", "thinking")
+
+_REFUSED = {
+    "chat_template": "'chat_template' cannot be set by a request: it could give a user's words any role.",
+    "prompt_embeds": "'prompt_embeds' cannot be sent: nothing can be cleaned in them. Send text.",
+}
+_REFUSED_KWARGS = frozenset({"chat_template", "tokenize", "tokenizer", "conversation", "messages"})
+
+
+class RequestCleaner:
+    """Cleans bodies with one set of detectors and control tokens."""
+
+    def __init__(self, settings: GuardSettings, tokens: ControlTokens, detectors: Sequence[Detector]) -> None:
+        self._settings = settings
+        self._tokens = tokens
+        self._detectors = detectors
+
+    def clean(self, body: dict[str, Any], endpoint: Endpoint) -> GuardReport:
+        """Clean `body` in place.
+
+        Raises:
+            GuardRefusal: it holds something that is refused rather than cleaned.
+        """
+        check_limits(body, self._settings)
+        _refuse_fields(body)
+        if endpoint == "completions":
+            self._refuse_token_prompts(body.get("prompt"))
+        cleaning = _Cleaning(self._tokens, self._detectors)
+        raw = endpoint == "completions" and self._settings.raw_prompts == "allow"
+        for field, value in list(body.items()):
+            if field == "messages" and isinstance(value, list):
+                body[field] = [self._message(cleaning, message, number) for number, message in enumerate(value)]
+            elif field not in _NOT_TEXT:
+                inert = not (raw and field in _RAW_FIELDS)
+                body[field] = cleaning.value(value, masks=field in _MASKED_FIELDS, inert=inert)
+        return cleaning.report
+
+    def _refuse_token_prompts(self, prompt: Any) -> None:
+        if self._settings.token_prompts == "allow" or not isinstance(prompt, list):  # noqa: S105 - tokens of text
+            return
+        if any(not isinstance(item, str) for item in prompt):
+            message = "A prompt of token ids cannot be cleaned and is refused. Send the prompt as text."
+            raise GuardRefusal(code="token_prompt_refused", message=message, param="prompt")
+
+    def _message(self, cleaning: _Cleaning, message: Any, number: int) -> Any:
+        if not isinstance(message, dict):
+            return cleaning.value(message, masks=True)
+        path = f"messages[{number}]"
+        if message.get("role") not in self._settings.roles:
+            known = ", ".join(self._settings.roles)
+            raise GuardRefusal(
+                code="unknown_role", message=f"A message's role must be one of {known}.", param=f"{path}.role"
+            )
+        return {
+            cleaning.name(field): _clean_field(cleaning, field, value, f"{path}.{field}")
+            for field, value in message.items()
+        }
+
+
+def _refuse_fields(body: dict[str, Any]) -> None:
+    for field, message in _REFUSED.items():
+        if body.get(field) is not None:
+            raise GuardRefusal(code="field_refused", message=message, param=field)
+    kwargs = body.get("chat_template_kwargs")
+    if isinstance(kwargs, dict) and (refused := sorted(_REFUSED_KWARGS & kwargs.keys())):
+        message = f"'{refused[0]}' cannot be set by a request."
+        raise GuardRefusal(code="field_refused", message=message, param=f"chat_template_kwargs.{refused[0]}")
+    arguments = body.get("vllm_xargs")
+    if isinstance(arguments, dict) and any(str(name).startswith("signet_") for name in arguments):
+        message = "'vllm_xargs' must not hold names that begin with 'signet_': the gateway sets these."
+        raise GuardRefusal(code="field_refused", message=message, param="vllm_xargs")
+
+
+def _clean_field(cleaning: _Cleaning, field: str, value: Any, path: str) -> Any:
+    """One field of a message."""
+    if field == "role":
+        return value
+    if field == "content" and isinstance(value, list):
+        return _clean_parts(cleaning, value, path)
+    if field == "tool_calls" and isinstance(value, list):
+        return [_clean_call(cleaning, call) for call in value]
+    if field == "function_call":
+        return _clean_function(cleaning, value)
+    return cleaning.value(value, masks=field not in _IDENTIFIERS)
+
+
+def _clean_call(cleaning: _Cleaning, call: Any) -> Any:
+    if not isinstance(call, dict):
+        return cleaning.value(call, masks=True)
+    return {
+        cleaning.name(field): _clean_function(cleaning, value)
+        if field in ("function", "custom")
+        else cleaning.value(value, masks=field not in _IDENTIFIERS)
+        for field, value in call.items()
+    }
+
+
+def _clean_function(cleaning: _Cleaning, function: Any) -> Any:
+    if not isinstance(function, dict):
+        return cleaning.value(function, masks=True)
+    return {
+        cleaning.name(field): cleaning.json_text(value)
+        if field == "arguments" and isinstance(value, str)
+        else cleaning.value(value, masks=field not in _IDENTIFIERS)
+        for field, value in function.items()
+    }
+
+
+def _clean_parts(cleaning: _Cleaning, parts: list[Any], path: str) -> list[Any]:
+    """The parts of one message's content. Their texts may be joined by the template, so their seams count too."""
+    cleaned: list[Any] = []
+    for number, part in enumerate(parts):
+        if isinstance(part, dict) and "prompt_embeds" in (part.get("type"), *part):
+            raise GuardRefusal(code="field_refused", message=_REFUSED["prompt_embeds"], param=f"{path}[{number}]")
+        cleaned.append(cleaning.part(part))
+    places = [
+        (holder, key) for number, part in enumerate(cleaned) for holder, key in _text_places(cleaned, number, part)
+    ]
+    for (holder, key), text in zip(places, cleaning.seams([holder[key] for holder, key in places]), strict=True):
+        holder[key] = text
+    return cleaned
+
+
+def _text_places(parts: list[Any], number: int, part: Any) -> list[tuple[Any, Any]]:
+    """Where the texts of a part stand, as (container, key)."""
+    if isinstance(part, str):
+        return [(parts, number)]
+    if isinstance(part, dict):
+        return [(part, key) for key in _PART_TEXTS if isinstance(part.get(key), str)]
+    return []
+
+
+class _Cleaning:
+    """Cleans the strings of one request and counts."""
+
+    def __init__(self, tokens: ControlTokens, detectors: Sequence[Detector]) -> None:
+        self._tokens = tokens
+        self._detectors = detectors
+        self.report = GuardReport()
+
+    def value(self, value: Any, *, masks: bool, inert: bool = True) -> Any:
+        """Every string in `value`, keys too; numbers and the rest stay."""
+        if isinstance(value, str):
+            return self._text(value, masks=masks, inert=inert)
+        if isinstance(value, list):
+            return [self.value(item, masks=masks, inert=inert) for item in value]
+        if isinstance(value, dict):
+            return {
+                self._text(key, masks=False, inert=inert): self.value(item, masks=masks, inert=inert)
+                for key, item in value.items()
+            }
+        return value
+
+    def name(self, text: str) -> str:
+        return self._text(text, masks=False, inert=True)
+
+    def part(self, part: Any) -> Any:
+        """A part of a message's content; pictures and sound pass as they are."""
+        if not isinstance(part, dict):
+            return self.value(part, masks=True)
+        return {
+            self.name(field): value if field in MEDIA_FIELDS else self.value(value, masks=field not in _IDENTIFIERS)
+            for field, value in part.items()
+        }
+
+    def json_text(self, text: str) -> str:
+        """JSON in a string, as in a tool call's arguments: the engine parses it, so it is cleaned parsed.
+
+        Stays as it is, to the byte, when there is nothing to clean.
+        """
+        try:
+            data, doubled = _parse(text)
+        except (ValueError, RecursionError):
+            return self._text(text, masks=True, inert=True)
+        cleaned = self._data(data)
+        # The escapes that JSON needs hide nothing from the model: it is shown the parsed strings.
+        return text if cleaned == data and not doubled else json.dumps(cleaned, ensure_ascii=False)
+
+    def seams(self, texts: list[str]) -> list[str]:
+        """Texts that may be joined: no control token is in one of them or across two."""
+        if len(texts) < 2:
+            return texts
+        texts, count = self._tokens.inert_parts(texts)
+        self.report.add("control_token", "inert", count)
+        return texts
+
+    def _data(self, data: Any) -> Any:
+        """Parsed JSON; a number that is to be masked becomes a string."""
+        if isinstance(data, list):
+            return [self._data(item) for item in data]
+        if isinstance(data, dict):
+            return {self.name(key): self._keyed(key, item) for key, item in data.items()}
+        if isinstance(data, int) and not isinstance(data, bool):
+            return self._number(data, "")
+        return self.value(data, masks=True)
+
+    def _keyed(self, key: str, item: Any) -> Any:
+        return self._number(item, key) if type(item) is int else self._data(item)
+
+    def _number(self, number: int, key: str) -> int | str:
+        """Look at a number as it stands in JSON, with its key: `phone` tells what the digits are."""
+        before = f"{json.dumps(key)}: "
+        after = self._masked(f"{before}{number}")[len(before) :]
+        return number if after == str(number) else after.strip('"')
+
+    def _text(self, text: str, *, masks: bool, inert: bool) -> str:
+        if masks:
+            text = self._masked(text)
+        else:
+            visible = VisibleText()
+            text = visible.feed(text) + visible.finish()
+            self.report.add("invisible", "strip", visible.num_removed)
+        if inert:
+            text, count = self._tokens.inert(text)
+            self.report.add("control_token", "inert", count)
+        return text
+
+    def _masked(self, text: str) -> str:
+        cleaner = StreamCleaner(self._detectors)
+        text = cleaner.feed(text) + cleaner.finish()
+        self.report.merge(cleaner.report)
+        return text
+
+
+def _parse(text: str) -> tuple[Any, bool]:
+    """Parsed JSON, and whether an object has one key twice: only the last of them would have been cleaned."""
+    doubled = False
+
+    def collect(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        nonlocal doubled
+        collected = dict(pairs)
+        doubled = doubled or len(collected) < len(pairs)
+        return collected
+
+    return json.loads(text, object_pairs_hook=collect), doubled

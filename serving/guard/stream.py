@@ -1,0 +1,221 @@
+"""The transducer: text goes in as it comes, cleaned text comes out as soon as nothing can change it any more.
+
+    raw text -> visible (no invisible characters) -> folded, for the detectors -> released, values replaced
+
+What is released depends on the text alone, not on how it was cut: every detector says up to where its findings are
+settled, and nothing beyond the least of these places is decided. Values are replaced in the order they begin; of one
+that overlaps the value before it, what sticks out is replaced too. A value of any length (a private key) is replaced
+as soon as it is certain, and swallowed until it ends.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from serving.guard.detector import CONTEXT, Detector, Rest
+from serving.guard.folding import fold
+from serving.guard.outcome import GuardReport
+from serving.guard.visible import VisibleText
+
+MAX_HELD = 768
+"""Most characters ever held back: an escape sequence (259) and the longest value still undecided (an address, 320)."""
+
+_WORD = r"[A-Za-z']{0,15}+\.?+"
+_PLAIN = re.compile(rf"((?:{_WORD}[ \n\t,;:!?\"*)\]\[{{}}<>=#|]++)*+)({_WORD})")
+"""Ordinary words and what stands between them, and the word that may go on. Detectors need not see it."""
+
+_PENDING = re.compile(_WORD)
+
+_NUMBERS = frozenset({"CARD_NUMBER", "PHONE_NUMBER"})
+_JSON_NUMBER = re.compile(r'(?<!\\)"\s{0,4}:\s{0,8}(?:\[[\s\d.,eE+-]*)?\Z')
+"""What stands before a number in JSON: a key's colon, and perhaps the beginning of an array of numbers."""
+
+
+class _Value:
+    """A value that was found and not wholly dealt with yet."""
+
+    __slots__ = ("announced", "detector", "end", "rest", "start")
+
+    def __init__(self, detector: int, start: int, end: int, rest: Rest | None) -> None:
+        self.detector = detector
+        self.start = start
+        self.end = end
+        self.rest = rest  # None once the end is known
+        self.announced = False
+
+
+class StreamCleaner:
+    """Cleans one text that comes in pieces.
+
+    `"".join(feed(piece) …) + finish()` is the same for every cutting of a text.
+    """
+
+    __slots__ = (
+        "_at",
+        "_detectors",
+        "_done",
+        "_fold",
+        "_last",
+        "_left",
+        "_patient",
+        "_report",
+        "_text",
+        "_values",
+        "_visible",
+        "_word",
+    )
+
+    def __init__(self, detectors: Sequence[Detector]) -> None:
+        self._detectors = detectors
+        self._patient = all(detector.skips_plain_words for detector in detectors)
+        self._visible = VisibleText()
+        self._report = GuardReport()
+        # Ordinary prose lives in these two: what was released last (folded), and the word that may go on.
+        # While something else is held, `_word` is None and the fields below hold it.
+        self._left = ""
+        self._word: str | None = ""
+        self._text = self._fold = ""
+        self._done = 0  # released, replaced or swallowed up to here
+        self._at = [0] * len(detectors)  # settled up to here, for each detector
+        self._values: list[_Value] = []  # found and not wholly dealt with, in the order they begin
+        self._last = ""  # entity of the value that was replaced last
+
+    def __repr__(self) -> str:
+        return f"StreamCleaner(held={self.held})"
+
+    @property
+    def report(self) -> GuardReport:
+        """What was done so far."""
+        return self._report
+
+    @property
+    def held(self) -> int:
+        """Characters held back that may yet be released as they are; what is being swallowed does not count."""
+        if self._word is not None:
+            return len(self._word) + self._visible.held
+        swallowing = bool(self._values) and self._values[0].announced
+        return self._visible.held + (0 if swallowing else len(self._text) - self._done)
+
+    def feed(self, text: str) -> str:
+        """Take the next piece.
+
+        Returns:
+            the text that may be released now; often of the piece before.
+        """
+        word = self._word
+        if word is not None and self._patient and not self._visible.held:
+            plain = _PLAIN.fullmatch(word + text)
+            if plain is not None:
+                released, self._word = plain.groups()
+                left = self._left + released
+                self._left = left if len(left) < 512 else left[-CONTEXT:]
+                self._visible.context = text or self._visible.context
+                return released
+        return self._advance(self._visible.feed(text), final=False)
+
+    def finish(self) -> str:
+        """The rest; nothing follows."""
+        if self._word is not None and not self._visible.held:
+            word, self._word = self._word, ""
+            return self._close(word)
+        return self._close(self._advance(self._visible.finish(), final=True))
+
+    def _close(self, released: str) -> str:
+        self._report.add("invisible", "strip", self._visible.num_removed)
+        self._visible.num_removed = 0
+        return released
+
+    def _advance(self, text: str, *, final: bool) -> str:
+        if self._word is not None:
+            self._leave_prose(self._word)
+        self._text += text
+        self._fold += fold(text)
+        self._detect(final)
+        released = self._release(final)
+        self._trim()
+        return released
+
+    def _leave_prose(self, word: str) -> None:
+        left = self._left[-CONTEXT:]
+        self._text = self._fold = left + word  # the left part serves as context only: folded is as good
+        self._done = len(left)
+        self._at = [self._done] * len(self._detectors)
+        self._word = None
+
+    def _detect(self, final: bool) -> None:
+        text = self._fold
+        growing = {value.detector: value for value in self._values if value.rest is not None}
+        found = []
+        for number, detector in enumerate(self._detectors):
+            value = growing.get(number)
+            if value is not None and value.rest is not None:
+                value.end, still_open = value.rest(text, value.end, final)
+                self._at[number] = value.end
+                if still_open:
+                    continue
+                value.rest = None
+            spans, self._at[number] = detector.scan(text, self._at[number], final)
+            found += [_Value(number, *span) for span in spans]
+        if found:
+            self._values += found
+            self._values.sort(key=lambda value: (value.start, value.detector))
+
+    def _release(self, final: bool) -> str:
+        size = len(self._text)
+        settled = size if final else min(self._at, default=size)
+        pieces: list[str] = []
+        values = self._values
+        while values and (values[0].start < settled or final):
+            value = values[0]
+            if value.announced or value.end > self._done:
+                self._replace(value, pieces)
+            if value.rest is not None:
+                # What follows is swallowed, or waits for its end; so do the values within.
+                self._values = [each for each in values if each.rest is not None or each.end > self._done]
+                return "".join(pieces)
+            values.pop(0)
+        end = max(self._done, min(settled, values[0].start) if values else settled)
+        pieces.append(self._text[self._done : end])
+        self._done = end
+        return "".join(pieces)
+
+    def _replace(self, value: _Value, pieces: list[str]) -> None:
+        """Put the mask for a value, once, after what stands before it."""
+        if not value.announced:
+            pieces.append(self._text[self._done : max(self._done, value.start)])
+            entity = self._detectors[value.detector].entity
+            if value.start >= self._done or entity != self._last:
+                pieces.append(self._mask(value, entity))
+                self._report.add(entity, "mask")
+            self._last = entity
+            value.announced = True
+        self._done = max(self._done, value.end)
+
+    def _mask(self, value: _Value, entity: str) -> str:
+        mask = f"[{entity}]"
+        if value.start < self._done or entity not in _NUMBERS or not self._fold[value.start : value.end].isdigit():
+            return mask
+        # A bare number in JSON becomes a string, or the mask would end the JSON there.
+        before = self._fold[max(0, value.start - CONTEXT) : value.start]
+        return f'"{mask}"' if _JSON_NUMBER.search(before) else mask
+
+    def _trim(self) -> None:
+        """Forget what nothing depends on; ordinary prose goes back to its two fields."""
+        done = self._done
+        if not self._values and self._patient and min(self._at, default=done) >= done:
+            pending = self._text[done:]
+            if _PENDING.fullmatch(pending):
+                self._left, self._word = self._fold[max(0, done - CONTEXT) : done], pending
+                self._text = self._fold = ""
+                return
+        starts = [value.start for value in self._values if not value.announced]
+        cut = min([done, *self._at, *starts]) - CONTEXT
+        if cut < 512:
+            return
+        self._text, self._fold = self._text[cut:], self._fold[cut:]
+        self._done -= cut
+        self._at = [place - cut for place in self._at]
+        for value in self._values:
+            value.start -= cut
+            value.end -= cut
