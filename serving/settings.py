@@ -156,8 +156,8 @@ def _put(values: dict[str, Any], path: list[str], value: Any) -> None:
 def _leaves(values: Mapping[str, Any], before: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
     found: dict[tuple[str, ...], Any] = {}
     for key, value in values.items():
-        if isinstance(value, Mapping) and value and not before:
-            found |= _leaves(value, (*before, str(key)))
+        if isinstance(value, Mapping) and not before:
+            found |= _leaves(value, (str(key),))
         else:
             found[*before, str(key)] = value
     return found
