@@ -101,6 +101,19 @@ class SupervisedProcess:
             self._watch()
         return self.state
 
+    def probe(self, path: str) -> int | None:
+        """The status that the program answers to a GET of `path`, or None when there was no answer in time."""
+        connection = http.client.HTTPConnection(
+            self.address.reachable_host, self.address.port, timeout=PROBE_TIMEOUT_SECONDS
+        )
+        try:
+            connection.request("GET", path)
+            return connection.getresponse().status
+        except (OSError, http.client.HTTPException):
+            return None
+        finally:
+            connection.close()
+
     def terminate(self) -> None:
         """Ask it to stop, and return at once: with grace when it is ready, else it is killed right away.
 
@@ -132,7 +145,7 @@ class SupervisedProcess:
             self._died(self._log.reason(code))
         elif self.state is State.STARTING:
             self.phase = self._log.phase()
-            if self._probe() == http.client.OK:
+            if self.probe(self._health_path) == http.client.OK:
                 self._become(State.READY)
                 self._was_ready = True
             elif time.monotonic() - self._since > self._start_timeout:
@@ -142,7 +155,7 @@ class SupervisedProcess:
         elif time.monotonic() >= self._due:
             self._due = time.monotonic() + PROBE_SECONDS
             # 503 is vLLM's word that its core is dead. No answer in time only means that it is busy.
-            if self._probe() == http.client.SERVICE_UNAVAILABLE:
+            if self.probe(self._health_path) == http.client.SERVICE_UNAVAILABLE:
                 self._died("its core died")
 
     def _died(self, reason: str) -> None:
@@ -168,16 +181,3 @@ class SupervisedProcess:
     def _become(self, state: State) -> None:
         self.state = state
         self._since = time.monotonic()
-
-    def _probe(self) -> int | None:
-        """The status of the health path, or None when there was no answer in time."""
-        connection = http.client.HTTPConnection(
-            self.address.reachable_host, self.address.port, timeout=PROBE_TIMEOUT_SECONDS
-        )
-        try:
-            connection.request("GET", self._health_path)
-            return connection.getresponse().status
-        except (OSError, http.client.HTTPException):
-            return None
-        finally:
-            connection.close()

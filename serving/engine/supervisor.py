@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from types import FrameType
 
@@ -25,6 +26,8 @@ from serving.settings import Settings
 
 STEP_SECONDS = 0.1
 GATEWAY_START_SECONDS = 60.0
+# The gateway looks at its engines every second or so (gateway.probe_interval_s).
+ROUTE_SECONDS = 10.0
 # Ctrl-C to nothing left takes ten seconds at most: answers under way get the first part, the engine the second.
 GATEWAY_STOP_SECONDS = 4.0
 ENGINE_STOP_SECONDS = 4.0
@@ -57,7 +60,7 @@ class Supervisor:
                 engine, gateway = self._build(source)
                 self._start(engine, gateway)
                 self._announce(source)
-                self._supervise(engine)
+                self._supervise(engine, gateway)
             except StopRequested:
                 self.terminal.busy("signet", "stopping")
             finally:
@@ -129,9 +132,17 @@ class Supervisor:
             gateway.step()
             self.terminal.busy("engine", engine.phase)
             time.sleep(STEP_SECONDS)
+        self._wait_for_route(gateway)
         self.terminal.done("engine", f"ready after {time.monotonic() - started:.0f} s")
         if self.settings.drift.enabled:
             self._start_drift()
+
+    def _wait_for_route(self, gateway: SupervisedProcess) -> None:
+        """Until the gateway has seen that the engine is ready: who pastes the request at once must not get 503."""
+        deadline = time.monotonic() + ROUTE_SECONDS
+        while gateway.probe("/readyz") != HTTPStatus.OK and time.monotonic() < deadline:
+            gateway.step()
+            time.sleep(STEP_SECONDS)
 
     def _start_drift(self) -> None:
         """The drift worker is a spectator: when it cannot run, everything else does."""
@@ -157,13 +168,15 @@ class Supervisor:
         else:
             self.terminal.done("drift", f"metrics on {address.url}/metrics")
 
-    def _supervise(self, engine: SupervisedProcess) -> None:
+    def _supervise(self, engine: SupervisedProcess, gateway: SupervisedProcess) -> None:
         """Watch until a signal ends it, and say what happens to the programs."""
         before = {program: program.state for program in self._programs}
         while True:
             for program in tuple(self._programs):
                 state = self._step(program)
                 if state is not before.get(program, state):
+                    if state is State.READY:
+                        self._wait_for_route(gateway)
                     self._tell(program)
                 before[program] = state
             if engine.state is State.STARTING:
