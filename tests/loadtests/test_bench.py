@@ -76,17 +76,18 @@ def test_the_report_is_written_with_its_rounds(tmp_path: Path) -> None:
     assert (tmp_path / "gateway.md").read_text().count("| signet |") == 2
 
 
-def test_a_pass_through_is_measured_end_to_end() -> None:
+@pytest.mark.parametrize("target", ["asgi-pooled", "gateway"])
+def test_a_proxy_is_measured_end_to_end(target: str) -> None:
     affinity = os.sched_getaffinity(0)
 
-    made = bench.run_bench(chosen(["asgi-pooled"]), num_rounds=1, seconds=0.3, command="test")
+    made = bench.run_bench(chosen([target]), num_rounds=1, seconds=0.3, command="test")
 
     (rounds,) = made.targets.values()
     assert not made.missing
     for workload in bench.WORKLOADS:
         assert rounds[0][f"{workload.name}.errors"] == 0
         assert rounds[0][f"{workload.name}.cpu_ms_per_request"] > 0
-    # A pass-through is no faster than nothing: the sign says that both sides are what they claim to be.
+    # A proxy is no faster than nothing: the sign says that both sides are what they claim to be.
     assert rounds[0]["plain-1.latency_p50_ms"] > made.direct[0]["plain-1.latency_p50_ms"]
     assert rounds[0]["paced-128.chunks_per_s"] == pytest.approx(made.direct[0]["paced-128.chunks_per_s"], rel=0.5)
     assert os.sched_getaffinity(0) == affinity

@@ -13,7 +13,8 @@ from typing import NamedTuple
 import pytest
 
 from loadtests.bench import set_pace
-from loadtests.processes import REPOSITORY
+from loadtests.processes import REPOSITORY, running
+from loadtests.targets import free_port
 
 
 class Row(NamedTuple):
@@ -80,6 +81,29 @@ def test_chat_users_report_ttft_and_gaps_per_tenant(standin_url: str, tmp_path: 
         assert answers.median_ms >= 300
         assert ttft.median_ms < answers.median_ms
     assert "secret" not in printed
+
+
+def test_chat_users_of_several_tenants_through_the_real_gateway(standin_url: str, tmp_path: Path) -> None:
+    home = {"SIGNET_HOME": str(tmp_path / "home")}
+    keys = tmp_path / "keys"
+    with keys.open("w") as file:
+        for tenant in ("acme", "globex"):
+            command = [sys.executable, "-m", "signet", "keys", "create", "--tenant", tenant, "--json"]
+            subprocess.run(command, cwd=REPOSITORY, env={**os.environ, **home}, stdout=file, check=True)
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "signet", "gateway", "--engine-url", standin_url, "--port", str(port)]
+    with running("gateway", command, tmp_path, env=home) as gateway:
+        gateway.wait_ready(f"{url}/readyz", {})
+
+        rows, printed = run_locust(url, tmp_path, "--keys-file", str(keys), "--think-seconds", "0.1")
+
+    names = {name for kind, name in rows if kind == "TTFT"}
+    assert names
+    assert names <= {"chat acme", "chat globex"}
+    assert all(row.failures == 0 for row in rows.values()), printed
+    assert all(rows["POST", name].requests > 0 for name in names)
+    assert "sk-signet-" not in printed
 
 
 def test_refusals_are_failures_under_their_code(tmp_path: Path, refusing_url: str) -> None:
