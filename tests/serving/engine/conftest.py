@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from serving.engine.address import free_port
+from training.registry import ManifestDraft, Registry
 
 
 class Serve:
@@ -70,6 +71,18 @@ def eventually(condition: Callable[[], bool], seconds: float, what: Callable[[],
 
 def still_running(processes: list[psutil.Process]) -> list[psutil.Process]:
     return [each for each in processes if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A home with a small checkpoint named `bot`."""
+    folder = tmp_path / "made"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"max_position_embeddings": 512}')
+    (folder / "model.safetensors").write_bytes(b"weights")
+    home = tmp_path / "home"
+    Registry(home / "registry", home / "keys").register(folder, "bot", ManifestDraft(kind="base"))
+    return home
 
 
 @pytest.fixture

@@ -16,22 +16,8 @@ from typing import Any
 
 import pytest
 
-from training.registry import ManifestDraft, Registry
-
 STANDIN = Path(__file__).parent / "standin"
 STANDIN_FIRST = os.pathsep.join(filter(None, [str(STANDIN), os.environ.get("PYTHONPATH")]))
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    """A home with a small checkpoint named `bot`."""
-    folder = tmp_path / "made"
-    folder.mkdir()
-    (folder / "config.json").write_text('{"max_position_embeddings": 512}')
-    (folder / "model.safetensors").write_bytes(b"weights")
-    home = tmp_path / "home"
-    Registry(home / "registry", home / "keys").register(folder, "bot", ManifestDraft(kind="base"))
-    return home
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import http.server
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -42,10 +43,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 
+def stop(*_: object) -> None:
+    core.kill()
+    os._exit(0)
+
+
 def end_with_the_core() -> None:
     core.wait()
     os._exit(1)
 
 
+signal.signal(signal.SIGTERM, stop)
 threading.Thread(target=end_with_the_core, daemon=True).start()
 http.server.ThreadingHTTPServer(("127.0.0.1", options.port), Handler).serve_forever()
