@@ -84,10 +84,17 @@ def open_engine(url: str, busy_timeout_s: float = BUSY_TIMEOUT_S) -> Engine:
 
 
 def _make_file(file: Path) -> None:
-    """An empty file that only its owner can read, before SQLite makes one that all can."""
+    """An empty file that only its owner can read, before SQLite makes one that all can.
+
+    A file that exists is not touched: closing any descriptor of it would drop the locks that this process's own
+    SQLite connections hold (https://www.sqlite.org/howtocorrupt.html, section 2.2), and with them the log that
+    another process then deletes.
+    """
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(file, os.O_RDWR | os.O_CREAT, 0o600))
+        os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    except FileExistsError:
+        return
     except OSError as error:
         raise DatabaseError(f"cannot create the database {file}: {error.strerror}") from error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def test_what_a_client_saw_complete_is_on_disk_when_the_gateway_is_killed(
     gateway.process.wait(5)
 
     assert "stop" in seen
-    with sqlite3.connect(tmp_path / "signet.db") as database:
+    with closing(sqlite3.connect(tmp_path / "signet.db")) as database:
         found = database.execute("select request_id, status, completion_tokens from requests").fetchall()
     assert found == [(response.headers["x-request-id"], 200, 7)]
 
@@ -122,7 +123,7 @@ def test_an_answer_that_cannot_be_recorded_is_not_released(engine: ScriptedEngin
     try:
         ready(gateway)
         engine.script = lambda _: whole(answer("not to be seen"))
-        with sqlite3.connect(tmp_path / "signet.db", isolation_level=None) as blocker:
+        with closing(sqlite3.connect(tmp_path / "signet.db", isolation_level=None)) as blocker:
             blocker.execute("begin immediate")
             with pytest.raises(openai.InternalServerError) as caught:
                 gateway.client().chat.completions.create(model="scripted", messages=HELLO)

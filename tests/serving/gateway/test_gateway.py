@@ -6,6 +6,7 @@ import json
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from typing import Any
 
 import httpx
@@ -39,7 +40,7 @@ def streamed_text(client: openai.OpenAI, **more: Any) -> str:
 
 
 def records(gateway: RunningGateway, request_id: str) -> list[tuple[Any, ...]]:
-    with sqlite3.connect(gateway.home / "signet.db") as database:
+    with closing(sqlite3.connect(gateway.home / "signet.db")) as database:
         return database.execute(
             "select status, prompt_tokens, completion_tokens, guard_hits, tenant from requests where request_id = ?",
             (request_id,),
@@ -282,9 +283,7 @@ def test_typed_errors(client: openai.OpenAI, gateway: RunningGateway, engine: Sc
 
 
 def test_the_engines_validation_errors_become_one_line(client: openai.OpenAI, engine: ScriptedEngine) -> None:
-    said = (
-        "1 validation error:\n  {'type': 'x', 'loc': 'body.top_p', 'msg': 'Should be a number', 'input': 'hot'}"
-    )
+    said = "1 validation error:\n  {'type': 'x', 'loc': 'body.top_p', 'msg': 'Should be a number', 'input': 'hot'}"
     engine.script = lambda _: whole({"error": {"message": said}}, status=400)
 
     with pytest.raises(openai.BadRequestError) as caught:

@@ -41,6 +41,26 @@ def test_the_file_is_its_owners_alone(tmp_path: Path) -> None:
     assert modes == {"signet.db": 0o600, "signet.db-wal": 0o600, "signet.db-shm": 0o600}
 
 
+def test_opening_the_file_again_leaves_this_process_its_locks(tmp_path: Path) -> None:
+    """Without them another process that closes the file takes itself for the last, and deletes the log in use."""
+    file = tmp_path / "signet.db"
+    engine = open_engine(f"sqlite:///{file}")
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE rows (n INTEGER)"))
+    open_engine(f"sqlite:///{file}").dispose()
+    look = "import sqlite3, sys; print(*sqlite3.connect(sys.argv[1]).execute('select count(*) from rows').fetchone())"
+
+    seen = []
+    for _ in range(2):
+        with engine.begin() as connection:
+            connection.execute(text("INSERT INTO rows VALUES (1)"))
+        done = subprocess.run([sys.executable, "-c", look, str(file)], capture_output=True, text=True, check=True)
+        seen.append(done.stdout.strip())
+    engine.dispose()
+
+    assert seen == ["1", "2"]
+
+
 def test_tables_are_made_once_by_processes_that_start_together(tmp_path: Path) -> None:
     program = "import sys; from serving.ledger import Ledger; l = Ledger(sys.argv[1]); l.start(); l.stop()"
     url = f"sqlite:///{tmp_path / 'signet.db'}"
