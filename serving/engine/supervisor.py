@@ -259,11 +259,15 @@ def stop_on_signals() -> Iterator[None]:
     """
 
     def stop(_number: int, _frame: FrameType | None) -> None:
-        for number in STOP_SIGNALS:
+        for number in wanted:
             signal.signal(number, lambda *_: os._exit(130))
         raise StopRequested
 
-    before = {number: signal.signal(number, stop) for number in STOP_SIGNALS}
+    # Under nohup the terminal may close. (SIGINT is taken even where a script's shell has us ignore it.)
+    wanted = [
+        number for number in STOP_SIGNALS if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN
+    ]
+    before = {number: signal.signal(number, stop) for number in wanted}
     try:
         yield
     finally:
