@@ -3,8 +3,9 @@
 # No `from __future__ import annotations` here: FastAPI could not resolve dependencies that are local functions.
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -35,12 +36,12 @@ class DetectRequest(BaseModel):
 
 
 class KeyScore(BaseModel):
-    """How one key fits the text; `p_value` is not corrected for the number of keys."""
+    """How one key fits the text: the sum over its tokens, and the p-value of this key alone."""
 
     key_id: str
     tenant: str
+    score: float
     p_value: float
-    tokens_scored: int
 
 
 class DetectResponse(BaseModel):
@@ -102,7 +103,9 @@ def build_rest(identity: Identity, keyring: Keyring | None, folders: Mapping[str
         """
         if keyring is None:
             raise BadRequest("This gateway has no keyring, so it cannot detect marks.", code="no_keyring")
-        keys = keyring.keys() if who.admin else [keyring.mark_key(who.tenant)]
+        # A keyring on a read-only disk knows a tenant only once it was asked for its key.
+        own = [keyring.mark_key(tenant) for tenant in (identity.tenants() if who.admin else [who.tenant])]
+        keys = keyring.keys() if who.admin else own
         found = detectors.get(request.model).detect_text(request.text, keys)
         return DetectResponse(
             marked=found.marked,
@@ -110,7 +113,7 @@ def build_rest(identity: Identity, keyring: Keyring | None, folders: Mapping[str
             tokens_scored=found.tokens_scored,
             key_id=found.key_id,
             tenant=found.tenant,
-            keys=[KeyScore(**_fields(score)) for score in found.per_key],
+            keys=[KeyScore(**asdict(score)) for score in found.per_key],
         )
 
     app.add_exception_handler(GatewayError, _gateway_error)
@@ -118,10 +121,6 @@ def build_rest(identity: Identity, keyring: Keyring | None, folders: Mapping[str
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _unexpected)
     return app
-
-
-def _fields(score: Any) -> dict[str, Any]:
-    return {name: getattr(score, name) for name in KeyScore.model_fields}
 
 
 def _answer(error: GatewayError) -> Response:
