@@ -7,7 +7,7 @@ text unless they are known not to be: a field that the engine learns tomorrow is
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from serving.guard.control import ControlTokens
@@ -72,6 +72,7 @@ class RequestCleaner:
             elif field not in _NOT_TEXT:
                 inert = not (raw and field in _RAW_FIELDS)
                 body[field] = cleaning.value(value, masks=field in _MASKED_FIELDS, inert=inert)
+        _refuse_fields(body)  # again: a hidden character in a name hides nothing
         return cleaning.report
 
     def _refuse_token_prompts(self, prompt: Any) -> None:
@@ -87,13 +88,9 @@ class RequestCleaner:
         path = f"messages[{number}]"
         if message.get("role") not in self._settings.roles:
             known = ", ".join(self._settings.roles)
-            raise GuardRefusal(
-                code="unknown_role", message=f"A message's role must be one of {known}.", param=f"{path}.role"
-            )
-        return {
-            cleaning.name(field): _clean_field(cleaning, field, value, f"{path}.{field}")
-            for field, value in message.items()
-        }
+            text = f"A message's role must be one of {known}."
+            raise GuardRefusal(code="unknown_role", message=text, param=f"{path}.role")
+        return cleaning.fields(message, lambda field, value: _clean_field(cleaning, field, value, f"{path}.{field}"))
 
 
 def _refuse_fields(body: dict[str, Any]) -> None:
@@ -126,23 +123,25 @@ def _clean_field(cleaning: _Cleaning, field: str, value: Any, path: str) -> Any:
 def _clean_call(cleaning: _Cleaning, call: Any) -> Any:
     if not isinstance(call, dict):
         return cleaning.value(call, masks=True)
-    return {
-        cleaning.name(field): _clean_function(cleaning, value)
-        if field in ("function", "custom")
-        else cleaning.value(value, masks=field not in _IDENTIFIERS)
-        for field, value in call.items()
-    }
+
+    def clean(field: str, value: Any) -> Any:
+        if field == "function":
+            return _clean_function(cleaning, value)
+        return cleaning.value(value, masks=field not in _IDENTIFIERS)
+
+    return cleaning.fields(call, clean)
 
 
 def _clean_function(cleaning: _Cleaning, function: Any) -> Any:
     if not isinstance(function, dict):
         return cleaning.value(function, masks=True)
-    return {
-        cleaning.name(field): cleaning.json_text(value)
-        if field == "arguments" and isinstance(value, str)
-        else cleaning.value(value, masks=field not in _IDENTIFIERS)
-        for field, value in function.items()
-    }
+
+    def clean(field: str, value: Any) -> Any:
+        if field == "arguments":
+            return cleaning.json_text(value) if isinstance(value, str) else cleaning.data(value)
+        return cleaning.value(value, masks=field not in _IDENTIFIERS)
+
+    return cleaning.fields(function, clean)
 
 
 def _clean_parts(cleaning: _Cleaning, parts: list[Any], path: str) -> list[Any]:
@@ -184,23 +183,22 @@ class _Cleaning:
         if isinstance(value, list):
             return [self.value(item, masks=masks, inert=inert) for item in value]
         if isinstance(value, dict):
-            return {
-                self._text(key, masks=False, inert=inert): self.value(item, masks=masks, inert=inert)
-                for key, item in value.items()
-            }
+            return self._renamed(value, inert, lambda _, item: self.value(item, masks=masks, inert=inert))
         return value
 
-    def name(self, text: str) -> str:
-        return self._text(text, masks=False, inert=True)
+    def fields(self, holder: dict[str, Any], clean: Callable[[str, Any], Any]) -> dict[str, Any]:
+        """The fields of a message or a part of it. One whose name would change is dropped: it poses as another."""
+        return {field: clean(field, value) for field, value in holder.items() if self._name(field, True) == field}
 
     def part(self, part: Any) -> Any:
         """A part of a message's content; pictures and sound pass as they are."""
         if not isinstance(part, dict):
             return self.value(part, masks=True)
-        return {
-            self.name(field): value if field in MEDIA_FIELDS else self.value(value, masks=field not in _IDENTIFIERS)
-            for field, value in part.items()
-        }
+
+        def clean(field: str, value: Any) -> Any:
+            return value if field in MEDIA_FIELDS else self.value(value, masks=field not in _IDENTIFIERS)
+
+        return self.fields(part, clean)
 
     def json_text(self, text: str) -> str:
         """JSON in a string, as in a tool call's arguments: the engine parses it, so it is cleaned parsed.
@@ -211,7 +209,7 @@ class _Cleaning:
             data, doubled = _parse(text)
         except (ValueError, RecursionError):
             return self._text(text, masks=True, inert=True)
-        cleaned = self._data(data)
+        cleaned = self.data(data)
         # The escapes that JSON needs hide nothing from the model: it is shown the parsed strings.
         return text if cleaned == data and not doubled else json.dumps(cleaned, ensure_ascii=False)
 
@@ -223,24 +221,33 @@ class _Cleaning:
         self.report.add("control_token", "inert", count)
         return texts
 
-    def _data(self, data: Any) -> Any:
-        """Parsed JSON; a number that is to be masked becomes a string."""
+    def data(self, data: Any, key: str = "") -> Any:
+        """Parsed JSON that stands under `key`; a number that is to be masked becomes a string."""
         if isinstance(data, list):
-            return [self._data(item) for item in data]
+            return [self.data(item) for item in data]
         if isinstance(data, dict):
-            return {self.name(key): self._keyed(key, item) for key, item in data.items()}
+            return self._renamed(data, True, lambda name, item: self.data(item, name))
         if isinstance(data, int) and not isinstance(data, bool):
-            return self._number(data, "")
+            return self._number(data, key)
         return self.value(data, masks=True)
-
-    def _keyed(self, key: str, item: Any) -> Any:
-        return self._number(item, key) if type(item) is int else self._data(item)
 
     def _number(self, number: int, key: str) -> int | str:
         """Look at a number as it stands in JSON, with its key: `phone` tells what the digits are."""
         before = f"{json.dumps(key)}: "
         after = self._masked(f"{before}{number}")[len(before) :]
         return number if after == str(number) else after.strip('"')
+
+    def _renamed(self, holder: dict[str, Any], inert: bool, clean: Callable[[str, Any], Any]) -> dict[str, Any]:
+        """A dictionary with clean keys and values. A key that had to be cleaned takes no other's place."""
+        cleaned: dict[str, Any] = {}
+        for key, item in holder.items():
+            name = self._name(key, inert)
+            if name == key or name not in holder:
+                cleaned[name] = clean(key, item)
+        return cleaned
+
+    def _name(self, name: str, inert: bool) -> str:
+        return self._text(name, masks=False, inert=inert)
 
     def _text(self, text: str, *, masks: bool, inert: bool) -> str:
         if masks:

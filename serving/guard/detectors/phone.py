@@ -39,6 +39,7 @@ _CUE = ascii_pattern(
     r"(?![a-z]{3})(?:[\s:=\"'#.>(\[_-]|is|at|on|me|us|to|number|no|nr){0,12}\Z"
 )
 _MAX_CUE = 48
+_BRACKETED = ascii_pattern(r"\d{1,5}\)")
 # Where one of these shapes may begin: decided in one pass, so that texts full of numbers stay cheap. Of a run of
 # numbers without any such shape only the first counts, as what may follow a cue.
 _CANDIDATE = ascii_pattern(
@@ -108,8 +109,8 @@ def _undecided_at(text: str, start: int) -> int:
 
 
 def _with_sign(text: str, start: int, begin: int) -> int:
-    """`begin`, moved before the `+`, `(` or `+(` that opens the number."""
-    if begin > start and text[begin - 1] == "(":
+    """`begin`, moved before the `+` and the bracket round an area code that open the number."""
+    if begin > start and text[begin - 1] == "(" and _BRACKETED.match(text, begin) is not None:
         begin -= 1
     if begin > start and text[begin - 1] == "+":
         begin -= 1

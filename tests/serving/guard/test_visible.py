@@ -1,0 +1,128 @@
+"""What no reader sees goes, what shapes visible text stays."""
+
+from __future__ import annotations
+
+import sys
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serving.guard.visible import VisibleText
+
+# Format characters that are seen: the signs before Arabic, Syriac and Kaithi numbers.
+SEEN_FORMAT = {*range(0x600, 0x606), 0x6DD, 0x70F, 0x890, 0x891, 0x8E2, 0x110BD, 0x110CD}
+ALPHABET = (
+    "a1\u0628\u0627\u0915\u094d\u200c\u200d\ufe0e\ufe0f\u20e3#\U0001f469\u2764\U0001f3fd\u200b\x1b[]m;\\\x07\x9b()B8 "
+)
+
+
+def visible(text: str) -> str:
+    stripper = VisibleText()
+    return stripper.feed(text) + stripper.finish()
+
+
+def test_every_format_and_control_character_is_removed_by_class() -> None:
+    left = {
+        code
+        for code in range(sys.maxunicode + 1)
+        if unicodedata.category(chr(code)) in ("Cf", "Cc") and visible(f"a{chr(code)}\u6c49") != "a\u6c49"
+    }
+
+    assert left == SEEN_FORMAT | {ord("\t"), ord("\n"), ord("\r")}
+
+
+@pytest.mark.parametrize(
+    "ranges",
+    [
+        pytest.param([(0xFE00, 0xFE0F), (0xE0100, 0xE01EF), (0x180B, 0x180F)], id="variation selectors"),
+        pytest.param([(0xE0000, 0xE0FFF)], id="tags and the rest of their plane's ignorables"),
+        pytest.param([(0x115F, 0x1160), (0x3164, 0x3164), (0xFFA0, 0xFFA0), (0x34F, 0x34F)], id="fillers"),
+    ],
+)
+def test_other_invisible_characters_are_removed(ranges: list[tuple[int, int]]) -> None:
+    assert {visible(f"a{chr(code)}b") for first, last in ranges for code in range(first, last + 1)} == {"ab"}
+
+
+def test_letters_marks_numbers_and_symbols_stay() -> None:
+    kept = "".join(
+        chr(code)
+        for code in range(sys.maxunicode + 1)
+        if unicodedata.category(chr(code))[0] in "LNPSZ" and code not in (0x115F, 0x1160, 0x3164, 0xFFA0)
+    )
+
+    assert visible(kept) == kept
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\U0001f469\u200d\U0001f469\u200d\U0001f467",
+        "\U0001f3f3\ufe0f\u200d\U0001f308",
+        "\U0001f9d1\U0001f3fd\u200d\U0001f4bb",
+        "\u2764\ufe0f",
+        "1\ufe0f\u20e3",
+        "\U0001f1e9\U0001f1ea",
+        "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
+        "\u0915\u094d\u200d\u0937",
+    ],
+)
+def test_joiners_stay_where_they_shape_what_is_seen(text: str) -> None:
+    assert visible(f"so {text} it is") == f"so {text} it is"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a\u200db", "ab"),
+        ("1\u200d2", "12"),
+        ("\u0661\u200d\u0662", "\u0661\u0662"),
+        ("\U0001f469\u200da", "\U0001f469a"),
+        ("a\ufe0f", "a"),
+        ("1\ufe0f2", "12"),
+        ("\U0001f170\u200b\u200d\U0001f170", "\U0001f170\U0001f170"),
+        ("\U0001f130\u200d\U0001f131", "\U0001f130\U0001f131"),
+    ],
+)
+def test_joiners_go_where_they_could_hide_something(text: str, expected: str) -> None:
+    assert visible(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("\x1b[31mred\x1b[0m", "red"),
+        ("\x1b[38;2;1;2;3mred", "red"),
+        ("\x1b]8;;https://evil.example\x1b\\click\x1b]8;;\x1b\\", "click"),
+        ("\x1b]0;title\x07text", "text"),
+        ("\x9b2Jtext", "text"),
+        ("\x1b(Btext\x1bM", "text"),
+        ("\x1b]never ends", "]never ends"),
+        ("\x1b[\x1b[31m31m", "[31m"),
+        ("\x1b", ""),
+    ],
+)
+def test_terminal_sequences_are_removed(text: str, expected: str) -> None:
+    assert visible(text) == expected
+
+
+def test_lone_surrogates_are_replaced() -> None:
+    assert visible("a\ud800b\udfffc") == "a\ufffdb\ufffdc"
+
+
+@given(st.text(alphabet=ALPHABET), st.lists(st.integers(1, 4)))
+def test_every_cutting_gives_what_the_whole_gives(text: str, sizes: list[int]) -> None:
+    stripper = VisibleText()
+    out, rest = "", text
+    for size in sizes:
+        out += stripper.feed(rest[:size])
+        rest = rest[size:]
+    out += stripper.feed(rest) + stripper.finish()
+
+    assert out == visible(text)
+
+
+@given(st.text(alphabet=ALPHABET))
+def test_stripping_twice_changes_nothing(text: str) -> None:
+    assert visible(visible(text)) == visible(text)
