@@ -198,6 +198,43 @@ def test_results_for_people_say_what_comes_next(signet: Callable[..., Result], t
     assert evaluated.startswith("shop@1: perplexity ")
 
 
+@pytest.fixture
+def preparing(monkeypatch: pytest.MonkeyPatch, store: Registry, tiny_model_folder: Path, tmp_path: Path) -> list[Any]:
+    """In place of `signet engine --prepare-only`: registers the tiny model as the default one. Holds what was run."""
+    runs: list[Any] = []
+
+    def prepare(command: list[str], env: dict[str, str], **_: Any) -> subprocess.CompletedProcess[str]:
+        runs.append((command[1:], env["SIGNET_HOME"]))
+        folder = shutil.copytree(tiny_model_folder, tmp_path / "prepared")
+        store.register(folder, training_cli.DEFAULT_MODEL, ManifestDraft(kind="base"))
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(training_cli.subprocess, "run", prepare)
+    return runs
+
+
+def test_missing_default_model_is_prepared_first(
+    signet: Callable[..., Result], preparing: list[Any], recipe: Path, home: Path
+) -> None:
+    arguments = (training_cli.DEFAULT_MODEL, "--data", recipe.parent / "heldout.jsonl")
+
+    results = [signet("evaluate", *arguments), signet("evaluate", *arguments)]
+
+    assert [result.exit_code for result in results] == [0, 0]
+    assert preparing == [(["-m", "signet", "engine", "--prepare-only"], str(home))]
+
+
+def test_default_model_that_cannot_be_prepared_is_one_line(
+    signet: Callable[..., Result], recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training_cli.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 1))
+
+    result = signet("train", recipe, "--set", f"base={training_cli.DEFAULT_MODEL}")
+
+    assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+    assert "could not be prepared" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("change", "line"),
     [
