@@ -56,7 +56,7 @@ def train(ctx: click.Context, recipe: Path, overrides: tuple[str, ...], as_json:
     from training.recipes.sft import SftRun
 
     run = SftRun(loaded, recipe, base, settings.home, store)
-    with _sigterm_as_interrupt():
+    with sigterm_as_interrupt():
         try:
             outcome = run.run()
         finally:
@@ -123,7 +123,7 @@ def _prepare_default_model(settings: TrainingSettings) -> None:
 
 
 @contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
+def sigterm_as_interrupt() -> Iterator[None]:
     """Let a supervisor's SIGTERM clean up as Ctrl-C does."""
 
     def interrupt(signum: int, frame: FrameType | None) -> None:
