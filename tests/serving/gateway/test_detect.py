@@ -50,7 +50,7 @@ def test_a_tenant_sees_its_own_key_and_an_admin_all(detecting: RunningGateway, t
     assert own["marked"] is False
     assert own["tenant"] is None
     assert 0 < own["p_value"] <= 1
-    assert own["tokens_scored"] == 76
+    assert own["tokens_scored"] == 80
 
 
 @pytest.mark.parametrize("text", ["", "x" * 300_000])
