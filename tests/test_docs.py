@@ -48,7 +48,7 @@ def test_every_command_has_an_example() -> None:
 def test_every_error_code_is_documented() -> None:
     page = (DOCS / "errors.md").read_text()
     source = "".join(path.read_text() for path in (DOCS.parent / "serving").rglob("*.py"))
-    codes = set(re.findall(r'(?:code|default_code)\s*=\s*"([a-z_]+)"', source))
+    codes = set(re.findall(r'(?:\bcode\s*=|default_code\s*=|_refusal\()\s*"([a-z_]+)"', source))
 
     assert {code for code in codes if f"`{code}`" not in page} == set()
 
