@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import signal
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
 import click
@@ -46,20 +44,18 @@ def quantize(
     w8a8 stores weights in 8 bits and calculates in 8 bits: faster, hardly any loss. w4a16-gptq stores weights
     in 4 bits: smallest, some loss. The first run prepares the compressor's own environment (1.5 GB).
 
-    \b
-    signet quantize smollm2-135m-instruct@1 --scheme w8a8
-    signet quantize support-desk@1 --scheme w4a16-gptq --calibration recipes/data/support-desk.jsonl
+    Example: signet quantize smollm2-135m-instruct@1 --scheme w8a8
     """
-    from training.cli import find_model
+    from training.cli import find_model, sigterm_as_interrupt
     from training.compress.quantize import CALIBRATION, Request
     from training.compress.quantize import quantize as run
 
     settings: TrainingSettings = ctx.obj()
-    # A supervisor's SIGTERM cleans up as Ctrl-C does.
-    signal.signal(signal.SIGTERM, _interrupt)
     store = open_registry(settings)
     request = Request(scheme, calibration or CALIBRATION, samples, name)
-    _print_outcome(run(find_model(ref, store, settings), request, settings.home, store), as_json)
+    with sigterm_as_interrupt():
+        outcome = run(find_model(ref, store, settings), request, settings.home, store)
+    _print_outcome(outcome, as_json)
 
 
 def _print_outcome(outcome: Outcome, as_json: bool) -> None:
@@ -88,7 +84,3 @@ def _print_outcome(outcome: Outcome, as_json: bool) -> None:
     )
     click.echo(f"Serve it:   signet serve --model {checkpoint.ref}")
     click.echo(f"Promote it: signet registry promote {checkpoint.ref}")
-
-
-def _interrupt(signum: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt

@@ -44,7 +44,10 @@ FAILURES = (
         r"|Network is unreachable|Connection refused|ProxyError|SSLError|from versions: none",
         "no package index was reached: check the network, and pip's settings (`pip config list`)",
     ),
-    (r"No matching distribution found for (\S+)", "the package index has no {} for this machine and Python"),
+    (
+        r"No matching distribution found for (\S+)|The user requested \(constraint\) (\S+)",
+        "the package index has no {} for this machine and Python",
+    ),
     (r"Permission denied: '([^']+)'", "{} cannot be written: mend its owner or mode"),
 )
 
@@ -127,9 +130,13 @@ def _run_pip(environment: Environment, arguments: list[str], log: Path, progress
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=settings, start_new_session=True
         )
+    shown = None
     try:
         while process.poll() is None:
-            progress(*_progress_of(log.read_text(errors="replace"), environment.folder))
+            now = _progress_of(log.read_text(errors="replace"), environment.folder)
+            if now != shown:
+                progress(*now)
+            shown = now
             time.sleep(POLL_SECONDS)
     finally:
         end_group(process)
@@ -161,7 +168,7 @@ def _reason(log: Path) -> str:
     for pattern, reason in FAILURES:
         found = re.search(pattern, text)
         if found:
-            return reason.replace("{}", found.group(1) if found.groups() else "")
+            return reason.replace("{}", found[found.lastindex] if found.lastindex else "")
     return _last_line(text)
 
 

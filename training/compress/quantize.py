@@ -112,7 +112,7 @@ def quantize(source: Source, request: Request, home: Path, registry: Registry, s
 
 
 def require_quantizable(source: Source) -> Checkpoint:
-    """Return the checkpoint behind the source; raises NotQuantizable unless it is whole, uncompressed and registered."""
+    """Return the checkpoint behind the source; raises NotQuantizable unless it is whole, plain and registered."""
     checkpoint = source.checkpoint
     if checkpoint is None:
         raise NotQuantizable(

@@ -30,6 +30,9 @@ GROUP_SIZES = (64, 32)
 # The output layer is left as it is: it costs most quality for least space, and is often shared with the embeddings.
 IGNORED_LAYERS = ("lm_head",)
 
+# The exit code when nobody waits for the result any more.
+ORPHANED = 3
+
 # Labels of tokens that are read and not scored, as PyTorch's cross-entropy has it.
 UNSCORED = -100
 
@@ -233,7 +236,7 @@ def claim_stdout() -> TextIO:
 def end_with_stdin() -> None:
     """Wait until whoever started us closes our standard input or dies, then end at once."""
     sys.stdin.read()
-    os._exit(1)
+    os._exit(ORPHANED)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,173 @@
+"""Real environments from a package index of two tiny wheels; the real package is in test_worker.py."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import threading
+import zipfile
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+from running import wait_until
+
+from training.compress import environment
+from training.compress.environment import Environment, ensure_environment
+from training.compress.errors import EnvironmentUnavailable
+
+PINS = "# a comment\ncompressor==1.0\ntorch==1.0\n"
+
+
+def build_wheel(folder: Path, name: str) -> None:
+    facts = f"{name}-1.0.dist-info"
+    with zipfile.ZipFile(folder / f"{name}-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr(f"{name}.py", "answer = 42\n")
+        wheel.writestr(f"{facts}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        wheel.writestr(f"{facts}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(f"{facts}/RECORD", "")
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache folder of a machine whose package index has `compressor` and `torch`."""
+    index = tmp_path / "index"
+    index.mkdir()
+    build_wheel(index, "compressor")
+    build_wheel(index, "torch")
+    pins = tmp_path / "pins.txt"
+    pins.write_text(PINS)
+    monkeypatch.setattr(environment, "PINNED", pins)
+    monkeypatch.setattr(environment, "PACKAGE", "compressor")
+    monkeypatch.setattr(environment, "DISK_GB", {"cpu": 0, "gpu": 0})
+    monkeypatch.setattr(environment, "torch_index_arguments", lambda python, torch: [])
+    for name in [name for name in os.environ if name.startswith("PIP_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(index))
+    return tmp_path / "cache"
+
+
+def make(cache: Path) -> Path:
+    return ensure_environment(cache, cache.parent / "logs" / "environment.log", show_progress=False)
+
+
+def test_the_first_call_makes_an_environment_that_works(cache: Path) -> None:
+    python = make(cache)
+
+    said = subprocess.check_output([python, "-I", "-c", "import compressor; print(compressor.answer)"])
+    assert said == b"42\n"
+    assert python.is_relative_to(cache)
+
+
+def test_the_second_call_takes_what_is_there(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    python = make(cache)
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setenv("PIP_FIND_LINKS", "/nowhere")  # a second installation would fail
+
+    assert make(cache) == python
+
+
+def test_a_half_made_environment_is_made_anew(cache: Path) -> None:
+    python = make(cache)
+    (python.parents[1] / environment.COMPLETE).unlink()
+    leftover = python.parents[1] / "leftover"
+    leftover.touch()
+
+    make(cache)
+
+    assert not leftover.exists()
+    assert Environment.below(cache).is_complete
+
+
+def test_an_environment_whose_python_has_gone_is_made_anew(cache: Path) -> None:
+    python = make(cache)
+    python.unlink()
+
+    assert make(cache).exists()
+
+
+def test_other_pins_make_another_environment(cache: Path) -> None:
+    before = Environment.below(cache).folder
+    environment.PINNED.write_text(PINS.replace("compressor==1.0", "compressor==1.1"))
+
+    assert Environment.below(cache).folder != before
+
+
+def test_a_second_run_waits_for_the_first(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = []
+    cache.mkdir()
+    with (cache / "compress.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        waiting = threading.Thread(
+            target=lambda: made.append(ensure_environment(cache, cache.parent / "log")), daemon=True
+        )
+        waiting.start()
+        wait_until(lambda: "Waiting for another run" in capsys.readouterr().err, 10, "it says that it waits")
+        assert not Environment.below(cache).folder.exists()
+    waiting.join(60)
+
+    assert made == [Environment.below(cache).python]
+
+
+def test_an_interrupted_installation_is_not_taken_for_complete(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pips: list[subprocess.Popen[bytes]] = []
+
+    def interrupt(process: subprocess.Popen[bytes]) -> None:
+        pips.append(process)
+        original(process)
+
+    original = environment.end_group
+    monkeypatch.setattr(environment, "end_group", interrupt)
+    monkeypatch.setattr(environment, "_progress_of", lambda said, folder: raise_interrupt())
+    with pytest.raises(KeyboardInterrupt):
+        make(cache)
+
+    assert pips[0].returncode is not None
+    assert not Environment.below(cache).is_complete
+
+
+def raise_interrupt() -> tuple[int, int, str]:
+    raise KeyboardInterrupt
+
+
+def test_an_unreachable_index_ends_in_one_line(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PIP_NO_INDEX")
+    monkeypatch.delenv("PIP_FIND_LINKS")
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    monkeypatch.setenv("PIP_RETRIES", "1")
+
+    with pytest.raises(EnvironmentUnavailable, match=r"no package index was reached: check the network") as failure:
+        make(cache)
+
+    assert "\n" not in str(failure.value)
+    assert "environment.log" in str(failure.value)
+    assert not Environment.below(cache).is_complete
+
+
+def test_a_missing_package_is_named(cache: Path) -> None:
+    environment.PINNED.write_text(PINS.replace("compressor==1.0", "compressor==7.0"))
+
+    with pytest.raises(EnvironmentUnavailable, match=r"the package index has no compressor==7\.0"):
+        make(cache)
+
+
+def test_a_full_disk_is_told_before_anything_is_fetched(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = namedtuple("usage", "free")
+    monkeypatch.setattr(environment, "DISK_GB", {"cpu": 3, "gpu": 3})
+    monkeypatch.setattr(environment.shutil, "disk_usage", lambda path: usage(1.2e9))
+
+    with pytest.raises(EnvironmentUnavailable, match=r"needs 3 GB of disk, and 1\.2 GB are free"):
+        make(cache)
+
+
+def test_progress_counts_packages_found_and_installed(cache: Path) -> None:
+    python = make(cache)
+    said = "Collecting compressor==1.0\n  Downloading compressor-1.0-py3-none-any.whl (12.5 MB)\n"
+
+    assert environment._progress_of(said, cache) == (1, 4, "compressor (12.5 MB)")
+    finished = said + "Collecting torch==1.0\nInstalling collected packages: compressor, torch\n"
+    assert environment._progress_of(finished, cache) == (2, 4, "installing")
+    assert environment._progress_of(finished, python.parents[1]) == (4, 4, "installing")
