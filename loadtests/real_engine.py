@@ -102,6 +102,21 @@ def compare(
     return Comparison(name, streams, pair, (speeds[pair[0]], speeds[pair[1]]), (ttfts[pair[0]], ttfts[pair[1]]))
 
 
+def check_marks(sides: Mapping[str, Side], sent: Mapping[str, Any]) -> None:
+    """Refuse to compare answers that are not what their side says: a tenant may not be allowed to choose."""
+    for expected, side in sides.items():
+        short = {**sent, "max_tokens": 1, "stream": False, "stream_options": None}
+        headers = {**side.headers, "content-type": "application/json"}
+        asked = urllib.request.Request(side.url + _CHAT, json.dumps(short).encode(), headers)
+        try:
+            with urllib.request.urlopen(asked, timeout=60) as answer:
+                mark = answer.headers.get("x-signet-mark", "off")
+        except (urllib.error.URLError, OSError) as error:
+            raise click.ClickException(f"{side.name} ({side.url}) failed: {error}") from error
+        if (mark.partition(";")[0] == "off") != (expected == "off"):
+            raise click.ClickException(f"The {side.name} answers say X-Signet-Mark: {mark}. Nothing to compare.")
+
+
 def first_model(gateway_url: str, key: str) -> str:
     asked = urllib.request.Request(f"{gateway_url}/v1/models", headers={"authorization": f"Bearer {key}"})
     try:
@@ -115,6 +130,8 @@ def markdown(comparisons: list[Comparison], command: str) -> str:
     about = machine()
     return "\n".join(
         [
+            "# What the gateway and the marks cost a real engine",
+            "",
             f"`{command}`, {about['date']}; {about['cores']} cores ({about['cpu']}), Python {about['python']}.",
             "",
             "| tokens per second | streams | first | second | ratio, median of rounds | range |",
@@ -156,6 +173,7 @@ def main(
     sent = bodies(model, tokens, 1.0)
     done = [compare("gateway ÷ direct", gateway, Side("direct", engine_url, {}), sent, streams, rounds)]
     if mark_streams:
+        check_marks({"on": marked, "off": unmarked}, sent[0])
         done.append(compare("marked ÷ unmarked", marked, unmarked, sent, mark_streams, rounds))
     # The key does not go into what is written down.
     text = markdown(done, f"python -m loadtests.real_engine --tokens {tokens} --rounds {rounds} (model {model})")
