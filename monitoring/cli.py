@@ -179,7 +179,8 @@ def _watch(comparison: _Comparison, telemetry: TelemetrySettings, host: str, por
 
     from monitoring.drift.exporter import DriftGauges, watch
 
-    name = comparison.reference()[0].manifest.name
+    # A checkpoint without a reference is waited for: one may be recorded while this runs.
+    name = comparison.checkpoint().manifest.name
     registry = CollectorRegistry()
     gauges = DriftGauges(registry, name)
     try:

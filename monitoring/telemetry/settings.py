@@ -33,7 +33,7 @@ class DriftSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
-    enabled: bool = False
+    enabled: bool = True
     """Whether `signet serve` runs the drift worker beside the gateway."""
 
     reference: str | None = None

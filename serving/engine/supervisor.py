@@ -59,6 +59,8 @@ class Supervisor:
                 source = self._prepare()
                 engine, gateway = self._build(source)
                 self._start(engine, gateway)
+                if self.settings.drift.enabled:
+                    self._start_drift(source)
                 self._announce(source)
                 self._supervise(engine, gateway)
             except StopRequested:
@@ -134,8 +136,6 @@ class Supervisor:
             time.sleep(STEP_SECONDS)
         self._wait_for_route(gateway)
         self.terminal.done("engine", f"ready after {time.monotonic() - started:.0f} s")
-        if self.settings.drift.enabled:
-            self._start_drift()
 
     def _wait_for_route(self, gateway: SupervisedProcess) -> None:
         """Until the gateway has seen that the engine is ready: who pastes the request at once must not get 503."""
@@ -144,13 +144,20 @@ class Supervisor:
             gateway.step()
             time.sleep(STEP_SECONDS)
 
-    def _start_drift(self) -> None:
+    def _start_drift(self, source: ModelSource) -> None:
         """The drift worker is a spectator: when it cannot run, everything else does."""
         drift = self.settings.drift
+        reference = drift.reference or (source.checkpoint.ref if source.checkpoint is not None else None)
+        if reference is None:
+            self.terminal.warn("drift", "not watched: the model has no manifest that could hold a reference")
+            return
         address = Address(drift.host, drift.port or free_port(drift.host))
         worker = SupervisedProcess(
             "drift worker",
-            [*(sys.executable, "-P", "-m", "signet", "drift", "--watch"), "--port", str(address.port)],
+            [
+                *(sys.executable, "-P", "-m", "signet", "drift", "--watch"),
+                *("--reference", reference, "--port", str(address.port)),
+            ],
             self._own_environment(),
             address,
             "/metrics",

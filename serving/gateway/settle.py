@@ -44,8 +44,10 @@ class Settlement:
         now = time.perf_counter()
         if not self._context.first_token_at:
             self._context.first_token_at = now
-            self._metrics.ttft(now - self._context.started, self._context.model)
-        elif self._context.stream:
+            # An answer in one piece has no first token of its own to wait for.
+            if self._context.stream:
+                self._metrics.ttft(now - self._context.started, self._context.model)
+        else:
             self._metrics.inter_token((now - self._last_text_at) / new, new, self._context.model)
         self._num_text_events = num_text_events
         self._last_text_at = now
@@ -126,7 +128,7 @@ class Settlement:
             guard_hits=input_hits + context.output_hits,
             mark_scheme="" if context.mark_scheme == "off" else context.mark_scheme,
             mark_key_id=context.mark_key_id,
-            ttft_s=context.first_token_at - context.started if context.first_token_at else None,
+            ttft_s=context.first_token_at - context.started if context.stream and context.first_token_at else None,
             duration_s=duration,
             finish_reason=context.finish_reason,
             engine=context.engine.name,

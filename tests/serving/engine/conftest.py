@@ -29,7 +29,7 @@ class Serve:
         with self.output.open("wb") as output:
             self.process = subprocess.Popen(
                 command,
-                env={**clean, "SIGNET_HOME": str(home), **environment},
+                env={**clean, "SIGNET_HOME": str(home), "SIGNET_DRIFT__PORT": "0", **environment},
                 cwd=home.parent,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -221,6 +221,28 @@ def test_default_model_without_a_network_is_one_line(home: Path, start_serve):
     one_line(run, "cannot be downloaded", "--model")
 
 
+def test_drift_gauges_of_the_served_checkpoint_are_there(serve):
+    run = serve()
+    run.wait_for("metrics on http")
+
+    url = re.search(r"metrics on (http\S+)", run.text)
+    assert url is not None
+    status, text = answer(url[1])
+    assert status == 200
+    assert re.search(r'signet_drift_\w+\{.*name="bot".*\} NaN|signet_drift_\w+\{.*"bot".*\} NaN', text), text
+
+
+def test_a_drift_worker_that_cannot_run_stops_nothing_else(serve):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+
+        run = serve(SIGNET_DRIFT__PORT=str(other.getsockname()[1]))
+        run.wait_for("Ctrl-C stops everything")
+
+    assert answer(f"http://127.0.0.1:{run.port}/readyz")[0] == 200
+
+
 def test_print_config_shows_the_effective_settings(home: Path, serve):
     run = serve("--print-config", SIGNET_ENGINE__KV_CACHE_GB="5")
     run.process.wait(20)
