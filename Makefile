@@ -1,5 +1,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
+WITH_STACK := $(BIN)/python -m loadtests.with_stack
 SOURCES := signet.py serving training monitoring deploy tests loadtests docs
 
 .DEFAULT_GOAL := help
@@ -27,6 +28,12 @@ fmt: install-test ## Format, and mend what can be mended by itself
 
 bench: install-test ## Measure the gateway beside the engine called directly and bare pass-throughs
 	$(BIN)/python -m loadtests.bench
+	$(WITH_STACK) $(BIN)/python -m loadtests.real_engine --engine-url {engine} --gateway-url {gateway} --key {key} \
+		--out docs/benchmarks/engine.md
+
+bench-marks: install-test ## Study the mark on the real engine; HUMAN_TEXT=FILE adds false positives (20 minutes)
+	$(WITH_STACK) $(BIN)/python -m loadtests.mark_power --engine-url {engine} --keyring {keyring} \
+		--model-folder {model_folder} $(if $(HUMAN_TEXT),--human-text $(HUMAN_TEXT))
 
 install-serve:
 	@$(PYTHON) deploy/install.py --extras cpu,train

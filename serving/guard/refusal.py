@@ -16,8 +16,11 @@ _DEED = (
     r"(?:help|assist|do that|do this|provide|comply|fulfil|fulfill|answer|support|generate|create|write|share|give|"
     r"discuss|engage|continue|participate|offer|complete|process|produce|recommend|tell|explain|advise|encourage|to )"
 )
+# The words that any of the phrases begins with: the search skips every other place after one look.
+_FIRST = r"\b(?=(?:i|as|being|it|this|that|not|sorry|apologies|unfortunately|regrettably)\b)"
 _REFUSAL = re.compile(
-    "|".join(
+    f"{_FIRST}(?:"
+    + "|".join(
         (
             rf"\bi(?: really| simply| just)? ?{_UNABLE}\b.{{0,40}}?\b{_DEED}",
             rf"\bi(?:'m| am)(?: very| so| truly| really)? sorry\b.{{0,60}}?\b{_CANNOT}\b",
@@ -30,7 +33,8 @@ _REFUSAL = re.compile(
             rf"\A(?:sorry|apologies|unfortunately|regrettably)\b.{{0,80}}?\b{_CANNOT}\b",
             r"\bi (?:don't|do not) feel comfortable\b",
         )
-    ),
+    )
+    + ")",
     re.DOTALL,
 )
 _CURLY = str.maketrans("\u2019\u2018\u02bc", "'''")

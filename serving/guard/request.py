@@ -43,6 +43,33 @@ _REFUSED = {
     "chat_template": "'chat_template' cannot be set by a request: it could give a user's words any role.",
     "prompt_embeds": "'prompt_embeds' cannot be sent: nothing can be cleaned in them. Send text.",
 }
+_PLAIN_NAMES = frozenset(
+    [
+        "role",
+        "content",
+        "name",
+        "type",
+        "text",
+        "tool_calls",
+        "tool_call_id",
+        "function",
+        "arguments",
+        "id",
+        "index",
+        "description",
+        "parameters",
+        "properties",
+        "required",
+        "strict",
+        "enum",
+        "items",
+        "refusal",
+        "reasoning",
+        "reasoning_content",
+    ]
+)
+"""Names of nearly all fields there are: known to hold nothing to clean."""
+
 _REFUSED_KWARGS = frozenset({"chat_template", "tokenize", "tokenizer", "conversation", "messages"})
 
 
@@ -247,7 +274,7 @@ class _Cleaning:
         return cleaned
 
     def _name(self, name: str, inert: bool) -> str:
-        return self._text(name, masks=False, inert=inert)
+        return name if name in _PLAIN_NAMES else self._text(name, masks=False, inert=inert)
 
     def _text(self, text: str, *, masks: bool, inert: bool) -> str:
         if masks:
