@@ -44,7 +44,7 @@ _REFUSED = {
     "prompt_embeds": "'prompt_embeds' cannot be sent: nothing can be cleaned in them. Send text.",
 }
 _PLAIN_NAMES = frozenset(
-    [
+    {
         "role",
         "content",
         "name",
@@ -66,7 +66,7 @@ _PLAIN_NAMES = frozenset(
         "refusal",
         "reasoning",
         "reasoning_content",
-    ]
+    }
 )
 """Names of nearly all fields there are: known to hold nothing to clean."""
 
