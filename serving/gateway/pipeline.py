@@ -172,7 +172,7 @@ class Exchange:
             self._occupy(engine)
             try:
                 self._response = await engine.client.request(
-                    b"POST", self._context.target, self._request_headers(), self._engine_body()
+                    b"POST", self._context.target, [*engine.headers, *self._request_headers()], self._engine_body()
                 )
             except UpstreamTimeout as error:
                 raise EngineTimeout(f"No answer in time: {error}.") from None

@@ -11,6 +11,8 @@ import msgspec
 
 from serving.gateway.upstream import Timeouts, UpstreamError, UpstreamPool
 
+Headers = Sequence[tuple[bytes, bytes]]
+
 log = logging.getLogger(__name__)
 
 # Exposed by an engine that runs our plugin.
@@ -38,17 +40,25 @@ class Engine:
         probe_timeouts: Timeouts,
         max_connections: int,
         on_change: Callable[[str, bool], None],
+        headers: Headers,
     ) -> None:
-        self.url = url.rstrip("/")
-        self.name = self.url.partition("://")[2]
-        self.client = UpstreamPool(url, timeouts, max_connections)
-        self._probe_client = UpstreamPool(url, probe_timeouts, max_connections=8)
+        # OpenAI's clients are configured with the /v1 at the end; an engine may well be given so too.
+        self.url = url.rstrip("/").removesuffix("/v1")
+        self.name = self.url.rpartition("@")[2].rpartition("//")[2]
+        self.headers = headers
+        self.client = UpstreamPool(self.url, timeouts, max_connections)
+        self._probe_client = UpstreamPool(self.url, probe_timeouts, max_connections=8)
         self._probes_since_lesson = 0
         self._on_change = on_change
         self.up = False
         self.has_plugin = False
         self.in_flight = 0
         self.cards: dict[str, dict[str, Any]] = {}
+        self.lists_models = True
+
+    def serves(self, model: str) -> bool:
+        """Whether the engine has the model, as far as it tells: one that lists none judges by itself."""
+        return model in self.cards or (self.up and not self.lists_models)
 
     async def probe(self) -> None:
         """Ask for health, and from time to time for models and plugin."""
@@ -79,7 +89,8 @@ class Engine:
         self._probe_client.close()
 
     async def _learn(self) -> None:
-        models = await self._get(b"/v1/models")
+        models = await self._get(b"/v1/models", tolerate_missing=True)
+        self.lists_models = models != b""
         cards = _decode_models(models or b"{}").data
         self.cards = {card["id"]: card for card in cards if isinstance(card.get("id"), str)}
         metrics = await self._get(b"/metrics", tolerate_missing=True)
@@ -88,20 +99,21 @@ class Engine:
 
     async def _get(self, target: bytes, tolerate_missing: bool = False) -> bytes | None:
         """The body of a 200 answer, b"" for a path the server does not have, None for any other answer."""
-        response = await self._probe_client.request(b"GET", target)
+        response = await self._probe_client.request(b"GET", target, self.headers)
         try:
             body = await response.read()
         finally:
             response.close()
         if response.status == 200:
             return body
-        return b"" if tolerate_missing and response.status in (404, 405) else None
+        return b"" if tolerate_missing and response.status in (404, 405, 501) else None
 
 
 class EnginePool:
     """All engines, probed in the background. Started and stopped inside a running event loop.
 
-    `on_change` is told an engine's name and whether it is up, whenever that changes.
+    `on_change` is told an engine's name and whether it is up, whenever that changes; `headers` go with every
+    request to an engine.
     """
 
     def __init__(
@@ -113,7 +125,9 @@ class EnginePool:
         probe_timeout_s: float,
         max_connections: int,
         on_change: Callable[[str, bool], None],
+        headers: Headers = (),
     ) -> None:
+        self._headers = headers
         self._urls = urls
         self._timeouts = timeouts
         self._probe_timeouts = Timeouts(probe_timeout_s, probe_timeout_s, probe_timeout_s)
@@ -126,7 +140,7 @@ class EnginePool:
     async def start(self) -> None:
         """Begin to probe; engines that answer at once are known when this returns."""
         self.engines = [
-            Engine(url, self._timeouts, self._probe_timeouts, self._max_connections, self._on_change)
+            Engine(url, self._timeouts, self._probe_timeouts, self._max_connections, self._on_change, self._headers)
             for url in self._urls
         ]
         first = [asyncio.create_task(engine.probe()) for engine in self.engines]

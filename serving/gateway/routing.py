@@ -17,7 +17,7 @@ def check_model(pool: EnginePool, model: str) -> None:
         ModelNotFound: engines are known and none has it.
         EngineUnavailable: no engine has been seen yet, so nothing can be said.
     """
-    if any(model in engine.cards for engine in pool.engines):
+    if any(engine.serves(model) for engine in pool.engines):
         return
     known = sorted(pool.model_cards())
     if not known:
@@ -31,7 +31,7 @@ def choose_engine(pool: EnginePool, model: str, tried: Collection[Engine] = ()) 
     Raises:
         EngineUnavailable: none is left.
     """
-    candidates = [e for e in pool.engines if e.up and model in e.cards and e not in tried]
+    candidates = [e for e in pool.engines if e.up and e.serves(model) and e not in tried]
     if not candidates:
         raise EngineUnavailable(
             f"No engine for {model!r} can be reached just now. Try again shortly.", headers=_RETRY_AFTER

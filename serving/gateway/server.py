@@ -99,6 +99,7 @@ def run(settings: Settings, listener: socket.socket, on_listening: Callable[[], 
 
 
 def _pool(gateway: GatewaySettings, metrics: GatewayMetrics) -> EnginePool:
+    key = gateway.engine_api_key
     return EnginePool(
         gateway.engine_urls,
         Timeouts(gateway.connect_timeout_s, gateway.first_byte_timeout_s, gateway.idle_timeout_s),
@@ -106,4 +107,5 @@ def _pool(gateway: GatewaySettings, metrics: GatewayMetrics) -> EnginePool:
         probe_timeout_s=gateway.probe_timeout_s,
         max_connections=gateway.max_connections_per_engine,
         on_change=metrics.engine_up,
+        headers=[(b"authorization", b"Bearer " + key.get_secret_value().encode())] if key else [],
     )

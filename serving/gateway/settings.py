@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 
 class GatewaySettings(BaseModel):
@@ -17,6 +17,9 @@ class GatewaySettings(BaseModel):
     engine_urls: list[str] = Field(
         default_factory=list,
         description="Base URLs of OpenAI-compatible engines, such as http://127.0.0.1:8100.",
+    )
+    engine_api_key: SecretStr | None = Field(
+        default=None, description="Sent to the engines as a bearer token, where they ask for one."
     )
     model_folders: dict[str, Path] = Field(
         default_factory=dict,

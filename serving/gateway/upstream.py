@@ -19,6 +19,7 @@ import httptools
 
 # Above this many unread bytes the socket is no longer read: a slow client then slows its engine, not our memory.
 HIGH_WATER_BYTES = 256 * 1024
+_FRAMING = (b"content-length", b"transfer-encoding")
 # An answer that has said its last word may take this long to end on the wire before its connection is dropped.
 LAST_BYTES_S = 1.0
 
@@ -59,6 +60,7 @@ class Connection(asyncio.Protocol):
         self._paused = False
         self._error: UpstreamError | None = None
         self._keep_alive = False
+        self._ends_with_connection = False
         self.status = 0
         self.headers: list[tuple[bytes, bytes]] = []
         self.head_complete = False
@@ -95,7 +97,9 @@ class Connection(asyncio.Protocol):
             self._draining.cancel()
         self._pool.forget(self)
         if self._parser is not None and not self.complete and self._error is None:
-            if self.head_complete:
+            if self.head_complete and self._ends_with_connection and exc is None:
+                self.complete = True
+            elif self.head_complete:
                 self._error = UpstreamError("the engine closed the connection in the middle of its answer")
             else:
                 self._error = _ClosedBeforeAnswer("the engine closed the connection before it answered")
@@ -109,6 +113,8 @@ class Connection(asyncio.Protocol):
         self.status = self._parser.get_status_code()
         if self.status >= 200:
             self.head_complete = True
+            # RFC 9112, section 6.3: a body without a length ends with its connection.
+            self._ends_with_connection = not any(name in _FRAMING for name, _ in self.headers)
         else:
             self.headers = []
 

@@ -80,11 +80,16 @@ def stream(texts: Iterable[str], usage: bool = True) -> list[object]:
 
 
 class ScriptedEngine:
-    """Serves `/health`, `/v1/models`, `/metrics`, and answers every POST by `script`."""
+    """Serves `fixed_paths`, 404 for other paths, and answers every request with a body by `script`."""
 
     def __init__(self, has_plugin: bool = True) -> None:
         self.script: Script = lambda _: whole(answer("hello"))
-        self.has_plugin = has_plugin
+        models = {"object": "list", "data": [{"id": "scripted", "object": "model", "max_model_len": 512}]}
+        self.fixed_paths = {
+            "/health": b"",
+            "/v1/models": json.dumps(models).encode(),
+            "/metrics": b'signet_engine_plugin_info{schemes="gumbel"} 1.0\n' if has_plugin else b"\n",
+        }
         self.seen: list[SeenRequest] = []
         self.url = ""
         self._loop = asyncio.new_event_loop()
@@ -129,7 +134,7 @@ class ScriptedEngine:
         return SeenRequest(lines[0].split(" ")[1], headers, json.loads(data) if data else {})
 
     async def _answer(self, request: SeenRequest, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        fixed = self._fixed(request.target)
+        fixed = self._fixed(request)
         if fixed is None:
             self.seen.append(request)
         for step in fixed if fixed is not None else self.script(request):
@@ -147,12 +152,8 @@ class ScriptedEngine:
                 request.headers["x-closing"] = "1"
         return "x-closing" not in request.headers
 
-    def _fixed(self, target: str) -> list[object] | None:
-        if target == "/health":
-            return [head(length=0)]
-        if target == "/v1/models":
-            return whole({"object": "list", "data": [{"id": "scripted", "object": "model", "max_model_len": 512}]})
-        if target == "/metrics":
-            text = b'signet_engine_plugin_info{schemes="gumbel"} 1.0\n' if self.has_plugin else b"\n"
-            return [head(length=len(text)) + text]
-        return None
+    def _fixed(self, request: SeenRequest) -> list[object] | None:
+        if request.body:
+            return None
+        text = self.fixed_paths.get(request.target)
+        return [head(404, length=0)] if text is None else [head(length=len(text)) + text]

@@ -89,6 +89,19 @@ def test_an_engine_without_the_plugin_leaves_answers_unmarked_and_says_so(
         stop_gateway(gateway)
 
 
+def test_an_engine_that_answers_nothing_but_chats_is_enough(second_engine: ScriptedEngine, tmp_path: Path) -> None:
+    second_engine.fixed_paths = {}
+    key = {"SIGNET_GATEWAY__ENGINE_API_KEY": "the-engines-own"}
+    gateway = start_gateway(tmp_path, f"{second_engine.url}/v1", **key)
+    try:
+        ready(gateway)
+        answered = gateway.client().chat.completions.create(model="whatever-it-has", messages=HELLO)
+        assert answered.choices[0].message.content == "from the second"
+        assert second_engine.seen[-1].headers["authorization"] == "Bearer the-engines-own"
+    finally:
+        stop_gateway(gateway)
+
+
 def test_without_an_engine_the_gateway_is_up_and_not_ready(tmp_path: Path) -> None:
     gateway = start_gateway(tmp_path, f"http://127.0.0.1:{free_port()}")
     try:

@@ -160,6 +160,17 @@ async def test_an_answer_cut_short_is_an_error_after_what_came() -> None:
         response.close()
 
 
+async def test_a_body_without_a_length_ends_with_its_connection() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(b"HTTP/1.0 200 OK\r\ncontent-type: text/plain\r\n\r\nall of it")
+
+    async with server(serve) as pool:
+        response = await pool.request(b"GET", b"/")
+        assert await response.read() == b"all of it"
+        response.close()
+
+
 async def test_silence_is_a_timeout() -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
