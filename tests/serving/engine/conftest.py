@@ -73,6 +73,14 @@ def still_running(processes: list[psutil.Process]) -> list[psutil.Process]:
     return [each for each in processes if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
 
 
+@pytest.fixture(autouse=True)
+def closed_terminals_count() -> Iterator[None]:
+    """Tests may run under nohup, which programs inherit: here a closed terminal is to stop them."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     """A home with a small checkpoint named `bot`."""

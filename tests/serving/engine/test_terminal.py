@@ -26,7 +26,8 @@ def test_off_a_terminal_each_step_is_a_plain_line_said_once(screen: io.StringIO)
     assert screen.getvalue().splitlines() == ["model    downloading", "model    bot@1", "engine   warning: died"]
 
 
-def test_on_a_terminal_the_living_line_is_settled(screen: io.StringIO):
+def test_on_a_terminal_the_living_line_is_settled(screen: io.StringIO, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("TERM", "xterm")
     terminal = Terminal(Console(file=screen, width=80, force_terminal=True))
 
     terminal.busy("model", "downloading", 1, 4)
