@@ -66,7 +66,7 @@ def _print_outcome(outcome: Outcome, as_json: bool) -> None:
             "digest": checkpoint.digest,
             "path": str(checkpoint.path),
             "parent": checkpoint.manifest.parents[0].ref,
-            "group_size": outcome.group_size,
+            "settings": outcome.settings,
             "samples": outcome.samples,
             "perplexity_before": outcome.perplexity_before,
             "perplexity_after": outcome.perplexity_after,

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from training.compress.environment import ensure_environment
 from training.compress.errors import NotQuantizable
 from training.compress.process import run_worker
-from training.data import ChatEncoder, ChatFile, Example, encode_all, read_chats, split_heldout
+from training.data import ChatEncoder, Example, encode_all, read_chats, split_heldout
 from training.evaluate import Source
 from training.progress import Track, track, track_bytes
 from training.recipes.code_version import code_version
@@ -30,7 +30,7 @@ WORKER = Path(__file__).with_name("worker.py")
 CALIBRATION = Path(__file__).with_name("calibration.jsonl")
 """Everyday chats, made for this purpose: what a general model is calibrated on."""
 
-# GPTQ looks at this many tokens at a time. Longer texts cost more and bring nothing measurable.
+# The compressor looks at this many tokens at a time. Longer texts cost more and bring nothing measurable.
 WINDOW_TOKENS = 256
 # The part of the chats, chosen by their hashes, that is measured on and not calibrated on.
 HELDOUT_FRACTION = 0.25
@@ -61,9 +61,10 @@ class Outcome:
     """What a run made."""
 
     checkpoint: Checkpoint
-    group_size: int | None
+    settings: dict[str, Any]
+    """What the compressor chose: the group size, or how much was smoothed."""
     samples: int
-    """Windows that GPTQ was calibrated on."""
+    """Windows of text that it was calibrated on."""
     perplexity_before: float
     perplexity_after: float
     tokens: int
@@ -76,7 +77,6 @@ class Outcome:
 
 @dataclass(frozen=True)
 class _Data:
-    file: ChatFile
     windows: list[list[int]]
     evaluation: list[Example]
     digests: list[DataDigest]
@@ -148,12 +148,12 @@ def _prepare(parent: Checkpoint, request: Request, show_progress: bool) -> _Data
     encoder = ChatEncoder(load_tokenizer(parent.path), MAX_CHAT_TOKENS)
     with track("Encoding chats", show_progress) as progress:
         evaluation = encode_all(encoder, heldout, progress)
-    digests = [DataDigest(name=file.path.name, sha256=file.sha256, rows=len(heldout), role="heldout")]
-    windows: list[list[int]] = []
-    if request.scheme != "w8a8":  # rounds to nearest, which needs no data
-        windows = cut_windows(encode_all(encoder, train), request.samples)
-        digests.append(DataDigest(name=file.path.name, sha256=file.sha256, rows=len(train), role="calibration"))
-    return _Data(file, windows, evaluation, digests)
+    windows = cut_windows(encode_all(encoder, train), request.samples)
+    digests = [
+        DataDigest(name=file.path.name, sha256=file.sha256, rows=len(train), role="calibration"),
+        DataDigest(name=file.path.name, sha256=file.sha256, rows=len(heldout), role="heldout"),
+    ]
+    return _Data(windows, evaluation, digests)
 
 
 def cut_windows(examples: Sequence[Example], most: int) -> list[list[int]]:
@@ -176,7 +176,7 @@ def _describe(parent: Checkpoint, request: Request, data: _Data, result: dict[st
     manifest = parent.manifest
     settings = {
         "scheme": request.scheme,
-        "group_size": result["group_size"],
+        **result["settings"],
         "samples": len(data.windows),
         "window_tokens": WINDOW_TOKENS,
     }

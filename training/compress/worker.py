@@ -6,7 +6,7 @@ The job is one line of JSON on standard input, with the keys of `Job`. Standard 
 
     {"event": "progress", "step": "Quantizing", "done": 3, "total": 31}
     {"event": "refused", "reason": "..."}
-    {"event": "result", "perplexity_before": 12.5, "perplexity_after": 12.9, "tokens": 1035, "group_size": 64}
+    {"event": "result", "perplexity_before": 12.5, "perplexity_after": 12.9, "tokens": 1035, "settings": {...}}
 
 What the libraries say goes to standard error. When standard input ends, nobody waits for the result any more, and the
 program ends too.
@@ -36,6 +36,11 @@ ORPHANED = 3
 # Labels of tokens that are read and not scored, as PyTorch's cross-entropy has it.
 UNSCORED = -100
 
+# How much of the spread of activations is moved into the weights before both are rounded to 8 bits (SmoothQuant). A few
+# columns are far larger than the others, and one scale a token has to reach them all: without, the default model
+# loses 5% of perplexity, with, 1%. Bringing GPTQ in as well gains nothing more.
+SMOOTHING_STRENGTH = 0.8
+
 # How scales are chosen for GPTQ: by the squared error, weighted with how much each column is used, over 20 ranges from
 # the largest weight of a group down to 0.6 of it. Against the largest weight alone it takes away half of GPTQ's
 # loss of perplexity; wider or finer searches cost time and bring nothing.
@@ -57,7 +62,7 @@ class Job:
     scheme: str
     """`w8a8` or `w4a16-gptq`."""
     calibration: list[list[int]]
-    """Token ids of texts like those to come; `w8a8` needs none."""
+    """Token ids of texts like those to come."""
     evaluation: list[dict[str, list[int]]]
     """`input_ids` and `labels`, for the perplexity before and after."""
 
@@ -92,46 +97,49 @@ def main() -> int:
 def run(job: Job, reporter: Reporter) -> dict[str, Any]:
     """Measure, compress, measure again: what is on the disk, both times."""
     before = perplexity(job.source, job.evaluation, reporter.progress("Perplexity before"))
-    group_size = compress(job, reporter.progress("Quantizing"))
+    settings = compress(job, reporter.progress("Quantizing"))
     after = perplexity(job.target, job.evaluation, reporter.progress("Perplexity after"))
     tokens = sum(label != UNSCORED for example in job.evaluation for label in example["labels"][1:])
-    return {"perplexity_before": before, "perplexity_after": after, "tokens": tokens, "group_size": group_size}
+    return {"perplexity_before": before, "perplexity_after": after, "tokens": tokens, "settings": settings}
 
 
-def compress(job: Job, on_progress: Callable[[int, int], None]) -> int | None:
-    """Write the compressed model to the job's target; returns the group size, None for schemes without groups."""
+def compress(job: Job, on_progress: Callable[[int, int], None]) -> dict[str, Any]:
+    """Write the compressed model to the job's target; returns what was chosen for it."""
     from llmcompressor import oneshot
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(job.source, dtype="auto", local_files_only=True)
     if job.scheme == "w8a8":
-        group_size, recipe, data = None, [round_to_int8()], None
+        settings, recipe = {"smoothing_strength": SMOOTHING_STRENGTH}, smoothed_int8()
     else:
         group_size = common_group_size(linear_columns(model))
-        recipe, data = [gptq_int4(group_size), layer_counter(model, on_progress)], batches(job.calibration)
-    on_progress(0, 1)
+        settings, recipe = {"group_size": group_size}, gptq_int4(group_size)
+    on_progress(0, model.config.num_hidden_layers)
     oneshot(
         model=model,
-        recipe=recipe,
-        dataset=data,
-        num_calibration_samples=len(job.calibration) or None,
-        pipeline="sequential" if data else "datafree",
+        recipe=[*recipe, layer_counter(model, on_progress)],
+        dataset=batches(job.calibration),
+        num_calibration_samples=len(job.calibration),
+        pipeline="sequential",
     )
     model.save_pretrained(job.target, save_compressed=True)
     # llmcompressor's own record; ours is the manifest.
     Path(job.target, "recipe.yaml").unlink(missing_ok=True)
-    on_progress(1, 1)
-    return group_size
+    return settings
 
 
-def round_to_int8() -> Any:
-    """Weights to the nearest of 255 steps a row, activations likewise a token as they come: needs no data."""
+def smoothed_int8() -> list[Any]:
+    """Weights to the nearest of 255 steps a row, activations likewise a token as they come."""
     from llmcompressor.modifiers.quantization import QuantizationModifier
+    from llmcompressor.modifiers.transform.smoothquant import SmoothQuantModifier
 
-    return QuantizationModifier(targets="Linear", scheme="W8A8", ignore=list(IGNORED_LAYERS))
+    return [
+        SmoothQuantModifier(smoothing_strength=SMOOTHING_STRENGTH),
+        QuantizationModifier(targets="Linear", scheme="W8A8", ignore=list(IGNORED_LAYERS)),
+    ]
 
 
-def gptq_int4(group_size: int) -> Any:
+def gptq_int4(group_size: int) -> list[Any]:
     """Weights to 15 steps a group, each column's error made up for by the columns after it."""
     from llmcompressor.modifiers.gptq import GPTQModifier
 
@@ -144,7 +152,7 @@ def gptq_int4(group_size: int) -> Any:
         **SCALE_SEARCH,
     }
     groups = {"int4": {"targets": ["Linear"], "weights": weights}}
-    return GPTQModifier(config_groups=groups, ignore=list(IGNORED_LAYERS))
+    return [GPTQModifier(config_groups=groups, ignore=list(IGNORED_LAYERS))]
 
 
 def layer_counter(model: Any, on_progress: Callable[[int, int], None]) -> Any:
@@ -163,8 +171,9 @@ def layer_counter(model: Any, on_progress: Callable[[int, int], None]) -> Any:
             return True
 
         def on_sequential_epoch_end(self, state: Any, event: Any, modules: Any, **kwargs: Any) -> None:
-            self.done = min(self.done + 1, total)  # what lies behind the last layer comes as one more
-            on_progress(self.done, total)
+            self.done += 1
+            if self.done <= total:  # what lies behind the last layer comes as one more
+                on_progress(self.done, total)
 
     return LayerCounter()
 

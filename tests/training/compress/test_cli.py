@@ -22,7 +22,7 @@ def outcome(tiny: Registry, monkeypatch: pytest.MonkeyPatch) -> Outcome:
     parents = checkpoint.manifest.model_copy(update={"parents": [checkpoint.manifest.as_ref()]})
     made = Outcome(
         checkpoint=type(checkpoint)(checkpoint.path, parents),
-        group_size=64,
+        settings={"group_size": 64},
         samples=16,
         perplexity_before=12.5,
         perplexity_after=13.25,
@@ -66,7 +66,7 @@ def test_the_outcome_as_json(home: Path, outcome: Outcome) -> None:
     assert answer["parent"] == "tiny@1"
     assert answer["perplexity_after"] == 13.25
     assert answer["bytes_after"] == 113_000_000
-    assert answer["group_size"] == 64
+    assert answer["settings"] == {"group_size": 64}
 
 
 @pytest.mark.parametrize(

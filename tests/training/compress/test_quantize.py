@@ -47,7 +47,7 @@ target = pathlib.Path(job["target"])
 pathlib.Path(__file__).with_name("job.json").write_text(json.dumps(job))
 print(json.dumps({"event": "progress", "step": "Quantizing", "done": 1, "total": 1}))
 print(json.dumps({"event": "result", "perplexity_before": 12.5, "perplexity_after": 12.75, "tokens": 100,
-                  "group_size": None if job["scheme"] == "w8a8" else 64}))
+                  "settings": {"group_size": 64}}))
 """
 
 Run = Callable[..., Outcome]
@@ -137,13 +137,6 @@ def test_chats_are_calibrated_on_or_measured_on_but_never_both(run: Run, worker:
     rows = {data.role: data.rows for data in outcome.checkpoint.manifest.data}
     assert rows["calibration"] + rows["heldout"] == len(read_chats(CALIBRATION).chats)
     assert len(job["evaluation"]) == rows["heldout"]  # type: ignore[arg-type]
-
-
-def test_rounding_to_int8_reads_no_calibration_data(run: Run, worker: Path) -> None:
-    outcome = run("w8a8")
-
-    assert job_of(worker)["calibration"] == []
-    assert [data.role for data in outcome.checkpoint.manifest.data] == ["heldout"]
 
 
 def test_a_failure_leaves_nothing_behind(run: Run, worker: Path, tiny: Registry, home: Path) -> None:

@@ -61,7 +61,7 @@ def test_w8a8_stores_bytes_and_leaves_the_output_layer(run: Run, tmp_path: Path)
     types = stored_types(tmp_path / "target")
     assert types["model.layers.0.mlp.up_proj.weight"] == "I8"
     assert types["lm_head.weight"] == "BF16"
-    assert result["group_size"] is None
+    assert result["settings"] == {"smoothing_strength": 0.8}
     assert result["tokens"] == 2 * 54
     assert 1 < result["perplexity_before"] < math.inf
     # Rounding to 8 bits moves it, and little.
@@ -74,7 +74,7 @@ def test_w4_packs_weights_in_groups_that_fit(run: Run, tmp_path: Path) -> None:
     result = run("w4a16-gptq")
 
     assert stored_types(tmp_path / "target")["model.layers.0.mlp.up_proj.weight_packed"] == "I32"
-    assert result["group_size"] == 32
+    assert result["settings"] == {"group_size": 32}
     config = json.loads((tmp_path / "target" / "config.json").read_text())["quantization_config"]
     assert config["ignore"] == ["lm_head"]
     weights = next(iter(config["config_groups"].values()))["weights"]
