@@ -43,6 +43,7 @@ def signet(*arguments: str) -> dict[str, Any]:
     if done.returncode:
         raise click.ClickException(f"signet {' '.join(arguments)} failed")
     result: dict[str, Any] = json.loads(done.stdout)
+    del result["path"]  # says nothing on another machine
     return result
 
 
