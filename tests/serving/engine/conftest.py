@@ -47,7 +47,7 @@ class Serve:
         eventually(condition, seconds, lambda: self.text)
 
     def tree(self) -> list[psutil.Process]:
-        return psutil.Process(self.process.pid).children(recursive=True)
+        return [each for each in psutil.Process(self.process.pid).children(recursive=True) if _runs(each)]
 
     def stop(self, number: int = signal.SIGINT) -> float:
         """Send a signal; return the seconds until it has ended."""
@@ -70,7 +70,14 @@ def eventually(condition: Callable[[], bool], seconds: float, what: Callable[[],
 
 
 def still_running(processes: list[psutil.Process]) -> list[psutil.Process]:
-    return [each for each in processes if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+    return [each for each in processes if _runs(each)]
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:  # it ended between the two looks
+        return False
 
 
 @pytest.fixture(autouse=True)

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -30,7 +31,10 @@ def chat(port: int, key: str, text: str) -> dict:
 
 def engine_parts(run) -> dict[str, psutil.Process]:
     """vLLM's processes by what they are; the leash, which has their command on its own line, is none of them."""
-    titles = {" ".join(each.cmdline()): each for each in run.tree()}
+    titles: dict[str, psutil.Process] = {}
+    for each in run.tree():
+        with suppress(psutil.NoSuchProcess):  # gone, or a zombie, since it was listed
+            titles[" ".join(each.cmdline())] = each
     kinds = ("api_server", "EngineCore", "Worker")
     return {kind: each for kind in kinds for title, each in titles.items() if kind in title and "leash.py" not in title}
 
