@@ -4,7 +4,6 @@ GatewayError
   BadRequest            400 · or the engine's own 4xx
     ContextTooLong      400 context_length_exceeded
     TooLarge            413 request_too_large
-    Unprocessable       422
   Unauthorized          401 invalid_api_key
   Forbidden             403
   ModelNotFound         404 model_not_found
@@ -70,11 +69,6 @@ class ContextTooLong(BadRequest):
 class TooLarge(BadRequest):
     status = 413
     default_code = "request_too_large"
-
-
-class Unprocessable(BadRequest):
-    status = 422
-    default_code = "unprocessable"
 
 
 class Unauthorized(GatewayError):
