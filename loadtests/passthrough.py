@@ -17,7 +17,7 @@ import httpx
 from fastapi import FastAPI, Request
 from fastapi.responses import StreamingResponse
 
-from serving.gateway.upstream import Timeouts, UpstreamPool
+from serving.gateway.engines.upstream import Timeouts, UpstreamPool
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
-from serving.gateway.chunks import encode
 from serving.gateway.context import Endpoint, RequestContext
 from serving.gateway.errors import GatewayError, MethodNotAllowed
 from serving.gateway.pipeline import Pipeline
 from serving.gateway.steps import authenticate
+from serving.gateway.streams.chunks import encode
 from serving.gateway.wire import JSON, AsgiApp, Headers, Receive, Scope, Send, send_error, send_whole
 
 ANSWERS: dict[str, Endpoint] = {"/v1/chat/completions": "chat", "/v1/completions": "completions"}

@@ -11,11 +11,11 @@ from prometheus_client import CollectorRegistry
 
 from monitoring.telemetry import GatewayMetrics, Tracing, configure_logging
 from serving.gateway.app import GatewayApp
+from serving.gateway.engines.pool import EnginePool
+from serving.gateway.engines.upstream import Timeouts
 from serving.gateway.pipeline import Pipeline
-from serving.gateway.pool import EnginePool
 from serving.gateway.rest import build_rest
 from serving.gateway.settings import GatewaySettings
-from serving.gateway.upstream import Timeouts
 from serving.guard import Guard, control_tokens_of
 from serving.identity import Identity, Limiter
 from serving.ledger import Ledger

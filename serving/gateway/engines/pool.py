@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from serving.gateway.upstream import Timeouts, UpstreamError, UpstreamPool
+from serving.gateway.engines.upstream import Timeouts, UpstreamError, UpstreamPool
 
 Headers = Sequence[tuple[bytes, bytes]]
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.gateway import sse
-from serving.gateway.sse import EventSplitter, EventTooLong, event_data
+from serving.gateway.streams import sse
+from serving.gateway.streams.sse import EventSplitter, EventTooLong, event_data
 
 STREAM = b'data: {"a": 1}\n\n: a comment\n\nevent: x\ndata: two\ndata: lines\n\ndata: [DONE]\n\n'
 EVENTS = [b'data: {"a": 1}', b": a comment", b"event: x\ndata: two\ndata: lines", b"data: [DONE]"]

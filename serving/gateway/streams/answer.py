@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import msgspec
 
-from serving.gateway.chunks import decode_answer, decode_any, encode, set_text, texts_of
 from serving.gateway.context import RequestContext
 from serving.gateway.errors import EngineFailed
-from serving.gateway.relay import note_text
+from serving.gateway.streams.chunks import decode_answer, decode_any, encode, set_text, texts_of
+from serving.gateway.streams.relay import note_text
 from serving.guard import Guard, GuardReport
 
 

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 
 import msgspec
 
-from serving.gateway.chunks import (
+from serving.gateway.context import RequestContext
+from serving.gateway.streams.chunks import (
     Answer,
     Channel,
     Choice,
@@ -24,8 +25,7 @@ from serving.gateway.chunks import (
     set_text,
     texts_of,
 )
-from serving.gateway.context import RequestContext
-from serving.gateway.sse import DONE, EventSplitter, event_data
+from serving.gateway.streams.sse import DONE, EventSplitter, event_data
 from serving.guard import Guard, GuardReport, StreamCleaner
 
 # Enough of an answer's beginning to tell whether it is a refusal.

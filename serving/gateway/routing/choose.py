@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from serving.gateway.engines.pool import Engine, EnginePool
 from serving.gateway.errors import EngineUnavailable, ModelNotFound
-from serving.gateway.pool import Engine, EnginePool
 
 _RETRY_AFTER = ((b"retry-after", b"2"),)
 
