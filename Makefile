@@ -13,6 +13,7 @@ serve: install-serve ## Start an engine with the default model, and the gateway
 	@exec $(BIN)/signet serve
 
 test: install-test lint ## Lint, types, unit tests and integration tests against the real engine
+	$(BIN)/python deploy/services.py
 	$(BIN)/python deploy/tools.py
 	$(BIN)/python -m pytest
 
