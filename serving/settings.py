@@ -22,7 +22,7 @@ from serving.engine.settings import EngineSettings
 from serving.gateway.settings import GatewaySettings
 from serving.guard.settings import GuardSettings
 from serving.identity.settings import IdentitySettings
-from serving.ledger import DatabaseSettings, LedgerSettings
+from serving.ledger import DatabaseSettings, LedgerSettings, ModelPrice
 
 ENV_PREFIX = "SIGNET_"
 # Read before the tree exists, or by the tests.
@@ -50,6 +50,11 @@ class Settings(BaseSettings):
     identity: IdentitySettings = IdentitySettings()
     database: DatabaseSettings = DatabaseSettings()
     ledger: LedgerSettings = LedgerSettings()
+    prices: dict[str, ModelPrice] = Field(
+        default_factory=dict,
+        description='What tokens cost, by served model: `{MODEL: {prompt_per_million: "0.15", '
+        'completion_per_million: "0.60"}}` in US dollars; the entry `default` holds for all others.',
+    )
     telemetry: TelemetrySettings = TelemetrySettings()
     drift: DriftSettings = DriftSettings()
 

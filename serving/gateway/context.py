@@ -39,10 +39,13 @@ class RequestContext:
     lease: Lease | None = None
     body: dict[str, Any] = field(default_factory=dict)
     model: str = ""
+    asked_model: str = ""
+    priority: int = 0
     stream: bool = False
     choices: int = 1
     wants_usage: bool = False
     prompt_chars: int = 0
+    policy: str = ""
     input_report: GuardReport | None = None
     mark_scheme: str = "off"
     mark_key_id: str = ""
@@ -52,6 +55,8 @@ class RequestContext:
     trace: RequestTrace | None = None
 
     output_hits: int = 0
+    continued: int = 0
+    cost_nanos: int = 0
     first_token_at: float = 0.0
     prompt_tokens: int = 0
     completion_tokens: int = 0

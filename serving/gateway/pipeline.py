@@ -22,7 +22,7 @@ from serving.gateway.steps import admit, authenticate, choose_mark, sanitize
 from serving.gateway.wire import Message, Receive, Send, read_body
 from serving.guard import Guard
 from serving.identity import Identity, Limiter
-from serving.ledger import Ledger
+from serving.ledger import Ledger, PriceList
 from serving.provenance import Keyring
 
 log = logging.getLogger(__name__)
@@ -39,6 +39,7 @@ class Pipeline:
     keyring: Keyring | None
     pool: EnginePool
     ledger: Ledger
+    prices: PriceList
     metrics: GatewayMetrics
     tracing: Tracing
 
@@ -57,7 +58,7 @@ class Pipeline:
 
     async def handle(self, context: RequestContext, receive: Receive, send: Send) -> None:
         """Answer one request. Every failure ends in OpenAI-shaped JSON; nothing is raised."""
-        settlement = Settlement(context, self.ledger, self.metrics, self.tracing)
+        settlement = Settlement(context, self.ledger, self.metrics, self.tracing, self.prices)
         exchange = Exchange(context, settlement, send, pool=self.pool, guard=self.guard, tracing=self.tracing)
         watch = ClientWatch(receive)
         try:

@@ -18,7 +18,7 @@ from serving.gateway.rest import build_rest
 from serving.gateway.settings import GatewaySettings
 from serving.guard import Guard, control_tokens_of
 from serving.identity import Identity, Limiter
-from serving.ledger import Ledger
+from serving.ledger import Ledger, PriceList
 from serving.provenance import Keyring
 from serving.settings import Settings
 
@@ -70,6 +70,7 @@ def build(settings: Settings) -> GatewayApp:
         keyring=keyring,
         pool=_pool(gateway, metrics),
         ledger=Ledger(settings.database_url, settings.ledger),
+        prices=PriceList(settings.prices),
         metrics=metrics,
         tracing=Tracing.from_settings(settings.telemetry),
     )

@@ -12,7 +12,7 @@ from serving.gateway.errors import GatewayError
 from serving.gateway.steps import CHARS_PER_TOKEN
 from serving.guard import GuardReport
 from serving.guard.refusal import looks_like_refusal
-from serving.ledger import Ledger, LedgerUnavailable, UsageRecord
+from serving.ledger import Ledger, LedgerUnavailable, PriceList, UsageRecord
 
 log = logging.getLogger(__name__)
 
@@ -22,11 +22,19 @@ CLIENT_CLOSED_REQUEST = 499
 class Settlement:
     """The end of one request. `commit`, `fail` or `abandon` takes effect once; the first one wins."""
 
-    def __init__(self, context: RequestContext, ledger: Ledger, metrics: GatewayMetrics, tracing: Tracing) -> None:
+    def __init__(
+        self,
+        context: RequestContext,
+        ledger: Ledger,
+        metrics: GatewayMetrics,
+        tracing: Tracing,
+        prices: PriceList,
+    ) -> None:
         self._context = context
         self._ledger = ledger
         self._metrics = metrics
         self._tracing = tracing
+        self._prices = prices
         self._settled = False
         self._num_text_events = 0
         self._last_text_at = 0.0
@@ -98,6 +106,7 @@ class Settlement:
             context.completion_tokens = -(-context.answer_chars // CHARS_PER_TOKEN)
             if context.answer_chars:
                 context.prompt_tokens = -(-context.prompt_chars // CHARS_PER_TOKEN)
+        context.cost_nanos = self._prices.cost(context.model, context.prompt_tokens, context.completion_tokens)
         if context.lease is not None:
             context.lease.settle(context.prompt_tokens + context.completion_tokens)
         duration = time.perf_counter() - context.started
@@ -132,4 +141,9 @@ class Settlement:
             duration_s=duration,
             finish_reason=context.finish_reason,
             engine=context.engine.name,
+            asked_model=context.asked_model or context.model,
+            cost_nanos=context.cost_nanos,
+            continued=context.continued,
+            priority=context.priority,
+            policy=context.policy,
         )

@@ -66,6 +66,7 @@ def sanitize(context: RequestContext, guard: Guard) -> RequestContext:
         BadRequest: it holds something that is refused rather than cleaned.
     """
     context.prompt_chars = _prompt_chars(context.body)
+    context.policy = guard.policy_digest
     try:
         context.input_report = guard.clean_request(context.body, context.endpoint)
     except GuardRefusal as refusal:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -18,6 +19,7 @@ class Guard:
 
     def __init__(self, settings: GuardSettings, control_tokens: Iterable[str] = ()) -> None:
         """`control_tokens`: those of the served models, by `control_tokens_of`; without any, every known one counts."""
+        self.policy_digest = hashlib.sha256(settings.model_dump_json().encode()).hexdigest()
         self._output = _detectors(settings.output)
         tokens = ControlTokens(control_tokens, settings.control_tokens)
         self._requests = RequestCleaner(settings, tokens, _detectors(settings.input))

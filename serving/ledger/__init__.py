@@ -6,6 +6,7 @@ sees the end of its answer. The `requests` table is read by others (drift, expor
 
 from serving.ledger.database import DatabaseError, DatabaseSettings
 from serving.ledger.ledger import Ledger
+from serving.ledger.prices import ModelPrice, PriceList
 from serving.ledger.record import UsageRecord
 from serving.ledger.settings import LedgerSettings
 from serving.ledger.writer import LedgerUnavailable, RecordRefused
@@ -16,6 +17,8 @@ __all__ = [
     "Ledger",
     "LedgerSettings",
     "LedgerUnavailable",
+    "ModelPrice",
+    "PriceList",
     "RecordRefused",
     "UsageRecord",
 ]

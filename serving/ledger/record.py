@@ -41,6 +41,16 @@ class UsageRecord(msgspec.Struct, frozen=True, gc=False):
     finish_reason: str = ""
     engine: str = ""
     """Name or address of the engine that answered."""
+    asked_model: str = ""
+    """The name the client wrote: an alias, a template, a canary's; else the same as `model`."""
+    cost_nanos: int = 0
+    """What the tokens cost, in nano-dollars (1e-9 USD), by the price list of the moment."""
+    continued: int = 0
+    """How often the answer was continued on another engine."""
+    priority: int = 0
+    """Urgency it was served with; larger is more urgent."""
+    policy: str = ""
+    """SHA-256 of the policy that the guard applied."""
 
 
 requests = Table(
@@ -68,4 +78,9 @@ requests = Table(
     Column("duration_s", Float(53), nullable=False),
     Column("finish_reason", String(32), nullable=False),
     Column("engine", String(255), nullable=False),
+    Column("asked_model", String(255), nullable=False),
+    Column("cost_nanos", BigInteger, nullable=False),
+    Column("continued", Integer, nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("policy", String(64), nullable=False),
 )

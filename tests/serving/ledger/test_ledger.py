@@ -66,6 +66,11 @@ async def test_every_field_is_kept(ledger: Ledger, tmp_path: Path) -> None:
         duration_s=1.5,
         finish_reason="stop",
         engine="http://127.0.0.1:8100",
+        asked_model="latest",
+        cost_nanos=12_345_678_901,
+        continued=2,
+        priority=1,
+        policy="ab" * 32,
     )
 
     await ledger.commit(record)
