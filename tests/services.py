@@ -15,7 +15,7 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
@@ -94,8 +94,13 @@ class Service:
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to all its processes: SIGSTOP makes it hang."""
-        if self.process is not None and self.process.poll() is None:
-            os.killpg(self.process.pid, number)
+        if self.process is None or self.process.poll() is not None:
+            return
+        # PostgreSQL's backends lead sessions of their own, so a process group would miss them.
+        backends = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        for pid in (self.process.pid, *map(int, backends)):
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
 
 
 class Postgres(Service):
@@ -141,9 +146,8 @@ class Postgres(Service):
 
     def ready(self) -> bool:
         try:
-            with psycopg.connect(
-                self.dsn.replace("/signet", "/postgres"), autocommit=True, connect_timeout=2
-            ) as server:
+            maintenance = self.dsn.rpartition("/")[0] + "/postgres"
+            with psycopg.connect(maintenance, autocommit=True, connect_timeout=2) as server:
                 if not server.execute("SELECT 1 FROM pg_database WHERE datname = 'signet'").fetchone():
                     server.execute("CREATE DATABASE signet")
             return True
