@@ -8,10 +8,11 @@ sees them about a second later.
 from serving.identity.first_key import ensure_first_key
 from serving.identity.identity import Identity
 from serving.identity.limits import Lease, Limiter, Refusal
-from serving.identity.principal import IdentityError, KeyInfo, Limits, MarkPolicy, NewKey, Principal
+from serving.identity.principal import Budget, IdentityError, KeyInfo, Limits, MarkPolicy, NewKey, Principal
 from serving.identity.settings import IdentitySettings
 
 __all__ = [
+    "Budget",
     "Identity",
     "IdentityError",
     "IdentitySettings",

@@ -18,10 +18,10 @@ from serving.identity.principal import (
     KeyInfo,
     Limits,
     MarkDefault,
-    MarkPolicy,
     NewKey,
     Principal,
 )
+from serving.identity.rows import limits_of, load_principals, mark_policy_of
 from serving.identity.schema import TABLES, api_keys, identity_revision, tenants
 from serving.identity.settings import IdentitySettings
 from serving.ledger.database import create_tables, explain, open_engine
@@ -56,7 +56,10 @@ class Identity:
         What is looked up is the digest: a caller who measures how long the lookup takes learns about a hash
         it cannot steer, never how many characters of a key were right.
         """
-        return self._principals.get(digest_of(presented))
+        principal = self._principals.get(digest_of(presented))
+        if principal is None or principal.expires_at is None or time.time() < principal.expires_at:
+            return principal
+        return None
 
     def start(self) -> None:
         """Follow the database from a background thread until `close`."""
@@ -82,10 +85,10 @@ class Identity:
                     revision = connection.scalar(select(identity_revision.c.revision)) or 0
                     if revision == self._revision:
                         return False
-                    live = connection.execute(select(api_keys).where(api_keys.c.revoked_at.is_(None))).all()
+                    principals = load_principals(connection)
             except SQLAlchemyError as error:
                 raise IdentityError(explain(self._engine, error)) from error
-            self._principals = {row.digest: _principal(row) for row in live}
+            self._principals = principals
             self._revision = revision
             return True
 
@@ -215,26 +218,14 @@ def _count_up(connection: Connection) -> None:
     connection.execute(update(identity_revision).values(revision=identity_revision.c.revision + 1))
 
 
-def _principal(row: Row[Any]) -> Principal:
-    return Principal(row.id, row.tenant, row.admin, _limits(row), _mark_policy(row))
-
-
 def _key_info(row: Row[Any]) -> KeyInfo:
     return KeyInfo(
         id=row.id,
         tenant=row.tenant,
         hint=row.hint,
         admin=row.admin,
-        limits=_limits(row),
-        mark=_mark_policy(row),
+        limits=limits_of(row),
+        mark=mark_policy_of(row),
         created_at=row.created_at,
         revoked_at=row.revoked_at,
     )
-
-
-def _limits(row: Row[Any]) -> Limits:
-    return Limits(row.requests_per_minute, row.tokens_per_minute, row.concurrency)
-
-
-def _mark_policy(row: Row[Any]) -> MarkPolicy:
-    return MarkPolicy("on" if row.mark_default == "on" else "off", row.mark_allowed)

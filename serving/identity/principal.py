@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Literal
 
 MarkDefault = Literal["on", "off"]
+BudgetScope = Literal["key", "tenant"]
+BudgetPeriod = Literal["day", "month", "total"]
 
 
 class IdentityError(Exception):
@@ -14,7 +17,7 @@ class IdentityError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one key may use; None is unlimited."""
+    """What one key, or all keys of one tenant together, may use; None is unlimited."""
 
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
@@ -33,14 +36,50 @@ class MarkPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class Budget:
+    """Money that may be spent in a period (UTC days and calendar months; `total`: ever)."""
+
+    scope: BudgetScope
+    owner: str
+    """A key's id, or a tenant's name."""
+    period: BudgetPeriod
+    amount_nanos: int
+    """In 1e-9 US dollars."""
+
+
+@dataclass(frozen=True, slots=True)
 class Principal:
-    """The holder of a valid key."""
+    """The holder of a valid key or token."""
 
     key_id: str
     tenant: str
     admin: bool = False
     limits: Limits = Limits()
     mark: MarkPolicy = MarkPolicy()
+    models: frozenset[str] | None = None
+    """Names that may be asked for, as the client writes them (aliases and templates too); `*` stands for any
+    characters. None: all."""
+    endpoints: frozenset[str] | None = None
+    """As `RequestContext.endpoint` names them; None: all."""
+    expires_at: float | None = None
+    """Unix seconds, exclusive."""
+    weight: float = 1.0
+    """The tenant's share in fair queueing, relative to other tenants'."""
+    priority: int = 0
+    """The highest that a request may ask for; larger is more urgent."""
+    tenant_limits: Limits = Limits()
+    """Of all the tenant's keys together."""
+    budgets: tuple[Budget, ...] = ()
+    """The key's and its tenant's."""
+
+    def may_use_model(self, name: str) -> bool:
+        """Whether this model, alias or template may be asked for."""
+        models = self.models
+        return models is None or name in models or any(fnmatchcase(name, pattern) for pattern in models)
+
+    def may_use_endpoint(self, endpoint: str) -> bool:
+        """Whether this kind of request may be made."""
+        return self.endpoints is None or endpoint in self.endpoints
 
 
 @dataclass(frozen=True, slots=True)

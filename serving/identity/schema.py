@@ -1,23 +1,33 @@
-"""The tables `tenants`, `api_keys` and the revision that a running gateway polls."""
+"""The tables of tenants, keys and budgets, and the revision that a running gateway polls."""
 
 from __future__ import annotations
 
-from sqlalchemy import Boolean, Column, Float, ForeignKey, Integer, LargeBinary, String, Table
+from sqlalchemy import BigInteger, Boolean, Column, Float, ForeignKey, Integer, LargeBinary, String, Table, Text
 
 from serving.ledger.database import metadata
 
+# `version` counts the changes of one row: who read an older one cannot overwrite a newer one unknowingly.
+# Server defaults let these columns be added to tables that hold rows.
 tenants = Table(
     "tenants",
     metadata,
     Column("name", String(63), primary_key=True),
     Column("created_at", Float(53), nullable=False),
+    Column("note", String(1000), nullable=False, server_default=""),
+    Column("suspended_at", Float(53)),
+    Column("weight", Float(53), nullable=False, server_default="1"),
+    Column("priority", Integer, nullable=False, server_default="0"),
+    Column("requests_per_minute", Integer),
+    Column("tokens_per_minute", Integer),
+    Column("concurrency", Integer),
+    Column("version", Integer, nullable=False, server_default="1"),
 )
 
 api_keys = Table(
     "api_keys",
     metadata,
     Column("id", String(32), primary_key=True),
-    Column("tenant", ForeignKey("tenants.name"), nullable=False),
+    Column("tenant", ForeignKey("tenants.name"), nullable=False, index=True),
     Column("digest", LargeBinary(32), nullable=False, unique=True),
     Column("hint", String(4), nullable=False),
     Column("admin", Boolean, nullable=False),
@@ -28,6 +38,37 @@ api_keys = Table(
     Column("mark_allowed", Boolean, nullable=False),
     Column("created_at", Float(53), nullable=False),
     Column("revoked_at", Float(53)),
+    Column("name", String(100), nullable=False, server_default=""),
+    Column("note", String(1000), nullable=False, server_default=""),
+    # JSON arrays of strings; NULL: all.
+    Column("models", Text),
+    Column("endpoints", Text),
+    Column("expires_at", Float(53)),
+    Column("rotated_at", Float(53)),
+    Column("last_used_at", Float(53)),
+    # Of the request that made the key, so that its repetition does not make a second one.
+    Column("idempotency_digest", LargeBinary(32), unique=True),
+    Column("version", Integer, nullable=False, server_default="1"),
+)
+
+# Secrets that a rotation replaced, valid for its grace period.
+retired_secrets = Table(
+    "retired_secrets",
+    metadata,
+    Column("digest", LargeBinary(32), primary_key=True),
+    Column("key_id", ForeignKey("api_keys.id"), nullable=False),
+    Column("hint", String(4), nullable=False),
+    Column("valid_until", Float(53), nullable=False),
+)
+
+# `owner` is a key's id or a tenant's name, by `scope`.
+budgets = Table(
+    "budgets",
+    metadata,
+    Column("scope", String(8), primary_key=True),
+    Column("owner", String(63), primary_key=True),
+    Column("period", String(8), primary_key=True),
+    Column("amount_nanos", BigInteger, nullable=False),
 )
 
 # One row, counted up in the transaction of every change: one cheap read says whether anything changed.
@@ -39,4 +80,4 @@ identity_revision = Table(
     Column("revision", Integer, nullable=False),
 )
 
-TABLES = (tenants, api_keys, identity_revision)
+TABLES = (tenants, api_keys, retired_secrets, budgets, identity_revision)
