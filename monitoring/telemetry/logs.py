@@ -40,6 +40,9 @@ FIELDS = (
     "port",
     "path",
     "checkpoint",
+    "worker",
+    "exit_code",
+    "wait_s",
 )
 
 # Ours and OpenAI's keys, bearer tokens, passwords in URLs, private keys.
@@ -54,13 +57,18 @@ _STOP_TIMEOUT_S = 2.0
 _CHATTY = ("httpx", "httpcore", "urllib3", "opentelemetry.exporter")
 
 
-def configure_logging(settings: TelemetrySettings | None = None, stream: TextIO | None = None) -> LogOutput:
-    """Send everything that this process logs to `stream` (default stderr). Call once, at the edge."""
+def configure_logging(
+    settings: TelemetrySettings | None = None, stream: TextIO | None = None, in_thread: bool = True
+) -> LogOutput:
+    """Send everything that this process logs to `stream` (default stderr). Call once, at the edge.
+
+    Without `in_thread` the caller itself writes: for a process that forks, and so must have one thread only.
+    """
     settings = settings or TelemetrySettings()
     level = getattr(logging, settings.log_level.upper())
     with_messages = level <= logging.DEBUG
     formatter = JsonFormatter(with_messages) if settings.log_format == "json" else TextFormatter(with_messages)
-    output = LogOutput(stream or sys.stderr, formatter)
+    output = LogOutput(stream or sys.stderr, formatter, in_thread)
     root = logging.getLogger()
     for handler in list(root.handlers):
         root.removeHandler(handler)
@@ -77,17 +85,20 @@ class LogOutput(logging.Handler):
     stderr may be a pipe whose reader has stalled: a write on the event loop would then stop every request.
     """
 
-    def __init__(self, stream: TextIO, formatter: logging.Formatter) -> None:
+    def __init__(self, stream: TextIO, formatter: logging.Formatter, in_thread: bool = True) -> None:
         super().__init__()
         self.setFormatter(formatter)
         self._stream = stream
         self._queue: queue.SimpleQueue[logging.LogRecord | None] = queue.SimpleQueue()
         self._dropped = 0
-        self._thread = threading.Thread(target=self._run, name="signet-log", daemon=True)
-        self._thread.start()
+        self._thread = threading.Thread(target=self._run, name="signet-log", daemon=True) if in_thread else None
+        if self._thread is not None:
+            self._thread.start()
 
     def emit(self, record: logging.LogRecord) -> None:
-        if self._queue.qsize() >= _MAX_WAITING:
+        if self._thread is None:
+            self._write(record)
+        elif self._queue.qsize() >= _MAX_WAITING:
             self._dropped += 1
         else:
             self._queue.put(record)
@@ -95,8 +106,9 @@ class LogOutput(logging.Handler):
     def stop(self) -> None:
         """Write what is waiting, for two seconds at most, and take this output off the root logger."""
         logging.getLogger().removeHandler(self)
-        self._queue.put(None)
-        self._thread.join(_STOP_TIMEOUT_S)
+        if self._thread is not None:
+            self._queue.put(None)
+            self._thread.join(_STOP_TIMEOUT_S)
 
     def _run(self) -> None:
         while (record := self._queue.get()) is not None:

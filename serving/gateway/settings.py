@@ -47,6 +47,14 @@ class GatewaySettings(BaseModel):
     )
     probe_interval_s: float = Field(default=1.0, gt=0, description="Seconds between two health probes of an engine.")
     probe_timeout_s: float = Field(default=5.0, gt=0, description="Seconds after which a health probe has failed.")
+    workers: int = Field(
+        default=1, ge=1, le=64, description="Worker processes of one gateway; each takes a core when it is busy."
+    )
+    drain_delay_s: float = Field(
+        default=0.0,
+        ge=0,
+        description="Seconds between the first failing /readyz and the end of new connections: time to notice.",
+    )
     drain_timeout_s: float = Field(
         default=8.0, ge=0, description="Seconds that open answers may take to finish at shutdown."
     )
