@@ -43,6 +43,7 @@ FIELDS = (
     "worker",
     "exit_code",
     "wait_s",
+    "settings",
 )
 
 # Ours and OpenAI's keys, bearer tokens, passwords in URLs, private keys.
