@@ -28,6 +28,7 @@ FIELDS = (
     "model",
     "models",
     "engine",
+    "source",
     "status",
     "code",
     "reason",

@@ -12,6 +12,7 @@ from monitoring.telemetry.series import OTHER, Counter, Histogram
 
 # Aliases and adapters count as models.
 _MAX_MODELS = 64
+_CIRCUIT = {"closed": 0, "half-open": 1, "open": 2}
 
 
 class GatewayMetrics:
@@ -29,6 +30,13 @@ class GatewayMetrics:
         self._duration = Histogram(names.DURATION, buckets.DURATION_S, registry)
         self._in_flight = Gauge(names.IN_FLIGHT.name, names.IN_FLIGHT.help, registry=registry)
         self._engine_up = Gauge(names.ENGINE_UP.name, names.ENGINE_UP.help, ["engine"], registry=registry)
+        self._engine_draining = Gauge(
+            names.ENGINE_DRAINING.name, names.ENGINE_DRAINING.help, ["engine"], registry=registry
+        )
+        self._engine_circuit = Gauge(
+            names.ENGINE_CIRCUIT.name, names.ENGINE_CIRCUIT.help, ["engine"], registry=registry
+        )
+        self._discovery_up = Gauge(names.DISCOVERY_UP.name, names.DISCOVERY_UP.help, ["source"], registry=registry)
         self._models: set[str] = set()
         ProcessCollector(registry=registry)
 
@@ -76,13 +84,24 @@ class GatewayMetrics:
         if request.first_token_at:
             self._marks.add(1, request.mark_scheme)
 
-    def engine_up(self, engine: str, up: bool) -> None:
-        """An engine's state after a probe."""
+    def engine_state(self, engine: str, up: bool, draining: bool, circuit: str) -> None:
+        """An engine has joined, or its state has changed; `circuit` is closed, half-open or open."""
         self._engine_up.labels(engine).set(up)
+        self._engine_draining.labels(engine).set(draining)
+        self._engine_circuit.labels(engine).set(_CIRCUIT[circuit])
 
     def engine_gone(self, engine: str) -> None:
         """An engine was taken out of the pool: its series would otherwise alert for ever."""
-        self._engine_up.remove(engine)
+        for gauge in (self._engine_up, self._engine_draining, self._engine_circuit):
+            gauge.remove(engine)
+
+    def discovery(self, source: str, working: bool) -> None:
+        """A source of engines could be asked, or could not."""
+        self._discovery_up.labels(source).set(working)
+
+    def discovery_gone(self, source: str) -> None:
+        """A reload has taken the source out."""
+        self._discovery_up.remove(source)
 
     def _served(self, model: str) -> str:
         """The label of a model that an engine serves."""

@@ -65,6 +65,24 @@ ENGINE_UP = Metric(
     "1 when the engine answered its last probe, else 0.",
     ("engine",),
 )
+ENGINE_DRAINING = Metric(
+    "signet_gateway_engine_draining",
+    "gauge",
+    "1 while the engine takes no new requests because it is about to go.",
+    ("engine",),
+)
+ENGINE_CIRCUIT = Metric(
+    "signet_gateway_engine_circuit",
+    "gauge",
+    "What the engine's traffic says: 0 closed (healthy), 1 one trial request, 2 open (passed over).",
+    ("engine",),
+)
+DISCOVERY_UP = Metric(
+    "signet_gateway_discovery_up",
+    "gauge",
+    "1 while the source of engines can be asked, 0 while the engines it told last stay.",
+    ("source",),
+)
 GUARD_ACTIONS = Metric(
     "signet_guard_actions_total",
     "counter",
@@ -88,6 +106,9 @@ GATEWAY_METRICS = (
     TOKENS,
     ERRORS,
     ENGINE_UP,
+    ENGINE_DRAINING,
+    ENGINE_CIRCUIT,
+    DISCOVERY_UP,
     GUARD_ACTIONS,
     MARKS,
 )

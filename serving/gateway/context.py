@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from monitoring.telemetry import RequestTrace
-    from serving.gateway.engines.pool import Engine
+    from serving.gateway.engines.engine import Engine
     from serving.guard import GuardReport
     from serving.identity import Lease, Principal
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 
 from monitoring.telemetry import Tracing
 from serving.gateway.body import engine_body
 from serving.gateway.context import RequestContext
-from serving.gateway.engines.pool import Engine, EnginePool
+from serving.gateway.engines.engine import Engine
+from serving.gateway.engines.pool import EnginePool
 from serving.gateway.engines.upstream import UpstreamError, UpstreamResponse, UpstreamTimeout
 from serving.gateway.errors import (
     EngineFailed,
@@ -89,7 +91,7 @@ class Exchange:
         tried: list[Engine] = []
         while True:
             try:
-                engine = choose_engine(self._pool, self._context.model, tried)
+                engine = choose_engine(self._pool, self._context, tried)
             except EngineUnavailable:
                 if tried:
                     log.warning("no engine left", extra={"request_id": self._context.request_id})
@@ -97,29 +99,30 @@ class Exchange:
             if self._context.mark_scheme != "off" and not engine.has_plugin:
                 drop_mark(self._context, "engine")
             self._occupy(engine)
+            asked = time.perf_counter()
             try:
                 self._response = await engine.client.request(
                     b"POST", self._context.target, [*engine.headers, *self._request_headers()], self._engine_body()
                 )
             except UpstreamTimeout as error:
+                engine.failed(str(error))
                 raise EngineTimeout(f"No answer in time: {error}.") from None
             except UpstreamError as error:
-                engine.mark_down(str(error))
+                engine.failed(str(error))
                 tried.append(engine)
                 continue
+            if self._response.status >= 500:
+                engine.failed(f"it answered with status {self._response.status}")
+            else:
+                engine.succeeded(time.perf_counter() - asked)
             return self._response
 
     def _occupy(self, engine: Engine) -> None:
         if self._release is not None:
             self._release()
-        engine.in_flight += 1
+        self._release = engine.occupy()
         self._context.engine = engine
         self._settlement.routed()
-
-        def release() -> None:
-            engine.in_flight -= 1
-
-        self._release = release
 
     def _engine_body(self) -> bytes:
         context = self._context
@@ -144,7 +147,9 @@ class Exchange:
     async def _relay_whole(self, response: UpstreamResponse) -> None:
         try:
             body = await response.read()
-        except UpstreamError:
+        except UpstreamError as error:
+            assert self._context.engine is not None
+            self._context.engine.failed(str(error))
             raise EngineFailed("The engine stopped before its answer was complete. Ask again.") from None
         answer = clean_answer(self._context, self._guard, body)
         self._settlement.note_output(answer.reports)
@@ -166,6 +171,8 @@ class Exchange:
             relay.finish()
         except (UpstreamError, StreamBroken, EventTooLong) as error:
             log.warning("stream broke off", extra={"request_id": self._context.request_id, "reason": str(error)})
+            assert self._context.engine is not None
+            self._context.engine.failed(str(error))
             raise EngineFailed(_ENGINE_DIED, code="stream_interrupted") from None
         self._settlement.note_output(relay.reports())
         await self._commit()

@@ -12,7 +12,6 @@ from prometheus_client import CollectorRegistry
 from monitoring.telemetry import GatewayMetrics, Tracing, configure_logging
 from serving.gateway.app import GatewayApp
 from serving.gateway.engines.pool import EnginePool
-from serving.gateway.engines.upstream import Timeouts
 from serving.gateway.pipeline import Pipeline
 from serving.gateway.rest import build_rest
 from serving.gateway.settings import GatewaySettings
@@ -68,7 +67,7 @@ def build(settings: Settings) -> GatewayApp:
         limiter=Limiter(),
         guard=Guard(settings.guard, tokens),
         keyring=keyring,
-        pool=_pool(gateway, metrics),
+        pool=EnginePool(gateway, metrics),
         ledger=Ledger(settings.database_url, settings.ledger),
         prices=PriceList(settings.prices),
         metrics=metrics,
@@ -97,16 +96,3 @@ def run(settings: Settings, listener: socket.socket, on_listening: Callable[[], 
     on_listening()
     uvicorn.Server(config).run(sockets=[listener])
     output.close()
-
-
-def _pool(gateway: GatewaySettings, metrics: GatewayMetrics) -> EnginePool:
-    key = gateway.engine_api_key
-    return EnginePool(
-        gateway.engine_urls,
-        Timeouts(gateway.connect_timeout_s, gateway.first_byte_timeout_s, gateway.idle_timeout_s),
-        probe_interval_s=gateway.probe_interval_s,
-        probe_timeout_s=gateway.probe_timeout_s,
-        max_connections=gateway.max_connections_per_engine,
-        on_change=metrics.engine_up,
-        headers=[(b"authorization", b"Bearer " + key.get_secret_value().encode())] if key else [],
-    )

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
+from serving.gateway.engines.settings import CircuitSettings, DiscoverySettings, EngineTlsSettings
+
 
 class GatewaySettings(BaseModel):
     """Where the gateway listens, which engines it fronts, and how long it waits for them."""
@@ -21,6 +23,9 @@ class GatewaySettings(BaseModel):
     engine_api_key: SecretStr | None = Field(
         default=None, description="Sent to the engines as a bearer token, where they ask for one."
     )
+    discovery: DiscoverySettings = DiscoverySettings()
+    engine_tls: EngineTlsSettings = EngineTlsSettings()
+    circuit: CircuitSettings = CircuitSettings()
     model_folders: dict[str, Path] = Field(
         default_factory=dict,
         description="Served model name to a folder with its tokenizer: control tokens and detection need it.",
@@ -46,7 +51,12 @@ class GatewaySettings(BaseModel):
         default=120.0, gt=0, description="Seconds of silence after which a stream counts as dead."
     )
     probe_interval_s: float = Field(default=1.0, gt=0, description="Seconds between two health probes of an engine.")
-    probe_timeout_s: float = Field(default=5.0, gt=0, description="Seconds after which a health probe has failed.")
+    probe_timeout_s: float = Field(
+        default=3.0, gt=0, description="Seconds after which a health probe is missed; two in a row, and it has failed."
+    )
+    load_interval_s: float = Field(
+        default=2.0, gt=0, description="Seconds between two readings of an engine's load from its /metrics."
+    )
     workers: int = Field(
         default=1, ge=1, le=64, description="Worker processes of one gateway; each takes a core when it is busy."
     )

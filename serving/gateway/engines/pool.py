@@ -1,165 +1,112 @@
-"""The engines behind this gateway: which are up, what they serve, how many answers each has in flight."""
+"""The engines behind this gateway: they come and go while it runs, and are probed in the background."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import Callable, Sequence
-from typing import Any
+from contextlib import suppress
+from typing import Any, Protocol
 
-import msgspec
-
-from serving.gateway.engines.upstream import Timeouts, UpstreamError, UpstreamPool
-
-Headers = Sequence[tuple[bytes, bytes]]
+from serving.gateway.engines.address import Address
+from serving.gateway.engines.build import connections_from, sources_from, static_addresses
+from serving.gateway.engines.discovery import Source
+from serving.gateway.engines.engine import Engine
+from serving.gateway.settings import GatewaySettings
 
 log = logging.getLogger(__name__)
 
-# Exposed by an engine that runs our plugin.
-PLUGIN_METRIC = b"signet_engine_plugin_info"
 # How long a starting gateway waits for the engines' first answers; those that come later are known then.
 FIRST_PROBE_S = 0.5
-# Adapters come and go while an engine runs: ask for its models again every so many probes.
-PROBES_PER_LESSON = 15
+# Failing traffic has an engine probed at once, but not more often than this.
+MIN_PROBE_GAP_S = 0.1
 
 
-class _ModelList(msgspec.Struct):
-    data: list[dict[str, Any]] = []
+class PoolMetrics(Protocol):
+    """Where the pool counts."""
 
+    def engine_state(self, engine: str, up: bool, draining: bool, circuit: str) -> None: ...
 
-_decode_models = msgspec.json.Decoder(_ModelList).decode
+    def engine_gone(self, engine: str) -> None: ...
 
+    def discovery(self, source: str, working: bool) -> None: ...
 
-class Engine:
-    """One engine: its connections, its health, its load."""
-
-    def __init__(
-        self,
-        url: str,
-        timeouts: Timeouts,
-        probe_timeouts: Timeouts,
-        max_connections: int,
-        on_change: Callable[[str, bool], None],
-        headers: Headers,
-    ) -> None:
-        # OpenAI's clients are configured with the /v1 at the end; an engine may well be given so too.
-        self.url = url.rstrip("/").removesuffix("/v1")
-        self.name = self.url.rpartition("@")[2].rpartition("//")[2]
-        self.headers = headers
-        self.client = UpstreamPool(self.url, timeouts, max_connections)
-        self._probe_client = UpstreamPool(self.url, probe_timeouts, max_connections=8)
-        self._probes_since_lesson = 0
-        self._on_change = on_change
-        self.up = False
-        self.has_plugin = False
-        self.in_flight = 0
-        self.cards: dict[str, dict[str, Any]] = {}
-        self.lists_models = True
-
-    def serves(self, model: str) -> bool:
-        """Whether the engine has the model, as far as it tells: one that lists none judges by itself."""
-        return model in self.cards or (self.up and not self.lists_models)
-
-    async def probe(self) -> None:
-        """Ask for health, and from time to time for models and plugin."""
-        try:
-            healthy = await self._get(b"/health", tolerate_missing=True) is not None
-            if healthy and (not self.up or self._probes_since_lesson >= PROBES_PER_LESSON):
-                await self._learn()
-            reason = "its health check failed"
-        except (UpstreamError, msgspec.DecodeError) as error:
-            healthy, reason = False, str(error)
-        self._probes_since_lesson += 1
-        if not healthy:
-            self.mark_down(reason)
-        elif not self.up:
-            self.up = True
-            self._on_change(self.name, True)
-            log.info("engine is up", extra={"engine": self.name, "models": sorted(self.cards)})
-
-    def mark_down(self, reason: str) -> None:
-        """No new requests until a probe succeeds; also called when traffic sees the failure first."""
-        if self.up:
-            self.up = False
-            self._on_change(self.name, False)
-            log.warning("engine is down", extra={"engine": self.name, "reason": reason})
-
-    def close(self) -> None:
-        self.client.close()
-        self._probe_client.close()
-
-    async def _learn(self) -> None:
-        models = await self._get(b"/v1/models", tolerate_missing=True)
-        self.lists_models = models != b""
-        cards = _decode_models(models or b"{}").data
-        self.cards = {card["id"]: card for card in cards if isinstance(card.get("id"), str)}
-        metrics = await self._get(b"/metrics", tolerate_missing=True)
-        self.has_plugin = metrics is not None and PLUGIN_METRIC in metrics
-        self._probes_since_lesson = 0
-
-    async def _get(self, target: bytes, tolerate_missing: bool = False) -> bytes | None:
-        """The body of a 200 answer, b"" for a path the server does not have, None for any other answer."""
-        response = await self._probe_client.request(b"GET", target, self.headers)
-        try:
-            body = await response.read()
-        finally:
-            response.close()
-        if response.status == 200:
-            return body
-        return b"" if tolerate_missing and response.status in (404, 405, 501) else None
+    def discovery_gone(self, source: str) -> None: ...
 
 
 class EnginePool:
-    """All engines, probed in the background. Started and stopped inside a running event loop.
+    """All engines. Made anywhere; started, changed and stopped on one event loop.
 
-    `on_change` is told an engine's name and whether it is up, whenever that changes; `headers` go with every
-    request to an engine.
+    `engines` is a live list. Callbacks in `on_capacity` are called when an engine comes up or goes, or an answer is
+    over; those in `on_change` with an engine that is up, down, draining or gone now, or whose circuit has changed.
+
+    Raises:
+        ValueError: a setting cannot be used; with one line for the user.
     """
 
-    def __init__(
-        self,
-        urls: Sequence[str],
-        timeouts: Timeouts,
-        *,
-        probe_interval_s: float,
-        probe_timeout_s: float,
-        max_connections: int,
-        on_change: Callable[[str, bool], None],
-        headers: Headers = (),
-    ) -> None:
-        self._headers = headers
-        self._urls = urls
-        self._timeouts = timeouts
-        self._probe_timeouts = Timeouts(probe_timeout_s, probe_timeout_s, probe_timeout_s)
-        self._max_connections = max_connections
-        self._interval = probe_interval_s
-        self._on_change = on_change
-        self._tasks: list[asyncio.Task[None]] = []
+    def __init__(self, settings: GatewaySettings, metrics: PoolMetrics) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._connections = connections_from(settings)
+        self._sources: dict[str, Source] = {source.label: source for source in sources_from(settings)}
+        self._source_tasks: dict[str, asyncio.Task[None]] = {}
+        self._static = static_addresses(settings)
+        self._found: dict[str, list[Address]] = {}
+        self._watches: dict[Engine, asyncio.Task[None]] = {}
+        self._departing: set[Engine] = set()
+        self._started = False
+        self._news = asyncio.Event()
         self.engines: list[Engine] = []
+        self.on_capacity: list[Callable[[], None]] = []
+        self.on_change: list[Callable[[Engine], None]] = []
 
     async def start(self) -> None:
-        """Begin to probe; engines that answer at once are known when this returns."""
-        self.engines = [
-            Engine(url, self._timeouts, self._probe_timeouts, self._max_connections, self._on_change, self._headers)
-            for url in self._urls
-        ]
-        first = [asyncio.create_task(engine.probe()) for engine in self.engines]
-        if first:
-            await asyncio.wait(first, timeout=FIRST_PROBE_S)
-        self._tasks = [
-            asyncio.create_task(self._watch(engine, probe)) for engine, probe in zip(self.engines, first, strict=True)
-        ]
+        """Begin to look for engines and to probe; those that answer at once are known when this returns."""
+        self._started = True
+        self._run_sources()
+        self._update()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_PROBE_S):
+                while not self._all_known():
+                    self._news.clear()
+                    await self._news.wait()
 
     async def stop(self) -> None:
-        for task in self._tasks:
+        tasks = [*self._source_tasks.values(), *self._watches.values()]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        for engine in self.engines:
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._source_tasks.clear()
+        self._watches.clear()
+        for engine in (*self.engines, *self._departing):
             engine.close()
+
+    def apply(self, settings: GatewaySettings) -> None:
+        """Take new settings: other engines or sources, other credentials. Answers in flight go on.
+
+        Raises:
+            ValueError: a setting cannot be used; nothing has changed then.
+        """
+        connections, sources, static = connections_from(settings), sources_from(settings), static_addresses(settings)
+        renew = connections != self._connections
+        self._settings, self._connections, self._static = settings, connections, static
+        self._sources = {source.label: source for source in sources}
+        if not self._started:
+            return
+        for label in [label for label in self._source_tasks if label not in self._sources]:
+            self._source_tasks.pop(label).cancel()
+            self._found.pop(label, None)
+            self._metrics.discovery_gone(label)
+        self._run_sources()
+        if renew:
+            for engine in list(self.engines):
+                self._leave(engine)
+        self._update()
 
     @property
     def ready(self) -> bool:
-        return any(engine.up for engine in self.engines)
+        return any(engine.up and not engine.draining for engine in self.engines)
 
     def model_cards(self) -> dict[str, dict[str, Any]]:
         """Every model that an engine serves or, while it restarts, served last."""
@@ -169,8 +116,136 @@ class EnginePool:
                 cards.setdefault(name, card)
         return cards
 
-    async def _watch(self, engine: Engine, first: asyncio.Task[None]) -> None:
-        await first
+    def engine_changed(self, engine: Engine) -> None:
+        """Called by engines."""
+        if engine in self._watches:
+            self._metrics.engine_state(engine.name, engine.up, engine.draining, engine.circuit.state)
+        self._news.set()
+        for callback in self.on_change:
+            callback(engine)
+        self._tell_capacity()
+
+    def slot_freed(self, engine: Engine) -> None:
+        """Called by engines."""
+        if self._departing and not engine.in_flight and engine in self._departing:
+            self._close(engine)
+        for callback in self.on_capacity:
+            callback()
+
+    def _tell_capacity(self) -> None:
+        for callback in self.on_capacity:
+            callback()
+
+    def _all_known(self) -> bool:
+        """Whether every source has reported and every engine has answered its first probe."""
+        return self._found.keys() >= self._sources.keys() and all(engine.up for engine in self.engines)
+
+    def _run_sources(self) -> None:
+        for label, source in self._sources.items():
+            if label not in self._source_tasks:
+                report = _SourceReport(label, self._source_found, self._metrics)
+                self._source_tasks[label] = asyncio.create_task(source.run(report))
+
+    def _source_found(self, label: str, addresses: Sequence[Address]) -> None:
+        if label in self._source_tasks:
+            self._found[label] = list(addresses)
+            self._news.set()
+            self._update()
+
+    def _update(self) -> None:
+        """Make `engines` what the sources have found."""
+        # Two sources may know the same engine: the first one's word counts.
+        wanted: dict[str, Address] = {}
+        for addresses in (self._static, *self._found.values()):
+            for address in addresses:
+                wanted.setdefault(address.name, address)
+        # A source that has not reported since a reload must not cost the engines it may be about to find.
+        if self._found.keys() >= self._sources.keys():
+            for engine in [each for each in self.engines if not _is_at(each, wanted.get(each.name))]:
+                self._leave(engine)
+        present = {engine.name: engine for engine in self.engines}
+        for name, address in wanted.items():
+            engine = present.get(name) or self._join(address)
+            engine.drain("discovery", address.draining)
+
+    def _join(self, address: Address) -> Engine:
+        engine = next((each for each in self._departing if _is_at(each, address)), None)
+        if engine is None:
+            engine = Engine(address, self._connections, self)
+            log.info("engine joins", extra={"engine": engine.name})
+        else:
+            self._departing.discard(engine)
+        self.engines.append(engine)
+        self._watches[engine] = asyncio.create_task(self._watch(engine))
+        engine.drain("gone", False)
+        self._metrics.engine_state(engine.name, engine.up, engine.draining, engine.circuit.state)
+        return engine
+
+    def _leave(self, engine: Engine) -> None:
+        """No new requests; what is in flight finishes, then the connections are closed."""
+        log.info("engine leaves", extra={"engine": engine.name, "count": engine.in_flight})
+        self.engines.remove(engine)
+        self._watches.pop(engine).cancel()
+        self._departing.add(engine)
+        engine.drain("gone")
+        if not engine.in_flight:
+            self._close(engine)
+
+    def _close(self, engine: Engine) -> None:
+        self._departing.discard(engine)
+        engine.close()
+        if all(other.name != engine.name for other in self.engines):
+            self._metrics.engine_gone(engine.name)
+
+    async def _watch(self, engine: Engine) -> None:
+        loop = asyncio.get_running_loop()
+        next_scrape = 0.0
         while True:
-            await asyncio.sleep(self._interval)
-            await engine.probe()
+            engine.suspected.clear()
+            try:
+                await engine.probe()
+                if engine.up and loop.time() >= next_scrape:
+                    await engine.scrape()
+                    next_scrape = loop.time() + self._settings.load_interval_s
+            except Exception:
+                # Whatever an engine answers, it must not end the watch over it.
+                log.exception("probe failed", extra={"engine": engine.name})
+                engine.mark_down("its answer to a probe could not be read")
+            await asyncio.sleep(min(MIN_PROBE_GAP_S, self._settings.probe_interval_s))
+            # Replicas of the gateway must not come to ask all at the same moment.
+            pause = self._settings.probe_interval_s * random.uniform(0.9, 1.1) - MIN_PROBE_GAP_S  # noqa: S311
+            with suppress(TimeoutError):
+                async with asyncio.timeout(max(0.0, pause)):
+                    await engine.suspected.wait()
+
+
+class _SourceReport:
+    """Carries one source's reports to the pool; says once when it begins to fail, and once when it works again."""
+
+    def __init__(self, label: str, found: Callable[[str, Sequence[Address]], None], metrics: PoolMetrics) -> None:
+        self._label = label
+        self._found = found
+        self._metrics = metrics
+        self._working: bool | None = None
+
+    def found(self, addresses: Sequence[Address]) -> None:
+        if self._working is False:
+            log.info("discovery works again", extra={"source": self._label, "count": len(addresses)})
+        self._set(True)
+        self._found(self._label, addresses)
+
+    def failed(self, reason: str) -> None:
+        if self._working is not False:
+            message = "discovery fails; the engines known stay"
+            log.warning(message, extra={"source": self._label, "reason": reason})
+        self._set(False)
+
+    def _set(self, working: bool) -> None:
+        if working != self._working:
+            self._working = working
+            self._metrics.discovery(self._label, working)
+
+
+def _is_at(engine: Engine, address: Address | None) -> bool:
+    """Whether the engine is the one that `address` speaks of, and not another under its name."""
+    return address is not None and (engine.url, engine.address.server_name) == (address.url, address.server_name)

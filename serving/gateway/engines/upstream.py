@@ -259,9 +259,19 @@ class UpstreamPool:
         url: the engine's base URL; a path prefix in it is kept.
         timeouts: how long each wait may take.
         max_connections: open connections at the most; a request above that fails at once.
+        tls: for an https URL; default: the system's authorities and no certificate of our own.
+        server_name: the name in the engine's certificate, where the URL holds a bare address.
     """
 
-    def __init__(self, url: str, timeouts: Timeouts, max_connections: int = 4096) -> None:
+    def __init__(
+        self,
+        url: str,
+        timeouts: Timeouts,
+        max_connections: int = 4096,
+        *,
+        tls: ssl.SSLContext | None = None,
+        server_name: str | None = None,
+    ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"engine URL {url!r} is not of the form http://HOST:PORT")
@@ -270,11 +280,13 @@ class UpstreamPool:
         self._host = parts.hostname
         self._port = parts.port or (443 if parts.scheme == "https" else 80)
         self._prefix = parts.path.rstrip("/").encode()
-        self._ssl = ssl.create_default_context() if parts.scheme == "https" else None
+        self._ssl = (tls or ssl.create_default_context()) if parts.scheme == "https" else None
+        self._server_name = (server_name or parts.hostname) if self._ssl is not None else None
         self._host_line = b"host: " + parts.netloc.rpartition("@")[2].encode() + b"\r\n"
         self._idle: list[Connection] = []
         self._max_connections = max_connections
         self._open = 0
+        self._closed = False
 
     async def request(
         self, method: bytes, target: bytes, headers: Iterable[tuple[bytes, bytes]] = (), body: bytes = b""
@@ -305,7 +317,10 @@ class UpstreamPool:
             return UpstreamResponse(connection, self._timeouts)
 
     def keep(self, connection: Connection) -> None:
-        self._idle.append(connection)
+        if self._closed:
+            connection.abort()
+        else:
+            self._idle.append(connection)
 
     def forget(self, connection: Connection) -> None:
         self._open -= 1
@@ -314,6 +329,7 @@ class UpstreamPool:
 
     def close(self) -> None:
         """Close the idle connections; those in use close when their answer ends."""
+        self._closed = True
         for connection in list(self._idle):
             connection.abort()
 
@@ -324,7 +340,7 @@ class UpstreamPool:
         try:
             async with asyncio.timeout(self._timeouts.connect):
                 _, connection = await self.loop.create_connection(
-                    lambda: Connection(self), self._host, self._port, ssl=self._ssl
+                    lambda: Connection(self), self._host, self._port, ssl=self._ssl, server_hostname=self._server_name
                 )
         except TimeoutError:
             self._open -= 1

@@ -69,7 +69,8 @@ def use_everything(metrics: GatewayMetrics) -> None:
     metrics.guard_actions({("EMAIL_ADDRESS", "mask"): 2}, "input")
     metrics.error("engine_failed")
     metrics.request_settled(Request(), 200, 1.0)
-    metrics.engine_up("http://127.0.0.1:8100", True)
+    metrics.engine_state("http://127.0.0.1:8100", True, False, "open")
+    metrics.discovery("dns:vllm", False)
 
 
 def test_what_is_reported_is_what_happened(metrics: GatewayMetrics, registry: CollectorRegistry) -> None:
@@ -90,6 +91,9 @@ def test_what_is_reported_is_what_happened(metrics: GatewayMetrics, registry: Co
     assert value("signet_gateway_request_seconds_count", endpoint="chat", model="m") == 1
     assert value("signet_gateway_errors_total", code="engine_failed") == 1
     assert value("signet_gateway_engine_up", engine="http://127.0.0.1:8100") == 1
+    assert value("signet_gateway_engine_draining", engine="http://127.0.0.1:8100") == 0
+    assert value("signet_gateway_engine_circuit", engine="http://127.0.0.1:8100") == 2
+    assert value("signet_gateway_discovery_up", source="dns:vllm") == 0
     assert value("signet_guard_actions_total", entity="EMAIL_ADDRESS", action="mask", direction="input") == 2
     assert value("signet_marks_total", scheme="gumbel") == 1
 
@@ -138,10 +142,14 @@ def test_a_request_without_text_counts_as_no_answer(metrics: GatewayMetrics, reg
 
 
 def test_an_engine_that_left_leaves_no_series(metrics: GatewayMetrics, registry: CollectorRegistry) -> None:
-    metrics.engine_up("a", False)
+    metrics.engine_state("a", False, True, "closed")
     metrics.engine_gone("a")
+    metrics.discovery("dns:a", True)
+    metrics.discovery_gone("dns:a")
 
-    assert registry.get_sample_value("signet_gateway_engine_up", {"engine": "a"}) is None
+    assert registry.get_sample_value("signet_gateway_discovery_up", {"source": "dns:a"}) is None
+    for name in ("up", "draining", "circuit"):
+        assert registry.get_sample_value(f"signet_gateway_engine_{name}", {"engine": "a"}) is None
 
 
 def test_our_histogram_equals_the_librarys() -> None:

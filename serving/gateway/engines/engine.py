@@ -1,0 +1,260 @@
+"""One engine: its connections, its health, what it serves, how many answers it has in flight."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import msgspec
+
+from serving.gateway.engines.address import Address
+from serving.gateway.engines.circuit import Circuit, CircuitPolicy
+from serving.gateway.engines.load import PLUGIN_METRIC, EngineLoad, parse_load
+from serving.gateway.engines.seen import SeenPrefixes, blocks_for
+from serving.gateway.engines.upstream import Timeouts, UpstreamError, UpstreamPool, UpstreamTimeout
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+log = logging.getLogger(__name__)
+
+# Adapters come and go while an engine runs: ask for its models again every so many probes.
+PROBES_PER_LESSON = 15
+# A busy engine may miss one probe; one that refuses the connection is down at once.
+MISSED_PROBES = 2
+
+
+class _ModelList(msgspec.Struct):
+    data: list[dict[str, Any]] = []
+
+
+_decode_models = msgspec.json.Decoder(_ModelList).decode
+
+
+@dataclass(frozen=True, slots=True)
+class Connections:
+    """How engines are reached; the same for all of a pool. `headers` go with every request.
+
+    `tls_digest` stands for `tls` where two of these are compared: contexts made from the same files are equal.
+    """
+
+    timeouts: Timeouts
+    probe_timeout_s: float
+    max_connections: int
+    headers: Headers
+    tls: ssl.SSLContext | None = field(compare=False)
+    tls_digest: str
+    circuit: CircuitPolicy
+
+
+class Watcher(Protocol):
+    """Who is told about an engine: its pool."""
+
+    def engine_changed(self, engine: Engine) -> None:
+        """Up, down, draining, circuit: one of them is another now."""
+
+    def slot_freed(self, engine: Engine) -> None:
+        """An answer of this engine is over."""
+
+
+class ConcurrencyLimit(Protocol):
+    """How many answers an engine may have in flight; set and moved by admission."""
+
+    @property
+    def limit(self) -> int: ...
+
+
+class Occupancy:
+    """One answer's place on an engine. Calling it gives the place back; calling it again does nothing."""
+
+    __slots__ = ("_engine", "_is_trial")
+
+    def __init__(self, engine: Engine, is_trial: bool) -> None:
+        self._engine: Engine | None = engine
+        self._is_trial = is_trial
+
+    def __call__(self) -> None:
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.vacate(self._is_trial)
+
+
+class Engine:
+    """One engine as the pool and the request path see it. Lives on the event loop."""
+
+    def __init__(self, address: Address, connections: Connections, watcher: Watcher) -> None:
+        self.url = address.url
+        self.name = address.name
+        self.address = address
+        self.headers = connections.headers
+        probe_s = connections.probe_timeout_s
+        self.client = self._connect(connections, connections.timeouts, connections.max_connections)
+        self._probe_client = self._connect(connections, Timeouts(probe_s, probe_s, probe_s), 8)
+        self._watcher = watcher
+        self._missed_probes = 0
+        self._probes_since_lesson = 0
+        self._drained_by: set[str] = set()
+        self._load = EngineLoad()
+        self._others = 0
+        self.circuit = Circuit(connections.circuit, self._changed)
+        self.suspected = asyncio.Event()
+        self.up = False
+        self.has_plugin = False
+        self.in_flight = 0
+        self.limit: ConcurrencyLimit | None = None
+        self.cards: dict[str, dict[str, Any]] = {}
+        self.lists_models = True
+        self.seen = SeenPrefixes()
+
+    @property
+    def draining(self) -> bool:
+        """Whether it takes no new requests because it is about to go; those in flight finish."""
+        return bool(self._drained_by)
+
+    @property
+    def kv_usage(self) -> float:
+        """Share of the KV cache in use, from 0 to 1, as of the last scrape."""
+        return self._load.kv_usage
+
+    @property
+    def load(self) -> int:
+        """Answers that the engine works on or has waiting: this gateway's now, and others' as of the last scrape."""
+        return self.in_flight + self._others
+
+    def serves(self, model: str) -> bool:
+        """Whether the engine has the model, as far as it tells: one that lists none judges by itself."""
+        return model in self.cards or (self.up and not self.lists_models)
+
+    def has_room(self) -> bool:
+        """Whether admission would let one more answer run here; always, where it sets no limit."""
+        return self.limit is None or self.in_flight < self.limit.limit
+
+    def occupy(self) -> Occupancy:
+        """Take a place for one answer; call what is returned on every path, as often as you like."""
+        self.in_flight += 1
+        return Occupancy(self, self.circuit.begin())
+
+    def vacate(self, was_trial: bool) -> None:
+        """An answer is over: use what `occupy` returned, which does this once."""
+        self.in_flight -= 1
+        if was_trial:
+            self.circuit.end_trial()
+        self._watcher.slot_freed(self)
+
+    def succeeded(self, ttft_s: float) -> None:
+        """The engine began to answer after `ttft_s` seconds, be it by refusing a bad request."""
+        self.circuit.succeeded()
+
+    def failed(self, reason: str) -> None:
+        """It could not be reached, broke off, was silent too long, or answered with a 5xx: probed at once."""
+        before = self.circuit.state
+        self.circuit.failed()
+        if self.circuit.state != before:
+            log.warning("engine's circuit is open", extra={"engine": self.name, "reason": reason})
+        self.suspected.set()
+
+    def drain(self, by: str, draining: bool = True) -> None:
+        """Take no new requests, or take them again; `by` says for whom (discovery, an administrator)."""
+        before = self.draining
+        if draining:
+            self._drained_by.add(by)
+        else:
+            self._drained_by.discard(by)
+        if self.draining != before:
+            log.info("engine drains" if self.draining else "engine drains no more", extra={"engine": self.name})
+            self._changed()
+
+    async def probe(self) -> None:
+        """Ask for health, and from time to time for models and plugin."""
+        must_be_sure = False
+        try:
+            healthy = await self._get(b"/health", tolerate_missing=True) is not None
+            if healthy and (not self.up or self._probes_since_lesson >= PROBES_PER_LESSON):
+                await self._learn()
+            reason = "its health check failed"
+        except UpstreamTimeout as error:
+            healthy, reason, must_be_sure = False, str(error), True
+        except (UpstreamError, msgspec.DecodeError) as error:
+            healthy, reason = False, str(error)
+        self._probes_since_lesson += 1
+        if healthy:
+            self._mark_up()
+            return
+        self._missed_probes += 1
+        if not must_be_sure or self._missed_probes >= MISSED_PROBES:
+            self.mark_down(reason)
+
+    async def scrape(self) -> None:
+        """Read the engine's load; where that fails the last one goes on to count."""
+        own = self.in_flight
+        try:
+            metrics = await self._get(b"/metrics", tolerate_missing=True)
+        except UpstreamError:
+            return
+        if metrics:
+            self._note_load(parse_load(metrics), own)
+
+    def mark_down(self, reason: str) -> None:
+        """No new requests until a probe succeeds."""
+        if self.up:
+            self.up = False
+            self._others = 0
+            log.warning("engine is down", extra={"engine": self.name, "reason": reason})
+            self._changed()
+
+    def close(self) -> None:
+        """Close the idle connections; those in use close when their answer ends."""
+        self.client.close()
+        self._probe_client.close()
+
+    def _connect(self, connections: Connections, timeouts: Timeouts, max_connections: int) -> UpstreamPool:
+        return UpstreamPool(
+            self.url, timeouts, max_connections, tls=connections.tls, server_name=self.address.server_name
+        )
+
+    def _mark_up(self) -> None:
+        self._missed_probes = 0
+        if self.up:
+            return
+        self.up = True
+        # It may have been started anew: its cache is empty then, and what failed before says nothing.
+        self.seen.clear()
+        self.circuit.reset()
+        log.info("engine is up", extra={"engine": self.name, "models": sorted(self.cards)})
+        self._changed()
+
+    def _changed(self) -> None:
+        self._watcher.engine_changed(self)
+
+    def _note_load(self, load: EngineLoad | None, own: int) -> None:
+        """`own`: answers of this gateway in flight when the engine was asked."""
+        if load is None:
+            return
+        self._load = load
+        self._others = max(0, load.running + load.waiting - own)
+        self.seen.capacity = blocks_for(load.cache_tokens)
+
+    async def _learn(self) -> None:
+        models = await self._get(b"/v1/models", tolerate_missing=True)
+        self.lists_models = models != b""
+        cards = _decode_models(models or b"{}").data
+        self.cards = {card["id"]: card for card in cards if isinstance(card.get("id"), str)}
+        own = self.in_flight
+        metrics = await self._get(b"/metrics", tolerate_missing=True) or b""
+        self.has_plugin = PLUGIN_METRIC in metrics
+        self._note_load(parse_load(metrics), own)
+        self._probes_since_lesson = 0
+
+    async def _get(self, target: bytes, tolerate_missing: bool = False) -> bytes | None:
+        """The body of a 200 answer, b"" for a path the server does not have, None for any other answer."""
+        response = await self._probe_client.request(b"GET", target, self.headers)
+        try:
+            body = await response.read()
+        finally:
+            response.close()
+        if response.status == 200:
+            return body
+        return b"" if tolerate_missing and response.status in (404, 405, 501) else None

@@ -1,0 +1,46 @@
+"""How busy an engine is, from its own `/metrics`, in vLLM's names (Prometheus text format)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+# Exposed by an engine that runs our plugin.
+PLUGIN_METRIC = b"signet_engine_plugin_info"
+# One series an engine core: with data parallelism there are several.
+_SERIES = re.compile(
+    rb"^vllm:(num_requests_running|num_requests_waiting|kv_cache_usage_perc)(?:\{[^}\n]*\})? ([0-9.eE+-]+)",
+    re.MULTILINE,
+)
+_CACHE = re.compile(rb"^vllm:cache_config_info\{([^}\n]*)\}", re.MULTILINE)
+_CACHE_LABEL = re.compile(rb'(block_size|num_gpu_blocks)="(\d+)"')
+
+
+@dataclass(frozen=True, slots=True)
+class EngineLoad:
+    """Requests running and waiting over all cores of an engine, and the fullest core's share of KV cache in use.
+
+    `cache_tokens`: room of the KV cache, None where the engine does not say.
+    """
+
+    running: int = 0
+    waiting: int = 0
+    kv_usage: float = 0.0
+    cache_tokens: int | None = None
+
+
+def parse_load(metrics: bytes) -> EngineLoad | None:
+    """Read an engine's metrics; None when they are not vLLM's."""
+    found: dict[bytes, list[float]] = {}
+    for name, value in _SERIES.findall(metrics):
+        found.setdefault(name, []).append(float(value))
+    if not found:
+        return None
+    rooms = [dict(_CACHE_LABEL.findall(labels)) for labels in _CACHE.findall(metrics)]
+    room = sum(int(each.get(b"block_size", 0)) * int(each.get(b"num_gpu_blocks", 0)) for each in rooms)
+    return EngineLoad(
+        running=int(sum(found.get(b"num_requests_running", ()))),
+        waiting=int(sum(found.get(b"num_requests_waiting", ()))),
+        kv_usage=max(found.get(b"kv_cache_usage_perc", (0.0,))),
+        cache_tokens=room or None,
+    )
