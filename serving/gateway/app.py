@@ -15,6 +15,8 @@ from serving.gateway.streams.chunks import encode
 from serving.gateway.wire import JSON, AsgiApp, Headers, Receive, Scope, Send, send_error, send_whole
 
 ANSWERS: dict[str, Endpoint] = {"/v1/chat/completions": "chat", "/v1/completions": "completions"}
+# Pages that only the holder of a key may see.
+PRIVATE = {"/v1/models"}
 TEXT = (b"content-type", b"text/plain; charset=utf-8")
 
 Page = Callable[[RequestContext], tuple[int, bytes, Headers]]
@@ -75,8 +77,11 @@ class GatewayApp:
             await send_error(send, MethodNotAllowed(f"{scope['path']} takes GET."), [(b"allow", b"GET"), request_id])
             return
         try:
+            if scope["path"] in PRIVATE:
+                await authenticate(context, self._pipeline.identity)
             status, body, headers = page(context)
         except GatewayError as error:
+            self._pipeline.metrics.error(error.code)
             await send_error(send, error, [request_id])
             return
         await send_whole(send, status, body, [*headers, request_id])
@@ -93,6 +98,7 @@ class GatewayApp:
         return 200, generate_latest(self._registry), [(b"content-type", CONTENT_TYPE_LATEST.encode())]
 
     def _models(self, context: RequestContext) -> tuple[int, bytes, Headers]:
-        authenticate(context, self._pipeline.identity)
-        cards = list(self._pipeline.pool.model_cards().values())
-        return 200, encode({"object": "list", "data": cards}), [JSON]
+        assert context.principal is not None
+        cards = self._pipeline.pool.model_cards()
+        shown = [card for name, card in cards.items() if context.principal.may_use_model(name)]
+        return 200, encode({"object": "list", "data": shown}), [JSON]

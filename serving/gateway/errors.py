@@ -14,6 +14,7 @@ GatewayError
   EngineTimeout         504 engine_timeout
   EngineUnavailable     503 engine_unavailable
   LedgerDown            503 ledger_unavailable
+  IdentityUnavailable   503 identity_unavailable
 
 `code` is stable and documented in docs/errors.md; `message` is one line for a person and holds no prompt text.
 """
@@ -123,6 +124,11 @@ class EngineUnavailable(GatewayError):
 class LedgerDown(GatewayError):
     status = 503
     default_code = "ledger_unavailable"
+
+
+class IdentityUnavailable(GatewayError):
+    status = 503
+    default_code = "identity_unavailable"
 
 
 class ClientGone(Exception):

@@ -18,7 +18,7 @@ from serving.gateway.exchange import Exchange
 from serving.gateway.routing.choose import check_model
 from serving.gateway.settings import GatewaySettings
 from serving.gateway.settle import Settlement
-from serving.gateway.steps import admit, authenticate, choose_mark, sanitize
+from serving.gateway.steps import admit, authenticate, check_endpoint, check_scope, choose_mark, sanitize
 from serving.gateway.wire import Message, Receive, Send, read_body
 from serving.guard import Guard
 from serving.identity import Identity, Limiter
@@ -62,6 +62,8 @@ class Pipeline:
         exchange = Exchange(context, settlement, send, pool=self.pool, guard=self.guard, tracing=self.tracing)
         watch = ClientWatch(receive)
         try:
+            await authenticate(context, self.identity)
+            check_endpoint(context)
             context.raw_body = await read_body(receive, self.settings.max_body_bytes)
             self._prepare(context)
             async with watch:
@@ -83,8 +85,8 @@ class Pipeline:
             settlement.close()
 
     def _prepare(self, context: RequestContext) -> None:
-        authenticate(context, self.identity)
         parse_body(context, self.settings.max_choices)
+        check_scope(context)
         check_model(self.pool, context.model)
         admit(context, self.limiter)
         sanitize(context, self.guard)

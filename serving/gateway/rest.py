@@ -9,17 +9,17 @@ from typing import Annotated
 
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
+from serving.gateway.access import Access
 from serving.gateway.errors import (
     BadRequest,
+    Forbidden,
     GatewayError,
     MethodNotAllowed,
     ModelNotFound,
     NotFound,
-    Unauthorized,
 )
 from serving.gateway.wire import JSON
 from serving.identity import Identity, Principal
@@ -85,22 +85,16 @@ def build_rest(identity: Identity, keyring: Keyring | None, folders: Mapping[str
     """The application behind the hot paths."""
     app = FastAPI(title="Signet", summary="Language models that can prove where an answer came from.", version="0.1.0")
     detectors = Detectors(folders)
-    bearer = HTTPBearer(auto_error=False)
-
-    def principal(credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]) -> Principal:
-        if credentials is None:
-            raise Unauthorized("No API key was given. Send it as 'Authorization: Bearer KEY'.", code="missing_api_key")
-        found = identity.authenticate(credentials.credentials)
-        if found is None:
-            raise Unauthorized("The API key is not valid.")
-        return found
+    access = Access(identity)
 
     @app.post("/v1/provenance/detect", tags=["provenance"])
-    def detect(request: DetectRequest, who: Annotated[Principal, Depends(principal)]) -> DetectResponse:
+    def detect(request: DetectRequest, who: Annotated[Principal, Depends(access.principal)]) -> DetectResponse:
         """Tell whether a text carries a mark, and whose.
 
         A tenant's key tries the tenant's own mark; an admin's key tries all, since scores help to forge a mark.
         """
+        if not who.may_use_endpoint("detect"):
+            raise Forbidden("This key may not be used for detect.", code="endpoint_not_allowed")
         if keyring is None:
             raise BadRequest("This gateway has no keyring, so it cannot detect marks.", code="no_keyring")
         # A keyring on a read-only disk knows a tenant only once it was asked for its key.

@@ -9,13 +9,15 @@ import math
 from typing import Any
 
 from serving.gateway.context import RequestContext
-from serving.gateway.errors import BadRequest, Forbidden, LimitExceeded, Unauthorized
+from serving.gateway.errors import BadRequest, Forbidden, IdentityUnavailable, LimitExceeded, Unauthorized
 from serving.gateway.wire import encode_headers
 from serving.guard import Guard, GuardRefusal
-from serving.identity import Identity, Limiter, Refusal
+from serving.identity import Identity, Limiter, Principal, Refusal, Rejected
 from serving.provenance import Keyring
 
 SCHEMES = ("gumbel",)
+# RFC 9110: every 401 says how to authenticate.
+BEARER = ((b"www-authenticate", b"Bearer"),)
 # vLLM samples greedily below this temperature; a greedy choice leaves a Gumbel mark nothing to decide.
 GREEDY_TEMPERATURE = 1e-5
 # OpenAI's own rule of thumb, for the reservation before the engine has counted.
@@ -23,19 +25,77 @@ CHARS_PER_TOKEN = 4
 ASSUMED_ANSWER_TOKENS = 256
 
 
-def authenticate(context: RequestContext, identity: Identity) -> RequestContext:
-    """Find the key's owner.
+async def authenticate(context: RequestContext, identity: Identity) -> RequestContext:
+    """Find the holder of the key or token. Waits only for a token's issuer, or its first check.
 
     Raises:
         Unauthorized: no key, or none that is known, valid and not revoked.
+        Forbidden: the holder is known and not let in.
+        IdentityUnavailable: a token cannot be checked just now.
     """
-    value = context.headers.get(b"authorization", b"").decode("latin-1")
-    scheme, _, presented = value.partition(" ")
-    if scheme.lower() != "bearer" or not presented.strip():
-        raise Unauthorized("No API key was given. Send it as 'Authorization: Bearer KEY'.", code="missing_api_key")
-    context.principal = identity.authenticate(presented.strip())
-    if context.principal is None:
-        raise Unauthorized("The API key is not valid. Create one with 'signet keys create --tenant NAME'.")
+    presented = bearer_of(context.headers.get(b"authorization", b"").decode("latin-1"))
+    principal = identity.authenticate(presented)
+    context.principal = principal if principal is not None else await verify(presented, identity)
+    return context
+
+
+def bearer_of(authorization: str) -> str:
+    """The key or token in an `Authorization` header.
+
+    Raises:
+        Unauthorized: there is none.
+    """
+    scheme, _, presented = authorization.partition(" ")
+    presented = presented.strip()
+    if scheme.lower() != "bearer" or not presented:
+        raise Unauthorized(
+            "No API key was given. Send it as 'Authorization: Bearer KEY'.", code="missing_api_key", headers=BEARER
+        )
+    return presented
+
+
+async def verify(presented: str, identity: Identity) -> Principal:
+    """The holder of what `identity.authenticate` does not know, as the gateway's errors say it.
+
+    Raises: as `authenticate`.
+    """
+    try:
+        return await identity.verify(presented)
+    except Rejected as no:
+        if no.status == 401:
+            raise Unauthorized(no.message, code=no.code, headers=BEARER) from None
+        if no.status == 403:
+            raise Forbidden(no.message, code=no.code) from None
+        raise IdentityUnavailable(no.message, code=no.code, headers=((b"retry-after", b"5"),)) from None
+
+
+def check_endpoint(context: RequestContext) -> RequestContext:
+    """Keep a key to the kinds of requests it was made for.
+
+    Raises:
+        Forbidden: it was made for others.
+    """
+    assert context.principal is not None
+    if not context.principal.may_use_endpoint(context.endpoint):
+        raise Forbidden(f"This key may not be used for {context.endpoint}.", code="endpoint_not_allowed")
+    return context
+
+
+def check_scope(context: RequestContext) -> RequestContext:
+    """Keep a key to the models, aliases and templates it was made for, by the name that the client wrote.
+
+    Asked before whether there is such a model: the answer does not tell what else is served.
+
+    Raises:
+        Forbidden: it was made for others.
+    """
+    assert context.principal is not None
+    if not context.principal.may_use_model(context.model):
+        raise Forbidden(
+            f"This key may not use the model {context.model[:200]!r}. 'GET /v1/models' lists those it may.",
+            code="model_not_allowed",
+            param="model",
+        )
     return context
 
 

@@ -5,24 +5,31 @@ and from `Limiter` a `Lease` to use the engine or a `Refusal`. The command line 
 sees them about a second later.
 """
 
+from serving.identity.errors import AlreadyExists, IdentityError, InvalidValue, NotFound, Rejected, VersionConflict
 from serving.identity.first_key import ensure_first_key
 from serving.identity.identity import Identity
 from serving.identity.limits import Lease, Limiter, Refusal
-from serving.identity.principal import Budget, IdentityError, KeyInfo, Limits, MarkPolicy, NewKey, Principal
+from serving.identity.principal import Budget, KeyInfo, Limits, MarkPolicy, NewKey, Principal, TenantInfo
 from serving.identity.settings import IdentitySettings
 
 __all__ = [
+    "AlreadyExists",
     "Budget",
     "Identity",
     "IdentityError",
     "IdentitySettings",
+    "InvalidValue",
     "KeyInfo",
     "Lease",
     "Limiter",
     "Limits",
     "MarkPolicy",
     "NewKey",
+    "NotFound",
     "Principal",
     "Refusal",
+    "Rejected",
+    "TenantInfo",
+    "VersionConflict",
     "ensure_first_key",
 ]

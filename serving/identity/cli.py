@@ -12,8 +12,9 @@ from typing import Protocol
 
 import click
 
+from serving.identity.errors import IdentityError
 from serving.identity.identity import Identity
-from serving.identity.principal import IdentityError, KeyInfo, Limits, MarkDefault
+from serving.identity.principal import KeyInfo, Limits, MarkDefault
 from serving.ledger.database import DatabaseError, DatabaseSettings
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from serving.identity.errors import IdentityError
 from serving.identity.identity import Identity
-from serving.identity.principal import IdentityError
 
 FIRST_TENANT = "default"
 

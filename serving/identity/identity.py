@@ -1,49 +1,50 @@
-"""Tenants and keys: changed in the database, checked in memory."""
+"""Who asks: keys and tokens, checked in memory; followed in the database."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
-import re
-import secrets
 import threading
 import time
-from typing import Any
+from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, Row, Table, insert, select, update
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy import select
 
-from serving.identity.key import digest_of, generate_key
-from serving.identity.principal import (
-    IdentityError,
-    KeyInfo,
-    Limits,
-    MarkDefault,
-    NewKey,
-    Principal,
-)
-from serving.identity.rows import limits_of, load_principals, mark_policy_of
-from serving.identity.schema import TABLES, api_keys, identity_revision, tenants
+from serving.identity.errors import AlreadyExists, IdentityError, Rejected
+from serving.identity.key import digest_of
+from serving.identity.principal import Principal
+from serving.identity.rows import Snapshot, load_snapshot
+from serving.identity.schema import identity_revision
 from serving.identity.settings import IdentitySettings
-from serving.ledger.database import create_tables, explain, open_engine
+from serving.identity.store import IdentityStore
+
+if TYPE_CHECKING:
+    from serving.identity.tokens import TokenVerifier, VerifiedToken
 
 logger = logging.getLogger(__name__)
 
-TENANT_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+# Verified tokens that are remembered; about 1 KB each.
+MAX_TOKENS = 20_000
 
 
-class Identity:
-    """The keys of one database. `start` follows changes made by other processes; `refresh` looks once.
+class Identity(IdentityStore):
+    """The tenants and keys of one database, and their holders in memory.
+
+    `start` follows changes made by other processes; `refresh` looks once.
 
     Raises:
         DatabaseError, IdentityError: (constructor) the database cannot be opened, or not written now.
+        ValueError: (constructor) the settings of tokens cannot be used; one line.
     """
 
     def __init__(self, url: str, settings: IdentitySettings | None = None) -> None:
         self._settings = settings or IdentitySettings()
-        self._engine = open_engine(url)
-        create_tables(self._engine, *TABLES)
-        self._insert_once(identity_revision, {"id": 1, "revision": 1})
-        self._principals: dict[bytes, Principal] = {}
+        self._verifier = _verifier_of(self._settings)
+        super().__init__(url)
+        self._snapshot = Snapshot({}, {}, frozenset())
+        self._principals = self._snapshot.principals
+        self._tokens: dict[bytes, Principal] = {}
+        self._used: set[str] = set()
         self._revision = -1
         self._reload_lock = threading.Lock()
         self._stopping = threading.Event()
@@ -51,26 +52,70 @@ class Identity:
         self.refresh()
 
     def authenticate(self, presented: str) -> Principal | None:
-        """Whose key this is, or None. In memory, about a microsecond.
+        """Whose key this is, or token seen before; else None. In memory, about a microsecond.
 
         What is looked up is the digest: a caller who measures how long the lookup takes learns about a hash
         it cannot steer, never how many characters of a key were right.
         """
-        principal = self._principals.get(digest_of(presented))
-        if principal is None or principal.expires_at is None or time.time() < principal.expires_at:
-            return principal
-        return None
+        digest = digest_of(presented)
+        principal = self._principals.get(digest) or self._tokens.get(digest)
+        if principal is None or (principal.expires_at is not None and principal.expires_at <= time.time()):
+            return None
+        self._used.add(principal.key_id)
+        return principal
+
+    async def verify(self, presented: str) -> Principal:
+        """Whose token this is, for what `authenticate` did not find. Remembered until it expires.
+
+        Raises:
+            Rejected: what is presented lets nobody in, and why.
+        """
+        digest = digest_of(presented)
+        verifier, tokens, snapshot = self._verifier, self._tokens, self._snapshot
+        if verifier is None or presented.count(".") != 2:
+            raise _why_not(snapshot, digest)
+        token = await verifier.verify(presented)
+        if token.tenant not in snapshot.tenants:
+            await self._make_tenant(token.tenant)
+            tokens, snapshot = self._tokens, self._snapshot
+        principal = _token_principal(token, snapshot)
+        # A change meanwhile has replaced `tokens`; what is then written into the old one is never looked at.
+        while len(tokens) >= MAX_TOKENS:
+            tokens.pop(next(iter(tokens)), None)
+        tokens[digest] = principal
+        return principal
 
     def start(self) -> None:
-        """Follow the database from a background thread until `close`."""
+        """Follow the database, and the tokens' issuer, from background threads until `close`."""
         self._poller.start()
+        if self._verifier is not None:
+            self._verifier.keys.start()
+
+    def apply(self, settings: IdentitySettings) -> None:
+        """Take on other settings while running; tokens are checked anew.
+
+        Raises:
+            ValueError: they cannot be used, in one line; nothing has changed.
+        """
+        before = self._verifier
+        if settings.jwt != self._settings.jwt:
+            after = _verifier_of(settings)
+            if after is not None and self._poller.is_alive():
+                after.keys.start()
+            self._verifier, self._tokens = after, {}
+            if before is not None:
+                before.keys.close()
+        self._settings = settings
 
     def close(self) -> None:
-        """Stop following and release the database."""
+        """Stop following, write what is to be written, and release the database."""
         self._stopping.set()
+        if self._verifier is not None:
+            self._verifier.keys.close()
         if self._poller.is_alive():
             self._poller.join()
-        self._engine.dispose()
+            self._write_used()
+        super().close()
 
     def refresh(self) -> bool:
         """Take over what changed since the last look; True when something did.
@@ -78,119 +123,38 @@ class Identity:
         Raises:
             IdentityError: the database cannot be read; the keys known so far stay valid.
         """
-        with self._reload_lock:
-            try:
-                with self._engine.connect() as connection:
-                    # The revision first: a change in between is seen again at the next look, never missed.
-                    revision = connection.scalar(select(identity_revision.c.revision)) or 0
-                    if revision == self._revision:
-                        return False
-                    principals = load_principals(connection)
-            except SQLAlchemyError as error:
-                raise IdentityError(explain(self._engine, error)) from error
-            self._principals = principals
+        with self._reload_lock, self._reading() as connection:
+            # The revision first: a change in between is seen again at the next look, never missed.
+            revision = connection.scalar(select(identity_revision.c.revision)) or 0
+            if revision == self._revision:
+                return False
+            self._snapshot = load_snapshot(connection)
+            self._principals = self._snapshot.principals
+            self._tokens = {}
             self._revision = revision
             return True
 
-    def create_key(
-        self,
-        tenant: str,
-        *,
-        admin: bool = False,
-        limits: Limits | None = None,
-        mark: MarkDefault = "on",
-        may_choose_mark: bool = True,
-    ) -> NewKey:
-        """Make a key, and its tenant when new.
-
-        Unless told otherwise answers are marked, and a request may choose by `X-Signet-Mark`.
-
-        Raises:
-            IdentityError: the tenant's name or a limit is not allowed, or the database cannot be written.
-        """
-        if not TENANT_NAME.fullmatch(tenant):
-            raise IdentityError(
-                f"{tenant!r} is not a tenant name: use at most 63 lower-case letters, digits, '.', '_', '-', "
-                "beginning with a letter or digit"
-            )
-        limits = limits or Limits()
-        _check_limits(limits)
-        key, key_id = generate_key(), f"key_{secrets.token_hex(8)}"
-        row = {
-            "id": key_id,
-            "tenant": tenant,
-            "digest": digest_of(key),
-            "hint": key[-4:],
-            "admin": admin,
-            "requests_per_minute": limits.requests_per_minute,
-            "tokens_per_minute": limits.tokens_per_minute,
-            "concurrency": limits.concurrency,
-            "mark_default": mark,
-            "mark_allowed": may_choose_mark,
-            "created_at": time.time(),
-        }
-        self._insert_once(tenants, {"name": tenant, "created_at": time.time()})
-        try:
-            with self._engine.begin() as connection:
-                _count_up(connection)
-                connection.execute(insert(api_keys).values(**row))
-        except SQLAlchemyError as error:
-            raise IdentityError(explain(self._engine, error)) from error
-        self.refresh()
-        return NewKey(key_id, key, tenant)
-
-    def revoke(self, key_id: str) -> None:
-        """End a key. Revoking it again changes nothing.
-
-        Raises:
-            IdentityError: there is no such key, or the database cannot be written.
-        """
-        try:
-            with self._engine.begin() as connection:
-                _count_up(connection)
-                found = connection.scalar(select(api_keys.c.id).where(api_keys.c.id == key_id))
-                connection.execute(
-                    update(api_keys)
-                    .where(api_keys.c.id == key_id, api_keys.c.revoked_at.is_(None))
-                    .values(revoked_at=time.time())
-                )
-        except SQLAlchemyError as error:
-            raise IdentityError(explain(self._engine, error)) from error
-        if found is None:
-            raise IdentityError(f"there is no key {key_id!r}: see `signet keys list`")
+    def _changed(self) -> None:
         self.refresh()
 
-    def list_keys(self) -> list[KeyInfo]:
-        """All keys, revoked ones too, oldest first."""
+    async def _make_tenant(self, name: str) -> None:
+        """Make the tenant of a token, where that is allowed; see one that another process just made."""
         try:
-            with self._engine.connect() as connection:
-                rows = connection.execute(select(api_keys).order_by(api_keys.c.created_at, api_keys.c.id)).all()
-        except SQLAlchemyError as error:
-            raise IdentityError(explain(self._engine, error)) from error
-        return [_key_info(row) for row in rows]
-
-    def tenants(self) -> list[str]:
-        """The names of all tenants, sorted."""
-        try:
-            with self._engine.connect() as connection:
-                return list(connection.scalars(select(tenants.c.name).order_by(tenants.c.name)))
-        except SQLAlchemyError as error:
-            raise IdentityError(explain(self._engine, error)) from error
-
-    def _insert_once(self, into: Table, row: dict[str, Any]) -> None:
-        """Insert a row unless its key is there: in a transaction of its own, right when two do it at once."""
-        [key] = into.primary_key.columns
-        try:
-            with self._engine.begin() as connection:
-                if connection.scalar(select(key).where(key == row[key.name])) is None:
-                    connection.execute(insert(into).values(**row))
-        except IntegrityError:
-            logger.debug("%s: another process was first", into.name)
-        except SQLAlchemyError as error:
-            raise IdentityError(explain(self._engine, error)) from error
+            if self._settings.jwt.create_tenants:
+                await asyncio.to_thread(self.create_tenant, name)
+            else:
+                await asyncio.to_thread(self.refresh)
+        except AlreadyExists:
+            await asyncio.to_thread(self.refresh)
+        except IdentityError as error:
+            logger.warning("a token's tenant cannot be looked up: %s", error)
+            raise Rejected(
+                "The token's tenant cannot be looked up just now.", code="identity_unavailable", status=503
+            ) from None
 
     def _poll(self) -> None:
         failing = False
+        write_used_at = time.monotonic() + self._settings.last_used_interval_s
         while not self._stopping.wait(self._settings.poll_interval_s):
             try:
                 if self.refresh():
@@ -200,32 +164,58 @@ class Identity:
                 if not failing:  # once, not every second
                     logger.warning("%s; keys known so far stay valid", error)
                 failing = True
+            if time.monotonic() >= write_used_at:
+                self._write_used()
+                write_used_at = time.monotonic() + self._settings.last_used_interval_s
+
+    def _write_used(self) -> None:
+        used, self._used = self._used, set()
+        try:
+            if used:
+                self.note_used(list(used), time.time())
+        except IdentityError as error:
+            logger.warning("when keys were last used is not written: %s", error)
 
 
-def _check_limits(limits: Limits) -> None:
-    named = {
-        "requests per minute": limits.requests_per_minute,
-        "tokens per minute": limits.tokens_per_minute,
-        "concurrency": limits.concurrency,
-    }
-    for name, value in named.items():
-        if value is not None and not 1 <= value <= 2_000_000_000:
-            raise IdentityError(f"{name} must be between 1 and 2000000000, not {value}; leave it out for no limit")
+def _verifier_of(settings: IdentitySettings) -> TokenVerifier | None:
+    if settings.jwt.issuer is None:
+        return None
+    from serving.identity.tokens import TokenVerifier  # a gateway without tokens starts without their package
+
+    return TokenVerifier(settings.jwt)
 
 
-def _count_up(connection: Connection) -> None:
-    """Raise the revision. First in a transaction, so that on SQLite it takes the write lock at once."""
-    connection.execute(update(identity_revision).values(revision=identity_revision.c.revision + 1))
-
-
-def _key_info(row: Row[Any]) -> KeyInfo:
-    return KeyInfo(
-        id=row.id,
-        tenant=row.tenant,
-        hint=row.hint,
-        admin=row.admin,
-        limits=limits_of(row),
-        mark=mark_policy_of(row),
-        created_at=row.created_at,
-        revoked_at=row.revoked_at,
+def _token_principal(token: VerifiedToken, snapshot: Snapshot) -> Principal:
+    tenant = snapshot.tenants.get(token.tenant)
+    if tenant is None:
+        raise Rejected(
+            f"The token is valid, but there is no tenant {token.tenant!r} here.", code="token_not_allowed", status=403
+        )
+    if tenant.suspended_at is not None:
+        raise _suspended()
+    return Principal(
+        key_id=token.subject_id,
+        tenant=token.tenant,
+        admin=token.admin,
+        models=token.models,
+        endpoints=token.endpoints,
+        expires_at=token.expires_at,
+        weight=tenant.weight,
+        priority=tenant.priority,
+        tenant_limits=tenant.limits,
+        budgets=tenant.budgets,
     )
+
+
+def _why_not(snapshot: Snapshot, digest: bytes) -> Rejected:
+    if digest in snapshot.suspended:
+        return _suspended()
+    if digest in snapshot.principals:
+        return Rejected("The API key has expired. Ask for a new one.", code="expired_api_key")
+    return Rejected(
+        "The API key is not valid. Create one with 'signet keys create --tenant NAME'.", code="invalid_api_key"
+    )
+
+
+def _suspended() -> Rejected:
+    return Rejected("The tenant is suspended. Ask an administrator.", code="tenant_suspended", status=403)

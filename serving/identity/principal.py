@@ -9,10 +9,8 @@ from typing import Literal
 MarkDefault = Literal["on", "off"]
 BudgetScope = Literal["key", "tenant"]
 BudgetPeriod = Literal["day", "month", "total"]
-
-
-class IdentityError(Exception):
-    """A tenant or key cannot be created, found or revoked; `str()` is one line for the user."""
+ENDPOINTS = ("chat", "completions", "embeddings", "responses", "messages", "tokenize", "detect")
+"""What a key can be restricted to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,3 +105,37 @@ class KeyInfo:
     mark: MarkPolicy
     created_at: float
     revoked_at: float | None
+    name: str = ""
+    note: str = ""
+    models: tuple[str, ...] | None = None
+    endpoints: tuple[str, ...] | None = None
+    expires_at: float | None = None
+    rotated_at: float | None = None
+    last_used_at: float | None = None
+    """As of a minute ago or so."""
+    budgets: tuple[Budget, ...] = ()
+    version: int = 1
+    """Counts the key's changes."""
+
+    def state(self, now: float) -> Literal["valid", "expired", "revoked"]:
+        """At `now`, in unix seconds."""
+        if self.revoked_at is not None:
+            return "revoked"
+        return "expired" if self.expires_at is not None and self.expires_at <= now else "valid"
+
+
+@dataclass(frozen=True, slots=True)
+class TenantInfo:
+    """A tenant and what all its keys share. Times are unix seconds."""
+
+    name: str
+    created_at: float
+    note: str = ""
+    suspended_at: float | None = None
+    """Since when none of its keys is let in."""
+    weight: float = 1.0
+    priority: int = 0
+    limits: Limits = Limits()
+    budgets: tuple[Budget, ...] = ()
+    version: int = 1
+    """Counts the tenant's changes."""

@@ -1,77 +1,124 @@
-"""From the database's rows to what the gateway keeps in memory."""
+"""From the database's rows to values."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import ColumnElement, Connection, Row, select
 
-from serving.identity.principal import Budget, Limits, MarkPolicy, Principal
+from serving.identity.principal import Budget, KeyInfo, Limits, MarkPolicy, Principal, TenantInfo
 from serving.identity.schema import api_keys, budgets, retired_secrets, tenants
 
+Budgets = dict[tuple[str, str], tuple[Budget, ...]]
 
-def load_principals(connection: Connection) -> dict[bytes, Principal]:
-    """Every secret that may authenticate now or until it expires, by its digest.
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What the gateway keeps in memory of the database."""
+
+    principals: dict[bytes, Principal]
+    """Every secret that may authenticate now or until it expires, by its digest."""
+    tenants: dict[str, TenantInfo]
+    suspended: frozenset[bytes]
+    """Digests of secrets whose tenant is suspended."""
+
+
+def load_snapshot(connection: Connection) -> Snapshot:
+    """Read everything that a running gateway needs.
 
     A secret that a rotation replaced expires when its grace does; the others when their key does.
     """
-    tenant_rows = {row.name: row for row in connection.execute(select(tenants))}
     spending = load_budgets(connection)
-    live = {
-        row.id: row
-        for row in connection.execute(select(api_keys).where(api_keys.c.revoked_at.is_(None)))
-        if tenant_rows[row.tenant].suspended_at is None
-    }
-    principals = {row.digest: _principal(row, tenant_rows[row.tenant], spending) for row in live.values()}
+    known = {row.name: tenant_info(row, spending) for row in connection.execute(select(tenants))}
+    rows = connection.execute(select(api_keys).where(api_keys.c.revoked_at.is_(None))).all()
+    by_id = {row.id: _principal(row, known[row.tenant], spending) for row in rows}
+    secrets = {row.digest: by_id[row.id] for row in rows}
     for retired in connection.execute(select(retired_secrets)):
-        row = live.get(retired.key_id)
-        if row is not None:
-            end = retired.valid_until if row.expires_at is None else min(retired.valid_until, row.expires_at)
-            principals[retired.digest] = _principal(row, tenant_rows[row.tenant], spending, expires_at=end)
-    return principals
+        if (holder := by_id.get(retired.key_id)) is not None:
+            ends = [moment for moment in (retired.valid_until, holder.expires_at) if moment is not None]
+            secrets[retired.digest] = replace(holder, expires_at=min(ends))
+    suspended = {digest for digest, holder in secrets.items() if known[holder.tenant].suspended_at is not None}
+    welcome = {digest: holder for digest, holder in secrets.items() if digest not in suspended}
+    return Snapshot(welcome, known, frozenset(suspended))
 
 
-def load_budgets(connection: Connection) -> dict[tuple[str, str], tuple[Budget, ...]]:
-    """All budgets by scope and owner."""
-    found: dict[tuple[str, str], tuple[Budget, ...]] = {}
-    for row in connection.execute(select(budgets).order_by(budgets.c.period)):
+def load_budgets(connection: Connection, *where: ColumnElement[bool]) -> Budgets:
+    """Budgets by scope and owner."""
+    found: Budgets = {}
+    for row in connection.execute(select(budgets).where(*where).order_by(budgets.c.period)):
         owner = (row.scope, row.owner)
         found[owner] = (*found.get(owner, ()), Budget(row.scope, row.owner, row.period, row.amount_nanos))
     return found
 
 
-def limits_of(row: Row[Any]) -> Limits:
-    """Of a key's or a tenant's row."""
-    return Limits(row.requests_per_minute, row.tokens_per_minute, row.concurrency)
+def tenant_info(row: Row[Any], spending: Budgets) -> TenantInfo:
+    return TenantInfo(
+        name=row.name,
+        created_at=row.created_at,
+        note=row.note,
+        suspended_at=row.suspended_at,
+        weight=row.weight,
+        priority=row.priority,
+        limits=_limits(row),
+        budgets=spending.get(("tenant", row.name), ()),
+        version=row.version,
+    )
 
 
-def mark_policy_of(row: Row[Any]) -> MarkPolicy:
-    return MarkPolicy("on" if row.mark_default == "on" else "off", row.mark_allowed)
+def key_info(row: Row[Any], spending: Budgets) -> KeyInfo:
+    return KeyInfo(
+        id=row.id,
+        tenant=row.tenant,
+        hint=row.hint,
+        admin=row.admin,
+        limits=_limits(row),
+        mark=_mark_policy(row),
+        created_at=row.created_at,
+        revoked_at=row.revoked_at,
+        name=row.name,
+        note=row.note,
+        models=_names(row.models),
+        endpoints=_names(row.endpoints),
+        expires_at=row.expires_at,
+        rotated_at=row.rotated_at,
+        last_used_at=row.last_used_at,
+        budgets=spending.get(("key", row.id), ()),
+        version=row.version,
+    )
 
 
-def names_of(stored: str | None) -> frozenset[str] | None:
-    """The names in a column of scopes; None: all."""
-    return None if stored is None else frozenset(json.loads(stored))
-
-
-def _principal(
-    key: Row[Any],
-    tenant: Row[Any],
-    spending: dict[tuple[str, str], tuple[Budget, ...]],
-    expires_at: float | None = None,
-) -> Principal:
+def _principal(key: Row[Any], tenant: TenantInfo, spending: Budgets) -> Principal:
     return Principal(
         key_id=key.id,
         tenant=key.tenant,
         admin=key.admin,
-        limits=limits_of(key),
-        mark=mark_policy_of(key),
-        models=names_of(key.models),
-        endpoints=names_of(key.endpoints),
-        expires_at=key.expires_at if expires_at is None else expires_at,
+        limits=_limits(key),
+        mark=_mark_policy(key),
+        models=_frozen(_names(key.models)),
+        endpoints=_frozen(_names(key.endpoints)),
+        expires_at=key.expires_at,
         weight=tenant.weight,
         priority=tenant.priority,
-        tenant_limits=limits_of(tenant),
-        budgets=spending.get(("key", key.id), ()) + spending.get(("tenant", key.tenant), ()),
+        tenant_limits=tenant.limits,
+        budgets=spending.get(("key", key.id), ()) + tenant.budgets,
     )
+
+
+def _limits(row: Row[Any]) -> Limits:
+    return Limits(row.requests_per_minute, row.tokens_per_minute, row.concurrency)
+
+
+def _mark_policy(row: Row[Any]) -> MarkPolicy:
+    return MarkPolicy("on" if row.mark_default == "on" else "off", row.mark_allowed)
+
+
+def _names(stored: str | None) -> tuple[str, ...] | None:
+    """The names in a column of scopes; None: all."""
+    return None if stored is None else tuple(json.loads(stored))
+
+
+def _frozen(names: Iterable[str] | None) -> frozenset[str] | None:
+    return None if names is None else frozenset(names)

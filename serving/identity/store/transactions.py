@@ -1,0 +1,75 @@
+"""How identity reads and changes the database.
+
+A change first counts up `identity_revision`. That row is what running gateways poll, and its lock lets one change
+in at a time, on SQLite as on PostgreSQL: what a transaction reads after it, nobody changes before it ends.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import Connection, insert, select, update
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+
+from serving.identity.errors import IdentityError, VersionConflict
+from serving.identity.schema import TABLES, identity_revision
+from serving.ledger.database import create_tables, explain, open_engine
+
+logger = logging.getLogger(__name__)
+
+
+class Transactions:
+    """One database, opened."""
+
+    def __init__(self, url: str) -> None:
+        self._engine = open_engine(url)
+        create_tables(self._engine, *TABLES)
+        self._begin_revision()
+
+    def close(self) -> None:
+        """Release the database."""
+        self._engine.dispose()
+
+    def _changed(self) -> None:
+        """Called after every change."""
+
+    @contextmanager
+    def _changing(self) -> Iterator[Connection]:
+        try:
+            with self._engine.begin() as connection:
+                connection.execute(update(identity_revision).values(revision=identity_revision.c.revision + 1))
+                yield connection
+        except SQLAlchemyError as error:
+            raise IdentityError(explain(self._engine, error)) from error
+        self._changed()
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        try:
+            with self._engine.connect() as connection:
+                yield connection
+        except SQLAlchemyError as error:
+            raise IdentityError(explain(self._engine, error)) from error
+
+    def _begin_revision(self) -> None:
+        """Make the row that is counted up; right when two processes do it at once."""
+        try:
+            with self._engine.begin() as connection:
+                if connection.scalar(select(identity_revision.c.id)) is None:
+                    connection.execute(insert(identity_revision).values(id=1, revision=1))
+        except IntegrityError:
+            logger.debug("another process was first")
+        except SQLAlchemyError as error:
+            raise IdentityError(explain(self._engine, error)) from error
+
+
+def check_version(found: int, expected: int | None, what: str) -> None:
+    """Refuse to change `what` when somebody else did.
+
+    Raises:
+        VersionConflict: its version is not the expected one; None expects nothing.
+    """
+    if expected is not None and found != expected:
+        raise VersionConflict(f"{what} was changed meanwhile: it is at version {found}, not {expected}; read it again")
