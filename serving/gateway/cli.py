@@ -16,6 +16,20 @@ from serving.settings import Settings
     epilog="Example: signet gateway --engine-url http://127.0.0.1:8100 --model-folder my-model=/models/my-model"
 )
 @click.option("--engine-url", "engine_urls", multiple=True, metavar="URL", help="An engine's base URL; repeatable.")
+@click.option(
+    "--engine-dns",
+    "engine_dns",
+    multiple=True,
+    metavar="URL",
+    help="URL whose host name is looked up again and again; every address it has is an engine. Repeatable.",
+)
+@click.option(
+    "--engine-service",
+    "engine_services",
+    multiple=True,
+    metavar="[NAMESPACE/]NAME[:PORT]",
+    help="A Kubernetes Service whose ready endpoints are engines; repeatable.",
+)
 @click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on.  [default: 8000]")
 @click.option(
@@ -31,6 +45,8 @@ from serving.settings import Settings
 def gateway(
     load_settings: Callable[..., Settings],
     engine_urls: tuple[str, ...],
+    engine_dns: tuple[str, ...],
+    engine_services: tuple[str, ...],
     host: str | None,
     port: int | None,
     model_folders: tuple[str, ...],
@@ -42,14 +58,19 @@ def gateway(
         "host": host,
         "port": port,
         "engine_urls": [_checked_url(url) for url in engine_urls] or None,
+        "engine_dns": [_checked_url(url, "--engine-dns") for url in engine_dns] or None,
+        "engine_services": list(engine_services) or None,
         "model_folders": dict(_named_folder(value) for value in model_folders) or None,
     }
     settings = load_settings(config, {"gateway": {name: value for name, value in given.items() if value is not None}})
     if print_config:
         click.echo(settings.masked(), nl=False)
         return
-    if not settings.gateway.engine_urls:
-        raise click.ClickException("no engine is given: add --engine-url http://HOST:PORT, or use 'signet serve'.")
+    if not settings.gateway.finds_engines:
+        raise click.ClickException(
+            "no engine is given: add --engine-url http://HOST:PORT, --engine-dns or --engine-service, "
+            "or use 'signet serve'."
+        )
     _run(settings)
 
 
@@ -68,10 +89,10 @@ def _run(settings: Settings) -> None:
         raise click.ClickException(str(error)) from None
 
 
-def _checked_url(url: str) -> str:
+def _checked_url(url: str, option: str = "--engine-url") -> str:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise click.BadParameter(f"{url!r} is not of the form http://HOST:PORT", param_hint="--engine-url")
+        raise click.BadParameter(f"{url!r} is not of the form http://HOST:PORT", param_hint=option)
     return url
 
 

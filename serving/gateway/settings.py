@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from serving.gateway.engines.settings import CircuitSettings, DiscoverySettings, EngineTlsSettings
+from serving.gateway.engines.settings import CircuitSettings, EngineServiceSettings, EngineTlsSettings
 
 
 class GatewaySettings(BaseModel):
@@ -23,7 +23,20 @@ class GatewaySettings(BaseModel):
     engine_api_key: SecretStr | None = Field(
         default=None, description="Sent to the engines as a bearer token, where they ask for one."
     )
-    discovery: DiscoverySettings = DiscoverySettings()
+    engine_dns: list[str] = Field(
+        default_factory=list,
+        description="URLs whose host name is looked up again and again; every address it has is an engine, as for a "
+        "headless Service: http://vllm.models.svc:8100.",
+    )
+    engine_dns_interval_s: float = Field(default=5.0, gt=0, description="Seconds between two such look-ups.")
+    engine_services: list[EngineServiceSettings] = Field(
+        default_factory=list,
+        description="Kubernetes Services whose EndpointSlices are watched: `[NAMESPACE/]NAME[:PORT]`, or a mapping "
+        "with `service` (or `label_selector`), `namespace`, `port`, `scheme`, `server_name`.",
+    )
+    kubeconfig: Path | None = Field(
+        default=None, description="Credentials for Kubernetes; default: the pod's own, else ~/.kube/config."
+    )
     engine_tls: EngineTlsSettings = EngineTlsSettings()
     circuit: CircuitSettings = CircuitSettings()
     model_folders: dict[str, Path] = Field(
@@ -68,3 +81,8 @@ class GatewaySettings(BaseModel):
     drain_timeout_s: float = Field(
         default=8.0, ge=0, description="Seconds that open answers may take to finish at shutdown."
     )
+
+    @property
+    def finds_engines(self) -> bool:
+        """Whether any engine, or a place to find some, is given."""
+        return bool(self.engine_urls or self.engine_dns or self.engine_services)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from serving.gateway.engines.address import Address
 from serving.gateway.engines.circuit import CircuitPolicy
 from serving.gateway.engines.discovery import Source
+from serving.gateway.engines.discovery.dns import DnsSource
+from serving.gateway.engines.discovery.kubernetes import KubernetesSource
 from serving.gateway.engines.engine import Connections
 from serving.gateway.engines.tls import client_context
 from serving.gateway.engines.upstream import Timeouts
@@ -26,7 +28,9 @@ def sources_from(settings: GatewaySettings) -> list[Source]:
     Raises:
         ValueError: a URL cannot be used; with one line for the user.
     """
-    return []
+    sources: list[Source] = [DnsSource(url, settings.engine_dns_interval_s) for url in settings.engine_dns]
+    sources += [KubernetesSource(service, settings.kubeconfig) for service in settings.engine_services]
+    return sources
 
 
 def connections_from(settings: GatewaySettings) -> Connections:

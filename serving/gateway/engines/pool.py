@@ -91,10 +91,10 @@ class EnginePool:
         connections, sources, static = connections_from(settings), sources_from(settings), static_addresses(settings)
         renew = connections != self._connections
         self._settings, self._connections, self._static = settings, connections, static
-        self._sources = {source.label: source for source in sources}
+        before, self._sources = self._sources, {source.label: source for source in sources}
         if not self._started:
             return
-        for label in [label for label in self._source_tasks if label not in self._sources]:
+        for label in [label for label, source in before.items() if self._sources.get(label) != source]:
             self._source_tasks.pop(label).cancel()
             self._found.pop(label, None)
             self._metrics.discovery_gone(label)

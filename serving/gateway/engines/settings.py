@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -51,8 +51,8 @@ class CircuitSettings(BaseModel):
     max_backoff_s: float = Field(default=30.0, gt=0, description="The longest such wait.")
 
 
-class KubernetesServiceSettings(BaseModel):
-    """A Kubernetes Service whose ready endpoints are engines."""
+class EngineServiceSettings(BaseModel):
+    """A Kubernetes Service whose ready endpoints are engines; as text: `[NAMESPACE/]NAME[:PORT]`."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -61,11 +61,24 @@ class KubernetesServiceSettings(BaseModel):
         default=None, description="Instead of `service`: EndpointSlices with these labels."
     )
     namespace: str | None = Field(default=None, description="Its namespace; default: the gateway's own.")
-    port: int | str | None = Field(default=None, description="Port's number or name; default: the only one.")
+    port: int | str | None = Field(default=None, description="Port's number or name; default: the first.")
     scheme: Literal["http", "https"] = Field(default="http", description="How the engines are spoken to.")
     server_name: str | None = Field(
         default=None, description="Name in the engines' certificates; default: SERVICE.NAMESPACE.svc."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        place, _, port = value.partition(":")
+        namespace, _, service = place.rpartition("/")
+        return {
+            "service": service,
+            "namespace": namespace or None,
+            "port": int(port) if port.isdigit() else port or None,
+        }
 
     @field_validator("service", "namespace")
     @classmethod
@@ -75,28 +88,7 @@ class KubernetesServiceSettings(BaseModel):
         return value
 
     @model_validator(mode="after")
-    def _names_something(self) -> KubernetesServiceSettings:
+    def _names_something(self) -> EngineServiceSettings:
         if (self.service is None) == (self.label_selector is None):
             raise ValueError("give either service or label_selector")
         return self
-
-
-class DiscoverySettings(BaseModel):
-    """Engines that come and go."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    dns: list[str] = Field(
-        default_factory=list,
-        description="URLs whose host name is looked up again and again; every address it has is an engine, as for a "
-        "headless Service: http://vllm.models.svc:8100.",
-    )
-    dns_interval_s: float = Field(default=5.0, gt=0, description="Seconds between two look-ups.")
-    kubernetes: list[KubernetesServiceSettings] = Field(
-        default_factory=list,
-        description="Services whose EndpointSlices are watched, each with `service` (or `label_selector`), and "
-        "`namespace`, `port`, `scheme` and `server_name` where the defaults do not fit.",
-    )
-    kubeconfig: Path | None = Field(
-        default=None, description="Credentials for Kubernetes; default: the pod's own, else ~/.kube/config."
-    )
