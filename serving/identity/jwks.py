@@ -49,7 +49,8 @@ class KeySet:
         self._jwks: list[dict[str, Any]] = []
         self._ready: dict[tuple[str | None, str], PyJWK | None] = {}
         self._last_look = -REFETCH_COOLDOWN_S
-        self._look: asyncio.Task[None] | None = None
+        self._looking = threading.Lock()
+        self._shared_look: asyncio.Task[None] | None = None
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="signet-jwks", daemon=True)
         if settings.jwks is not None and "://" not in settings.jwks:
@@ -85,26 +86,34 @@ class KeySet:
 
     async def refetch(self) -> None:
         """Look now, unless somebody just did; never fails. All who wait share one look."""
-        if self._look is None or self._look.done():
-            if time.monotonic() - self._last_look < REFETCH_COOLDOWN_S:
+        if self._shared_look is None or self._shared_look.done():
+            if self._looked_just_now and not self._looking.locked():
                 return
-            self._look = asyncio.create_task(asyncio.to_thread(self._fetch_or_keep))
-        await asyncio.shield(self._look)
+            self._shared_look = asyncio.create_task(asyncio.to_thread(self._look, unless_recent=True))
+        await asyncio.shield(self._shared_look)
+
+    @property
+    def _looked_just_now(self) -> bool:
+        return time.monotonic() - self._last_look < REFETCH_COOLDOWN_S
 
     def _follow(self) -> None:
         wait = 0.0
         while not self._stopping.wait(wait):
-            self._fetch_or_keep()
+            self._look()
             wait = self._settings.refresh_interval_s if self.is_loaded else REFETCH_COOLDOWN_S
 
-    def _fetch_or_keep(self) -> None:
-        try:
-            self._fetch()
-        except KeysUnavailable as error:
-            logger.warning("%s; the %d keys known so far stay valid", error, len(self._jwks))
+    def _look(self, unless_recent: bool = False) -> None:
+        with self._looking:
+            if unless_recent and self._looked_just_now:  # while this one waited
+                return
+            try:
+                self._fetch()
+            except KeysUnavailable as error:
+                logger.warning("%s; the %d keys known so far stay valid", error, len(self._jwks))
+            finally:
+                self._last_look = time.monotonic()
 
     def _fetch(self) -> None:
-        self._last_look = time.monotonic()
         jwks = [jwk for jwk in _list_keys(self._load()) if _is_public_signing_key(jwk)]
         if not jwks:
             raise KeysUnavailable("the token issuer offers no public keys for signatures")
