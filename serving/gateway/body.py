@@ -53,11 +53,18 @@ def parse_body(context: RequestContext, max_choices: int) -> RequestContext:
     return context
 
 
-def engine_body(context: RequestContext) -> bytes:
-    """The body as the engine gets it: usage is always asked for, since the ledger needs it."""
+def engine_body(context: RequestContext, **more: Any) -> bytes:
+    """The body as the engine gets it, with `more` fields: usage is always asked for, since the ledger needs it.
+
+    The question itself stays as it is: the next engine may be asked for another mark.
+    """
+    body = {**context.body, **more}
     if context.stream:
-        context.body["stream_options"] = {**(context.body.get("stream_options") or {}), "include_usage": True}
-    return encode(context.body)
+        body["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
+    if context.mark_scheme != "off":
+        mark = {"signet_mark": context.mark_scheme, "signet_key": context.mark_key_id}
+        body["vllm_xargs"] = {**(body.get("vllm_xargs") or {}), **mark}
+    return encode(body)
 
 
 def _num_prompts(body: dict[str, Any]) -> int:

@@ -1,26 +1,16 @@
-"""One request meeting an engine: the question sent, the answer relayed, everything given back."""
+"""One request meeting its engines: the question sent, the answer relayed, everything given back."""
 
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable
 
-from monitoring.telemetry import Tracing
+from serving.gateway.attempts import Attempts, Question
 from serving.gateway.body import engine_body
 from serving.gateway.context import RequestContext
 from serving.gateway.engines.engine import Engine
-from serving.gateway.engines.pool import EnginePool
-from serving.gateway.engines.upstream import UpstreamError, UpstreamResponse, UpstreamTimeout
-from serving.gateway.errors import (
-    EngineFailed,
-    EngineTimeout,
-    EngineUnavailable,
-    GatewayError,
-    LedgerDown,
-    from_engine,
-)
-from serving.gateway.routing.choose import choose_engine
+from serving.gateway.engines.upstream import UpstreamError, UpstreamResponse
+from serving.gateway.errors import EngineFailed, GatewayError, LedgerDown
+from serving.gateway.failover import Failover
 from serving.gateway.settle import Settlement
 from serving.gateway.steps import drop_mark
 from serving.gateway.streams.answer import clean_answer
@@ -32,42 +22,43 @@ from serving.ledger import LedgerUnavailable
 
 log = logging.getLogger(__name__)
 
-MAX_ERROR_BODY_BYTES = 64 * 1024
 _ENGINE_DIED = "The engine stopped in the middle of this answer. What was sent is all there is; ask again."
 
 
 class Exchange:
-    """One request meeting one engine: sends the question, relays the answer."""
+    """One request: asks, relays the answer, and sees to it that an engine's failure costs the client none."""
 
     def __init__(
         self,
         context: RequestContext,
         settlement: Settlement,
         send: Send,
+        attempts: Attempts,
         *,
-        pool: EnginePool,
         guard: Guard,
-        tracing: Tracing,
+        failover: Failover,
     ) -> None:
-        self._pool = pool
         self._guard = guard
-        self._tracing = tracing
         self._context = context
         self._settlement = settlement
         self._send = send
-        self._response: UpstreamResponse | None = None
-        self._release: Callable[[], None] | None = None
+        self._attempts = attempts
+        self._failover = failover
         self._relay: StreamRelay | None = None
         self._started = False
 
     async def run(self) -> None:
-        response = await self._ask()
-        if response.status != 200:
-            raise from_engine(response.status, await response.read(MAX_ERROR_BODY_BYTES))
-        if response.header(b"content-type").startswith(b"text/event-stream"):
-            await self._relay_stream(response)
-        else:
-            await self._relay_whole(response)
+        question = Question(self._context.target, self._body_for)
+        while True:
+            response = await self._attempts.ask(question)
+            if response.header(b"content-type").startswith(b"text/event-stream"):
+                await self._relay_stream(response)
+                return
+            try:
+                await self._relay_whole(response)
+                return
+            except (UpstreamError, EngineFailed) as error:
+                self._attempts.answer_broke(str(error))
 
     async def fail(self, error: GatewayError) -> None:
         """End the answer with an error: JSON while nothing was sent, an error event afterwards."""
@@ -79,61 +70,13 @@ class Exchange:
         await self._send({"type": "http.response.body", "body": rest + error_event(error)})
 
     def close(self) -> None:
-        """Give everything back: the connection (closing it stops an unfinished generation) and the engine's slot."""
-        if self._response is not None:
-            self._response.close(said_all=self._relay is not None and self._relay.done)
-        if self._release is not None:
-            self._release()
-        self._response = self._release = None
+        """Give everything back."""
+        self._attempts.close(said_all=self._relay is not None and self._relay.done)
 
-    async def _ask(self) -> UpstreamResponse:
-        """Send the question to the best engine; to the next one while no byte of an answer has come."""
-        tried: list[Engine] = []
-        while True:
-            try:
-                engine = choose_engine(self._pool, self._context, tried)
-            except EngineUnavailable:
-                if tried:
-                    log.warning("no engine left", extra={"request_id": self._context.request_id})
-                raise
-            if self._context.mark_scheme != "off" and not engine.has_plugin:
-                drop_mark(self._context, "engine")
-            self._occupy(engine)
-            asked = time.perf_counter()
-            try:
-                self._response = await engine.client.request(
-                    b"POST", self._context.target, [*engine.headers, *self._request_headers()], self._engine_body()
-                )
-            except UpstreamTimeout as error:
-                engine.failed(str(error))
-                raise EngineTimeout(f"No answer in time: {error}.") from None
-            except UpstreamError as error:
-                engine.failed(str(error))
-                tried.append(engine)
-                continue
-            if self._response.status >= 500:
-                engine.failed(f"it answered with status {self._response.status}")
-            else:
-                engine.succeeded(time.perf_counter() - asked)
-            return self._response
-
-    def _occupy(self, engine: Engine) -> None:
-        if self._release is not None:
-            self._release()
-        self._release = engine.occupy()
-        self._context.engine = engine
-        self._settlement.routed()
-
-    def _engine_body(self) -> bytes:
-        context = self._context
-        if context.mark_scheme != "off":
-            mark = {"signet_mark": context.mark_scheme, "signet_key": context.mark_key_id}
-            context.body["vllm_xargs"] = {**(context.body.get("vllm_xargs") or {}), **mark}
-        return engine_body(context)
-
-    def _request_headers(self) -> list[tuple[bytes, bytes]]:
-        headers = [JSON, (b"x-request-id", self._context.request_id.encode())]
-        return headers + self._tracing.outgoing_headers(self._context)
+    def _body_for(self, engine: Engine) -> bytes:
+        if self._context.mark_scheme != "off" and not engine.has_plugin:
+            drop_mark(self._context, "engine")
+        return engine_body(self._context)
 
     def _headers(self) -> list[tuple[bytes, bytes]]:
         context = self._context
@@ -145,13 +88,8 @@ class Exchange:
         return headers
 
     async def _relay_whole(self, response: UpstreamResponse) -> None:
-        try:
-            body = await response.read()
-        except UpstreamError as error:
-            assert self._context.engine is not None
-            self._context.engine.failed(str(error))
-            raise EngineFailed("The engine stopped before its answer was complete. Ask again.") from None
-        answer = clean_answer(self._context, self._guard, body)
+        """Read, clean and send a whole answer. UpstreamError, EngineFailed: it is none, and nothing was sent."""
+        answer = clean_answer(self._context, self._guard, await response.read())
         self._settlement.note_output(answer.reports)
         self._settlement.note_text()
         await self._commit()
@@ -171,8 +109,7 @@ class Exchange:
             relay.finish()
         except (UpstreamError, StreamBroken, EventTooLong) as error:
             log.warning("stream broke off", extra={"request_id": self._context.request_id, "reason": str(error)})
-            assert self._context.engine is not None
-            self._context.engine.failed(str(error))
+            self._attempts.cut(str(error))
             raise EngineFailed(_ENGINE_DIED, code="stream_interrupted") from None
         self._settlement.note_output(relay.reports())
         await self._commit()

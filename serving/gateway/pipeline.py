@@ -10,11 +10,13 @@ import logging
 from dataclasses import dataclass
 
 from monitoring.telemetry import GatewayMetrics, Tracing
+from serving.gateway.attempts import Attempts
 from serving.gateway.body import parse_body
 from serving.gateway.context import RequestContext
 from serving.gateway.engines.pool import EnginePool
 from serving.gateway.errors import ClientGone, EngineUnavailable, GatewayError
 from serving.gateway.exchange import Exchange
+from serving.gateway.failover import Failover
 from serving.gateway.routing.choose import check_model
 from serving.gateway.settings import GatewaySettings
 from serving.gateway.settle import Settlement
@@ -38,6 +40,7 @@ class Pipeline:
     guard: Guard
     keyring: Keyring | None
     pool: EnginePool
+    failover: Failover
     ledger: Ledger
     prices: PriceList
     metrics: GatewayMetrics
@@ -59,7 +62,8 @@ class Pipeline:
     async def handle(self, context: RequestContext, receive: Receive, send: Send) -> None:
         """Answer one request. Every failure ends in OpenAI-shaped JSON; nothing is raised."""
         settlement = Settlement(context, self.ledger, self.metrics, self.tracing, self.prices)
-        exchange = Exchange(context, settlement, send, pool=self.pool, guard=self.guard, tracing=self.tracing)
+        attempts = Attempts(context, settlement, self.pool, self.tracing, self.failover)
+        exchange = Exchange(context, settlement, send, attempts, guard=self.guard, failover=self.failover)
         watch = ClientWatch(receive)
         try:
             await authenticate(context, self.identity)

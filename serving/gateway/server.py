@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from monitoring.telemetry import GatewayMetrics, Tracing, configure_logging
 from serving.gateway.app import GatewayApp
 from serving.gateway.engines.pool import EnginePool
+from serving.gateway.failover import Failover
 from serving.gateway.pipeline import Pipeline
 from serving.gateway.rest import build_rest
 from serving.gateway.settings import GatewaySettings
@@ -68,6 +69,7 @@ def build(settings: Settings) -> GatewayApp:
         guard=Guard(settings.guard, tokens),
         keyring=keyring,
         pool=EnginePool(gateway, metrics),
+        failover=Failover(gateway.failover),
         ledger=Ledger(settings.database_url, settings.ledger),
         prices=PriceList(settings.prices),
         metrics=metrics,

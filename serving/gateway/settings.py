@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from serving.gateway.engines.settings import CircuitSettings, EngineServiceSettings, EngineTlsSettings
+from serving.gateway.failover import FailoverSettings
 
 
 class GatewaySettings(BaseModel):
@@ -39,6 +40,7 @@ class GatewaySettings(BaseModel):
     )
     engine_tls: EngineTlsSettings = EngineTlsSettings()
     circuit: CircuitSettings = CircuitSettings()
+    failover: FailoverSettings = FailoverSettings()
     model_folders: dict[str, Path] = Field(
         default_factory=dict,
         description="Served model name to a folder with its tokenizer: control tokens and detection need it.",

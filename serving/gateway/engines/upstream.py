@@ -32,6 +32,10 @@ class UpstreamTimeout(UpstreamError):
     """The engine stayed silent for longer than the time allowed."""
 
 
+class ConnectTimeout(UpstreamTimeout):
+    """The engine did not take the connection in time: it has seen nothing of the request."""
+
+
 class _ClosedBeforeAnswer(UpstreamError):
     """The connection ended before a byte of the answer came: safe to send again on another connection."""
 
@@ -344,7 +348,7 @@ class UpstreamPool:
                 )
         except TimeoutError:
             self._open -= 1
-            raise UpstreamTimeout(f"no connection to the engine within {self._timeouts.connect:g} s") from None
+            raise ConnectTimeout(f"no connection to the engine within {self._timeouts.connect:g} s") from None
         except OSError as error:
             self._open -= 1
             raise UpstreamError(f"cannot connect to the engine: {error.strerror or error}") from None

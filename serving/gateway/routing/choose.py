@@ -9,7 +9,7 @@ from serving.gateway.engines.engine import Engine
 from serving.gateway.engines.pool import EnginePool
 from serving.gateway.errors import EngineUnavailable, ModelNotFound
 
-_RETRY_AFTER = ((b"retry-after", b"2"),)
+RETRY_AFTER = ((b"retry-after", b"2"),)
 
 
 def check_model(pool: EnginePool, model: str) -> None:
@@ -23,7 +23,7 @@ def check_model(pool: EnginePool, model: str) -> None:
         return
     known = sorted(pool.model_cards())
     if not known:
-        raise EngineUnavailable("No engine is ready yet. Try again shortly.", headers=_RETRY_AFTER)
+        raise EngineUnavailable("No engine is ready yet. Try again shortly.", headers=RETRY_AFTER)
     raise ModelNotFound(f"The model {model[:200]!r} does not exist. Served here: {', '.join(known)}.", param="model")
 
 
@@ -41,6 +41,6 @@ def choose_engine(pool: EnginePool, context: RequestContext, tried: Collection[E
     candidates = [e for e in present if e.circuit.allows() and e.has_room()] or present
     if not candidates:
         raise EngineUnavailable(
-            f"No engine for {model!r} can be reached just now. Try again shortly.", headers=_RETRY_AFTER
+            f"No engine for {model!r} can be reached just now. Try again shortly.", headers=RETRY_AFTER
         )
     return min(candidates, key=lambda engine: engine.load)

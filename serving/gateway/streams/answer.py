@@ -8,7 +8,7 @@ import msgspec
 
 from serving.gateway.context import RequestContext
 from serving.gateway.errors import EngineFailed
-from serving.gateway.streams.chunks import decode_answer, decode_any, encode, set_text, texts_of
+from serving.gateway.streams.chunks import ABORTED, decode_answer, decode_any, encode, set_text, texts_of
 from serving.gateway.streams.relay import note_text
 from serving.guard import Guard, GuardReport
 
@@ -25,7 +25,7 @@ def clean_answer(context: RequestContext, guard: Guard, body: bytes) -> CleanAns
     """Clean every text of an answer and note its usage in the context.
 
     Raises:
-        EngineFailed: the engine's body is not an answer.
+        EngineFailed: the engine's body is not an answer, or only a part of one.
     """
     try:
         answer = decode_answer(body)
@@ -35,6 +35,8 @@ def clean_answer(context: RequestContext, guard: Guard, body: bytes) -> CleanAns
         context.prompt_tokens = answer.usage.prompt_tokens
         context.completion_tokens = answer.usage.completion_tokens or 0
         context.usage_reported = True
+    if any(choice.finish_reason == ABORTED for choice in answer.choices):
+        raise EngineFailed("The engine gave the answer up when it was stopped.")
     changed: list[tuple[int, tuple[str, int], str]] = []
     reports: list[GuardReport] = []
     for position, choice in enumerate(answer.choices):

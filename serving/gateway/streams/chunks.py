@@ -6,6 +6,9 @@ from typing import Any
 
 import msgspec
 
+# The finish reason of an answer that vLLM gives up because it is being stopped.
+ABORTED = "abort"
+
 
 class Usage(msgspec.Struct):
     prompt_tokens: int = 0

@@ -1,0 +1,187 @@
+"""The engines that one request meets, one after the other: asked, given up, and every place given back.
+
+Only failures of an engine lead to the next one (no connection, a connection that breaks, a 5xx, an answer that is
+none); a refusal (4xx) is an answer and goes to the client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from monitoring.telemetry import Tracing
+from serving.gateway.context import RequestContext
+from serving.gateway.engines.engine import Engine
+from serving.gateway.engines.pool import EnginePool
+from serving.gateway.engines.upstream import ConnectTimeout, UpstreamError, UpstreamResponse, UpstreamTimeout
+from serving.gateway.errors import EngineFailed, EngineTimeout, EngineUnavailable, GatewayError, from_engine
+from serving.gateway.failover import Failover
+from serving.gateway.routing.choose import RETRY_AFTER, choose_engine
+from serving.gateway.settle import Settlement
+from serving.gateway.wire import JSON
+
+log = logging.getLogger(__name__)
+
+MAX_ERROR_BODY_BYTES = 64 * 1024
+_UNREACHABLE = "The engine that was asked could not be reached. Try again shortly."
+# How often a stream that broke off looks for an engine to go on with it.
+LOOK_AGAIN_S = 0.1
+
+
+@dataclass(slots=True)
+class Question:
+    """What an engine is asked: `body` is made for the engine that is chosen, after `prepare` has had a look at it."""
+
+    target: bytes
+    body: Callable[[Engine], bytes]
+    prepare: Callable[[Engine], Awaitable[None]] | None = None
+    may_go_to: Callable[[Engine], bool] | None = None
+
+
+class Attempts:
+    """One request's way through the engines; at any time at most one of them works for it."""
+
+    def __init__(
+        self, context: RequestContext, settlement: Settlement, pool: EnginePool, tracing: Tracing, failover: Failover
+    ) -> None:
+        self._context = context
+        self._settlement = settlement
+        self._pool = pool
+        self._tracing = tracing
+        self._failover = failover
+        self._release: Callable[[], None] | None = None
+        self._response: UpstreamResponse | None = None
+        self._tried: list[Engine] = []
+        self._num_failures = 0
+        self._last_error: GatewayError | None = None
+
+    async def ask(self, question: Question) -> UpstreamResponse:
+        """Send the question to the best engine, and to the next while one fails; returns the head of a 200 answer.
+
+        Raises:
+            GatewayError: the engine's refusal, or what the last engine that may be tried failed with.
+        """
+        while True:
+            engine = self._choose(question)
+            self._occupy(engine)
+            try:
+                if question.prepare is not None:
+                    await question.prepare(engine)
+                asked = time.perf_counter()
+                response = self._response = await engine.client.request(
+                    b"POST", question.target, [*engine.headers, *self._headers()], question.body(engine)
+                )
+                if response.status == 200:
+                    engine.succeeded(time.perf_counter() - asked)
+                    return response
+                refusal = from_engine(response.status, await response.read(MAX_ERROR_BODY_BYTES))
+            except UpstreamError as error:
+                self._give_up(str(error))
+                self._retry_after(error)
+            else:
+                if response.status < 500:
+                    engine.succeeded(time.perf_counter() - asked)
+                    raise refusal
+                self._give_up(f"it answered with status {response.status}")
+                self._allow_retry(refusal, costs=True)
+
+    async def ask_until_answered(self, question: Question, wait_s: float) -> UpstreamResponse:
+        """As `ask`, for a stream that broke off: waits up to `wait_s` seconds for an engine that can be asked."""
+        deadline = time.monotonic() + wait_s
+        self._begin_anew()
+        while True:
+            try:
+                return await self.ask(question)
+            except EngineUnavailable:
+                if time.monotonic() >= deadline:
+                    raise
+            await asyncio.sleep(LOOK_AGAIN_S)
+            # One that failed may be back, and is only chosen when it is.
+            self._tried.clear()
+            self._begin_anew()
+
+    def answer_broke(self, reason: str) -> None:
+        """The answer being read is no good: drop it.
+
+        Raises:
+            EngineFailed: it may not be asked again.
+        """
+        self._give_up(reason)
+        error = EngineFailed("The engine stopped before its answer was complete. Ask again.")
+        self._allow_retry(error, costs=self._num_failures > 0)
+
+    def cut(self, reason: str | None) -> None:
+        """Leave the engine in the middle of a stream: it failed for `reason`, or (None) only hands over."""
+        if reason is not None:
+            self._give_up(reason)
+        elif self._context.engine is not None:
+            self._tried = [self._context.engine]
+        self.close()
+
+    def close(self, said_all: bool = False) -> None:
+        """Give everything back: the connection (closing it stops an unfinished generation) and the engine's slot."""
+        if self._response is not None:
+            self._response.close(said_all)
+        if self._release is not None:
+            self._release()
+        self._response = self._release = None
+
+    def _begin_anew(self) -> None:
+        self._num_failures = 0
+        self._last_error = None
+
+    def _choose(self, question: Question) -> Engine:
+        passed_over = self._tried
+        if question.may_go_to is not None:
+            unfit = [engine for engine in self._pool.engines if not question.may_go_to(engine)]
+            passed_over = [*self._tried, *unfit]
+        try:
+            return choose_engine(self._pool, self._context, passed_over)
+        except EngineUnavailable:
+            if self._last_error is None:
+                raise
+            log.warning("no engine left", extra={"request_id": self._context.request_id})
+            raise self._last_error from None
+
+    def _occupy(self, engine: Engine) -> None:
+        self.close()
+        self._release = engine.occupy()
+        if self._context.engine is None:
+            self._settlement.routed()
+            self._failover.budget.request()
+        self._context.engine = engine
+
+    def _give_up(self, reason: str) -> None:
+        engine = self._context.engine
+        assert engine is not None
+        engine.failed(reason)
+        self._tried.append(engine)
+        self.close()
+
+    def _retry_after(self, failure: UpstreamError) -> None:
+        """Return when the next engine may be asked although this one gave no answer."""
+        if isinstance(failure, UpstreamTimeout) and not isinstance(failure, ConnectTimeout):
+            error = EngineTimeout(f"No answer in time: {failure}.")
+            if not self._failover.settings.retry_timeouts:
+                raise error from None
+            self._allow_retry(error, costs=True)
+        else:
+            # An engine that dies takes many requests with it, and each may be asked once more: no budget there.
+            self._allow_retry(EngineUnavailable(_UNREACHABLE, headers=RETRY_AFTER), costs=False)
+
+    def _allow_retry(self, error: GatewayError, costs: bool) -> None:
+        """Return when the next engine may be asked; raise `error` otherwise."""
+        self._num_failures += 1
+        self._last_error = error
+        if self._num_failures >= self._failover.settings.max_attempts:
+            raise error from None
+        if costs and not self._failover.budget.withdraw():
+            log.warning("no retry left in the budget", extra={"request_id": self._context.request_id})
+            raise error from None
+
+    def _headers(self) -> list[tuple[bytes, bytes]]:
+        headers = [JSON, (b"x-request-id", self._context.request_id.encode())]
+        return headers + self._tracing.outgoing_headers(self._context)
