@@ -12,9 +12,10 @@ from serving.gateway.errors import GatewayError, MethodNotAllowed
 from serving.gateway.pipeline import Pipeline
 from serving.gateway.steps import authenticate
 from serving.gateway.streams.chunks import encode
-from serving.gateway.wire import JSON, AsgiApp, Headers, Receive, Scope, Send, send_error, send_whole
+from serving.gateway.wire import JSON, AsgiApp, Client, Headers, Receive, Scope, Send, send_error, send_whole
 
 ANSWERS: dict[str, Endpoint] = {"/v1/chat/completions": "chat", "/v1/completions": "completions"}
+PROBE_PATHS = ("/healthz", "/readyz", "/metrics")
 # Pages that only the holder of a key may see.
 PRIVATE = {"/v1/models"}
 TEXT = (b"content-type", b"text/plain; charset=utf-8")
@@ -49,15 +50,20 @@ class GatewayApp:
         path: str = scope["path"]
         endpoint = ANSWERS.get(path)
         if endpoint is not None:
-            context = RequestContext(endpoint, dict(scope["headers"]), b"")
+            client: Client = scope["extensions"]["signet"]
+            context = RequestContext(endpoint, client.headers, b"")
             if scope["method"] == "POST":
-                await self._pipeline.handle(context, receive, send)
+                await self._pipeline.handle(context, client, receive, send)
             else:
                 await send_error(send, MethodNotAllowed(f"{path} takes POST."), [(b"allow", b"POST")])
         elif (page := self._pages.get(path)) is not None:
             await self._show(page, scope, send)
         else:
             await self._rest(scope, receive, send)
+
+    def refused(self, code: str) -> None:
+        """The server has refused a request, or cut a client off, without asking the application."""
+        self._pipeline.metrics.error(code)
 
     async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":

@@ -21,7 +21,7 @@ from serving.gateway.routing.choose import check_model
 from serving.gateway.settings import GatewaySettings
 from serving.gateway.settle import Settlement
 from serving.gateway.steps import admit, authenticate, check_endpoint, check_scope, choose_mark, sanitize
-from serving.gateway.wire import Message, Receive, Send, read_body
+from serving.gateway.wire import Client, Receive, Send, read_body
 from serving.guard import Guard
 from serving.identity import Identity, Limiter
 from serving.ledger import Ledger, PriceList
@@ -59,25 +59,25 @@ class Pipeline:
         await asyncio.to_thread(self.identity.close)
         await asyncio.to_thread(self.tracing.stop)
 
-    async def handle(self, context: RequestContext, receive: Receive, send: Send) -> None:
+    async def handle(self, context: RequestContext, client: Client, receive: Receive, send: Send) -> None:
         """Answer one request. Every failure ends in OpenAI-shaped JSON; nothing is raised."""
         settlement = Settlement(context, self.ledger, self.metrics, self.tracing, self.prices)
         attempts = Attempts(context, settlement, self.pool, self.tracing, self.failover)
         exchange = Exchange(context, settlement, send, attempts, guard=self.guard, failover=self.failover)
-        watch = ClientWatch(receive)
+        departure = _Departure()
         try:
             await authenticate(context, self.identity)
             check_endpoint(context)
             context.raw_body = await read_body(receive, self.settings.max_body_bytes)
             self._prepare(context)
-            async with watch:
-                await exchange.run()
+            client.on_disconnect(departure)
+            await exchange.run()
         except GatewayError as error:
             await exchange.fail(error)
         except ClientGone:
             await settlement.abandon()
         except asyncio.CancelledError:
-            if watch.client_left:
+            if departure.seen:
                 await settlement.abandon()
             else:
                 await exchange.fail(EngineUnavailable("The gateway is stopping. Ask again.", code="stopping"))
@@ -98,24 +98,16 @@ class Pipeline:
         context.trace = self.tracing.start_request(context)
 
 
-class ClientWatch:
+class _Departure:
     """Cancels the request when its client closes the connection, so that the engine stops generating."""
 
-    def __init__(self, receive: Receive) -> None:
-        self._receive = receive
-        self._request: asyncio.Task[object] | None = None
-        self.client_left = False
+    __slots__ = ("_request", "seen")
 
-    async def __aenter__(self) -> None:
+    def __init__(self) -> None:
         self._request = asyncio.current_task()
-        self._task = asyncio.ensure_future(self._receive())
-        self._task.add_done_callback(self._left)
+        self.seen = False
 
-    async def __aexit__(self, *_: object) -> None:
-        self._request = None
-        self._task.cancel()
-
-    def _left(self, task: asyncio.Future[Message]) -> None:
-        if self._request is not None and not task.cancelled():
-            self.client_left = True
-            self._request.cancel()
+    def __call__(self) -> None:
+        self.seen = True
+        assert self._request is not None
+        self._request.cancel()

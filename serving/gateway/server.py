@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import logging
+import resource
+import signal
 import socket
 from collections.abc import Callable
 
-import uvicorn
+import uvloop
 from prometheus_client import CollectorRegistry
 
 from monitoring.telemetry import GatewayMetrics, Tracing, configure_logging
-from serving.gateway.app import GatewayApp
+from serving.gateway.app import PROBE_PATHS, GatewayApp
 from serving.gateway.engines.pool import EnginePool
 from serving.gateway.failover import Failover
+from serving.gateway.http.server import Server
 from serving.gateway.pipeline import Pipeline
 from serving.gateway.rest import build_rest
 from serving.gateway.settings import GatewaySettings
@@ -82,19 +87,42 @@ def run(settings: Settings, listener: socket.socket, on_listening: Callable[[], 
     """Serve on `listener` until SIGINT or SIGTERM; open answers get `drain_timeout_s` to finish."""
     output = configure_logging(settings.telemetry)
     app = build(settings)
-    config = uvicorn.Config(
+    gateway = settings.gateway
+    server = Server(
         app,
-        lifespan="on",
-        proxy_headers=False,
-        loop="uvloop",
-        http="httptools",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_keep_alive=75,
-        timeout_graceful_shutdown=round(settings.gateway.drain_timeout_s),
-        backlog=4096,
+        gateway.http,
+        max_body_bytes=gateway.max_body_bytes,
+        tls=gateway.tls,
+        probe_paths=PROBE_PATHS,
+        on_refused=app.refused,
     )
+    _allow_open_files()
     on_listening()
-    uvicorn.Server(config).run(sockets=[listener])
+    uvloop.run(_serve(server, listener, gateway.drain_timeout_s))
     output.close()
+
+
+async def _serve(server: Server, listener: socket.socket, drain_timeout_s: float) -> None:
+    told_to_stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, told_to_stop.set)
+    await server.start([listener])
+    _collect_less_often()
+    await told_to_stop.wait()
+    await server.drain(drain_timeout_s)
+    await server.stop()
+
+
+def _allow_open_files() -> None:
+    """A connection to a client and one to an engine for each open answer: take as many files as are allowed."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _collect_less_often() -> None:
+    """What was made so far stays for ever and need not be looked at again; requests leave no cycles behind."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from serving.gateway.engines.settings import CircuitSettings, EngineServiceSettings, EngineTlsSettings
 from serving.gateway.failover import FailoverSettings
+from serving.gateway.http.settings import HttpSettings, TlsSettings
 
 
 class GatewaySettings(BaseModel):
@@ -52,7 +53,7 @@ class GatewaySettings(BaseModel):
         default=128, ge=1, description="Most answers that one request may ask for by 'n', as OpenAI's."
     )
     max_connections_per_engine: int = Field(
-        default=4096, ge=1, description="Open connections to one engine at the most."
+        default=16384, ge=1, description="Open connections to one engine at the most."
     )
     connect_timeout_s: float = Field(
         default=5.0, gt=0, description="Seconds to wait for an engine to accept a connection."
@@ -83,6 +84,8 @@ class GatewaySettings(BaseModel):
     drain_timeout_s: float = Field(
         default=8.0, ge=0, description="Seconds that open answers may take to finish at shutdown."
     )
+    tls: TlsSettings | None = Field(default=None, description="Certificates for HTTPS; left out: plain HTTP.")
+    http: HttpSettings = HttpSettings()
 
     @property
     def finds_engines(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from typing import Any
+from typing import Any, Protocol
 
 from serving.gateway.errors import ClientGone, GatewayError, TooLarge
 
@@ -13,6 +13,18 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = Iterable[tuple[bytes, bytes]]
+
+
+class Client(Protocol):
+    """The `signet` extension of a scope: what our server knows of a request beyond ASGI."""
+
+    @property
+    def headers(self) -> dict[bytes, bytes]:
+        """Header fields by lower-case name."""
+
+    def on_disconnect(self, callback: Callable[[], object]) -> None:
+        """Have `callback` called once, should the client go before the answer is complete."""
+
 
 JSON = (b"content-type", b"application/json")
 EVENT_STREAM = (

@@ -1,0 +1,453 @@
+"""One client connection: parses, keeps to the limits, and has the application answer one request after the other."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import logging
+import math
+from collections import deque
+from typing import TYPE_CHECKING, Any, NoReturn, cast
+
+import httptools
+
+from serving.gateway.errors import BadRequest, GatewayError, TooLarge
+from serving.gateway.http.heads import refusal
+from serving.gateway.http.request import BODY_HIGH_WATER_BYTES, Request, scope_of
+
+if TYPE_CHECKING:
+    from serving.gateway.http.server import Server
+
+log = logging.getLogger(__name__)
+
+# Requests that a client may send ahead of their answers. They come in one read; no more is read until they are done.
+MAX_PIPELINED = 64
+# A client that is still sending when it is refused gets this long to read why, before its connection is reset.
+LINGER_S = 2.0
+# Sizes and extensions of chunks may weigh so many times what they frame.
+_MAX_FRAMING = 8
+
+
+class _Refused(Exception):
+    """Leaves the parser: nothing more of this connection is read."""
+
+
+class Phase(enum.Enum):
+    """What is awaited from the client."""
+
+    IDLE = "a request"
+    HEAD = "the rest of a head"
+    BODY = "the rest of a body"
+    CLOSING = "the end of the connection"
+
+
+class Connection(asyncio.Protocol):
+    """Reads requests from one client. Answers go out one at a time, in order, from a task that lives as long as it."""
+
+    __slots__ = (
+        "_answering",
+        "_current",
+        "_deaf",
+        "_drained",
+        "_fed",
+        "_headers",
+        "_inexact",
+        "_more",
+        "_origin",
+        "_parser",
+        "_phase",
+        "_probes_only",
+        "_queue",
+        "_reading",
+        "_receiving",
+        "_saw_end",
+        "_transport",
+        "_unsent",
+        "_url",
+        "closed",
+        "deadline",
+        "server",
+        "unsent_since",
+        "write_paused",
+    )
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.closed = False
+        self.deadline = math.inf
+        """Loop time at which `expire` is due."""
+        self.write_paused = False
+        self.unsent_since = 0.0
+        """Loop time since when a full write buffer has not shrunk; 0 while it is not full."""
+        self._transport: asyncio.Transport | None = None
+        self._parser: Any = None
+        self._phase = Phase.IDLE
+        self._origin: dict[str, Any] = {}
+        self._probes_only = False
+        self._deaf = False  # what still comes is thrown away
+        self._reading = True
+        self._url = b""
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._fed = 0  # bytes read since the message began
+        self._inexact = self._saw_end = False  # it began in the read in which another ended: its bytes are not known
+        self._receiving: Request | None = None
+        self._current: Request | None = None
+        self._queue: deque[Request] = deque()
+        self._answering: asyncio.Task[None] | None = None
+        self._more: asyncio.Future[None] | None = None
+        self._drained: asyncio.Future[None] | None = None
+        self._unsent = 0
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports have the interface without the base class.
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(self.server.settings.write_buffer_bytes)
+        room = self.server.admit(self)
+        if room is None:
+            self._write_refusal(self.server.full())
+            return
+        self._probes_only = not room
+        self._parser = httptools.HttpRequestParser(self)
+        self.deadline = self.server.now + self.server.settings.head_timeout_s
+        self._origin = self.server.origin(self._transport)
+
+    def data_received(self, data: bytes) -> None:
+        if self._deaf:
+            return
+        self._fed += len(data)
+        self._saw_end = False
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            # RFC 9110, section 7.8: an upgrade may be ignored. What follows is no HTTP/1.1, so nothing is read.
+            self._deaf = True
+            if self._receiving is not None:
+                self._receiving.keep_alive = False
+        except httptools.HttpParserError as error:
+            self._failed_to_parse(error)
+        else:
+            if self._phase is not Phase.IDLE:
+                self._check_sizes()
+
+    def eof_received(self) -> None:
+        """A client that has said its last word is taken to be gone: the transport closes."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closed = self._deaf = True
+        self.server.forget(self)
+        self._queue.clear()
+        self._wake_writer()
+        if self._current is not None:
+            self._current.lost()
+        if self._more is not None and not self._more.done():
+            self._more.set_result(None)
+
+    def pause_writing(self) -> None:
+        assert self._transport is not None
+        self.write_paused = True
+        self._unsent = self._transport.get_write_buffer_size()
+        self.unsent_since = self.server.now
+
+    def resume_writing(self) -> None:
+        self.write_paused = False
+        self.unsent_since = 0.0
+        self._wake_writer()
+
+    # httptools' callbacks
+
+    def on_message_begin(self) -> None:
+        self._phase = Phase.HEAD
+        self._inexact = self._saw_end
+        self.deadline = self.server.now + self.server.settings.head_timeout_s
+        self._url = b""
+        self._headers = []
+
+    def on_url(self, url: bytes) -> None:
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._headers.append((name.lower(), value.rstrip()))  # the parser leaves blanks at the end
+
+    def on_headers_complete(self) -> None:
+        headers = self._headers
+        self._headers = []  # what a chunked body brings behind itself is not looked at
+        fields = dict(headers)
+        version: str = self._parser.get_http_version()
+        self._check_head(headers, fields, version)
+        keep_alive = version == "1.1" and self._parser.should_keep_alive()
+        scope = scope_of(self._parser.get_method().decode(), self._url, version, headers, self._origin)
+        request = self._receiving = Request(self, scope, fields, keep_alive)
+        scope["extensions"] = {"signet": request}
+        self._fed = 0
+        self._phase = Phase.BODY
+        self.deadline = self.server.now + self.server.settings.body_timeout_s
+        self._enqueue(request)
+
+    def on_body(self, body: bytes) -> None:
+        request = self._receiving
+        assert request is not None
+        request.add_body(body)
+        if request.size > self.server.max_body_bytes:
+            self._refuse(self._too_large())
+        if request.buffered > BODY_HIGH_WATER_BYTES:
+            self.regulate()
+
+    def on_message_complete(self) -> None:
+        self._phase = Phase.IDLE
+        self.deadline = math.inf
+        self._fed = 0
+        self._saw_end = True
+        if self._receiving is not None:
+            self._receiving.end_body()
+
+    # Limits
+
+    def _check_head(self, headers: list[tuple[bytes, bytes]], fields: dict[bytes, bytes], version: str) -> None:
+        """Raises _Refused. What is malformed in itself (both lengths, folded lines, odd bytes) the parser refuses."""
+        settings = self.server.settings
+        size = self._fed
+        if self._inexact or size > settings.max_header_bytes:
+            size = len(self._url) + sum(len(name) + len(value) + 4 for name, value in headers)
+        if size > settings.max_header_bytes or len(headers) > settings.max_headers:
+            self._refuse(self._headers_too_large())
+        if len(self._url) > settings.max_url_bytes:
+            self._refuse(BadRequest("The path is too long.", code="url_too_long", status=414))
+        twice = len(fields) != len(headers)
+        if version == "1.1":
+            if b"host" not in fields or (twice and sum(name == b"host" for name, _ in headers) > 1):
+                self._refuse(_malformed("one Host field is needed"))
+        elif version != "1.0":
+            self._refuse(BadRequest("Only HTTP/1.1 is spoken here.", code="malformed_http", status=505))
+        coding = fields.get(b"transfer-encoding")
+        if coding is not None and (coding.strip().lower() != b"chunked" or version == "1.0"):
+            self._refuse(_malformed("the transfer coding is not 'chunked'"))
+        length = fields.get(b"content-length")
+        if length is not None and int(length) > self.server.max_body_bytes:
+            self._refuse(self._too_large())
+        if self._url[:1] != b"/" or self._probes_only or self._queue:
+            self._check_target()
+
+    def _check_target(self) -> None:
+        if not self._url.startswith((b"/", b"*")):
+            self._url = _path_of(self._url)
+            if not self._url:
+                self._refuse(_malformed("the target is no path"))
+        if self._probes_only and self._url not in self.server.probe_paths:
+            self._refuse(self.server.full())
+        if len(self._queue) >= MAX_PIPELINED:
+            self._refuse(_malformed(f"more than {MAX_PIPELINED} requests were sent ahead of their answers"))
+
+    def _check_sizes(self) -> None:
+        """A head or body that goes on: what its parts are worth is checked as they come."""
+        if self._phase is Phase.HEAD:
+            settings = self.server.settings
+            if self._fed > settings.max_header_bytes or len(self._headers) > settings.max_headers:
+                self._refuse_quietly(self._headers_too_large())
+        elif self._receiving is not None:
+            framing = self._fed - self._receiving.size
+            if framing > _MAX_FRAMING * self._receiving.size + self.server.settings.max_header_bytes:
+                self._refuse_quietly(_malformed("chunks weigh less than their sizes"))
+
+    def _failed_to_parse(self, error: Exception) -> None:
+        if self._deaf:
+            return  # refused in a callback
+        last = self._receiving
+        if last is not None and last.complete and not last.keep_alive:
+            self._deaf = True  # something sent after 'Connection: close'
+            return
+        said = "its method is unknown" if isinstance(error, httptools.HttpParserInvalidMethodError) else str(error)
+        self._refuse_quietly(_malformed(said[:80]))
+
+    def _headers_too_large(self) -> GatewayError:
+        settings = self.server.settings
+        allowed = f"{settings.max_headers} header fields and {settings.max_header_bytes} bytes"
+        return BadRequest(f"The head of a request may have {allowed}.", code="headers_too_large", status=431)
+
+    def _too_large(self) -> GatewayError:
+        return TooLarge(f"The request body is larger than {self.server.max_body_bytes} bytes.")
+
+    def _refuse(self, error: GatewayError) -> NoReturn:
+        self._refuse_quietly(error)
+        raise _Refused
+
+    def _refuse_quietly(self, error: GatewayError) -> None:
+        """Read nothing more; answer `error` when the requests before are answered, and close."""
+        self._deaf = True
+        self.deadline = math.inf
+        self.server.refused(error.code)
+        request = self._receiving
+        if request is None or request.complete:
+            request = Request(self, {}, {}, keep_alive=False)
+            request.refused = error
+            self._enqueue(request)
+        else:
+            request.refused = error
+            request.lost()
+
+    # Time: the server looks at all connections once a second
+
+    def expire(self) -> None:
+        """The deadline has passed."""
+        settings = self.server.settings
+        if self._phase is Phase.CLOSING:
+            self.abort()
+        elif self._phase is Phase.IDLE:
+            self.close()
+        elif self._current is not None and self._current is not self._receiving:
+            self.deadline = self.server.now + settings.head_timeout_s  # an answer before it is still under way
+        else:
+            seconds = settings.head_timeout_s if self._phase is Phase.HEAD else settings.body_timeout_s
+            what = "head" if self._phase is Phase.HEAD else "body"
+            message = f"The request's {what} did not come within {seconds:g} s."
+            self._refuse_quietly(BadRequest(message, code="request_timeout", status=408))
+
+    def check_reader(self, now: float) -> None:
+        """Cut off a client that leaves its full write buffer untouched for too long."""
+        assert self._transport is not None
+        unsent = self._transport.get_write_buffer_size()
+        if unsent < self._unsent:
+            self._unsent, self.unsent_since = unsent, self.server.now
+        elif now - self.unsent_since > self.server.settings.slow_reader_timeout_s:
+            self.server.refused("slow_reader")
+            self.abort()
+
+    # Writing and flow control
+
+    def write(self, data: bytes) -> None:
+        if not self.closed:
+            assert self._transport is not None
+            self._transport.write(data)
+
+    async def drained(self) -> None:
+        """Wait until the client has read enough, or is gone."""
+        while self.write_paused and not self.closed:
+            self._drained = self.server.loop.create_future()
+            await self._drained
+
+    def regulate(self) -> None:
+        """Read from the client only while there is room for what it sends."""
+        assert self._transport is not None
+        receiving = self._receiving
+        full = receiving is not None and receiving.buffered > BODY_HIGH_WATER_BYTES
+        want = self._deaf or not (full or self._queue)
+        if want != self._reading and not self.closed:
+            self._reading = want
+            (self._transport.resume_reading if want else self._transport.pause_reading)()
+
+    def _wake_writer(self) -> None:
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
+
+    # Answering
+
+    @property
+    def idle(self) -> bool:
+        """No request is under way, not even a part of one."""
+        return self._current is None and not self._queue and self._phase is Phase.IDLE
+
+    def _enqueue(self, request: Request) -> None:
+        self._queue.append(request)
+        if self._answering is None:
+            self._answering = self.server.loop.create_task(self._answer_all())
+        elif self._more is not None:
+            if not self._more.done():
+                self._more.set_result(None)
+        else:
+            self.regulate()
+
+    async def _answer_all(self) -> None:
+        try:
+            while await self._next():
+                request = self._current = self._queue.popleft()
+                if not self._reading:
+                    self.regulate()
+                await self._answer(request)
+                request.forget()
+                self._current = None
+                if not request.keep_alive:
+                    self._end(discard=not request.complete)
+                    return
+        finally:
+            self._current = self._receiving = None
+            if self._phase is not Phase.CLOSING:
+                self.abort()  # the application was cancelled
+
+    async def _next(self) -> bool:
+        """Whether there is another request; waits for it."""
+        if not self._queue and not self.closed:
+            if self._phase is Phase.IDLE:
+                self.deadline = self.server.now + self.server.settings.keep_alive_s
+                if self.server.draining:
+                    self.close()
+            self._more = self.server.loop.create_future()
+            await self._more
+            self._more = None
+        return bool(self._queue)
+
+    async def _answer(self, request: Request) -> None:
+        if request.refused is None:
+            try:
+                await self.server.app(request.scope, request.receive, request.send)
+            except Exception:
+                log.exception("the application failed")
+        if request.refused is not None and not request.started:
+            self.write(refusal(request.refused, self.server.date_line))
+            request.keep_alive = False
+        elif not request.finished:
+            if request.started or self.closed:
+                self.abort()  # an answer cut short must not look complete
+            else:
+                self.write(refusal(GatewayError("The gateway failed on this request."), self.server.date_line))
+            request.keep_alive = False
+
+    def _write_refusal(self, error: GatewayError) -> None:
+        self.write(refusal(error, self.server.date_line))
+        self._end(discard=True)
+
+    def _end(self, *, discard: bool) -> None:
+        """Close when all is sent. With `discard` the client may still be sending, and a reset would lose our answer."""
+        if self.closed:
+            return
+        assert self._transport is not None
+        self._deaf = True
+        self._phase = Phase.CLOSING
+        if discard and self._transport.can_write_eof():
+            self.deadline = self.server.now + LINGER_S
+            self._transport.write_eof()
+            self.regulate()
+        else:
+            self.deadline = self.server.now + self.server.settings.slow_reader_timeout_s
+            self._transport.close()
+
+    def close(self) -> None:
+        """Close when all is sent."""
+        self._end(discard=False)
+
+    def abort(self) -> None:
+        """Close at once."""
+        if self._transport is not None and not self.closed:
+            self._deaf = True
+            self._transport.abort()
+
+    def cancel(self) -> None:
+        """Have the application end its answer now."""
+        if self._current is not None and self._answering is not None:
+            self._answering.cancel()
+
+
+def _malformed(what: str) -> GatewayError:
+    return BadRequest(f"The request is no valid HTTP/1.1: {what.lower()}.", code="malformed_http")
+
+
+def _path_of(url: bytes) -> bytes:
+    """Path and query of a target in absolute form; b"" when it has none."""
+    try:
+        parsed = httptools.parse_url(url)
+    except httptools.HttpParserInvalidURLError:
+        return b""
+    if not parsed.schema:
+        return b""
+    path: bytes = parsed.path or b"/"
+    return path + b"?" + parsed.query if parsed.query else path

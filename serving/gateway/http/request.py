@@ -1,0 +1,219 @@
+"""One request as its application sees it: ASGI's `receive` and `send`, and when the client has gone.
+
+Where more than one way is allowed the cheaper is taken: the head of an answer waits for its first bytes of body and
+leaves with them (ASGI asks for that too), and the body of a question is one message when it has come in one piece.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from serving.gateway.errors import GatewayError
+from serving.gateway.http.heads import CHUNKED, CLOSE, CONTINUE, LAST_CHUNK, head_lines, status_line
+from serving.gateway.wire import Headers, Message, Scope
+
+if TYPE_CHECKING:
+    from serving.gateway.http.connection import Connection
+
+# Above this many bytes that the application has not taken, the client's socket is no longer read.
+BODY_HIGH_WATER_BYTES = 256 * 1024
+_BODILESS = frozenset({204, 304})
+
+
+class Request:
+    """A request and the answer to it. Also the `signet` extension of its scope (`on_disconnect`, `headers`)."""
+
+    __slots__ = (
+        "_connection",
+        "_expects_continue",
+        "_framed",
+        "_handed_over",
+        "_headers",
+        "_is_head",
+        "_on_gone",
+        "_parts",
+        "_receiver",
+        "_status",
+        "buffered",
+        "complete",
+        "finished",
+        "gone",
+        "headers",
+        "keep_alive",
+        "refused",
+        "scope",
+        "size",
+        "started",
+        "version",
+    )
+
+    def __init__(self, connection: Connection, scope: Scope, headers: dict[bytes, bytes], keep_alive: bool) -> None:
+        self._connection = connection
+        self.scope = scope
+        self.headers = headers
+        """Header fields by lower-case name; of one sent twice, the last."""
+        self.keep_alive = keep_alive
+        self.refused: GatewayError | None = None
+        """Set when the request breaks a rule before its end; the server then answers instead of the application."""
+        self.complete = False
+        """The whole body has come."""
+        self.size = self.buffered = 0
+        """Bytes of body that have come, and those of them that the application has not taken."""
+        self.started = self.finished = self.gone = False
+        self._parts: list[bytes] = []
+        self._handed_over = False
+        self._receiver: asyncio.Future[None] | None = None
+        self._on_gone: Callable[[], object] | None = None
+        self._status = 0
+        self._headers: Headers = ()
+        self._framed: bool | None = None  # None: the answer has no body on the wire
+        self._is_head = scope.get("method") == "HEAD"
+        expected = headers.get(b"expect")
+        self._expects_continue = expected is not None and expected.lower() == b"100-continue"
+
+    # What the connection calls.
+
+    def add_body(self, data: bytes) -> None:
+        self._parts.append(data)
+        self.size += len(data)
+        self.buffered += len(data)
+        if self._receiver is not None:
+            self._wake()
+
+    def end_body(self) -> None:
+        self.complete = True
+        if self._receiver is not None:
+            self._wake()
+
+    def lost(self) -> None:
+        """Nobody is left to answer."""
+        self.gone = True
+        self._wake()
+        if self._on_gone is not None and not self.finished:
+            self._on_gone()
+
+    def forget(self) -> None:
+        """The application has returned: break the reference cycles, so that memory is free without a collection."""
+        self._on_gone = self._receiver = None
+        self.scope = {}
+        self._parts.clear()
+
+    # What the application calls.
+
+    def on_disconnect(self, callback: Callable[[], object]) -> None:
+        """Have `callback` called once, should the client go before the answer is complete."""
+        self._on_gone = callback
+        if self.gone and not self.finished:
+            callback()
+
+    async def receive(self) -> Message:
+        """ASGI's: the next piece of the body, or that the client has gone."""
+        while True:
+            if self._parts or (self.complete and not self._handed_over and not self.gone):
+                return self._take()
+            if self.gone or self.finished:
+                return {"type": "http.disconnect"}
+            if self._expects_continue and not self.complete and not self.started:
+                self._expects_continue = False
+                self._connection.write(CONTINUE)
+            self._receiver = self._connection.server.loop.create_future()
+            await self._receiver
+            self._receiver = None
+
+    async def send(self, message: Message) -> None:
+        """ASGI's: head and pieces of the answer. Waits while the client does not read."""
+        if self.gone:
+            return
+        connection = self._connection
+        if message["type"] == "http.response.start":
+            if self._status:
+                raise RuntimeError("an answer has one head")
+            self._status, self._headers = message["status"], message.get("headers", ())
+            return
+        if self.finished:
+            raise RuntimeError("the answer is complete already")
+        body: bytes = message.get("body", b"")
+        more: bool = message.get("more_body", False)
+        if not self.started:
+            data = self._begin(body, more)
+        elif self._framed is None:
+            data = b""
+        elif self._framed:
+            data = body
+        elif more:
+            data = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
+        else:
+            data = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body) if body else LAST_CHUNK
+        if not more:
+            self.finished = True
+        if data:
+            connection.write(data)
+        if connection.write_paused:
+            await connection.drained()
+
+    def _begin(self, body: bytes, more: bool) -> bytes:
+        """The head, with the first bytes of the body."""
+        status = self._status
+        if not status:
+            raise RuntimeError("an answer begins with its head")
+        fields = head_lines(self._headers)
+        self.started, self._headers = True, ()
+        lengthy = b"content-length: " in fields
+        if self._connection.server.draining or not self.complete:
+            self.keep_alive = False
+        framing = b""
+        if self._is_head or status in _BODILESS:
+            body = b""
+        elif lengthy:
+            self._framed = True
+        elif self.scope["http_version"] == "1.0":
+            self._framed, self.keep_alive = True, False  # the end of the connection is the end of the body
+        elif more:
+            self._framed, framing = False, CHUNKED
+            body = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
+        else:
+            self._framed, framing = True, b"content-length: %d\r\n" % len(body)
+        close = b"" if self.keep_alive else CLOSE
+        date = self._connection.server.date_line
+        return b"".join((status_line(status), date, fields, framing, close, b"\r\n", body))
+
+    def _take(self) -> Message:
+        parts = self._parts
+        body = parts[0] if len(parts) == 1 else b"".join(parts)
+        parts.clear()
+        self.buffered = 0
+        self._handed_over = self.complete
+        if not self.complete:
+            self._connection.regulate()
+        return {"type": "http.request", "body": body, "more_body": not self.complete}
+
+    def _wake(self) -> None:
+        receiver = self._receiver
+        if receiver is not None and not receiver.done():
+            receiver.set_result(None)
+
+
+def scope_of(method: str, url: bytes, version: str, headers: list[tuple[bytes, bytes]], origin: Any) -> Scope:
+    """The ASGI scope of a request; `origin` is what all requests of a connection share."""
+    raw_path, _, query = url.partition(b"?")
+    path = raw_path.decode("latin-1")
+    if "%" in path:
+        path = _unquoted(raw_path)
+    return {
+        "type": "http",
+        "http_version": version,
+        "method": method,
+        "path": path,
+        "raw_path": raw_path,
+        "query_string": query,
+        "headers": headers,
+        **origin,
+    }
+
+
+def _unquoted(path: bytes) -> str:
+    from urllib.parse import unquote_to_bytes
+
+    return unquote_to_bytes(path).decode("utf-8", "replace")

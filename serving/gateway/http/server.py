@@ -1,0 +1,214 @@
+"""Starts, drains and stops: all connections of one process, and the application's lifespan."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Callable, Collection, Sequence
+from email.utils import formatdate
+from socket import socket
+from typing import Any
+
+from serving.gateway.errors import GatewayError
+from serving.gateway.http.connection import Connection
+from serving.gateway.http.lifespan import Lifespan
+from serving.gateway.http.settings import HttpSettings, TlsSettings
+from serving.gateway.wire import AsgiApp
+
+log = logging.getLogger(__name__)
+
+BACKLOG = 4096
+# Connections above the limit that only `probe_paths` are answered on.
+PROBE_RESERVE = 64
+# Seconds between two looks at the deadlines of all connections; also how old the Date header may be.
+SCAN_INTERVAL_S = 1.0
+# An answer that is cancelled at the end of a drain gets this long to say so to its client.
+LAST_WORDS_S = 1.0
+_ASGI = {"version": "3.0", "spec_version": "2.3"}
+
+
+class Server:
+    """Serves one ASGI application. All methods are called from the event loop that `start` was awaited in.
+
+    Args:
+        app: what answers.
+        settings: bounds of connections and requests.
+        max_body_bytes: larger bodies are refused with 413, by their Content-Length before a byte of them is read.
+        tls: certificates; None for plain HTTP.
+        probe_paths: paths that are answered even when `max_connections` are open.
+        on_refused: told the error code of everything that the server refuses without asking the application.
+    """
+
+    def __init__(
+        self,
+        app: AsgiApp,
+        settings: HttpSettings,
+        *,
+        max_body_bytes: int,
+        tls: TlsSettings | None = None,
+        probe_paths: Collection[str] = (),
+        on_refused: Callable[[str], None] = lambda code: None,
+    ) -> None:
+        self.app = app
+        self.settings = settings
+        self.max_body_bytes = max_body_bytes
+        self.probe_paths = frozenset(path.encode() for path in probe_paths)
+        self.refused = on_refused
+        self.draining = False
+        self.loop: asyncio.AbstractEventLoop
+        self.now = 0.0
+        """Loop time of the next look at the deadlines: one that counts from here never ends too early."""
+        self.date_line = b""
+        self._tls = tls
+        self._context = context_of(tls) if tls is not None else None
+        self._lifespan = Lifespan(app)
+        self._listeners: list[asyncio.Server] = []
+        self._connections: set[Connection] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._interval = SCAN_INTERVAL_S
+        self._empty = asyncio.Event()
+
+    @property
+    def num_connections(self) -> int:
+        return len(self._connections)
+
+    async def start(self, sockets: Sequence[socket]) -> None:
+        """Start the application, then accept on the bound `sockets`.
+
+        Raises:
+            RuntimeError: the application did not start.
+        """
+        self.loop = asyncio.get_running_loop()
+        self._empty.set()
+        self.apply(self.settings)
+        self._look()
+        await self._lifespan.start()
+        for each in sockets:
+            timeout = self.settings.head_timeout_s if self._context is not None else None
+            listener = await self.loop.create_server(
+                lambda: Connection(self), sock=each, backlog=BACKLOG, ssl=self._context, ssl_handshake_timeout=timeout
+            )
+            self._listeners.append(listener)
+
+    def apply(self, settings: HttpSettings) -> None:
+        """Use other bounds from now on; open connections keep their write buffer."""
+        self.settings = settings
+        shortest = min(settings.head_timeout_s, settings.body_timeout_s, settings.keep_alive_s)
+        self._interval = min(SCAN_INTERVAL_S, shortest / 2, settings.slow_reader_timeout_s / 2)
+
+    def renew_certificates(self) -> None:
+        """Read the certificate files again, for connections to come.
+
+        Raises:
+            ValueError: they cannot be used; those in use stay.
+        """
+        if self._tls is not None and self._context is not None:
+            context_of(self._tls)  # a look first: a context that failed half way is of no use
+            self._context.load_cert_chain(self._tls.certificate, self._tls.key)
+
+    def stop_accepting(self) -> None:
+        """Take no new connections. Those that are open go on."""
+        for listener in self._listeners:
+            listener.close()
+        self._listeners.clear()
+
+    async def drain(self, timeout_s: float) -> bool:
+        """Close idle connections at once and the others after the answer they are at, for `timeout_s` at the most.
+
+        Returns:
+            whether all answers were finished in time; those that were not are cancelled.
+        """
+        self.stop_accepting()
+        self.draining = True
+        for connection in tuple(self._connections):
+            if connection.idle:
+                connection.close()
+        if await self._emptied(timeout_s):
+            return True
+        for connection in tuple(self._connections):
+            connection.cancel()
+        await self._emptied(LAST_WORDS_S)
+        return False
+
+    async def stop(self) -> None:
+        """Cut off what is left and stop the application."""
+        self.stop_accepting()
+        for connection in tuple(self._connections):
+            connection.abort()
+        await self._emptied(LAST_WORDS_S)
+        if self._timer is not None:
+            self._timer.cancel()
+        await self._lifespan.stop()
+
+    # What connections call.
+
+    def admit(self, connection: Connection) -> bool | None:
+        """Count a connection: True, or False where only probes are answered on it, or None when there is no room."""
+        self._connections.add(connection)
+        self._empty.clear()
+        above = len(self._connections) - self.settings.max_connections
+        if above <= 0:
+            return True
+        return False if above <= PROBE_RESERVE else None
+
+    def forget(self, connection: Connection) -> None:
+        self._connections.discard(connection)
+        if not self._connections:
+            self._empty.set()
+
+    def full(self) -> GatewayError:
+        message = "The gateway has as many connections as it may have. Try again shortly."
+        return GatewayError(message, code="too_many_connections", status=503, headers=((b"retry-after", b"2"),))
+
+    def origin(self, transport: asyncio.Transport) -> dict[str, Any]:
+        """What the scopes of one connection's requests share."""
+        client, server = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
+        return {
+            "asgi": _ASGI,
+            "scheme": "http" if self._context is None else "https",
+            "root_path": "",
+            "client": tuple(client[:2]) if isinstance(client, tuple) else None,
+            "server": tuple(server[:2]) if isinstance(server, tuple) else None,
+        }
+
+    def _look(self) -> None:
+        """Once an interval: the date, and every connection whose time is up. No connection has a timer of its own."""
+        now = self.loop.time()
+        self.now = now + self._interval
+        self.date_line = b"date: " + formatdate(usegmt=True).encode() + b"\r\n"
+        for connection in tuple(self._connections):
+            if connection.deadline <= now:
+                connection.expire()
+            if connection.unsent_since:
+                connection.check_reader(now)
+        self._timer = self.loop.call_later(self._interval, self._look)
+
+    async def _emptied(self, timeout_s: float) -> bool:
+        try:
+            await asyncio.wait_for(self._empty.wait(), timeout_s)
+        except TimeoutError:
+            return False
+        return True
+
+
+def context_of(tls: TlsSettings) -> ssl.SSLContext:
+    """The server's side of TLS 1.2 and later; with `client_ca`, each client has to show a certificate.
+
+    Raises:
+        ValueError: a file cannot be used; one line says which.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    try:
+        context.load_cert_chain(tls.certificate, tls.key)
+    except (OSError, ssl.SSLError) as error:
+        raise ValueError(f"cannot use certificate {tls.certificate} with key {tls.key}: {error}") from None
+    if tls.client_ca is not None:
+        try:
+            context.load_verify_locations(tls.client_ca)
+        except (OSError, ssl.SSLError) as error:
+            raise ValueError(f"cannot use the client authorities in {tls.client_ca}: {error}") from None
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context

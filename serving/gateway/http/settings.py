@@ -1,0 +1,58 @@
+"""Settings of the HTTP server: what one client may take of it, and TLS."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class TlsSettings(BaseModel):
+    """TLS towards clients."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    certificate: Path = Field(description="PEM file with the certificate and its chain.")
+    key: Path = Field(description="PEM file with the private key.")
+    client_ca: Path | None = Field(
+        default=None,
+        description="PEM file with the authorities of clients' certificates; given, each client needs one.",
+    )
+
+
+class HttpSettings(BaseModel):
+    """Bounds of connections and requests, so that no client can hold what others need."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    max_connections: int = Field(
+        default=16384,
+        ge=1,
+        description="Open connections at the most; one more is answered 503 and closed. "
+        "Health checks and metrics have 64 more.",
+    )
+    max_header_bytes: int = Field(
+        default=32 * 1024, ge=1024, le=256 * 1024, description="Longest head of a request; longer: 431."
+    )
+    max_headers: int = Field(default=100, ge=10, description="Most header fields of a request; more: 431.")
+    max_url_bytes: int = Field(default=8 * 1024, ge=256, description="Longest path with its query; longer: 414.")
+    head_timeout_s: float = Field(
+        default=15.0, gt=0, description="Seconds in which a request's head must have come; later: 408."
+    )
+    body_timeout_s: float = Field(
+        default=60.0, gt=0, description="Seconds in which a request's body must have come; later: 408."
+    )
+    keep_alive_s: float = Field(
+        default=75.0, gt=0, description="Seconds that a connection may stay open between two requests."
+    )
+    write_buffer_bytes: int = Field(
+        default=64 * 1024,
+        ge=1024,
+        description="Unsent bytes of a connection above which its engine is no longer read until the client reads.",
+    )
+    slow_reader_timeout_s: float = Field(
+        default=30.0,
+        gt=0,
+        description="Seconds that a client may leave a full write buffer untouched; then it is cut off and "
+        "counted as `slow_reader`, and its engine's request ends.",
+    )
