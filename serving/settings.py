@@ -83,6 +83,10 @@ class Settings(BaseSettings):
     def database_url(self) -> str:
         return self.database.resolve(self.home)
 
+    @property
+    def spill_folder(self) -> Path:
+        return self.home / "ledger-journal"
+
     def masked(self) -> str:
         """The effective settings as YAML; secrets show as asterisks."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)

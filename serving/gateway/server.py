@@ -75,7 +75,7 @@ def build(settings: Settings) -> GatewayApp:
         keyring=keyring,
         pool=EnginePool(gateway, metrics),
         failover=Failover(gateway.failover),
-        ledger=Ledger(settings.database_url, settings.ledger),
+        ledger=Ledger(settings.database_url, settings.ledger, settings.spill_folder),
         prices=PriceList(settings.prices),
         metrics=metrics,
         tracing=Tracing.from_settings(settings.telemetry),

@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, SecretStr
 from sqlalchemy import (
@@ -36,6 +37,19 @@ BUSY_TIMEOUT_S = 5.0
 WAL_PAGES = 16_384
 # Two processes that create the tables of a new file at once: the loser looks again.
 _CREATE_ATTEMPTS = 20
+
+# A server that vanishes from the network is given up after seconds, not after the kernel's quarter of an hour.
+_POSTGRES_OPTIONS: dict[str, Any] = {
+    "pool_pre_ping": True,
+    "connect_args": {
+        "application_name": "signet",
+        "connect_timeout": 5,
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 15_000,
+    },
+}
 
 metadata = MetaData()
 schema_version = Table(
@@ -71,11 +85,20 @@ def open_engine(url: str, busy_timeout_s: float = BUSY_TIMEOUT_S) -> Engine:
     """
     try:
         parsed = make_url(url)
-        engine = create_engine(parsed)
+        if parsed.drivername in ("postgres", "postgresql"):
+            parsed = parsed.set(drivername="postgresql+psycopg")
+        postgres = parsed.get_backend_name() == "postgresql"
+        engine = create_engine(parsed, **(_POSTGRES_OPTIONS if postgres else {}))
     except (NoSuchModuleError, ImportError) as error:
         raise DatabaseError(f"cannot use the configured database: its driver is missing ({error})") from error
     except ArgumentError as error:  # without the text: it may hold a password
         raise DatabaseError("cannot use the configured database: its address is not a database URL") from error
+    if engine.dialect.name not in ("sqlite", "postgresql"):
+        raise DatabaseError(
+            f"cannot use the configured database: {engine.dialect.name} is neither PostgreSQL nor SQLite"
+        )
+    if engine.dialect.name == "postgresql":
+        event.listen(engine, "connect", _demand_durability)
     if engine.dialect.name == "sqlite":
         if parsed.database and parsed.database != ":memory:":
             _make_file(Path(parsed.database))
@@ -97,6 +120,16 @@ def _make_file(file: Path) -> None:
         return
     except OSError as error:
         raise DatabaseError(f"cannot create the database {file}: {error.strerror}") from error
+
+
+def _demand_durability(connection: DBAPIConnection, _record: object) -> None:
+    """A server may be configured to answer a commit before it is on disk; for the ledger it must not."""
+    cursor = connection.cursor()
+    cursor.execute("SHOW synchronous_commit")
+    if cursor.fetchone()[0] == "off":  # type: ignore[index]
+        cursor.execute("SET synchronous_commit = on")
+    cursor.close()
+    connection.commit()
 
 
 def _sqlite_pragmas(busy_timeout_s: float) -> Callable[[DBAPIConnection, object], None]:

@@ -1,9 +1,7 @@
 """Group commit: many requests wait for one transaction, written by one thread.
 
-The event loop appends a record and awaits a future. The writer thread takes everything that is waiting,
-writes it in one transaction, and wakes the loop once for the whole batch. While a transaction is being synced
-the next batch gathers, so the number of syncs adapts to the load by itself: no timer, no added delay for a
-lone request.
+The event loop gathers entries (`lane`), the thread here links and writes them (`writer`). While the database cannot
+take them they are refused, or spilled to the local journal (`journal`) and replayed when it is back.
 """
 
 from __future__ import annotations
@@ -12,45 +10,64 @@ import asyncio
 import logging
 import queue
 import threading
-from collections.abc import Iterable
-from itertools import groupby
-from typing import NamedTuple
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
+from serving.ledger.audit import Entry, audit, audit_record
 from serving.ledger.checkpointer import Checkpointer
-from serving.ledger.database import create_tables, open_engine
+from serving.ledger.database import DatabaseError, create_tables, open_engine
+from serving.ledger.journal import Journal, JournalUnavailable
+from serving.ledger.lane import NO_FAILURES, Batch, Failures, Lane
+from serving.ledger.links import chains
 from serving.ledger.record import UsageRecord, requests
 from serving.ledger.settings import LedgerSettings
 from serving.ledger.writer import LedgerUnavailable, RecordRefused, RecordWriter
 
 logger = logging.getLogger(__name__)
 
-
-class _Waiting(NamedTuple):
-    record: UsageRecord
-    loop: asyncio.AbstractEventLoop
-    future: asyncio.Future[None]
+# How often a database that is gone is tried, and what waits for it replayed.
+RETRY_INTERVAL_S = 0.5
 
 
 class Ledger:
     """The durable record of requests. `start`, `commit` for each answer, `stop`; not restartable."""
 
-    def __init__(self, url: str, settings: LedgerSettings | None = None) -> None:
+    def __init__(self, url: str, settings: LedgerSettings | None = None, spill_folder: Path | None = None) -> None:
+        """`spill_folder` holds the journal; needed to spill, and to replay what an earlier process spilled."""
         self._settings = settings or LedgerSettings()
         self._engine = open_engine(url, self._settings.busy_timeout_s)
-        self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
         self._writer = RecordWriter(self._engine)
+        self._journal = Journal(spill_folder, self._settings.spill_max_bytes) if spill_folder else None
         self._checkpointer = Checkpointer(self._engine)
         self._thread = threading.Thread(target=self._run, name="signet-ledger", daemon=True)
         self._lock = threading.Lock()
         self._accepting = False
+        self._lanes: list[Lane] = []
+        self._lane: Lane | None = None
+        self._up = True
+        self._down_because = ""
+        self._retry_at = 0.0
+        self.num_spilled = 0
+        """Records written to the journal since the start."""
+        self.on_commit: Callable[[float, int], None] = lambda _seconds, _num_records: None
+        """Called from the writer's thread after each transaction, with its seconds and records."""
 
     def start(self) -> None:
-        """Create the table when missing and start the writer.
+        """Bring the tables up to date and start the writer.
 
         Raises:
             DatabaseError: the database cannot be opened.
         """
-        create_tables(self._engine, requests)
+        create_tables(self._engine, requests, audit, chains)
+        try:
+            self._writer.probe()
+        except LedgerUnavailable as error:
+            raise DatabaseError(str(error)) from error
+        if self._journal is not None:
+            self._journal.adopt()
         self._accepting = True
         self._thread.start()
         self._checkpointer.start()
@@ -59,91 +76,196 @@ class Ledger:
         """Write what is waiting, then close. Later commits fail. Blocks until it is done."""
         with self._lock:
             started, self._accepting = self._accepting, False
-            if started:
-                self._queue.put(None)
         if started:
-            self._thread.join()
+            for lane in self._lanes:
+                lane.flush()
+            self._queue.put(None)
+            self._join()
             self._checkpointer.stop()
-            self._writer.close()
         self._engine.dispose()
 
     @property
     def pending(self) -> int:
         """Records that wait for the disk."""
-        return self._queue.qsize()
+        return sum(lane.pending for lane in self._lanes)
+
+    @property
+    def spilled(self) -> int:
+        """Records that are in the journal and not yet in the database."""
+        return self._journal.waiting if self._journal is not None else 0
+
+    @property
+    def up(self) -> bool:
+        """Whether the database took what it was last given."""
+        return self._up
 
     async def commit(self, record: UsageRecord) -> None:
         """Return when `record` is durable. A cancelled wait does not take the record back.
 
         Raises:
-            LedgerUnavailable: it could not be written: database gone, locked or full; ledger stopped; too
-                many waiting. `RecordRefused`, one of these: the same request id is already there.
+            LedgerUnavailable: it could not be written: database gone, locked, full or hanging, and the journal
+                not in use or full; ledger stopped; too many waiting. `RecordRefused`, one of these: the same
+                request id is already there.
         """
-        if self._queue.qsize() >= self._settings.max_pending:
+        await self._add(record)
+
+    async def audit(self, actor: str, action: str, subject: str, details: Mapping[str, Any] | None = None) -> None:
+        """Return when an administrative action is durable, chained with the requests.
+
+        Raises:
+            LedgerUnavailable: as `commit`.
+        """
+        await self._add(audit_record(actor, action, subject, details))
+
+    def _add(self, entry: Entry) -> asyncio.Future[None]:
+        if not self._accepting:
+            raise LedgerUnavailable("the ledger is not running")
+        lane = self._lane
+        if lane is None or lane.loop is not asyncio.get_running_loop():
+            lane = self._lane_of_this_loop()
+        if lane.pending >= self._settings.max_pending:
             raise LedgerUnavailable(f"{self._settings.max_pending} records already wait for the ledger's disk")
+        return lane.add(entry)
+
+    def _lane_of_this_loop(self) -> Lane:
+        """A gateway has one loop; tests and tools may use several."""
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[None] = loop.create_future()
-        # The lock orders this against stop(): nothing is queued behind the end mark and then forgotten.
         with self._lock:
-            if not self._accepting:
-                raise LedgerUnavailable("the ledger is not running")
-            self._queue.put(_Waiting(record, loop, future))
-        await future
+            self._lanes = [lane for lane in self._lanes if not lane.loop.is_closed()]
+            for lane in self._lanes:
+                if lane.loop is loop:
+                    break
+            else:
+                lane = Lane(self._settings, self._queue.put, self._spill, self._stalled)
+                self._lanes.append(lane)
+            self._lane = lane
+        return lane
 
     def _run(self) -> None:
-        stopping = False
-        while not stopping:
-            batch, stopping = self._next_batch()
-            if batch:
-                self._write(batch)
-
-    def _next_batch(self) -> tuple[list[_Waiting], bool]:
-        """Everything that waits now (blocks for the first), and whether the end mark was reached."""
-        batch: list[_Waiting] = []
-        item = self._queue.get()
-        while item is not None:
-            batch.append(item)
-            if len(batch) >= self._settings.max_batch:
-                return batch, False
+        while True:
+            degraded = not self._up or self.spilled > 0
             try:
-                item = self._queue.get_nowait()
+                batch = self._queue.get(timeout=RETRY_INTERVAL_S if degraded else None)
             except queue.Empty:
-                return batch, False
-        return batch, True
-
-    def _write(self, batch: list[_Waiting]) -> None:
-        try:
-            self._writer.write([waiting.record for waiting in batch])
-        except RecordRefused as error:
-            if len(batch) == 1:
-                _wake(batch, error)
+                self._recover()
+                continue
+            if batch is None:
                 return
-            # One unacceptable record must not fail its neighbours.
-            for waiting in batch:
-                self._write([waiting])
-        except LedgerUnavailable as error:
-            logger.error("%d ledger records not written: %s", len(batch), error)
-            _wake(batch, error)
-        else:
-            _wake(batch, None)
+            self._settle(batch)
+            if degraded:
+                self._recover()
 
+    def _join(self) -> None:
+        """Wait for the writer, but not for ever: a disk or server may hang."""
+        self._thread.join(2 * self._settings.commit_timeout_s)
+        if self._thread.is_alive():
+            self._writer.interrupt()
+            self._thread.join(self._settings.commit_timeout_s)
+        if self._thread.is_alive():
+            logger.error("the ledger's database hangs: stopping without it")
+            return
+        self._writer.close()
+        if self._journal is not None:
+            self._journal.close()
 
-def _wake(batch: Iterable[_Waiting], error: LedgerUnavailable | None) -> None:
-    """Resolve the futures of one batch: one wake-up for each event loop (the gateway has one)."""
-    for loop, waiting in groupby(batch, key=lambda item: item.loop):
-        futures = [item.future for item in waiting]
+    def _settle(self, batch: Batch) -> None:
+        entries, size = batch.entries, self._settings.max_batch
+        failures: dict[int, LedgerUnavailable] = {}
+        for first in range(0, len(entries), size):
+            if not batch.abandoned:
+                failed = self._keep(entries[first : first + size])
+                failures.update((first + index, error) for index, error in failed.items())
+        batch.lane.report(batch, failures)
+
+    def _keep(self, entries: Sequence[Entry]) -> Failures:
         try:
-            loop.call_soon_threadsafe(_resolve, futures, error)
-        except RuntimeError:  # the loop is closed: nobody waits any more
-            logger.debug("%d ledger waiters are gone", len(futures))
+            self._write(entries)
+        except RecordRefused as error:
+            if len(entries) == 1:
+                return {0: error}
+            # One unacceptable record must not fail its neighbours.
+            alone = [self._keep([entry]) for entry in entries]
+            return {index: failed[0] for index, failed in enumerate(alone) if failed}
+        except LedgerUnavailable as error:
+            if self._settings.when_unavailable == "spill":
+                return self._spill(entries)
+            return dict.fromkeys(range(len(entries)), error)
+        return NO_FAILURES
 
+    def _write(self, entries: Sequence[Entry]) -> None:
+        """Raises what the writer raises, at once while the database was gone a moment ago."""
+        if not self._up and not self._writer.reachable and time.monotonic() < self._retry_at:
+            raise LedgerUnavailable(self._down_because)
+        started = time.perf_counter()
+        try:
+            self._writer.write(entries)
+        except RecordRefused:
+            raise
+        except LedgerUnavailable as error:
+            self._went_down(str(error))
+            raise
+        self._came_up()
+        self.on_commit(time.perf_counter() - started, len(entries))
 
-def _resolve(futures: list[asyncio.Future[None]], error: LedgerUnavailable | None) -> None:
-    for future in futures:
-        if future.done():  # its request was cancelled
-            continue
-        if error is None:
-            future.set_result(None)
-        else:
-            # A fresh exception for each: a shared one would gather every waiter's traceback.
-            future.set_exception(type(error)(str(error)))
+    def _spill(self, entries: Sequence[Entry]) -> Failures:
+        if self._journal is None:
+            return dict.fromkeys(range(len(entries)), LedgerUnavailable("there is no folder for the journal"))
+        try:
+            self._journal.append(entries)
+        except JournalUnavailable as error:
+            both = LedgerUnavailable(f"{self._down_because}; {error}")
+            logger.error("%d ledger records not written: %s", len(entries), both)
+            return dict.fromkeys(range(len(entries)), both)
+        self.num_spilled += len(entries)
+        return NO_FAILURES
+
+    def _recover(self) -> None:
+        """Try the database again, and replay a batch of what waits for it; all of it when nobody else waits."""
+        if time.monotonic() < self._retry_at:
+            return
+        try:
+            if not self._up:
+                self._writer.probe()
+                self._came_up()
+            while self._replay_batch() and self._queue.empty():
+                pass
+        except LedgerUnavailable as error:
+            self._went_down(str(error))
+
+    def _replay_batch(self) -> bool:
+        if self._journal is None or not (entries := self._journal.oldest(self._settings.max_batch)):
+            return False
+        self._replay(self._writer.missing(entries))
+        self._journal.forget(entries)
+        if not self._journal.waiting:
+            self._journal.oldest(1)  # empties the file
+            logger.info("all spilled ledger records have been replayed")
+        return True
+
+    def _replay(self, entries: list[Entry]) -> None:
+        try:
+            self._writer.write(entries)
+        except RecordRefused as error:
+            if len(entries) > 1:
+                for entry in entries:
+                    self._replay(self._writer.missing([entry]))
+            else:
+                assert self._journal is not None
+                place = self._journal.set_aside(entries)
+                logger.error("the database refuses a spilled record, which is kept in %s: %s", place, error)
+
+    def _went_down(self, reason: str) -> None:
+        if self._up:
+            logger.error("the ledger cannot be written (%s): %s", self._settings.when_unavailable, reason)
+        self._up, self._down_because = False, reason
+        self._retry_at = time.monotonic() + RETRY_INTERVAL_S
+
+    def _came_up(self) -> None:
+        if not self._up:
+            logger.warning("the ledger can be written again; %d records wait in the journal", self.spilled)
+        self._up = True
+
+    def _stalled(self) -> None:
+        self._up = False
+        self._down_because = f"the ledger's database has not answered for {self._settings.commit_timeout_s:g} s"
+        self._writer.interrupt()

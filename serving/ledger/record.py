@@ -6,9 +6,10 @@ import msgspec
 from sqlalchemy import BigInteger, Boolean, Column, Float, Integer, String, Table
 
 from serving.ledger.database import metadata
+from serving.ledger.links import link_columns
 
 
-class UsageRecord(msgspec.Struct, frozen=True, gc=False):
+class UsageRecord(msgspec.Struct, frozen=True, gc=False, tag="request"):
     """The settled usage of one request. Fields stand in the order of the table's columns."""
 
     request_id: str
@@ -78,9 +79,11 @@ requests = Table(
     Column("duration_s", Float(53), nullable=False),
     Column("finish_reason", String(32), nullable=False),
     Column("engine", String(255), nullable=False),
-    Column("asked_model", String(255), nullable=False),
-    Column("cost_nanos", BigInteger, nullable=False),
-    Column("continued", Integer, nullable=False),
-    Column("priority", Integer, nullable=False),
-    Column("policy", String(64), nullable=False),
+    # Server defaults let these columns be added to tables that hold rows.
+    Column("asked_model", String(255), nullable=False, server_default=""),
+    Column("cost_nanos", BigInteger, nullable=False, server_default="0"),
+    Column("continued", Integer, nullable=False, server_default="0"),
+    Column("priority", Integer, nullable=False, server_default="0"),
+    Column("policy", String(64), nullable=False, server_default=""),
+    *link_columns(),
 )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
 
 class LedgerSettings(BaseModel):
-    """How records are gathered into transactions."""
+    """How records are gathered into transactions, and what happens when they cannot be written."""
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
@@ -16,5 +18,17 @@ class LedgerSettings(BaseModel):
     max_pending: int = Field(default=20_000, ge=1)
     """Most records waiting for the disk (about 1 KB each); beyond it a commit fails at once."""
 
-    busy_timeout_s: float = Field(default=5.0, ge=0)
+    gather_s: float = Field(default=0.001, ge=0, le=1)
+    """Least time between two transactions while several requests wait: each costs the gateway 0.1 ms of CPU."""
+
+    busy_timeout_s: float = Field(default=3.0, ge=0)
     """How long a transaction waits for another process that is writing to the same SQLite file."""
+
+    commit_timeout_s: float = Field(default=5.0, gt=0)
+    """How long an answer waits for its record to be durable; then it is refused, or its record spilled."""
+
+    when_unavailable: Literal["refuse", "spill"] = "refuse"
+    """While the database takes no records: `refuse` answers, or `spill` their records to a journal in SIGNET_HOME."""
+
+    spill_max_bytes: int = Field(default=256 * 1024 * 1024, ge=4096)
+    """Largest journal of one process, about 0.6 KB a record; when it is full, answers are refused."""

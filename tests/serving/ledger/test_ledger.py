@@ -6,51 +6,39 @@ import asyncio
 import logging
 import sqlite3
 from collections.abc import AsyncIterator
-from itertools import count
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
+from ledgers import a_record, rows
 
 from serving.ledger import Ledger, LedgerSettings, LedgerUnavailable, RecordRefused, UsageRecord
-from serving.ledger import ledger as ledger_module
+from serving.ledger import lane as lane_module
+from serving.ledger.audit import AuditRecord, audit
 from serving.ledger.record import requests
 
-_numbers = count()
 
-
-def a_record(**changes: Any) -> UsageRecord:
-    record = UsageRecord(
-        request_id=f"req_{next(_numbers):024x}",
-        created_at=1_795_000_000.5,
-        tenant="acme",
-        key_id="key_1",
-        model="m",
-        endpoint="chat",
-        status=200,
-    )
-    return msgspec.structs.replace(record, **changes)
-
-
-def rows(folder: Path) -> list[dict[str, Any]]:
-    connection = sqlite3.connect(folder / "signet.db")
-    connection.row_factory = sqlite3.Row
-    try:
-        return [dict(row) for row in connection.execute("SELECT * FROM requests ORDER BY id")]
-    finally:
-        connection.close()
+def file_url(folder: Path) -> str:
+    return f"sqlite:///{folder / 'signet.db'}"
 
 
 @pytest.fixture
-async def ledger(tmp_path: Path) -> AsyncIterator[Ledger]:
-    ledger = Ledger(f"sqlite:///{tmp_path / 'signet.db'}", LedgerSettings(busy_timeout_s=0.1))
+async def ledger(url: str) -> AsyncIterator[Ledger]:
+    ledger = Ledger(url, LedgerSettings(busy_timeout_s=0.1))
     ledger.start()
     yield ledger
     ledger.stop()
 
 
-async def test_every_field_is_kept(ledger: Ledger, tmp_path: Path) -> None:
+@pytest.fixture
+async def sqlite_ledger(tmp_path: Path) -> AsyncIterator[Ledger]:
+    ledger = Ledger(file_url(tmp_path), LedgerSettings(busy_timeout_s=0.1))
+    ledger.start()
+    yield ledger
+    ledger.stop()
+
+
+async def test_every_field_is_kept(ledger: Ledger, url: str) -> None:
     record = a_record(
         status=499,
         streamed=True,
@@ -75,35 +63,35 @@ async def test_every_field_is_kept(ledger: Ledger, tmp_path: Path) -> None:
 
     await ledger.commit(record)
 
-    [row] = rows(tmp_path)
-    assert row.pop("id") == 1
-    assert row == msgspec.structs.asdict(record)
+    [row] = rows(url)
+    assert {name: row[name] for name in UsageRecord.__struct_fields__} == msgspec.structs.asdict(record)
 
 
 def test_the_record_and_the_table_have_the_same_columns() -> None:
-    assert ("id", *UsageRecord.__struct_fields__) == tuple(requests.columns.keys())
+    links = ("chain", "seq", "previous_hash", "hash")
+    assert ("id", *UsageRecord.__struct_fields__, *links) == tuple(requests.columns.keys())
+    assert ("id", *AuditRecord.__struct_fields__, *links) == tuple(audit.columns.keys())
 
 
-async def test_many_waiters_share_transactions(ledger: Ledger, tmp_path: Path) -> None:
+async def test_many_waiters_share_transactions(ledger: Ledger, url: str) -> None:
     batches: list[int] = []
-    write = ledger._writer.write
-    ledger._writer.write = lambda records: (batches.append(len(records)), write(records))[1]  # type: ignore[method-assign]
+    ledger.on_commit = lambda _seconds, num_records: batches.append(num_records)
 
     await asyncio.gather(*(ledger.commit(a_record()) for _ in range(300)))
 
-    assert sum(batches) == len(rows(tmp_path)) == 300
+    assert sum(batches) == len(rows(url)) == 300
     assert len(batches) < 30
 
 
 async def test_the_loop_is_woken_once_for_a_batch(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     woken: list[int] = []
-    resolve = ledger_module._resolve
+    resolve = lane_module._resolve
 
-    def counted(futures: list[asyncio.Future[None]], error: LedgerUnavailable | None) -> None:
-        woken.append(len(futures))
-        resolve(futures, error)
+    def counted(waiting: list[lane_module.Waiting], failures: lane_module.Failures) -> None:
+        woken.append(len(waiting))
+        resolve(waiting, failures)
 
-    monkeypatch.setattr(ledger_module, "_resolve", counted)
+    monkeypatch.setattr(lane_module, "_resolve", counted)
 
     await asyncio.gather(*(ledger.commit(a_record()) for _ in range(300)))
 
@@ -111,7 +99,7 @@ async def test_the_loop_is_woken_once_for_a_batch(ledger: Ledger, monkeypatch: p
     assert len(woken) < 30
 
 
-async def test_a_repeated_request_id_is_refused_and_its_neighbours_are_written(ledger: Ledger, tmp_path: Path) -> None:
+async def test_a_repeated_request_id_is_refused_and_its_neighbours_are_written(ledger: Ledger, url: str) -> None:
     first = a_record()
     await ledger.commit(first)
     others = [a_record() for _ in range(20)]
@@ -121,39 +109,39 @@ async def test_a_repeated_request_id_is_refused_and_its_neighbours_are_written(l
     )
 
     assert [type(outcome) for outcome in outcomes if outcome is not None] == [RecordRefused]
-    assert {row["request_id"] for row in rows(tmp_path)} == {record.request_id for record in [first, *others]}
+    assert {row["request_id"] for row in rows(url)} == {record.request_id for record in [first, *others]}
 
 
-async def test_a_locked_database_is_said_and_recovered_from(ledger: Ledger, tmp_path: Path) -> None:
+async def test_a_locked_file_is_said_and_recovered_from(sqlite_ledger: Ledger, tmp_path: Path) -> None:
     other = sqlite3.connect(tmp_path / "signet.db")
     other.execute("BEGIN IMMEDIATE")
 
-    outcomes = await asyncio.gather(*(ledger.commit(a_record()) for _ in range(5)), return_exceptions=True)
+    outcomes = await asyncio.gather(*(sqlite_ledger.commit(a_record()) for _ in range(5)), return_exceptions=True)
     other.rollback()
     other.close()
-    await ledger.commit(a_record())
+    await sqlite_ledger.commit(a_record())
 
     assert [type(outcome) for outcome in outcomes] == [LedgerUnavailable] * 5
     assert "database is locked" in str(outcomes[0])
-    assert len(rows(tmp_path)) == 1
+    assert len(rows(file_url(tmp_path))) == 1
 
 
-async def test_a_full_disk_is_said_and_recovered_from(ledger: Ledger, tmp_path: Path) -> None:
+async def test_a_full_disk_is_said_and_recovered_from(sqlite_ledger: Ledger, tmp_path: Path) -> None:
     """SQLite's own page limit gives the same error as a full disk."""
-    await ledger.commit(a_record())
-    cursor = ledger._writer._connection.cursor()
+    await sqlite_ledger.commit(a_record())
+    cursor = sqlite_ledger._writer._connection.cursor()
     cursor.execute("PRAGMA max_page_count=1")
 
     async def fill() -> None:
         for _ in range(200):
-            await ledger.commit(a_record(engine="e" * 250))
+            await sqlite_ledger.commit(a_record(engine="e" * 250))
 
     with pytest.raises(LedgerUnavailable, match="full"):
         await fill()
-    written = len(rows(tmp_path))
-    await ledger.commit(a_record())
+    written = len(rows(file_url(tmp_path)))
+    await sqlite_ledger.commit(a_record())
 
-    assert len(rows(tmp_path)) == written + 1
+    assert len(rows(file_url(tmp_path))) == written + 1
 
 
 async def test_errors_name_neither_values_nor_passwords(tmp_path: Path) -> None:
@@ -172,8 +160,8 @@ async def test_errors_name_neither_values_nor_passwords(tmp_path: Path) -> None:
     assert "INSERT" not in str(raised.value)
 
 
-async def test_stop_writes_what_is_waiting(tmp_path: Path) -> None:
-    ledger = Ledger(f"sqlite:///{tmp_path / 'signet.db'}")
+async def test_stop_writes_what_is_waiting(url: str) -> None:
+    ledger = Ledger(url)
     ledger.start()
     commits = [asyncio.ensure_future(ledger.commit(a_record())) for _ in range(100)]
     await asyncio.sleep(0)
@@ -181,7 +169,7 @@ async def test_stop_writes_what_is_waiting(tmp_path: Path) -> None:
     await asyncio.to_thread(ledger.stop)
     await asyncio.gather(*commits)
 
-    assert len(rows(tmp_path)) == 100
+    assert len(rows(url)) == 100
 
 
 async def test_nothing_is_taken_before_start_or_after_stop(tmp_path: Path) -> None:
@@ -214,7 +202,7 @@ async def test_too_many_waiting_fail_at_once(tmp_path: Path) -> None:
     assert all("already wait" in str(commit.exception()) for commit in done)
 
 
-async def test_a_cancelled_wait_does_not_disturb_the_others(ledger: Ledger, tmp_path: Path) -> None:
+async def test_a_cancelled_wait_does_not_disturb_the_others(ledger: Ledger, url: str) -> None:
     gone = asyncio.ensure_future(ledger.commit(a_record()))
     kept = asyncio.ensure_future(ledger.commit(a_record()))
     await asyncio.sleep(0)
@@ -223,7 +211,7 @@ async def test_a_cancelled_wait_does_not_disturb_the_others(ledger: Ledger, tmp_
     await kept
 
     assert gone.cancelled()
-    assert len(rows(tmp_path)) == 2
+    assert len(rows(url)) == 2
 
 
 def test_waiters_of_a_closed_loop_do_not_stop_the_writer(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -244,4 +232,4 @@ def test_waiters_of_a_closed_loop_do_not_stop_the_writer(tmp_path: Path, caplog:
     asyncio.run(ledger.commit(a_record()))
     ledger.stop()
 
-    assert len(rows(tmp_path)) == 2
+    assert len(rows(file_url(tmp_path))) == 2
