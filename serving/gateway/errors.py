@@ -9,6 +9,8 @@ GatewayError
   ModelNotFound         404 model_not_found
   NotFound              404
   MethodNotAllowed      405
+  Conflict              409 already_exists
+  ChangedMeanwhile      412 version_conflict
   LimitExceeded         429 rate_limit_exceeded
   EngineFailed          502 engine_error
   EngineTimeout         504 engine_timeout
@@ -98,6 +100,18 @@ class MethodNotAllowed(GatewayError):
     status = 405
     type = "invalid_request_error"
     default_code = "method_not_allowed"
+
+
+class Conflict(GatewayError):
+    status = 409
+    type = "invalid_request_error"
+    default_code = "already_exists"
+
+
+class ChangedMeanwhile(GatewayError):
+    status = 412
+    type = "invalid_request_error"
+    default_code = "version_conflict"
 
 
 class LimitExceeded(GatewayError):

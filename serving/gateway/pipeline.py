@@ -13,6 +13,7 @@ from monitoring.telemetry import GatewayMetrics, Tracing
 from serving.gateway.attempts import Attempts
 from serving.gateway.body import parse_body
 from serving.gateway.context import RequestContext
+from serving.gateway.engines.drains import Drains
 from serving.gateway.engines.pool import EnginePool
 from serving.gateway.errors import ClientGone, EngineUnavailable, GatewayError
 from serving.gateway.exchange import Exchange
@@ -40,6 +41,7 @@ class Pipeline:
     guard: Guard
     keyring: Keyring | None
     pool: EnginePool
+    drains: Drains
     failover: Failover
     ledger: Ledger
     prices: PriceList
@@ -51,9 +53,11 @@ class Pipeline:
         self.identity.start()
         self.ledger.start()
         await self.pool.start()
+        self.drains.start()
 
     async def stop(self) -> None:
         """Close everything; no request is open any more."""
+        await self.drains.stop()
         await self.pool.stop()
         await asyncio.to_thread(self.ledger.stop)
         await asyncio.to_thread(self.identity.close)

@@ -2,7 +2,7 @@
 
 # No `from __future__ import annotations` here: FastAPI could not resolve dependencies that are local functions.
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -81,8 +81,10 @@ class Detectors:
         return self._loaded[model]
 
 
-def build_rest(identity: Identity, keyring: Keyring | None, folders: Mapping[str, Path]) -> FastAPI:
-    """The application behind the hot paths."""
+def build_rest(
+    identity: Identity, keyring: Keyring | None, folders: Mapping[str, Path], count_error: Callable[[str], None]
+) -> FastAPI:
+    """The application behind the hot paths. `count_error` is told the code of every error, on the event loop."""
     app = FastAPI(title="Signet", summary="Language models that can prove where an answer came from.", version="0.1.0")
     detectors = Detectors(folders)
     access = Access(identity)
@@ -110,7 +112,12 @@ def build_rest(identity: Identity, keyring: Keyring | None, folders: Mapping[str
             keys=[KeyScore(**asdict(score)) for score in found.per_key],
         )
 
-    app.add_exception_handler(GatewayError, _gateway_error)
+    async def gateway_error(_: Request, error: Exception) -> Response:
+        assert isinstance(error, GatewayError)
+        count_error(error.code)
+        return _answer(error)
+
+    app.add_exception_handler(GatewayError, gateway_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _unexpected)
@@ -120,11 +127,6 @@ def build_rest(identity: Identity, keyring: Keyring | None, folders: Mapping[str
 def _answer(error: GatewayError) -> Response:
     headers = {name.decode(): value.decode() for name, value in (JSON, *error.headers)}
     return Response(error.body(), status_code=error.http_status, headers=headers)
-
-
-def _gateway_error(_: Request, error: Exception) -> Response:
-    assert isinstance(error, GatewayError)
-    return _answer(error)
 
 
 def _invalid(_: Request, error: Exception) -> Response:

@@ -14,7 +14,9 @@ import uvloop
 from prometheus_client import CollectorRegistry
 
 from monitoring.telemetry import GatewayMetrics, Tracing, configure_logging
+from serving.gateway.admin import admin_routes
 from serving.gateway.app import PROBE_PATHS, GatewayApp
+from serving.gateway.engines.drains import Drains
 from serving.gateway.engines.pool import EnginePool
 from serving.gateway.failover import Failover
 from serving.gateway.http.server import Server
@@ -66,6 +68,8 @@ def build(settings: Settings) -> GatewayApp:
     metrics = GatewayMetrics(registry)
     identity = Identity(settings.database_url, settings.identity)
     keyring = Keyring.open(settings.keyring_file, create=True)
+    pool = EnginePool(gateway, metrics)
+    drains = Drains(identity, pool)
     tokens = frozenset[str]().union(*(control_tokens_of(folder) for folder in gateway.model_folders.values()))
     pipeline = Pipeline(
         settings=gateway,
@@ -73,14 +77,17 @@ def build(settings: Settings) -> GatewayApp:
         limiter=Limiter(),
         guard=Guard(settings.guard, tokens),
         keyring=keyring,
-        pool=EnginePool(gateway, metrics),
+        pool=pool,
+        drains=drains,
         failover=Failover(gateway.failover),
         ledger=Ledger(settings.database_url, settings.ledger, settings.spill_folder),
         prices=PriceList(settings.prices),
         metrics=metrics,
         tracing=Tracing.from_settings(settings.telemetry),
     )
-    return GatewayApp(pipeline, registry, build_rest(identity, keyring, gateway.model_folders))
+    rest = build_rest(identity, keyring, gateway.model_folders, metrics.error)
+    rest.include_router(admin_routes(identity, pool, drains, pipeline.ledger))
+    return GatewayApp(pipeline, registry, rest)
 
 
 def run(settings: Settings, listener: socket.socket, on_listening: Callable[[], None] = lambda: None) -> None:

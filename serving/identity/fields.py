@@ -21,8 +21,6 @@ _MOST_NAMES = 200
 _LONGEST = {"name": 100, "note": 1000}
 _LARGEST_PRIORITY = 100
 _WEIGHTS = (0.01, 100.0)
-LARGEST_BUDGET_NANOS = 10**18
-"""A thousand million dollars; far from the end of a 64-bit column."""
 
 
 class KeyFields(TypedDict, total=False):

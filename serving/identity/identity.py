@@ -41,7 +41,7 @@ class Identity(IdentityStore):
         self._settings = settings or IdentitySettings()
         self._verifier = _verifier_of(self._settings)
         super().__init__(url)
-        self._snapshot = Snapshot({}, {}, frozenset())
+        self._snapshot = Snapshot({}, {}, frozenset(), frozenset())
         self._principals = self._snapshot.principals
         self._tokens: dict[bytes, Principal] = {}
         self._used: set[str] = set()
@@ -84,6 +84,11 @@ class Identity(IdentityStore):
             tokens.pop(next(iter(tokens)), None)
         tokens[digest] = principal
         return principal
+
+    @property
+    def drained_engines(self) -> frozenset[str]:
+        """Names of engines that an administrator drains, as of the last look."""
+        return self._snapshot.drained
 
     def start(self) -> None:
         """Follow the database, and the tokens' issuer, from background threads until `close`."""

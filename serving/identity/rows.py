@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, select
 
 from serving.identity.principal import Budget, KeyInfo, Limits, MarkPolicy, Principal, TenantInfo
-from serving.identity.schema import api_keys, budgets, retired_secrets, tenants
+from serving.identity.schema import api_keys, budgets, drained_engines, retired_secrets, tenants
 
 Budgets = dict[tuple[str, str], tuple[Budget, ...]]
 
@@ -24,6 +24,8 @@ class Snapshot:
     tenants: dict[str, TenantInfo]
     suspended: frozenset[bytes]
     """Digests of secrets whose tenant is suspended."""
+    drained: frozenset[str]
+    """Names of engines that an administrator drains."""
 
 
 def load_snapshot(connection: Connection) -> Snapshot:
@@ -42,7 +44,8 @@ def load_snapshot(connection: Connection) -> Snapshot:
             secrets[retired.digest] = replace(holder, expires_at=min(ends))
     suspended = {digest for digest, holder in secrets.items() if known[holder.tenant].suspended_at is not None}
     welcome = {digest: holder for digest, holder in secrets.items() if digest not in suspended}
-    return Snapshot(welcome, known, frozenset(suspended))
+    drained = frozenset(connection.scalars(select(drained_engines.c.engine)))
+    return Snapshot(welcome, known, frozenset(suspended), drained)
 
 
 def load_budgets(connection: Connection, *where: ColumnElement[bool]) -> Budgets:

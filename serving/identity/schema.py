@@ -71,6 +71,14 @@ budgets = Table(
     Column("amount_nanos", BigInteger, nullable=False),
 )
 
+# Engines that take no new requests because an administrator said so: for every process and replica.
+drained_engines = Table(
+    "drained_engines",
+    metadata,
+    Column("engine", String(255), primary_key=True),
+    Column("since", Float(53), nullable=False),
+)
+
 # One row, counted up in the transaction of every change: one cheap read says whether anything changed.
 # (SQLite's own data_version would not do: the ledger writes to the same file with every request.)
 identity_revision = Table(
@@ -80,4 +88,4 @@ identity_revision = Table(
     Column("revision", Integer, nullable=False),
 )
 
-TABLES = (tenants, api_keys, retired_secrets, budgets, identity_revision)
+TABLES = (tenants, api_keys, retired_secrets, budgets, drained_engines, identity_revision)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy import ColumnElement, Connection, delete, insert
 
+from serving.identity.amounts import LARGEST_NANOS, format_dollars
 from serving.identity.errors import InvalidValue
-from serving.identity.fields import LARGEST_BUDGET_NANOS
 from serving.identity.principal import Budget, BudgetPeriod, BudgetScope
 from serving.identity.schema import budgets
 from serving.identity.store.keys import change_key, live_key
@@ -23,8 +23,8 @@ class BudgetStore(Transactions):
             InvalidValue: the amount is not allowed.
             NotFound: there is no such tenant or key.
         """
-        if not 0 <= budget.amount_nanos <= LARGEST_BUDGET_NANOS:
-            raise InvalidValue(f"a budget must be between 0 and {LARGEST_BUDGET_NANOS // 10**9} dollars")
+        if not 0 <= budget.amount_nanos <= LARGEST_NANOS:
+            raise InvalidValue(f"a budget must be between 0 and {format_dollars(LARGEST_NANOS)} dollars")
         with self._changing() as connection:
             _count_owner_up(connection, budget.scope, budget.owner)
             connection.execute(delete(budgets).where(*_of(budget.scope, budget.owner, budget.period)))
