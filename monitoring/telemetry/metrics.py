@@ -28,9 +28,7 @@ class GatewayMetrics:
         self._ttft = Histogram(names.TTFT, buckets.TTFT_S, registry)
         self._inter_token = Histogram(names.INTER_TOKEN, buckets.INTER_TOKEN_S, registry)
         self._duration = Histogram(names.DURATION, buckets.DURATION_S, registry)
-        self._num_in_flight = 0
-        # Read at a scrape: counting under the gauge's own lock costs each request a microsecond.
-        Gauge(names.IN_FLIGHT.name, names.IN_FLIGHT.help, registry=registry).set_function(lambda: self._num_in_flight)
+        self._in_flight = Gauge(names.IN_FLIGHT.name, names.IN_FLIGHT.help, registry=registry)
         self._engine_up = Gauge(names.ENGINE_UP.name, names.ENGINE_UP.help, ["engine"], registry=registry)
         self._engine_draining = Gauge(
             names.ENGINE_DRAINING.name, names.ENGINE_DRAINING.help, ["engine"], registry=registry
@@ -39,16 +37,17 @@ class GatewayMetrics:
             names.ENGINE_CIRCUIT.name, names.ENGINE_CIRCUIT.help, ["engine"], registry=registry
         )
         self._discovery_up = Gauge(names.DISCOVERY_UP.name, names.DISCOVERY_UP.help, ["source"], registry=registry)
+        self._limits_degraded = Gauge(names.LIMITS_DEGRADED.name, names.LIMITS_DEGRADED.help, registry=registry)
         self._models: set[str] = set()
         ProcessCollector(registry=registry)
 
     def request_started(self) -> None:
         """A request has come in."""
-        self._num_in_flight += 1
+        self._in_flight.inc()
 
     def request_ended(self) -> None:
         """It is over, on whatever path."""
-        self._num_in_flight -= 1
+        self._in_flight.dec()
 
     def queue(self, seconds: float) -> None:
         """A request goes to an engine, `seconds` after it came in."""
@@ -104,6 +103,10 @@ class GatewayMetrics:
     def discovery_gone(self, source: str) -> None:
         """A reload has taken the source out."""
         self._discovery_up.remove(source)
+
+    def limits_degraded(self, degraded: bool) -> None:
+        """The store that replicas share limits in is lost, or is back."""
+        self._limits_degraded.set(degraded)
 
     def _served(self, model: str) -> str:
         """The label of a model that an engine serves."""

@@ -95,6 +95,11 @@ MARKS = Metric(
     "Answers by the scheme of their mark; off when unmarked.",
     ("scheme",),
 )
+LIMITS_DEGRADED = Metric(
+    "signet_limits_degraded",
+    "gauge",
+    "1 while limits are counted by this gateway alone because the server that shares them is gone, else 0.",
+)
 
 GATEWAY_METRICS = (
     REQUESTS,
@@ -111,6 +116,7 @@ GATEWAY_METRICS = (
     DISCOVERY_UP,
     GUARD_ACTIONS,
     MARKS,
+    LIMITS_DEGRADED,
 )
 
 DRIFT_EFFECT = Metric(

@@ -12,6 +12,7 @@ GatewayError
   Conflict              409 already_exists
   ChangedMeanwhile      412 version_conflict
   LimitExceeded         429 rate_limit_exceeded
+    BudgetExhausted     429 insufficient_quota
   EngineFailed          502 engine_error
   EngineTimeout         504 engine_timeout
   EngineUnavailable     503 engine_unavailable
@@ -118,6 +119,11 @@ class LimitExceeded(GatewayError):
     status = 429
     type = "rate_limit_error"
     default_code = "rate_limit_exceeded"
+
+
+class BudgetExhausted(LimitExceeded):
+    type = "insufficient_quota"
+    default_code = "insufficient_quota"
 
 
 class EngineFailed(GatewayError):

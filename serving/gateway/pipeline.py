@@ -1,6 +1,6 @@
 """One request, top to bottom.
 
-authenticate → admit → sanitize → choose mark → choose engine → relay → settle → finish the answer.
+authenticate → reserve → sanitize → choose mark → choose engine → relay → settle → finish the answer.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from serving.gateway.engines.pool import EnginePool
 from serving.gateway.errors import ClientGone, EngineUnavailable, GatewayError
 from serving.gateway.exchange import Exchange
 from serving.gateway.failover import Failover
+from serving.gateway.reserve import Reserver
 from serving.gateway.routing.choose import check_model
 from serving.gateway.settings import GatewaySettings
 from serving.gateway.settle import Settlement
-from serving.gateway.steps import admit, authenticate, check_endpoint, check_scope, choose_mark, sanitize
+from serving.gateway.steps import authenticate, check_endpoint, check_scope, choose_mark, sanitize
 from serving.gateway.wire import Client, Receive, Send, read_body
 from serving.guard import Guard
 from serving.identity import Identity, Limiter
@@ -38,6 +39,7 @@ class Pipeline:
     settings: GatewaySettings
     identity: Identity
     limiter: Limiter
+    reserver: Reserver
     guard: Guard
     keyring: Keyring | None
     pool: EnginePool
@@ -52,6 +54,7 @@ class Pipeline:
         """Open what needs a running event loop."""
         self.identity.start()
         self.ledger.start()
+        await self.limiter.start()
         await self.pool.start()
         self.drains.start()
 
@@ -59,6 +62,7 @@ class Pipeline:
         """Close everything; no request is open any more."""
         await self.drains.stop()
         await self.pool.stop()
+        await self.limiter.stop()
         await asyncio.to_thread(self.ledger.stop)
         await asyncio.to_thread(self.identity.close)
         await asyncio.to_thread(self.tracing.stop)
@@ -68,11 +72,14 @@ class Pipeline:
         settlement = Settlement(context, self.ledger, self.metrics, self.tracing, self.prices)
         attempts = Attempts(context, settlement, self.pool, self.tracing, self.failover)
         exchange = Exchange(context, settlement, send, attempts, guard=self.guard, failover=self.failover)
-        departure = _Departure(client)
+        departure = _Departure()
         try:
             await authenticate(context, self.identity)
             check_endpoint(context)
             context.raw_body = await read_body(receive, self.settings.max_body_bytes)
+            self._understand(context)
+            if not self.reserver.reserve_nowait(context):
+                await self.reserver.reserve(context)
             self._prepare(context)
             client.on_disconnect(departure)
             await exchange.run()
@@ -92,11 +99,12 @@ class Pipeline:
             exchange.close()
             settlement.close()
 
-    def _prepare(self, context: RequestContext) -> None:
+    def _understand(self, context: RequestContext) -> None:
         parse_body(context, self.settings.max_choices)
         check_scope(context)
         check_model(self.pool, context.model)
-        admit(context, self.limiter)
+
+    def _prepare(self, context: RequestContext) -> None:
         sanitize(context, self.guard)
         choose_mark(context, self.keyring)
         context.trace = self.tracing.start_request(context)
@@ -105,12 +113,13 @@ class Pipeline:
 class _Departure:
     """Cancels the request when its client closes the connection, so that the engine stops generating."""
 
-    __slots__ = ("_client", "seen")
+    __slots__ = ("_request", "seen")
 
-    def __init__(self, client: Client) -> None:
-        self._client = client
+    def __init__(self) -> None:
+        self._request = asyncio.current_task()
         self.seen = False
 
     def __call__(self) -> None:
         self.seen = True
-        self._client.cancel()
+        assert self._request is not None
+        self._request.cancel()

@@ -21,6 +21,7 @@ from serving.gateway.engines.pool import EnginePool
 from serving.gateway.failover import Failover
 from serving.gateway.http.server import Server
 from serving.gateway.pipeline import Pipeline
+from serving.gateway.reserve import Reserver
 from serving.gateway.rest import build_rest
 from serving.gateway.settings import GatewaySettings
 from serving.guard import Guard, control_tokens_of
@@ -71,17 +72,22 @@ def build(settings: Settings) -> GatewayApp:
     pool = EnginePool(gateway, metrics)
     drains = Drains(identity, pool)
     tokens = frozenset[str]().union(*(control_tokens_of(folder) for folder in gateway.model_folders.values()))
+    limiter = Limiter.from_settings(
+        settings.identity, settings.database_url, settings.home, gateway.workers, metrics.limits_degraded
+    )
+    prices = PriceList(settings.prices)
     pipeline = Pipeline(
         settings=gateway,
         identity=identity,
-        limiter=Limiter(),
+        limiter=limiter,
+        reserver=Reserver(limiter, prices, pool),
         guard=Guard(settings.guard, tokens),
         keyring=keyring,
         pool=pool,
         drains=drains,
         failover=Failover(gateway.failover),
         ledger=Ledger(settings.database_url, settings.ledger, settings.spill_folder),
-        prices=PriceList(settings.prices),
+        prices=prices,
         metrics=metrics,
         tracing=Tracing.from_settings(settings.telemetry),
     )

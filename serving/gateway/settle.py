@@ -108,7 +108,7 @@ class Settlement:
                 context.prompt_tokens = -(-context.prompt_chars // CHARS_PER_TOKEN)
         context.cost_nanos = self._prices.cost(context.model, context.prompt_tokens, context.completion_tokens)
         if context.lease is not None:
-            context.lease.settle(context.prompt_tokens + context.completion_tokens)
+            context.lease.settle(context.prompt_tokens + context.completion_tokens, context.cost_nanos)
         duration = time.perf_counter() - context.started
         self._metrics.request_settled(context, status, duration)
         self._tracing.finish_request(context, status)

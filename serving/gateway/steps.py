@@ -5,14 +5,12 @@ Each takes the context, fills in its part, and raises a typed error to end the r
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from serving.gateway.context import RequestContext
-from serving.gateway.errors import BadRequest, Forbidden, IdentityUnavailable, LimitExceeded, Unauthorized
-from serving.gateway.wire import encode_headers
+from serving.gateway.errors import BadRequest, Forbidden, IdentityUnavailable, Unauthorized
 from serving.guard import Guard, GuardRefusal
-from serving.identity import Identity, Limiter, Principal, Refusal, Rejected
+from serving.identity import Identity, Principal, Rejected
 from serving.provenance import Keyring
 
 SCHEMES = ("gumbel",)
@@ -22,7 +20,6 @@ BEARER = ((b"www-authenticate", b"Bearer"),)
 GREEDY_TEMPERATURE = 1e-5
 # OpenAI's own rule of thumb, for the reservation before the engine has counted.
 CHARS_PER_TOKEN = 4
-ASSUMED_ANSWER_TOKENS = 256
 
 
 async def authenticate(context: RequestContext, identity: Identity) -> RequestContext:
@@ -96,26 +93,6 @@ def check_scope(context: RequestContext) -> RequestContext:
             code="model_not_allowed",
             param="model",
         )
-    return context
-
-
-def admit(context: RequestContext, limiter: Limiter) -> RequestContext:
-    """Reserve what the request will need of its key's limits.
-
-    Raises:
-        LimitExceeded: with `Retry-After` and the `x-ratelimit-*` headers.
-    """
-    assert context.principal is not None
-    answer_tokens = context.body.get("max_completion_tokens") or context.body.get("max_tokens")
-    if not isinstance(answer_tokens, int) or isinstance(answer_tokens, bool) or answer_tokens < 0:
-        answer_tokens = ASSUMED_ANSWER_TOKENS
-    estimate = len(context.raw_body) // CHARS_PER_TOKEN + answer_tokens * context.choices
-    decision = limiter.try_acquire(context.principal, estimate)
-    if isinstance(decision, Refusal):
-        # OpenAI's clients retry a 429 by themselves, after the time given; what can never succeed has no such time.
-        wait = () if decision.retry_after_s is None else (("retry-after", str(math.ceil(decision.retry_after_s))),)
-        raise LimitExceeded(decision.message, headers=encode_headers((*wait, *decision.headers)))
-    context.lease = decision
     return context
 
 

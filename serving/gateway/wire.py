@@ -25,9 +25,6 @@ class Client(Protocol):
     def on_disconnect(self, callback: Callable[[], object]) -> None:
         """Have `callback` called once, should the client go before the answer is complete."""
 
-    def cancel(self) -> None:
-        """Cancel the task that answers this request."""
-
 
 JSON = (b"content-type", b"application/json")
 EVENT_STREAM = (
@@ -69,7 +66,7 @@ async def read_body(receive: Receive, max_bytes: int) -> bytes:
 
 async def send_whole(send: Send, status: int, body: bytes, headers: Headers = ()) -> None:
     """An answer in one piece."""
-    length = (b"content-length", b"%d" % len(body))
+    length = (b"content-length", str(len(body)).encode())
     await send({"type": "http.response.start", "status": status, "headers": [length, *headers]})
     await send({"type": "http.response.body", "body": body})
 

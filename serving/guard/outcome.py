@@ -19,13 +19,12 @@ class GuardReport:
             self.counts[what, action] += count
 
     def merge(self, other: GuardReport) -> None:
-        if other.counts:
-            self.counts.update(other.counts)
+        self.counts.update(other.counts)
 
     @property
     def total(self) -> int:
         """How often anything was done."""
-        return sum(self.counts.values()) if self.counts else 0
+        return sum(self.counts.values())
 
     def __bool__(self) -> bool:
         return bool(self.counts)

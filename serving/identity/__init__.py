@@ -8,12 +8,13 @@ sees them about a second later.
 from serving.identity.errors import AlreadyExists, IdentityError, InvalidValue, NotFound, Rejected, VersionConflict
 from serving.identity.first_key import ensure_first_key
 from serving.identity.identity import Identity
-from serving.identity.limits import Lease, Limiter, Refusal
+from serving.identity.limits import Amount, Lease, Limiter, Refusal, SpendingUnknown
 from serving.identity.principal import Budget, KeyInfo, Limits, MarkPolicy, NewKey, Principal, TenantInfo
 from serving.identity.settings import IdentitySettings
 
 __all__ = [
     "AlreadyExists",
+    "Amount",
     "Budget",
     "Identity",
     "IdentityError",
@@ -29,6 +30,7 @@ __all__ = [
     "Principal",
     "Refusal",
     "Rejected",
+    "SpendingUnknown",
     "TenantInfo",
     "VersionConflict",
     "ensure_first_key",

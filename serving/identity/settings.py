@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 # Signed with a private key only the issuer has. Symmetric ones are missing on purpose: who can check could forge.
 TokenAlgorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
+_LIMITS_SCHEMES = ("redis://", "rediss://", "valkey://", "valkeys://", "unix://")
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -88,4 +89,22 @@ class IdentitySettings(BaseModel):
     """A key created, or revoked, elsewhere takes effect within about this time."""
     last_used_interval_s: float = Field(default=60.0, gt=0)
     """When keys were last used is written this often."""
+    limits_url: SecretStr | None = None
+    """Redis or Valkey that counts limits and budgets for all replicas: `redis://`, `rediss://` (TLS), `valkey://`,
+    `valkeys://` or `unix://`, with user and password. Unset: each gateway counts for itself, all workers together."""
+    limits_timeout_s: float = Field(default=0.05, gt=0, le=5)
+    """Longest wait for that server; then this gateway counts alone until it is back."""
+    limits_lease_s: float = Field(default=10.0, ge=1, le=600)
+    """What a killed gateway held there is free again after this time."""
+    budget_answer_tokens: int = Field(default=4096, ge=1)
+    """Under a budget, the longest answer to a request that names no `max_tokens`: so much is reserved for it."""
+    budget_compare_s: float = Field(default=30.0, gt=0)
+    """Seconds between two comparisons of what was spent with the ledger."""
     jwt: JwtSettings = JwtSettings()
+
+    @field_validator("limits_url")
+    @classmethod
+    def _is_redis(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value().startswith(_LIMITS_SCHEMES):
+            raise ValueError(f"must begin with {', '.join(_LIMITS_SCHEMES)}")
+        return value

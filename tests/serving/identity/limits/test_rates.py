@@ -1,13 +1,19 @@
-"""Limits of one key: exact over any sequence of requests, and nothing leaks."""
+"""Limits of keys and tenants, in every embedded store: exact over any sequence of requests, and nothing leaks."""
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from serving.identity import Lease, Limiter, Limits, Principal, Refusal
-from serving.identity.limits import _duration
+from serving.identity import Amount, Lease, Limiter, Limits, Principal, Refusal
+from serving.identity.limits.lease import duration
+from serving.identity.limits.memory import MemoryStore
+from serving.identity.limits.shared import SharedStore
 
 
 class Clock:
@@ -25,9 +31,17 @@ def clock() -> Clock:
     return Clock()
 
 
+@pytest.fixture(params=["memory", "shared"])
+def store(request: pytest.FixtureRequest, clock: Clock, tmp_path: Path) -> Iterator[MemoryStore | SharedStore]:
+    made = MemoryStore(clock) if request.param == "memory" else SharedStore(tmp_path / "run" / "limits", clock)
+    made.open()
+    yield made
+    made.close()
+
+
 @pytest.fixture
-def limiter(clock: Clock) -> Limiter:
-    return Limiter(clock)
+def limiter(store: MemoryStore | SharedStore) -> Limiter:
+    return Limiter(store)
 
 
 def holder(requests: int | None = None, tokens: int | None = None, concurrency: int | None = None) -> Principal:
@@ -35,13 +49,13 @@ def holder(requests: int | None = None, tokens: int | None = None, concurrency: 
 
 
 def acquire(limiter: Limiter, principal: Principal, tokens: int = 1) -> Lease:
-    lease = limiter.try_acquire(principal, tokens)
+    lease = limiter.acquire_nowait(principal, Amount(tokens))
     assert isinstance(lease, Lease), lease
     return lease
 
 
 def refuse(limiter: Limiter, principal: Principal, tokens: int = 1) -> Refusal:
-    refusal = limiter.try_acquire(principal, tokens)
+    refusal = limiter.acquire_nowait(principal, Amount(tokens))
     assert isinstance(refusal, Refusal)
     return refusal
 
@@ -122,7 +136,7 @@ def test_a_lease_counts_once_however_often_it_is_closed(limiter: Limiter) -> Non
         lease.settle(0)
         lease.release()
 
-    assert limiter.in_flight("key_1") == 0
+    assert limiter.open_requests("key:key_1") == 0
     assert refuse(limiter, principal, 61).limit == "tokens"
     acquire(limiter, principal, 60)
 
@@ -155,7 +169,7 @@ def test_headers_are_those_of_openai(limiter: Limiter, clock: Clock) -> None:
     ("seconds", "text"), [(0, "0ms"), (0.0191, "20ms"), (1, "1s"), (59.5, "59.5s"), (60, "1m0s"), (361.25, "6m1.25s")]
 )
 def test_durations(seconds: float, text: str) -> None:
-    assert _duration(seconds) == text
+    assert duration(seconds) == text
 
 
 def test_changed_limits_hold_at_once_and_keep_what_is_open(limiter: Limiter) -> None:
@@ -171,24 +185,69 @@ def test_keys_do_not_share(limiter: Limiter) -> None:
     acquire(limiter, Principal("key_2", "acme", limits=Limits(requests_per_minute=1)))
 
 
-def test_keys_out_of_use_are_forgotten(limiter: Limiter, clock: Clock) -> None:
+def test_a_raised_limit_keeps_what_is_used(limiter: Limiter) -> None:
+    for _ in range(2):
+        acquire(limiter, holder(requests=2))
+
+    headers = dict(acquire(limiter, holder(requests=10)).headers)
+
+    assert headers["x-ratelimit-remaining-requests"] == "7"
+
+
+def test_keys_of_a_tenant_share_its_limits(limiter: Limiter) -> None:
+    one, other = (
+        Principal(key, "acme", limits=Limits(100), tenant_limits=Limits(requests_per_minute=3, concurrency=2))
+        for key in ("key_1", "key_2")
+    )
+    first = acquire(limiter, one)
+    acquire(limiter, other)
+
+    refusal = refuse(limiter, other)
+    first.release()
+    headers = dict(acquire(limiter, other).headers)
+
+    assert (refusal.limit, refusal.whose) == ("concurrency", "tenant")
+    assert "This tenant may have 2" in refusal.message
+    assert headers["x-ratelimit-limit-requests"] == "3", "the tightest limit is shown"
+    assert refuse(limiter, Principal("key_3", "acme", tenant_limits=Limits(3))).whose == "tenant"
+
+
+def test_a_refusal_by_the_tenant_uses_nothing_of_the_key(limiter: Limiter) -> None:
+    principal = Principal("key_1", "acme", limits=Limits(2), tenant_limits=Limits(concurrency=1))
+    lease = acquire(limiter, principal)
+    for _ in range(5):
+        refuse(limiter, principal)
+    lease.release()
+
+    acquire(limiter, principal)
+
+
+def test_keys_out_of_use_are_forgotten(clock: Clock) -> None:
+    store = MemoryStore(clock)
+    limiter = Limiter(store)
     for number in range(5000):
         acquire(limiter, Principal(f"key_{number}", "t", limits=Limits(concurrency=1))).release()
         clock.now += 1
 
-    assert len(limiter._states) < 2048
+    assert len(store._rates) < 2048
 
 
-def test_keys_with_open_requests_are_not_forgotten(limiter: Limiter, clock: Clock) -> None:
+def test_keys_with_open_requests_are_not_forgotten(clock: Clock) -> None:
+    limiter = Limiter(MemoryStore(clock))
     acquire(limiter, Principal("held", "t", limits=Limits(concurrency=1)))
     for number in range(3000):
         clock.now += 60
         acquire(limiter, Principal(f"key_{number}", "t", limits=Limits(concurrency=1))).release()
 
-    assert limiter.in_flight("held") == 1
+    assert limiter.open_requests("key:held") == 1
 
 
+_folders = itertools.count()
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(
+    shared=st.booleans(),
     steps=st.lists(
         st.tuples(
             st.sampled_from(["ask", "settle", "release", "wait"]),
@@ -196,18 +255,20 @@ def test_keys_with_open_requests_are_not_forgotten(limiter: Limiter, clock: Cloc
             st.integers(0, 20),
         ),
         max_size=80,
-    )
+    ),
 )
-def test_no_sequence_leaks_or_exceeds(steps: list[tuple[str, int, int]]) -> None:
+def test_no_sequence_leaks_or_exceeds(tmp_path: Path, shared: bool, steps: list[tuple[str, int, int]]) -> None:
     """A naive count of open leases agrees at every step; when all is over, everything is available again."""
     clock = Clock()
-    limiter = Limiter(clock)
+    store = SharedStore(tmp_path / str(next(_folders)), clock) if shared else MemoryStore(clock)
+    store.open()
+    limiter = Limiter(store)
     principal = holder(requests=20, tokens=500, concurrency=3)
     open_leases: list[Lease] = []
     granted: list[float] = []
     for kind, amount, which in steps:
         if kind == "ask":
-            decision = limiter.try_acquire(principal, amount)
+            decision = limiter.acquire_nowait(principal, Amount(amount))
             if isinstance(decision, Lease):
                 open_leases.append(decision)
                 granted.append(clock.now)
@@ -216,13 +277,14 @@ def test_no_sequence_leaks_or_exceeds(steps: list[tuple[str, int, int]]) -> None
         elif open_leases:
             lease = open_leases.pop(which % len(open_leases))
             lease.settle(amount) if kind == "settle" else lease.release()
-        assert limiter.in_flight("key_1") == len(open_leases) <= 3
-        # A full bucket and a minute's refill: twice the rate in any minute, never more.
+        assert limiter.open_requests("key:key_1") == len(open_leases) <= 3
+        # A full minute's allowance and a minute's fading: twice the rate in any minute, never more.
         assert sum(1 for moment in granted if clock.now - moment < 60) <= 40
     for lease in open_leases:
         lease.release()
     clock.now += 3600
 
-    assert limiter.in_flight("key_1") == 0
+    assert limiter.open_requests("key:key_1") == 0
     last = acquire(limiter, principal, 500)
     assert dict(last.headers)["x-ratelimit-remaining-requests"] == "19"
+    store.close()

@@ -1,0 +1,167 @@
+"""The admit step's first half: reserve what a request may need of its key's and tenant's limits and budgets.
+
+Budgets need a true upper bound of what an answer can cost, so under one the answer's length is always bounded: by what
+the client asked for, by the model's window, or by a `max_tokens` that is put into the request here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from serving.gateway.context import RequestContext
+from serving.gateway.engines.pool import EnginePool
+from serving.gateway.errors import BadRequest, BudgetExhausted, LedgerDown, LimitExceeded
+from serving.gateway.steps import CHARS_PER_TOKEN
+from serving.gateway.wire import encode_headers
+from serving.identity import Amount, Lease, Limiter, Refusal, SpendingUnknown
+from serving.ledger import PriceList
+
+ASSUMED_ANSWER_TOKENS = 256
+# What OpenAI and vLLM take when a completion names no length.
+COMPLETION_DEFAULT_TOKENS = 16
+# An answer that a budget's end would cut shorter than this is refused instead.
+SHORTEST_ANSWER_TOKENS = 16
+# A chat template adds a few tokens around what the client wrote; JSON's own characters pay for more than that.
+_TEMPLATE_TOKENS = 64
+_LENGTH_FIELDS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+_FIELD_OF: Mapping[str, str] = {"responses": "max_output_tokens"}
+_NO_ANSWER = ("embeddings", "tokenize")
+_MILLION = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """The most that a request can use; `answer_tokens` is of each choice."""
+
+    prompt_tokens: int
+    answer_tokens: int
+    fixed: bool
+    """The answer may not be shortened: the client named its length, or there is none."""
+    enforced: bool
+    """The engine keeps to it by itself."""
+
+
+class Reserver:
+    """Reserves for requests, in this process where that is possible."""
+
+    def __init__(self, limiter: Limiter, prices: PriceList, pool: EnginePool) -> None:
+        self._limiter = limiter
+        self._prices = prices
+        self._pool = pool
+
+    def reserve_nowait(self, context: RequestContext) -> bool:
+        """Fill in `context.lease`; False: only `reserve` can tell.
+
+        Raises:
+            LimitExceeded, BudgetExhausted: with `Retry-After` and the `x-ratelimit-*` headers.
+            BadRequest: under a budget, a length that is no number.
+        """
+        assert context.principal is not None
+        bound = self._bound(context) if context.principal.budgets else None
+        amount = self._amount(context, bound)
+        return self._take(context, self._limiter.acquire_nowait(context.principal, amount), amount, bound)
+
+    async def reserve(self, context: RequestContext) -> None:
+        """As `reserve_nowait`, waiting for a shared store or the ledger.
+
+        Raises:
+            LedgerDown: nobody knows what was spent of a budget.
+        """
+        assert context.principal is not None
+        bound = self._bound(context) if context.principal.budgets else None
+        amount = self._amount(context, bound)
+        try:
+            decision = await self._limiter.acquire(context.principal, amount)
+        except SpendingUnknown:
+            raise LedgerDown("What is left of this key's budget cannot be looked up now. Try again later.") from None
+        self._take(context, decision, amount, bound)
+
+    def _take(
+        self, context: RequestContext, decision: Lease | Refusal | None, amount: Amount, bound: Bound | None
+    ) -> bool:
+        if decision is None:
+            return False
+        if isinstance(decision, Refusal):
+            raise _refused(decision)
+        context.lease = decision
+        if bound is not None and decision.granted:
+            self._cap(context, decision.granted, amount, bound)
+        return True
+
+    def _amount(self, context: RequestContext, bound: Bound | None) -> Amount:
+        body = context.body
+        answer = body.get("max_completion_tokens") or body.get("max_tokens")
+        if type(answer) is not int or answer < 0:
+            answer = ASSUMED_ANSWER_TOKENS
+        tokens = len(context.raw_body) // CHARS_PER_TOKEN + answer * context.choices
+        if bound is None:
+            return Amount(tokens)
+        cost = self._prices.cost
+        most = cost(context.model, bound.prompt_tokens, bound.answer_tokens * context.choices)
+        shortest = min(bound.answer_tokens, SHORTEST_ANSWER_TOKENS) * context.choices
+        least = most if bound.fixed else cost(context.model, bound.prompt_tokens, shortest)
+        return Amount(tokens, most, least)
+
+    def _bound(self, context: RequestContext) -> Bound:
+        window = self._pool.model_cards().get(context.model, {}).get("max_model_len")
+        # A token is at least one byte of text, so the body's length bounds the prompt's.
+        prompt = len(context.raw_body) + _TEMPLATE_TOKENS
+        if not isinstance(window, int):
+            window = None
+        elif not isinstance(context.body.get("prompt"), list):
+            prompt = min(prompt, window)
+        if context.endpoint in _NO_ANSWER:
+            return Bound(prompt, 0, fixed=True, enforced=True)
+        named = _named_length(context.body)
+        if named:
+            return Bound(prompt, named if window is None else min(named, window), fixed=True, enforced=True)
+        if context.endpoint == "completions" and "max_tokens" not in context.body:
+            return Bound(prompt, COMPLETION_DEFAULT_TOKENS, fixed=True, enforced=False)
+        most = self._limiter.answer_tokens
+        if window is not None and prompt + most > window:
+            # Put into the request, the length could be more than the window has left, which engines refuse.
+            return Bound(prompt, window, fixed=False, enforced=True)
+        return Bound(prompt, most, fixed=False, enforced=False)
+
+    def _cap(self, context: RequestContext, granted: int, amount: Amount, bound: Bound) -> None:
+        """Keep the answer within what was reserved for it."""
+        if granted >= amount.nanos and bound.enforced:
+            return
+        length = bound.answer_tokens
+        per_million = self._prices.cost(context.model, 0, _MILLION)
+        if granted < amount.nanos and per_million:
+            left = granted - self._prices.cost(context.model, bound.prompt_tokens, 0)
+            length = min(length, max(1, left * _MILLION // (per_million * context.choices)))
+        for name in _LENGTH_FIELDS:
+            context.body.pop(name, None)
+        context.body[_FIELD_OF.get(context.endpoint, "max_tokens")] = length
+
+
+def _named_length(body: dict[str, Any]) -> int:
+    """The longest answer that the request names; 0: none.
+
+    Raises:
+        BadRequest: not a whole number; an engine might still read it as one.
+    """
+    longest = 0
+    for name in _LENGTH_FIELDS:
+        value = body.get(name)
+        if value is None:
+            continue
+        if type(value) is not int or value < 0:
+            raise BadRequest(f"'{name}' must be a whole number.", param=name)
+        longest = max(longest, value)
+    return longest
+
+
+def _refused(refusal: Refusal) -> LimitExceeded:
+    if refusal.code == "insufficient_quota":
+        # OpenAI's clients would retry any 429 by themselves; this one does not pass by waiting.
+        headers = encode_headers((("x-should-retry", "false"), *refusal.headers))
+        return BudgetExhausted(refusal.message, headers=headers)
+    # What can never succeed has no time to wait.
+    wait = () if refusal.retry_after_s is None else (("retry-after", str(math.ceil(refusal.retry_after_s))),)
+    return LimitExceeded(refusal.message, code=refusal.code, headers=encode_headers((*wait, *refusal.headers)))

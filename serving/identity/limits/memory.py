@@ -1,0 +1,118 @@
+"""Limits of a gateway with one process: plain objects, called from the event loop only, no locks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from serving.identity.limits.accounts import (
+    BudgetAccount,
+    RateAccount,
+    book,
+    decide,
+    settle_budget,
+    settle_rate,
+    usages,
+)
+from serving.identity.limits.lease import Lease, Refusal
+from serving.identity.limits.periods import Calendar
+from serving.identity.limits.plan import Amount, Plan
+
+# A minute without use fades all use that is no debt; a debt of more than ten minutes is forgiven.
+FORGET_AFTER_S = 600.0
+_SWEEP_AT_LEAST = 1024
+
+
+class MemoryStore:
+    """The accounts of one process. `clock` is monotonic, in seconds."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic, calendar: Calendar | None = None) -> None:
+        self._clock = clock
+        self._calendar = calendar or Calendar()
+        self._rates: dict[str, RateAccount] = {}
+        self._budgets: dict[str, BudgetAccount] = {}
+        self._sweep_at = _SWEEP_AT_LEAST
+
+    def open(self) -> None:
+        """Nothing to open."""
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+    def tend(self) -> None:
+        """Nothing is left behind by others."""
+
+    def acquire(self, plan: Plan, amount: Amount) -> Lease | Refusal | None:
+        """Start a request or say why not; None: a budget was never compared with the ledger (`compare`).
+
+        A refused request uses up nothing.
+        """
+        now = self._clock()
+        rates = self._rates_of(plan, now)
+        budgets: list[BudgetAccount] = []
+        windows: list[int] = []
+        if plan.budgets:
+            for account, budget in plan.budgets:
+                found = self._budgets.get(account)
+                if found is None or not found.seeded:
+                    return None
+                budgets.append(found)
+                windows.append(self._calendar.window(budget.period))
+        granted = decide(plan, rates, budgets, windows, amount, now)
+        if isinstance(granted, Refusal):
+            return granted
+        book(rates, budgets, amount.tokens, granted)
+        return Lease(self, plan, amount.tokens, granted, windows, usages(plan, rates))
+
+    def book(self, lease: Lease) -> None:
+        """Count a request that another store has let in."""
+        now = self._clock()
+        rates = self._rates_of(lease.plan, now)
+        for scope, rate in zip(lease.plan.rates, rates, strict=True):
+            rate.fade(scope.limits, now)
+        book(rates, [self._budget(account) for account, _ in lease.plan.budgets], lease.tokens, lease.granted)
+
+    def settle(self, lease: Lease, tokens: int, nanos: int) -> None:
+        """End a request: called by its lease, once."""
+        now = self._clock()
+        for scope in lease.plan.rates:
+            settle_rate(self._rates[scope.account], scope.limits, tokens - lease.tokens, now)
+        if lease.plan.budgets:
+            for (account, _), window in zip(lease.plan.budgets, lease.windows, strict=True):
+                settle_budget(self._budgets[account], window, lease.granted, nanos, now)
+
+    def compare(self, account: str, window: int, in_ledger: int, quiet_s: float) -> None:
+        """Take over what the ledger says was spent of a budget."""
+        self._budget(account).compare(window, in_ledger, self._clock(), quiet_s)
+
+    def open_requests(self, account: str) -> int:
+        """Leases on a rate account that are neither settled nor released."""
+        found = self._rates.get(account)
+        return found.open if found is not None else 0
+
+    def budget(self, account: str) -> tuple[int, int]:
+        """Spent and reserved, nano-dollars."""
+        found = self._budgets.get(account)
+        return (found.spent, found.reserved) if found is not None else (0, 0)
+
+    def _budget(self, account: str) -> BudgetAccount:
+        found = self._budgets.get(account)
+        if found is None:
+            found = self._budgets[account] = BudgetAccount(self._clock())
+        return found
+
+    def _rates_of(self, plan: Plan, now: float) -> list[RateAccount]:
+        if len(self._rates) >= self._sweep_at:
+            self._sweep(now)
+        return [self._rates.get(scope.account) or self._new_rate(scope.account, now) for scope in plan.rates]
+
+    def _new_rate(self, account: str, now: float) -> RateAccount:
+        rate = self._rates[account] = RateAccount(now)
+        return rate
+
+    def _sweep(self, now: float) -> None:
+        """Forget accounts that are not in use, when many have gathered."""
+        self._rates = {
+            name: rate for name, rate in self._rates.items() if rate.open or now - rate.updated < FORGET_AFTER_S
+        }
+        self._sweep_at = max(_SWEEP_AT_LEAST, 2 * len(self._rates))

@@ -1,0 +1,198 @@
+"""Limits of a gateway with several worker processes: the same arithmetic on accounts in a file that all of them map.
+
+Every number that can leak is kept by process: open requests and reserved money stand in the column of the worker that
+holds them, so that what a killed worker held is taken back exactly (`tend`). Under the lock each step writes what was
+spent before it gives back what was reserved: a worker that is killed in between leaves too much reserved, never too
+little, and its column goes anyway.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from serving.identity.limits.accounts import (
+    BudgetAccount,
+    RateAccount,
+    book,
+    decide,
+    settle_budget,
+    settle_rate,
+    usages,
+)
+from serving.identity.limits.lease import Lease, Refusal
+from serving.identity.limits.memory import FORGET_AFTER_S
+from serving.identity.limits.periods import Calendar
+from serving.identity.limits.plan import Amount, Plan
+from serving.identity.limits.table import FIRST_COLUMN, Table
+
+log = logging.getLogger(__name__)
+
+
+class SharedStore:
+    """The accounts of all processes that open the same `file`. Open it in the worker, after the fork.
+
+    `clock` is the machine's monotonic clock, which all its processes share.
+    """
+
+    def __init__(
+        self, file: Path, clock: Callable[[], float] = time.monotonic, calendar: Calendar | None = None
+    ) -> None:
+        self._file = file
+        self._clock = clock
+        self._calendar = calendar or Calendar()
+        self._opened: Table | None = None
+
+    def open(self) -> None:
+        """Map the file and claim a column.
+
+        Raises:
+            TableError: the file cannot be used.
+        """
+        self._opened = Table(self._file, FORGET_AFTER_S, self._clock)
+
+    def close(self) -> None:
+        """Leave the file to the others."""
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
+
+    def tend(self) -> None:
+        """Take back what killed workers held."""
+        num_gone = self._table.take_back()
+        if num_gone:
+            log.warning("took back the limits that a killed worker held", extra={"count": num_gone})
+
+    @property
+    def _table(self) -> Table:
+        assert self._opened is not None, "open() comes first"
+        return self._opened
+
+    def acquire(self, plan: Plan, amount: Amount) -> Lease | Refusal | None:
+        """As `MemoryStore.acquire`."""
+        table, now = self._table, self._clock()
+        windows = [self._calendar.window(budget.period) for _, budget in plan.budgets]
+        table.lock()
+        try:
+            rate_places = [table.place(scope.account) for scope in plan.rates]
+            rates = [_load_rate(table, place) for place in rate_places]
+            budget_places = [table.place(account) for account, _ in plan.budgets]
+            budgets = [_load_budget(table, place) for place in budget_places]
+            if not all(account.seeded for account in budgets):
+                return None
+            granted = decide(plan, rates, budgets, windows, amount, now)
+            if isinstance(granted, Refusal):
+                return granted
+            book(rates, budgets, amount.tokens, granted)
+            own = FIRST_COLUMN + table.column
+            for place, rate in zip(rate_places, rates, strict=True):
+                table.words[place + own] += 1
+                _store_rate(table, place, rate)
+            for place, account in zip(budget_places, budgets, strict=True):
+                table.words[place + own] += granted
+                _store_budget(table, place, account)
+        finally:
+            table.unlock()
+        return Lease(self, plan, amount.tokens, granted, windows, usages(plan, rates))
+
+    def book(self, lease: Lease) -> None:
+        """As `MemoryStore.book`."""
+        table, now = self._table, self._clock()
+        own = FIRST_COLUMN + table.column
+        table.lock()
+        try:
+            for scope in lease.plan.rates:
+                place = table.place(scope.account)
+                rate = _load_rate(table, place)
+                rate.fade(scope.limits, now)
+                book([rate], (), lease.tokens, 0)
+                table.words[place + own] += 1
+                _store_rate(table, place, rate)
+            for name, _ in lease.plan.budgets:
+                table.words[table.place(name) + own] += lease.granted
+        finally:
+            table.unlock()
+
+    def settle(self, lease: Lease, tokens: int, nanos: int) -> None:
+        """As `MemoryStore.settle`."""
+        if self._opened is None:  # the gateway has stopped: what this process held goes with its column
+            return
+        table, now = self._table, self._clock()
+        own = FIRST_COLUMN + table.column
+        table.lock()
+        try:
+            for scope in lease.plan.rates:
+                place = table.place(scope.account)
+                rate = _load_rate(table, place)
+                settle_rate(rate, scope.limits, tokens - lease.tokens, now)
+                _store_rate(table, place, rate)
+                _give_back(table, place + own, 1)
+            for (name, _), window in zip(lease.plan.budgets, lease.windows, strict=True):
+                place = table.place(name)
+                account = _load_budget(table, place)
+                settle_budget(account, window, lease.granted, nanos, now)
+                table.floats[place + 2] = now
+                _store_budget(table, place, account)
+                _give_back(table, place + own, lease.granted)
+        finally:
+            table.unlock()
+
+    def compare(self, account: str, window: int, in_ledger: int, quiet_s: float) -> None:
+        """As `MemoryStore.compare`."""
+        table = self._table
+        table.lock()
+        try:
+            place = table.place(account)
+            found = _load_budget(table, place)
+            found.compare(window, in_ledger, self._clock(), quiet_s)
+            _store_budget(table, place, found)
+        finally:
+            table.unlock()
+
+    def open_requests(self, account: str) -> int:
+        """As `MemoryStore.open_requests`, of all processes."""
+        return self._table.held(self._table.place(account))
+
+    def budget(self, account: str) -> tuple[int, int]:
+        """As `MemoryStore.budget`."""
+        found = _load_budget(self._table, self._table.place(account))
+        return found.spent, found.reserved
+
+
+def _load_rate(table: Table, place: int) -> RateAccount:
+    floats = table.floats
+    rate = RateAccount(floats[place + 2])
+    rate.requests = floats[place + 3]
+    rate.tokens = floats[place + 4]
+    rate.open = table.held(place)
+    return rate
+
+
+def _store_rate(table: Table, place: int, rate: RateAccount) -> None:
+    floats = table.floats
+    floats[place + 2] = rate.updated
+    floats[place + 3] = rate.requests
+    floats[place + 4] = rate.tokens
+
+
+def _load_budget(table: Table, place: int) -> BudgetAccount:
+    words = table.words
+    account = BudgetAccount(table.floats[place + 2])
+    account.window = words[place + 3]
+    account.spent = words[place + 4]
+    account.seeded = words[place + 5] != 0
+    account.reserved = table.held(place)
+    return account
+
+
+def _store_budget(table: Table, place: int, account: BudgetAccount) -> None:
+    words = table.words
+    words[place + 3] = account.window
+    words[place + 4] = account.spent
+    words[place + 5] = account.seeded
+
+
+def _give_back(table: Table, word: int, held: int) -> None:
+    table.words[word] = max(0, table.words[word] - held)
