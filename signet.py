@@ -16,7 +16,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "serve": ("serving.engine.cli", "serve", "Start an engine and the gateway, and supervise both."),
     "gateway": ("serving.gateway.cli", "gateway", "Start the gateway in front of OpenAI-compatible engines."),
     "engine": ("serving.engine.cli", "engine", "Start one engine in the foreground."),
-    "keys": ("serving.identity.cli", "keys", "Create, list and revoke API keys."),
+    "keys": ("serving.identity.cli", "keys", "Manage API keys and tenants."),
     "marks": ("serving.provenance.cli", "marks", "Manage the keys of the watermark."),
     "detect": ("serving.provenance.cli", "detect", "Tell whether a text carries one of our marks."),
     "train": ("training.cli", "train", "Run a training recipe."),

@@ -59,6 +59,8 @@ def key_columns(fields: KeyFields) -> dict[str, Any]:
     """
     columns: dict[str, Any] = dict(fields)
     _check_common(columns)
+    if "*" in (fields.get("models") or ()):
+        columns["models"] = None
     for name in ("models", "endpoints"):
         if columns.get(name) is not None:
             columns[name] = json.dumps(sorted(set(columns[name])))

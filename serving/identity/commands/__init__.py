@@ -1,0 +1,1 @@
+"""`signet keys`: what an administrator does from a shell."""

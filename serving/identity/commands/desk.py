@@ -1,0 +1,76 @@
+"""What all commands on tenants and keys share: opening the database, and writing each change to the audit chain."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import click
+from sqlalchemy import Engine
+
+from serving.identity.errors import IdentityError
+from serving.identity.store import IdentityStore
+from serving.ledger.anchor import write_audit
+from serving.ledger.audit import audit as audit_table
+from serving.ledger.database import DatabaseError, DatabaseSettings, create_tables, open_engine
+from serving.ledger.links import chains
+from serving.ledger.record import requests
+
+Result = TypeVar("Result")
+
+
+class Settings(Protocol):
+    """What these commands read of the settings tree."""
+
+    @property
+    def home(self) -> Path: ...
+    @property
+    def database(self) -> DatabaseSettings: ...
+
+
+LoadSettings = Callable[[], Settings]
+
+
+class Desk:
+    """The configured database: `store` to read, `change` to change."""
+
+    def __init__(self, store: IdentityStore, audit: Engine) -> None:
+        self.store = store
+        self._audit = audit
+
+    def change(self, action: str, subject: str, details: Mapping[str, Any], work: Callable[[], Result]) -> Result:
+        """Write an action to the audit chain, then do it; the same order and rows as the admin API's."""
+        write_audit(self._audit, _operator(), action, subject, details)
+        try:
+            return work()
+        except IdentityError as error:
+            write_audit(self._audit, _operator(), f"{action}.failed", subject, {"reason": str(error)})
+            raise
+
+
+@contextmanager
+def opened(load_settings: LoadSettings) -> Iterator[Desk]:
+    """The desk of the configured database; its errors end the command in one line."""
+    settings = load_settings()
+    url = settings.database.resolve(settings.home)
+    try:
+        store, audit = IdentityStore(url), open_engine(url)
+        try:
+            create_tables(audit, requests, audit_table, chains)
+            yield Desk(store, audit)
+        finally:
+            audit.dispose()
+            store.close()
+    except (IdentityError, DatabaseError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _operator() -> str:
+    """Who runs this command."""
+    try:
+        return f"cli:{getpass.getuser()}"
+    except (OSError, KeyError):  # a container's user without a name
+        return "cli"
