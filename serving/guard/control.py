@@ -31,6 +31,8 @@ class ControlTokens:
 
     def inert(self, text: str) -> tuple[str, int]:
         """`text` without control tokens, and how many there were."""
+        if text.isascii() and self._pattern.search(text) is None:
+            return text, 0
         count = 0
         for _ in range(_MAX_PASSES):
             places = self._places(text)
@@ -39,6 +41,10 @@ class ControlTokens:
             count += len(places)
             text = _with_spaces(text, places)
         return text, count
+
+    def none_in(self, text: str) -> bool:
+        """Whether an ASCII text is certainly without control tokens."""
+        return self._pattern.search(text) is None
 
     def inert_parts(self, parts: list[str]) -> tuple[list[str], int]:
         """Like `inert` for texts that may be joined later: no token is in one of them or across their seams."""

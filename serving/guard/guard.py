@@ -11,7 +11,7 @@ from serving.guard.detectors import default_detectors
 from serving.guard.outcome import GuardReport
 from serving.guard.request import Endpoint, RequestCleaner
 from serving.guard.settings import EntityActions, GuardSettings
-from serving.guard.stream import StreamCleaner
+from serving.guard.stream import StreamCleaner, is_plain
 
 
 class Guard:
@@ -21,6 +21,7 @@ class Guard:
         """`control_tokens`: those of the served models, by `control_tokens_of`; without any, every known one counts."""
         self.policy_digest = hashlib.sha256(settings.model_dump_json().encode()).hexdigest()
         self._output = _detectors(settings.output)
+        self._patient = all(detector.skips_plain_words for detector in self._output)
         tokens = ControlTokens(control_tokens, settings.control_tokens)
         self._requests = RequestCleaner(settings, tokens, _detectors(settings.input))
 
@@ -34,6 +35,8 @@ class Guard:
 
     def clean_text(self, text: str) -> tuple[str, GuardReport]:
         """Clean a whole text of an answer."""
+        if self._patient and is_plain(text):
+            return text, GuardReport()
         cleaner = self.stream()
         return cleaner.feed(text) + cleaner.finish(), cleaner.report
 

@@ -19,12 +19,13 @@ class GuardReport:
             self.counts[what, action] += count
 
     def merge(self, other: GuardReport) -> None:
-        self.counts.update(other.counts)
+        if other.counts:
+            self.counts.update(other.counts)
 
     @property
     def total(self) -> int:
         """How often anything was done."""
-        return sum(self.counts.values())
+        return sum(self.counts.values()) if self.counts else 0
 
     def __bool__(self) -> bool:
         return bool(self.counts)

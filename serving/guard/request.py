@@ -15,7 +15,7 @@ from serving.guard.detector import Detector
 from serving.guard.limits import MEDIA_FIELDS, check_limits
 from serving.guard.outcome import GuardRefusal, GuardReport
 from serving.guard.settings import GuardSettings
-from serving.guard.stream import StreamCleaner
+from serving.guard.stream import StreamCleaner, is_plain
 from serving.guard.visible import VisibleText
 
 Endpoint = Literal["chat", "completions"]
@@ -43,6 +43,9 @@ _REFUSED = {
     "chat_template": "'chat_template' cannot be set by a request: it could give a user's words any role.",
     "prompt_embeds": "'prompt_embeds' cannot be sent: nothing can be cleaned in them. Send text.",
 }
+_SUSPECT = frozenset({*_REFUSED, "chat_template_kwargs", "vllm_xargs"})
+"""Fields that a request may be refused for."""
+
 _PLAIN_NAMES = frozenset(
     {
         "role",
@@ -80,6 +83,8 @@ class RequestCleaner:
         self._settings = settings
         self._tokens = tokens
         self._detectors = detectors
+        self._patient = all(detector.skips_plain_words for detector in detectors)
+        self._roles = frozenset(settings.roles)
 
     def clean(self, body: dict[str, Any], endpoint: Endpoint) -> GuardReport:
         """Clean `body` in place.
@@ -87,6 +92,8 @@ class RequestCleaner:
         Raises:
             GuardRefusal: it holds something that is refused rather than cleaned.
         """
+        if self._clean_plainly(body):
+            return GuardReport()
         check_limits(body, self._settings)
         _refuse_fields(body)
         if endpoint == "completions":
@@ -101,6 +108,56 @@ class RequestCleaner:
                 body[field] = cleaning.value(value, masks=field in _MASKED_FIELDS, inert=inert)
         _refuse_fields(body)  # again: a hidden character in a name hides nothing
         return cleaning.report
+
+    def _clean_plainly(self, body: dict[str, Any]) -> bool:
+        """One cheap look at a body of the usual shape: True when it is within all bounds and has nothing to clean.
+
+        The usual shape is numbers, plain words, and messages of plain words. Anything else is left to the full walk,
+        which would change nothing in what passes here.
+        """
+        if not self._patient or not _SUSPECT.isdisjoint(body):
+            return False
+        num_values = num_chars = 0
+        for field, value in body.items():
+            num_values += 1
+            kind = type(value)
+            if kind is str:
+                num_chars += len(value)
+                if field not in _NOT_TEXT and not self._is_plain(value):
+                    return False
+            elif field == "messages" and kind is list:
+                for message in value:
+                    chars = self._plain_message(message)
+                    if chars < 0:
+                        return False
+                    num_chars += chars
+                    num_values += 1 + 2 * len(message)
+            elif field == "stream_options" and kind is dict:
+                num_values += 2 * len(value)
+                if not all(option is True or option is False for option in value.values()):
+                    return False
+            elif kind is list or kind is dict:
+                return False
+        return num_values <= self._settings.max_values and num_chars <= self._settings.max_text_chars
+
+    def _plain_message(self, message: Any) -> int:
+        """Characters of a message that has nothing to clean; -1 when that is not certain."""
+        if type(message) is not dict:
+            return -1
+        role = message.get("role")
+        if type(role) is not str or role not in self._roles:
+            return -1
+        num_chars = 0
+        for field, value in message.items():
+            if type(value) is not str or field not in _PLAIN_NAMES or field == "function_call":
+                return -1
+            if field != "role" and not self._is_plain(value):
+                return -1
+            num_chars += len(field) + len(value)
+        return num_chars
+
+    def _is_plain(self, text: str) -> bool:
+        return is_plain(text) and self._tokens.none_in(text)
 
     def _refuse_token_prompts(self, prompt: Any) -> None:
         if self._settings.token_prompts == "allow" or not isinstance(prompt, list):  # noqa: S105 - tokens of text

@@ -32,6 +32,14 @@ _JSON_NUMBER = re.compile(r'(?<!\\)"\s{0,4}:\s{0,8}(?:\[[\s\d.,eE+-]*)?\Z')
 """What stands before a number in JSON: a key's colon, and perhaps the beginning of an array of numbers."""
 
 
+def is_plain(text: str) -> bool:
+    """Whether a whole text is ordinary ASCII words and what stands between them.
+
+    Such a text holds nothing invisible, and no value of a detector that `skips_plain_words`.
+    """
+    return _PLAIN.fullmatch(text) is not None
+
+
 class _Value:
     """A value that was found and not wholly dealt with yet."""
 

@@ -470,3 +470,27 @@ def test_the_default_models_control_tokens_are_inert(prepared_home: Path) -> Non
         guard.clean_request(body, "chat")
 
         assert special.isdisjoint(real.encode(body["messages"][0]["content"], add_special_tokens=False).ids)
+
+
+@given(
+    words=st.lists(st.sampled_from(["Tell", "me", "a@b.example", "<|im_start|>", "4111111111111111", "\u200b", "so."])),
+    role=st.sampled_from(["user", "assistant", "nobody"]),
+    extra=st.sampled_from(
+        [{}, {"stream_options": {"include_usage": True}}, {"stop": ["<s>"]}, {"user": "\u200bx"}, {"new": "<|im_end|>"}]
+    ),
+)
+def test_the_cheap_look_at_a_plain_request_and_the_full_walk_agree(
+    words: list[str], role: str, extra: dict[str, Any]
+) -> None:
+    guard = Guard(GuardSettings())
+    body = {"model": "m", "messages": [{"role": role, "content": " ".join(words)}], "temperature": 1, **extra}
+    # A list of parts is never of the usual shape: the same text takes the full walk.
+    walked = {**body, "messages": [{"role": role, "content": " ".join(words)}, {"role": "user", "content": []}]}
+    outcomes = []
+    for each in (body, walked):
+        try:
+            report = guard.clean_request(each, "chat")
+            outcomes.append((each["messages"][0], {k: v for k, v in each.items() if k != "messages"}, report.counts))
+        except GuardRefusal as refusal:
+            outcomes.append((refusal.code, refusal.param, None))
+    assert outcomes[0] == outcomes[1]
