@@ -72,7 +72,7 @@ class Pipeline:
         settlement = Settlement(context, self.ledger, self.metrics, self.tracing, self.prices)
         attempts = Attempts(context, settlement, self.pool, self.tracing, self.failover)
         exchange = Exchange(context, settlement, send, attempts, guard=self.guard, failover=self.failover)
-        departure = _Departure()
+        departure = _Departure(client)
         try:
             await authenticate(context, self.identity)
             check_endpoint(context)
@@ -113,13 +113,12 @@ class Pipeline:
 class _Departure:
     """Cancels the request when its client closes the connection, so that the engine stops generating."""
 
-    __slots__ = ("_request", "seen")
+    __slots__ = ("_client", "seen")
 
-    def __init__(self) -> None:
-        self._request = asyncio.current_task()
+    def __init__(self, client: Client) -> None:
+        self._client = client
         self.seen = False
 
     def __call__(self) -> None:
         self.seen = True
-        assert self._request is not None
-        self._request.cancel()
+        self._client.cancel()

@@ -25,6 +25,9 @@ class Client(Protocol):
     def on_disconnect(self, callback: Callable[[], object]) -> None:
         """Have `callback` called once, should the client go before the answer is complete."""
 
+    def cancel(self) -> None:
+        """Cancel the task that answers this request."""
+
 
 JSON = (b"content-type", b"application/json")
 EVENT_STREAM = (
@@ -66,7 +69,7 @@ async def read_body(receive: Receive, max_bytes: int) -> bytes:
 
 async def send_whole(send: Send, status: int, body: bytes, headers: Headers = ()) -> None:
     """An answer in one piece."""
-    length = (b"content-length", str(len(body)).encode())
+    length = (b"content-length", b"%d" % len(body))
     await send({"type": "http.response.start", "status": status, "headers": [length, *headers]})
     await send({"type": "http.response.body", "body": body})
 

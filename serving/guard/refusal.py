@@ -40,7 +40,16 @@ _REFUSAL = re.compile(
 _CURLY = str.maketrans("\u2019\u2018\u02bc", "'''")
 
 
+_HINTS = ("can", "not", "n't", "unable", "declin", "refuse", "against")
+"""One of these is in every phrase above: to look for them is cheap."""
+
+
 def looks_like_refusal(answer_start: str) -> bool:
     """Whether an answer that begins so declines to do what was asked; English only."""
-    start = answer_start[:_LOOKED_AT].translate(_CURLY).lower().lstrip()
+    start = answer_start[:_LOOKED_AT]
+    if not start.isascii():
+        start = start.translate(_CURLY)
+    start = start.lower().lstrip()
+    if not any(hint in start for hint in _HINTS):
+        return False
     return _REFUSAL.search(start) is not None

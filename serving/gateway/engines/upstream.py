@@ -8,6 +8,7 @@ turns out to have been closed by the engine before it answered anything.
 from __future__ import annotations
 
 import asyncio
+import math
 import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Iterable
@@ -20,6 +21,8 @@ import httptools
 # Above this many unread bytes the socket is no longer read: a slow client then slows its engine, not our memory.
 HIGH_WATER_BYTES = 256 * 1024
 _FRAMING = (b"content-length", b"transfer-encoding")
+# Seconds between two looks at the deadlines of all connections in use: a wait has no timer of its own.
+SCAN_INTERVAL_S = 1.0
 # An answer that has said its last word may take this long to end on the wire before its connection is dropped.
 LAST_BYTES_S = 1.0
 
@@ -56,9 +59,13 @@ class Connection(asyncio.Protocol):
         self._pool = pool
         self._loop = pool.loop
         self._transport: asyncio.Transport | None = None
-        self._parser: httptools.HttpResponseParser | None = None
+        self._parser = httptools.HttpResponseParser(self)
+        self._in_use = False
         self._waiter: asyncio.Future[None] | None = None
-        self._draining: asyncio.TimerHandle | None = None
+        self.deadline = math.inf
+        """Loop time at which `expire` is due."""
+        self._timeout = 0.0
+        self._draining = False
         self._chunks: deque[bytes] = deque()
         self._buffered = 0
         self._paused = False
@@ -77,7 +84,7 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
-        if self._parser is None:
+        if not self._in_use:
             self.abort()
             return
         try:
@@ -85,10 +92,11 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserError as error:
             self._fail(UpstreamError(f"the engine sent malformed HTTP: {error}"))
             return
-        if self._draining is not None:
+        if self._draining:
             self._chunks.clear()
             if self.complete:
-                self._drained()
+                self._draining = False
+                self.release(said_all=True)
             return
         if self._buffered > HIGH_WATER_BYTES and not self._paused and self._transport is not None:
             self._paused = True
@@ -97,10 +105,8 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
-        if self._draining is not None:
-            self._draining.cancel()
         self._pool.forget(self)
-        if self._parser is not None and not self.complete and self._error is None:
+        if self._in_use and not self.complete and self._error is None:
             if self.head_complete and self._ends_with_connection and exc is None:
                 self.complete = True
             elif self.head_complete:
@@ -110,35 +116,42 @@ class Connection(asyncio.Protocol):
         self._wake()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers.append((name.lower(), value))
+        name = name.lower()
+        if name in _FRAMING:
+            self._ends_with_connection = False
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        assert self._parser is not None
         self.status = self._parser.get_status_code()
         if self.status >= 200:
             self.head_complete = True
-            # RFC 9112, section 6.3: a body without a length ends with its connection.
-            self._ends_with_connection = not any(name in _FRAMING for name, _ in self.headers)
         else:
             self.headers = []
+            self._ends_with_connection = True
 
     def on_body(self, body: bytes) -> None:
         self._chunks.append(body)
         self._buffered += len(body)
 
     def on_message_complete(self) -> None:
-        assert self._parser is not None
         if self.head_complete:
             self.complete = True
             self._keep_alive = self._parser.should_keep_alive()
 
+    @property
+    def unread(self) -> int:
+        """Bytes of body that have come and were not taken."""
+        return self._buffered
+
     def send(self, request: bytes) -> None:
         """Start a request; forgets everything of the one before."""
         assert self._transport is not None
-        self._parser = httptools.HttpResponseParser(self)
+        self._in_use = True
         self._chunks.clear()
         self._buffered = 0
         self._error = None
+        # RFC 9112, section 6.3: a body without a length ends with its connection.
+        self._ends_with_connection = True
         self._keep_alive = self.head_complete = self.complete = False
         self.headers = []
         self._transport.write(request)
@@ -176,20 +189,16 @@ class Connection(asyncio.Protocol):
         When the answer has `said_all`, its last bytes may still arrive for a moment.
         """
         self._waiter = None
+        self.deadline = math.inf
         if self.complete and self._keep_alive and not self.closed and not self._paused:
-            self._parser = None
+            self._in_use = False
             self.used = True
             self._pool.keep(self)
         elif said_all and not self.complete and not self.closed and not self._paused:
-            self._draining = self._loop.call_later(LAST_BYTES_S, self.abort)
+            self._draining = True
+            self.deadline = self._pool.now + LAST_BYTES_S
         else:
             self.abort()
-
-    def _drained(self) -> None:
-        assert self._draining is not None
-        self._draining.cancel()
-        self._draining = None
-        self.release(said_all=True)
 
     def abort(self) -> None:
         """Close at once; an engine that is still generating sees its client gone and stops."""
@@ -208,15 +217,19 @@ class Connection(asyncio.Protocol):
     async def _wait(self, timeout: float) -> None:
         if self._error is not None:
             raise self._error
-        self._waiter = waiter = self._loop.create_future()
-        timer = self._loop.call_later(timeout, self._expire, timeout)
-        try:
-            await waiter
-        finally:
-            timer.cancel()
+        self._timeout = timeout
+        self.deadline = self._pool.now + timeout
+        self._waiter = self._loop.create_future()
+        await self._waiter
+        self.deadline = math.inf
 
-    def _expire(self, timeout: float) -> None:
-        self._fail(UpstreamTimeout(f"the engine sent nothing for {timeout:g} s"))
+    def expire(self) -> None:
+        """The deadline has passed."""
+        self.deadline = math.inf
+        if self._draining:
+            self.abort()
+        else:
+            self._fail(UpstreamTimeout(f"the engine sent nothing for {self._timeout:g} s"))
 
 
 class UpstreamResponse:
@@ -230,7 +243,10 @@ class UpstreamResponse:
 
     def header(self, name: bytes) -> bytes:
         """The first value of a header (lower-case `name`), b"" when absent."""
-        return next((value for key, value in self.headers if key == name), b"")
+        for key, value in self.headers:
+            if key == name:
+                return value
+        return b""
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Pieces of the body as they arrive, several network reads joined when the reader was slower."""
@@ -240,13 +256,16 @@ class UpstreamResponse:
 
     async def read(self, limit: int | None = None) -> bytes:
         """The whole body, or its first `limit` bytes."""
-        parts: list[bytes] = []
-        size = 0
-        async for data in self.chunks():
+        assert self._connection is not None
+        data = await self._connection.chunk(self._idle)
+        if self._connection.complete and limit is None and not self._connection.unread:
+            return data  # in one piece, as most are
+        parts = [data]
+        size = len(data)
+        while data and (limit is None or size < limit):
+            data = await self._connection.chunk(self._idle)
             parts.append(data)
             size += len(data)
-            if limit is not None and size >= limit:
-                break
         return b"".join(parts)[:limit]
 
     def close(self, said_all: bool = False) -> None:
@@ -287,7 +306,13 @@ class UpstreamPool:
         self._ssl = (tls or ssl.create_default_context()) if parts.scheme == "https" else None
         self._server_name = (server_name or parts.hostname) if self._ssl is not None else None
         self._host_line = b"host: " + parts.netloc.rpartition("@")[2].encode() + b"\r\n"
-        self._idle: list[Connection] = []
+        self.now = 0.0
+        """Loop time of the next look at the deadlines: a wait that counts from here never ends too early."""
+        shortest = min(timeouts.first_byte, timeouts.idle, LAST_BYTES_S)
+        self._interval = min(SCAN_INTERVAL_S, shortest / 2)
+        self._scanning = False
+        self._idle: dict[Connection, None] = {}
+        self._busy: set[Connection] = set()
         self._max_connections = max_connections
         self._open = 0
         self._closed = False
@@ -303,10 +328,13 @@ class UpstreamPool:
         lines = [method, b" ", self._prefix, target, b" HTTP/1.1\r\n", self._host_line]
         for name, value in headers:
             lines += (name, b": ", value, b"\r\n")
-        lines += (b"content-length: ", str(len(body)).encode(), b"\r\n\r\n", body)
+        lines += (b"content-length: ", b"%d" % len(body), b"\r\n\r\n", body)
         data = b"".join(lines)
         while True:
-            connection = self._idle.pop() if self._idle else await self._connect()
+            connection = self._idle.popitem()[0] if self._idle else await self._connect()
+            self._busy.add(connection)
+            if not self._scanning:
+                self._scan()
             try:
                 connection.send(data)
                 await connection.head(self._timeouts.first_byte)
@@ -321,21 +349,35 @@ class UpstreamPool:
             return UpstreamResponse(connection, self._timeouts)
 
     def keep(self, connection: Connection) -> None:
+        """Take a connection back for the next request."""
+        self._busy.discard(connection)
         if self._closed:
             connection.abort()
         else:
-            self._idle.append(connection)
+            self._idle[connection] = None
 
     def forget(self, connection: Connection) -> None:
+        """A connection is closed."""
         self._open -= 1
-        if connection in self._idle:
-            self._idle.remove(connection)
+        self._busy.discard(connection)
+        self._idle.pop(connection, None)
 
     def close(self) -> None:
         """Close the idle connections; those in use close when their answer ends."""
         self._closed = True
         for connection in list(self._idle):
             connection.abort()
+
+    def _scan(self) -> None:
+        """Once an interval, while answers are under way: every connection whose time is up."""
+        now = self.loop.time()
+        self.now = now + self._interval
+        for connection in tuple(self._busy):
+            if connection.deadline <= now:
+                connection.expire()
+        self._scanning = bool(self._busy)
+        if self._scanning:
+            self.loop.call_later(self._interval, self._scan)
 
     async def _connect(self) -> Connection:
         if self._open >= self._max_connections:

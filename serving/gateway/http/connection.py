@@ -349,13 +349,17 @@ class Connection(asyncio.Protocol):
 
     def _enqueue(self, request: Request) -> None:
         self._queue.append(request)
-        if self._answering is None:
-            self._answering = self.server.loop.create_task(self._answer_all())
-        elif self._more is not None:
-            if not self._more.done():
-                self._more.set_result(None)
+        if self._answering is None or self._more is not None:
+            self.server.begin(self)
         else:
             self.regulate()
+
+    def begin(self) -> None:
+        """Answer what waits: it is this connection's turn."""
+        if self._answering is None:
+            self._answering = self.server.loop.create_task(self._answer_all())
+        elif self._more is not None and not self._more.done():
+            self._more.set_result(None)
 
     async def _answer_all(self) -> None:
         try:

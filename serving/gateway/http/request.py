@@ -108,6 +108,10 @@ class Request:
         if self.gone and not self.finished:
             callback()
 
+    def cancel(self) -> None:
+        """Cancel the task that answers this request."""
+        self._connection.cancel()
+
     async def receive(self) -> Message:
         """ASGI's: the next piece of the body, or that the client has gone."""
         while True:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from email.utils import formatdate
 from socket import socket
@@ -23,6 +24,9 @@ BACKLOG = 4096
 PROBE_RESERVE = 64
 # Seconds between two looks at the deadlines of all connections; also how old the Date header may be.
 SCAN_INTERVAL_S = 1.0
+# Requests begun in one turn of the event loop. When many come at once, those in front get to their engines and back
+# while those behind still wait, instead of all waiting for all.
+BEGUN_PER_TURN = 16
 # An answer that is cancelled at the end of a drain gets this long to say so to its client.
 LAST_WORDS_S = 1.0
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
@@ -68,6 +72,8 @@ class Server:
         self._timer: asyncio.TimerHandle | None = None
         self._interval = SCAN_INTERVAL_S
         self._empty = asyncio.Event()
+        self._num_begun = 0
+        self._to_begin: deque[Connection] = deque()
 
     @property
     def num_connections(self) -> int:
@@ -151,6 +157,21 @@ class Server:
         if above <= 0:
             return True
         return False if above <= PROBE_RESERVE else None
+
+    def begin(self, connection: Connection) -> None:
+        """Have a connection answer the request that has come, in this turn of the event loop or a later one."""
+        if self._num_begun >= BEGUN_PER_TURN:
+            self._to_begin.append(connection)
+            return
+        if not self._num_begun:
+            self.loop.call_soon(self._next_turn)
+        self._num_begun += 1
+        connection.begin()
+
+    def _next_turn(self) -> None:
+        self._num_begun = 0
+        while self._to_begin and self._num_begun < BEGUN_PER_TURN:
+            self.begin(self._to_begin.popleft())
 
     def forget(self, connection: Connection) -> None:
         self._connections.discard(connection)
