@@ -29,7 +29,7 @@
 {{- if not (or .Values.engines $gateway.externalEngines) -}}
 {{- fail "the gateway has no engine: name a pool in engines, or a URL in gateway.externalEngines" -}}
 {{- end -}}
-{{- range $section, $value := dict "marks" "keyring" "ledger" "url" "huggingFace" "token" -}}
+{{- range $section, $value := dict "marks" "keyring" "ledger" "url" "limits" "url" "huggingFace" "token" -}}
 {{- $values := index $.Values $section -}}
 {{- if and (index $values $value) $values.existingSecret -}}
 {{- fail (printf "%s.%s and %s.existingSecret are both set: keep one" $section $value $section) -}}
@@ -37,6 +37,9 @@
 {{- end -}}
 {{- if and .Values.registry.trustedKeys .Values.registry.trustedKeysConfigMap -}}
 {{- fail "registry.trustedKeys and registry.trustedKeysConfigMap are both set: keep one" -}}
+{{- end -}}
+{{- if dig "identity" "limits_url" "" .Values.config -}}
+{{- fail "config.identity.limits_url would show a password in a ConfigMap: use limits.url or limits.existingSecret" -}}
 {{- end -}}
 {{- if dig "database" "url" "" .Values.config -}}
 {{- fail "config.database.url would show the database's password in a ConfigMap: use ledger.url or ledger.existingSecret" -}}

@@ -97,7 +97,7 @@ repeating themselves for the gateway and the engines.
 {{- end }}
 {{- end }}
 
-{{/* The Secret of `marks`, `ledger` or `huggingFace`, or nothing. Argument: (dict "root" $ "section" NAME "value" VALUE). */}}
+{{/* The Secret of `marks`, `ledger`, `limits` or `huggingFace`, or nothing. Argument: (dict "root" $ "section" NAME "value" VALUE). */}}
 {{- define "signet.secretName" -}}
 {{- $section := index .root.Values .section -}}
 {{- if $section.existingSecret -}}
@@ -113,6 +113,10 @@ repeating themselves for the gateway and the engines.
 
 {{- define "signet.ledgerSecret" -}}
 {{- include "signet.secretName" (dict "root" . "section" "ledger" "value" .Values.ledger.url) }}
+{{- end }}
+
+{{- define "signet.limitsSecret" -}}
+{{- include "signet.secretName" (dict "root" . "section" "limits" "value" .Values.limits.url) }}
 {{- end }}
 
 {{- define "signet.huggingFaceSecret" -}}

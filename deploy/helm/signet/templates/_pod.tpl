@@ -22,7 +22,7 @@ metadata:
     {{- end }}
 spec:
   serviceAccountName: {{ include "signet.serviceAccount" .root }}
-  automountServiceAccountToken: false
+  automountServiceAccountToken: {{ include "signet.asksKubernetes" . | default "false" }}
   # Service links would put SIGNET_GATEWAY_PORT=tcp://… into the environment, an unknown setting.
   enableServiceLinks: false
   {{- with .root.Values.imagePullSecrets }}

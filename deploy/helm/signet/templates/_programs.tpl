@@ -5,7 +5,11 @@
 {{- $values := .it.values -}}
 {{- $decided := dict -}}
 {{- if eq .it.component "gateway" -}}
-{{- $decided = dict "gateway" (dict "drain_timeout_s" $values.drainSeconds) -}}
+{{- $gateway := dict "drain_timeout_s" $values.drainSeconds "workers" $values.workers -}}
+{{- with include "signet.discovery" .root | fromYaml -}}
+{{- $_ := set $gateway "discovery" . -}}
+{{- end -}}
+{{- $decided = dict "gateway" $gateway -}}
 {{- else -}}
 {{- $engine := dict "device" (ternary "gpu" "cpu" (gt (int $values.gpus) 0)) "drain_s" $values.drainSeconds "start_timeout_s" $values.startupSeconds -}}
 {{- $arguments := include "signet.engineArguments" $values | fromYamlArray -}}
@@ -19,6 +23,29 @@
 {{- $decided = dict "engine" (mergeOverwrite (deepCopy $values.settings) $engine) -}}
 {{- end -}}
 {{- mergeOverwrite (deepCopy .root.Values.config) $decided | toYaml }}
+{{- end }}
+
+{{/* `gateway.discovery` of signet.yaml: every pool, in the way that the values say. Argument: root. */}}
+{{- define "signet.discovery" -}}
+{{- $dns := list -}}
+{{- $services := list -}}
+{{- range (include "signet.components" . | fromYaml).items -}}
+{{- if eq .component "engine" -}}
+{{- $dns = append $dns (printf "http://%s:8100" .name) -}}
+{{- $services = append $services (dict "service" .name "port" "http") -}}
+{{- end -}}
+{{- end -}}
+{{- if not $dns -}}
+{{- else if eq .Values.gateway.discovery "dns" -}}
+{{- dict "dns" $dns | toYaml -}}
+{{- else -}}
+{{- dict "kubernetes" $services | toYaml -}}
+{{- end -}}
+{{- end }}
+
+{{/* "true" when a component talks to the Kubernetes API. Argument: (dict "root" $ "it" COMPONENT). */}}
+{{- define "signet.asksKubernetes" -}}
+{{- if and (eq .it.component "gateway") (eq .root.Values.gateway.discovery "endpointSlices") .root.Values.engines }}true{{ end }}
 {{- end }}
 
 {{/* Arguments for vLLM: the pool's own, and tensor parallelism over its GPUs unless they say how to split. */}}
@@ -37,7 +64,6 @@
 - --port=8000
 {{- range (include "signet.components" . | fromYaml).items }}
 {{- if eq .component "engine" }}
-- --engine-url=http://{{ .name }}:8100
 {{- with include "signet.tokenizerFolder" .values }}
 - --model-folder={{ . }}
 {{- end }}
@@ -78,6 +104,11 @@ is a number. An alias moves, so a folder derived from one would be wrong after t
 {{ include "signet.keyringEnv" . }}
 {{- with include "signet.ledgerSecret" . }}
 - name: SIGNET_DATABASE__URL
+  valueFrom:
+    secretKeyRef: {name: {{ . }}, key: url}
+{{- end }}
+{{- with include "signet.limitsSecret" . }}
+- name: SIGNET_IDENTITY__LIMITS_URL
   valueFrom:
     secretKeyRef: {name: {{ . }}, key: url}
 {{- end }}
