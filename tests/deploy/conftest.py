@@ -45,6 +45,7 @@ CASES: dict[str, Values] = {
     "existing-secrets": {
         "marks": {"existingSecret": "my-keyring"},
         "ledger": {"existingSecret": "my-database"},
+        "limits": {"existingSecret": "my-limits"},
         "huggingFace": {"existingSecret": "my-token"},
         "registry": {"existingClaim": "my-registry", "trustedKeysConfigMap": "my-keys"},
         "serviceAccountName": "my-account",
@@ -54,6 +55,7 @@ CASES: dict[str, Values] = {
     "inline-secrets": {
         "marks": {"keyring": '{"canary": "CANARY-keyring"}'},
         "ledger": {"url": "postgresql+psycopg://signet:CANARY-password@db:6543/signet", "port": 6543},
+        "limits": {"url": "rediss://:CANARY-limits@valkey:6380/0", "port": 6380},
         "huggingFace": {"token": "CANARY-token"},
         "registry": {"trustedKeys": {"ci": PUBLIC_KEY}},
         "gateway": {"autoscaling": {"minReplicas": 2, "maxReplicas": 5}},
@@ -62,6 +64,10 @@ CASES: dict[str, Values] = {
     "many-pools-by-number": {
         "fullnameOverride": "a-name-of-twenty-eight-chars",
         "engines": [{"name": f"pool-{each:02}-of-several-here", "model": f"m{each}@{each + 1}"} for each in range(5)],
+    },
+    "endpoint-slices": {
+        "gateway": {"discovery": "endpointSlices", "workers": 4},
+        "engines": [{"name": "a", "model": "chat@1"}, {"name": "b", "model": "code@1"}],
     },
     "platform-chooses-user": {"user": None},
     "everything-said": {

@@ -37,6 +37,12 @@ MISTAKES = {
         {"config": {"database": {"url": "postgresql://u:p@h/d"}}},
         "config.database.url would show the database's password in a ConfigMap",
     ),
+    "limits-in-config": (
+        {"config": {"identity": {"limits_url": "redis://:p@h/0"}}},
+        "config.identity.limits_url would show a password in a ConfigMap",
+    ),
+    "limits-not-redis": ({"limits": {"url": "memcached://h"}}, "at '/limits/url'"),
+    "unknown-discovery": ({"gateway": {"discovery": "consul"}}, "at '/gateway/discovery'"),
     "unknown-value": ({"gateway": {"replica": 2}}, "additional properties 'replica' not allowed"),
     "unknown-value-of-a-pool": (
         {"engines": [{"name": "a", "model": "m@1", "gpu": 1}]},

@@ -134,6 +134,9 @@ def test_everyone_reaches_the_gateway_unless_clients_are_named(chart, policies):
         pytest.param({"ledger": {"existingSecret": "x"}}, {5432}, set(), id="postgresql"),
         pytest.param({"ledger": {"existingSecret": "x", "port": 6432}}, {6432}, set(), id="postgresql-other-port"),
         pytest.param({"ledger": {"url": "sqlite:////data/a.db"}}, set(), set(), id="sqlite"),
+        pytest.param({"limits": {"existingSecret": "x"}}, {6379}, set(), id="limits"),
+        pytest.param({"limits": {"url": "redis://h:7000", "port": 7000}}, {7000}, set(), id="limits-other-port"),
+        pytest.param({"gateway": {"discovery": "endpointSlices"}}, {443, 6443}, set(), id="kubernetes"),
         pytest.param({"telemetry": {"otlpEndpoint": "http://otel:4318"}}, {4318}, {4318}, id="traces"),
         pytest.param({"telemetry": {"otlpEndpoint": "https://otel.example.com/v1"}}, {443}, {443}, id="traces-https"),
         pytest.param({"gateway": {"externalEngines": ["http://10.0.0.1:9000"]}}, {9000}, set(), id="external-engine"),
@@ -148,5 +151,5 @@ def test_what_is_configured_is_reached(chart, values, gateway_ports, engine_port
 
     for name, expected in (("gateway", gateway_ports), ("engine", engine_ports)):
         policy = objects.one("NetworkPolicy", f"signet-{name}")
-        candidates = {80, 443, 4318, 5432, 6432, 9000}
+        candidates = {80, 443, 4318, 5432, 6379, 6432, 6443, 7000, 9000}
         assert {port for port in candidates if allowed(policy, "egress", outside, port)} == expected

@@ -19,10 +19,16 @@ from serving.settings import load_settings
 from signet import cli
 
 
+SECRETS = {
+    "SIGNET_DATABASE__URL": "postgresql+psycopg://user:password@host/signet",
+    "SIGNET_IDENTITY__LIMITS_URL": "redis://:password@host:6379/0",
+}
+
+
 def environment_of(pod: dict) -> dict[str, str]:
     """The pod's variables, with a stand-in for each secret."""
     return {
-        each["name"]: each.get("value", "postgresql+psycopg://user:password@host/signet")
+        each["name"]: each.get("value", SECRETS.get(each["name"], "a secret"))
         for each in pod["spec"]["containers"][0]["env"]
     }
 
@@ -111,34 +117,54 @@ def test_a_pool_that_says_how_to_split_is_left_alone(chart, tmp_path, extra):
     assert settings_of(objects, "signet-engine-a", tmp_path).engine.arguments == ["--additional-config={}", *extra]
 
 
-def test_gateway_is_told_every_engine_and_tokenizer(chart):
-    objects = chart.render(
-        {
-            "gateway": {"externalEngines": ["https://other.example.com"]},
-            "engines": [
-                {"name": "a", "model": "chat@3"},
-                {"name": "b", "model": "chat@production"},
-                {"name": "c", "model": "code", "tokenizerFolder": "code=/var/lib/signet/registry/code/2"},
-            ],
-        }
-    )
+POOLS = [
+    {"name": "a", "model": "chat@3"},
+    {"name": "b", "model": "chat@production"},
+    {"name": "c", "model": "code", "tokenizerFolder": "code=/var/lib/signet/registry/code/2"},
+]
+
+
+def test_gateway_is_told_every_pool_and_tokenizer(chart, tmp_path):
+    objects = chart.render({"gateway": {"externalEngines": ["https://other.example.com"]}, "engines": POOLS})
 
     arguments = objects.pod("signet-gateway")["spec"]["containers"][0]["args"]
+    discovery = settings_of(objects, "signet-gateway", tmp_path).gateway.discovery
 
-    assert [each for each in arguments if each.startswith("--engine-url")] == [
-        "--engine-url=http://signet-engine-a:8100",
-        "--engine-url=http://signet-engine-b:8100",
-        "--engine-url=http://signet-engine-c:8100",
-        "--engine-url=https://other.example.com",
-    ]
+    assert [each for each in arguments if each.startswith("--engine-url")] == ["--engine-url=https://other.example.com"]
     assert [each for each in arguments if each.startswith("--model-folder")] == [
         "--model-folder=chat=/var/lib/signet/registry/chat/3",
         "--model-folder=code=/var/lib/signet/registry/code/2",
     ]
-    for url in (each.partition("=")[2] for each in arguments if "http://" in each):
+    assert discovery.dns == [f"http://signet-engine-{name}:8100" for name in "abc"]
+    for url in discovery.dns:
         host, port = re.fullmatch(r"http://([a-z-]+):(\d+)", url).groups()
-        [service_port] = objects.one("Service", host)["spec"]["ports"]
-        assert service_port["port"] == int(port)
+        service = objects.one("Service", host)["spec"]
+        # A headless Service's name has the address of every pod, and its ports are the pods' own.
+        assert service["clusterIP"] == "None"
+        [container] = objects.pod(host)["spec"]["containers"]
+        assert [each["containerPort"] for each in container["ports"]] == [int(port)]
+
+
+def test_gateway_watches_the_endpoints_of_every_pool(chart, tmp_path):
+    objects = chart.render({"gateway": {"discovery": "endpointSlices"}, "engines": POOLS})
+
+    discovery = settings_of(objects, "signet-gateway", tmp_path).gateway.discovery
+
+    assert not discovery.dns
+    assert [(each.service, each.port) for each in discovery.kubernetes] == [
+        (f"signet-engine-{name}", "http") for name in "abc"
+    ]
+    for each in discovery.kubernetes:
+        assert each.port in [port["name"] for port in objects.one("Service", each.service)["spec"]["ports"]]
+
+
+def test_replicas_share_limits_where_the_values_say(chart, tmp_path):
+    by_default = settings_of(chart.render({}), "signet-gateway", tmp_path)
+    objects = chart.render({"limits": {"existingSecret": "x"}})
+    variables = {each["name"]: each for each in objects.pod("signet-gateway")["spec"]["containers"][0]["env"]}
+
+    assert by_default.identity.limits_url is None
+    assert variables["SIGNET_IDENTITY__LIMITS_URL"]["valueFrom"]["secretKeyRef"] == {"name": "x", "key": "url"}
 
 
 def free_port() -> int:
@@ -228,5 +254,10 @@ def test_config_of_the_values_is_kept(chart):
 
     assert rendered == {
         "guard": {"token_prompts": "refuse"},
-        "gateway": {"max_body_bytes": 12345678, "drain_timeout_s": 30},
+        "gateway": {
+            "max_body_bytes": 12345678,
+            "drain_timeout_s": 30,
+            "workers": 1,
+            "discovery": {"dns": ["http://signet-engine-default:8100"]},
+        },
     }

@@ -8,7 +8,8 @@ import yaml
 def test_pods_are_restricted(objects, values):
     for pod in objects.pods():
         spec = pod["spec"]
-        assert spec["automountServiceAccountToken"] is False
+        watches = values.get("gateway", {}).get("discovery") == "endpointSlices"
+        assert spec["automountServiceAccountToken"] is (watches and spec["containers"][0]["name"] == "gateway")
         assert spec["securityContext"]["runAsNonRoot"] is True
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
         assert ("runAsUser" in spec["securityContext"]) == (values.get("user", 1) is not None)
@@ -119,3 +120,15 @@ def test_a_changed_secret_or_setting_rolls_the_pods_that_use_it(chart):
 
     assert changed(settings) == 2
     assert changed(ledger) == 1
+
+
+def test_only_a_gateway_that_watches_may_ask_kubernetes_and_only_for_endpoints(objects, values):
+    watches = values.get("gateway", {}).get("discovery") == "endpointSlices"
+    rules = [rule for role in objects.of("Role") for rule in role["rules"]]
+    expected = {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list", "watch"]}
+    assert rules == ([expected] if watches else [])
+    for binding in objects.of("RoleBinding"):
+        [subject] = binding["subjects"]
+        assert subject["name"] == objects.pod("signet-gateway")["spec"]["serviceAccountName"]
+        assert objects.one("Role", binding["roleRef"]["name"])
+    assert not objects.of("ClusterRole")
