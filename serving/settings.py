@@ -108,9 +108,8 @@ def load_settings(
         SettingsError: a file or value is unreadable, unknown or out of range.
     """
     environment = os.environ if environment is None else environment
-    named = config or (Path(value) if (value := environment.get("SIGNET_CONFIG")) else None)
-    file = named or Path("signet.yaml")
-    values = _read_file(file) if named or file.is_file() else {}
+    file = settings_file(config, environment)
+    values = _read_file(file) if file else {}
     sources = {_dotted(path): str(file) for path in _leaves(values)}
     for variable, value in environment.items():
         if variable.startswith(ENV_PREFIX) and variable not in _OTHER_VARIABLES:
@@ -127,6 +126,12 @@ def load_settings(
         return Settings(**values)
     except ValidationError as error:
         raise SettingsError(_explain(error, sources)) from None
+
+
+def settings_file(config: Path | None, environment: Mapping[str, str]) -> Path | None:
+    """The file that settings come from: the named one, `SIGNET_CONFIG`'s, or `signet.yaml` where there is one."""
+    named = config or (Path(value) if (value := environment.get("SIGNET_CONFIG")) else None)
+    return named or (default if (default := Path("signet.yaml")).is_file() else None)
 
 
 def _read_file(file: Path) -> dict[str, Any]:

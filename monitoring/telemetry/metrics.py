@@ -22,6 +22,7 @@ class GatewayMetrics:
         self._requests = Counter(names.REQUESTS, registry)
         self._tokens = Counter(names.TOKENS, registry)
         self._errors = Counter(names.ERRORS, registry)
+        self._reloads = Counter(names.RELOADS, registry)
         self._guard_actions = Counter(names.GUARD_ACTIONS, registry)
         self._marks = Counter(names.MARKS, registry)
         self._queue = Histogram(names.QUEUE, buckets.QUEUE_S, registry).labels()
@@ -67,6 +68,10 @@ class GatewayMetrics:
         """What the guard did: (entity, action) to how often; `direction` is input or output."""
         for (entity, action), count in counts.items():
             self._guard_actions.add(count, entity, action, direction)
+
+    def reloaded(self, done: bool) -> None:
+        """New settings are in force, or were refused."""
+        self._reloads.add(1, "done" if done else "refused")
 
     def error(self, code: str) -> None:
         """A request ends in an error."""

@@ -59,6 +59,12 @@ ERRORS = Metric(
     "Requests that ended in an error, by the error's code.",
     ("code",),
 )
+RELOADS = Metric(
+    "signet_gateway_reloads_total",
+    "counter",
+    "Reloads of the settings; result is done or refused, and a refused one changed nothing.",
+    ("result",),
+)
 ENGINE_UP = Metric(
     "signet_gateway_engine_up",
     "gauge",
@@ -110,6 +116,7 @@ GATEWAY_METRICS = (
     DURATION,
     TOKENS,
     ERRORS,
+    RELOADS,
     ENGINE_UP,
     ENGINE_DRAINING,
     ENGINE_CIRCUIT,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
@@ -20,7 +21,7 @@ PROBE_PATHS = ("/healthz", "/readyz", "/metrics")
 PRIVATE = {"/v1/models"}
 TEXT = (b"content-type", b"text/plain; charset=utf-8")
 
-Page = Callable[[RequestContext], tuple[int, bytes, Headers]]
+Page = Callable[[RequestContext], Awaitable[tuple[int, bytes, Headers]]]
 
 
 class GatewayApp:
@@ -33,8 +34,11 @@ class GatewayApp:
     """
 
     def __init__(self, pipeline: Pipeline, registry: CollectorRegistry, rest: AsgiApp) -> None:
-        self._pipeline = pipeline
-        self._registry = registry
+        self.pipeline = pipeline
+        self.registry = registry
+        self.draining = False
+        """Whether the process is about to go: it answers, and asks to be sent nothing new."""
+        self.exposition = self._own_exposition
         self._rest = rest
         self._pages: dict[str, Page] = {
             "/healthz": self._healthz,
@@ -53,7 +57,7 @@ class GatewayApp:
             client: Client = scope["extensions"]["signet"]
             context = RequestContext(endpoint, client.headers, b"")
             if scope["method"] == "POST":
-                await self._pipeline.handle(context, client, receive, send)
+                await self.pipeline.handle(context, client, receive, send)
             else:
                 await send_error(send, MethodNotAllowed(f"{path} takes POST."), [(b"allow", b"POST")])
         elif (page := self._pages.get(path)) is not None:
@@ -63,17 +67,17 @@ class GatewayApp:
 
     def refused(self, code: str) -> None:
         """The server has refused a request, or cut a client off, without asking the application."""
-        self._pipeline.metrics.error(code)
+        self.pipeline.metrics.error(code)
 
     async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
             return
         await receive()
-        await self._pipeline.start()
+        await self.pipeline.start()
         await send({"type": "lifespan.startup.complete"})
         await receive()
-        await self._pipeline.stop()
+        await self.pipeline.stop()
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _show(self, page: Page, scope: Scope, send: Send) -> None:
@@ -84,27 +88,32 @@ class GatewayApp:
             return
         try:
             if scope["path"] in PRIVATE:
-                await authenticate(context, self._pipeline.identity)
-            status, body, headers = page(context)
+                await authenticate(context, self.pipeline.identity)
+            status, body, headers = await page(context)
         except GatewayError as error:
-            self._pipeline.metrics.error(error.code)
+            self.pipeline.metrics.error(error.code)
             await send_error(send, error, [request_id])
             return
         await send_whole(send, status, body, [*headers, request_id])
 
-    def _healthz(self, _: RequestContext) -> tuple[int, bytes, Headers]:
+    async def _healthz(self, _: RequestContext) -> tuple[int, bytes, Headers]:
         return 200, b"ok\n", [TEXT]
 
-    def _readyz(self, _: RequestContext) -> tuple[int, bytes, Headers]:
-        if self._pipeline.pool.ready:
+    async def _readyz(self, _: RequestContext) -> tuple[int, bytes, Headers]:
+        if self.draining:
+            return 503, b"draining\n", [TEXT]
+        if self.pipeline.pool.ready:
             return 200, b"ready\n", [TEXT]
         return 503, b"no engine can answer\n", [TEXT, (b"retry-after", b"2")]
 
-    def _metrics(self, _: RequestContext) -> tuple[int, bytes, Headers]:
-        return 200, generate_latest(self._registry), [(b"content-type", CONTENT_TYPE_LATEST.encode())]
+    async def _metrics(self, _: RequestContext) -> tuple[int, bytes, Headers]:
+        return 200, await self.exposition(), [(b"content-type", CONTENT_TYPE_LATEST.encode())]
 
-    def _models(self, context: RequestContext) -> tuple[int, bytes, Headers]:
+    async def _models(self, context: RequestContext) -> tuple[int, bytes, Headers]:
         assert context.principal is not None
-        cards = self._pipeline.pool.model_cards()
+        cards = self.pipeline.pool.model_cards()
         shown = [card for name, card in cards.items() if context.principal.may_use_model(name)]
         return 200, encode({"object": "list", "data": shown}), [JSON]
+
+    async def _own_exposition(self) -> bytes:
+        return await asyncio.to_thread(generate_latest, self.registry)

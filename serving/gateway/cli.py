@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from serving.settings import Settings
+from serving.settings import Settings, settings_file
 
 
 @click.command(
@@ -62,7 +63,12 @@ def gateway(
         "engine_services": list(engine_services) or None,
         "model_folders": dict(_named_folder(value) for value in model_folders) or None,
     }
-    settings = load_settings(config, {"gateway": {name: value for name, value in given.items() if value is not None}})
+    options = {"gateway": {name: value for name, value in given.items() if value is not None}}
+
+    def load() -> Settings:
+        return load_settings(config, options)
+
+    settings = load()
     if print_config:
         click.echo(settings.masked(), nl=False)
         return
@@ -71,22 +77,39 @@ def gateway(
             "no engine is given: add --engine-url http://HOST:PORT, --engine-dns or --engine-service, "
             "or use 'signet serve'."
         )
-    _run(settings)
+    raise SystemExit(_run(settings, load, settings_file(config, os.environ)))
 
 
-def _run(settings: Settings) -> None:
+def _run(settings: Settings, load: Callable[[], Settings], file: Path | None) -> int:
     # Imported here: `signet gateway --help` must not wait for the server's packages.
-    from serving.gateway.server import PortTaken, bind, run
+    from serving.gateway.listen import PortTaken, bind
+    from serving.gateway.process import run
     from serving.identity import IdentityError
     from serving.ledger import DatabaseError
     from serving.provenance import KeyringError
 
+    known = (PortTaken, DatabaseError, IdentityError, KeyringError, ValueError)
+
+    def complain(error: Exception) -> int:
+        if not isinstance(error, known):
+            raise error
+        click.ClickException(str(error)).show()
+        return 1
+
     try:
-        listener = bind(settings.gateway)
-        host, port = listener.getsockname()[:2]
-        run(settings, listener, lambda: click.echo(f"Gateway listens on http://{host}:{port}"))
-    except (PortTaken, DatabaseError, IdentityError, KeyringError, ValueError) as error:
-        raise click.ClickException(str(error)) from None
+        listeners = bind(settings.gateway)
+        host, port = listeners[0].getsockname()[:2]
+        scheme = "https" if settings.gateway.tls else "http"
+        return run(
+            settings,
+            load,
+            file,
+            listeners,
+            on_listening=lambda: click.echo(f"Gateway listens on {scheme}://{host}:{port}"),
+            complain=complain,
+        )
+    except known as error:
+        return complain(error)
 
 
 def _checked_url(url: str, option: str = "--engine-url") -> str:

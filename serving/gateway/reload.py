@@ -42,7 +42,8 @@ class Reloader:
         parts: Sequence[Part],
         count: Callable[[bool], None],
     ) -> None:
-        self._settings = settings
+        self.settings = settings
+        """What runs now."""
         self._load = load
         self._parts = parts
         self._count = count
@@ -66,7 +67,7 @@ class Reloader:
 
     def _reload(self) -> list[str]:
         new = self._load()
-        changed = _changes(self._settings.model_dump(), new.model_dump())
+        changed = _changes(self.settings.model_dump(), new.model_dump())
         fixed = [name for name in changed if not any(_covers(part, name) for part in self._parts)]
         if fixed:
             raise SettingsError(
@@ -74,7 +75,7 @@ class Reloader:
                 "Take the change back, or restart the gateway."
             )
         self._apply(new, [part for part in self._parts if any(_covers(part, name) for name in changed)])
-        self._settings = new
+        self.settings = new
         return changed
 
     def _apply(self, new: Settings, parts: Sequence[Part]) -> None:
@@ -85,7 +86,7 @@ class Reloader:
                 done.append(part)
         except (ValueError, OSError) as error:
             for part in done:
-                part.apply(self._settings)
+                part.apply(self.settings)
             raise SettingsError(f"the new settings cannot be used, so nothing was changed: {error}") from None
 
 

@@ -76,6 +76,12 @@ class GatewaySettings(BaseModel):
     workers: int = Field(
         default=1, ge=1, le=64, description="Worker processes of one gateway; each takes a core when it is busy."
     )
+    reload_interval_s: float = Field(
+        default=2.0,
+        ge=0,
+        description="Seconds between two looks at the settings file and the certificates, whose changes are then "
+        "taken over; 0: only on SIGHUP.",
+    )
     drain_delay_s: float = Field(
         default=0.0,
         ge=0,

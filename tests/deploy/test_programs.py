@@ -18,7 +18,6 @@ import yaml
 from serving.settings import load_settings
 from signet import cli
 
-
 SECRETS = {
     "SIGNET_DATABASE__URL": "postgresql+psycopg://user:password@host/signet",
     "SIGNET_IDENTITY__LIMITS_URL": "redis://:password@host:6379/0",
@@ -124,19 +123,19 @@ POOLS = [
 ]
 
 
-def test_gateway_is_told_every_pool_and_tokenizer(chart, tmp_path):
+def test_gateway_is_told_every_pool_and_tokenizer(chart):
     objects = chart.render({"gateway": {"externalEngines": ["https://other.example.com"]}, "engines": POOLS})
 
     arguments = objects.pod("signet-gateway")["spec"]["containers"][0]["args"]
-    discovery = settings_of(objects, "signet-gateway", tmp_path).gateway.discovery
+    names = [each.partition("=")[2] for each in arguments if each.startswith("--engine-dns")]
 
     assert [each for each in arguments if each.startswith("--engine-url")] == ["--engine-url=https://other.example.com"]
     assert [each for each in arguments if each.startswith("--model-folder")] == [
         "--model-folder=chat=/var/lib/signet/registry/chat/3",
         "--model-folder=code=/var/lib/signet/registry/code/2",
     ]
-    assert discovery.dns == [f"http://signet-engine-{name}:8100" for name in "abc"]
-    for url in discovery.dns:
+    assert names == [f"http://signet-engine-{name}:8100" for name in "abc"]
+    for url in names:
         host, port = re.fullmatch(r"http://([a-z-]+):(\d+)", url).groups()
         service = objects.one("Service", host)["spec"]
         # A headless Service's name has the address of every pod, and its ports are the pods' own.
@@ -145,17 +144,16 @@ def test_gateway_is_told_every_pool_and_tokenizer(chart, tmp_path):
         assert [each["containerPort"] for each in container["ports"]] == [int(port)]
 
 
-def test_gateway_watches_the_endpoints_of_every_pool(chart, tmp_path):
+def test_gateway_watches_the_endpoints_of_every_pool(chart):
     objects = chart.render({"gateway": {"discovery": "endpointSlices"}, "engines": POOLS})
 
-    discovery = settings_of(objects, "signet-gateway", tmp_path).gateway.discovery
+    arguments = objects.pod("signet-gateway")["spec"]["containers"][0]["args"]
+    services = [each.partition("=")[2] for each in arguments if each.startswith("--engine-service")]
 
-    assert not discovery.dns
-    assert [(each.service, each.port) for each in discovery.kubernetes] == [
-        (f"signet-engine-{name}", "http") for name in "abc"
-    ]
-    for each in discovery.kubernetes:
-        assert each.port in [port["name"] for port in objects.one("Service", each.service)["spec"]["ports"]]
+    assert not [each for each in arguments if each.startswith("--engine-dns")]
+    assert services == [f"signet-engine-{name}:http" for name in "abc"]
+    for name, port in (each.split(":") for each in services):
+        assert port in [each["name"] for each in objects.one("Service", name)["spec"]["ports"]]
 
 
 def test_replicas_share_limits_where_the_values_say(chart, tmp_path):
@@ -258,6 +256,5 @@ def test_config_of_the_values_is_kept(chart):
             "max_body_bytes": 12345678,
             "drain_timeout_s": 30,
             "workers": 1,
-            "discovery": {"dns": ["http://signet-engine-default:8100"]},
         },
     }

@@ -12,7 +12,7 @@ from typing import Any
 CLOSE = object()
 """In a script: close the connection here and now."""
 HANG = object()
-"""In a script: send nothing more and wait for the client to leave."""
+"""In a script: send nothing more and wait for the client to leave. A float: seconds to pause."""
 
 
 @dataclass
@@ -144,6 +144,9 @@ class ScriptedEngine:
                 await reader.read()
                 request.client_left.set()
                 return False
+            if isinstance(step, float):
+                await asyncio.sleep(step)
+                continue
             assert isinstance(step, bytes)
             writer.write(step)
             await writer.drain()

@@ -5,11 +5,7 @@
 {{- $values := .it.values -}}
 {{- $decided := dict -}}
 {{- if eq .it.component "gateway" -}}
-{{- $gateway := dict "drain_timeout_s" $values.drainSeconds "workers" $values.workers -}}
-{{- with include "signet.discovery" .root | fromYaml -}}
-{{- $_ := set $gateway "discovery" . -}}
-{{- end -}}
-{{- $decided = dict "gateway" $gateway -}}
+{{- $decided = dict "gateway" (dict "drain_timeout_s" $values.drainSeconds "workers" $values.workers) -}}
 {{- else -}}
 {{- $engine := dict "device" (ternary "gpu" "cpu" (gt (int $values.gpus) 0)) "drain_s" $values.drainSeconds "start_timeout_s" $values.startupSeconds -}}
 {{- $arguments := include "signet.engineArguments" $values | fromYamlArray -}}
@@ -23,24 +19,6 @@
 {{- $decided = dict "engine" (mergeOverwrite (deepCopy $values.settings) $engine) -}}
 {{- end -}}
 {{- mergeOverwrite (deepCopy .root.Values.config) $decided | toYaml }}
-{{- end }}
-
-{{/* `gateway.discovery` of signet.yaml: every pool, in the way that the values say. Argument: root. */}}
-{{- define "signet.discovery" -}}
-{{- $dns := list -}}
-{{- $services := list -}}
-{{- range (include "signet.components" . | fromYaml).items -}}
-{{- if eq .component "engine" -}}
-{{- $dns = append $dns (printf "http://%s:8100" .name) -}}
-{{- $services = append $services (dict "service" .name "port" "http") -}}
-{{- end -}}
-{{- end -}}
-{{- if not $dns -}}
-{{- else if eq .Values.gateway.discovery "dns" -}}
-{{- dict "dns" $dns | toYaml -}}
-{{- else -}}
-{{- dict "kubernetes" $services | toYaml -}}
-{{- end -}}
 {{- end }}
 
 {{/* "true" when a component talks to the Kubernetes API. Argument: (dict "root" $ "it" COMPONENT). */}}
@@ -64,6 +42,11 @@
 - --port=8000
 {{- range (include "signet.components" . | fromYaml).items }}
 {{- if eq .component "engine" }}
+{{- if eq $.Values.gateway.discovery "dns" }}
+- --engine-dns=http://{{ .name }}:8100
+{{- else }}
+- --engine-service={{ .name }}:http
+{{- end }}
 {{- with include "signet.tokenizerFolder" .values }}
 - --model-folder={{ . }}
 {{- end }}

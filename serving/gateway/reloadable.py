@@ -1,0 +1,60 @@
+"""What of a running gateway takes on which settings. What is not named here needs a restart."""
+
+from __future__ import annotations
+
+from serving.gateway.app import GatewayApp
+from serving.gateway.http.server import Server
+from serving.gateway.reload import Part
+from serving.gateway.server import guard_of
+from serving.settings import Settings
+
+
+def parts_of(app: GatewayApp, server: Server) -> list[Part]:
+    """Every part that can change at run time, those first that may refuse."""
+    pipeline = app.pipeline
+
+    def guard(settings: Settings) -> None:
+        pipeline.guard = guard_of(settings)
+
+    def bounds(settings: Settings) -> None:
+        server.apply(settings.gateway.http)
+        server.max_body_bytes = settings.gateway.max_body_bytes
+        pipeline.settings = settings.gateway
+
+    return [
+        Part(
+            (
+                "gateway.engine_urls",
+                "gateway.engine_api_key",
+                "gateway.engine_dns",
+                "gateway.engine_dns_interval_s",
+                "gateway.engine_services",
+                "gateway.kubeconfig",
+                "gateway.engine_tls",
+                "gateway.circuit",
+                "gateway.max_connections_per_engine",
+                "gateway.connect_timeout_s",
+                "gateway.first_byte_timeout_s",
+                "gateway.idle_timeout_s",
+                "gateway.probe_interval_s",
+                "gateway.probe_timeout_s",
+                "gateway.load_interval_s",
+            ),
+            lambda settings: pipeline.pool.apply(settings.gateway),
+        ),
+        Part(("guard", "gateway.model_folders"), guard),
+        Part(("identity",), lambda settings: pipeline.identity.apply(settings.identity)),
+        Part(("prices",), lambda settings: pipeline.prices.apply(settings.prices)),
+        Part(("gateway.failover",), lambda settings: pipeline.failover.apply(settings.gateway.failover)),
+        Part(
+            (
+                "gateway.http",
+                "gateway.max_body_bytes",
+                "gateway.max_choices",
+                "gateway.drain_delay_s",
+                "gateway.drain_timeout_s",
+                "gateway.reload_interval_s",
+            ),
+            bounds,
+        ),
+    ]
