@@ -92,7 +92,7 @@ class GatewayProcess:
     ) -> None:
         self._file = file
         self._place = place
-        self._app: GatewayApp = build(settings)
+        self._app: GatewayApp = build(settings, self.reload)
         gateway = settings.gateway
         self._server = Server(
             self._app,

@@ -43,7 +43,7 @@ def parts_of(app: GatewayApp, server: Server) -> list[Part]:
             lambda settings: pipeline.pool.apply(settings.gateway),
         ),
         Part(("guard", "gateway.model_folders"), guard),
-        Part(("identity",), lambda settings: pipeline.identity.apply(settings.identity)),
+        Part(("identity.poll_interval_s", "identity.jwt"), lambda settings: pipeline.identity.apply(settings.identity)),
         Part(("prices",), lambda settings: pipeline.prices.apply(settings.prices)),
         Part(("gateway.failover",), lambda settings: pipeline.failover.apply(settings.gateway.failover)),
         Part(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from prometheus_client import CollectorRegistry
 
 from monitoring.telemetry import GatewayMetrics, Tracing
@@ -20,8 +22,10 @@ from serving.provenance import Keyring
 from serving.settings import Settings
 
 
-def build(settings: Settings) -> GatewayApp:
+def build(settings: Settings, reload: Callable[[], list[str]]) -> GatewayApp:
     """Put the gateway together. Opens the database and the keyring; touches no network.
+
+    `reload` is what an administrator's reload calls: it returns what changed, or raises SettingsError.
 
     Raises:
         DatabaseError, IdentityError, KeyringError: with one line for the user.
@@ -53,7 +57,7 @@ def build(settings: Settings) -> GatewayApp:
         tracing=Tracing.from_settings(settings.telemetry),
     )
     rest = build_rest(identity, keyring, gateway.model_folders, metrics.error)
-    rest.include_router(admin_routes(identity, pool, drains, pipeline.ledger))
+    rest.include_router(admin_routes(identity, pool, drains, pipeline.ledger, reload))
     return GatewayApp(pipeline, registry, rest)
 
 

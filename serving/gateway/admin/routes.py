@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from fastapi import APIRouter
 
 from serving.gateway.access import Access
 from serving.gateway.admin.changes import Audit
 from serving.gateway.admin.engines import engine_routes
 from serving.gateway.admin.keys import key_routes
+from serving.gateway.admin.reload import reload_routes
 from serving.gateway.admin.tenants import tenant_routes
 from serving.gateway.engines.drains import Drains
 from serving.gateway.engines.pool import EnginePool
 from serving.identity import Identity
 
 
-def admin_routes(identity: Identity, pool: EnginePool, drains: Drains, audit: Audit) -> APIRouter:
+def admin_routes(
+    identity: Identity, pool: EnginePool, drains: Drains, audit: Audit, reload: Callable[[], list[str]]
+) -> APIRouter:
     """Routes for the application that serves what is not hot.
 
     Args:
@@ -22,10 +27,12 @@ def admin_routes(identity: Identity, pool: EnginePool, drains: Drains, audit: Au
         pool: the engines.
         drains: what takes them out of service.
         audit: the ledger; every change is written there first.
+        reload: reads the settings again; returns what changed, or raises SettingsError.
     """
     access = Access(identity)
     routes = APIRouter()
     routes.include_router(tenant_routes(identity, audit, access))
     routes.include_router(key_routes(identity, audit, access))
     routes.include_router(engine_routes(identity, pool, drains, audit, access))
+    routes.include_router(reload_routes(reload, audit, access))
     return routes

@@ -145,6 +145,20 @@ def test_sighup_reaches_every_worker(engine: ScriptedEngine, tmp_path: Path):
         stop_gateway(gateway)
 
 
+def test_an_administrator_reloads_and_is_told_what_is_wrong(configured: RunningGateway):
+    def reload() -> httpx.Response:
+        return httpx.post(f"{configured.url}/admin/reload", headers={"authorization": f"Bearer {configured.key}"})
+
+    file = configured.home / "signet.yaml"
+    file.write_text("gateway: {max_choices: 7, drain_delay_s: 2, reload_interval_s: 0.1, workers: 3}\n")
+    refused = reload()
+    assert refused.status_code == 400
+    assert refused.json()["error"]["code"] == "settings_refused"
+    assert "gateway.workers needs a restart" in refused.json()["error"]["message"]
+    assert choices_allowed(configured, 4)
+    assert not choices_allowed(configured, 7)
+
+
 def test_readyz_fails_first_while_requests_are_still_answered(configured: RunningGateway):
     configured.process.terminate()
     wait_until(lambda: httpx.get(f"{configured.url}/readyz").status_code == 503, 2, "the gateway says that it drains")
