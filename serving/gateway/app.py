@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from serving.gateway.context import Endpoint, RequestContext
+from serving.gateway.dialects import DIALECTS
 from serving.gateway.errors import GatewayError, MethodNotAllowed
 from serving.gateway.pipeline import Pipeline
 from serving.gateway.steps import authenticate
@@ -28,7 +29,7 @@ class GatewayApp:
     """Dispatches one request.
 
     Args:
-        pipeline: what answers `/v1/chat/completions` and `/v1/completions`.
+        pipeline: what answers `/v1/chat/completions`, `/v1/completions` and the endpoints of `DIALECTS`.
         registry: metrics to expose at `/metrics`.
         rest: the application that serves every other path.
     """
@@ -60,6 +61,12 @@ class GatewayApp:
                 await self.pipeline.handle(context, client, receive, send)
             else:
                 await send_error(send, MethodNotAllowed(f"{path} takes POST."), [(b"allow", b"POST")])
+        elif (dialect := DIALECTS.get(path)) is not None:
+            context = RequestContext(dialect.endpoint, dict(scope["headers"]), b"", dialect)
+            if scope["method"] == "POST":
+                await self._pipeline.handle(context, receive, send)
+            else:
+                await send_error(send, MethodNotAllowed(f"{path} takes POST."), [(b"allow", b"POST")], context)
         elif (page := self._pages.get(path)) is not None:
             await self._show(page, scope, send)
         else:

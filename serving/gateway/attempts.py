@@ -17,7 +17,14 @@ from serving.gateway.context import RequestContext
 from serving.gateway.engines.engine import Engine
 from serving.gateway.engines.pool import EnginePool
 from serving.gateway.engines.upstream import ConnectTimeout, UpstreamError, UpstreamResponse, UpstreamTimeout
-from serving.gateway.errors import EngineFailed, EngineTimeout, EngineUnavailable, GatewayError, from_engine
+from serving.gateway.errors import (
+    NOT_IMPLEMENTED,
+    EngineFailed,
+    EngineTimeout,
+    EngineUnavailable,
+    GatewayError,
+    from_engine,
+)
 from serving.gateway.failover import Failover
 from serving.gateway.routing.choose import RETRY_AFTER, choose_engine
 from serving.gateway.settle import Settlement
@@ -77,12 +84,13 @@ class Attempts:
                 if response.status == 200:
                     engine.succeeded(time.perf_counter() - asked)
                     return response
-                refusal = from_engine(response.status, await response.read(MAX_ERROR_BODY_BYTES))
+                body = await response.read(MAX_ERROR_BODY_BYTES)
+                refusal = from_engine(response.status, body, question.target.decode())
             except UpstreamError as error:
                 self._give_up(str(error))
                 self._retry_after(error)
             else:
-                if response.status < 500:
+                if response.status < 500 or response.status == NOT_IMPLEMENTED:
                     engine.succeeded(time.perf_counter() - asked)
                     raise refusal
                 self._give_up(f"it answered with status {response.status}")

@@ -22,20 +22,9 @@ def parse_body(context: RequestContext, max_choices: int) -> RequestContext:
     Raises:
         BadRequest: not a JSON object, or a steering field that cannot be used.
     """
-    try:
-        body = _decode(context.raw_body)
-    except RecursionError:
-        raise BadRequest("The request body is nested too deeply.", code="invalid_json") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BadRequest(f"The request body is not valid JSON: {_reason(error)}.", code="invalid_json") from None
-    if not isinstance(body, dict):
-        raise BadRequest("The request body must be a JSON object.", code="invalid_json")
-    model = body.get("model")
-    if not isinstance(model, str) or not model:
-        raise BadRequest("'model' must name a model; GET /v1/models lists them.", param="model")
-    stream = body.get("stream") or False
-    if stream is not True and stream is not False:
-        raise BadRequest("'stream' must be true or false.", param="stream")
+    body = decode_object(context.raw_body)
+    model = model_of(body)
+    stream = stream_of(body)
     choices = body.get("n")
     choices = 1 if choices is None else choices
     if type(choices) is not int or not 1 <= choices <= max_choices:
@@ -53,13 +42,55 @@ def parse_body(context: RequestContext, max_choices: int) -> RequestContext:
     return context
 
 
+def decode_object(raw: bytes) -> dict[str, Any]:
+    """A request's JSON.
+
+    Raises:
+        BadRequest: it is no JSON object.
+    """
+    try:
+        body = _decode(raw)
+    except RecursionError:
+        raise BadRequest("The request body is nested too deeply.", code="invalid_json") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadRequest(f"The request body is not valid JSON: {_reason(error)}.", code="invalid_json") from None
+    if not isinstance(body, dict):
+        raise BadRequest("The request body must be a JSON object.", code="invalid_json")
+    return body
+
+
+def model_of(body: dict[str, Any]) -> str:
+    """The model that is asked for.
+
+    Raises:
+        BadRequest: none is named.
+    """
+    model = body.get("model")
+    if not isinstance(model, str) or not model:
+        raise BadRequest("'model' must name a model; GET /v1/models lists them.", param="model")
+    return model
+
+
+def stream_of(body: dict[str, Any]) -> bool:
+    """Whether the answer is to come in pieces.
+
+    Raises:
+        BadRequest: neither true nor false.
+    """
+    stream = body.get("stream") or False
+    if stream is not True and stream is not False:
+        raise BadRequest("'stream' must be true or false.", param="stream")
+    return stream
+
+
 def engine_body(context: RequestContext, **more: Any) -> bytes:
-    """The body as the engine gets it, with `more` fields: usage is always asked for, since the ledger needs it.
+    """The body as the engine gets it, with `more` fields: usage is asked for where it does not
+    come by itself, since the ledger needs it.
 
     The question itself stays as it is: the next engine may be asked for another mark.
     """
     body = {**context.body, **more}
-    if context.stream:
+    if context.stream and context.dialect is None:
         body["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
     if context.mark_scheme != "off":
         mark = {"signet_mark": context.mark_scheme, "signet_key": context.mark_key_id}

@@ -8,6 +8,7 @@ GatewayError
   Forbidden             403
   ModelNotFound         404 model_not_found
   NotFound              404
+    EndpointNotSupported 404 endpoint_not_supported
   MethodNotAllowed      405
   Conflict              409 already_exists
   ChangedMeanwhile      412 version_conflict
@@ -93,6 +94,10 @@ class NotFound(GatewayError):
     default_code = "not_found"
 
 
+class EndpointNotSupported(NotFound):
+    default_code = "endpoint_not_supported"
+
+
 class ModelNotFound(NotFound):
     default_code = "model_not_found"
 
@@ -175,11 +180,16 @@ _VALIDATION = re.compile(
 _CONTEXT_WORDS = ("maximum context length", "context length", "max_model_len", "maximum model length")
 
 
-def from_engine(status: int, body: bytes) -> GatewayError:
-    """The engine's refusal in our own shape and with our own stable codes.
+NOT_IMPLEMENTED = 501
+
+
+def from_engine(status: int, body: bytes, path: str) -> GatewayError:
+    """The engine's refusal of a request to `path`, in our own shape and with our own stable codes.
 
     A client's mistake keeps its status and the engine's message; an engine's failure becomes 502 without details.
     """
+    if status == NOT_IMPLEMENTED:
+        return _unsupported(path)
     if not 400 <= status < 500:
         return EngineFailed("The engine failed on this request. Try again; if it stays, see the engine's log.")
     try:
@@ -195,8 +205,14 @@ def from_engine(status: int, body: bytes) -> GatewayError:
         return ContextTooLong(message, param=problem.param)
     if status in (401, 403):
         return EngineFailed("The engine refused the gateway's credentials.")
+    if status in (404, 405) and not problem.message:
+        return _unsupported(path)
     if status == 404:
         return ModelNotFound(message, param="model")
     if status == 429:
         return LimitExceeded(message, code="engine_overloaded", headers=((b"retry-after", b"1"),))
     return BadRequest(message, param=problem.param, status=status)
+
+
+def _unsupported(path: str) -> GatewayError:
+    return EndpointNotSupported(f"The engine of this model does not speak {path}.", param="model")

@@ -7,6 +7,8 @@ import logging
 from serving.gateway.attempts import Attempts, Question
 from serving.gateway.body import engine_body
 from serving.gateway.context import RequestContext
+from serving.gateway.dialects.answer import clean_whole
+from serving.gateway.dialects.relay import DialectRelay
 from serving.gateway.engines.engine import Engine
 from serving.gateway.engines.upstream import UpstreamError, UpstreamResponse
 from serving.gateway.errors import EngineFailed, GatewayError, LedgerDown
@@ -44,7 +46,7 @@ class Exchange:
         self._send = send
         self._attempts = attempts
         self._failover = failover
-        self._relay: StreamRelay | None = None
+        self._relay: StreamRelay | DialectRelay | None = None
         self._started = False
 
     async def run(self) -> None:
@@ -64,10 +66,10 @@ class Exchange:
         """End the answer with an error: JSON while nothing was sent, an error event afterwards."""
         await self._settlement.fail(error)
         if not self._started:
-            await send_error(self._send, error, self._headers())
+            await send_error(self._send, error, self._headers(), self._context)
             return
         rest = self._relay.flush() if self._relay is not None else b""
-        await self._send({"type": "http.response.body", "body": rest + error_event(error)})
+        await self._send({"type": "http.response.body", "body": rest + error_event(error, self._context)})
 
     def close(self) -> None:
         """Give everything back."""
@@ -89,14 +91,19 @@ class Exchange:
 
     async def _relay_whole(self, response: UpstreamResponse) -> None:
         """Read, clean and send a whole answer. UpstreamError, EngineFailed: it is none, and nothing was sent."""
-        answer = clean_answer(self._context, self._guard, await response.read())
+        body = await response.read()
+        dialect = self._context.dialect
+        if dialect is None:
+            answer = clean_answer(self._context, self._guard, body)
+        else:
+            answer = clean_whole(self._context, dialect, self._guard, body)
         self._settlement.note_output(answer.reports)
         self._settlement.note_text()
         await self._commit()
         await send_whole(self._send, 200, answer.body, [JSON, *self._headers()])
 
     async def _relay_stream(self, response: UpstreamResponse) -> None:
-        relay = self._relay = StreamRelay(self._context, self._guard)
+        relay = self._relay = self._new_relay()
         await self._start([*EVENT_STREAM, *self._headers()])
         try:
             async for data in response.chunks():
@@ -114,6 +121,14 @@ class Exchange:
         self._settlement.note_output(relay.reports())
         await self._commit()
         await self._send({"type": "http.response.body", "body": relay.close()})
+
+    def _new_relay(self) -> StreamRelay | DialectRelay:
+        context = self._context
+        if context.dialect is None:
+            return StreamRelay(context, self._guard)
+        if not context.stream:
+            raise EngineFailed("The engine sent a stream that was not asked for.")
+        return DialectRelay(context, context.dialect, self._guard)
 
     async def _start(self, headers: Headers) -> None:
         self._started = True

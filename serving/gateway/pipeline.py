@@ -13,6 +13,7 @@ from monitoring.telemetry import GatewayMetrics, Tracing
 from serving.gateway.attempts import Attempts
 from serving.gateway.body import parse_body
 from serving.gateway.context import RequestContext
+from serving.gateway.dialects.question import read_question
 from serving.gateway.engines.drains import Drains
 from serving.gateway.engines.pool import EnginePool
 from serving.gateway.errors import ClientGone, EngineUnavailable, GatewayError
@@ -100,7 +101,10 @@ class Pipeline:
             settlement.close()
 
     def _understand(self, context: RequestContext) -> None:
-        parse_body(context, self.settings.max_choices)
+        if context.dialect is None:
+            parse_body(context, self.settings.max_choices)
+        else:
+            read_question(context, context.dialect, self.settings)
         check_scope(context)
         check_model(self.pool, context.model)
 

@@ -93,7 +93,12 @@ class Reserver:
 
     def _amount(self, context: RequestContext, bound: Bound | None) -> Amount:
         body = context.body
-        answer = body.get("max_completion_tokens") or body.get("max_tokens")
+        if context.dialect is None:
+            answer = body.get("max_completion_tokens") or body.get("max_tokens")
+        elif context.dialect.limit_field is not None:
+            answer = body.get(context.dialect.limit_field)
+        else:
+            answer = 0
         if type(answer) is not int or answer < 0:
             answer = ASSUMED_ANSWER_TOKENS
         tokens = len(context.raw_body) // CHARS_PER_TOKEN + answer * context.choices

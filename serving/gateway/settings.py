@@ -52,6 +52,9 @@ class GatewaySettings(BaseModel):
     max_choices: int = Field(
         default=128, ge=1, description="Most answers that one request may ask for by 'n', as OpenAI's."
     )
+    max_embedding_inputs: int = Field(
+        default=2048, ge=1, description="Most texts in one request for embeddings, as OpenAI's."
+    )
     max_connections_per_engine: int = Field(
         default=16384, ge=1, description="Open connections to one engine at the most."
     )

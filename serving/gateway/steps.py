@@ -30,7 +30,11 @@ async def authenticate(context: RequestContext, identity: Identity) -> RequestCo
         Forbidden: the holder is known and not let in.
         IdentityUnavailable: a token cannot be checked just now.
     """
-    presented = bearer_of(context.headers.get(b"authorization", b"").decode("latin-1"))
+    authorization = context.headers.get(b"authorization")
+    if authorization is None and (key := context.headers.get(b"x-api-key")):
+        presented = key.decode("latin-1").strip()  # as Anthropic's clients send it
+    else:
+        presented = bearer_of((authorization or b"").decode("latin-1"))
     principal = identity.authenticate(presented)
     context.principal = principal if principal is not None else await verify(presented, identity)
     return context
@@ -102,7 +106,10 @@ def sanitize(context: RequestContext, guard: Guard) -> RequestContext:
     Raises:
         BadRequest: it holds something that is refused rather than cleaned.
     """
-    context.prompt_chars = _prompt_chars(context.body)
+    if context.dialect is None:
+        context.prompt_chars = _prompt_chars(context.body)
+    else:
+        context.prompt_chars = sum(map(len, context.dialect.prompt_texts(context.body)))
     context.policy = guard.policy_digest
     try:
         context.input_report = guard.clean_request(context.body, context.endpoint)
@@ -173,6 +180,8 @@ def _prompt_chars(body: dict[str, Any]) -> int:
 
 
 def _mark_obstacle(context: RequestContext, keyring: Keyring | None) -> tuple[str, str] | None:
+    if context.dialect is not None and not context.dialect.generates:
+        return "endpoint", f"{context.dialect.path} generates no text that could carry a mark."
     if keyring is None:
         return "no-keyring", "This gateway has no keyring, so no answer can be marked."
     temperature = context.body.get("temperature")

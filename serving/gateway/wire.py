@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from serving.gateway.errors import ClientGone, GatewayError, TooLarge
+
+if TYPE_CHECKING:
+    from serving.gateway.context import RequestContext
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -74,11 +77,19 @@ async def send_whole(send: Send, status: int, body: bytes, headers: Headers = ()
     await send({"type": "http.response.body", "body": body})
 
 
-async def send_error(send: Send, error: GatewayError, headers: Headers = ()) -> None:
-    """A typed error as OpenAI-shaped JSON."""
-    await send_whole(send, error.http_status, error.body(), [JSON, *error.headers, *headers])
+async def send_error(
+    send: Send, error: GatewayError, headers: Headers = (), context: RequestContext | None = None
+) -> None:
+    """A typed error as OpenAI-shaped JSON, or in the shape of the request's own dialect."""
+    if context is None or context.dialect is None:
+        body = error.body()
+    else:
+        body = context.dialect.error_body(error, context.request_id)
+    await send_whole(send, error.http_status, body, [JSON, *error.headers, *headers])
 
 
-def error_event(error: GatewayError) -> bytes:
-    """An error inside a stream that has begun; OpenAI's clients raise it and read no further."""
+def error_event(error: GatewayError, context: RequestContext) -> bytes:
+    """An error inside a stream that has begun; clients raise it and read no further."""
+    if context.dialect is not None:
+        return context.dialect.error_event(error, context.request_id)
     return b"data: " + error.body() + b"\n\n"

@@ -8,7 +8,10 @@ from serving.guard.outcome import GuardRefusal
 from serving.guard.settings import GuardSettings
 
 MEDIA_FIELDS = frozenset(
-    {"image_url", "video_url", "audio_url", "input_audio", "image_embeds", "audio_embeds", "video_embeds"}
+    {
+        *("image_url", "video_url", "audio_url", "input_audio", "image_embeds", "audio_embeds", "video_embeds"),
+        *("file_data", "file_url"),
+    }
 )
 """Parts' fields that hold pictures and sound (or where they are), not text: not looked into, not counted."""
 
@@ -43,7 +46,10 @@ def _children(level: list[Any]) -> list[Any]:
     for value in level:
         if isinstance(value, dict):
             children += value
-            children += (child for key, child in value.items() if key not in MEDIA_FIELDS)
+            encoded = value.get("type") == "base64"  # Anthropic's clients put pictures beside their type, as `data`
+            children += (
+                child for key, child in value.items() if key not in MEDIA_FIELDS and not (encoded and key == "data")
+            )
         elif isinstance(value, list):
             children += value
     return children

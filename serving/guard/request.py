@@ -18,7 +18,7 @@ from serving.guard.settings import GuardSettings
 from serving.guard.stream import StreamCleaner, is_plain
 from serving.guard.visible import VisibleText
 
-Endpoint = Literal["chat", "completions"]
+Endpoint = Literal["chat", "completions", "embeddings", "responses", "messages", "tokenize"]
 
 _NOT_TEXT = frozenset(
     {
@@ -31,16 +31,23 @@ _NOT_TEXT = frozenset(
 _RAW_FIELDS = frozenset({"prompt", "suffix", "stop"})
 """Fields of /v1/completions that keep control tokens under `raw_prompts: allow`."""
 
-_MASKED_FIELDS = frozenset({"messages", "prompt", "suffix", "documents"})
+_TOKEN_FIELDS: dict[Endpoint, str] = {"completions": "prompt", "embeddings": "input"}
+"""Fields that may hold token ids in place of text."""
+
+_MASKED_FIELDS = frozenset({"messages", "prompt", "suffix", "documents", "input", "instructions", "system"})
 """Fields in which values are masked: what a person wrote. Definitions of tools are their developer's."""
 
-_IDENTIFIERS = frozenset({"name", "id", "tool_call_id", "type"})
+_IDENTIFIERS = frozenset({"name", "id", "tool_call_id", "call_id", "tool_use_id", "type"})
 """Fields of a message that must stay what they are for the engine to line calls and results up."""
 
 _PART_TEXTS = ("text", "refusal", "thinking")
 
+_PART_LISTS = frozenset({"content", "output", "summary"})
+"""Fields of a message, an item or a part that may hold parts."""
+
 _REFUSED = {
     "chat_template": "'chat_template' cannot be set by a request: it could give a user's words any role.",
+    "previous_input_messages": "'previous_input_messages' cannot be sent: it takes roles from a user's words.",
     "prompt_embeds": "'prompt_embeds' cannot be sent: nothing can be cleaned in them. Send text.",
 }
 _SUSPECT = frozenset({*_REFUSED, "chat_template_kwargs", "vllm_xargs"})
@@ -92,20 +99,26 @@ class RequestCleaner:
         Raises:
             GuardRefusal: it holds something that is refused rather than cleaned.
         """
-        if self._clean_plainly(body):
+        if endpoint != "messages" and self._clean_plainly(body):
             return GuardReport()
         check_limits(body, self._settings)
         _refuse_fields(body)
-        if endpoint == "completions":
-            self._refuse_token_prompts(body.get("prompt"))
+        if (token_field := _TOKEN_FIELDS.get(endpoint)) is not None:
+            self._refuse_token_prompts(body.get(token_field), token_field)
         cleaning = _Cleaning(self._tokens, self._detectors)
-        raw = endpoint == "completions" and self._settings.raw_prompts == "allow"
+        raw = endpoint in ("completions", "tokenize") and self._settings.raw_prompts == "allow"
         for field, value in list(body.items()):
             if field == "messages" and isinstance(value, list):
-                body[field] = [self._message(cleaning, message, number) for number, message in enumerate(value)]
+                body[field] = [self._message(cleaning, message, f"messages[{n}]") for n, message in enumerate(value)]
+            elif field == "input" and isinstance(value, list) and endpoint == "responses":
+                body[field] = [self._item(cleaning, item, f"input[{n}]") for n, item in enumerate(value)]
+            elif field == "system" and isinstance(value, list):
+                body[field] = _clean_parts(cleaning, value, field)
             elif field not in _NOT_TEXT:
                 inert = not (raw and field in _RAW_FIELDS)
                 body[field] = cleaning.value(value, masks=field in _MASKED_FIELDS, inert=inert)
+        if endpoint == "messages":
+            _clean_system_seams(cleaning, body)
         _refuse_fields(body)  # again: a hidden character in a name hides nothing
         return cleaning.report
 
@@ -159,17 +172,22 @@ class RequestCleaner:
     def _is_plain(self, text: str) -> bool:
         return is_plain(text) and self._tokens.none_in(text)
 
-    def _refuse_token_prompts(self, prompt: Any) -> None:
+    def _refuse_token_prompts(self, prompt: Any, field: str) -> None:
         if self._settings.token_prompts == "allow" or not isinstance(prompt, list):  # noqa: S105 - tokens of text
             return
         if any(not isinstance(item, str) for item in prompt):
             message = "A prompt of token ids cannot be cleaned and is refused. Send the prompt as text."
-            raise GuardRefusal(code="token_prompt_refused", message=message, param="prompt")
+            raise GuardRefusal(code="token_prompt_refused", message=message, param=field)
 
-    def _message(self, cleaning: _Cleaning, message: Any, number: int) -> Any:
+    def _item(self, cleaning: _Cleaning, item: Any, path: str) -> Any:
+        """An item of a response's input: a message, or a tool's call, its result, a summary of reasoning …"""
+        if not isinstance(item, dict) or "role" in item or item.get("type", "message") == "message":
+            return self._message(cleaning, item, path)
+        return cleaning.fields(item, lambda field, value: _clean_field(cleaning, field, value, f"{path}.{field}"))
+
+    def _message(self, cleaning: _Cleaning, message: Any, path: str) -> Any:
         if not isinstance(message, dict):
             return cleaning.value(message, masks=True)
-        path = f"messages[{number}]"
         if message.get("role") not in self._settings.roles:
             known = ", ".join(self._settings.roles)
             text = f"A message's role must be one of {known}."
@@ -195,8 +213,10 @@ def _clean_field(cleaning: _Cleaning, field: str, value: Any, path: str) -> Any:
     """One field of a message."""
     if field == "role":
         return value
-    if field == "content" and isinstance(value, list):
+    if field in _PART_LISTS and isinstance(value, list):
         return _clean_parts(cleaning, value, path)
+    if field == "arguments" and isinstance(value, str):
+        return cleaning.json_text(value)
     if field == "tool_calls" and isinstance(value, list):
         return [_clean_call(cleaning, call) for call in value]
     if field == "function_call":
@@ -243,6 +263,23 @@ def _clean_parts(cleaning: _Cleaning, parts: list[Any], path: str) -> list[Any]:
     return cleaned
 
 
+def _clean_system_seams(cleaning: _Cleaning, body: dict[str, Any]) -> None:
+    """Engines join the texts of a message's `system` and of its system messages without a space between."""
+    given = body.get("messages")
+    messages = (
+        [m for m in given if isinstance(m, dict) and m.get("role") == "system"] if isinstance(given, list) else []
+    )
+    places: list[tuple[Any, Any]] = []
+    for holder, key in [(body, "system"), *((message, "content") for message in messages)]:
+        value = holder.get(key)
+        if isinstance(value, str):
+            places.append((holder, key))
+        elif isinstance(value, list):
+            places += [place for number, part in enumerate(value) for place in _text_places(value, number, part)]
+    for (holder, key), text in zip(places, cleaning.seams([holder[key] for holder, key in places]), strict=True):
+        holder[key] = text
+
+
 def _text_places(parts: list[Any], number: int, part: Any) -> list[tuple[Any, Any]]:
     """Where the texts of a part stand, as (container, key)."""
     if isinstance(part, str):
@@ -280,7 +317,13 @@ class _Cleaning:
             return self.value(part, masks=True)
 
         def clean(field: str, value: Any) -> Any:
-            return value if field in MEDIA_FIELDS else self.value(value, masks=field not in _IDENTIFIERS)
+            if field in MEDIA_FIELDS or (field == "source" and _is_media(value)):
+                return value
+            if field in _PART_LISTS and isinstance(value, list):
+                return _clean_parts(self, value, field)
+            if field == "input" and isinstance(value, dict):
+                return self.data(value)
+            return self.value(value, masks=field not in _IDENTIFIERS)
 
         return self.fields(part, clean)
 
@@ -350,6 +393,11 @@ class _Cleaning:
         text = cleaner.feed(text) + cleaner.finish()
         self.report.merge(cleaner.report)
         return text
+
+
+def _is_media(source: Any) -> bool:
+    """A picture or file as Anthropic's clients send it, or where it is; a `source` may also be text."""
+    return isinstance(source, dict) and source.get("type") in ("base64", "url", "file")
 
 
 def _parse(text: str) -> tuple[Any, bool]:

@@ -1,0 +1,146 @@
+"""What differs between endpoints, in one class: each endpoint is an instance with its own few methods."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from serving.gateway.errors import BadRequest, GatewayError
+
+if TYPE_CHECKING:
+    from serving.gateway.context import Endpoint
+    from serving.gateway.settings import GatewaySettings
+
+Json = dict[str, Any]
+Channel = tuple[str, int, int]
+"""One text that comes in pieces: what kind (`text` is the answer proper), and which item and part of the answer."""
+
+ALL = -1
+"""In `Event.ends`: every item of the answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a text stands in decoded JSON. `parsed`: it is JSON itself, and decoded already."""
+
+    holder: Json
+    key: str
+    parsed: bool = False
+
+
+@dataclass(slots=True)
+class Event:
+    """What one event of a stream means."""
+
+    channel: Channel | None = None
+    """The event is a piece of this text, and `text` is the piece."""
+    text: str = ""
+    ends: int | None = None
+    """The item whose texts are complete now; `ALL`; or None."""
+    closing: bool = False
+    """This event and those after it are released only once the request's record is durable."""
+    last: bool = False
+    """The answer is complete."""
+    failed: bool = False
+    """The engine gives up on this answer."""
+    places: list[Place] = field(default_factory=list)
+    """Whole texts that the event repeats."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens that the engine counted."""
+
+    prompt: int
+    completion: int
+
+
+class Dialect:
+    """One endpoint. The defaults are those of an endpoint that answers in one piece and generates nothing."""
+
+    path: ClassVar[str]
+    endpoint: ClassVar[Endpoint]
+    streams: ClassVar[bool] = False
+    generates: ClassVar[bool] = False
+    """Tokens are sampled, and the engine takes `vllm_xargs` here."""
+    cleans_answer: ClassVar[bool] = False
+    """The answer holds text."""
+    numbers_events: ClassVar[bool] = False
+    """Events of a stream are counted by their `sequence_number`."""
+    limit_field: ClassVar[str | None] = None
+    """The request's field with the most tokens to generate."""
+
+    @property
+    def target(self) -> bytes:
+        """The engine's path."""
+        return self.path.encode()
+
+    def check(self, body: Json, settings: GatewaySettings) -> None:
+        """Refuse what the gateway cannot carry out.
+
+        Raises:
+            BadRequest: naming the field.
+        """
+
+    def prompt_texts(self, body: Json) -> Iterator[str]:
+        """The texts of the question."""
+        yield from ()
+
+    def set_messages(self, body: Json, messages: list[Json]) -> None:
+        """Put these chat messages (roles system, user, assistant; contents text) before those of `body`.
+
+        Raises:
+            BadRequest: the endpoint takes no messages.
+        """
+        raise BadRequest(f"{self.path} takes no prompt templates.", param="model", code="prompt_not_supported")
+
+    def usage(self, answer: Json) -> Usage | None:
+        """What a whole answer, or an event of a stream, says about usage."""
+        return None
+
+    def finish_reason(self, answer: Json) -> str:
+        """Why a whole answer, or the stream that this event is of, ended: `stop`, `length`, `tool_calls`, or ``."""
+        return ""
+
+    def places(self, answer: Json) -> list[Place]:
+        """The texts of a whole answer."""
+        return []
+
+    def unfold(self, data: Json) -> list[Json]:
+        """An event as the events that it stands for, so that each carries a piece of one text at the most."""
+        return [data]
+
+    def read_event(self, data: Json) -> Event:
+        """What an event of a stream means."""
+        raise NotImplementedError
+
+    def write_text(self, data: Json, text: str) -> None:
+        """Put another piece of text into an event that has a channel, and drop what would spell out the old one."""
+        raise NotImplementedError
+
+    def error_body(self, error: GatewayError, request_id: str) -> bytes:
+        """The error as this endpoint's clients expect it."""
+        return error.body()
+
+    def error_event(self, error: GatewayError, request_id: str) -> bytes:
+        """The same inside a stream that has begun."""
+        return b"event: error\ndata: " + self.error_body(error, request_id) + b"\n\n"
+
+
+def texts_in(value: Any) -> Iterator[str]:
+    """The texts of a message's content: a string, or a list of parts (and parts within them)."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for part in value:
+            if isinstance(part, str):
+                yield part
+            elif isinstance(part, dict):
+                for key in ("text", "thinking", "arguments", "content", "output"):
+                    yield from texts_in(part.get(key))
+
+
+def whole_number(value: Any) -> int:
+    """A count that an engine reported, 0 where it is none."""
+    return value if type(value) is int and value >= 0 else 0

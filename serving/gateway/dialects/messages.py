@@ -1,0 +1,139 @@
+"""`/v1/messages` and its `count_tokens`, Anthropic's (https://docs.anthropic.com/en/api/messages)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from serving.gateway.dialects.dialect import ALL, Dialect, Event, Json, Place, Usage, texts_in, whole_number
+from serving.gateway.errors import BadRequest, GatewayError
+
+_encode = msgspec.json.Encoder().encode
+
+_DELTA_FIELDS = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta": "partial_json"}
+_FINISH_REASONS = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "max_tokens": "length",
+    "tool_use": "tool_calls",
+}
+_ERROR_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+}
+
+
+class CountTokens(Dialect):
+    """What a message would cost to ask. Nothing is generated."""
+
+    path = "/v1/messages/count_tokens"
+    endpoint = "messages"
+
+    def prompt_texts(self, body: Json) -> Iterator[str]:
+        yield from texts_in(body.get("system"))
+        yield from texts_in(body.get("messages"))
+
+    def error_body(self, error: GatewayError, request_id: str) -> bytes:
+        """Anthropic's error object, with our stable `code` and `param` besides."""
+        kind = _ERROR_TYPES.get(error.http_status) or ("api_error" if error.http_status >= 500 else _ERROR_TYPES[400])
+        problem = {"type": kind, "message": error.message, "code": error.code, "param": error.param}
+        return _encode({"type": "error", "error": problem, "request_id": request_id})
+
+
+class Messages(CountTokens):
+    path = "/v1/messages"
+    streams = True
+    generates = True
+    cleans_answer = True
+    limit_field = "max_tokens"
+
+    def set_messages(self, body: Json, messages: list[Json]) -> None:
+        given = body.get("messages")
+        if given is not None and not isinstance(given, list):
+            raise BadRequest("'messages' must be a list.", param="messages")
+        system: list[Any] = [message["content"] for message in messages if message["role"] == "system"]
+        if system:
+            own = body.get("system") or []
+            blocks = [{"type": "text", "text": own}] if isinstance(own, str) else own
+            if not isinstance(blocks, list):
+                raise BadRequest("'system' must be text or a list of blocks.", param="system")
+            body["system"] = [{"type": "text", "text": text + "\n\n"} for text in system] + blocks
+        body["messages"] = [message for message in messages if message["role"] != "system"] + (given or [])
+
+    def usage(self, answer: Json) -> Usage | None:
+        usage = answer.get("usage")
+        if not isinstance(usage, dict):
+            message = answer.get("message")
+            usage = message.get("usage") if isinstance(message, dict) else None
+        if not isinstance(usage, dict):
+            return None
+        # Anthropic counts what came from the cache apart.
+        parts = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
+        return Usage(sum(whole_number(usage.get(part)) for part in parts), whole_number(usage.get("output_tokens")))
+
+    def finish_reason(self, answer: Json) -> str:
+        holder = answer.get("delta") if answer.get("type") == "message_delta" else answer
+        reason = holder.get("stop_reason") if isinstance(holder, dict) else None
+        return _FINISH_REASONS.get(reason, reason) if isinstance(reason, str) else ""
+
+    def places(self, answer: Json) -> list[Place]:
+        blocks = answer.get("content")
+        return [place for block in blocks for place in _places(block)] if isinstance(blocks, list) else []
+
+    def unfold(self, data: Json) -> list[Json]:
+        """A block that begins with text is an empty block and a first piece."""
+        block = data.get("content_block")
+        if data.get("type") != "content_block_start" or not isinstance(block, dict):
+            return [data]
+        kind = block.get("type")
+        if kind not in ("text", "thinking") or not block.get(kind):
+            return [data]
+        delta = {"type": f"{kind}_delta", kind: block[kind]}
+        piece = {"type": "content_block_delta", "index": data.get("index"), "delta": delta}
+        return [{**data, "content_block": {**block, kind: ""}}, piece]
+
+    def read_event(self, data: Json) -> Event:
+        kind = data.get("type")
+        index = whole_number(data.get("index"))
+        if kind == "content_block_delta":
+            delta = data.get("delta")
+            field = _DELTA_FIELDS.get(delta.get("type", "")) if isinstance(delta, dict) else None
+            text = delta.get(field) if isinstance(delta, dict) and field else None
+            return Event(channel=(field, index, 0), text=text) if field and isinstance(text, str) else Event()
+        if kind == "content_block_start":
+            return Event(places=list(_places(data.get("content_block"))))
+        if kind == "content_block_stop":
+            return Event(ends=index)
+        if kind == "message_delta":
+            return Event(ends=ALL, closing=True)
+        if kind == "message_stop":
+            return Event(ends=ALL, closing=True, last=True)
+        return Event(failed=kind == "error")
+
+    def write_text(self, data: Json, text: str) -> None:
+        delta = data["delta"]
+        delta[_DELTA_FIELDS[delta["type"]]] = text
+
+
+def _places(block: Any) -> Iterator[Place]:
+    """Texts of one block; a tool's input is JSON that is parsed already."""
+    if not isinstance(block, dict):
+        return
+    for name in ("text", "thinking"):
+        if isinstance(block.get(name), str):
+            yield Place(block, name)
+    if block.get("input"):
+        yield Place(block, "input", parsed=True)
+
+
+MESSAGES = Messages()
+COUNT_TOKENS = CountTokens()

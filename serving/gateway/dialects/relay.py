@@ -1,0 +1,165 @@
+"""Streams of the other endpoints: events with names, texts that come in pieces and again as a whole.
+
+Built of the same parts as the relay of chats, with the same promise: the pieces of a text together are what cleaning
+the whole of it gives, so a whole text that a later event repeats is the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from serving.gateway.context import RequestContext
+from serving.gateway.dialects.answer import clean_places, note_usage
+from serving.gateway.dialects.dialect import ALL, Channel, Dialect, Json
+from serving.gateway.streams.chunks import decode_any, encode
+from serving.gateway.streams.relay import ChannelRelay, StreamBroken, note_text
+from serving.gateway.streams.sse import DATA, EventSplitter, event_data
+from serving.guard import Guard, GuardReport, StreamCleaner
+
+
+class DialectRelay:
+    """One streamed answer. Feed it the engine's bytes, send on the bytes that it returns."""
+
+    def __init__(self, context: RequestContext, dialect: Dialect, guard: Guard) -> None:
+        self._context = context
+        self._dialect = dialect
+        self._guard = guard
+        self._splitter = EventSplitter()
+        self._channels: dict[Channel, _DialectChannel] = {}
+        self._reports: list[GuardReport] = []
+        self._closing: list[bytes] = []
+        self._holds = False
+        self._num_numbered = 0
+        self._renumber = False
+        self.done = False
+        self.num_text_events = 0
+
+    def feed(self, data: bytes) -> bytes:
+        """Events that may be sent now, as bytes. The closing ones are kept for `close`.
+
+        Raises:
+            StreamBroken: the engine reported an error.
+            EventTooLong: the engine's bytes are no event stream.
+        """
+        out: list[bytes] = []
+        for event in self._splitter.feed(data):
+            self._take(event, out)
+        return self._join(out)
+
+    def finish(self) -> None:
+        """The engine's bytes have ended.
+
+        Raises:
+            StreamBroken: before the answer was complete.
+        """
+        for event in self._splitter.finish():
+            self._take(event, self._closing)
+        if not self.done:
+            raise StreamBroken("The engine ended the stream before the answer was complete.")
+
+    def close(self) -> bytes:
+        """The closing events: sent once the record is durable."""
+        return self._join(self._closing)
+
+    def flush(self) -> bytes:
+        """What is still held, cleaned: for a stream that breaks off."""
+        out: list[bytes] = []
+        self._end(ALL, out)
+        return self._join(out)
+
+    def reports(self) -> list[GuardReport]:
+        """What the guard did, a report for each text; a text that is repeated counts once."""
+        return self._reports
+
+    def _take(self, event: bytes, out: list[bytes]) -> None:
+        data = event_data(event)
+        if data is None or data == b"[DONE]":
+            (self._closing if self._holds else out).append(event)
+            return
+        try:
+            decoded = decode_any(data)
+        except msgspec.DecodeError:
+            raise StreamBroken("The engine sent an event that is no JSON.") from None
+        if not isinstance(decoded, dict):
+            raise StreamBroken("The engine sent an event that is no JSON object.")
+        parts = self._dialect.unfold(decoded)
+        for part in parts:
+            self._take_part(part, event if len(parts) == 1 else named_event(part), out)
+
+    def _take_part(self, data: Json, event: bytes, out: list[bytes]) -> None:
+        read = self._dialect.read_event(data)
+        if read.failed:
+            raise StreamBroken("The engine reported an error in the middle of the answer.")
+        if read.channel is not None:
+            self._take_text(read.channel, read.text, event, out)
+            return
+        if read.ends is not None:
+            self._end(read.ends, out)
+        note_usage(self._context, self._dialect, data)
+        self._context.finish_reason = self._dialect.finish_reason(data) or self._context.finish_reason
+        if read.places and clean_places(self._guard, read.places):
+            event = with_data(event, data)
+        self._holds = self._holds or read.closing
+        (self._closing if self._holds else out).append(event)
+        self.done = self.done or read.last
+
+    def _take_text(self, channel: Channel, text: str, event: bytes, out: list[bytes]) -> None:
+        relay = self._channels.get(channel)
+        if relay is None:
+            relay = self._channels[channel] = _DialectChannel(self._guard.stream(), self._rewrite)
+            self._reports.append(relay.report)
+        if text:
+            self.num_text_events += 1
+            note_text(self._context, (channel[0], channel[1]), text)
+        out.extend(relay.feed(event, text))
+
+    def _end(self, item: int, out: list[bytes]) -> None:
+        ended = [channel for channel in self._channels if item in (ALL, channel[1])]
+        for channel in ended:
+            out.extend(self._channels.pop(channel).finish())
+
+    def _rewrite(self, event: bytes, text: str) -> bytes:
+        """The event with another text. From here on there may be fewer or more events than the engine counted."""
+        self._renumber = True
+        data = decode_any(event_data(event) or b"{}")
+        self._dialect.write_text(data, text)
+        return with_data(event, data)
+
+    def _join(self, events: Iterable[bytes]) -> bytes:
+        if self._dialect.numbers_events:
+            events = [self._numbered(event) for event in events]
+        return b"".join(event + b"\n\n" for event in events)
+
+    def _numbered(self, event: bytes) -> bytes:
+        number = self._num_numbered
+        self._num_numbered += 1
+        if not self._renumber:
+            return event
+        data = decode_any(event_data(event) or b"{}")
+        if "sequence_number" not in data:
+            return event
+        return with_data(event, {**data, "sequence_number": number})
+
+
+class _DialectChannel(ChannelRelay):
+    """A text channel whose events are written by the dialect."""
+
+    def __init__(self, cleaner: StreamCleaner, rewrite: Callable[[bytes, str], bytes]) -> None:
+        super().__init__(cleaner, 0, ("text", 0))
+        self._rewrite_event = rewrite
+
+    def _with_text(self, event: bytes, text: str) -> bytes:
+        return self._rewrite_event(event, text)
+
+
+def with_data(event: bytes, data: Json) -> bytes:
+    """The event with other data; its name and its other lines stay."""
+    kept = [line for line in event.split(b"\n") if not line.startswith(DATA)]
+    return b"\n".join([*kept, b"data: " + encode(data)])
+
+
+def named_event(data: Json) -> bytes:
+    """An event that is named by its `type`."""
+    return b"event: " + str(data.get("type")).encode() + b"\ndata: " + encode(data)

@@ -1,0 +1,131 @@
+"""`/v1/responses`, OpenAI's (https://platform.openai.com/docs/api-reference/responses), as far as the engine has it.
+
+The gateway keeps no answers: what needs one kept (`previous_response_id`, `conversation`, `background`) is refused,
+and the engine, which does not tell tenants apart, is asked to store nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from serving.gateway.dialects.dialect import ALL, Dialect, Event, Json, Place, Usage, texts_in, whole_number
+from serving.gateway.errors import BadRequest, GatewayError
+
+if TYPE_CHECKING:
+    from serving.gateway.settings import GatewaySettings
+
+_encode = msgspec.json.Encoder().encode
+
+_TEXT_FIELDS = frozenset({"text", "refusal", "arguments", "input", "code", "output", "delta"})
+_NO_TEXT_WITHIN = frozenset({"logprobs", "annotations", "tools", "format", "response"})
+_LAST = frozenset({"response.completed", "response.incomplete"})
+_FAILED = frozenset({"error", "response.failed"})
+_NEED_MEMORY = {
+    "previous_response_id": "Send the earlier turns in 'input'",
+    "conversation": "Send the earlier turns in 'input'",
+    "background": "Wait for the answer, or stream it",
+}
+# They would come back with token ids, which spell out what cleaning took away.
+_RAW_ANSWERS = ("enable_response_messages", "previous_input_messages")
+
+
+class Responses(Dialect):
+    path = "/v1/responses"
+    endpoint = "responses"
+    streams = True
+    generates = True
+    cleans_answer = True
+    limit_field = "max_output_tokens"
+    numbers_events = True
+
+    def check(self, body: Json, settings: GatewaySettings) -> None:
+        for name, instead in _NEED_MEMORY.items():
+            if body.get(name):
+                raise BadRequest(f"{name!r} is not supported: no answers are kept here. {instead}.", param=name)
+        for name in _RAW_ANSWERS:
+            if body.get(name):
+                raise BadRequest(f"{name!r} cannot be set by a request.", param=name, code="field_refused")
+        body["store"] = False
+
+    def prompt_texts(self, body: Json) -> Iterator[str]:
+        yield from texts_in(body.get("instructions"))
+        yield from texts_in(body.get("input"))
+
+    def set_messages(self, body: Json, messages: list[Json]) -> None:
+        given = body.get("input")
+        items = [{"role": "user", "content": given}] if isinstance(given, str) else given or []
+        if not isinstance(items, list):
+            raise BadRequest("'input' must be text or a list of items.", param="input")
+        body["input"] = messages + items
+
+    def usage(self, answer: Json) -> Usage | None:
+        usage = _response(answer).get("usage")
+        if not isinstance(usage, dict):
+            return None
+        return Usage(whole_number(usage.get("input_tokens")), whole_number(usage.get("output_tokens")))
+
+    def finish_reason(self, answer: Json) -> str:
+        response = _response(answer)
+        details = response.get("incomplete_details")
+        if isinstance(details, dict):
+            return "length" if details.get("reason") == "max_output_tokens" else str(details.get("reason") or "")
+        if response.get("status") != "completed":
+            return ""
+        called = any(isinstance(i, dict) and i.get("type") == "function_call" for i in response.get("output") or ())
+        return "tool_calls" if called else "stop"
+
+    def places(self, answer: Json) -> list[Place]:
+        return list(_places(answer.get("output")))
+
+    def read_event(self, data: Json) -> Event:
+        kind = data.get("type")
+        if not isinstance(kind, str):
+            return Event()
+        if kind in _FAILED:
+            return Event(failed=True)
+        item = whole_number(data.get("output_index"))
+        delta = data.get("delta")
+        if kind.endswith(".delta") and isinstance(delta, str):
+            name = kind.removeprefix("response.").removesuffix(".delta")
+            part = whole_number(data.get("content_index")) or whole_number(data.get("summary_index"))
+            return Event(channel=("text" if name == "output_text" else name, item, part), text=delta)
+        if kind in _LAST:
+            return Event(ends=ALL, closing=True, last=True, places=self.places(_response(data)))
+        return Event(ends=item if kind.endswith(".done") else None, places=list(_places(data)))
+
+    def write_text(self, data: Json, text: str) -> None:
+        data["delta"] = text
+        if data.get("logprobs"):
+            data["logprobs"] = []
+
+    def error_event(self, error: GatewayError, request_id: str) -> bytes:
+        # OpenAI's clients raise what has `error`, and take `type` for the kind of event.
+        body = {"type": "error", "code": error.code, "message": error.message, "param": error.param}
+        envelope = msgspec.json.decode(error.body())
+        return b"event: error\ndata: " + _encode({**body, **envelope}) + b"\n\n"
+
+
+def _response(answer: Json) -> Json:
+    """The response itself: the whole answer, or what an event repeats of it."""
+    inner = answer.get("response")
+    return inner if isinstance(inner, dict) else answer
+
+
+def _places(value: Any) -> Iterator[Place]:
+    """Texts of output items and their parts. A tool's arguments are text too, and cleaned as such."""
+    if isinstance(value, list):
+        for item in value:
+            yield from _places(item)
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            if isinstance(inner, str):
+                if name in _TEXT_FIELDS:
+                    yield Place(value, name)
+            elif name not in _NO_TEXT_WITHIN:
+                yield from _places(inner)
+
+
+RESPONSES = Responses()

@@ -1,0 +1,33 @@
+"""`/tokenize` and `/detokenize`, vLLM's: what the model would be asked, counted. Nothing is generated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from serving.gateway.dialects.dialect import Dialect, Json, Place, texts_in
+
+
+class Tokenize(Dialect):
+    """The question is cleaned as a chat's or completion's would be, so the count is that of what would be asked."""
+
+    path = "/tokenize"
+    endpoint = "tokenize"
+
+    def prompt_texts(self, body: Json) -> Iterator[str]:
+        yield from texts_in(body.get("prompt"))
+        yield from texts_in(body.get("messages"))
+
+
+class Detokenize(Dialect):
+    """Ids in, text out: cleaned as every text that leaves."""
+
+    path = "/detokenize"
+    endpoint = "tokenize"
+    cleans_answer = True
+
+    def places(self, answer: Json) -> list[Place]:
+        return [Place(answer, "prompt")] if isinstance(answer.get("prompt"), str) else []
+
+
+TOKENIZE = Tokenize()
+DETOKENIZE = Detokenize()
