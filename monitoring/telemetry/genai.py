@@ -39,13 +39,20 @@ SIGNET_MARK_SCHEME = "signet.mark.scheme"
 # No well-known value exists for engines one runs oneself; the conventions allow a custom one.
 PROVIDER = "vllm"
 
-OPERATIONS = {"chat": "chat", "completions": "text_completion", "embeddings": "embeddings"}
+OPERATIONS = {
+    "chat": "chat",
+    "completions": "text_completion",
+    "embeddings": "embeddings",
+    "responses": "chat",
+    "messages": "chat",
+}
 
 # Body field to attribute; numbers only, so that no text can slip through a field of the wrong type.
 NUMERIC_PARAMETERS = {
     "n": REQUEST_CHOICE_COUNT,
     "max_tokens": REQUEST_MAX_TOKENS,
     "max_completion_tokens": REQUEST_MAX_TOKENS,
+    "max_output_tokens": REQUEST_MAX_TOKENS,
     "temperature": REQUEST_TEMPERATURE,
     "top_p": REQUEST_TOP_P,
     "top_k": REQUEST_TOP_K,

@@ -32,7 +32,14 @@ _MAX_WAITING_SPANS = 4096
 _EXPORT_TIMEOUT_S = 5.0
 # The gateway has ten seconds to stop in, and answers to finish.
 _STOP_TIMEOUT_S = 2.0
-_ROUTES = {"chat": "/v1/chat/completions", "completions": "/v1/completions", "embeddings": "/v1/embeddings"}
+_ROUTES = {
+    "chat": "/v1/chat/completions",
+    "completions": "/v1/completions",
+    "embeddings": "/v1/embeddings",
+    "responses": "/v1/responses",
+    "messages": "/v1/messages",
+    "tokenize": "/tokenize",
+}
 
 
 class OpenTrace:

@@ -58,6 +58,9 @@ def serve(
 @click.option("--model", metavar="REF", help=MODEL_HELP)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address of the engine.")
 @click.option("--port", type=click.IntRange(1, 65535), help="Port of the engine.  [default: 8100]")
+@click.option(
+    "--runner", type=click.Choice(["auto", "generate", "pooling"]), help="pooling: embeddings.  [default: auto]"
+)
 @click.option("--prepare-only", is_flag=True, help="Find, make and verify the model, then exit.")
 @click.option("--allow-unverified", is_flag=True, help="Load a model although no signed manifest vouches for it.")
 @click.option("--config", type=click.Path(path_type=Path), help=CONFIG_HELP)
@@ -67,6 +70,7 @@ def engine(
     model: str | None,
     host: str,
     port: int | None,
+    runner: str | None,
     prepare_only: bool,
     allow_unverified: bool,
     config: Path | None,
@@ -75,7 +79,9 @@ def engine(
 
     This is what runs in an engine's container. Signals go to vLLM itself; its log goes to standard output.
     """
-    settings = load_settings(config, {"engine": _engine_options(model, allow_unverified) | _given(port=port)})
+    settings = load_settings(
+        config, {"engine": _engine_options(model, allow_unverified) | _given(port=port, runner=runner)}
+    )
     with _one_line_errors():
         _run_engine(settings, host, prepare_only)
 

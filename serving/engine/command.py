@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from serving.engine.address import Address
 from serving.engine.resolve import ModelSource
@@ -40,7 +41,9 @@ def engine_command(
         command.append("--enforce-eager")
     if settings.effective_device() == "gpu":
         command += ["--gpu-memory-utilization", str(settings.gpu_memory_utilization)]
-    if settings.tool_call_parser:
+    if settings.runner != "auto":
+        command += ["--runner", settings.runner]
+    if settings.tool_call_parser and settings.runner != "pooling":
         command += ["--enable-auto-tool-choice", "--tool-call-parser", settings.tool_call_parser]
     if traces_endpoint:
         command += ["--otlp-traces-endpoint", traces_endpoint]
@@ -87,10 +90,18 @@ def _names(source: ModelSource) -> list[str]:
 
 def _max_model_len(source: ModelSource, settings: EngineSettings) -> int | None:
     """The shorter of what is set and what the model can: vLLM refuses more than the latter."""
-    try:
-        config = json.loads((source.path / "config.json").read_bytes())
-    except (OSError, ValueError):
-        return settings.max_model_len
+    config = _json_file(source.path / "config.json")
     of_model = config.get("max_position_embeddings") or config.get("text_config", {}).get("max_position_embeddings")
-    limits = [limit for limit in (settings.max_model_len, of_model) if limit]
+    # Sentence-transformers' own limit, which embedding models keep beside the architecture's.
+    of_sentences = _json_file(source.path / "sentence_bert_config.json").get("max_seq_length")
+    limits = [limit for limit in (settings.max_model_len, of_model, of_sentences) if limit]
     return min(limits, default=None)
+
+
+def _json_file(path: Path) -> dict[str, Any]:
+    """What a file of the model says, nothing where there is none."""
+    try:
+        data = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return data if isinstance(data, dict) else {}

@@ -27,6 +27,10 @@ class EngineSettings(BaseModel):
     device: Literal["auto", "cpu", "gpu"] = Field(
         default="auto", description="Where the engine computes; `auto` goes by which build of vLLM is installed."
     )
+    runner: Literal["auto", "generate", "pooling"] = Field(
+        default="auto",
+        description="What the model is for: `generate` text, or `pooling` for embeddings; `auto` goes by the model.",
+    )
     port: int = Field(
         default=0, ge=0, le=65535, description="Port of the engine on 127.0.0.1 under `signet serve`; 0: any free one."
     )

@@ -53,18 +53,20 @@ class GatewayApp:
             await self._other(scope, receive, send)
             return
         path: str = scope["path"]
+        client: Client
         endpoint = ANSWERS.get(path)
         if endpoint is not None:
-            client: Client = scope["extensions"]["signet"]
+            client = scope["extensions"]["signet"]
             context = RequestContext(endpoint, client.headers, b"")
             if scope["method"] == "POST":
                 await self.pipeline.handle(context, client, receive, send)
             else:
                 await send_error(send, MethodNotAllowed(f"{path} takes POST."), [(b"allow", b"POST")])
         elif (dialect := DIALECTS.get(path)) is not None:
-            context = RequestContext(dialect.endpoint, dict(scope["headers"]), b"", dialect)
+            client = scope["extensions"]["signet"]
+            context = RequestContext(dialect.endpoint, client.headers, b"", dialect)
             if scope["method"] == "POST":
-                await self._pipeline.handle(context, receive, send)
+                await self._pipeline.handle(context, client, receive, send)
             else:
                 await send_error(send, MethodNotAllowed(f"{path} takes POST."), [(b"allow", b"POST")], context)
         elif (page := self._pages.get(path)) is not None:

@@ -60,6 +60,16 @@ def test_tools_follow_the_parser(source: ModelSource):
     assert "--enable-auto-tool-choice" not in command(source, tool_call_parser="")
 
 
+def test_a_pooling_engine_has_no_tools_and_keeps_to_the_sentence_limit(source: ModelSource):
+    (source.path / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 256}))
+    arguments = command(source, runner="pooling")
+
+    assert value(arguments, "--runner") == "pooling"
+    assert value(arguments, "--max-model-len") == "256"
+    assert "--enable-auto-tool-choice" not in arguments
+    assert "--runner" not in command(source)
+
+
 def test_traces_go_to_the_collector_over_http(source: ModelSource):
     endpoint = "http://collector:4318/v1/traces"
 

@@ -41,6 +41,7 @@ def response_events(pieces: Sequence[str]) -> list[bytes]:
     events: list[dict[str, Any]] = [
         {"type": "response.created", "response": response_object("", "in_progress")},
         {"type": "response.output_item.added", "output_index": 0, "item": {**message_item(""), "content": []}},
+        {"type": "response.content_part.added", **place, "part": message_item("")["content"][0]},
         *(
             {"type": "response.output_text.delta", **place, "delta": piece, "logprobs": [{"token": piece}]}
             for piece in pieces
