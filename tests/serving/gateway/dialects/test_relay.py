@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 
 import pytest
 from dialects.streams import event, message_events, response_events
@@ -22,7 +23,7 @@ CLEAN = GUARD.clean_text(TEXT)[0]
 
 def cut(text: str, places: list[int]) -> list[str]:
     ends = sorted({place % len(text) for place in places} | {0, len(text)})
-    return [text[start:end] for start, end in zip(ends, ends[1:], strict=False)]
+    return [text[start:end] for start, end in pairwise(ends)]
 
 
 def relayed(path: str, data: bytes, cuts: list[int]) -> tuple[list[dict[str, object]], RequestContext, bytes]:
@@ -30,7 +31,7 @@ def relayed(path: str, data: bytes, cuts: list[int]) -> tuple[list[dict[str, obj
     context = RequestContext(dialect.endpoint, {}, b"", dialect)
     relay = DialectRelay(context, dialect, GUARD)
     ends = sorted({place % len(data) for place in cuts} | {0, len(data)})
-    before = b"".join(relay.feed(data[start:end]) for start, end in zip(ends, ends[1:], strict=False))
+    before = b"".join(relay.feed(data[start:end]) for start, end in pairwise(ends))
     relay.finish()
     events = []
     for block in (before + relay.close()).decode().split("\n\n")[:-1]:
