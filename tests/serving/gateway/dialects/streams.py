@@ -62,10 +62,10 @@ def message_events(blocks: Sequence[tuple[str, Sequence[str]]]) -> list[bytes]:
     for index, (kind, pieces) in enumerate(blocks):
         start, delta = _BLOCKS[kind]
         events.append({"type": "content_block_start", "index": index, "content_block": start})
-        for piece in pieces:
-            events.append(
-                {"type": "content_block_delta", "index": index, "delta": {"type": delta, _FIELD[delta]: piece}}
-            )
+        events += [
+            {"type": "content_block_delta", "index": index, "delta": {"type": delta, _FIELD[delta]: piece}}
+            for piece in pieces
+        ]
         events.append({"type": "content_block_stop", "index": index})
     ended = {"stop_reason": "end_turn", "stop_sequence": None}
     events.append({"type": "message_delta", "delta": ended, "usage": {"input_tokens": 11, "output_tokens": 13}})
