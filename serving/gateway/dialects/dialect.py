@@ -68,6 +68,8 @@ class Dialect:
     """The answer holds text."""
     numbers_events: ClassVar[bool] = False
     """Events of a stream are counted by their `sequence_number`."""
+    parameter_names: ClassVar[dict[str, str]] = {}
+    """Chat parameters that are called otherwise here."""
     limit_field: ClassVar[str | None] = None
     """The request's field with the most tokens to generate."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -55,6 +55,7 @@ class Messages(CountTokens):
     generates = True
     cleans_answer = True
     limit_field = "max_tokens"
+    parameter_names: ClassVar[dict[str, str]] = {"stop": "stop_sequences"}
 
     def set_messages(self, body: Json, messages: list[Json]) -> None:
         given = body.get("messages")

@@ -7,7 +7,7 @@ and the engine, which does not tell tenants apart, is asked to store nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 
@@ -39,6 +39,7 @@ class Responses(Dialect):
     generates = True
     cleans_answer = True
     limit_field = "max_output_tokens"
+    parameter_names: ClassVar[dict[str, str]] = {"max_tokens": "max_output_tokens"}
     numbers_events = True
 
     def check(self, body: Json, settings: GatewaySettings) -> None:
