@@ -66,7 +66,7 @@ class GatewayApp:
             client = scope["extensions"]["signet"]
             context = RequestContext(dialect.endpoint, client.headers, b"", dialect)
             if scope["method"] == "POST":
-                await self._pipeline.handle(context, client, receive, send)
+                await self.pipeline.handle(context, client, receive, send)
             else:
                 await send_error(send, MethodNotAllowed(f"{path} takes POST."), [(b"allow", b"POST")], context)
         elif (page := self._pages.get(path)) is not None:
