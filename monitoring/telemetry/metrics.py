@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from prometheus_client import CollectorRegistry, Gauge, ProcessCollector
 
 from monitoring.telemetry import buckets, names
+from monitoring.telemetry.admission import QueueCollector, QueueState
 from monitoring.telemetry.request import ObservedRequest
 from monitoring.telemetry.series import OTHER, Counter, Histogram
 
@@ -41,6 +42,7 @@ class GatewayMetrics:
         )
         self._discovery_up = Gauge(names.DISCOVERY_UP.name, names.DISCOVERY_UP.help, ["source"], registry=registry)
         self._limits_degraded = Gauge(names.LIMITS_DEGRADED.name, names.LIMITS_DEGRADED.help, registry=registry)
+        self._registry = registry
         self._models: set[str] = set()
         ProcessCollector(registry=registry)
 
@@ -114,6 +116,10 @@ class GatewayMetrics:
     def limits_degraded(self, degraded: bool) -> None:
         """The store that replicas share limits in is lost, or is back."""
         self._limits_degraded.set(degraded)
+
+    def watch_admission(self, state: Callable[[], QueueState]) -> None:
+        """Show the fair queue's numbers, asked for at every scrape."""
+        QueueCollector(self._registry, state)
 
     def _served(self, model: str) -> str:
         """The label of a model that an engine serves."""

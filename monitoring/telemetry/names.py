@@ -89,6 +89,37 @@ DISCOVERY_UP = Metric(
     "1 while the source of engines can be asked, 0 while the engines it told last stay.",
     ("source",),
 )
+QUEUE_WAITING = Metric(
+    "signet_gateway_queue_waiting",
+    "gauge",
+    "Requests that wait for their turn now.",
+    ("model",),
+)
+QUEUE_RUNNING = Metric(
+    "signet_gateway_queue_running",
+    "gauge",
+    "Requests that have their turn now: at an engine, or about to be.",
+    ("model",),
+)
+QUEUE_DRAIN_RATE = Metric(
+    "signet_gateway_queue_drain_rate",
+    "gauge",
+    "Turns given per second while requests wait; model is the first by name of those that share engines.",
+    ("model",),
+)
+ENGINE_LIMIT = Metric(
+    "signet_gateway_engine_limit",
+    "gauge",
+    "Answers that this process lets an engine have in flight.",
+    ("engine",),
+)
+QUEUE_REFUSED = Metric(
+    "signet_gateway_queue_refused_total",
+    "counter",
+    "Requests that the queue refused or dropped; reason is the error's code.",
+    ("reason",),
+)
+QUEUE_METRICS = (QUEUE_WAITING, QUEUE_RUNNING, QUEUE_DRAIN_RATE, ENGINE_LIMIT, QUEUE_REFUSED)
 GUARD_ACTIONS = Metric(
     "signet_guard_actions_total",
     "counter",
@@ -121,6 +152,7 @@ GATEWAY_METRICS = (
     ENGINE_DRAINING,
     ENGINE_CIRCUIT,
     DISCOVERY_UP,
+    *QUEUE_METRICS,
     GUARD_ACTIONS,
     MARKS,
     LIMITS_DEGRADED,

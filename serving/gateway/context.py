@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from monitoring.telemetry import RequestTrace
+    from serving.gateway.admission.turn import Turn
     from serving.gateway.dialects import Dialect
     from serving.gateway.engines.engine import Engine
     from serving.guard import GuardReport
@@ -65,6 +66,7 @@ class RequestContext:
     mark_note: str = ""
     mark_required: bool = False
     engine: Engine | None = None
+    turn: Turn | None = None
     trace: RequestTrace | None = None
 
     output_hits: int = 0

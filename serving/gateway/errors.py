@@ -14,10 +14,13 @@ GatewayError
   ChangedMeanwhile      412 version_conflict
   LimitExceeded         429 rate_limit_exceeded
     BudgetExhausted     429 insufficient_quota
+    QueueFull           429 queue_full
   EngineFailed          502 engine_error
   EngineTimeout         504 engine_timeout
   EngineUnavailable     503 engine_unavailable
   LedgerDown            503 ledger_unavailable
+  Overloaded            503 overloaded
+  DeadlineExceeded      504 deadline_exceeded
   IdentityUnavailable   503 identity_unavailable
 
 `code` is stable and documented in docs/errors.md; `message` is one line for a person and holds no prompt text.
@@ -129,6 +132,20 @@ class LimitExceeded(GatewayError):
 class BudgetExhausted(LimitExceeded):
     type = "insufficient_quota"
     default_code = "insufficient_quota"
+
+
+class QueueFull(LimitExceeded):
+    default_code = "queue_full"
+
+
+class Overloaded(GatewayError):
+    status = 503
+    default_code = "overloaded"
+
+
+class DeadlineExceeded(GatewayError):
+    status = 504
+    default_code = "deadline_exceeded"
 
 
 class EngineFailed(GatewayError):

@@ -109,6 +109,8 @@ class Exchange:
             async for data in response.chunks():
                 released = relay.feed(data)
                 self._settlement.note_text(relay.num_text_events)
+                if self._context.turn is not None:
+                    self._context.turn.relayed(relay.num_text_events)
                 if released:
                     await self._send({"type": "http.response.body", "body": released, "more_body": True})
                 if relay.done:

@@ -1,6 +1,6 @@
 """One request, top to bottom.
 
-authenticate → reserve → sanitize → choose mark → choose engine → relay → settle → finish the answer.
+authenticate → reserve → sanitize → choose mark → fair turn → choose engine → relay → settle → finish the answer.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import logging
 from dataclasses import dataclass
 
 from monitoring.telemetry import GatewayMetrics, Tracing
+from serving.gateway.admission.admission import Admission
 from serving.gateway.attempts import Attempts
 from serving.gateway.body import parse_body
 from serving.gateway.context import RequestContext
@@ -46,6 +47,7 @@ class Pipeline:
     pool: EnginePool
     drains: Drains
     failover: Failover
+    admission: Admission
     ledger: Ledger
     prices: PriceList
     metrics: GatewayMetrics
@@ -83,6 +85,7 @@ class Pipeline:
                 await self.reserver.reserve(context)
             self._prepare(context)
             client.on_disconnect(departure)
+            await self._take_turn(context)
             await exchange.run()
         except GatewayError as error:
             await exchange.fail(error)
@@ -97,6 +100,8 @@ class Pipeline:
             log.exception("unexpected failure", extra={"request_id": context.request_id})
             await exchange.fail(GatewayError("The gateway failed on this request. Its log has the request id."))
         finally:
+            if context.turn is not None:
+                context.turn.leave()
             exchange.close()
             settlement.close()
 
@@ -112,6 +117,10 @@ class Pipeline:
         sanitize(context, self.guard)
         choose_mark(context, self.keyring)
         context.trace = self.tracing.start_request(context)
+
+    async def _take_turn(self, context: RequestContext) -> None:
+        if self.admission.settings.enabled:
+            context.turn = self.admission.try_enter(context) or await self.admission.wait(context)
 
 
 class _Departure:

@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry
 
 from monitoring.telemetry import GatewayMetrics, Tracing
 from serving.gateway.admin import admin_routes
+from serving.gateway.admission.admission import Admission
 from serving.gateway.app import GatewayApp
 from serving.gateway.engines.drains import Drains
 from serving.gateway.engines.pool import EnginePool
@@ -41,6 +42,8 @@ def build(settings: Settings, reload: Callable[[], list[str]]) -> GatewayApp:
         settings.identity, settings.database_url, settings.home, gateway.workers, metrics.limits_degraded
     )
     prices = PriceList(settings.prices)
+    admission = Admission(gateway.admission, pool, gateway.workers)
+    metrics.watch_admission(admission.state)
     pipeline = Pipeline(
         settings=gateway,
         identity=identity,
@@ -49,6 +52,7 @@ def build(settings: Settings, reload: Callable[[], list[str]]) -> GatewayApp:
         guard=guard_of(settings),
         keyring=keyring,
         pool=pool,
+        admission=admission,
         drains=drains,
         failover=Failover(gateway.failover),
         ledger=Ledger(settings.database_url, settings.ledger, settings.spill_folder),

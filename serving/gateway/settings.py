@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
+from serving.gateway.admission.settings import AdmissionSettings
 from serving.gateway.engines.settings import CircuitSettings, EngineServiceSettings, EngineTlsSettings
 from serving.gateway.failover import FailoverSettings
 from serving.gateway.http.settings import HttpSettings, TlsSettings
@@ -42,6 +43,7 @@ class GatewaySettings(BaseModel):
     engine_tls: EngineTlsSettings = EngineTlsSettings()
     circuit: CircuitSettings = CircuitSettings()
     failover: FailoverSettings = FailoverSettings()
+    admission: AdmissionSettings = AdmissionSettings()
     model_folders: dict[str, Path] = Field(
         default_factory=dict,
         description="Served model name to a folder with its tokenizer: control tokens and detection need it.",

@@ -66,6 +66,8 @@ class ConcurrencyLimit(Protocol):
     @property
     def limit(self) -> int: ...
 
+    def observe_load(self, running: int, waiting: int, own: int) -> None: ...
+
 
 class Occupancy:
     """One answer's place on an engine. Calling it gives the place back; calling it again does nothing."""
@@ -235,6 +237,8 @@ class Engine:
             return
         self._load = load
         self._others = max(0, load.running + load.waiting - own)
+        if self.limit is not None:
+            self.limit.observe_load(load.running, load.waiting, own)
         self.seen.capacity = blocks_for(load.cache_tokens)
 
     async def _learn(self) -> None:

@@ -24,6 +24,15 @@ DOCS = Path(__file__).parents[3] / "docs" / "monitoring.md"
 
 
 @dataclass
+class Queue:
+    waiting: dict[str, int] = field(default_factory=lambda: {"m": 3})
+    running: dict[str, int] = field(default_factory=lambda: {"m": 8})
+    drained_per_s: dict[str, float] = field(default_factory=lambda: {"m": 2.5})
+    limits: dict[str, int] = field(default_factory=lambda: {"http://127.0.0.1:8100": 9})
+    refused: dict[str, int] = field(default_factory=lambda: {"queue_full": 1})
+
+
+@dataclass
 class Named:
     name: str = "http://127.0.0.1:8100"
     tenant: str = "acme"
@@ -71,6 +80,7 @@ def use_everything(metrics: GatewayMetrics) -> None:
     metrics.request_settled(Request(), 200, 1.0)
     metrics.engine_state("http://127.0.0.1:8100", True, False, "open")
     metrics.discovery("dns:vllm", False)
+    metrics.watch_admission(Queue)
 
 
 def test_what_is_reported_is_what_happened(metrics: GatewayMetrics, registry: CollectorRegistry) -> None:
@@ -94,6 +104,11 @@ def test_what_is_reported_is_what_happened(metrics: GatewayMetrics, registry: Co
     assert value("signet_gateway_engine_draining", engine="http://127.0.0.1:8100") == 0
     assert value("signet_gateway_engine_circuit", engine="http://127.0.0.1:8100") == 2
     assert value("signet_gateway_discovery_up", source="dns:vllm") == 0
+    assert value("signet_gateway_queue_waiting", model="m") == 3
+    assert value("signet_gateway_queue_running", model="m") == 8
+    assert value("signet_gateway_queue_drain_rate", model="m") == 2.5
+    assert value("signet_gateway_engine_limit", engine="http://127.0.0.1:8100") == 9
+    assert value("signet_gateway_queue_refused_total", reason="queue_full") == 1
     assert value("signet_guard_actions_total", entity="EMAIL_ADDRESS", action="mask", direction="input") == 2
     assert value("signet_marks_total", scheme="gumbel") == 1
 

@@ -1,0 +1,73 @@
+"""What a request asks of the queue: its priority and its deadline."""
+
+from __future__ import annotations
+
+import math
+
+from serving.gateway.context import RequestContext
+from serving.gateway.errors import BadRequest
+
+PRIORITY_HEADER = b"x-signet-priority"
+DEADLINE_HEADER = b"x-signet-deadline-ms"
+TIMEOUT_HEADER = b"x-request-timeout"
+LOWEST_PRIORITY = -10
+
+
+def priority_of(context: RequestContext, to_engine: bool) -> int:
+    """The priority asked for, at most the key's; 0, or the key's where that is lower, when none is asked for.
+
+    The body's `priority` is taken out, since most engines refuse it; with `to_engine` it goes on in vLLM's sense
+    (lower is earlier).
+
+    Raises:
+        BadRequest: no whole number, or below the lowest.
+    """
+    assert context.principal is not None
+    body, highest = context.body, context.principal.priority
+    header = context.headers.get(PRIORITY_HEADER)
+    if header is None and "priority" not in body:
+        return min(0, highest)
+    asked: object = body.pop("priority", None)
+    name = "priority"
+    if header is not None:
+        name, asked = "X-Signet-Priority", _whole_number(header)
+    if asked is None:
+        priority = min(0, highest)
+    elif type(asked) is not int or asked < LOWEST_PRIORITY:
+        raise BadRequest(f"{name!r} must be a whole number, at least {LOWEST_PRIORITY}.", param=name)
+    else:
+        priority = min(asked, highest)
+    if to_engine and priority:
+        body["priority"] = -priority
+    return priority
+
+
+def patience_of(context: RequestContext) -> float | None:
+    """Seconds from the request's arrival within which its answer must begin; None: it does not say.
+
+    Raises:
+        BadRequest: no positive number.
+    """
+    headers = context.headers
+    if (asked := headers.get(DEADLINE_HEADER)) is not None:
+        return _positive(asked, "X-Signet-Deadline-Ms") / 1000
+    if (asked := headers.get(TIMEOUT_HEADER)) is not None:
+        return _positive(asked, "X-Request-Timeout")
+    return None
+
+
+def _whole_number(text: bytes) -> object:
+    try:
+        return int(text)
+    except ValueError:
+        return text
+
+
+def _positive(text: bytes, name: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise BadRequest(f"{name!r} must be a positive number.", param=name)
+    return value
