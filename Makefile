@@ -4,7 +4,7 @@ WITH_STACK := $(BIN)/python -m loadtests.with_stack
 SOURCES := signet.py serving training monitoring deploy tests loadtests docs
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint fmt bench bench-marks clean install-serve install-test
+.PHONY: help serve test lint fmt test-faults bench bench-marks clean install-serve install-test
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -31,6 +31,11 @@ bench: install-test ## Measure the gateway beside the engine called directly and
 	$(BIN)/python -m loadtests.bench
 	$(WITH_STACK) $(BIN)/python -m loadtests.real_engine --engine-url {engine} --gateway-url {gateway} --key {key} \
 		--out docs/benchmarks/engine.md
+
+test-faults: install-test ## Kill, stop and starve everything under load (half an hour)
+	$(BIN)/python deploy/services.py
+	$(BIN)/python -m pytest -m faults
+	$(BIN)/python -m loadtests.soak --minutes 5 --out docs/benchmarks/soak.md
 
 bench-marks: install-test ## Study the mark on the real engine; HUMAN_TEXT=FILE adds false positives (20 minutes)
 	$(WITH_STACK) $(BIN)/python -m loadtests.mark_power --engine-url {engine} --keyring {keyring} \
