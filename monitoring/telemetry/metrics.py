@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, Gauge, ProcessCollector
 from monitoring.telemetry import buckets, names
 from monitoring.telemetry.admission import QueueCollector, QueueState
 from monitoring.telemetry.request import ObservedRequest
-from monitoring.telemetry.series import OTHER, Counter, Histogram
+from monitoring.telemetry.series import OTHER, Counter, Histogram, HistogramChild
 
 # Aliases and adapters count as models.
 _MAX_MODELS = 64
@@ -44,6 +44,7 @@ class GatewayMetrics:
         self._limits_degraded = Gauge(names.LIMITS_DEGRADED.name, names.LIMITS_DEGRADED.help, registry=registry)
         self._registry = registry
         self._models: set[str] = set()
+        self._inter_token_of: dict[str, HistogramChild] = {}
         ProcessCollector(registry=registry)
 
     def request_started(self) -> None:
@@ -64,7 +65,13 @@ class GatewayMetrics:
 
     def inter_token(self, seconds: float, num_gaps: int, model: str) -> None:
         """`num_gaps` texts more, `seconds` apart."""
-        self._inter_token.labels(self._served(model)).observe(seconds, num_gaps)
+        # For each streamed token: one look-up finds the series.
+        series = self._inter_token_of.get(model)
+        if series is None:
+            series = self._inter_token.labels(self._served(model))
+            if model in self._models:
+                self._inter_token_of[model] = series
+        series.observe(seconds, num_gaps)
 
     def guard_actions(self, counts: Mapping[tuple[str, str], int], direction: str) -> None:
         """What the guard did: (entity, action) to how often; `direction` is input or output."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 
 class GuardReport:
     """How often each thing was found and what was done: counts only, never a text."""
@@ -11,16 +9,17 @@ class GuardReport:
     __slots__ = ("counts",)
 
     def __init__(self) -> None:
-        self.counts: Counter[tuple[str, str]] = Counter()
+        # A plain dictionary: making a Counter costs more than looking at most texts.
+        self.counts: dict[tuple[str, str], int] = {}
         """(entity or class, action) to how often: `("EMAIL_ADDRESS", "mask")`, `("control_token", "inert")` …"""
 
     def add(self, what: str, action: str, count: int = 1) -> None:
         if count:
-            self.counts[what, action] += count
+            self.counts[what, action] = self.counts.get((what, action), 0) + count
 
     def merge(self, other: GuardReport) -> None:
-        if other.counts:
-            self.counts.update(other.counts)
+        for (what, action), count in other.counts.items():
+            self.add(what, action, count)
 
     @property
     def total(self) -> int:
@@ -31,7 +30,7 @@ class GuardReport:
         return bool(self.counts)
 
     def __repr__(self) -> str:
-        return f"GuardReport({dict(self.counts)!r})"
+        return f"GuardReport({self.counts!r})"
 
 
 class GuardRefusal(Exception):

@@ -138,11 +138,6 @@ class Connection(asyncio.Protocol):
             self.complete = True
             self._keep_alive = self._parser.should_keep_alive()
 
-    @property
-    def unread(self) -> int:
-        """Bytes of body that have come and were not taken."""
-        return self._buffered
-
     def send(self, request: bytes) -> None:
         """Start a request; forgets everything of the one before."""
         assert self._transport is not None
@@ -163,18 +158,14 @@ class Connection(asyncio.Protocol):
             UpstreamError: the connection ended, the bytes were not HTTP, or `timeout` seconds passed.
         """
         while not self.head_complete:
-            await self._wait(timeout)
+            await self.arrival(timeout)
+        self.deadline = math.inf
 
-    async def chunk(self, timeout: float) -> bytes:
-        """What has arrived of the body since the last call, or b"" when the body is complete.
-
-        Raises:
-            UpstreamError: as `head`.
-        """
-        while not self._chunks:
-            if self.complete:
-                return b""
-            await self._wait(timeout)
+    def take(self) -> bytes | None:
+        """What has arrived of the body since the last call; b"" when the body is complete, None when not yet."""
+        if not self._chunks:
+            return b"" if self.complete else None
+        self.deadline = math.inf
         data = self._chunks.popleft() if len(self._chunks) == 1 else b"".join(self._chunks)
         self._chunks.clear()
         self._buffered = 0
@@ -214,14 +205,18 @@ class Connection(asyncio.Protocol):
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    async def _wait(self, timeout: float) -> None:
+    def arrival(self, timeout: float) -> asyncio.Future[None]:
+        """Done when something has come, or the connection has failed: look again.
+
+        Raises:
+            UpstreamError: the connection has ended, the bytes were not HTTP, or `timeout` seconds have passed.
+        """
         if self._error is not None:
             raise self._error
         self._timeout = timeout
         self.deadline = self._pool.now + timeout
         self._waiter = self._loop.create_future()
-        await self._waiter
-        self.deadline = math.inf
+        return self._waiter
 
     def expire(self) -> None:
         """The deadline has passed."""
@@ -250,22 +245,34 @@ class UpstreamResponse:
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Pieces of the body as they arrive, several network reads joined when the reader was slower."""
-        assert self._connection is not None
-        while data := await self._connection.chunk(self._idle):
-            yield data
+        connection = self._connection
+        assert connection is not None
+        while True:
+            data = connection.take()
+            if data:
+                yield data
+            elif data is None:
+                await connection.arrival(self._idle)
+            else:
+                return
 
     async def read(self, limit: int | None = None) -> bytes:
         """The whole body, or its first `limit` bytes."""
-        assert self._connection is not None
-        data = await self._connection.chunk(self._idle)
-        if self._connection.complete and limit is None and not self._connection.unread:
-            return data  # in one piece, as most are
-        parts = [data]
-        size = len(data)
-        while data and (limit is None or size < limit):
-            data = await self._connection.chunk(self._idle)
-            parts.append(data)
-            size += len(data)
+        connection = self._connection
+        assert connection is not None
+        parts: list[bytes] = []
+        size = 0
+        while limit is None or size < limit:
+            data = connection.take()
+            if data:
+                parts.append(data)
+                size += len(data)
+            elif data is None:
+                await connection.arrival(self._idle)
+            else:
+                break
+        if len(parts) == 1 and limit is None:
+            return parts[0]
         return b"".join(parts)[:limit]
 
     def close(self, said_all: bool = False) -> None:

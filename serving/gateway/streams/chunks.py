@@ -58,6 +58,9 @@ encode = msgspec.json.Encoder().encode
 Channel = tuple[str, int]
 _CONTENT: Channel = ("content", 0)
 _TEXT: Channel = ("text", 0)
+_REASONING: Channel = ("reasoning", 0)
+_REASONING_CONTENT: Channel = ("reasoning_content", 0)
+_REFUSAL: Channel = ("refusal", 0)
 
 
 def texts_of(choice: Choice) -> list[tuple[Channel, str]]:
@@ -70,14 +73,15 @@ def texts_of(choice: Choice) -> list[tuple[Channel, str]]:
         return found
     if part.content:
         found.append((_CONTENT, part.content))
-    for field, text in (
-        ("reasoning", part.reasoning),
-        ("reasoning_content", part.reasoning_content),
-        ("refusal", part.refusal),
-    ):
-        if text:
-            found.append(((field, 0), text))
-    for position, call in enumerate(part.tool_calls or ()):
+    if part.reasoning:
+        found.append((_REASONING, part.reasoning))
+    if part.reasoning_content:
+        found.append((_REASONING_CONTENT, part.reasoning_content))
+    if part.refusal:
+        found.append((_REFUSAL, part.refusal))
+    if not part.tool_calls:
+        return found
+    for position, call in enumerate(part.tool_calls):
         if call.function is not None and call.function.arguments:
             index = position if call.index is None else call.index
             found.append((("arguments", index), call.function.arguments))

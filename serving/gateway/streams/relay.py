@@ -9,7 +9,6 @@ whole of it would give, for every way the engine or the network cut it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
 
 import msgspec
 
@@ -52,22 +51,22 @@ class ChannelRelay:
     def report(self) -> GuardReport:
         return self._cleaner.report
 
-    def feed(self, event: bytes, text: str) -> Iterator[bytes]:
-        """Events that may be sent now that `text` has come in `event`."""
+    def feed(self, event: bytes, text: str, out: list[bytes]) -> None:
+        """Add to `out` the events that may be sent now that `text` has come in `event`."""
         self._newest = event
         self._waiting.append((event, text))
         self._waiting_chars += len(text)
         self._clear += self._cleaner.feed(text)
-        return self._release()
+        self._release(out)
 
-    def finish(self) -> Iterator[bytes]:
-        """Everything that is left; the channel's text is complete."""
+    def finish(self, out: list[bytes]) -> None:
+        """Add to `out` everything that is left; the channel's text is complete."""
         self._clear += self._cleaner.finish()
-        yield from self._release()
+        self._release(out)
         if self._clear:
-            yield self._with_text(self._newest, self._clear)
+            out.append(self._with_text(self._newest, self._clear))
 
-    def _release(self) -> Iterator[bytes]:
+    def _release(self, out: list[bytes]) -> None:
         waiting = self._waiting
         while waiting and self._clear:
             event, text = waiting[0]
@@ -75,15 +74,15 @@ class ChannelRelay:
                 self._clear = self._clear[len(text) :]
                 self._waiting_chars -= len(text)
                 waiting.popleft()
-                yield event
+                out.append(event)
             elif text.startswith(self._clear):
                 break
             else:
-                yield from self._rewrite()
+                self._rewrite(out)
         if self._waiting_chars > self._cleaner.held + len(self._clear):
-            yield from self._rewrite()
+            self._rewrite(out)
 
-    def _rewrite(self) -> Iterator[bytes]:
+    def _rewrite(self, out: list[bytes]) -> None:
         """The guard changed or swallowed text: the first waiting event carries what is clear instead of its own.
 
         What the guard still holds is, unless it spans events, the tail of the newest one; a stub of that
@@ -94,7 +93,7 @@ class ChannelRelay:
         clear, self._clear = self._clear, ""
         self._waiting.clear()
         self._waiting_chars = 0
-        yield self._with_text(first, clear)
+        out.append(self._with_text(first, clear))
         if held := self._cleaner.held:
             tail = text[-held:]
             self._waiting.append((self._with_text(newest, tail), tail))
@@ -151,7 +150,10 @@ class StreamRelay:
 
     def flush(self) -> bytes:
         """What is still held, cleaned: for a stream that breaks off."""
-        return _join([event for index in list(self._channels) for event in self._finish_choice(index)])
+        rest: list[bytes] = []
+        for index in list(self._channels):
+            self._finish_choice(index, rest)
+        return _join(rest)
 
     def reports(self) -> list[GuardReport]:
         """What the guard did, a report for each text channel."""
@@ -167,7 +169,7 @@ class StreamRelay:
         if data == b"[DONE]":
             self.done = True
             for index in list(self._channels):
-                self._closing.extend(self._finish_choice(index))
+                self._finish_choice(index, self._closing)
             return
         answer = self._decode(data)
         if len(answer.choices) == 1:
@@ -205,7 +207,7 @@ class StreamRelay:
         if choice.finish_reason is None:
             out.append(event)
             return
-        out.extend(self._finish_choice(choice.index))
+        self._finish_choice(choice.index, out)
         self._context.finish_reason = choice.finish_reason
         self._unfinished -= 1
         (out if self._unfinished > 0 else self._closing).append(event)
@@ -229,18 +231,20 @@ class StreamRelay:
 
     def _take_text(self, index: int, named: tuple[Channel, str], event: bytes, out: list[bytes]) -> None:
         channel, text = named
-        channels = self._channels.setdefault(index, {})
+        channels = self._channels.get(index)
+        if channels is None:
+            channels = self._channels[index] = {}
         relay = channels.get(channel)
         if relay is None:
             relay = channels[channel] = ChannelRelay(self._guard.stream(), index, channel)
             self._reports.append(relay.report)
         self.num_text_events += 1
         note_text(self._context, channel, text)
-        out.extend(relay.feed(event, text))
+        relay.feed(event, text, out)
 
-    def _finish_choice(self, index: int) -> Iterator[bytes]:
+    def _finish_choice(self, index: int, out: list[bytes]) -> None:
         for relay in self._channels.pop(index, {}).values():
-            yield from relay.finish()
+            relay.finish(out)
 
 
 def note_text(context: RequestContext, channel: Channel, text: str) -> None:

@@ -31,6 +31,9 @@ class EventSplitter:
         self._rest = events.pop()
         if len(self._rest) > MAX_EVENT_BYTES:
             raise EventTooLong(f"the engine sent an event of more than {MAX_EVENT_BYTES} bytes")
+        if len(events) == 1:
+            event = events[0].strip(b"\n")
+            return [event] if event else []
         return [event for event in (event.strip(b"\n") for event in events) if event]
 
     def finish(self) -> list[bytes]:
