@@ -113,12 +113,12 @@ class DialectRelay:
         if text:
             self.num_text_events += 1
             note_text(self._context, (channel[0], channel[1]), text)
-        out.extend(relay.feed(event, text))
+        relay.feed(event, text, out)
 
     def _end(self, item: int, out: list[bytes]) -> None:
         ended = [channel for channel in self._channels if item in (ALL, channel[1])]
         for channel in ended:
-            out.extend(self._channels.pop(channel).finish())
+            self._channels.pop(channel).finish(out)
 
     def _rewrite(self, event: bytes, text: str) -> bytes:
         """The event with another text. From here on there may be fewer or more events than the engine counted."""
