@@ -16,7 +16,7 @@ from monitoring.telemetry import Tracing
 from serving.gateway.context import RequestContext
 from serving.gateway.engines.engine import Engine
 from serving.gateway.engines.pool import EnginePool
-from serving.gateway.engines.upstream import ConnectTimeout, UpstreamError, UpstreamResponse, UpstreamTimeout
+from serving.gateway.engines.upstream import ConnectTimeout, Patience, UpstreamError, UpstreamResponse, UpstreamTimeout
 from serving.gateway.errors import (
     NOT_IMPLEMENTED,
     EngineFailed,
@@ -79,7 +79,11 @@ class Attempts:
                     await question.prepare(engine)
                 asked = time.perf_counter()
                 response = self._response = await engine.client.request(
-                    b"POST", question.target, [*engine.headers, *self._headers()], question.body(engine)
+                    b"POST",
+                    question.target,
+                    [*engine.headers, *self._headers()],
+                    question.body(engine),
+                    Patience(self._failover.settings.stall_timeout_s, self._engine_is_down),
                 )
                 if response.status == 200:
                     engine.succeeded(time.perf_counter() - asked)
@@ -121,6 +125,15 @@ class Attempts:
         error = EngineFailed("The engine stopped before its answer was complete. Ask again.")
         self._allow_retry(error, costs=self._num_failures > 0)
 
+    def has_other(self, may_go_to: Callable[[Engine], bool]) -> bool:
+        """Whether another engine than the one that answers could be asked now."""
+        unfit = [engine for engine in self._pool.engines if engine is self._context.engine or not may_go_to(engine)]
+        try:
+            choose_engine(self._pool, self._context, unfit)
+        except EngineUnavailable:
+            return False
+        return True
+
     def cut(self, reason: str | None) -> None:
         """Leave the engine in the middle of a stream: it failed for `reason`, or (None) only hands over."""
         if reason is not None:
@@ -136,6 +149,9 @@ class Attempts:
         if self._release is not None:
             self._release()
         self._response = self._release = None
+
+    def _engine_is_down(self) -> bool:
+        return self._context.engine is not None and not self._context.engine.up
 
     def _begin_anew(self) -> None:
         self._num_failures = 0

@@ -16,15 +16,15 @@ from serving.gateway.failover import Failover
 from serving.gateway.settle import Settlement
 from serving.gateway.steps import drop_mark
 from serving.gateway.streams.answer import clean_answer
+from serving.gateway.streams.continuation import reports_tokens, tap_for
 from serving.gateway.streams.relay import StreamBroken, StreamRelay
 from serving.gateway.streams.sse import EventTooLong
+from serving.gateway.streams.streamed import StreamedAnswer, interrupted
 from serving.gateway.wire import EVENT_STREAM, JSON, Headers, Send, encode_headers, error_event, send_error, send_whole
 from serving.guard import Guard
 from serving.ledger import LedgerUnavailable
 
 log = logging.getLogger(__name__)
-
-_ENGINE_DIED = "The engine stopped in the middle of this answer. What was sent is all there is; ask again."
 
 
 class Exchange:
@@ -48,13 +48,14 @@ class Exchange:
         self._failover = failover
         self._relay: StreamRelay | DialectRelay | None = None
         self._started = False
+        self._stream: StreamedAnswer | None = None
 
     async def run(self) -> None:
         question = Question(self._context.target, self._body_for)
         while True:
             response = await self._attempts.ask(question)
             if response.header(b"content-type").startswith(b"text/event-stream"):
-                await self._relay_stream(response)
+                await self._relay_stream(response, question)
                 return
             try:
                 await self._relay_whole(response)
@@ -64,6 +65,8 @@ class Exchange:
 
     async def fail(self, error: GatewayError) -> None:
         """End the answer with an error: JSON while nothing was sent, an error event afterwards."""
+        if self._stream is not None:
+            self._stream.count_tokens()
         await self._settlement.fail(error)
         if not self._started:
             await send_error(self._send, error, self._headers(), self._context)
@@ -71,14 +74,24 @@ class Exchange:
         rest = self._relay.flush() if self._relay is not None else b""
         await self._send({"type": "http.response.body", "body": rest + error_event(error, self._context)})
 
+    async def abandon(self) -> None:
+        """The client has gone: what it was sent is counted."""
+        if self._stream is not None:
+            self._stream.count_tokens()
+        await self._settlement.abandon()
+
     def close(self) -> None:
         """Give everything back."""
-        self._attempts.close(said_all=self._relay is not None and self._relay.done)
+        relay_done = self._relay is not None and self._relay.done
+        self._attempts.close(self._stream.said_all if self._stream is not None else relay_done)
 
     def _body_for(self, engine: Engine) -> bytes:
         if self._context.mark_scheme != "off" and not engine.has_plugin:
             drop_mark(self._context, "engine")
-        return engine_body(self._context)
+        context = self._context
+        if context.stream and self._continues and reports_tokens(engine, context.model):
+            return engine_body(context, return_token_ids=True)
+        return engine_body(context)
 
     def _headers(self) -> list[tuple[bytes, bytes]]:
         context = self._context
@@ -102,24 +115,16 @@ class Exchange:
         await self._commit()
         await send_whole(self._send, 200, answer.body, [JSON, *self._headers()])
 
-    async def _relay_stream(self, response: UpstreamResponse) -> None:
+    async def _relay_stream(self, response: UpstreamResponse, question: Question) -> None:
         relay = self._relay = self._new_relay()
         await self._start([*EVENT_STREAM, *self._headers()])
-        try:
-            async for data in response.chunks():
-                released = relay.feed(data)
-                self._settlement.note_text(relay.num_text_events)
-                if self._context.turn is not None:
-                    self._context.turn.relayed(relay.num_text_events)
-                if released:
-                    await self._send({"type": "http.response.body", "body": released, "more_body": True})
-                if relay.done:
-                    break
-            relay.finish()
-        except (UpstreamError, StreamBroken, EventTooLong) as error:
-            log.warning("stream broke off", extra={"request_id": self._context.request_id, "reason": str(error)})
-            self._attempts.cut(str(error))
-            raise EngineFailed(_ENGINE_DIED, code="stream_interrupted") from None
+        if isinstance(relay, StreamRelay):
+            stream = self._stream = StreamedAnswer(
+                self._context, self._settlement, self._attempts, self._failover.settings, relay, self._pass_on
+            )
+            await stream.run(response, question)
+        else:
+            await self._relay_dialect(response, relay)
         self._settlement.note_output(relay.reports())
         await self._commit()
         await self._send({"type": "http.response.body", "body": relay.close()})
@@ -127,10 +132,35 @@ class Exchange:
     def _new_relay(self) -> StreamRelay | DialectRelay:
         context = self._context
         if context.dialect is None:
-            return StreamRelay(context, self._guard)
+            return StreamRelay(context, self._guard, tap_for(context) if self._continues else None)
         if not context.stream:
             raise EngineFailed("The engine sent a stream that was not asked for.")
         return DialectRelay(context, context.dialect, self._guard)
+
+    @property
+    def _continues(self) -> bool:
+        return self._failover.settings.continue_streams and self._context.dialect is None
+
+    async def _relay_dialect(self, response: UpstreamResponse, relay: DialectRelay) -> None:
+        """A stream in another dialect than OpenAI's first two: it is not continued."""
+        try:
+            async for data in response.chunks():
+                released = relay.feed(data)
+                self._settlement.note_text(relay.num_text_events)
+                if self._context.turn is not None:
+                    self._context.turn.relayed(relay.num_text_events)
+                await self._pass_on(released)
+                if relay.done:
+                    break
+            relay.finish()
+        except (UpstreamError, StreamBroken, EventTooLong) as error:
+            log.warning("stream broke off", extra={"request_id": self._context.request_id, "reason": str(error)})
+            self._attempts.cut(str(error))
+            raise interrupted() from None
+
+    async def _pass_on(self, released: bytes) -> None:
+        if released:
+            await self._send({"type": "http.response.body", "body": released, "more_body": True})
 
     async def _start(self, headers: Headers) -> None:
         self._started = True

@@ -90,10 +90,10 @@ class Pipeline:
         except GatewayError as error:
             await exchange.fail(error)
         except ClientGone:
-            await settlement.abandon()
+            await exchange.abandon()
         except asyncio.CancelledError:
             if departure.seen:
-                await settlement.abandon()
+                await exchange.abandon()
             else:
                 await exchange.fail(EngineUnavailable("The gateway is stopping. Ask again.", code="stopping"))
         except Exception:

@@ -11,7 +11,7 @@ import asyncio
 import math
 import ssl
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from typing import cast
 from urllib.parse import urlsplit
@@ -39,6 +39,10 @@ class ConnectTimeout(UpstreamTimeout):
     """The engine did not take the connection in time: it has seen nothing of the request."""
 
 
+class UpstreamSilent(UpstreamError):
+    """The engine stayed silent, and was given up before its time because it is lost."""
+
+
 class _ClosedBeforeAnswer(UpstreamError):
     """The connection ended before a byte of the answer came: safe to send again on another connection."""
 
@@ -50,6 +54,14 @@ class Timeouts:
     connect: float
     first_byte: float
     idle: float
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """After every so many `seconds` of silence, ask whether the engine `is_lost`; if so, wait no longer."""
+
+    seconds: float
+    is_lost: Callable[[], bool]
 
 
 class Connection(asyncio.Protocol):
@@ -64,7 +76,8 @@ class Connection(asyncio.Protocol):
         self._waiter: asyncio.Future[None] | None = None
         self.deadline = math.inf
         """Loop time at which `expire` is due."""
-        self._timeout = 0.0
+        self._timeout = self._time_left = 0.0
+        self.patience: Patience | None = None
         self._draining = False
         self._chunks: deque[bytes] = deque()
         self._buffered = 0
@@ -138,7 +151,7 @@ class Connection(asyncio.Protocol):
             self.complete = True
             self._keep_alive = self._parser.should_keep_alive()
 
-    def send(self, request: bytes) -> None:
+    def send(self, request: bytes, patience: Patience | None = None) -> None:
         """Start a request; forgets everything of the one before."""
         assert self._transport is not None
         self._in_use = True
@@ -149,6 +162,7 @@ class Connection(asyncio.Protocol):
         self._ends_with_connection = True
         self._keep_alive = self.head_complete = self.complete = False
         self.headers = []
+        self.patience = patience
         self._transport.write(request)
 
     async def head(self, timeout: float) -> None:
@@ -213,18 +227,29 @@ class Connection(asyncio.Protocol):
         """
         if self._error is not None:
             raise self._error
-        self._timeout = timeout
-        self.deadline = self._pool.now + timeout
+        self._timeout = self._time_left = timeout
+        self._set_deadline()
         self._waiter = self._loop.create_future()
         return self._waiter
+
+    def _set_deadline(self) -> None:
+        step = self._time_left
+        if self.patience is not None and self.patience.seconds < step:
+            step = self.patience.seconds
+        self._time_left -= step
+        self.deadline = self._pool.now + step
 
     def expire(self) -> None:
         """The deadline has passed."""
         self.deadline = math.inf
         if self._draining:
             self.abort()
-        else:
+        elif self._time_left <= 0 or self.patience is None:
             self._fail(UpstreamTimeout(f"the engine sent nothing for {self._timeout:g} s"))
+        elif self.patience.is_lost():
+            self._fail(UpstreamSilent(f"the engine sent nothing for {self._timeout - self._time_left:g} s"))
+        else:
+            self._set_deadline()
 
 
 class UpstreamResponse:
@@ -242,6 +267,11 @@ class UpstreamResponse:
             if key == name:
                 return value
         return b""
+
+    def set_patience(self, patience: Patience | None) -> None:
+        """How to wait for what is to come."""
+        assert self._connection is not None
+        self._connection.patience = patience
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Pieces of the body as they arrive, several network reads joined when the reader was slower."""
@@ -325,7 +355,12 @@ class UpstreamPool:
         self._closed = False
 
     async def request(
-        self, method: bytes, target: bytes, headers: Iterable[tuple[bytes, bytes]] = (), body: bytes = b""
+        self,
+        method: bytes,
+        target: bytes,
+        headers: Iterable[tuple[bytes, bytes]] = (),
+        body: bytes = b"",
+        patience: Patience | None = None,
     ) -> UpstreamResponse:
         """Send a request and wait for the head of its answer.
 
@@ -343,7 +378,7 @@ class UpstreamPool:
             if not self._scanning:
                 self._scan()
             try:
-                connection.send(data)
+                connection.send(data, patience)
                 await connection.head(self._timeouts.first_byte)
             except _ClosedBeforeAnswer:
                 connection.abort()

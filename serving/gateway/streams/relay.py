@@ -14,6 +14,7 @@ import msgspec
 
 from serving.gateway.context import RequestContext
 from serving.gateway.streams.chunks import (
+    ABORTED,
     Answer,
     Channel,
     Choice,
@@ -25,6 +26,7 @@ from serving.gateway.streams.chunks import (
     texts_of,
 )
 from serving.gateway.streams.sse import DONE, EventSplitter, event_data
+from serving.gateway.streams.tokens import TokenTap
 from serving.guard import Guard, GuardReport, StreamCleaner
 
 # Enough of an answer's beginning to tell whether it is a refusal.
@@ -32,7 +34,12 @@ ANSWER_START_CHARS = 300
 
 
 class StreamBroken(Exception):
-    """The engine reported an error inside its stream, or ended it before the answer was complete."""
+    """The engine reported an error inside its stream, or ended it before the answer was complete.
+
+    `released` holds the events that came before, which may still be sent.
+    """
+
+    released = b""
 
 
 class ChannelRelay:
@@ -110,9 +117,10 @@ class ChannelRelay:
 class StreamRelay:
     """One streamed answer. Feed it the engine's bytes, send on the bytes that it returns."""
 
-    def __init__(self, context: RequestContext, guard: Guard) -> None:
+    def __init__(self, context: RequestContext, guard: Guard, tap: TokenTap | None = None) -> None:
         self._context = context
         self._guard = guard
+        self.tap = tap
         self._splitter = EventSplitter()
         self._channels: dict[int, dict[Channel, ChannelRelay]] = {}
         self._reports: list[GuardReport] = []
@@ -129,8 +137,12 @@ class StreamRelay:
             EventTooLong: the engine's bytes are no event stream.
         """
         out: list[bytes] = []
-        for event in self._splitter.feed(data):
-            self._take(event, out)
+        try:
+            for event in self._splitter.feed(data):
+                self._take(event, out)
+        except StreamBroken as broken:
+            broken.released = _join(out)
+            raise
         return _join(out)
 
     def finish(self) -> None:
@@ -139,10 +151,34 @@ class StreamRelay:
         Raises:
             StreamBroken: before the answer was complete.
         """
-        for event in self._splitter.finish():
-            self._take(event, self._closing)
-        if not self.done and self._unfinished > 0:
-            raise StreamBroken("The engine ended the stream before the answer was complete.")
+        out: list[bytes] = []
+        try:
+            for event in self._splitter.finish():
+                self._take(event, out)
+            if not self.complete:
+                raise StreamBroken("The engine ended the stream before the answer was complete.")
+        except StreamBroken as broken:
+            broken.released = _join(out)
+            raise
+        self._closing = [*out, *self._closing]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every choice has come to its end, or the engine has said its last word."""
+        return self.done or self._unfinished <= 0
+
+    def cut(self) -> None:
+        """The engine's bytes ended early; those of another engine follow. A part of an event is forgotten."""
+        self._splitter = EventSplitter()
+        if self.tap is not None:
+            self.tap.cut()
+
+    def end(self, usage: bytes = b"") -> None:
+        """The answer is complete although no engine said so; `usage` is the event that is missing."""
+        for index in list(self._channels):
+            self._closing.extend(self._finish_choice(index))
+        if usage:
+            self._closing.append(usage)
 
     def close(self) -> bytes:
         """The closing events, from the last finish reason to `[DONE]`: sent once the record is durable."""
@@ -162,6 +198,8 @@ class StreamRelay:
     def _take(self, event: bytes, out: list[bytes]) -> None:
         if self._unfinished <= 0:
             out = self._closing
+        if self.tap is not None:
+            event = self.tap.take(event)
         data = event_data(event)
         if data is None:
             out.append(event)
@@ -198,14 +236,20 @@ class StreamRelay:
         return answer
 
     def _take_choice(self, choice: Choice, event: bytes, out: list[bytes]) -> None:
+        if choice.finish_reason == ABORTED:
+            raise StreamBroken("The engine gave the answer up when it was stopped.")
         texts = texts_of(choice)
+        tap = self.tap
+        if tap is not None:
+            tap.note(choice.index, texts, choice.finish_reason is not None)
         if len(texts) > 1 or (texts and choice.finish_reason is not None):
             event = self._split(choice.index, texts, event, out)
         elif texts:
             self._take_text(choice.index, texts[0], event, out)
             return
         if choice.finish_reason is None:
-            out.append(event)
+            if tap is None or not tap.is_filler(event):
+                out.append(event)
             return
         self._finish_choice(choice.index, out)
         self._context.finish_reason = choice.finish_reason

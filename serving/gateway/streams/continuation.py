@@ -1,0 +1,336 @@
+"""A stream that broke off goes on from another engine: what that one is asked, and how its events join the first ones.
+
+Three ways, by what the client has seen:
+
+- nothing but the role: the question is asked again;
+- text, and the engine reported its tokens: prompt and tokens so far, as token ids, to `/v1/completions`;
+- otherwise, or where the answer depends on something the second engine cannot know: not at all.
+
+Choices of one answer (`n`) are continued one after the other.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from serving.gateway.attempts import Question
+from serving.gateway.body import encode
+from serving.gateway.context import RequestContext
+from serving.gateway.engines.engine import Engine
+from serving.gateway.streams.chunks import decode_any
+from serving.gateway.streams.joining import ContinuedChoice, RestartedAnswer
+from serving.gateway.streams.seam import Seam
+from serving.gateway.streams.tokens import ChoiceProgress, TokenTap
+
+COMPLETIONS = b"/v1/completions"
+DETOKENIZE = b"/detokenize"
+# vLLM's own default for `/v1/completions`.
+DEFAULT_COMPLETION_TOKENS = 16
+MAX_LOGIT_BIAS = 100.0
+# Tokens at the end of a text that may together hold less than a character: UTF-8 has four bytes.
+MAX_PARTIAL_TOKENS = 4
+_INCOMPLETE = "\ufffd"
+# 2**64 divided by the golden ratio: spreads what differs little (D. Knuth, TAOCP 3, 6.4).
+_SPREAD = 0x9E3779B97F4A7C15
+_NUM_SEEDS: int = 2**63
+
+# What makes an answer depend on more than its tokens so far, or its events on more than its text.
+_OBSTACLES = (
+    ("use_beam_search", "beam search"),
+    ("echo", "echo"),
+    ("suffix", "a suffix"),
+    ("prompt_embeds", "a prompt of embeddings"),
+    ("prompt_logprobs", "log-probabilities"),
+    ("structured_outputs", "structured output"),
+    ("presence_penalty", "a presence penalty"),
+    ("bad_words", "bad words"),
+    ("repetition_detection", "repetition detection"),
+    ("thinking_token_budget", "a thinking budget"),
+    ("kv_transfer_params", "transferred KV state"),
+)
+# Fields of a question that say how the prompt is built, or are set anew. All others are sampling settings and stay.
+_LEFT_OUT = frozenset(
+    {
+        "messages",
+        "prompt",
+        "n",
+        "best_of",
+        "stream_options",
+        "max_completion_tokens",
+        "logprobs",
+        "top_logprobs",
+        "tools",
+        "tool_choice",
+        "parallel_tool_calls",
+        "functions",
+        "function_call",
+        "response_format",
+        "reasoning_effort",
+        "include_reasoning",
+        "echo",
+        "add_generation_prompt",
+        "continue_final_message",
+        "add_special_tokens",
+        "chat_template",
+        "chat_template_kwargs",
+        "documents",
+        "media_io_kwargs",
+        "mm_processor_kwargs",
+        "truncate_prompt_tokens",
+        "truncation_side",
+        "modalities",
+        "store",
+        "metadata",
+    }
+)
+
+
+class CannotContinue(Exception):
+    """Why a stream ends in an error event; a few words for the log."""
+
+
+def reports_tokens(engine: Engine, model: str) -> bool:
+    """Whether the engine is a vLLM, which gives token ids with its events and takes them as a prompt."""
+    if engine.has_plugin:
+        return True
+    card = engine.cards.get(model)
+    return card is not None and card.get("owned_by") == "vllm"
+
+
+def carries_mark(context: RequestContext, engine: Engine) -> bool:
+    """Whether the engine can go on with the mark that the client has been told of."""
+    return context.mark_scheme == "off" or engine.has_plugin
+
+
+def can_take_over(context: RequestContext, engine: Engine) -> bool:
+    """Whether an answer of which text was sent can go on there."""
+    return carries_mark(context, engine) and reports_tokens(engine, context.model)
+
+
+def tap_for(context: RequestContext) -> TokenTap:
+    """The tap that a streamed answer needs so that it can be continued."""
+    body = context.body
+    return TokenTap(
+        context.choices,
+        answers_each=body.get("n") or 1,
+        hides=not body.get("return_token_ids"),
+        keeps_text=bool(body.get("stop")),
+    )
+
+
+def obstacle(context: RequestContext, tap: TokenTap | None) -> str:
+    """What keeps this answer, as far as it has come, from being continued; "" when nothing does."""
+    if tap is None:
+        return "continuation is off"
+    if not _shown(tap):
+        return ""
+    if context.endpoint not in ("chat", "completions"):
+        return "another endpoint"
+    if not all(each.plain for each in tap.choices.values()):
+        return "a tool call or reasoning"
+    if tap.blind or not all(_prompt_of(tap, index, context.body) for index in range(context.choices)):
+        return "an engine that reports no tokens"
+    return _obstacle_in(context.body)
+
+
+def _obstacle_in(body: dict[str, Any]) -> str:
+    """What was asked for that cannot be had from the middle of an answer on."""
+    for field, words in _OBSTACLES:
+        if body.get(field):
+            return words
+    # A whole number where text is completed: 0 asks for the chosen token's.
+    if body.get("logprobs") is not None and body["logprobs"] is not False:
+        return "log-probabilities"
+    if body.get("tools") and body.get("tool_choice") != "none":
+        return "tools"
+    if (body.get("response_format") or {}).get("type", "text") != "text":
+        return "structured output"
+    if body.get("frequency_penalty") and body.get("repetition_penalty") not in (None, 1):
+        return "two penalties at once"
+    if any(_has_media(message) for message in body.get("messages") or ()):
+        return "images or sound in the question"
+    return ""
+
+
+class Restart:
+    """Nothing of the answer was shown: the question is asked again, and the role not told a second time."""
+
+    def __init__(self, context: RequestContext, tap: TokenTap, question: Question) -> None:
+        for progress in tap.choices.values():
+            progress.rewind(0)
+        self.question = Question(question.target, question.body, may_go_to=lambda engine: carries_mark(context, engine))
+        self.answer = RestartedAnswer(tap.first)
+
+
+class ChoiceContinuation:
+    """One choice, continued from its tokens."""
+
+    def __init__(self, context: RequestContext, tap: TokenTap, index: int) -> None:
+        self._context = context
+        self._index = index
+        self._progress = tap.choices.setdefault(index, ChoiceProgress())
+        self._progress.prompt = _prompt_of(tap, index, context.body)
+        self._prompt = self._progress.prompt_ids
+        self._stops = _stops(context.body)
+        self.question = Question(COMPLETIONS, self._body, self._prepare, lambda engine: can_take_over(context, engine))
+        self.answer = ContinuedChoice(tap.first, index, context.endpoint)
+
+    async def _prepare(self, engine: Engine) -> None:
+        """Settle which tokens are kept: those whose text has come, so that the second engine begins with a whole one.
+
+        An engine's event with one token and text says so by itself. After several tokens at once, or where the
+        engine held text back for a stop string, the text of the tokens is asked for.
+        """
+        progress = self._progress
+        held = ""
+        if self._stops and progress.ids:
+            text = await self._settle(engine, len(progress.ids), MAX_PARTIAL_TOKENS)
+            held = self._held_back(text)
+        elif progress.in_last > 1:
+            await self._settle(engine, progress.shown, progress.in_last - 1)
+        else:
+            progress.rewind(progress.shown)
+        self.answer.begin(self._seam(held))
+
+    async def _settle(self, engine: Engine, num_ids: int, give_up_after: int) -> str:
+        for kept in range(num_ids, max(-1, num_ids - give_up_after - 1), -1):
+            text = await self._text_of(engine, kept)
+            if not text.endswith(_INCOMPLETE):
+                self._progress.rewind(kept)
+                return text
+        raise CannotContinue("no token with a whole text")
+
+    async def _text_of(self, engine: Engine, num_ids: int) -> str:
+        if num_ids == 0:
+            return ""
+        asked = encode({"model": self._context.model, "tokens": self._progress.ids[:num_ids].tolist()})
+        headers = [*engine.headers, (b"content-type", b"application/json")]
+        response = await engine.client.request(b"POST", DETOKENIZE, headers, asked)
+        try:
+            body = await response.read()
+        finally:
+            response.close()
+        if response.status != 200:
+            raise CannotContinue("an engine that does not detokenize")
+        text: str = decode_any(body)["prompt"]
+        return text
+
+    def _held_back(self, text: str) -> str:
+        """What belongs behind the text that was sent; `text` is that of all tokens."""
+        sent = "".join(self._progress.texts)
+        # Some tokenizers drop a space in front when they see an answer without its question.
+        for whole in (text, f" {text}"):
+            if whole.startswith(sent):
+                return whole[len(sent) :]
+        raise CannotContinue("tokens whose text is another one")
+
+    def _seam(self, held: str) -> Seam | None:
+        if not self._stops:
+            return None
+        body = self._context.body
+        # vLLM looks for stop strings only behind the tokens that have to be there.
+        stops = self._stops if len(self._progress.ids) >= (body.get("min_tokens") or 0) else []
+        return Seam(stops, "".join(self._progress.texts), held, bool(body.get("include_stop_str_in_output")))
+
+    def _body(self, engine: Engine) -> bytes:
+        context, ids = self._context, self._progress.ids
+        body = {name: value for name, value in context.body.items() if name not in _LEFT_OUT}
+        body |= {
+            "prompt": [*self._prompt, *ids],
+            "max_tokens": self._tokens_left(engine),
+            "stream": True,
+            "return_token_ids": True,
+        }
+        if least := body.get("min_tokens"):
+            body["min_tokens"] = max(0, least - len(ids))
+        if isinstance(seed := body.get("seed"), int):
+            body["seed"] = continued_seed(seed + self._index, len(ids))
+        if penalty := body.pop("frequency_penalty", None):
+            body["frequency_penalty"] = penalty
+            body["logit_bias"] = _with_frequencies(body.get("logit_bias") or {}, penalty, ids.tolist())
+        if context.mark_scheme != "off":
+            mark: dict[str, Any] = {"signet_mark": context.mark_scheme, "signet_key": context.mark_key_id}
+            mark["signet_answer_start"] = len(self._prompt)
+            body["vllm_xargs"] = {**(body.get("vllm_xargs") or {}), **mark}
+        return encode(body)
+
+    def _tokens_left(self, engine: Engine) -> int:
+        context, sent = self._context, len(self._progress.ids)
+        body = context.body
+        asked = body.get("max_completion_tokens") or body.get("max_tokens")
+        if asked is None and context.endpoint == "completions":
+            asked = DEFAULT_COMPLETION_TOKENS
+        window = (engine.cards.get(context.model) or {}).get("max_model_len")
+        bounds: list[int] = [asked] if asked is not None else []
+        bounds += [window - len(self._prompt)] if isinstance(window, int) else []
+        if not bounds:
+            raise CannotContinue("an answer whose greatest length is not known")
+        return max(1, min(bounds) - sent)
+
+
+def continued_seed(seed: int, sent: int) -> int:
+    """A seed that depends on the client's and on where the answer was cut, in vLLM's range.
+
+    The same seed would draw for the tokens to come what it drew for those sent, which repeats itself in the text.
+    """
+    return (seed ^ (_SPREAD * (sent + 1))) % _NUM_SEEDS
+
+
+def usage_event(first: bytes, prompt_tokens: int, completion_tokens: int) -> bytes:
+    """The event that tells the usage, in the shape of the answer's `first` event."""
+    usage = {
+        "prompt_tokens": prompt_tokens,
+        "completion_tokens": completion_tokens,
+        "total_tokens": prompt_tokens + completion_tokens,
+    }
+    event = decode_any(first.removeprefix(b"data:"))
+    named = {name: event[name] for name in ("id", "object", "created", "model") if name in event}
+    return b"data: " + encode({**named, "choices": [], "usage": usage})
+
+
+def next_part(context: RequestContext, tap: TokenTap | None, question: Question) -> Restart | ChoiceContinuation:
+    """What to ask next for an answer that is not complete.
+
+    Raises:
+        CannotContinue: with the reason.
+    """
+    reason = obstacle(context, tap)
+    if reason or tap is None:
+        raise CannotContinue(reason)
+    if not _shown(tap):
+        return Restart(context, tap, question)
+    unfinished = [i for i in range(context.choices) if i not in tap.choices or not tap.choices[i].finished]
+    return ChoiceContinuation(context, tap, unfinished[0])
+
+
+def _shown(tap: TokenTap) -> bool:
+    return any(each.num_texts or each.finished for each in tap.choices.values())
+
+
+def _prompt_of(tap: TokenTap, index: int, body: dict[str, Any]) -> bytes:
+    """The prompt of a choice: its own, or that of another choice of the same question."""
+    answers_each = body.get("n") or 1
+    first = index - index % answers_each
+    known = (tap.choices[each].prompt for each in range(first, first + answers_each) if each in tap.choices)
+    return next((prompt for prompt in known if prompt), b"")
+
+
+def _stops(body: dict[str, Any]) -> list[str]:
+    stop = body.get("stop") or []
+    return [stop] if isinstance(stop, str) else [each for each in stop if each]
+
+
+def _with_frequencies(bias: dict[str, float], penalty: float, sent: list[int]) -> dict[str, float]:
+    """The penalty for tokens sent, as a bias: it is additive, and the engine adds that for the tokens to come."""
+    summed = dict(bias)
+    for token, count in Counter(sent).items():
+        value = summed.get(str(token), 0.0) - penalty * count
+        summed[str(token)] = max(-MAX_LOGIT_BIAS, min(MAX_LOGIT_BIAS, value))
+    return summed
+
+
+def _has_media(message: Any) -> bool:
+    content = message.get("content") if isinstance(message, dict) else None
+    parts = content if isinstance(content, list) else ()
+    return any(isinstance(part, dict) and part.get("type", "text") != "text" for part in parts)

@@ -1,0 +1,101 @@
+"""Events of the engine that goes on with an answer, told as events of the answer they belong to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from serving.gateway.body import encode
+from serving.gateway.streams.chunks import decode_any
+from serving.gateway.streams.relay import StreamBroken
+from serving.gateway.streams.seam import Seam
+from serving.gateway.streams.sse import EventSplitter, event_data
+
+# What names an answer; all its events say the same.
+_NAMES = ("id", "object", "created", "model")
+
+
+class Joined:
+    """Takes the second engine's bytes; gives events that follow on those of the first."""
+
+    def __init__(self, first: bytes) -> None:
+        self._splitter = EventSplitter()
+        event = decode_any(event_data(first) or b"{}") if first else {}
+        self._named: dict[str, Any] = {name: event[name] for name in _NAMES if name in event}
+        self.done = False  # nothing that follows matters
+        self.said_all = False
+
+    def feed(self, data: bytes) -> bytes:
+        """Raises StreamBroken, EventTooLong: the second engine failed too; what came before is in `released`."""
+        out: list[bytes] = []
+        for event in self._splitter.feed(data):
+            payload = event_data(event)
+            if payload == b"[DONE]":
+                self.done = self.said_all = True
+            elif payload is not None and not self.done:
+                out += [b"data: " + encode(each) + b"\n\n" for each in self._joined(self._decode(payload))]
+        return b"".join(out)
+
+    def _joined(self, event: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        raise NotImplementedError
+
+    def _decode(self, payload: bytes) -> dict[str, Any]:
+        try:
+            event = decode_any(payload)
+        except ValueError:
+            raise StreamBroken("The engine sent an event that is no answer.") from None
+        if not isinstance(event, dict):
+            raise StreamBroken("The engine sent an event that is no answer.")
+        return event
+
+
+class RestartedAnswer(Joined):
+    """The whole answer again, of which the client has seen no more than the role."""
+
+    def _joined(self, event: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        if not self._named:  # nothing at all was sent
+            yield event
+            return
+        event.pop("prompt_token_ids", None)
+        for choice in event.get("choices") or ():
+            delta = choice.get("delta") or {}
+            choice.pop("prompt_token_ids", None)
+            if delta.pop("role", None) and not any(delta.values()) and not choice.get("finish_reason"):
+                return
+        yield {**event, **self._named}
+
+
+class ContinuedChoice(Joined):
+    """The rest of one choice, from `/v1/completions`."""
+
+    def __init__(self, first: bytes, index: int, endpoint: str) -> None:
+        super().__init__(first)
+        self._index = index
+        self._is_chat = endpoint == "chat"
+        self._seam: Seam | None = None
+
+    def begin(self, seam: Seam | None) -> None:
+        """The second engine is about to answer; its text is to go through `seam`."""
+        self._seam = seam
+
+    def _joined(self, event: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        choices = event.get("choices")
+        if event.get("error") is not None or not isinstance(choices, list):
+            raise StreamBroken("The engine reported an error in the middle of the answer.")
+        for choice in choices:
+            text, finish = choice.get("text") or "", choice.get("finish_reason")
+            stop_reason = choice.get("stop_reason")
+            if self._seam is not None:
+                text, stop = self._seam.feed(text, final=finish is not None)
+                if stop is not None:
+                    finish, stop_reason, self.done = "stop", stop, True
+                elif self._seam.passed:
+                    self._seam = None
+            yield {**self._named, "choices": [self._choice(text, finish, stop_reason, choice.get("token_ids"))]}
+
+    def _choice(self, text: str, finish: str | None, stop_reason: object, ids: object) -> dict[str, Any]:
+        shown: dict[str, Any] = {"delta": {"content": text}} if self._is_chat else {"text": text}
+        choice = {"index": self._index, **shown, "logprobs": None, "finish_reason": finish}
+        if finish is not None:
+            choice["stop_reason"] = stop_reason
+        return {**choice, "token_ids": ids}

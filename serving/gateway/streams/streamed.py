@@ -1,0 +1,166 @@
+"""One streamed answer, on as many engines as it takes: relayed, cut, continued, handed over, and ended as one."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+
+from serving.gateway.attempts import LOOK_AGAIN_S, Attempts, Question
+from serving.gateway.context import RequestContext
+from serving.gateway.engines.upstream import Patience, UpstreamError, UpstreamResponse
+from serving.gateway.errors import EngineFailed, GatewayError
+from serving.gateway.failover import FailoverSettings
+from serving.gateway.settle import Settlement
+from serving.gateway.streams.continuation import CannotContinue, can_take_over, next_part, obstacle, usage_event
+from serving.gateway.streams.joining import Joined
+from serving.gateway.streams.relay import StreamBroken, StreamRelay
+from serving.gateway.streams.sse import EventTooLong
+
+log = logging.getLogger(__name__)
+
+_ENGINE_DIED = "The engine stopped in the middle of this answer. What was sent is all there is; ask again."
+
+
+def interrupted() -> EngineFailed:
+    """The error that a stream ends in when nobody goes on with it."""
+    return EngineFailed(_ENGINE_DIED, code="stream_interrupted")
+
+
+class _HandOver(Exception):
+    """The engine is draining and its grace is over: another one goes on with the stream."""
+
+
+class StreamedAnswer:
+    """Feeds one relay from one engine after the other; `pass_on` sends to the client."""
+
+    def __init__(
+        self,
+        context: RequestContext,
+        settlement: Settlement,
+        attempts: Attempts,
+        failover: FailoverSettings,
+        relay: StreamRelay,
+        pass_on: Callable[[bytes], Awaitable[None]],
+    ) -> None:
+        self._context = context
+        self._settlement = settlement
+        self._attempts = attempts
+        self._failover = failover
+        self._relay = relay
+        self._pass_on = pass_on
+        self.said_all = False
+
+    async def run(self, response: UpstreamResponse, question: Question) -> None:
+        """Relay until the answer is complete, all but the closing events.
+
+        Raises:
+            EngineFailed: `stream_interrupted`, when the rest cannot be had.
+        """
+        relay = self._relay
+        joined: Joined | None = None
+        while True:
+            try:
+                await self._pump(response, joined)
+            except (UpstreamError, StreamBroken, EventTooLong) as error:
+                if isinstance(error, StreamBroken):
+                    await self._pass_on(error.released)
+                self._leave_engine(str(error))
+            except _HandOver:
+                self._leave_engine(None)
+            self.said_all = relay.done or (joined is not None and joined.said_all)
+            if relay.complete:
+                break
+            self._attempts.close(self.said_all)
+            response, joined = await self._continue(question)
+        self._tell_usage()
+
+    def count_tokens(self) -> bool:
+        """Count what came, where no engine has said it; False: none told its tokens either."""
+        tap = self._relay.tap
+        if tap is None or tap.blind or not tap.first:
+            return False
+        if not self._context.usage_reported:
+            self._context.prompt_tokens = tap.prompt_tokens
+            self._context.completion_tokens = tap.completion_tokens
+            self._context.usage_reported = True
+        return True
+
+    async def _pump(self, response: UpstreamResponse, joined: Joined | None) -> None:
+        """Relay one engine's bytes to their end, or to the end of the part that it was asked for."""
+        relay, engine, turn = self._relay, self._context.engine, self._context.turn
+        assert engine is not None
+        response.set_patience(Patience(self._failover.stall_timeout_s, self._can_move))
+        hand_over_at = 0.0
+        async for data in response.chunks():
+            released = relay.feed(data if joined is None else joined.feed(data))
+            self._settlement.note_text(relay.num_text_events)
+            if turn is not None:
+                turn.relayed(relay.num_text_events)
+            await self._pass_on(released)
+            if relay.done or (joined is not None and joined.done):
+                return
+            if engine.draining:
+                hand_over_at = self._hand_over_time(hand_over_at)
+        if joined is None:
+            relay.finish()
+        elif not relay.complete:
+            raise StreamBroken("The engine ended the stream before the answer was complete.")
+
+    def _can_move(self) -> bool:
+        """Whether another engine could go on with the stream now."""
+        context = self._context
+        if self._relay.complete or context.continued >= self._failover.max_continuations:
+            return False
+        if obstacle(context, self._relay.tap):
+            return False
+        return self._attempts.has_other(lambda engine: can_take_over(context, engine))
+
+    def _hand_over_time(self, planned: float) -> float:
+        """When (`time.monotonic`) a draining engine's stream goes to another one; raises _HandOver when that is now."""
+        now = time.monotonic()
+        if planned == 0:
+            return now + self._failover.handover_grace_s
+        if now < planned:
+            return planned
+        if self._can_move():
+            raise _HandOver
+        return now + LOOK_AGAIN_S
+
+    def _leave_engine(self, reason: str | None) -> None:
+        """Its stream ends here: the engine failed for `reason`, or hands over (None)."""
+        what = "stream is handed over" if reason is None else "stream broke off"
+        log.warning(what, extra={"request_id": self._context.request_id, "reason": reason})
+        self._relay.cut()
+        self._attempts.cut(reason)
+        if not self._relay.complete:
+            # Counted anew at the end: no engine knows the whole.
+            self._context.usage_reported = False
+
+    async def _continue(self, question: Question) -> tuple[UpstreamResponse, Joined]:
+        """Ask another engine for what is missing.
+
+        Raises:
+            EngineFailed: `stream_interrupted`, when it cannot be had.
+        """
+        context, failover = self._context, self._failover
+        try:
+            if context.continued >= failover.max_continuations:
+                raise CannotContinue("it broke off too often")
+            part = next_part(context, self._relay.tap, question)
+            context.continued += 1
+            response = await self._attempts.ask_until_answered(part.question, failover.engine_wait_s)
+        except (CannotContinue, GatewayError) as error:
+            log.warning("stream is lost", extra={"request_id": context.request_id, "reason": str(error)})
+            raise interrupted() from None
+        return response, part.answer
+
+    def _tell_usage(self) -> None:
+        """Where no engine has: the answer came from several, or its last one died too early."""
+        context, relay = self._context, self._relay
+        if not context.continued and relay.done:
+            return
+        usage = b""
+        if not context.usage_reported and self.count_tokens() and relay.tap is not None and context.wants_usage:
+            usage = usage_event(relay.tap.first, context.prompt_tokens, context.completion_tokens)
+        relay.end(usage)

@@ -1,0 +1,154 @@
+"""What of a streamed answer has come so far, as the engine counts it: prompt and tokens, read from its events' bytes.
+
+vLLM adds both to its events when asked with `return_token_ids`. They are taken out again before the client sees the
+events, unless it asked for them itself, so that an event then has the bytes it would have had without.
+"""
+
+from __future__ import annotations
+
+import json
+from array import array
+
+from serving.gateway.streams.chunks import Channel
+from serving.gateway.streams.sse import DATA
+
+# Neither can stand inside a JSON string, where a quotation mark is escaped; vLLM writes JSON without spaces.
+_TOKENS = b',"token_ids":['
+_PROMPT = b',"prompt_token_ids":['
+_EMPTY_DELTA = b'"delta":{}'
+_PLAIN = ("content", "text")
+
+
+class ChoiceProgress:
+    """How far one choice has come.
+
+    `ids`: its tokens so far. `shown`: how many of them had come when text came last; those after it had none that
+    could be shown, such as the first half of a character. `in_last`: how many came in that same event.
+    """
+
+    __slots__ = ("chars", "finished", "ids", "in_last", "num_texts", "plain", "prompt", "shown", "texts")
+
+    def __init__(self) -> None:
+        self.prompt = b""
+        self.ids = array("I")
+        self.shown = 0
+        self.in_last = 0
+        self.chars = 0
+        self.num_texts = 0
+        self.texts: list[str] = []
+        self.plain = True
+        self.finished = False
+
+    @property
+    def prompt_ids(self) -> list[int]:
+        """The tokens of the question, as the engine reported them."""
+        ids: list[int] = json.loads(b"[%b]" % self.prompt)
+        return ids
+
+    def rewind(self, num_ids: int) -> None:
+        """Forget the tokens after the first `num_ids`: another engine will make them again."""
+        del self.ids[num_ids:]
+
+
+class TokenTap:
+    """Reads the tokens of one streamed answer from its events, and hides them where the client did not ask.
+
+    Args:
+        num_choices: choices that the answer has, over all prompts of a batch.
+        answers_each: choices for each prompt.
+        hides: whether the client is not to see the tokens.
+        keeps_text: whether the text is kept too, which stop strings make necessary.
+    """
+
+    def __init__(self, num_choices: int, *, answers_each: int, hides: bool, keeps_text: bool) -> None:
+        self.choices: dict[int, ChoiceProgress] = {}
+        self.first = b""
+        self.blind = False
+        self._answers_each = answers_each
+        self._hides = hides
+        self._keeps_text = keeps_text
+        self._prompts_due = num_choices
+        self._prompt = self._last_prompt = b""
+        self._found = b""
+
+    def take(self, event: bytes) -> bytes:
+        """Note the tokens that an event brings; returns it as the client may see it."""
+        if self._prompts_due > 0:
+            event = self._take_prompt(event)
+        start = event.find(_TOKENS)
+        if start < 0:
+            return event
+        start += len(_TOKENS)
+        end = event.find(b"]", start)
+        self._found = event[start:end]
+        return event[: start - 1] + b"null" + event[end + 1 :] if self._hides else event
+
+    def note(self, index: int, texts: list[tuple[Channel, str]], finished: bool) -> None:
+        """The event taken last belongs to choice `index` and carries these texts."""
+        progress = self.choices.get(index)
+        if progress is None:
+            progress = self.choices[index] = ChoiceProgress()
+        if self._prompt:
+            progress.prompt, self._prompt = self._prompt, b""
+        num_new = 0
+        if found := self._found:
+            self._found = b""
+            if b"," in found:
+                new = [int(each) for each in found.split(b",")]
+                progress.ids.extend(new)
+                num_new = len(new)
+            else:
+                progress.ids.append(int(found))
+                num_new = 1
+        if texts:
+            self._note_texts(progress, texts, num_new)
+        if finished:
+            progress.finished = True
+
+    def is_filler(self, event: bytes) -> bool:
+        """Whether an event without text is only there because tokens were asked for."""
+        return self._hides and _EMPTY_DELTA in event
+
+    def cut(self) -> None:
+        """The engine's bytes have ended, perhaps in the middle of an event."""
+        self._found = self._prompt = b""
+        if not self.choices:
+            self.first = b""
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens of the question, or of all of a batch; those of a question with several answers count once."""
+        total = sum(each.prompt.count(b",") + 1 for each in self.choices.values() if each.prompt)
+        return -(-total // self._answers_each)
+
+    @property
+    def completion_tokens(self) -> int:
+        """Tokens of the answer so far, all choices together."""
+        return sum(len(progress.ids) for progress in self.choices.values())
+
+    def _take_prompt(self, event: bytes) -> bytes:
+        if not self.first and event.startswith(DATA):
+            self.first = event
+        start = event.find(_PROMPT)
+        if start < 0:
+            return event
+        start += len(_PROMPT)
+        end = event.find(b"]", start)
+        prompt = event[start:end]
+        # The choices of one question share their prompt: kept once.
+        self._prompt = self._last_prompt = self._last_prompt if prompt == self._last_prompt else prompt
+        self._prompts_due -= 1
+        return event[: start - 1] + b"null" + event[end + 1 :] if self._hides else event
+
+    def _note_texts(self, progress: ChoiceProgress, texts: list[tuple[Channel, str]], num_new: int) -> None:
+        for (field, _), text in texts:
+            progress.chars += len(text)
+            if field not in _PLAIN:
+                progress.plain = False
+            elif self._keeps_text:
+                progress.texts.append(text)
+        progress.num_texts += 1
+        progress.shown = len(progress.ids)
+        progress.in_last = num_new
+        if not num_new:
+            self.blind = True
