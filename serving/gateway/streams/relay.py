@@ -176,7 +176,7 @@ class StreamRelay:
     def end(self, usage: bytes = b"") -> None:
         """The answer is complete although no engine said so; `usage` is the event that is missing."""
         for index in list(self._channels):
-            self._closing.extend(self._finish_choice(index))
+            self._finish_choice(index, self._closing)
         if usage:
             self._closing.append(usage)
 
