@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Depends, Request, Response
 from fastapi.security import HTTPBearer
 
 from serving.gateway.errors import Forbidden
@@ -26,8 +26,11 @@ class Access:
         presented = bearer_of(request.headers.get("authorization", ""))
         return self._identity.authenticate(presented) or await verify(presented, self._identity)
 
-    async def admin(self, request: Request, _: Annotated[object, Depends(_DOCUMENTED)]) -> Principal:
-        """Administrators only."""
+    async def admin(
+        self, request: Request, response: Response, _: Annotated[object, Depends(_DOCUMENTED)]
+    ) -> Principal:
+        """Administrators only; what they are told, new keys among it, is kept by nothing on the way."""
+        response.headers["cache-control"] = "no-store"
         who = await self.principal(request, _)
         if not who.admin:
             raise Forbidden(

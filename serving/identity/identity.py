@@ -169,6 +169,8 @@ class Identity(IdentityStore):
                 if not failing:  # once, not every second
                     logger.warning("%s; keys known so far stay valid", error)
                 failing = True
+            except Exception:  # were this thread to end, revoked keys would be let in for ever
+                logger.exception("keys cannot be reloaded")
             if time.monotonic() >= write_used_at:
                 self._write_used()
                 write_used_at = time.monotonic() + self._settings.last_used_interval_s

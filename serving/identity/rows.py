@@ -33,12 +33,15 @@ def load_snapshot(connection: Connection) -> Snapshot:
 
     A secret that a rotation replaced expires when its grace does; the others when their key does.
     """
+    # Each statement sees what is there when it begins. Keys before their tenants: those are never removed, so the
+    # tenant of a key that was made meanwhile is not missing.
+    replaced = connection.execute(select(retired_secrets)).all()
+    rows = connection.execute(select(api_keys).where(api_keys.c.revoked_at.is_(None))).all()
     spending = load_budgets(connection)
     known = {row.name: tenant_info(row, spending) for row in connection.execute(select(tenants))}
-    rows = connection.execute(select(api_keys).where(api_keys.c.revoked_at.is_(None))).all()
     by_id = {row.id: _principal(row, known[row.tenant], spending) for row in rows}
     secrets = {row.digest: by_id[row.id] for row in rows}
-    for retired in connection.execute(select(retired_secrets)):
+    for retired in replaced:
         if (holder := by_id.get(retired.key_id)) is not None:
             ends = [moment for moment in (retired.valid_until, holder.expires_at) if moment is not None]
             secrets[retired.digest] = replace(holder, expires_at=min(ends))

@@ -109,7 +109,7 @@ class KeyStore(Transactions):
         with self._changing() as connection:
             row = live_key(connection, key_id, expected_version)
             if row.expires_at is not None and row.expires_at <= now:
-                raise InvalidValue(f"{key_id} has expired: set when it expires first")
+                raise InvalidValue(f"key {key_id} has expired: set when it expires first")
             connection.execute(delete(retired_secrets).where(retired_secrets.c.valid_until <= now))
             if grace_s:
                 connection.execute(
@@ -183,9 +183,9 @@ def key_row(connection: Connection, key_id: str) -> Row[Any]:
 
 def live_key(connection: Connection, key_id: str, expected_version: int | None) -> Row[Any]:
     row = key_row(connection, key_id)
-    check_version(row.version, expected_version, key_id)
+    check_version(row.version, expected_version, f"key {key_id}")
     if row.revoked_at is not None:
-        raise InvalidValue(f"{key_id} is revoked")
+        raise InvalidValue(f"key {key_id} is revoked")
     return row
 
 

@@ -189,7 +189,7 @@ def test_every_change_is_in_the_audit_chain(tmp_path: Path) -> None:
         ("key.rotate", made["id"], {"grace_s": 0.0}),
         ("key.revoke", made["id"], {}),
         ("key.update", made["id"], {"note": "x"}),
-        ("key.update.failed", made["id"], {"reason": f"{made['id']} is revoked"}),
+        ("key.update.failed", made["id"], {"reason": f"key {made['id']} is revoked"}),
         ("tenant.update", "acme", {"budgets_nanos": {"day": 10**9}}),
     ]
     assert all(actor.startswith("cli") for actor, *_ in found)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from serving.identity import (
     AlreadyExists,
@@ -191,6 +192,26 @@ def test_one_tenant_is_made_once_by_many_at_once(any_url: str) -> None:
     assert len(identity.list_keys()) == 6
     assert identity.tenants() == ["acme"]
     identity.close()
+
+
+def test_a_tenant_and_key_made_while_the_gateway_reads_are_no_surprise(any_identity: Identity, any_url: str) -> None:
+    """Each statement of a reload sees another moment: a key may be read whose tenant was not there a moment before."""
+    gateway = Identity(any_url)
+    made: list[str] = []
+
+    def meanwhile(_conn: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if " FROM identity_revision" not in statement:
+            made.append(any_identity.create_key(f"tenant-{len(made)}").key)
+
+    any_identity.create_key("acme")
+    event.listen(gateway._engine, "after_cursor_execute", meanwhile)
+    gateway.refresh()
+    event.remove(gateway._engine, "after_cursor_execute", meanwhile)
+    gateway.refresh()
+
+    assert len(made) >= 4
+    assert all(gateway.authenticate(key) for key in made)
+    gateway.close()
 
 
 def test_a_repeated_request_makes_no_second_key(any_identity: Identity) -> None:

@@ -64,6 +64,7 @@ def test_a_key_is_made_shown_changed_and_revoked(gateway: RunningGateway, admin:
     }
     made = admin("POST", "/keys", {"tenant": "shop", **settings}, 201)
     assert set(made) == {"id", "key", "tenant"}
+    assert admin.last.headers["cache-control"] == "no-store"
     assert works(gateway, made["key"])
 
     shown = admin("GET", f"/keys/{made['id']}")
