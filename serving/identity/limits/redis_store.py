@@ -80,6 +80,7 @@ class RedisStore:
         self._ended = Ended()
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+        self._stopping = False
         self.live = False
 
     async def start(self) -> None:
@@ -92,9 +93,15 @@ class RedisStore:
 
     async def stop(self) -> None:
         """Send what is settled, give back the rest and close."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        # Asked, not only cancelled: a cancellation that meets the client's own clean-up can get lost in it.
+        self._stopping = True
+        self._wake.set()
+        if self._tasks:
+            speaker, renewer = self._tasks
+            renewer.cancel()
+            await asyncio.wait([speaker], timeout=1.0)
+            speaker.cancel()
+            await asyncio.wait([speaker, renewer], timeout=1.0)
         for call in self._calls:
             call.reply.cancel()
         with suppress(RedisError, OSError, TimeoutError):
@@ -176,7 +183,7 @@ class RedisStore:
 
     async def _speak(self) -> None:
         """Send what has gathered, for ever; join again when the server was lost."""
-        while True:
+        while not self._stopping:
             await self._wake.wait()
             self._wake.clear()
             if not self.live:
@@ -189,7 +196,9 @@ class RedisStore:
             try:
                 async with asyncio.timeout(self._timeout_s):
                     replies = await self._send(calls, ended)
-            except (RedisError, OSError, TimeoutError, _Unknown) as error:
+            except Exception as error:
+                if not isinstance(error, (RedisError, OSError, TimeoutError, _Unknown)):
+                    log.exception("unexpected failure of shared limits")
                 self._put_back(ended)
                 self._lose(error, calls)
                 continue
@@ -273,13 +282,14 @@ class RedisStore:
     async def _come_back(self) -> None:
         with suppress(RedisError, OSError, TimeoutError):
             await self._client.connection_pool.disconnect()
-        while not self.live:
+        while not self.live and not self._stopping:
             try:
                 await self._register()
             except (RedisError, OSError, TimeoutError):
                 await asyncio.sleep(_RETRY_S)
-        log.warning("limits are shared again")
-        self._on_degraded(False)
+        if self.live:
+            log.warning("limits are shared again")
+            self._on_degraded(False)
 
     async def _register(self) -> None:
         """Load the scripts and join under a new name, with all that is held now."""
