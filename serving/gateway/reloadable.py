@@ -44,6 +44,10 @@ def parts_of(app: GatewayApp, server: Server) -> list[Part]:
         ),
         Part(("guard", "gateway.model_folders"), guard),
         Part(("identity.poll_interval_s", "identity.jwt"), lambda settings: pipeline.identity.apply(settings.identity)),
+        Part(
+            ("identity.budget_answer_tokens", "identity.budget_compare_s"),
+            lambda settings: pipeline.limiter.apply(settings.identity),
+        ),
         Part(("prices",), lambda settings: pipeline.prices.apply(settings.prices)),
         Part(("gateway.admission",), lambda settings: pipeline.admission.apply(settings.gateway.admission)),
         Part(("gateway.failover",), lambda settings: pipeline.failover.apply(settings.gateway.failover)),
