@@ -20,6 +20,9 @@ PROSE = (
     "old people had watched the swallows leave early , and the miller had moved his sacks upstairs in March ."
 )
 WORDS = PROSE.split()
+# Every question has twelve tokens; the words of the answer are numbered from here.
+PROMPT_IDS = list(range(1, 13))
+FIRST_ID = 1000
 
 _CREATED = 1_764_000_000
 _IDS = {"chat": "chatcmpl-7f3a9d1c5b2e4860", "completions": "cmpl-7f3a9d1c5b2e4860"}
@@ -54,7 +57,7 @@ def models_response(model: str) -> bytes:
         "id": model,
         "object": "model",
         "created": _CREATED,
-        "owned_by": "standin",
+        "owned_by": "vllm",  # speaks its dialect: token ids in events and as prompts
         "max_model_len": 32_768,
     }
     return http_response("200 OK", _dump({"object": "list", "data": [card]}))
@@ -79,22 +82,40 @@ def plain_response(model: str, endpoint: Endpoint) -> bytes:
     return http_response("200 OK", plain_body(model, endpoint))
 
 
+@dataclass(frozen=True, slots=True)
+class StreamAsked:
+    """What of a request shapes its stream. The answer is the same words for all, so it can go on from anywhere."""
+
+    model: str
+    endpoint: Endpoint
+    num_chunks: int
+    include_usage: bool = False
+    token_ids: bool = False
+    """`return_token_ids`: as vLLM, the prompt's with the first event, each word's with its own."""
+    start: int = 0
+    """Words of the answer that came with the prompt, as token ids: those that follow are given."""
+
+
 @lru_cache(maxsize=256)
-def stream_response(model: str, endpoint: Endpoint, num_chunks: int, include_usage: bool) -> StreamBytes:
+def stream_response(asked: StreamAsked) -> StreamBytes:
     """A streamed answer: `num_chunks` events of one word, each its own HTTP chunk, as vLLM sends it."""
     head = (
         b"HTTP/1.1 200 OK\r\nserver: standin\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
         b"transfer-encoding: chunked\r\n\r\n"
     )
-    words = _words()
-    texts = [_text_event(model, endpoint, next(words), i == num_chunks - 1, include_usage) for i in range(num_chunks)]
-    role = [_role_event(model, include_usage)] if endpoint == "chat" else []
-    closing = [_usage_event(model, endpoint, num_chunks)] if include_usage else []
+    texts = [_text_event(asked, place) for place in range(asked.num_chunks)]
+    role = [_role_event(asked)] if asked.endpoint == "chat" else []
+    closing = [_usage_event(asked)] if asked.include_usage else []
     closing.append(b"data: [DONE]\n\n")
     frames = [_http_chunk(event) for event in texts]
     # The closing events follow the last token in the same step of an engine: one write.
     frames[-1] += b"".join(_http_chunk(event) for event in closing) + b"0\r\n\r\n"
     return StreamBytes(head + b"".join(_http_chunk(event) for event in role) + frames[0], tuple(frames[1:]))
+
+
+def answer_text(num_tokens: int) -> str:
+    """The text of every streamed answer of so many tokens."""
+    return "".join(f" {WORDS[place % len(WORDS)]}" for place in range(num_tokens))
 
 
 def _words() -> Iterator[str]:
@@ -123,34 +144,43 @@ def _envelope(model: str, endpoint: Endpoint, kind: str) -> dict[str, Any]:
     return {"id": _IDS[endpoint], "object": kind, "created": _CREATED, "model": model}
 
 
-def _event(model: str, endpoint: Endpoint, choices: list[dict[str, Any]], usage: dict[str, int] | bool | None) -> bytes:
-    kind = "chat.completion.chunk" if endpoint == "chat" else "text_completion"
-    event = _envelope(model, endpoint, kind) | {"choices": choices}
+def _event(asked: StreamAsked, choices: list[dict[str, Any]], usage: dict[str, int] | None = None) -> dict[str, Any]:
+    kind = "chat.completion.chunk" if asked.endpoint == "chat" else "text_completion"
+    event = _envelope(asked.model, asked.endpoint, kind) | {"choices": choices}
     # OpenAI and vLLM put "usage": null into every event of a stream whose client asked for usage.
-    if usage is not False:
-        event["usage"] = usage
-    return b"data: " + _dump(event) + b"\n\n"
+    return event | {"usage": usage} if asked.include_usage else event
 
 
-def _role_event(model: str, include_usage: bool) -> bytes:
+def _role_event(asked: StreamAsked) -> bytes:
     delta = {"role": "assistant", "content": ""}
     choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": None}
-    return _event(model, "chat", [choice], None if include_usage else False)
+    prompt = {"prompt_token_ids": PROMPT_IDS} if asked.token_ids else {}
+    return _as_event(_event(asked, [choice]) | prompt)
 
 
-def _text_event(model: str, endpoint: Endpoint, word: str, last: bool, include_usage: bool) -> bytes:
+def _text_event(asked: StreamAsked, place: int) -> bytes:
+    number = (asked.start + place) % len(WORDS)
     choice: dict[str, Any] = {"index": 0}
-    if endpoint == "chat":
-        choice["delta"] = {"content": f" {word}"}
+    if asked.endpoint == "chat":
+        choice["delta"] = {"content": f" {WORDS[number]}"}
     else:
-        choice["text"] = f" {word}"
-    choice |= {"logprobs": None, "finish_reason": "length" if last else None}
-    return _event(model, endpoint, [choice], None if include_usage else False)
+        choice["text"] = f" {WORDS[number]}"
+    choice |= {"logprobs": None, "finish_reason": "length" if place == asked.num_chunks - 1 else None}
+    if asked.token_ids:
+        if asked.endpoint == "completions" and place == 0:
+            choice["prompt_token_ids"] = PROMPT_IDS
+        choice["token_ids"] = [FIRST_ID + number]
+    return _as_event(_event(asked, [choice]))
 
 
-def _usage_event(model: str, endpoint: Endpoint, num_chunks: int) -> bytes:
-    usage = {"prompt_tokens": 12, "completion_tokens": num_chunks, "total_tokens": 12 + num_chunks}
-    return _event(model, endpoint, [], usage)
+def _usage_event(asked: StreamAsked) -> bytes:
+    prompt, completion = len(PROMPT_IDS) + asked.start, asked.num_chunks
+    usage = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+    return _as_event(_event(asked, [], usage))
+
+
+def _as_event(event: dict[str, Any]) -> bytes:
+    return b"data: " + _dump(event) + b"\n\n"
 
 
 def _http_chunk(event: bytes) -> bytes:

@@ -19,7 +19,7 @@ import click
 import msgspec
 import orjson
 
-from loadtests.answers import plain_body, stream_response
+from loadtests.answers import StreamAsked, plain_body, stream_response
 from loadtests.bench import run_bench
 from loadtests.client import chat_body
 from loadtests.figures import spread
@@ -73,7 +73,7 @@ def microseconds(call: Callable[[], object]) -> float:
 
 def codec_rows() -> list[str]:
     """Decode and encode, in microseconds, of the three things a gateway handles."""
-    event = stream_response("standin", "chat", 8, False).rest[0]
+    event = stream_response(StreamAsked("standin", "chat", 8)).rest[0]
     samples = {
         "request": json.dumps(chat_body(64, prompt=" ".join(MEDIUM))).encode(),
         "answer": plain_body("standin", "chat"),

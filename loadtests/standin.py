@@ -23,7 +23,9 @@ import httptools
 import uvloop
 
 from loadtests.answers import (
+    PROMPT_IDS,
     Endpoint,
+    StreamAsked,
     StreamBytes,
     error_response,
     http_response,
@@ -38,6 +40,8 @@ DEFAULT_CHUNKS = 64
 _STREAM = re.compile(rb'"stream"\s*:\s*true')
 _INCLUDE_USAGE = re.compile(rb'"include_usage"\s*:\s*true')
 _MAX_TOKENS = re.compile(rb'"max_(?:completion_)?tokens"\s*:\s*(\d+)')
+_TOKEN_IDS = re.compile(rb'"return_token_ids"\s*:\s*true')
+_TOKEN_PROMPT = re.compile(rb'"prompt"\s*:\s*\[([\d\s,]+)\]')
 _STEP_MS = re.compile(rb"step_ms=([\d.]+)")
 
 
@@ -176,7 +180,18 @@ class StandInConnection(asyncio.Protocol):
             return
         asked = _MAX_TOKENS.search(body)
         num_chunks = max(int(asked[1]), 1) if asked else DEFAULT_CHUNKS
-        answer = stream_response(engine.model, endpoint, num_chunks, _INCLUDE_USAGE.search(body) is not None)
+        # A prompt of token ids is a question and the part of its answer that another engine gave.
+        given = _TOKEN_PROMPT.search(body) if endpoint == "completions" else None
+        answer = stream_response(
+            StreamAsked(
+                engine.model,
+                endpoint,
+                num_chunks,
+                include_usage=_INCLUDE_USAGE.search(body) is not None,
+                token_ids=_TOKEN_IDS.search(body) is not None,
+                start=max(0, given[1].count(b",") + 1 - len(PROMPT_IDS)) if given else 0,
+            )
+        )
         if engine.stepper.step_s == 0 or not answer.rest:
             self._answer(answer.whole)
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import socket
 import time
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import httpx
 import openai
 import pytest
 
-from loadtests.answers import PLAIN_BODY_BYTES, plain_body, stream_response
+from loadtests.answers import PLAIN_BODY_BYTES, StreamAsked, answer_text, plain_body, stream_response
 from loadtests.bench import set_pace
 
 
@@ -81,7 +82,7 @@ def test_plain_answers_have_the_size_that_figures_are_compared_with(endpoint) ->
 
 
 def test_a_stream_in_one_write_and_in_steps_is_the_same_stream() -> None:
-    answer = stream_response("standin", "chat", 4, True)
+    answer = stream_response(StreamAsked("standin", "chat", 4, include_usage=True))
 
     assert len(answer.rest) == 3
     assert answer.whole.count(b"data: ") == 1 + 4 + 1 + 1
@@ -135,3 +136,19 @@ def test_what_is_not_http_gets_an_error(standin_url: str) -> None:
         connection.sendall(b"\x16\x03\x01 hello\r\n\r\n")
 
         assert connection.recv(65536).startswith(b"HTTP/1.1 400")
+
+
+def test_an_answer_goes_on_from_its_tokens(standin_url: str) -> None:
+    """As vLLM: token ids with the events, and token ids as the prompt of what follows."""
+
+    def ask(path: str, **fields: object) -> list[dict]:
+        body = {"stream": True, "return_token_ids": True, **fields}
+        lines = httpx.post(f"{standin_url}/v1/{path}", json=body).text.splitlines()
+        return [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
+
+    role, *words = ask("chat/completions", messages=[], max_tokens=6)
+    ids = [each for event in words for each in event["choices"][0]["token_ids"]]
+    rest = ask("completions", prompt=[*role["prompt_token_ids"], *ids[:4]], max_tokens=2)
+
+    assert "".join(event["choices"][0]["text"] for event in rest) == answer_text(6).removeprefix(answer_text(4))
+    assert [event["choices"][0]["token_ids"] for event in rest] == [[each] for each in ids[4:]]

@@ -1,4 +1,8 @@
-"""What a request may tell the plugin: `vllm_xargs = {"signet_mark": SCHEME, "signet_key": KEY_ID}`."""
+"""What a request may tell the plugin: `vllm_xargs = {"signet_mark": SCHEME, "signet_key": KEY_ID}`.
+
+A request that goes on with an answer begun elsewhere adds `"signet_answer_start"`: how many of its prompt's tokens
+came before the answer. What follows them is the part that was sent, and the mark goes on as if it had been made here.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 SCHEMES = ("gumbel",)
-SCHEME_ARGUMENT, KEY_ARGUMENT = "signet_mark", "signet_key"
+SCHEME_ARGUMENT, KEY_ARGUMENT, START_ARGUMENT = "signet_mark", "signet_key", "signet_answer_start"
 PREFIX = "signet_"
 
 
@@ -17,6 +21,7 @@ class MarkArguments:
 
     scheme: str
     key_id: str
+    answer_start: int | None = None
 
 
 def mark_arguments(extra_args: Mapping[str, Any] | None) -> MarkArguments | None:
@@ -24,12 +29,16 @@ def mark_arguments(extra_args: Mapping[str, Any] | None) -> MarkArguments | None
     ours = {name: value for name, value in (extra_args or {}).items() if name.startswith(PREFIX)}
     if not ours:
         return None
-    unknown = sorted(ours.keys() - {SCHEME_ARGUMENT, KEY_ARGUMENT})
+    unknown = sorted(ours.keys() - {SCHEME_ARGUMENT, KEY_ARGUMENT, START_ARGUMENT})
     if unknown:
-        raise ValueError(f"vllm_xargs: {unknown[0]} is unknown; there are {SCHEME_ARGUMENT} and {KEY_ARGUMENT}")
+        known = f"{SCHEME_ARGUMENT}, {KEY_ARGUMENT} and {START_ARGUMENT}"
+        raise ValueError(f"vllm_xargs: {unknown[0]} is unknown; there are {known}")
     scheme, key_id = ours.get(SCHEME_ARGUMENT), ours.get(KEY_ARGUMENT)
     if scheme not in SCHEMES:
         raise ValueError(f"vllm_xargs: {SCHEME_ARGUMENT} must be one of {', '.join(SCHEMES)}")
     if not isinstance(key_id, str):
         raise ValueError(f"vllm_xargs: {SCHEME_ARGUMENT} needs {KEY_ARGUMENT}, the id of a mark key")
-    return MarkArguments(scheme, key_id)
+    start = ours.get(START_ARGUMENT)
+    if start is not None and (type(start) is not int or start < 0):
+        raise ValueError(f"vllm_xargs: {START_ARGUMENT} must be a number of tokens")
+    return MarkArguments(scheme, key_id, start)

@@ -100,11 +100,12 @@ class MarkProcessor(LogitsProcessor, RunnerV2LogitsProcessor):  # type: ignore[m
             winner = self._kernel.keyed_argmax_among(logits, among, row.key, context)
         logits[winner] = CERTAIN
 
-    def _new_row(self, params: SamplingParams, _: list[int] | None, output: list[int]) -> MarkedRow | None:
+    def _new_row(self, params: SamplingParams, prompt: list[int] | None, output: list[int]) -> MarkedRow | None:
         wanted = mark_arguments(params.extra_args)
         if wanted is None or params.temperature < GREEDY_BELOW:
             return None
         # The server's process has let this request through, so key and keyring are there. Should they not be, one
         # engine that stops is better than a tenant's answers that go out unmarked in silence.
         seed = self._ready.require().seed(wanted.key_id)
-        return MarkedRow(seed, output, params.top_k, params.top_p, self._ready.opening_nats)
+        sent = prompt[wanted.answer_start :] if prompt and wanted.answer_start is not None else []
+        return MarkedRow(seed, output, params.top_k, params.top_p, self._ready.opening_nats, sent)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,19 +23,45 @@ class MarkedRow:
       context, so without it `n` answers to one question, or one question asked twice, would read the same.
     """
 
-    __slots__ = ("_drawn_nats", "_num_seen", "_opening_nats", "_seen", "key", "output", "top_k", "top_p")
+    __slots__ = (
+        "_drawn_nats",
+        "_num_seen",
+        "_opening_nats",
+        "_seen",
+        "_sent",
+        "_start",
+        "key",
+        "output",
+        "top_k",
+        "top_p",
+    )
 
-    def __init__(self, seed: int, output: list[int], top_k: int, top_p: float, opening_nats: float) -> None:
-        """`output` is the engine's own list of the answer's tokens; it grows while the request runs."""
+    def __init__(
+        self,
+        seed: int,
+        output: list[int],
+        top_k: int,
+        top_p: float,
+        opening_nats: float,
+        sent: Sequence[int] = (),
+    ) -> None:
+        """`output` is the engine's own list of the answer's tokens; it grows while the request runs.
+
+        `sent` is what another engine made of the answer before: its contexts are used up too.
+        """
         self.key: NDArray[np.uint32] = np.array([seed & 0xFFFFFFFF, seed >> 32], np.uint32)
         self.output = output
         self.top_k = top_k
         self.top_p = top_p
-        self._seen: set[tuple[int, ...]] = set()
         self._num_seen = 0
         # A request that comes back after preemption has its tokens and lost this record: its opening is over.
-        self._opening_nats = 0.0 if output else opening_nats
+        # So is that of an answer begun elsewhere.
+        self._opening_nats = 0.0 if output or sent else opening_nats
         self._drawn_nats: list[float] = []
+        before = [*_PADDING, *sent]
+        self._start = before[-CONTEXT_WIDTH:]
+        self._sent = frozenset(tuple(before[place : place + CONTEXT_WIDTH]) for place in range(len(sent)))
+        self._seen = set(self._sent)
 
     def in_opening(self) -> bool:
         """Whether the next token belongs to the opening."""
@@ -51,7 +78,7 @@ class MarkedRow:
         """The four tokens before the next one, None where the answer had them in this order before."""
         position = len(self.output)
         if position < self._num_seen:  # the engine took tokens back
-            self._seen.clear()
+            self._seen = set(self._sent)
             self._num_seen = 0
         for earlier in range(self._num_seen, position):
             self._seen.add(self._context(earlier))
@@ -62,4 +89,4 @@ class MarkedRow:
     def _context(self, position: int) -> tuple[int, ...]:
         if position >= CONTEXT_WIDTH:
             return tuple(self.output[position - CONTEXT_WIDTH : position])
-        return tuple((_PADDING + self.output[:position])[-CONTEXT_WIDTH:])
+        return tuple((self._start + self.output[:position])[-CONTEXT_WIDTH:])

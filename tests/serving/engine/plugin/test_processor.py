@@ -195,6 +195,26 @@ def test_same_seed_same_answer_through_the_opening(engine_config: EngineConfig, 
     assert [answer[0] for answer in first] == [answer[0] for answer in second]
 
 
+def test_a_continued_answer_is_marked_as_one(processor: MarkProcessor, ring: Keyring) -> None:
+    """Cut anywhere: the second engine makes the choices that the first would have made."""
+    row = params(ring)
+    output: list[int] = []
+    for step in range(20):
+        continued = SamplingParams(extra_args={**row.extra_args, "signet_answer_start": 3})
+        both = BatchUpdate(
+            batch_size=8,
+            removed=[],
+            added=[(0, row, [1, 2, 3], list(output)), (1, continued, [1, 2, 3, *output], [])],
+            moved=[],
+        )
+        processor.update_state(both)
+        logits = torch.randn(1, VOCABULARY, generator=torch.Generator().manual_seed(step)).repeat(2, 1)
+        first, second = processor.apply(logits).argmax(dim=1).tolist()
+        assert first == second
+        output.append(first)
+    assert detect(output, ring.keys()).tokens_scored == 20
+
+
 def test_a_repetitive_answer_is_marked_once_a_context(processor: MarkProcessor, ring: Keyring) -> None:
     row, output = params(ring), [1, 2, 3, 4, 5, 1, 2, 3, 4]
     processor.update_state(batch([(0, row, output)]))

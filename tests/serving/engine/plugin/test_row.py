@@ -1,6 +1,7 @@
 """What a marked request remembers: contexts used up, and whether its opening is over."""
 
 import numpy as np
+import pytest
 
 from serving.engine.plugin.row import MarkedRow
 
@@ -84,3 +85,24 @@ def test_a_request_back_from_preemption_is_past_its_opening() -> None:
 
 def test_without_an_opening_the_first_token_is_marked() -> None:
     assert not row([], opening_nats=0.0).in_opening()
+
+
+@pytest.mark.parametrize("sent", range(12))
+def test_an_answer_that_was_continued_goes_on_as_if_it_had_not_been(sent: int) -> None:
+    """Contexts and repetitions are those of the whole answer, wherever it was cut."""
+    answer = [1, 2, 3, 4, 9, 1, 2, 3, 4, 9, 1, 5, 6]
+    output: list[int] = []
+    whole, continued = row(answer[:sent]), MarkedRow(7 << 32 | 5, output, 0, 1.0, 0.0, answer[:sent])
+    for token in answer[sent:]:
+        expected, found = whole.next_context(), continued.next_context()
+        assert (expected is None) == (found is None)
+        assert expected is None or np.array_equal(expected, found)
+        whole.output.append(token)
+        output.append(token)
+    del output[0], whole.output[sent]  # the engine takes a token back
+    assert (whole.next_context() is None) == (continued.next_context() is None)
+
+
+def test_the_opening_of_a_continued_answer_is_over() -> None:
+    assert row([], 4.6).in_opening()
+    assert not MarkedRow(5, [], 0, 1.0, 4.6, [1, 2]).in_opening()
