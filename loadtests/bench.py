@@ -22,10 +22,13 @@ import click
 import uvloop
 
 from loadtests.client import LoadClient, Measurement, chat_body
+from loadtests.open_streams import FEW, SOME, allow_files, most_streams, open_streams, wait_idle
 from loadtests.processes import REPOSITORY, Program, ProgramError, running
 from loadtests.report import Report, machine, write_report
 from loadtests.targets import TARGETS, Factory, Target, chosen, free_port
 
+# No second token while open streams are counted.
+_SILENCE_MS = 3_600_000.0
 DEFAULT_OUT = Path("docs/benchmarks/gateway.md")
 NUM_CHUNKS = 64
 _CHAT = "/v1/chat/completions"
@@ -130,6 +133,33 @@ def run_rounds(runners: list[Runner], engine_url: str, num_rounds: int, seconds:
         runner.rounds[-1]["peak_rss_mib"] = runner.program.peak_rss_bytes() / 2**20
 
 
+def measure_open_streams(runner: Runner, engine_url: str, num_rounds: int, seconds: float) -> None:
+    """What a request costs, and what memory is taken, while few, some and many other streams are open."""
+    set_pace(engine_url, _SILENCE_MS)
+    sizes = (FEW, SOME, most_streams())
+    planned = [(number, size) for number in range(num_rounds) for size in sizes]
+    with click.progressbar(planned, label="Open streams", file=sys.stderr) as steps:
+        for number, size in steps:
+            figures = uvloop.run(_load_beside(runner, size, seconds))
+            runner.rounds[number] |= {f"open-{sizes.index(size)}.{name}": value for name, value in figures.items()}
+            wait_idle(runner.program)
+    set_pace(engine_url, 0)
+
+
+async def _load_beside(runner: Runner, num_streams: int, seconds: float) -> dict[str, float]:
+    async with open_streams(runner.target, num_streams):
+        rss = runner.program.rss_bytes()
+        before = runner.program.cpu_s()
+        seen = await load(runner.target, WORKLOADS[1], seconds)
+        cpu_s = runner.program.cpu_s() - before
+    return {
+        "streams": num_streams,
+        "rss_mib": rss / 2**20,
+        "cpu_ms_per_request": 1000 * cpu_s / max(1, seen.num_completed),
+        "errors": sum(seen.errors.values()),
+    }
+
+
 def _shown(step: tuple[int, Workload] | None) -> str | None:
     return f"round {step[0] + 1} {step[1].name}" if step else None
 
@@ -151,6 +181,7 @@ def start_targets(
 def run_bench(factories: Mapping[str, Factory], num_rounds: int, seconds: float, command: str) -> Report:
     """Start everything, measure, stop everything."""
     proxy_core, engine_core, client_core = cores()
+    allow_files()
     # In the working tree, not in /tmp, which may be memory: the ledger's fsync has to reach a disk.
     scratch = REPOSITORY / ".signet"
     scratch.mkdir(exist_ok=True)
@@ -167,6 +198,9 @@ def run_bench(factories: Mapping[str, Factory], num_rounds: int, seconds: float,
         if not runners:
             raise click.ClickException("Nothing to measure: " + "; ".join(map(str, started)))
         run_rounds([direct, *runners], engine_url, num_rounds, seconds)
+        for runner in runners:
+            if runner.name == "signet":
+                measure_open_streams(runner, engine_url, num_rounds, seconds)
         return Report(
             command=command,
             machine=machine(),

@@ -39,7 +39,11 @@ class Program:
 
     def peak_rss_bytes(self) -> int:
         """Peak resident memory, all processes together (shared pages count once per process)."""
-        return sum(_peak_rss_bytes(pid) for pid in self._pids())
+        return sum(_status_bytes(pid, "VmHWM:") for pid in self._pids())
+
+    def rss_bytes(self) -> int:
+        """Resident memory now, all processes together (shared pages count once per process)."""
+        return sum(_status_bytes(pid, "VmRSS:") for pid in self._pids())
 
     def wait_ready(self, url: str, headers: Mapping[str, str], timeout_s: float = 60.0) -> float:
         """Poll until `url` answers 200; returns the seconds waited. Raises ProgramError."""
@@ -118,10 +122,10 @@ def _cpu_s(pid: int) -> float:
     return 0.0
 
 
-def _peak_rss_bytes(pid: int) -> int:
+def _status_bytes(pid: int, field: str) -> int:
     with suppress(OSError):
         for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
+            if line.startswith(field):
                 return int(line.split()[1]) * 1024
     return 0
 

@@ -52,16 +52,20 @@ class Stepper:
         self.step_s = step_s
         self._running: dict[StandInConnection, tuple[StreamBytes, int]] = {}
         self._next_at: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     def add(self, connection: StandInConnection, answer: StreamBytes) -> None:
         self._running[connection] = (answer, 0)
         if self._next_at is None:
             loop = asyncio.get_running_loop()
             self._next_at = loop.time() + self.step_s
-            loop.call_at(self._next_at, self._step)
+            self._timer = loop.call_at(self._next_at, self._step)
 
     def drop(self, connection: StandInConnection) -> None:
         self._running.pop(connection, None)
+        if not self._running and self._timer is not None:
+            self._timer.cancel()
+            self._next_at = self._timer = None
 
     def __len__(self) -> int:
         return len(self._running)
@@ -75,12 +79,12 @@ class Stepper:
             else:
                 self._running[connection] = (answer, position + 1)
         if not self._running:
-            self._next_at = None
+            self._next_at = self._timer = None
             return
         loop = asyncio.get_running_loop()
         # From the planned time, not from now: the pace does not drift when a step is late.
         self._next_at = max((self._next_at or 0) + self.step_s, loop.time())
-        loop.call_at(self._next_at, self._step)
+        self._timer = loop.call_at(self._next_at, self._step)
 
 
 class StandIn:

@@ -57,15 +57,29 @@ def test_the_page_shows_what_is_added_and_what_is_missing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("p50", "p99", "verdict"),
+    ("p50", "p99", "held"),
     [
-        pytest.param(0.9, 2.9, "**held**", id="within"),
-        pytest.param(1.1, 2.9, "**NOT held**", id="p50 too long"),
-        pytest.param(0.9, 3.1, "**NOT held**", id="p99 too long"),
+        pytest.param(0.25, 0.7, [True, True], id="within"),
+        pytest.param(0.35, 0.7, [False, True], id="p50 too long"),
+        pytest.param(0.25, 0.9, [True, False], id="p99 too long"),
     ],
 )
-def test_the_bar_is_judged(p50: float, p99: float, verdict: str) -> None:
-    assert report(p50, p99).verdict().endswith(f"{verdict}.")
+def test_the_bars_are_judged(p50: float, p99: float, held: list[bool]) -> None:
+    rows = [line for line in report(p50, p99).markdown().splitlines() if line.startswith("| added latency, 1 client")]
+
+    assert [row.endswith("| held |") for row in rows] == held
+
+
+def test_costs_are_compared_with_the_router_beside_it_round_by_round() -> None:
+    measured = report(0.1, 0.1)
+    ours = measured.targets["signet"][0]
+    ours |= {"plain-32.cpu_ms_per_request": 0.09, "burst-32.chunks_per_s": 150_000.0}
+    router = {"plain-32.cpu_ms_per_request": 0.06, "burst-32.chunks_per_s": 100_000.0}
+    measured.targets["vllm-router cache_aware"] = [{**ours, **router} for _ in measured.targets["signet"]]
+
+    bars = {name: (value, relation, bar) for name, value, relation, bar in measured.bars()}
+    assert bars["CPU per request ÷ vllm-router's default"] == (pytest.approx(1.5), "≤", 1.0)
+    assert bars["chunks a second ÷ vllm-router's default"] == (pytest.approx(1.5), "≥", 1.0)
 
 
 def test_the_report_is_written_with_its_rounds(tmp_path: Path) -> None:
