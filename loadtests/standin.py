@@ -5,7 +5,7 @@
 `max_tokens` is the number of text chunks of a stream. By default a stream leaves in one write; with
 `--step-ms 20` all running streams get one token every 20 ms, as from an engine's step.
 `POST /standin/pace?step_ms=20` changes that while it runs (0: full speed), so that one stand-in serves every
-workload of a benchmark.
+workload of a benchmark. With `--max-running 32` it queues as a real engine does (`loadtests.batch`).
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from loadtests.answers import (
     plain_response,
     stream_response,
 )
+from loadtests.batch import Batch, BatchCost
 
 DEFAULT_CHUNKS = 64
 
@@ -90,8 +91,11 @@ class Stepper:
 class StandIn:
     """What all connections share: the model's name, the pace, and counts for `/metrics`."""
 
-    def __init__(self, model: str = "standin", step_s: float = 0.0, marks: bool = False) -> None:
+    def __init__(
+        self, model: str = "standin", step_s: float = 0.0, marks: bool = False, batch: Batch | None = None
+    ) -> None:
         self.model = model
+        self.batch = batch
         self.stepper = Stepper(step_s)
         self.marks = marks
         self.num_requests = 0
@@ -100,9 +104,11 @@ class StandIn:
     def metrics(self) -> bytes:
         """The few of vLLM's metrics that a gateway reads from its engines."""
         label = f'{{model_name="{self.model}"}}'
+        running = len(self.stepper) if self.batch is None else self.batch.num_running
+        waiting = 0 if self.batch is None else self.batch.num_waiting
         lines = [
-            f"vllm:num_requests_running{label} {len(self.stepper)}",
-            f"vllm:num_requests_waiting{label} 0",
+            f"vllm:num_requests_running{label} {running}",
+            f"vllm:num_requests_waiting{label} {waiting}",
             f"vllm:kv_cache_usage_perc{label} 0",
             f"vllm:request_success_total{label} {self.num_requests}",
         ]
@@ -129,6 +135,8 @@ class StandInConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
         self._engine.stepper.drop(self)
+        if self._engine.batch is not None:
+            self._engine.batch.drop(self)
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -196,6 +204,9 @@ class StandInConnection(asyncio.Protocol):
                 start=max(0, given[1].count(b",") + 1 - len(PROMPT_IDS)) if given else 0,
             )
         )
+        if engine.batch is not None:
+            engine.batch.add(self, answer, len(body) // 4)
+            return
         if engine.stepper.step_s == 0 or not answer.rest:
             self._answer(answer.whole)
             return
@@ -234,13 +245,17 @@ async def serve(engine: StandIn, host: str, port: int) -> None:
     help="Milliseconds between tokens of a stream; 0: full speed.",
 )
 @click.option("--marks/--no-marks", default=False, help="Claim to have the watermark plugin, to measure that path too.")
+@click.option("--max-running", type=int, help="Run so many streams at once, and queue the others as an engine does.")
 @click.option("--core", type=int, help="Pin to this core.")
-def main(host: str, port: int, model: str, step_ms: float, marks: bool, core: int | None) -> None:
+def main(
+    host: str, port: int, model: str, step_ms: float, marks: bool, max_running: int | None, core: int | None
+) -> None:
     """Run the stand-in engine."""
     if core is not None:
         os.sched_setaffinity(0, {core})
     with suppress(KeyboardInterrupt):
-        uvloop.run(serve(StandIn(model, step_ms / 1000, marks), host, port))
+        batch = None if max_running is None else Batch(BatchCost(max_running=max_running))
+        uvloop.run(serve(StandIn(model, step_ms / 1000, marks, batch), host, port))
 
 
 if __name__ == "__main__":

@@ -240,7 +240,7 @@ class Admission:
         tenant, weight = context.principal.tenant, context.principal.weight
         own = len(self._queued.get(tenant, ()))
         rate = lane.rate.per_second(now)
-        wait_s = lane.num_ahead(tenant, context.priority) / rate if rate else 0.0
+        wait_s = lane.num_ahead(tenant, weight, context.priority) / rate if rate else 0.0
         retry = _retry_after(wait_s)
         if patience_s <= 0 or (has_deadline and wait_s > patience_s):
             self._refuse(self._too_late(True))

@@ -24,6 +24,7 @@ _SPARE = 1 / 16
 _QUEUE = 1 / 8
 _QUEUE_AT_LEAST = 2
 _GROWTH = 1 / 8
+_NEWEST = 0.3
 _DECAY = 1 / 32
 # What an engine was seen to run at the most counts a little less with every reading that finds nothing waiting.
 _CEILING_GROWTH = 1.0025
@@ -64,6 +65,7 @@ class ConcurrencyLimit:
         self._tells_waiting = False
         self._had_queue = False
         self._peak_running = 0.0
+        self._mean_waiting = 0.0
         self._ceiling = math.inf
         self._usual_s = 0.0
         self._least_s = math.inf
@@ -83,18 +85,21 @@ class ConcurrencyLimit:
             return
         self._tells_waiting = True
         self._peak_running = max(running, self._peak_running * _PEAK_KEPT)
+        spare = max(1.0, self._peak_running * _SPARE)
+        # Between two steps of the engine something always waits: what matters is what waits in the mean.
+        self._mean_waiting += _NEWEST * (min(waiting, 4 * spare) - self._mean_waiting)
         self._note_full(own)
-        if waiting:
+        is_queue = waiting > max(_QUEUE_AT_LEAST, running * _QUEUE)
+        if is_queue or self._mean_waiting > spare:
             self._starting = False
-            keeps_full = self._peak_running + max(1.0, self._peak_running * _SPARE)
-            self._ceiling = keeps_full * own / max(own, running + waiting) if own else keeps_full
-            is_queue = waiting > max(_QUEUE_AT_LEAST, running * _QUEUE)
+            share = own / max(own, running + waiting) if own else 1.0
+            self._ceiling = (self._peak_running + spare) * share
             self._shrink(at_once=is_queue and self._had_queue)
-            self._had_queue = is_queue
         else:
-            self._had_queue = False
             self._ceiling *= _CEILING_GROWTH
-            self._grow(own)
+            if self._mean_waiting < spare / 2:
+                self._grow(own)
+        self._had_queue = is_queue
         self._was_full = False
 
     def observe_first_token(self, ttft_s: float, in_flight: int) -> None:

@@ -124,17 +124,16 @@ class Lane:
                 return ticket
         return None
 
-    def num_ahead(self, tenant: str, priority: int) -> float:
+    def num_ahead(self, tenant: str, weight: float, priority: int) -> float:
         """About how many turns go to others and to itself before a new request of the tenant has one."""
         ahead = float(sum(found.num_waiting for level, found in self._classes.items() if level > priority))
         own_class = self._classes.get(priority)
         if own_class is None or not own_class.num_waiting:
             return ahead
-        presence = self.presences[tenant]
-        waiting = sum(each.weight for each in self.presences.values() if each.num_waiting and each is not presence)
+        others = sum(each.weight for each in self.presences.values() if each.num_waiting and each.tenant != tenant)
         account = own_class.accounts.get(tenant)
         own = account.num_waiting if account is not None else 0
-        return ahead + min(own_class.num_waiting, own * (waiting + presence.weight) / presence.weight)
+        return ahead + min(own_class.num_waiting, own * (others + weight) / weight)
 
     def _order(self) -> list[int]:
         waiting = sorted((level for level, found in self._classes.items() if found.num_waiting), reverse=True)

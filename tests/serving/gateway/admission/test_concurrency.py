@@ -82,6 +82,19 @@ def test_a_limit_that_is_not_reached_says_nothing() -> None:
     assert limit.limit == 32
 
 
+def test_what_waits_between_two_steps_is_no_queue() -> None:
+    limit, generator = make(), random.Random(5)
+    flood(limit, 32, 60)
+
+    for _ in range(300):
+        # The headroom is kept free, so that nothing waits but what came since the last step began.
+        own = int(limit.limit * 0.9)
+        arrived = min(generator.choice((0, 0, 0, 1, 1, 2)), own)
+        limit.observe_load(running=min(32, own - arrived), waiting=arrived + max(0, own - 32 - arrived), own=own)
+
+    assert 32 <= limit.limit <= 40
+
+
 def test_headroom_that_one_tenant_leaves_free_is_not_grown_into() -> None:
     limit = make()
     flood(limit, 64, 60)

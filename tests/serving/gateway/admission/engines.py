@@ -1,0 +1,116 @@
+"""Engines as admission sees them: a state, places and models, without a network."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from serving.gateway.admission.admission import Admission
+from serving.gateway.admission.settings import AdmissionSettings
+from serving.gateway.admission.turn import Turn
+from serving.gateway.context import RequestContext
+from serving.identity import Principal
+
+
+class Circuit:
+    def __init__(self) -> None:
+        self.closed = True
+
+    def allows(self) -> bool:
+        return self.closed
+
+
+class SeenEngine:
+    def __init__(self, name: str, *models: str) -> None:
+        self.name = name
+        self.cards: dict[str, Any] = {model: {} for model in models or ("m",)}
+        self.lists_models = True
+        self.up, self.draining, self.in_flight = True, False, 0
+        self.limit: Any = None
+        self.circuit = Circuit()
+
+    def serves(self, model: str) -> bool:
+        return model in self.cards
+
+    def has_room(self) -> bool:
+        return self.limit is None or self.in_flight < self.limit.limit
+
+
+class SeenPool:
+    def __init__(self, *engines: SeenEngine) -> None:
+        self.engines = list(engines)
+        self.on_capacity: list[Callable[[], None]] = []
+        self.on_change: list[Callable[[Any], None]] = []
+
+    def changed(self, engine: SeenEngine) -> None:
+        for callback in self.on_change:
+            callback(engine)
+        for called in self.on_capacity:
+            called()
+
+
+class Gate:
+    """Admission in front of such engines; requests are made, sent and ended by hand."""
+
+    def __init__(self, *engines: SeenEngine, **settings: Any) -> None:
+        self.pool = SeenPool(*(engines or (SeenEngine("one"),)))
+        values = {"adaptive": False, "concurrency": 1, "headroom": 0.0, **settings}
+        self.admission = Admission(AdmissionSettings(**values), self.pool)  # type: ignore[arg-type]
+        self.order: list[str] = []
+
+    def context(self, tenant: str = "a", model: str = "m", weight: float = 1.0, **more: Any) -> RequestContext:
+        headers = more.pop("headers", {})
+        context = RequestContext("chat", headers, b"")
+        context.principal = Principal("key", tenant, weight=weight, priority=more.pop("priority", 5))
+        context.model = model
+        context.body = {"model": model, **more}
+        context.prompt_chars = 40
+        return context
+
+    async def enter(self, context: RequestContext) -> Turn:
+        turn = self.admission.try_enter(context) or await self.admission.wait(context)
+        context.turn = turn
+        engine = min(
+            (engine for engine in self.pool.engines if engine.serves(context.model)), key=lambda each: each.in_flight
+        )
+        engine.in_flight += 1
+        context.engine = engine  # type: ignore[assignment]
+        assert context.principal is not None
+        self.order.append(context.principal.tenant)
+        return turn
+
+    def ask(self, tenant: str = "a", model: str = "m", **more: Any) -> asyncio.Task[Turn]:
+        return asyncio.create_task(self.enter(self.context(tenant, model, **more)))
+
+    def end(self, turn: Turn, tokens: int = 0) -> None:
+        """The answer is over, in the order in which the pipeline does it."""
+        if tokens:
+            turn.charge(tokens)
+        turn.leave()
+        engine: Any = turn._context.engine
+        engine.in_flight -= 1
+        for callback in self.pool.on_capacity:
+            callback()
+
+    def is_clean(self) -> bool:
+        """Whether nothing is counted any more, anywhere."""
+        admission = self.admission
+        lanes = admission._lanes.values()
+        accounts = [each for lane in lanes for found in lane._classes.values() for each in found.accounts.values()]
+        return (
+            not admission._num_waiting
+            and not admission._num_granted
+            and not admission._queued
+            and not any(admission._waiting.values())
+            and not any(admission._running.values())
+            and not any(lane.num_waiting or lane.num_running for lane in lanes)
+            and not any(each.num_running or each.num_waiting for lane in lanes for each in lane.presences.values())
+            and not any(account.num_running or account.num_waiting or account.waiting for account in accounts)
+        )
+
+
+async def settle() -> None:
+    """Let every task run until it waits."""
+    for _ in range(5):
+        await asyncio.sleep(0)
