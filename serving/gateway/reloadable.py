@@ -43,7 +43,10 @@ def parts_of(app: GatewayApp, server: Server) -> list[Part]:
             lambda settings: pipeline.pool.apply(settings.gateway),
         ),
         Part(("guard", "gateway.model_folders"), guard),
-        Part(("identity.poll_interval_s", "identity.jwt"), lambda settings: pipeline.identity.apply(settings.identity)),
+        Part(
+            ("identity.poll_interval_s", "identity.last_used_interval_s", "identity.jwt"),
+            lambda settings: pipeline.identity.apply(settings.identity),
+        ),
         Part(
             ("identity.budget_answer_tokens", "identity.budget_compare_s"),
             lambda settings: pipeline.limiter.apply(settings.identity),

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends
 
 from serving.gateway.access import Access
 from serving.gateway.admin.changes import Audit, change
-from serving.gateway.admin.schemas import EngineList, EngineView
+from serving.gateway.admin.schemas import EngineList, EngineView, Plain
 from serving.gateway.engines.drains import Drains
 from serving.gateway.engines.engine import Engine
 from serving.gateway.engines.pool import EnginePool
@@ -27,12 +27,12 @@ def engine_routes(identity: Identity, pool: EnginePool, drains: Drains, audit: A
         return EngineList(data=[_view(engine) for engine in pool.engines])
 
     @routes.post("/{name:path}/drain")
-    async def drain_engine(who: Admin, name: str) -> EngineView:
+    async def drain_engine(who: Admin, name: Plain) -> EngineView:
         """Send it no new requests, from any gateway of this database; those it works on finish."""
         return await _set_drained(who, name, True)
 
     @routes.post("/{name:path}/undrain")
-    async def undrain_engine(who: Admin, name: str) -> EngineView:
+    async def undrain_engine(who: Admin, name: Plain) -> EngineView:
         """Send it requests again."""
         return await _set_drained(who, name, False)
 

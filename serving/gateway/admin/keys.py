@@ -16,6 +16,7 @@ from serving.gateway.admin.schemas import (
     KeyView,
     NewKeyRequest,
     NewKeyView,
+    Plain,
     RotateRequest,
     key_view,
 )
@@ -34,8 +35,8 @@ def key_routes(identity: Identity, audit: Audit, access: Access) -> APIRouter:
     @routes.get("")
     async def list_keys(
         who: Admin,
-        tenant: str | None = None,
-        after: Annotated[str | None, Query(description="Begin behind this key.")] = None,
+        tenant: Plain | None = None,
+        after: Annotated[Plain | None, Query(description="Begin behind this key.")] = None,
         limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 100,
     ) -> KeyPage:
         """Keys, revoked ones too, oldest first; never their secrets."""
@@ -70,13 +71,13 @@ def key_routes(identity: Identity, audit: Audit, access: Access) -> APIRouter:
         return NewKeyView(id=made.id, key=made.key, tenant=made.tenant)
 
     @routes.get("/{key_id}")
-    async def show_key(who: Admin, key_id: str, response: Response) -> KeyView:
+    async def show_key(who: Admin, key_id: Plain, response: Response) -> KeyView:
         """One key."""
         return await _shown(key_id, response)
 
     @routes.patch("/{key_id}")
     async def update_key(
-        who: Admin, key_id: str, request: KeyFields, response: Response, if_match: IfMatch = None
+        who: Admin, key_id: Plain, request: KeyFields, response: Response, if_match: IfMatch = None
     ) -> KeyView:
         """Change what the body names; the rest stays."""
         expected, changes = expected_version(if_match), request.given()
@@ -88,7 +89,7 @@ def key_routes(identity: Identity, audit: Audit, access: Access) -> APIRouter:
         return key_view(info)
 
     @routes.post("/{key_id}/rotate")
-    async def rotate_key(who: Admin, key_id: str, request: RotateRequest, if_match: IfMatch = None) -> NewKeyView:
+    async def rotate_key(who: Admin, key_id: Plain, request: RotateRequest, if_match: IfMatch = None) -> NewKeyView:
         """Give a key a new secret, under the same id; it is in this answer and nowhere else.
 
         With `If-Match` a repeated request is refused instead of replacing the secret again.
@@ -105,14 +106,14 @@ def key_routes(identity: Identity, audit: Audit, access: Access) -> APIRouter:
         return NewKeyView(id=made.id, key=made.key, tenant=made.tenant)
 
     @routes.post("/{key_id}/revoke")
-    async def revoke_key(who: Admin, key_id: str, response: Response) -> KeyView:
+    async def revoke_key(who: Admin, key_id: Plain, response: Response) -> KeyView:
         """End a key for good, everywhere within about a second. Repeating it changes nothing."""
         await change(audit, who, "key.revoke", key_id, {}, lambda: identity.revoke(key_id))
         return await _shown(key_id, response)
 
     @routes.put("/{key_id}/budgets/{period}")
     async def set_budget(
-        who: Admin, key_id: str, period: BudgetPeriod, request: BudgetRequest, response: Response
+        who: Admin, key_id: Plain, period: BudgetPeriod, request: BudgetRequest, response: Response
     ) -> KeyView:
         """Set what the key may spend in a day, in a calendar month (UTC), or in all."""
         amount = str(request.amount_usd)
@@ -127,7 +128,7 @@ def key_routes(identity: Identity, audit: Audit, access: Access) -> APIRouter:
         return await _shown(key_id, response)
 
     @routes.delete("/{key_id}/budgets/{period}")
-    async def remove_budget(who: Admin, key_id: str, period: BudgetPeriod, response: Response) -> KeyView:
+    async def remove_budget(who: Admin, key_id: Plain, period: BudgetPeriod, response: Response) -> KeyView:
         """Lift a budget."""
         details: dict[str, Any] = {"period": period, "amount_usd": None}
         await change(audit, who, "key.budget", key_id, details, lambda: identity.remove_budget("key", key_id, period))

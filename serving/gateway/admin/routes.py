@@ -7,6 +7,7 @@ from collections.abc import Callable
 from fastapi import APIRouter
 
 from serving.gateway.access import Access
+from serving.gateway.admin.audit import audit_routes
 from serving.gateway.admin.changes import Audit
 from serving.gateway.admin.engines import engine_routes
 from serving.gateway.admin.keys import key_routes
@@ -34,5 +35,6 @@ def admin_routes(
     routes.include_router(tenant_routes(identity, audit, access))
     routes.include_router(key_routes(identity, audit, access))
     routes.include_router(engine_routes(identity, pool, drains, audit, access))
+    routes.include_router(audit_routes(identity.database, access))
     routes.include_router(reload_routes(reload, audit, access))
     return routes

@@ -14,6 +14,8 @@ from serving.identity.principal import BudgetPeriod, MarkDefault
 
 MAX_PAGE = 500
 Name = Annotated[str, StringConstraints(max_length=255)]
+# Of what is looked up, so that nothing reaches a database that it cannot hold, such as NUL.
+Plain = Annotated[str, StringConstraints(pattern=r"^[!-~]{1,255}$")]
 
 
 class Fields(BaseModel):
@@ -57,7 +59,7 @@ class KeyFields(LimitFields):
 class NewKeyRequest(KeyFields):
     """A key to make; its tenant is made when new."""
 
-    tenant: Name
+    tenant: Plain
 
 
 class RotateRequest(Fields):
@@ -82,7 +84,7 @@ class TenantFields(LimitFields):
 class NewTenantRequest(TenantFields):
     """A tenant to make."""
 
-    name: Name
+    name: Plain
 
 
 class BudgetRequest(Fields):

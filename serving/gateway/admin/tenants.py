@@ -12,6 +12,7 @@ from serving.gateway.admin.schemas import (
     MAX_PAGE,
     BudgetRequest,
     NewTenantRequest,
+    Plain,
     TenantFields,
     TenantPage,
     TenantView,
@@ -31,7 +32,7 @@ def tenant_routes(identity: Identity, audit: Audit, access: Access) -> APIRouter
     @routes.get("")
     async def list_tenants(
         who: Admin,
-        after: Annotated[str | None, Query(description="Begin behind this name.")] = None,
+        after: Annotated[Plain | None, Query(description="Begin behind this name.")] = None,
         limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 100,
     ) -> TenantPage:
         """Tenants by name."""
@@ -52,13 +53,13 @@ def tenant_routes(identity: Identity, audit: Audit, access: Access) -> APIRouter
         return tenant_view(info)
 
     @routes.get("/{name}")
-    async def show_tenant(who: Admin, name: str, response: Response) -> TenantView:
+    async def show_tenant(who: Admin, name: Plain, response: Response) -> TenantView:
         """One tenant."""
         return await _shown(name, response)
 
     @routes.patch("/{name}")
     async def update_tenant(
-        who: Admin, name: str, request: TenantFields, response: Response, if_match: IfMatch = None
+        who: Admin, name: Plain, request: TenantFields, response: Response, if_match: IfMatch = None
     ) -> TenantView:
         """Change what the body names; the rest stays."""
         expected, changes = expected_version(if_match), request.given()
@@ -71,7 +72,7 @@ def tenant_routes(identity: Identity, audit: Audit, access: Access) -> APIRouter
 
     @routes.put("/{name}/budgets/{period}")
     async def set_budget(
-        who: Admin, name: str, period: BudgetPeriod, request: BudgetRequest, response: Response
+        who: Admin, name: Plain, period: BudgetPeriod, request: BudgetRequest, response: Response
     ) -> TenantView:
         """Set what all its keys together may spend in a day, in a calendar month (UTC), or in all."""
         amount = str(request.amount_usd)
@@ -86,7 +87,7 @@ def tenant_routes(identity: Identity, audit: Audit, access: Access) -> APIRouter
         return await _shown(name, response)
 
     @routes.delete("/{name}/budgets/{period}")
-    async def remove_budget(who: Admin, name: str, period: BudgetPeriod, response: Response) -> TenantView:
+    async def remove_budget(who: Admin, name: Plain, period: BudgetPeriod, response: Response) -> TenantView:
         """Lift a budget."""
         details: dict[str, Any] = {"period": period, "amount_usd": None}
         await change(audit, who, "tenant.budget", name, details, lambda: identity.remove_budget("tenant", name, period))

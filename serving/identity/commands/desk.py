@@ -66,6 +66,8 @@ def opened(load_settings: LoadSettings) -> Iterator[Desk]:
             store.close()
     except (IdentityError, DatabaseError) as error:
         raise click.ClickException(str(error)) from error
+    except UnicodeError as error:
+        raise click.ClickException("what was typed is not valid UTF-8") from error
 
 
 def _operator() -> str:

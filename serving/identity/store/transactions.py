@@ -10,7 +10,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, Engine, insert, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from serving.identity.errors import IdentityError, VersionConflict
@@ -27,6 +27,11 @@ class Transactions:
         self._engine = open_engine(url)
         create_tables(self._engine, *TABLES)
         self._begin_revision()
+
+    @property
+    def database(self) -> Engine:
+        """For reports on the same database."""
+        return self._engine
 
     def close(self) -> None:
         """Release the database."""

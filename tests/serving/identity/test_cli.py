@@ -205,6 +205,7 @@ def test_every_change_is_in_the_audit_chain(tmp_path: Path) -> None:
         pytest.param(["create", "--tenant", "No Name"], "is not a tenant name", id="bad tenant"),
         pytest.param(["create", "--tenant", "a", "--model", "x y"], "is not a model's name", id="bad model"),
         pytest.param(["create", "--tenant", "a", "--expires", "2001-01-01"], "expire in the future", id="past"),
+        pytest.param(["create", "--tenant", "a", "--note", "\udcff"], "is not valid UTF-8", id="bytes"),
         pytest.param(["tenants", "show", "nope"], "there is no tenant 'nope'", id="unknown tenant"),
         pytest.param(["tenants", "create", "a", "--weight", "0"], "weight must be between", id="bad weight"),
     ],

@@ -225,9 +225,28 @@ def test_an_engine_drained_by_another_gateway_is_drained_here(gateway: RunningGa
         wait_until(lambda: not admin("GET", "/engines")["data"][0]["draining"], 5, "the engine is back")
 
 
+def test_the_audit_chain_is_listed_and_verified(gateway: RunningGateway, admin: Admin) -> None:
+    made = admin("POST", "/keys", {"tenant": "listed"}, 201)
+    for number in range(3):
+        admin("PATCH", f"/keys/{made['id']}", {"note": str(number)})
+
+    first = admin("GET", f"/audit?subject={made['id']}&limit=3")
+    rest = admin("GET", f"/audit?subject={made['id']}&limit=3&before={first['next']}")
+    found = [(row["action"], row["details"]) for row in first["data"] + rest["data"]]
+    assert found == [*(("key.update", {"note": str(n)}) for n in (2, 1, 0)), ("key.create", {"tenant": "listed"})]
+    assert rest["next"] is None
+
+    report = admin("POST", "/audit/verify")
+    assert (report["holds"], report["findings"]) == (True, [])
+    assert report["audits"] >= 4
+
+
 @pytest.mark.parametrize(
     ("method", "path"),
     [
+        ("GET", "/audit"),
+        ("POST", "/audit/verify"),
+        ("POST", "/reload"),
         ("GET", "/keys"),
         ("POST", "/keys"),
         ("PATCH", "/keys/key_x"),
@@ -252,6 +271,11 @@ def test_administrators_only(gateway: RunningGateway, plain_key: str, method: st
     [
         ("GET", "/keys/key_nope", None, (404, "not_found")),
         ("GET", "/tenants/nope", None, (404, "not_found")),
+        ("GET", "/keys/%00", None, (400, "invalid_request")),
+        ("PATCH", "/tenants/a%00", {"note": "x"}, (400, "invalid_request")),
+        ("GET", "/keys?tenant=%00", None, (400, "invalid_request")),
+        ("GET", "/audit?subject=%ff", None, (400, "invalid_request")),
+        ("POST", "/engines/%F0%9F%98%80/drain", None, (400, "invalid_request")),
         ("GET", "/keys?after=key_nope", None, (404, "not_found")),
         ("GET", "/keys?limit=0", None, (400, "invalid_request")),
         ("POST", "/keys", {"tenant": "No Name"}, (400, "invalid_request")),
