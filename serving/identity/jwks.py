@@ -41,11 +41,12 @@ class KeySet:
     """The keys of one issuer. `start` looks from time to time, `refetch` once; `find` never waits.
 
     Raises:
-        KeysUnavailable: (constructor) the keys are in a file, and it cannot be read.
+        KeysUnavailable: (constructor) the file with the keys, or with the certificates to trust, cannot be read.
     """
 
     def __init__(self, settings: JwtSettings) -> None:
         self._settings = settings
+        self._tls = _trusting(settings.ca_file)
         self._jwks: list[dict[str, Any]] = []
         self._ready: dict[tuple[str | None, str], PyJWK | None] = {}
         self._last_look = -REFETCH_COOLDOWN_S
@@ -144,18 +145,22 @@ class KeySet:
         return address
 
     def _get(self, url: str) -> Any:
-        ca_file = self._settings.ca_file
+        opener = urllib.request.build_opener(_NoRedirect(), urllib.request.HTTPSHandler(context=self._tls))
         try:
-            handlers: list[urllib.request.BaseHandler] = [_NoRedirect()]
-            if url.startswith("https:"):
-                handlers.append(urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=ca_file)))
-            opener = urllib.request.build_opener(*handlers)
             with opener.open(url, timeout=self._settings.fetch_timeout_s) as response:
                 document = response.read(MAX_DOCUMENT_BYTES + 1)
         except (OSError, http.client.HTTPException, ValueError) as error:
             reason = getattr(error, "reason", None) or error
             raise KeysUnavailable(f"cannot fetch {url}: {reason}") from None
         return _parse(document, url)
+
+
+def _trusting(ca_file: Path | None) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as error:  # an SSLError is one
+        reason = error.strerror or "it holds no certificates"
+        raise KeysUnavailable(f"cannot read the certificates in {ca_file}: {reason}") from None
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from issuer import Issuer
+from issuer import Issuer, make_certificate
 from pydantic import ValidationError
 
 from serving.identity import Budget, Identity, IdentitySettings, Limits, Rejected, jwks
@@ -271,6 +271,29 @@ async def test_discovery_must_name_the_issuer_itself(
 async def test_a_redirect_is_not_followed(issuer: Issuer, make: Callable[..., Identity]) -> None:
     assert await rejection(make(jwks=issuer.url + "/moved"), issuer.token()) == ("identity_unavailable", 503)
     assert issuer.requests == ["/moved"]
+
+
+async def test_a_private_authority_is_trusted_where_it_is_named(make: Callable[..., Identity], tmp_path: Path) -> None:
+    certificate = make_certificate(tmp_path / "issuer.pem")
+    private = Issuer(certificate)
+    private.add_key("one")
+    try:
+        assert await rejection(make(issuer=private.url), private.token()) == ("identity_unavailable", 503)
+        assert (await make(issuer=private.url, ca_file=certificate).verify(private.token())).tenant == "acme"
+    finally:
+        private.close()
+
+
+@pytest.mark.parametrize("content", [None, b"nothing"])
+def test_certificates_that_cannot_be_read_are_told_at_the_start(
+    make: Callable[..., Identity], tmp_path: Path, content: bytes | None
+) -> None:
+    file = tmp_path / "ca.pem"
+    if content is not None:
+        file.write_bytes(content)
+
+    with pytest.raises(ValueError, match="cannot read the certificates in"):
+        make(ca_file=file)
 
 
 async def test_keys_may_be_in_a_file(issuer: Issuer, make: Callable[..., Identity], tmp_path: Path) -> None:
