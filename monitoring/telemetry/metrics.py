@@ -26,6 +26,7 @@ class GatewayMetrics:
         self._reloads = Counter(names.RELOADS, registry)
         self._guard_actions = Counter(names.GUARD_ACTIONS, registry)
         self._marks = Counter(names.MARKS, registry)
+        self._continuations = Counter(names.CONTINUATIONS, registry)
         self._queue = Histogram(names.QUEUE, buckets.QUEUE_S, registry).labels()
         self._ttft = Histogram(names.TTFT, buckets.TTFT_S, registry)
         self._inter_token = Histogram(names.INTER_TOKEN, buckets.INTER_TOKEN_S, registry)
@@ -119,6 +120,10 @@ class GatewayMetrics:
     def discovery_gone(self, source: str) -> None:
         """A reload has taken the source out."""
         self._discovery_up.remove(source)
+
+    def continuation(self, cause: str) -> None:
+        """A stream left its engine because that failed, drained, or no other could go on with it (lost)."""
+        self._continuations.add(1, cause)
 
     def limits_degraded(self, degraded: bool) -> None:
         """The store that replicas share limits in is lost, or is back."""

@@ -132,6 +132,12 @@ MARKS = Metric(
     "Answers by the scheme of their mark; off when unmarked.",
     ("scheme",),
 )
+CONTINUATIONS = Metric(
+    "signet_gateway_continuations_total",
+    "counter",
+    "Streams taken to another engine; cause is failed, drained or lost (none could go on with it).",
+    ("cause",),
+)
 LIMITS_DEGRADED = Metric(
     "signet_limits_degraded",
     "gauge",
@@ -155,6 +161,7 @@ GATEWAY_METRICS = (
     *QUEUE_METRICS,
     GUARD_ACTIONS,
     MARKS,
+    CONTINUATIONS,
     LIMITS_DEGRADED,
 )
 

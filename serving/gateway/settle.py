@@ -60,6 +60,10 @@ class Settlement:
         self._num_text_events = num_text_events
         self._last_text_at = now
 
+    def continued(self, cause: str) -> None:
+        """A stream left its engine: `failed`, `drained`, or `lost` when no other goes on with it."""
+        self._metrics.continuation(cause)
+
     def note_output(self, reports: Iterable[GuardReport]) -> None:
         """What the guard did to the answer."""
         for report in reports:

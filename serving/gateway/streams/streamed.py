@@ -134,6 +134,7 @@ class StreamedAnswer:
         self._relay.cut()
         self._attempts.cut(reason)
         if not self._relay.complete:
+            self._settlement.continued("drained" if reason is None else "failed")
             # Counted anew at the end: no engine knows the whole.
             self._context.usage_reported = False
 
@@ -151,6 +152,7 @@ class StreamedAnswer:
             context.continued += 1
             response = await self._attempts.ask_until_answered(part.question, failover.engine_wait_s)
         except (CannotContinue, GatewayError) as error:
+            self._settlement.continued("lost")
             log.warning("stream is lost", extra={"request_id": context.request_id, "reason": str(error)})
             raise interrupted() from None
         return response, part.answer

@@ -81,6 +81,8 @@ def use_everything(metrics: GatewayMetrics) -> None:
     metrics.engine_state("http://127.0.0.1:8100", True, False, "open")
     metrics.discovery("dns:vllm", False)
     metrics.watch_admission(Queue)
+    metrics.reloaded(True)
+    metrics.continuation("failed")
 
 
 def test_what_is_reported_is_what_happened(metrics: GatewayMetrics, registry: CollectorRegistry) -> None:

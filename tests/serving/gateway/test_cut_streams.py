@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from typing import Any
 
@@ -31,7 +31,7 @@ PIECES = [
 ]
 TEXT = "The river rose slowly \u8054 mail [EMAIL_ADDRESS] again."
 
-Cut = Callable[[bytes], list[object]]
+Cut = Callable[[bytes], Iterable[object]]
 
 
 def at(place: int) -> Cut:
@@ -53,14 +53,17 @@ class Pair:
         for number, engine in enumerate(self.engines):
             engine.script = lambda request, number=number: self._answer(number, request)  # type: ignore[misc]
 
-    def _answer(self, number: int, request: SeenRequest) -> list[object]:
+    def _answer(self, number: int, request: SeenRequest) -> Iterator[object]:
         if request.target == "/detokenize":
             body = self.tokens.detokenize(request.body)
-            return [head(length=len(body)) + body]
+            yield head(length=len(body)) + body
+            return
         self.asked.append((number, request))
         data = b"".join(self.tokens.stream(request.target, request.body))
         cut = self.cuts.pop(0) if self.cuts else lambda whole: [whole]
-        return [EVENTS, *cut(data), CLOSE]
+        yield EVENTS
+        yield from cut(data)
+        yield CLOSE
 
     def begin(self, *cuts: Cut) -> None:
         self.cuts, self.asked = list(cuts), []
@@ -182,6 +185,34 @@ def test_a_lost_stream_is_billed_for_what_came(pair: Pair, two: RunningGateway) 
 
     assert b"stream_interrupted" in answer.content
     assert records(two, answer.headers["x-request-id"]) == [(502, 3, 3, 0)]
+
+
+def test_an_engine_that_drains_hands_its_streams_over(pair: Pair, two: RunningGateway) -> None:
+    drained: list[str] = []
+
+    def slow(data: bytes) -> Iterator[bytes]:
+        """An event each tenth of a second; after the second, this engine is to drain."""
+        for place, event in enumerate(data.split(b"\n\n")[:-1]):
+            if place == 2:
+                name = pair.engines[pair.asked[0][0]].url.removeprefix("http://")
+                headers = {"authorization": f"Bearer {two.key}"}
+                answer = httpx.post(f"{two.url}/admin/engines/{name}/drain", headers=headers)
+                assert answer.status_code < 300, answer.text
+                drained.append(name)
+            time.sleep(0.1)
+            yield event + b"\n\n"
+
+    pair.begin(slow)
+    try:
+        text, usage, request_id = read(two)
+    finally:
+        for name in drained:
+            httpx.post(f"{two.url}/admin/engines/{name}/undrain", headers={"authorization": f"Bearer {two.key}"})
+
+    assert (text, usage.completion_tokens) == (TEXT, 10)
+    assert records(two, request_id) == [(200, 3, 10, 1)]
+    assert len(pair.asked) == 2
+    assert 'continuations_total{cause="drained"} 1' in httpx.get(f"{two.url}/metrics").text
 
 
 def test_choices_are_continued_one_after_the_other(two: RunningGateway, pair: Pair) -> None:
