@@ -17,6 +17,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "gateway": ("serving.gateway.cli", "gateway", "Start the gateway in front of OpenAI-compatible engines."),
     "engine": ("serving.engine.cli", "engine", "Start one engine in the foreground."),
     "keys": ("serving.identity.cli", "keys", "Manage API keys and tenants."),
+    "prompts": ("serving.gateway.prompts.cli", "prompts", "List, check and render prompt templates."),
     "marks": ("serving.provenance.cli", "marks", "Manage the keys of the watermark."),
     "detect": ("serving.provenance.cli", "detect", "Tell whether a text carries one of our marks."),
     "train": ("training.cli", "train", "Run a training recipe."),

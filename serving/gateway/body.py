@@ -60,12 +60,13 @@ def decode_object(raw: bytes) -> dict[str, Any]:
 
 
 def model_of(body: dict[str, Any]) -> str:
-    """The model that is asked for.
+    """The model that is asked for, or the prompt template: by its name, or as OpenAI's `prompt: {"id", "version"}`.
 
     Raises:
         BadRequest: none is named.
     """
-    model = body.get("model")
+    prompt = body.get("prompt")
+    model = _prompt_name(prompt) if isinstance(prompt, dict) else body.get("model")
     if not isinstance(model, str) or not model:
         raise BadRequest("'model' must name a model; GET /v1/models lists them.", param="model")
     return model
@@ -96,6 +97,15 @@ def engine_body(context: RequestContext, **more: Any) -> bytes:
         mark = {"signet_mark": context.mark_scheme, "signet_key": context.mark_key_id}
         body["vllm_xargs"] = {**(body.get("vllm_xargs") or {}), **mark}
     return encode(body)
+
+
+def _prompt_name(prompt: dict[str, Any]) -> str:
+    name, version = prompt.get("id"), prompt.get("version")
+    if not isinstance(name, str) or not name:
+        raise BadRequest("'prompt.id' must name a prompt template.", param="prompt.id")
+    if version is not None and not isinstance(version, str | int):
+        raise BadRequest("'prompt.version' must be a version's number.", param="prompt.version")
+    return f"prompt:{name.removeprefix('prompt:')}" + ("" if version is None else f"@{version}")
 
 
 def _num_prompts(body: dict[str, Any]) -> int:

@@ -20,6 +20,8 @@ from serving.gateway.engines.pool import EnginePool
 from serving.gateway.errors import ClientGone, EngineUnavailable, GatewayError
 from serving.gateway.exchange import Exchange
 from serving.gateway.failover import Failover
+from serving.gateway.prompts import PREFIX, PromptLibrary
+from serving.gateway.prompts.step import apply_template
 from serving.gateway.reserve import Reserver
 from serving.gateway.routing.choose import check_model
 from serving.gateway.settings import GatewaySettings
@@ -50,6 +52,7 @@ class Pipeline:
     admission: Admission
     ledger: Ledger
     prices: PriceList
+    prompts: PromptLibrary
     metrics: GatewayMetrics
     tracing: Tracing
 
@@ -59,11 +62,13 @@ class Pipeline:
         self.ledger.start()
         await self.limiter.start()
         await self.pool.start()
+        self.prompts.start()
         self.drains.start()
 
     async def stop(self) -> None:
         """Close everything; no request is open any more."""
         await self.drains.stop()
+        await self.prompts.stop()
         await self.pool.stop()
         await self.limiter.stop()
         await asyncio.to_thread(self.ledger.stop)
@@ -111,6 +116,8 @@ class Pipeline:
         else:
             read_question(context, context.dialect, self.settings)
         check_scope(context)
+        if context.model.startswith(PREFIX):
+            apply_template(context, self.prompts, self.pool.only_model)
         check_model(self.pool, context.model)
 
     def _prepare(self, context: RequestContext) -> None:

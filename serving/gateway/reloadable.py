@@ -53,12 +53,14 @@ def parts_of(app: GatewayApp, server: Server) -> list[Part]:
         ),
         Part(("prices",), lambda settings: pipeline.prices.apply(settings.prices)),
         Part(("gateway.admission",), lambda settings: pipeline.admission.apply(settings.gateway.admission)),
+        Part(("gateway.prompts",), lambda settings: pipeline.prompts.apply(settings.gateway.prompts)),
         Part(("gateway.failover",), lambda settings: pipeline.failover.apply(settings.gateway.failover)),
         Part(
             (
                 "gateway.http",
                 "gateway.max_body_bytes",
                 "gateway.max_choices",
+                "gateway.max_embedding_inputs",
                 "gateway.drain_delay_s",
                 "gateway.drain_timeout_s",
                 "gateway.reload_interval_s",

@@ -14,6 +14,7 @@ from serving.gateway.engines.drains import Drains
 from serving.gateway.engines.pool import EnginePool
 from serving.gateway.failover import Failover
 from serving.gateway.pipeline import Pipeline
+from serving.gateway.prompts import PromptLibrary
 from serving.gateway.reserve import Reserver
 from serving.gateway.rest import build_rest
 from serving.guard import Guard, control_tokens_of
@@ -57,6 +58,7 @@ def build(settings: Settings, reload: Callable[[], list[str]]) -> GatewayApp:
         failover=Failover(gateway.failover),
         ledger=Ledger(settings.database_url, settings.ledger, settings.spill_folder),
         prices=prices,
+        prompts=PromptLibrary(gateway.prompts),
         metrics=metrics,
         tracing=Tracing.from_settings(settings.telemetry),
     )

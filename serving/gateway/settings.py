@@ -54,6 +54,11 @@ class GatewaySettings(BaseModel):
     max_choices: int = Field(
         default=128, ge=1, description="Most answers that one request may ask for by 'n', as OpenAI's."
     )
+    prompts: Path | None = Field(
+        default=None,
+        description="Folder with prompt templates, one YAML file each, read again when a file changes; `builtin`: the "
+        "examples that come with Signet.",
+    )
     max_embedding_inputs: int = Field(
         default=2048, ge=1, description="Most texts in one request for embeddings, as OpenAI's."
     )

@@ -108,6 +108,11 @@ class EnginePool:
     def ready(self) -> bool:
         return any(engine.up and not engine.draining for engine in self.engines)
 
+    def only_model(self) -> str | None:
+        """The served model, where there is exactly one."""
+        cards = self.model_cards()
+        return next(iter(cards)) if len(cards) == 1 else None
+
     def model_cards(self) -> dict[str, dict[str, Any]]:
         """Every model that an engine serves or, while it restarts, served last."""
         cards: dict[str, dict[str, Any]] = {}

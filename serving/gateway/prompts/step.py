@@ -1,0 +1,110 @@
+"""The step that turns a request for a template into an ordinary question to the template's model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from serving.gateway.context import RequestContext
+from serving.gateway.errors import BadRequest, NotFound
+from serving.gateway.prompts.library import PromptError, PromptLibrary
+from serving.gateway.prompts.template import Template, VariableError
+
+
+def apply_template(context: RequestContext, library: PromptLibrary, only_model: Callable[[], str | None]) -> None:
+    """Fill the template that `context.model` names, and ask its model.
+
+    The template's messages come first and the client's after them; the template's sampling fills in what the request
+    leaves open. `only_model` tells the served model, where there is exactly one.
+
+    Raises:
+        NotFound: no such prompt, or no such version.
+        BadRequest: a variable, naming it; or the endpoint takes no templates.
+    """
+    try:
+        template = library.find(context.model)
+    except PromptError as error:
+        raise NotFound(str(error), code="prompt_not_found", param="model") from None
+    body = context.body
+    values, where = _values(body)
+    variable = template.message_variable
+    if variable is not None and values.get(variable) is None:
+        text = _take_last_user_text(body, "input" if context.endpoint == "responses" else "messages")
+        values = values if text is None else {**values, variable: text}
+    try:
+        messages = template.render(values)
+    except VariableError as error:
+        raise BadRequest(str(error), code="invalid_prompt_variable", param=f"{where}.{error.variable[:80]}") from None
+    own = body.get("model")
+    for name in ("prompt", "variables"):
+        body.pop(name, None)
+    _set_messages(context, messages)
+    _set_parameters(context, template)
+    context.asked_model = template.id
+    context.model = body["model"] = _model(template, own, only_model)
+
+
+def _values(body: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """The variables' values and where they stand: `variables`, or OpenAI's `prompt.variables`."""
+    prompt = body.get("prompt")
+    where = "prompt.variables" if isinstance(prompt, dict) else "variables"
+    values = prompt.get("variables") if isinstance(prompt, dict) else body.get("variables")
+    if values is None:
+        return {}, where
+    if not isinstance(values, dict):
+        raise BadRequest(f"'{where}' must be an object of values by name.", param=where)
+    return values, where
+
+
+def _take_last_user_text(body: dict[str, Any], field: str) -> str | None:
+    """Take the last user message's text away from the conversation; None where it is not text alone."""
+    given = body.get(field)
+    if isinstance(given, str):
+        del body[field]
+        return given
+    last = given[-1] if isinstance(given, list) and given else None
+    if not isinstance(last, dict) or last.get("role") != "user":
+        return None
+    content = last.get("content")
+    if isinstance(content, list) and all(isinstance(p, dict) and isinstance(p.get("text"), str) for p in content):
+        content = "\n".join(part["text"] for part in content)
+    if not isinstance(content, str):
+        return None
+    body[field] = given[:-1] if given else []
+    return content
+
+
+def _set_messages(context: RequestContext, messages: list[dict[str, Any]]) -> None:
+    body = context.body
+    if context.dialect is not None:
+        context.dialect.set_messages(body, messages)
+        return
+    given = body.get("messages") or []
+    if context.endpoint != "chat":
+        raise BadRequest("/v1/completions takes no prompt templates.", param="model", code="prompt_not_supported")
+    if not isinstance(given, list):
+        raise BadRequest("'messages' must be a list.", param="messages")
+    body["messages"] = messages + given
+
+
+def _set_parameters(context: RequestContext, template: Template) -> None:
+    body = context.body
+    names = {} if context.dialect is None else context.dialect.parameter_names
+    for name, value in template.parameters.model_dump(exclude_none=True).items():
+        field = names.get(name, name)
+        if name == "max_tokens" and body.get("max_completion_tokens") is not None:
+            continue
+        if body.get(field) is None:
+            body[field] = value
+
+
+def _model(template: Template, own: Any, only_model: Callable[[], str | None]) -> str:
+    if isinstance(own, str) and own and not own.startswith("prompt:"):
+        return own
+    model = template.model or only_model()
+    if model is None:
+        raise BadRequest(
+            f"{template.id} names no model and several are served. Send 'prompt' with its id, and 'model'.",
+            param="model",
+        )
+    return model
