@@ -18,6 +18,8 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "engine": ("serving.engine.cli", "engine", "Start one engine in the foreground."),
     "keys": ("serving.identity.cli", "keys", "Manage API keys and tenants."),
     "prompts": ("serving.gateway.prompts.cli", "prompts", "List, check and render prompt templates."),
+    "ledger": ("serving.ledger.cli", "ledger", "Sum up usage, export requests, upgrade the database."),
+    "audit": ("serving.ledger.audit_cli", "audit", "Verify the ledger's hash chains; list administrative actions."),
     "marks": ("serving.provenance.cli", "marks", "Manage the keys of the watermark."),
     "detect": ("serving.provenance.cli", "detect", "Tell whether a text carries one of our marks."),
     "train": ("training.cli", "train", "Run a training recipe."),

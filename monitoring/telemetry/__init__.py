@@ -4,6 +4,7 @@ In come facts about requests, as numbers and names from bounded sets, never prom
 Prometheus series, OpenTelemetry spans and JSON log lines. Nothing here can delay or fail a request.
 """
 
+from monitoring.telemetry.ledger import ObservedLedger, observe_ledger
 from monitoring.telemetry.logs import LogOutput, configure_logging
 from monitoring.telemetry.metrics import GatewayMetrics
 from monitoring.telemetry.settings import DriftSettings, TelemetrySettings
@@ -13,8 +14,10 @@ __all__ = [
     "DriftSettings",
     "GatewayMetrics",
     "LogOutput",
+    "ObservedLedger",
     "RequestTrace",
     "TelemetrySettings",
     "Tracing",
     "configure_logging",
+    "observe_ledger",
 ]

@@ -18,5 +18,8 @@ INTER_TOKEN_S = (
 # Refusals take a millisecond, long answers minutes; about two steps to a factor of ten.
 DURATION_S = (0.001, 0.0025, 0.01, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 60.0, 120.0, 300.0, 600.0)
 
+# A transaction on a good disk takes a quarter of a millisecond; beyond seconds the answer is refused.
+COMMIT_S = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0)
+
 # Well under a millisecond while nobody waits; beyond ten seconds a client should have been refused.
 QUEUE_S = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.25, 1.0, 2.5, 10.0, 30.0)

@@ -144,6 +144,18 @@ LIMITS_DEGRADED = Metric(
     "1 while limits are counted by this gateway alone because the server that shares them is gone, else 0.",
 )
 
+LEDGER_UP = Metric("signet_ledger_up", "gauge", "1 when the database took what the ledger last gave it, else 0.")
+LEDGER_COMMIT = Metric(
+    "signet_ledger_commit_seconds",
+    "histogram",
+    "Time of a transaction that made records durable; counted once for each record in it.",
+)
+LEDGER_PENDING = Metric("signet_ledger_pending", "gauge", "Records that wait for the disk.")
+LEDGER_SPILLED = Metric(
+    "signet_ledger_spilled", "gauge", "Records in the local journal that are not yet in the database."
+)
+LEDGER_SPILLED_TOTAL = Metric("signet_ledger_spilled_total", "counter", "Records written to the local journal.")
+
 GATEWAY_METRICS = (
     REQUESTS,
     IN_FLIGHT,
@@ -163,6 +175,11 @@ GATEWAY_METRICS = (
     MARKS,
     CONTINUATIONS,
     LIMITS_DEGRADED,
+    LEDGER_UP,
+    LEDGER_COMMIT,
+    LEDGER_PENDING,
+    LEDGER_SPILLED,
+    LEDGER_SPILLED_TOTAL,
 )
 
 DRIFT_EFFECT = Metric(

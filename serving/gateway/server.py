@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry
 
-from monitoring.telemetry import GatewayMetrics, Tracing
+from monitoring.telemetry import GatewayMetrics, Tracing, observe_ledger
 from serving.gateway.admin import admin_routes
 from serving.gateway.admission.admission import Admission
 from serving.gateway.app import GatewayApp
@@ -62,6 +62,7 @@ def build(settings: Settings, reload: Callable[[], list[str]]) -> GatewayApp:
         metrics=metrics,
         tracing=Tracing.from_settings(settings.telemetry),
     )
+    observe_ledger(pipeline.ledger, registry)
     rest = build_rest(identity, keyring, gateway.model_folders, metrics.error)
     rest.include_router(admin_routes(identity, pool, drains, pipeline.ledger, reload))
     return GatewayApp(pipeline, registry, rest)

@@ -47,7 +47,7 @@ api_keys = Table(
     Column("rotated_at", Float(53)),
     Column("last_used_at", Float(53)),
     # Of the request that made the key, so that its repetition does not make a second one.
-    Column("idempotency_digest", LargeBinary(32), unique=True),
+    Column("idempotency_digest", LargeBinary(32), unique=True, index=True),
     Column("version", Integer, nullable=False, server_default="1"),
 )
 
@@ -87,5 +87,3 @@ identity_revision = Table(
     Column("id", Integer, primary_key=True, autoincrement=False),
     Column("revision", Integer, nullable=False),
 )
-
-TABLES = (tenants, api_keys, retired_secrets, budgets, drained_engines, identity_revision)

@@ -7,37 +7,25 @@ SQLAlchemy Core, so a PostgreSQL URL is enough to move.
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, SecretStr
 from sqlalchemy import (
-    Column,
     Engine,
-    Integer,
     MetaData,
-    String,
-    Table,
     create_engine,
     event,
-    insert,
     make_url,
-    select,
 )
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
-# Raised by hand when a table changes; migrations start from the number they find.
-SCHEMA_VERSION = 1
 # How long a statement waits for another process's write lock before it fails.
 BUSY_TIMEOUT_S = 5.0
 # A commit that finds the log longer than this (64 MB) empties it; normally the checkpointer did before.
 WAL_PAGES = 16_384
-# Two processes that create the tables of a new file at once: the loser looks again.
-_CREATE_ATTEMPTS = 20
-
 # A server that vanishes from the network is given up after seconds, not after the kernel's quarter of an hour.
 _POSTGRES_OPTIONS: dict[str, Any] = {
     "pool_pre_ping": True,
@@ -52,12 +40,6 @@ _POSTGRES_OPTIONS: dict[str, Any] = {
 }
 
 metadata = MetaData()
-schema_version = Table(
-    "schema_version",
-    metadata,
-    Column("component", String(32), primary_key=True),
-    Column("version", Integer, nullable=False),
-)
 
 
 class DatabaseError(Exception):
@@ -145,41 +127,6 @@ def _sqlite_pragmas(busy_timeout_s: float) -> Callable[[DBAPIConnection, object]
         cursor.close()
 
     return set_pragmas
-
-
-def create_tables(engine: Engine, *tables: Table) -> None:
-    """Create what is missing and note the schema's version; safe to call from several processes at once.
-
-    Raises:
-        DatabaseError: the database cannot be opened, or was made by a newer version.
-    """
-    for attempt in range(_CREATE_ATTEMPTS):
-        try:
-            metadata.create_all(engine, tables=[schema_version, *tables])
-            found = _note_version(engine)
-            break
-        except DBAPIError as error:
-            if attempt == _CREATE_ATTEMPTS - 1 or not _may_be_a_race(error):
-                raise DatabaseError(explain(engine, error)) from error
-            time.sleep(0.05)
-    if found > SCHEMA_VERSION:
-        raise DatabaseError(
-            f"the database {engine.url.render_as_string()} has schema {found}, this version of Signet knows "
-            f"{SCHEMA_VERSION}: upgrade Signet"
-        )
-
-
-def _may_be_a_race(error: DBAPIError) -> bool:
-    text = str(error.orig).lower()
-    return "already exists" in text or "locked" in text or "unique" in text or "duplicate" in text
-
-
-def _note_version(engine: Engine) -> int:
-    with engine.begin() as connection:
-        found = connection.scalar(select(schema_version.c.version).where(schema_version.c.component == "serving"))
-        if found is None:
-            connection.execute(insert(schema_version).values(component="serving", version=SCHEMA_VERSION))
-        return SCHEMA_VERSION if found is None else int(found)
 
 
 def explain(engine: Engine, error: SQLAlchemyError | Exception) -> str:

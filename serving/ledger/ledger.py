@@ -15,13 +15,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from serving.ledger.audit import Entry, audit, audit_record
+from serving.ledger.audit import Entry, audit_record
 from serving.ledger.checkpointer import Checkpointer
-from serving.ledger.database import DatabaseError, create_tables, open_engine
+from serving.ledger.database import DatabaseError, open_engine
 from serving.ledger.journal import Journal, JournalUnavailable
 from serving.ledger.lane import NO_FAILURES, Batch, Failures, Lane
-from serving.ledger.links import chains
-from serving.ledger.record import UsageRecord, requests
+from serving.ledger.migrate import migrate
+from serving.ledger.record import UsageRecord
 from serving.ledger.settings import LedgerSettings
 from serving.ledger.writer import LedgerUnavailable, RecordRefused, RecordWriter
 
@@ -61,7 +61,7 @@ class Ledger:
         Raises:
             DatabaseError: the database cannot be opened.
         """
-        create_tables(self._engine, requests, audit, chains)
+        migrate(self._engine)
         try:
             self._writer.probe()
         except LedgerUnavailable as error:

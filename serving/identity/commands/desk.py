@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import click
 from sqlalchemy import Engine
@@ -14,24 +12,12 @@ from sqlalchemy import Engine
 from serving.identity.errors import IdentityError
 from serving.identity.store import IdentityStore
 from serving.ledger.anchor import write_audit
-from serving.ledger.audit import audit as audit_table
-from serving.ledger.database import DatabaseError, DatabaseSettings, create_tables, open_engine
-from serving.ledger.links import chains
-from serving.ledger.record import requests
+from serving.ledger.command import LoadSettings, operator
+from serving.ledger.database import DatabaseError, open_engine
+
+__all__ = ["Desk", "LoadSettings", "opened"]
 
 Result = TypeVar("Result")
-
-
-class Settings(Protocol):
-    """What these commands read of the settings tree."""
-
-    @property
-    def home(self) -> Path: ...
-    @property
-    def database(self) -> DatabaseSettings: ...
-
-
-LoadSettings = Callable[[], Settings]
 
 
 class Desk:
@@ -43,11 +29,11 @@ class Desk:
 
     def change(self, action: str, subject: str, details: Mapping[str, Any], work: Callable[[], Result]) -> Result:
         """Write an action to the audit chain, then do it; the same order and rows as the admin API's."""
-        write_audit(self._audit, _operator(), action, subject, details)
+        write_audit(self._audit, operator(), action, subject, details)
         try:
             return work()
         except IdentityError as error:
-            write_audit(self._audit, _operator(), f"{action}.failed", subject, {"reason": str(error)})
+            write_audit(self._audit, operator(), f"{action}.failed", subject, {"reason": str(error)})
             raise
 
 
@@ -59,7 +45,6 @@ def opened(load_settings: LoadSettings) -> Iterator[Desk]:
     try:
         store, audit = IdentityStore(url), open_engine(url)
         try:
-            create_tables(audit, requests, audit_table, chains)
             yield Desk(store, audit)
         finally:
             audit.dispose()
@@ -68,11 +53,3 @@ def opened(load_settings: LoadSettings) -> Iterator[Desk]:
         raise click.ClickException(str(error)) from error
     except UnicodeError as error:
         raise click.ClickException("what was typed is not valid UTF-8") from error
-
-
-def _operator() -> str:
-    """Who runs this command."""
-    try:
-        return f"cli:{getpass.getuser()}"
-    except (OSError, KeyError):  # a container's user without a name
-        return "cli"

@@ -14,8 +14,9 @@ from sqlalchemy import Connection, Engine, insert, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from serving.identity.errors import IdentityError, VersionConflict
-from serving.identity.schema import TABLES, identity_revision
-from serving.ledger.database import create_tables, explain, open_engine
+from serving.identity.schema import identity_revision
+from serving.ledger.database import explain, open_engine
+from serving.ledger.migrate import migrate
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +26,7 @@ class Transactions:
 
     def __init__(self, url: str) -> None:
         self._engine = open_engine(url)
-        create_tables(self._engine, *TABLES)
+        migrate(self._engine)
         self._begin_revision()
 
     @property

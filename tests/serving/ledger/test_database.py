@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import sqlite3
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
-from sqlalchemy import create_mock_engine, text
+from sqlalchemy import text
 
-from serving.identity.schema import TABLES
 from serving.ledger import DatabaseError, DatabaseSettings, Ledger
-from serving.ledger.database import create_tables, metadata, open_engine
-from serving.ledger.record import requests
+from serving.ledger.database import open_engine
 
 
 def test_the_default_is_a_file_in_home(tmp_path: Path) -> None:
@@ -70,18 +67,6 @@ def test_tables_are_made_once_by_processes_that_start_together(tmp_path: Path) -
     assert [process.wait(60) for process in processes] == [0, 0, 0, 0]
 
 
-def test_a_newer_database_is_refused(tmp_path: Path) -> None:
-    engine = open_engine(f"sqlite:///{tmp_path / 'signet.db'}")
-    create_tables(engine, requests)
-    engine.dispose()
-    with sqlite3.connect(tmp_path / "signet.db") as connection:
-        connection.execute("UPDATE schema_version SET version = 99")
-    connection.close()
-
-    with pytest.raises(DatabaseError, match=r"schema 99.*upgrade Signet"):
-        Ledger(f"sqlite:///{tmp_path / 'signet.db'}").start()
-
-
 @pytest.mark.parametrize(
     ("url", "says"),
     [
@@ -95,18 +80,3 @@ def test_a_url_that_cannot_be_used_is_one_line(url: str, says: str) -> None:
         Ledger(url).start()
 
     assert "\n" not in str(raised.value)
-
-
-def test_the_tables_are_good_postgresql() -> None:
-    """Every table compiles for PostgreSQL, with 64-bit row ids, bytes and double precision."""
-    statements: list[str] = []
-    engine = create_mock_engine(
-        "postgresql+psycopg://", lambda sql, *_, **__: statements.append(str(sql.compile(dialect=engine.dialect)))
-    )
-
-    metadata.create_all(engine, tables=[requests, *TABLES], checkfirst=False)
-    ddl = "\n".join(statements)
-
-    assert "id BIGSERIAL" in ddl
-    assert "digest BYTEA" in ddl
-    assert "created_at FLOAT(53)" in ddl
