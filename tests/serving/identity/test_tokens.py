@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import hmac
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import jwt
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from issuer import Issuer, make_certificate
 from pydantic import ValidationError
 
 from serving.identity import Budget, Identity, IdentitySettings, Limits, Rejected, jwks
 from serving.identity import identity as identity_module
-from serving.identity.settings import JwtSettings
+from serving.identity.settings import JwtSettings, TokenGrant
+from serving.identity.tokens import TokenVerifier, VerifiedToken
 
 
 @pytest.fixture
@@ -33,9 +39,9 @@ def make(issuer: Issuer, tmp_path: Path) -> Iterator[Callable[..., Identity]]:
     """An identity that trusts the issuer, with a tenant `acme`."""
     made: list[Identity] = []
 
-    def make_one(**jwt: Any) -> Identity:
-        settings = JwtSettings(**{"issuer": issuer.url, "audience": ["signet"], **jwt})
-        identity = Identity(f"sqlite:///{tmp_path / 'signet.db'}", IdentitySettings(jwt=settings, poll_interval_s=0.02))
+    def make_one(**changes: Any) -> Identity:
+        trusted = JwtSettings(**{"issuer": issuer.url, "audience": ["signet"], **changes})
+        identity = Identity(f"sqlite:///{tmp_path / 'signet.db'}", IdentitySettings(jwt=trusted, poll_interval_s=0.02))
         if "acme" not in identity.tenants():
             identity.create_tenant("acme")
         made.append(identity)
@@ -187,6 +193,68 @@ async def test_a_changed_token_is_refused(issuer: Issuer, make: Callable[..., Id
     }[change]
 
     assert await rejection(make(), changed) == ("invalid_token", 401)
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+CLAIMS = st.dictionaries(
+    st.sampled_from(["exp", "nbf", "iat", "iss", "aud", "sub", "jti", "tenant", "scope"]), JSON_VALUES, max_size=4
+)
+
+
+@pytest.fixture
+def verify(issuer: Issuer, tmp_path: Path) -> Iterator[Callable[[str], VerifiedToken]]:
+    """Checks a token against the issuer's keys."""
+    file = tmp_path / "jwks.json"
+    file.write_text(json.dumps({"keys": issuer.published}))
+    verifier = TokenVerifier(
+        JwtSettings(issuer=issuer.url, audience=["signet"], jwks=str(file), grants={"user": TokenGrant()})
+    )
+    with asyncio.Runner() as runner:
+        yield lambda token: runner.run(verifier.verify(token))
+
+
+def test_whatever_the_issuer_signs_is_let_in_or_refused(issuer: Issuer, verify: Callable[[str], VerifiedToken]) -> None:
+    """PyJWT would not sign most of these: an issuer in another language might."""
+    private, _ = issuer._private["one"]
+    outcomes: Counter[str] = Counter()
+
+    @settings(max_examples=200, deadline=None)
+    @given(claims=CLAIMS)
+    def check(claims: dict[str, Any]) -> None:
+        signed = json.dumps({**issuer.claims(scope="user"), **claims}).encode()
+        try:
+            token = verify(jwt.PyJWS().encode(signed, private, "RS256", headers={"kid": "one"}))
+        except Rejected as refused:
+            outcomes[refused.code] += 1
+        else:
+            outcomes["let in"] += 1
+            assert token.tenant
+            assert token.expires_at > time.time()
+
+    check()
+    assert set(outcomes) <= {"let in", "invalid_token", "token_expired", "token_not_allowed"}
+    assert outcomes["let in"]
+    assert outcomes["invalid_token"]
+
+
+def test_whatever_a_stranger_sends_is_refused(verify: Callable[[str], VerifiedToken]) -> None:
+    parts = st.binary(max_size=40) | JSON_VALUES.map(lambda value: json.dumps(value).encode())
+
+    @settings(max_examples=300, deadline=None)
+    @given(parts=st.lists(parts, min_size=3, max_size=3))
+    def check(parts: list[bytes]) -> None:
+        for token in (
+            ".".join(base64.urlsafe_b64encode(part).decode() for part in parts),
+            ".".join(part.decode("latin-1").replace(".", "") for part in parts),
+        ):
+            with pytest.raises(Rejected, match="not valid"):
+                verify(token)
+
+    check()
 
 
 async def test_a_new_key_of_the_issuer_is_found_at_once_and_unknown_ones_are_not_looked_for_each_time(
