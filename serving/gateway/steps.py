@@ -90,14 +90,23 @@ def check_scope(context: RequestContext) -> RequestContext:
     Raises:
         Forbidden: it was made for others.
     """
+    allow_model(context, context.model)
+    return context
+
+
+def allow_model(context: RequestContext, name: str) -> None:
+    """Let the key's holder choose this name.
+
+    Raises:
+        Forbidden: the key was made for others.
+    """
     assert context.principal is not None
-    if not context.principal.may_use_model(context.model):
+    if not context.principal.may_use_model(name):
         raise Forbidden(
-            f"This key may not use the model {context.model[:200]!r}. 'GET /v1/models' lists those it may.",
+            f"This key may not use the model {name[:200]!r}. 'GET /v1/models' lists those it may.",
             code="model_not_allowed",
             param="model",
         )
-    return context
 
 
 def sanitize(context: RequestContext, guard: Guard) -> RequestContext:

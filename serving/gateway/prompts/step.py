@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeGuard
 
 from serving.gateway.context import RequestContext
 from serving.gateway.errors import BadRequest, NotFound
 from serving.gateway.prompts.library import PromptError, PromptLibrary
 from serving.gateway.prompts.template import Template, VariableError
+from serving.gateway.steps import allow_model
 
 
 def apply_template(context: RequestContext, library: PromptLibrary, only_model: Callable[[], str | None]) -> None:
@@ -20,6 +21,7 @@ def apply_template(context: RequestContext, library: PromptLibrary, only_model: 
     Raises:
         NotFound: no such prompt, or no such version.
         BadRequest: a variable, naming it; or the endpoint takes no templates.
+        Forbidden: the request names a model too, and the key may not use it.
     """
     try:
         template = library.find(context.model)
@@ -41,7 +43,11 @@ def apply_template(context: RequestContext, library: PromptLibrary, only_model: 
     _set_messages(context, messages)
     _set_parameters(context, template)
     context.asked_model = template.id
-    context.model = body["model"] = _model(template, own, only_model)
+    if _is_model(own):
+        allow_model(context, own)  # a key for the template alone stays with the template's model
+        context.model = own
+    else:
+        context.model = body["model"] = _model(template, only_model)
 
 
 def _values(body: dict[str, Any]) -> tuple[dict[str, Any], str]:
@@ -98,9 +104,12 @@ def _set_parameters(context: RequestContext, template: Template) -> None:
             body[field] = value
 
 
-def _model(template: Template, own: Any, only_model: Callable[[], str | None]) -> str:
-    if isinstance(own, str) and own and not own.startswith("prompt:"):
-        return own
+def _is_model(own: Any) -> TypeGuard[str]:
+    """Whether the client also named a model, beside the template."""
+    return isinstance(own, str) and own != "" and not own.startswith("prompt:")
+
+
+def _model(template: Template, only_model: Callable[[], str | None]) -> str:
     model = template.model or only_model()
     if model is None:
         raise BadRequest(

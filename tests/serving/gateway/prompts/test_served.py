@@ -118,3 +118,23 @@ def test_templates_are_listed_and_followed(gateway: RunningGateway, folder: Path
     (folder / "two.yaml").write_text(TEMPLATE.format(version=2))
     wait_until(lambda: "prompt:summarize@2" in listed(), 10, "the new version is served")
     (folder / "two.yaml").unlink()
+
+
+def test_a_key_for_a_template_stays_with_the_templates_model(engine: ScriptedEngine, gateway: RunningGateway) -> None:
+    engine.script = lambda _: whole(answer("short"))
+    by_id = {"prompt": {"id": "summarize", "variables": {"text": "a"}}, "messages": []}
+
+    def status(key: str, **body: object) -> int:
+        url, headers = f"{gateway.url}/v1/chat/completions", {"authorization": f"Bearer {key}"}
+        return httpx.post(url, headers=headers, json=body).status_code
+
+    template_only = gateway.new_key("--model", "prompt:summarize")
+    assert status(template_only, **by_id) == 200
+    assert status(template_only, **by_id, model="scripted") == 403
+    assert status(template_only, model="scripted", messages=[{"role": "user", "content": "x"}]) == 403
+
+    model_only = gateway.new_key("--model", "scripted")
+    assert status(model_only, **by_id, model="scripted") == 403
+
+    both = gateway.new_key("--model", "scripted", "--model", "prompt:*")
+    assert status(both, **by_id, model="scripted") == 200
