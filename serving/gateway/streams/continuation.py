@@ -305,7 +305,7 @@ def next_part(context: RequestContext, tap: TokenTap | None, question: Question)
 
 
 def _shown(tap: TokenTap) -> bool:
-    return any(each.num_texts or each.finished for each in tap.choices.values())
+    return any(each.has_text or each.finished for each in tap.choices.values())
 
 
 def _prompt_of(tap: TokenTap, index: int, body: dict[str, Any]) -> bytes:

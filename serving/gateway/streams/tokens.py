@@ -16,6 +16,7 @@ from serving.gateway.streams.sse import DATA
 _TOKENS = b',"token_ids":['
 _PROMPT = b',"prompt_token_ids":['
 _EMPTY_DELTA = b'"delta":{}'
+_BEFORE_TOKENS = len(_TOKENS)
 _PLAIN = ("content", "text")
 
 
@@ -26,15 +27,14 @@ class ChoiceProgress:
     could be shown, such as the first half of a character. `in_last`: how many came in that same event.
     """
 
-    __slots__ = ("chars", "finished", "ids", "in_last", "num_texts", "plain", "prompt", "shown", "texts")
+    __slots__ = ("finished", "has_text", "ids", "in_last", "plain", "prompt", "shown", "texts")
 
     def __init__(self) -> None:
         self.prompt = b""
         self.ids = array("I")
         self.shown = 0
         self.in_last = 0
-        self.chars = 0
-        self.num_texts = 0
+        self.has_text = False
         self.texts: list[str] = []
         self.plain = True
         self.finished = False
@@ -75,13 +75,14 @@ class TokenTap:
         """Note the tokens that an event brings; returns it as the client may see it."""
         if self._prompts_due > 0:
             event = self._take_prompt(event)
-        start = event.find(_TOKENS)
+        start = event.rfind(_TOKENS)  # vLLM writes them last
         if start < 0:
             return event
-        start += len(_TOKENS)
         end = event.find(b"]", start)
-        self._found = event[start:end]
-        return event[: start - 1] + b"null" + event[end + 1 :] if self._hides else event
+        self._found = event[start + _BEFORE_TOKENS : end]
+        if not self._hides:
+            return event
+        return b"%bnull%b" % (event[: start + _BEFORE_TOKENS - 1], event[end + 1 :])
 
     def note(self, index: int, texts: list[tuple[Channel, str]], finished: bool) -> None:
         """The event taken last belongs to choice `index` and carries these texts."""
@@ -90,18 +91,23 @@ class TokenTap:
             progress = self.choices[index] = ChoiceProgress()
         if self._prompt:
             progress.prompt, self._prompt = self._prompt, b""
+        ids, found = progress.ids, self._found
         num_new = 0
-        if found := self._found:
+        if found:
             self._found = b""
             if b"," in found:
-                new = [int(each) for each in found.split(b",")]
-                progress.ids.extend(new)
-                num_new = len(new)
+                before = len(ids)
+                ids.extend(map(int, found.split(b",")))
+                num_new = len(ids) - before
             else:
-                progress.ids.append(int(found))
+                ids.append(int(found))
                 num_new = 1
         if texts:
-            self._note_texts(progress, texts, num_new)
+            progress.shown = len(ids)
+            progress.in_last = num_new
+            progress.has_text = True
+            if texts[0][0][0] not in _PLAIN or len(texts) > 1 or self._keeps_text or not num_new:
+                self._note_texts(progress, texts, num_new)
         if finished:
             progress.finished = True
 
@@ -141,14 +147,11 @@ class TokenTap:
         return event[: start - 1] + b"null" + event[end + 1 :] if self._hides else event
 
     def _note_texts(self, progress: ChoiceProgress, texts: list[tuple[Channel, str]], num_new: int) -> None:
+        """What is not the usual event of one plain text and its token."""
         for (field, _), text in texts:
-            progress.chars += len(text)
             if field not in _PLAIN:
                 progress.plain = False
             elif self._keeps_text:
                 progress.texts.append(text)
-        progress.num_texts += 1
-        progress.shown = len(progress.ids)
-        progress.in_last = num_new
         if not num_new:
             self.blind = True

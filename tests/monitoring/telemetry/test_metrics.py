@@ -242,7 +242,9 @@ def test_the_docs_list_every_metric_as_the_code_has_it() -> None:
 
 def test_names_follow_the_conventions() -> None:
     for metric in (*names.GATEWAY_METRICS, *names.DRIFT_METRICS):
-        assert metric.name.startswith(("signet_gateway_", "signet_guard_", "signet_marks_", "signet_drift_"))
+        assert metric.name.startswith(
+            ("signet_gateway_", "signet_guard_", "signet_marks_", "signet_limits_", "signet_drift_")
+        )
         assert metric.name.endswith("_total") == (metric.kind == "counter")
         assert metric.name.endswith("_seconds") or metric.kind != "histogram"
         assert not {"tenant", "key", "key_id", "request_id"} & set(metric.labels)

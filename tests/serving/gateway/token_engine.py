@@ -99,6 +99,13 @@ class TokenEngine:
             found = min(((text.find(s) + len(s), text.find(s), s) for s in stops if s in text), default=None)
             if found is not None:
                 text = text[: found[0]] if include else text[: found[1]]
+            if found is not None:  # as vLLM: tokens behind the one that completes the stop string are dropped
+                needed = next(
+                    end
+                    for end in range(place - len(new), place + 1)
+                    if found[2] in self.text_of(self.answer[start:end])
+                )
+                new = new[: len(new) - (place - needed)]
             finish = "stop" if found or place == len(self.answer) else "length" if place == last else None
             end = len(text) if finish else max(shown, len(text) - held)
             yield new, text[shown:end], finish, found[2] if found else None

@@ -144,7 +144,7 @@ answers = st.lists(st.sampled_from(PIECES), min_size=1, max_size=14).filter(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(
     pieces=answers,
     steps=st.lists(st.integers(1, 3), min_size=1, max_size=4),
