@@ -13,6 +13,7 @@ from serving.gateway.admin.engines import engine_routes
 from serving.gateway.admin.keys import key_routes
 from serving.gateway.admin.reload import reload_routes
 from serving.gateway.admin.tenants import tenant_routes
+from serving.gateway.admin.usage import usage_routes
 from serving.gateway.engines.drains import Drains
 from serving.gateway.engines.pool import EnginePool
 from serving.identity import Identity
@@ -35,6 +36,7 @@ def admin_routes(
     routes.include_router(tenant_routes(identity, audit, access))
     routes.include_router(key_routes(identity, audit, access))
     routes.include_router(engine_routes(identity, pool, drains, audit, access))
+    routes.include_router(usage_routes(identity.database, access))
     routes.include_router(audit_routes(identity.database, access))
     routes.include_router(reload_routes(reload, audit, access))
     return routes

@@ -7,13 +7,12 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import click
-from sqlalchemy import Engine
 
 from serving.identity.errors import IdentityError
 from serving.identity.store import IdentityStore
 from serving.ledger.anchor import write_audit
 from serving.ledger.command import LoadSettings, operator
-from serving.ledger.database import DatabaseError, open_engine
+from serving.ledger.database import DatabaseError
 
 __all__ = ["Desk", "LoadSettings", "opened"]
 
@@ -23,17 +22,16 @@ Result = TypeVar("Result")
 class Desk:
     """The configured database: `store` to read, `change` to change."""
 
-    def __init__(self, store: IdentityStore, audit: Engine) -> None:
+    def __init__(self, store: IdentityStore) -> None:
         self.store = store
-        self._audit = audit
 
     def change(self, action: str, subject: str, details: Mapping[str, Any], work: Callable[[], Result]) -> Result:
         """Write an action to the audit chain, then do it; the same order and rows as the admin API's."""
-        write_audit(self._audit, operator(), action, subject, details)
+        write_audit(self.store.database, operator(), action, subject, details)
         try:
             return work()
         except IdentityError as error:
-            write_audit(self._audit, operator(), f"{action}.failed", subject, {"reason": str(error)})
+            write_audit(self.store.database, operator(), f"{action}.failed", subject, {"reason": str(error)})
             raise
 
 
@@ -43,11 +41,10 @@ def opened(load_settings: LoadSettings) -> Iterator[Desk]:
     settings = load_settings()
     url = settings.database.resolve(settings.home)
     try:
-        store, audit = IdentityStore(url), open_engine(url)
+        store = IdentityStore(url)
         try:
-            yield Desk(store, audit)
+            yield Desk(store)
         finally:
-            audit.dispose()
             store.close()
     except (IdentityError, DatabaseError) as error:
         raise click.ClickException(str(error)) from error

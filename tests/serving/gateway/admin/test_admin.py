@@ -225,6 +225,35 @@ def test_an_engine_drained_by_another_gateway_is_drained_here(gateway: RunningGa
         wait_until(lambda: not admin("GET", "/engines")["data"][0]["draining"], 5, "the engine is back")
 
 
+def test_usage_is_summed_up_as_asked_for(gateway: RunningGateway, admin: Admin, engine: ScriptedEngine) -> None:
+    engine.script = lambda _: whole(answer("hi"))
+    made = [admin("POST", "/keys", {"tenant": "spender"}, 201) for _ in range(2)]
+    for key in (made[0], made[0], made[1]):
+        response = httpx.post(
+            f"{gateway.url}/v1/chat/completions",
+            headers={"authorization": f"Bearer {key['key']}"},
+            json={"model": "scripted", "messages": [{"role": "user", "content": "hello"}]},
+        )
+        assert response.status_code == 200
+
+    [row] = admin("GET", "/usage?tenant=spender")["data"]
+    assert row == {
+        "tenant": "spender",
+        "requests": 3,
+        "prompt_tokens": 15,
+        "completion_tokens": 21,
+        "cost_usd": "0.00",
+    }
+    rows = admin("GET", "/usage?tenant=spender&by=key&by=model&by=day")["data"]
+    assert {row["key"]: (row["requests"], row["model"]) for row in rows} == {
+        made[0]["id"]: (2, "scripted"),
+        made[1]["id"]: (1, "scripted"),
+    }
+    assert "tenant" not in rows[0]
+    assert admin("GET", "/usage?tenant=spender&until=2020-01-01T00:00:00Z")["data"] == []
+    assert admin.refused("GET", "/usage?by=moon")[0] == 400
+
+
 def test_the_audit_chain_is_listed_and_verified(gateway: RunningGateway, admin: Admin) -> None:
     made = admin("POST", "/keys", {"tenant": "listed"}, 201)
     for number in range(3):
@@ -244,6 +273,7 @@ def test_the_audit_chain_is_listed_and_verified(gateway: RunningGateway, admin: 
 @pytest.mark.parametrize(
     ("method", "path"),
     [
+        ("GET", "/usage"),
         ("GET", "/audit"),
         ("POST", "/audit/verify"),
         ("POST", "/reload"),
