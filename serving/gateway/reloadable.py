@@ -51,6 +51,7 @@ def parts_of(app: GatewayApp, server: Server) -> list[Part]:
             ("identity.budget_answer_tokens", "identity.budget_compare_s"),
             lambda settings: pipeline.limiter.apply(settings.identity),
         ),
+        Part(("ledger",), lambda settings: pipeline.ledger.apply(settings.ledger)),
         Part(("prices",), lambda settings: pipeline.prices.apply(settings.prices)),
         Part(("gateway.admission",), lambda settings: pipeline.admission.apply(settings.gateway.admission)),
         Part(("gateway.prompts",), lambda settings: pipeline.prompts.apply(settings.gateway.prompts)),

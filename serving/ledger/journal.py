@@ -72,7 +72,7 @@ class Journal:
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
         self._folder = folder
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
         self._lock = threading.Lock()
         self._own: _Spool | None = None
         self._torn = False
@@ -95,8 +95,8 @@ class Journal:
         with self._lock:
             try:
                 own = self._own = self._own or self._create()
-                if own.size + len(data) > self._max_bytes:
-                    raise JournalUnavailable(f"the journal in {self._folder} holds all it may, {self._max_bytes} bytes")
+                if own.size + len(data) > self.max_bytes:
+                    raise JournalUnavailable(f"the journal in {self._folder} holds all it may, {self.max_bytes} bytes")
                 self._cut_torn_end()
                 self._torn = True
                 _write_all(own.descriptor, data)

@@ -56,7 +56,7 @@ class Lane:
     ) -> None:
         """`submit` gives a batch to the writer; `spill` blocks; `stalled` hears that the writer hangs."""
         self.loop = asyncio.get_running_loop()
-        self._settings = settings
+        self.settings = settings
         self._submit = submit
         self._spill = spill
         self._when_stalled = stalled
@@ -116,7 +116,7 @@ class Lane:
         if self._hung is not None:
             self._do_without(batch)
             return
-        self._timer = self.loop.call_later(self._settings.commit_timeout_s, self._overdue, batch)
+        self._timer = self.loop.call_later(self.settings.commit_timeout_s, self._overdue, batch)
         self._submit(batch)
 
     def _written(self, batch: Batch, failures: Failures) -> None:
@@ -130,10 +130,10 @@ class Lane:
     def _go_on(self, done: Batch) -> None:
         self._current = None
         if self._timer is not None:
-            gathered_since = self._timer.when() - self._settings.commit_timeout_s
+            gathered_since = self._timer.when() - self.settings.commit_timeout_s
             self._timer.cancel()
             self._timer = None
-            rest = self._settings.gather_s - (self.loop.time() - gathered_since)
+            rest = self.settings.gather_s - (self.loop.time() - gathered_since)
             # A lone client's next record is not made to wait: it would gather nothing.
             if rest > 0 and len(done.waiting) > 1:
                 self.loop.call_later(rest, self._hand_over)
@@ -144,14 +144,14 @@ class Lane:
         self._timer = None
         self._hung = batch
         batch.abandoned = True
-        logger.error("the ledger's database has not answered for %g s", self._settings.commit_timeout_s)
+        logger.error("the ledger's database has not answered for %g s", self.settings.commit_timeout_s)
         self._when_stalled()
         self._do_without(batch)
 
     def _do_without(self, batch: Batch) -> None:
         """The writer hangs: refuse the batch, or spill it from another thread."""
-        if self._settings.when_unavailable == "refuse":
-            message = f"the ledger's database has not answered for {self._settings.commit_timeout_s:g} s"
+        if self.settings.when_unavailable == "refuse":
+            message = f"the ledger's database has not answered for {self.settings.commit_timeout_s:g} s"
             _resolve(batch.waiting, dict.fromkeys(range(len(batch.waiting)), LedgerUnavailable(message)))
             self._go_on(batch)
             return

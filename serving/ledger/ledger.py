@@ -84,6 +84,20 @@ class Ledger:
             self._checkpointer.stop()
         self._engine.dispose()
 
+    def apply(self, settings: LedgerSettings) -> None:
+        """Take over other settings while running.
+
+        Raises:
+            ValueError: one needs a restart; nothing is changed.
+        """
+        if settings.busy_timeout_s != self._settings.busy_timeout_s:
+            raise ValueError("changing ledger.busy_timeout_s needs a restart")
+        self._settings = settings
+        if self._journal is not None:
+            self._journal.max_bytes = settings.spill_max_bytes
+        for lane in self._lanes:
+            lane.settings = settings
+
     @property
     def pending(self) -> int:
         """Records that wait for the disk."""

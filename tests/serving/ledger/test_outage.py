@@ -211,3 +211,23 @@ async def test_a_full_disk_under_the_database_spills_to_another(small_disk: Path
     await asyncio.to_thread(ledger.stop)
 
     check(f"sqlite:///{small_disk / 'signet.db'}", {record.request_id for record in records})
+
+
+async def test_settings_are_taken_over_while_running(postgres: Postgres, tmp_path: Path) -> None:
+    ledger = Ledger(postgres.url, REFUSE, tmp_path / "journal")
+    ledger.start()
+    await ledger.commit(a_record())
+    await asyncio.to_thread(postgres.kill)
+    with pytest.raises(LedgerUnavailable):
+        await ledger.commit(a_record())
+
+    ledger.apply(SPILL)
+    await ledger.commit(a_record())
+    with pytest.raises(ValueError, match="needs a restart"):
+        ledger.apply(LedgerSettings(busy_timeout_s=9))
+
+    assert ledger.spilled == 1
+    await asyncio.to_thread(postgres.start)
+    await until(lambda: ledger.spilled == 0)
+    await asyncio.to_thread(ledger.stop)
+    assert len(rows(postgres.url)) == 2
