@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-from collections.abc import AsyncIterator
+import threading
+import time
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 import pytest
@@ -14,7 +17,7 @@ from ledgers import a_record, rows
 
 from serving.ledger import Ledger, LedgerSettings, LedgerUnavailable, RecordRefused, UsageRecord
 from serving.ledger import lane as lane_module
-from serving.ledger.audit import AuditRecord, audit
+from serving.ledger.audit import AuditRecord, Entry, audit
 from serving.ledger.record import requests
 
 
@@ -233,3 +236,40 @@ def test_waiters_of_a_closed_loop_do_not_stop_the_writer(tmp_path: Path, caplog:
     ledger.stop()
 
     assert len(rows(file_url(tmp_path))) == 2
+
+
+@pytest.mark.parametrize("policy", ["refuse", "spill"])
+async def test_a_disk_that_stalls_holds_no_answer_for_longer_than_the_timeout(
+    tmp_path: Path, policy: Literal["refuse", "spill"]
+) -> None:
+    settings = LedgerSettings(commit_timeout_s=0.2, when_unavailable=policy)
+    ledger = Ledger(file_url(tmp_path), settings, tmp_path / "journal")
+    ledger.start()
+    stalled, write = threading.Event(), ledger._writer.write
+
+    def stall(entries: Sequence[Entry]) -> None:
+        stalled.wait(20)
+        write(entries)
+
+    ledger._writer.write = stall  # type: ignore[method-assign]
+    started = time.monotonic()
+    first = await asyncio.gather(*(ledger.commit(a_record()) for _ in range(3)), return_exceptions=True)
+    second = await asyncio.gather(*(ledger.commit(a_record()) for _ in range(3)), return_exceptions=True)
+    took = time.monotonic() - started
+    down = not ledger.up
+    stalled.set()
+    await asyncio.sleep(0)
+    while not ledger.up or ledger.spilled:
+        assert time.monotonic() - started < 20
+        await asyncio.sleep(0.02)
+    await ledger.commit(a_record())
+    await asyncio.to_thread(ledger.stop)
+
+    assert took < 2
+    assert down
+    if policy == "refuse":
+        assert all("has not answered for 0.2 s" in str(outcome) for outcome in (*first, *second))
+        assert len(rows(file_url(tmp_path))) == 4  # the first three were on their way when they were given up
+    else:
+        assert [*first, *second] == [None] * 6
+        assert len(rows(file_url(tmp_path))) == 7  # each once
