@@ -36,6 +36,8 @@ test-faults: install-test ## Kill, stop and starve everything under load (half a
 	$(BIN)/python deploy/services.py
 	$(BIN)/python -m pytest -m faults
 	$(BIN)/python -m loadtests.soak --minutes 5 --out docs/benchmarks/soak.md
+	$(BIN)/python -m loadtests.kill_gateway --database sqlite
+	$(BIN)/python -m loadtests.kill_gateway --database postgres
 
 bench-fairness: install-test ## Measure what one tenant's flood does to another, with the fair queue and without
 	$(BIN)/python -m loadtests.fairness

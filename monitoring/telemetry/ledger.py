@@ -32,7 +32,7 @@ class _Spilled(Collector):
         self._ledger = ledger
 
     def collect(self) -> list[CounterMetricFamily]:
-        metric = names.LEDGER_SPILLED_TOTAL
+        metric = names.LEDGER_JOURNALED
         return [CounterMetricFamily(metric.name, metric.help, value=self._ledger.num_spilled)]
 
 

@@ -154,7 +154,7 @@ LEDGER_PENDING = Metric("signet_ledger_pending", "gauge", "Records that wait for
 LEDGER_SPILLED = Metric(
     "signet_ledger_spilled", "gauge", "Records in the local journal that are not yet in the database."
 )
-LEDGER_SPILLED_TOTAL = Metric("signet_ledger_spilled_total", "counter", "Records written to the local journal.")
+LEDGER_JOURNALED = Metric("signet_ledger_journaled_total", "counter", "Records written to the local journal.")
 
 GATEWAY_METRICS = (
     REQUESTS,
@@ -179,7 +179,7 @@ GATEWAY_METRICS = (
     LEDGER_COMMIT,
     LEDGER_PENDING,
     LEDGER_SPILLED,
-    LEDGER_SPILLED_TOTAL,
+    LEDGER_JOURNALED,
 )
 
 DRIFT_EFFECT = Metric(

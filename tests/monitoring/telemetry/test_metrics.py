@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from monitoring.drift.exporter import DriftGauges
 from monitoring.telemetry import GatewayMetrics, names
+from monitoring.telemetry.ledger import observe_ledger
 from monitoring.telemetry.names import Metric
 from monitoring.telemetry.series import Counter, Histogram
 
@@ -115,8 +117,23 @@ def test_what_is_reported_is_what_happened(metrics: GatewayMetrics, registry: Co
     assert value("signet_marks_total", scheme="gumbel") == 1
 
 
+LEDGER = SimpleNamespace(up=True, pending=2, spilled=1, num_spilled=5, on_commit=None)
+
+
+def test_the_ledger_is_read_when_it_is_scraped(registry: CollectorRegistry) -> None:
+    observe_ledger(LEDGER, registry)
+    LEDGER.on_commit(0.002, 3)
+
+    assert registry.get_sample_value("signet_ledger_pending") == 2
+    assert registry.get_sample_value("signet_ledger_spilled") == 1
+    assert registry.get_sample_value("signet_ledger_journaled_total") == 5
+    assert registry.get_sample_value("signet_ledger_commit_seconds_count") == 3
+
+
 def test_every_named_metric_is_in_a_real_scrape(metrics: GatewayMetrics, registry: CollectorRegistry) -> None:
     use_everything(metrics)
+    observe_ledger(LEDGER, registry)
+    LEDGER.on_commit(0.002, 3)
     DriftGauges(registry, "m")
 
     scraped = {
@@ -243,7 +260,7 @@ def test_the_docs_list_every_metric_as_the_code_has_it() -> None:
 def test_names_follow_the_conventions() -> None:
     for metric in (*names.GATEWAY_METRICS, *names.DRIFT_METRICS):
         assert metric.name.startswith(
-            ("signet_gateway_", "signet_guard_", "signet_marks_", "signet_limits_", "signet_drift_")
+            ("signet_gateway_", "signet_guard_", "signet_marks_", "signet_limits_", "signet_ledger_", "signet_drift_")
         )
         assert metric.name.endswith("_total") == (metric.kind == "counter")
         assert metric.name.endswith("_seconds") or metric.kind != "histogram"
