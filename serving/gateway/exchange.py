@@ -84,6 +84,8 @@ class Exchange:
         """Give everything back."""
         relay_done = self._relay is not None and self._relay.done
         self._attempts.close(self._stream.said_all if self._stream is not None else relay_done)
+        # It knows this exchange: a cycle would keep the whole answer until a garbage collection.
+        self._stream = None
 
     def _body_for(self, engine: Engine) -> bytes:
         if self._context.mark_scheme != "off" and not engine.has_plugin:

@@ -93,6 +93,8 @@ class Pipeline:
             await self._take_turn(context)
             await exchange.run()
         except GatewayError as error:
+            # Frames that it passed through may know it by name: a cycle, which would keep all of the request.
+            error.__traceback__ = None
             await exchange.fail(error)
         except ClientGone:
             await exchange.abandon()
@@ -107,6 +109,7 @@ class Pipeline:
         finally:
             if context.turn is not None:
                 context.turn.leave()
+                context.turn = None
             exchange.close()
             settlement.close()
 

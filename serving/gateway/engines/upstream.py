@@ -13,7 +13,7 @@ import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import httptools
@@ -71,7 +71,7 @@ class Connection(asyncio.Protocol):
         self._pool = pool
         self._loop = pool.loop
         self._transport: asyncio.Transport | None = None
-        self._parser = httptools.HttpResponseParser(self)
+        self._parser: Any = httptools.HttpResponseParser(self)
         self._in_use = False
         self._waiter: asyncio.Future[None] | None = None
         self.deadline = math.inf
@@ -127,6 +127,8 @@ class Connection(asyncio.Protocol):
             else:
                 self._error = _ClosedBeforeAnswer("the engine closed the connection before it answered")
         self._wake()
+        # Both know this connection: a cycle would keep all of its answer until a garbage collection.
+        self._parser = self._transport = None
 
     def on_header(self, name: bytes, value: bytes) -> None:
         name = name.lower()
@@ -193,7 +195,7 @@ class Connection(asyncio.Protocol):
 
         When the answer has `said_all`, its last bytes may still arrive for a moment.
         """
-        self._waiter = None
+        self._waiter = self.patience = None
         self.deadline = math.inf
         if self.complete and self._keep_alive and not self.closed and not self._paused:
             self._in_use = False
@@ -226,7 +228,8 @@ class Connection(asyncio.Protocol):
             UpstreamError: the connection has ended, the bytes were not HTTP, or `timeout` seconds have passed.
         """
         if self._error is not None:
-            raise self._error
+            # A new one: its traceback knows this connection, which must not know it.
+            raise type(self._error)(str(self._error))
         self._timeout = self._time_left = timeout
         self._set_deadline()
         self._waiter = self._loop.create_future()

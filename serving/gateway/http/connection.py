@@ -143,6 +143,8 @@ class Connection(asyncio.Protocol):
             self._current.lost()
         if self._more is not None and not self._more.done():
             self._more.set_result(None)
+        # Both know this connection: a cycle would keep it until a garbage collection.
+        self._parser = self._transport = None
 
     def pause_writing(self) -> None:
         assert self._transport is not None
@@ -328,11 +330,12 @@ class Connection(asyncio.Protocol):
 
     def regulate(self) -> None:
         """Read from the client only while there is room for what it sends."""
-        assert self._transport is not None
+        if self._transport is None:
+            return
         receiving = self._receiving
         full = receiving is not None and receiving.buffered > BODY_HIGH_WATER_BYTES
         want = self._deaf or not (full or self._queue)
-        if want != self._reading and not self.closed:
+        if want != self._reading:
             self._reading = want
             (self._transport.resume_reading if want else self._transport.pause_reading)()
 
@@ -374,7 +377,7 @@ class Connection(asyncio.Protocol):
                     self._end(discard=not request.complete)
                     return
         finally:
-            self._current = self._receiving = None
+            self._current = self._receiving = self._answering = None
             if self._phase is not Phase.CLOSING:
                 self.abort()  # the application was cancelled
 
