@@ -94,7 +94,7 @@ class Pipeline:
             await exchange.run()
         except GatewayError as error:
             # Frames that it passed through may know it by name: a cycle, which would keep all of the request.
-            error.__traceback__ = None
+            error.__traceback__ = error.__context__ = None
             await exchange.fail(error)
         except ClientGone:
             await exchange.abandon()
