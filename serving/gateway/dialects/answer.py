@@ -11,7 +11,7 @@ from serving.gateway.context import RequestContext
 from serving.gateway.dialects.dialect import Dialect, Json, Place
 from serving.gateway.errors import EngineFailed
 from serving.gateway.streams.answer import CleanAnswer
-from serving.gateway.streams.chunks import decode_any, encode
+from serving.gateway.streams.chunks import UNREADABLE, decode_any, encode
 from serving.gateway.streams.relay import note_text
 from serving.guard import Guard, GuardReport
 
@@ -32,7 +32,7 @@ def clean_whole(context: RequestContext, dialect: Dialect, guard: Guard, body: b
     try:
         # An answer without text is passed on unread: a batch of vectors is long.
         answer = decode_any(body) if dialect.cleans_answer else {"usage": _decode_usage(body).usage}
-    except msgspec.DecodeError:
+    except UNREADABLE:
         raise EngineFailed("The engine sent an answer that is not valid JSON.") from None
     if not isinstance(answer, dict):
         raise EngineFailed("The engine sent an answer that is no JSON object.")

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-import msgspec
-
 from serving.gateway.context import RequestContext
 from serving.gateway.dialects.answer import clean_places, note_usage
 from serving.gateway.dialects.dialect import ALL, Channel, Dialect, Json
-from serving.gateway.streams.chunks import decode_any, encode
+from serving.gateway.streams.chunks import UNREADABLE, decode_any, encode
 from serving.gateway.streams.relay import ChannelRelay, StreamBroken, note_text
 from serving.gateway.streams.sse import DATA, EventSplitter, event_data
 from serving.guard import Guard, GuardReport, StreamCleaner
@@ -80,7 +78,7 @@ class DialectRelay:
             return
         try:
             decoded = decode_any(data)
-        except msgspec.DecodeError:
+        except UNREADABLE:
             raise StreamBroken("The engine sent an event that is no JSON.") from None
         if not isinstance(decoded, dict):
             raise StreamBroken("The engine sent an event that is no JSON object.")

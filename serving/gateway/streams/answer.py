@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import msgspec
-
 from serving.gateway.context import RequestContext
 from serving.gateway.errors import EngineFailed
-from serving.gateway.streams.chunks import ABORTED, decode_answer, decode_any, encode, set_text, texts_of
+from serving.gateway.streams.chunks import (
+    ABORTED,
+    UNREADABLE,
+    decode_answer,
+    decode_any,
+    encode,
+    require_utf8,
+    set_text,
+    texts_of,
+)
 from serving.gateway.streams.relay import note_text
 from serving.guard import Guard, GuardReport
 
@@ -28,9 +35,10 @@ def clean_answer(context: RequestContext, guard: Guard, body: bytes) -> CleanAns
         EngineFailed: the engine's body is not an answer, or only a part of one.
     """
     try:
+        require_utf8(body)
         answer = decode_answer(body)
-    except msgspec.DecodeError:
-        raise EngineFailed("The engine sent an answer that is not valid JSON.") from None
+    except UNREADABLE:
+        raise EngineFailed("The engine sent what is no answer in JSON.") from None
     if answer.usage is not None:
         context.prompt_tokens = answer.usage.prompt_tokens
         context.completion_tokens = answer.usage.completion_tokens or 0

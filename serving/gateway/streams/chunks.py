@@ -43,16 +43,34 @@ class Choice(msgspec.Struct):
 
 
 class Answer(msgspec.Struct):
-    """A whole answer, or one event of a streamed one."""
+    """One event of a streamed answer."""
 
     choices: list[Choice] = []
     usage: Usage | None = None
     error: Any = None
 
 
-decode_answer = msgspec.json.Decoder(Answer).decode
+class WholeAnswer(msgspec.Struct):
+    """An answer in one piece."""
+
+    choices: list[Choice]
+    usage: Usage | None = None
+
+
+# What bytes of an engine raise that are no JSON, no UTF-8, or nested as no answer is.
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+decode_event = msgspec.json.Decoder(Answer).decode
+decode_answer = msgspec.json.Decoder(WholeAnswer).decode
 decode_any = msgspec.json.Decoder().decode
 encode = msgspec.json.Encoder().encode
+
+
+def require_utf8(data: bytes) -> None:
+    """Fields that are not read are passed on too. Raises UnicodeDecodeError."""
+    if not data.isascii():
+        data.decode()
+
 
 # A text channel of one choice: the field's name, and for tool calls which call.
 Channel = tuple[str, int]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from serving.gateway.body import encode
-from serving.gateway.streams.chunks import decode_any
+from serving.gateway.streams.chunks import UNREADABLE, decode_any
 from serving.gateway.streams.relay import StreamBroken
 from serving.gateway.streams.seam import Seam
 from serving.gateway.streams.sse import EventSplitter, event_data
@@ -42,7 +42,7 @@ class Joined:
     def _decode(self, payload: bytes) -> dict[str, Any]:
         try:
             event = decode_any(payload)
-        except ValueError:
+        except UNREADABLE:
             raise StreamBroken("The engine sent an event that is no answer.") from None
         if not isinstance(event, dict):
             raise StreamBroken("The engine sent an event that is no answer.")

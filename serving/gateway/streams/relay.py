@@ -10,27 +10,32 @@ from __future__ import annotations
 
 from collections import deque
 
-import msgspec
-
 from serving.gateway.context import RequestContext
 from serving.gateway.streams.chunks import (
     ABORTED,
+    UNREADABLE,
     Answer,
     Channel,
     Choice,
-    decode_answer,
     decode_any,
+    decode_event,
     drop_token_details,
     encode,
+    require_utf8,
     set_text,
     texts_of,
 )
-from serving.gateway.streams.sse import DONE, EventSplitter, event_data
+from serving.gateway.streams.sse import DONE, EventSplitter, EventTooLong, event_data
 from serving.gateway.streams.tokens import TokenTap
 from serving.guard import Guard, GuardReport, StreamCleaner
 
 # Enough of an answer's beginning to tell whether it is a refusal.
 ANSWER_START_CHARS = 300
+
+
+# What an engine's bytes can raise: no end of an event, or tokens that are no numbers.
+_GARBAGE = (ValueError, OverflowError)
+_NO_ANSWER = "The engine sent an event that is no answer."
 
 
 class StreamBroken(Exception):
@@ -133,16 +138,14 @@ class StreamRelay:
         """Events that may be sent now, as bytes. The closing ones are kept for `close`.
 
         Raises:
-            StreamBroken: the engine reported an error.
-            EventTooLong: the engine's bytes are no event stream.
+            StreamBroken: the engine reported an error, or its bytes are no event stream.
         """
         out: list[bytes] = []
         try:
             for event in self._splitter.feed(data):
                 self._take(event, out)
-        except StreamBroken as broken:
-            broken.released = _join(out)
-            raise
+        except (StreamBroken, *_GARBAGE) as error:
+            raise _broken(error, out) from None
         return _join(out)
 
     def finish(self) -> None:
@@ -157,9 +160,8 @@ class StreamRelay:
                 self._take(event, out)
             if not self.complete:
                 raise StreamBroken("The engine ended the stream before the answer was complete.")
-        except StreamBroken as broken:
-            broken.released = _join(out)
-            raise
+        except (StreamBroken, *_GARBAGE) as error:
+            raise _broken(error, out) from None
         self._closing = [*out, *self._closing]
 
     @property
@@ -224,9 +226,10 @@ class StreamRelay:
 
     def _decode(self, data: bytes) -> Answer:
         try:
-            answer = decode_answer(data)
-        except msgspec.DecodeError:
-            raise StreamBroken("The engine sent an event that is no answer.") from None
+            require_utf8(data)
+            answer = decode_event(data)
+        except UNREADABLE:
+            raise StreamBroken(_NO_ANSWER) from None
         if answer.error is not None:
             raise StreamBroken("The engine reported an error in the middle of the answer.")
         if answer.usage is not None:
@@ -297,6 +300,14 @@ def note_text(context: RequestContext, channel: Channel, text: str) -> None:
     missing = ANSWER_START_CHARS - len(context.answer_start)
     if missing > 0 and channel[0] in ("content", "text"):
         context.answer_start += text[:missing]
+
+
+def _broken(error: Exception, out: list[bytes]) -> StreamBroken:
+    """The end of a stream whose last good events are `out`."""
+    if not isinstance(error, StreamBroken):
+        error = StreamBroken(str(error) if isinstance(error, EventTooLong) else _NO_ANSWER)
+    error.released = _join(out)
+    return error
 
 
 def _join(events: list[bytes]) -> bytes:
