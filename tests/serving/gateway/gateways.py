@@ -22,14 +22,14 @@ class RunningGateway:
     def client(self, key: str | None = None) -> openai.OpenAI:
         return openai.OpenAI(base_url=f"{self.url}/v1", api_key=key or self.key, max_retries=0, timeout=30)
 
-    def new_key(self, *options: str) -> str:
-        created = run_signet(self.home, "keys", "create", "--tenant", "acme", "--json", *options)
+    def new_key(self, *options: str, **settings: str) -> str:
+        created = run_signet(self.home, "keys", "create", "--tenant", "acme", "--json", *options, **settings)
         assert created.returncode == 0, created.stderr
         key: str = json.loads(created.stdout)["key"]
-        wait_until(lambda: self._knows(key), 5, "the gateway knows the new key")
+        wait_until(lambda: self.knows(key), 5, "the gateway knows the new key")
         return key
 
-    def _knows(self, key: str) -> bool:
+    def knows(self, key: str) -> bool:
         try:
             self.client(key).models.list()
         except openai.AuthenticationError:
@@ -39,7 +39,7 @@ class RunningGateway:
 
 def start_gateway(home: Path, *engine_urls: str, **settings: str) -> RunningGateway:
     port = free_port()
-    created = run_signet(home, "keys", "create", "--tenant", "default", "--admin", "--json")
+    created = run_signet(home, "keys", "create", "--tenant", "default", "--admin", "--json", **settings)
     assert created.returncode == 0, created.stderr
     arguments = [part for url in engine_urls for part in ("--engine-url", url)]
     with (home / "gateway.log").open("wb") as log:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,14 +17,16 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 import aiohttp
+import httpx
 from running import answers_ok, free_port, wait_until
 
 from loadtests.answers import answer_text
 from loadtests.processes import REPOSITORY
 
 NUM_TOKENS = 24
-QUESTION: dict[str, Any] = {"model": "standin", "messages": [{"role": "user", "content": "Hello."}]}
-STREAM = {"stream": True, "stream_options": {"include_usage": True}, "max_tokens": NUM_TOKENS}
+MESSAGES = [{"role": "user", "content": "Hello."}]
+QUESTION: dict[str, Any] = {"model": "standin", "messages": MESSAGES, "max_tokens": NUM_TOKENS}
+STREAM = {"stream": True, "stream_options": {"include_usage": True}}
 _FIELD = re.compile(r"(data|event|id|retry)?: ?")
 # Longer than any wait that the gateways under test are set to.
 HUNG_AFTER_S = 20.0
@@ -160,7 +163,16 @@ def load(url: str, key: str, num_clients: int = 8, pause_s: float = 0.01) -> Ite
         assert not thread.is_alive()
 
 
-def more_complete(seen: Seen, count: int = 20) -> None:
-    """Wait until so many more answers have come whole."""
-    target = seen.outcomes["complete"] + count
-    wait_until(lambda: seen.outcomes["complete"] >= target, 15, f"{count} more answers; so far {dict(seen.outcomes)}")
+def more(seen: Seen, count: int = 20, outcome: str = "complete") -> None:
+    """Wait until so many more requests have come to this end."""
+    before = seen.outcomes[outcome]
+    deadline = time.monotonic() + 15
+    while seen.outcomes[outcome] < before + count:
+        assert time.monotonic() < deadline, f"not {count} more {outcome!r}: {dict(seen.outcomes)}"
+        time.sleep(0.01)
+
+
+def metric(url: str, name: str) -> float:
+    """The sum of a gateway's samples of this name."""
+    lines = httpx.get(f"{url}/metrics", timeout=10).text.splitlines()
+    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith((f"{name} ", f"{name}{{")))

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from gateways import RunningGateway, start_gateway, stop_gateway
-from load import QUESTION, EngineProcess, load, more_complete, outcome_of
+from load import QUESTION, EngineProcess, load, more, outcome_of
 from running import answers_ok, wait_until
 
 from loadtests.answers import answer_text
@@ -106,7 +106,7 @@ def test_a_question_to_an_engine_that_hangs_is_answered_by_another(
     engines[0].hang()
     try:
         with load(gateway.url, gateway.key) as seen:
-            more_complete(seen, 40)
+            more(seen, 40)
     finally:
         engines[0].go_on()
     assert not seen.failed
