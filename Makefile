@@ -34,10 +34,7 @@ bench: install-test ## Measure the gateway beside the engine called directly and
 
 test-faults: install-test ## Kill, stop and starve everything under load (half an hour)
 	$(BIN)/python deploy/services.py
-	$(BIN)/python -m pytest -m faults
-	$(BIN)/python -m loadtests.soak --minutes 5 --out docs/benchmarks/soak.md
-	$(BIN)/python -m loadtests.kill_gateway --database sqlite
-	$(BIN)/python -m loadtests.kill_gateway --database postgres
+	$(BIN)/python -m loadtests.faults
 
 bench-fairness: install-test ## Measure what one tenant's flood does to another, with the fair queue and without
 	$(BIN)/python -m loadtests.fairness

@@ -22,17 +22,20 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 import aiohttp
 from sqlalchemy import select
 
 from loadtests.processes import REPOSITORY
+from loadtests.sections import write_section
 from serving.ledger.database import open_engine
 from serving.ledger.record import requests
 from serving.ledger.verify import Report, verify
 
 START_TIMEOUT_S = 30.0
+DATABASES = {"sqlite": "SQLite", "postgres": "PostgreSQL"}
 
 
 @dataclass
@@ -140,11 +143,30 @@ def judge(url: str, seen: Seen) -> tuple[list[str], int, Report]:
     return sorted(set(seen.complete) - set(kept)), len(kept), report
 
 
+def result(given: argparse.Namespace, seconds: float, seen: Seen, missing: int, kept: int, report: Report) -> str:
+    """A section of a page."""
+    command = f"python -m loadtests.kill_gateway --database {given.database} --kills {given.kills}"
+    return f"""`{command}`, {datetime.now(UTC):%Y-%m-%d}, {seconds:.0f} s: {given.clients} clients, half of them reading
+streams, in front of a stand-in engine; the gateway killed with SIGKILL 0.1 to 0.6 s after each start, database kept.
+
+| | |
+|---|---|
+| kills | {given.kills} |
+| answers that a client saw complete | {len(seen.complete):,} |
+| of them missing in the ledger | {missing} |
+| requests in the ledger, each once | {kept:,} |
+| connections cut or refused by the kills | {seen.cut:,} |
+| answers that failed otherwise | {sum(seen.failed.values()):,} |
+| hash chains | {report.num_chains} |
+| findings of `signet audit verify` | {report.num_findings} |"""
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--database", choices=["sqlite", "postgres"], default="sqlite")
+    parser.add_argument("--database", choices=[*DATABASES], default="sqlite")
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--clients", type=int, default=16)
+    parser.add_argument("--out", type=Path, help="write the result into this page's section")
     given = parser.parse_args()
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder, database(given.database, Path(folder)) as url:
@@ -154,14 +176,12 @@ def main() -> None:
         environment["PYTHONPATH"] = str(REPOSITORY)
         seen = asyncio.run(campaign(given.kills, given.clients, environment))
         missing, kept, report = judge(url, seen)
-    print(
-        f"{given.database}: {given.kills} kills in {time.monotonic() - started:.0f} s; clients saw "
-        f"{len(seen.complete)} complete answers and {seen.cut} cut or refused connections"
-        f"{', failures ' + str(dict(seen.failed)) if seen.failed else ''}; the ledger has {kept} requests in "
-        f"{report.num_chains} chains; {len(missing)} complete answers missing; {report.num_findings} findings"
-    )
+    text = result(given, time.monotonic() - started, seen, len(missing), kept, report)
+    print(text)
     for line in (*missing[:10], *report.findings[:10]):
         print(line)
+    if given.out is not None:
+        write_section(given.out, f"Gateway killed, {DATABASES[given.database]}", text)
     if missing or report.num_findings or not seen.complete:
         sys.exit(1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -88,6 +89,40 @@ def test_choices_do_not_disturb_one_another(texts: list[tuple[int, str]]) -> Non
     released = run(relay_for(choices=3), data, 50)
 
     assert {index: text_of(released, index) for index in range(3)} == wanted
+
+
+EVENTS = st.one_of(
+    st.builds(lambda text, index: chunk({"content": text}, index=index), st.sampled_from(WORDS), st.integers(0, 1)),
+    st.builds(lambda text: chunk({"reasoning": text, "content": text}), st.sampled_from(WORDS)),
+    st.builds(lambda text: chunk({"content": text}, logprobs={"content": [{"token": text}]}), st.sampled_from(WORDS)),
+    st.builds(
+        lambda text, call: chunk({"tool_calls": [{"index": call, "function": {"arguments": text}}]}),
+        st.sampled_from(['{"to": "', "jane@exam", 'ple.org"}', "水"]),
+        st.integers(0, 1),
+    ),
+    st.sampled_from([b": comment\n\n", b"event: ping\nid: 7\n\n", b'data: {"choices": [], "vendor": {"a": 1}}\n\n']),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    events=st.lists(EVENTS, max_size=12),
+    line_end=st.sampled_from([b"\n", b"\r\n", b"\r"]),
+    cuts=st.lists(st.integers(0, 6000), max_size=12),
+)
+def test_the_same_bytes_leave_wherever_the_network_cuts(events: list[bytes], line_end: bytes, cuts: list[int]) -> None:
+    """Every event of every kind, several choices, any line end: not only the text, each byte."""
+    ends = [chunk({}, finish="stop", index=index) for index in range(2)]
+    data = b"".join([*events, *ends, usage_chunk(), DONE]).replace(b"\n", line_end)
+    whole = run(relay_for(choices=2, wants_usage=True), data, len(data))
+
+    relay, places = relay_for(choices=2, wants_usage=True), sorted({0, len(data), *(each % len(data) for each in cuts)})
+    pieces = [data[start:end] for start, end in pairwise(places)]
+    released = b"".join(relay.feed(piece) for piece in pieces)
+    relay.finish()
+
+    assert released + relay.close() == whole
+    assert whole.count(b'"finish_reason": "stop"') == 2
 
 
 def test_events_that_nothing_was_changed_in_keep_their_bytes() -> None:
