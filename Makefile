@@ -4,7 +4,7 @@ WITH_STACK := $(BIN)/python -m loadtests.with_stack
 SOURCES := signet.py serving training monitoring deploy tests loadtests docs
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint fmt test-faults bench bench-fairness bench-marks clean install-serve install-test
+.PHONY: help serve test lint fmt test-faults bench bench-fairness bench-routing bench-marks clean install-serve install-test
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -38,6 +38,9 @@ test-faults: install-test ## Kill, stop and starve everything under load (half a
 
 bench-fairness: install-test ## Measure what one tenant's flood does to another, with the fair queue and without
 	$(BIN)/python -m loadtests.fairness
+
+bench-routing: install-test ## Compare routing policies on simulated engines (a minute)
+	$(BIN)/python -m loadtests.routing_simulation --out docs/benchmarks/routing.md
 
 bench-marks: install-test ## Study the mark on the real engine; HUMAN_TEXT=FILE adds false positives (20 minutes)
 	$(WITH_STACK) $(BIN)/python -m loadtests.mark_power --engine-url {engine} --keyring {keyring} \

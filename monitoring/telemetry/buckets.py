@@ -23,3 +23,5 @@ COMMIT_S = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25,
 
 # Well under a millisecond while nobody waits; beyond ten seconds a client should have been refused.
 QUEUE_S = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.25, 1.0, 2.5, 10.0, 30.0)
+# How much longer one answer is than another: a fifth either way is noise.
+LENGTH_RATIO = (0.1, 0.25, 0.5, 0.8, 1.25, 2.0, 4.0, 10.0)

@@ -44,6 +44,9 @@ class GatewayMetrics:
         self._discovery_up = Gauge(names.DISCOVERY_UP.name, names.DISCOVERY_UP.help, ["source"], registry=registry)
         self._limits_degraded = Gauge(names.LIMITS_DEGRADED.name, names.LIMITS_DEGRADED.help, registry=registry)
         self._registry = registry
+        self._shadows = Counter(names.SHADOWS, registry)
+        self._shadow_finish = Counter(names.SHADOW_FINISH, registry)
+        self._shadow_length = Histogram(names.SHADOW_LENGTH, buckets.LENGTH_RATIO, registry)
         self._models: set[str] = set()
         self._inter_token_of: dict[str, HistogramChild] = {}
         ProcessCollector(registry=registry)
@@ -132,6 +135,15 @@ class GatewayMetrics:
     def watch_admission(self, state: Callable[[], QueueState]) -> None:
         """Show the fair queue's numbers, asked for at every scrape."""
         QueueCollector(self._registry, state)
+
+    def shadow(self, model: str, shadow: str, outcome: str) -> None:
+        """What became of a copy of a request; `model` and `shadow` are names from the settings."""
+        self._shadows.add(1, model, shadow, outcome)
+
+    def shadow_compared(self, model: str, shadow: str, length_ratio: float, same_finish: bool) -> None:
+        """Two answers to one question."""
+        self._shadow_length.labels(model, shadow).observe(length_ratio)
+        self._shadow_finish.add(0 if same_finish else 1, model, shadow)
 
     def _served(self, model: str) -> str:
         """The label of a model that an engine serves."""

@@ -120,6 +120,24 @@ QUEUE_REFUSED = Metric(
     ("reason",),
 )
 QUEUE_METRICS = (QUEUE_WAITING, QUEUE_RUNNING, QUEUE_DRAIN_RATE, ENGINE_LIMIT, QUEUE_REFUSED)
+SHADOWS = Metric(
+    "signet_gateway_shadow_answers_total",
+    "counter",
+    "Copies sent to a shadow model, by outcome: same or different text, failed, skipped (too many, no room).",
+    ("model", "shadow", "outcome"),
+)
+SHADOW_FINISH = Metric(
+    "signet_gateway_shadow_finish_differs_total",
+    "counter",
+    "Shadow answers that ended for another reason than the client's did.",
+    ("model", "shadow"),
+)
+SHADOW_LENGTH = Metric(
+    "signet_gateway_shadow_length_ratio",
+    "histogram",
+    "Length of a shadow answer over that of the client's.",
+    ("model", "shadow"),
+)
 GUARD_ACTIONS = Metric(
     "signet_guard_actions_total",
     "counter",
@@ -171,6 +189,9 @@ GATEWAY_METRICS = (
     ENGINE_CIRCUIT,
     DISCOVERY_UP,
     *QUEUE_METRICS,
+    SHADOWS,
+    SHADOW_FINISH,
+    SHADOW_LENGTH,
     GUARD_ACTIONS,
     MARKS,
     CONTINUATIONS,

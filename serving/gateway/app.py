@@ -120,7 +120,7 @@ class GatewayApp:
 
     async def _models(self, context: RequestContext) -> tuple[int, bytes, Headers]:
         assert context.principal is not None
-        cards = self.pipeline.pool.model_cards()
+        cards = self.pipeline.models.cards()
         cards |= {card["id"]: card for card in self.pipeline.prompts.cards()}
         shown = [card for name, card in cards.items() if context.principal.may_use_model(name)]
         return 200, encode({"object": "list", "data": shown}), [JSON]

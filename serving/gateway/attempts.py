@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from monitoring.telemetry import Tracing
 from serving.gateway.context import RequestContext
-from serving.gateway.engines.engine import Engine
+from serving.gateway.engines.engine import Engine, Occupancy
 from serving.gateway.engines.pool import EnginePool
 from serving.gateway.engines.upstream import ConnectTimeout, Patience, UpstreamError, UpstreamResponse, UpstreamTimeout
 from serving.gateway.errors import (
@@ -59,7 +59,7 @@ class Attempts:
         self._pool = pool
         self._tracing = tracing
         self._failover = failover
-        self._release: Callable[[], None] | None = None
+        self._release: Occupancy | None = None
         self._response: UpstreamResponse | None = None
         self._tried: list[Engine] = []
         self._num_failures = 0
@@ -87,6 +87,8 @@ class Attempts:
                 )
                 if response.status == 200:
                     engine.succeeded(time.perf_counter() - asked)
+                    if self._release is not None:
+                        self._release.prompt_read()
                     return response
                 body = await response.read(MAX_ERROR_BODY_BYTES)
                 refusal = from_engine(response.status, body, question.target.decode())
@@ -172,7 +174,7 @@ class Attempts:
 
     def _occupy(self, engine: Engine) -> None:
         self.close()
-        self._release = engine.occupy()
+        self._release = engine.occupy(self._context.unread)
         if self._context.engine is None:
             self._settlement.routed()
             self._failover.budget.request()

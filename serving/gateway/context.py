@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from serving.gateway.admission.turn import Turn
     from serving.gateway.dialects import Dialect
     from serving.gateway.engines.engine import Engine
+    from serving.gateway.routing.models import Route
+    from serving.gateway.routing.prompt import Affinity
     from serving.guard import GuardReport
     from serving.identity import Lease, Principal
 
@@ -65,6 +67,9 @@ class RequestContext:
     mark_key_id: str = ""
     mark_note: str = ""
     mark_required: bool = False
+    route: Route | None = None
+    affinity: Affinity | None = None
+    unread: int = 0
     engine: Engine | None = None
     turn: Turn | None = None
     trace: RequestTrace | None = None

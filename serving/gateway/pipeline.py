@@ -23,7 +23,8 @@ from serving.gateway.failover import Failover
 from serving.gateway.prompts import PREFIX, PromptLibrary
 from serving.gateway.prompts.step import apply_template
 from serving.gateway.reserve import Reserver
-from serving.gateway.routing.choose import check_model
+from serving.gateway.routing.models import ModelTable
+from serving.gateway.routing.shadow import Shadows
 from serving.gateway.settings import GatewaySettings
 from serving.gateway.settle import Settlement
 from serving.gateway.steps import authenticate, check_endpoint, check_scope, choose_mark, sanitize
@@ -48,6 +49,8 @@ class Pipeline:
     keyring: Keyring | None
     pool: EnginePool
     drains: Drains
+    models: ModelTable
+    shadows: Shadows
     failover: Failover
     admission: Admission
     ledger: Ledger
@@ -69,6 +72,7 @@ class Pipeline:
         """Close everything; no request is open any more."""
         await self.drains.stop()
         await self.prompts.stop()
+        await self.shadows.stop()
         await self.pool.stop()
         await self.limiter.stop()
         await asyncio.to_thread(self.ledger.stop)
@@ -92,6 +96,8 @@ class Pipeline:
             client.on_disconnect(departure)
             await self._take_turn(context)
             await exchange.run()
+            if context.route is not None and context.route.shadow is not None:
+                self.shadows.answered(context)
         except GatewayError as error:
             # Frames that it passed through may know it by name: a cycle, which would keep all of the request.
             error.__traceback__ = error.__context__ = None
@@ -121,7 +127,7 @@ class Pipeline:
         check_scope(context)
         if context.model.startswith(PREFIX):
             apply_template(context, self.prompts, self.pool.only_model)
-        check_model(self.pool, context.model)
+        self.models.resolve(context)
 
     def _prepare(self, context: RequestContext) -> None:
         sanitize(context, self.guard)

@@ -17,6 +17,8 @@ from serving.gateway.pipeline import Pipeline
 from serving.gateway.prompts import PromptLibrary
 from serving.gateway.reserve import Reserver
 from serving.gateway.rest import build_rest
+from serving.gateway.routing.models import ModelTable
+from serving.gateway.routing.shadow import Shadows
 from serving.guard import Guard, control_tokens_of
 from serving.identity import Identity, Limiter
 from serving.ledger import Ledger, PriceList
@@ -55,6 +57,8 @@ def build(settings: Settings, reload: Callable[[], list[str]]) -> GatewayApp:
         pool=pool,
         admission=admission,
         drains=drains,
+        models=ModelTable(gateway.models, pool),
+        shadows=Shadows(pool, metrics),
         failover=Failover(gateway.failover),
         ledger=Ledger(settings.database_url, settings.ledger, settings.spill_folder),
         prices=prices,

@@ -10,6 +10,7 @@ from serving.gateway.admission.settings import AdmissionSettings
 from serving.gateway.engines.settings import CircuitSettings, EngineServiceSettings, EngineTlsSettings
 from serving.gateway.failover import FailoverSettings
 from serving.gateway.http.settings import HttpSettings, TlsSettings
+from serving.gateway.routing.settings import ModelSettings, RoutingSettings
 
 
 class GatewaySettings(BaseModel):
@@ -44,6 +45,12 @@ class GatewaySettings(BaseModel):
     circuit: CircuitSettings = CircuitSettings()
     failover: FailoverSettings = FailoverSettings()
     admission: AdmissionSettings = AdmissionSettings()
+    routing: RoutingSettings = RoutingSettings()
+    models: dict[str, ModelSettings] = Field(
+        default_factory=dict,
+        description="Model names of your own: `NAME: MODEL`, or a mapping with `target`, `engines`, `canary` and "
+        "`shadow`; see [routing](routing.md).",
+    )
     model_folders: dict[str, Path] = Field(
         default_factory=dict,
         description="Served model name to a folder with its tokenizer: control tokens and detection need it.",

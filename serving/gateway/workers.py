@@ -14,7 +14,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NoReturn
 
 log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ class _Worker:
     failures: int = 0
     restart_at: float | None = None
     ready_pipe: int = -1
-    exit_code: int = field(default=0)
+    exit_code: int = 0
 
 
 class Workers:
@@ -98,9 +98,9 @@ class Workers:
             if number == signal.SIGHUP:
                 self._signal(signal.SIGHUP)
             for worker in self._reap():
-                if not worker.ready and not self._announced:
-                    # It has said why; the others would fail the same way.
-                    return worker.exit_code or 1
+                if not worker.ready and not self._announced and worker.exit_code > 0:
+                    # It has said why; the others would fail the same way. (One that was killed is another matter.)
+                    return worker.exit_code
                 self._plan_restart(worker)
             self._note_ready()
             for worker in self._workers:

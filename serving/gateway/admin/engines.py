@@ -54,7 +54,7 @@ def engine_routes(identity: Identity, pool: EnginePool, drains: Drains, audit: A
             drained_by_admin=engine.name in identity.drained_engines,
             circuit=engine.circuit.state,
             in_flight=engine.in_flight,
-            load=engine.load,
+            load=round(engine.load),
             kv_usage=engine.kv_usage,
             limit=engine.limit.limit if engine.limit is not None else None,
             models=sorted(engine.cards),

@@ -8,12 +8,13 @@ import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+from zlib import crc32
 
 import msgspec
 
 from serving.gateway.engines.address import Address
 from serving.gateway.engines.circuit import Circuit, CircuitPolicy
-from serving.gateway.engines.load import PLUGIN_METRIC, EngineLoad, parse_load
+from serving.gateway.engines.load import PLUGIN_METRIC, EngineLoad, LoadEstimate, parse_load
 from serving.gateway.engines.seen import SeenPrefixes, blocks_for
 from serving.gateway.engines.upstream import Timeouts, UpstreamError, UpstreamPool, UpstreamTimeout
 
@@ -72,15 +73,24 @@ class ConcurrencyLimit(Protocol):
 class Occupancy:
     """One answer's place on an engine. Calling it gives the place back; calling it again does nothing."""
 
-    __slots__ = ("_engine", "_is_trial")
+    __slots__ = ("_engine", "_is_trial", "_unread")
 
-    def __init__(self, engine: Engine, is_trial: bool) -> None:
+    def __init__(self, engine: Engine, is_trial: bool, unread: int) -> None:
         self._engine: Engine | None = engine
         self._is_trial = is_trial
+        self._unread = unread
+
+    def prompt_read(self) -> None:
+        """The answer has begun: its prompt no longer waits to be read."""
+        if self._unread and self._engine is not None:
+            self._engine.reading -= self._unread
+            self._unread = 0
 
     def __call__(self) -> None:
-        engine, self._engine = self._engine, None
+        engine = self._engine
         if engine is not None:
+            self.prompt_read()
+            self._engine = None
             engine.vacate(self._is_trial)
 
 
@@ -91,6 +101,8 @@ class Engine:
         self.url = address.url
         self.name = address.name
         self.address = address
+        # The same in every replica of the gateway, for rendezvous hashing.
+        self.seed = hash((crc32(address.name.encode()), len(address.name)))
         self.headers = connections.headers
         probe_s = connections.probe_timeout_s
         self.client = self._connect(connections, connections.timeouts, connections.max_connections)
@@ -99,13 +111,14 @@ class Engine:
         self._missed_probes = 0
         self._probes_since_lesson = 0
         self._drained_by: set[str] = set()
-        self._load = EngineLoad()
-        self._others = 0
+        self._reported = EngineLoad()
+        self._load = LoadEstimate()
         self.circuit = Circuit(connections.circuit, self._changed)
         self.suspected = asyncio.Event()
         self.up = False
         self.has_plugin = False
-        self.in_flight = 0
+        # Characters of prompts sent there whose answers have not begun.
+        self.reading = 0
         self.limit: ConcurrencyLimit | None = None
         self.cards: dict[str, dict[str, Any]] = {}
         self.lists_models = True
@@ -119,12 +132,17 @@ class Engine:
     @property
     def kv_usage(self) -> float:
         """Share of the KV cache in use, from 0 to 1, as of the last scrape."""
-        return self._load.kv_usage
+        return self._reported.kv_usage
 
     @property
-    def load(self) -> int:
-        """Answers that the engine works on or has waiting: this gateway's now, and others' as of the last scrape."""
-        return self.in_flight + self._others
+    def in_flight(self) -> int:
+        """This gateway's answers that the engine works on."""
+        return self._load.own
+
+    @property
+    def load(self) -> float:
+        """Answers that the engine works on or has waiting: this gateway's now, and others' as of the last readings."""
+        return self._load.total
 
     def serves(self, model: str) -> bool:
         """Whether the engine has the model, as far as it tells: one that lists none judges by itself."""
@@ -134,14 +152,18 @@ class Engine:
         """Whether admission would let one more answer run here; always, where it sets no limit."""
         return self.limit is None or self.in_flight < self.limit.limit
 
-    def occupy(self) -> Occupancy:
-        """Take a place for one answer; call what is returned on every path, as often as you like."""
-        self.in_flight += 1
-        return Occupancy(self, self.circuit.begin())
+    def occupy(self, unread: int = 0) -> Occupancy:
+        """Take a place for one answer; call what is returned on every path, as often as you like.
+
+        `unread`: characters of its prompt that the engine has to read first; see `Occupancy.prompt_read`.
+        """
+        self._load.own += 1
+        self.reading += unread
+        return Occupancy(self, self.circuit.begin(), unread)
 
     def vacate(self, was_trial: bool) -> None:
         """An answer is over: use what `occupy` returned, which does this once."""
-        self.in_flight -= 1
+        self._load.own -= 1
         if was_trial:
             self.circuit.end_trial()
         self._watcher.slot_freed(self)
@@ -203,7 +225,7 @@ class Engine:
         """No new requests until a probe succeeds."""
         if self.up:
             self.up = False
-            self._others = 0
+            self._load.forget_others()
             log.warning("engine is down", extra={"engine": self.name, "reason": reason})
             self._changed()
 
@@ -235,8 +257,8 @@ class Engine:
         """`own`: answers of this gateway in flight when the engine was asked."""
         if load is None:
             return
-        self._load = load
-        self._others = max(0, load.running + load.waiting - own)
+        self._reported = load
+        self._load.heard(load.running + load.waiting, own)
         if self.limit is not None:
             self.limit.observe_load(load.running, load.waiting, own)
         self.seen.capacity = blocks_for(load.cache_tokens)

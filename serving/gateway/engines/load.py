@@ -44,3 +44,34 @@ def parse_load(metrics: bytes) -> EngineLoad | None:
         kv_usage=max(found.get(b"kv_cache_usage_perc", (0.0,))),
         cache_tokens=room or None,
     )
+
+
+# How far one reading moves the estimate of what others have sent.
+_SMOOTHING = 0.3
+
+
+class LoadEstimate:
+    """Answers that an engine works on: this gateway's own as of now, and others' from what the engine last said.
+
+    Others' are smoothed: replicas that all saw the same idle engine two seconds ago would otherwise all run to it
+    until the next reading (M. Mitzenmacher, "How Useful Is Old Information?", 2000).
+    """
+
+    __slots__ = ("_others", "own")
+
+    def __init__(self) -> None:
+        self.own = 0
+        self._others: float | None = None
+
+    @property
+    def total(self) -> float:
+        return self.own + (self._others or 0.0)
+
+    def heard(self, total: int, own: int) -> None:
+        """The engine said that it has `total` answers, when `own` of them were this gateway's."""
+        others = max(0, total - own)
+        self._others = others if self._others is None else self._others + _SMOOTHING * (others - self._others)
+
+    def forget_others(self) -> None:
+        """The engine is down: what it said says nothing."""
+        self._others = None

@@ -85,6 +85,8 @@ def use_everything(metrics: GatewayMetrics) -> None:
     metrics.watch_admission(Queue)
     metrics.reloaded(True)
     metrics.continuation("failed")
+    metrics.shadow("m", "m2", "same")
+    metrics.shadow_compared("m", "m2", 1.1, same_finish=False)
 
 
 def test_what_is_reported_is_what_happened(metrics: GatewayMetrics, registry: CollectorRegistry) -> None:
@@ -113,6 +115,9 @@ def test_what_is_reported_is_what_happened(metrics: GatewayMetrics, registry: Co
     assert value("signet_gateway_queue_drain_rate", model="m") == 2.5
     assert value("signet_gateway_engine_limit", engine="http://127.0.0.1:8100") == 9
     assert value("signet_gateway_queue_refused_total", reason="queue_full") == 1
+    assert value("signet_gateway_shadow_answers_total", model="m", shadow="m2", outcome="same") == 1
+    assert value("signet_gateway_shadow_finish_differs_total", model="m", shadow="m2") == 1
+    assert value("signet_gateway_shadow_length_ratio_bucket", model="m", shadow="m2", le="1.25") == 1
     assert value("signet_guard_actions_total", entity="EMAIL_ADDRESS", action="mask", direction="input") == 2
     assert value("signet_marks_total", scheme="gumbel") == 1
 
@@ -263,5 +268,5 @@ def test_names_follow_the_conventions() -> None:
             ("signet_gateway_", "signet_guard_", "signet_marks_", "signet_limits_", "signet_ledger_", "signet_drift_")
         )
         assert metric.name.endswith("_total") == (metric.kind == "counter")
-        assert metric.name.endswith("_seconds") or metric.kind != "histogram"
+        assert metric.name.endswith(("_seconds", "_ratio")) or metric.kind != "histogram"
         assert not {"tenant", "key", "key_id", "request_id"} & set(metric.labels)

@@ -1,0 +1,132 @@
+"""Shadow traffic: a copy of an answered request goes to another model, to compare; the answer is thrown away.
+
+A copy is sent when its client has its own answer, so it can delay none. It is not in the ledger, not billed, not
+marked, and not retried.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from typing import Any, Protocol
+
+import msgspec
+
+from serving.gateway.body import encode
+from serving.gateway.context import RequestContext
+from serving.gateway.engines.engine import Engine
+from serving.gateway.engines.pool import EnginePool
+from serving.gateway.engines.upstream import UpstreamError
+from serving.gateway.routing.settings import ShadowSettings
+from serving.gateway.wire import JSON
+
+log = logging.getLogger(__name__)
+
+MAX_ANSWER_BYTES = 4 * 1024 * 1024
+# A copy's answer comes in one piece, and carries nothing of ours.
+_LEFT_OUT = ("stream", "stream_options", "vllm_xargs", "return_token_ids")
+
+
+class ShadowMetrics(Protocol):
+    """Where comparisons are counted."""
+
+    def shadow(self, model: str, shadow: str, outcome: str) -> None: ...
+
+    def shadow_compared(self, model: str, shadow: str, length_ratio: float, same_finish: bool) -> None: ...
+
+
+class _Message(msgspec.Struct):
+    content: str | None = None
+
+
+class _Choice(msgspec.Struct):
+    message: _Message | None = None
+    text: str | None = None
+    finish_reason: str | None = None
+
+
+class _Answer(msgspec.Struct):
+    choices: list[_Choice]
+
+
+_decode = msgspec.json.Decoder(_Answer).decode
+
+
+class Shadows:
+    """Sends copies and compares. Bounded: what is too much is left out, and counted."""
+
+    def __init__(self, pool: EnginePool, metrics: ShadowMetrics) -> None:
+        self._pool = pool
+        self._metrics = metrics
+        self._tasks: dict[asyncio.Task[None], str] = {}
+
+    def answered(self, context: RequestContext) -> None:
+        """A request has its answer: send a copy when its turn has come. Returns at once."""
+        shadow = context.route.shadow if context.route is not None else None
+        # Several answers to one question have no one text to compare.
+        if shadow is None or context.choices != 1 or random.random() >= shadow.share:  # noqa: S311
+            return
+        name = context.asked_model
+        engine = self._engine_for(shadow)
+        under_way = sum(model == name for model in self._tasks.values())
+        if engine is None or under_way >= shadow.max_concurrent:
+            self._metrics.shadow(name, shadow.target, "skipped")
+            return
+        body = {field: value for field, value in context.body.items() if field not in _LEFT_OUT}
+        data = encode({**body, "model": shadow.target})
+        task = asyncio.create_task(self._compare(context, shadow, engine, data))
+        self._tasks[task] = name
+        task.add_done_callback(lambda done: self._tasks.pop(done))
+
+    async def stop(self) -> None:
+        """Give up the copies under way."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _engine_for(self, shadow: ShadowSettings) -> Engine | None:
+        """The least loaded engine with room, since a copy has no claim on a place that a request may want."""
+        candidates = [
+            engine
+            for engine in self._pool.engines
+            if engine.up
+            and not engine.draining
+            and engine.serves(shadow.target)
+            and engine.has_room()
+            and engine.circuit.state == "closed"
+        ]
+        return min(candidates, key=lambda engine: engine.load, default=None)
+
+    async def _compare(self, context: RequestContext, shadow: ShadowSettings, engine: Engine, data: bytes) -> None:
+        name = context.asked_model
+        release = engine.occupy()
+        try:
+            async with asyncio.timeout(shadow.timeout_s):
+                choice = await self._ask(context.target, engine, data)
+        except (UpstreamError, TimeoutError, msgspec.DecodeError, ValueError) as error:
+            self._metrics.shadow(name, shadow.target, "failed")
+            log.info("no shadow answer", extra={"engine": engine.name, "reason": type(error).__name__})
+            return
+        finally:
+            release()
+        text = (choice.message.content if choice.message is not None else choice.text) or ""
+        # The beginning and the length stand for the whole: no answer is kept only to be compared.
+        same = len(text) == context.answer_chars and text.startswith(context.answer_start)
+        self._metrics.shadow(name, shadow.target, "same" if same else "different")
+        ratio = (len(text) + 1) / (context.answer_chars + 1)
+        self._metrics.shadow_compared(name, shadow.target, ratio, choice.finish_reason == context.finish_reason)
+
+    async def _ask(self, target: bytes, engine: Engine, data: bytes) -> Any:
+        response = await engine.client.request(b"POST", target, [*engine.headers, JSON], data)
+        try:
+            body = await response.read(MAX_ANSWER_BYTES)
+        finally:
+            response.close()
+        if response.status != 200:
+            raise ValueError(f"status {response.status}")
+        answer = _decode(body)
+        if not answer.choices:
+            raise ValueError("no choices")
+        return answer.choices[0]
