@@ -156,6 +156,7 @@ class Journal:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+        self._sync_names()
         return path
 
     def close(self) -> None:
@@ -177,12 +178,16 @@ class Journal:
         path = self._folder / f"{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}"
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
+        self._sync_names()
+        return _Spool(path, descriptor)
+
+    def _sync_names(self) -> None:
+        """A file's name must outlive the machine too."""
         folder = os.open(self._folder, os.O_RDONLY)
         try:
-            os.fsync(folder)  # the file's name must outlive the machine too
+            os.fsync(folder)
         finally:
             os.close(folder)
-        return _Spool(path, descriptor)
 
     def _empty(self, own: _Spool) -> None:
         with self._lock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import signal
 from pathlib import Path
@@ -40,6 +41,31 @@ def test_entries_come_back_in_order_and_again_until_they_are_forgotten(tmp_path:
     assert (journal.oldest(1), journal.waiting) == ([], 0)
     journal.close()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["spilled", "set aside"])
+def test_every_byte_is_synced_before_it_counts(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Watched, not replaced: the sizes that files had when they were synced."""
+    synced: dict[str, int] = {}
+
+    def watch(name: str) -> None:
+        real = getattr(os, name)
+
+        def sync(descriptor: int) -> None:
+            real(descriptor)
+            synced[os.readlink(f"/proc/self/fd/{descriptor}")] = os.fstat(descriptor).st_size
+
+        monkeypatch.setattr(os, name, sync)
+
+    watch("fsync")
+    watch("fdatasync")
+    journal = Journal(tmp_path, 100_000)
+    for _ in range(3):
+        journal.append([a_record()]) if kind == "spilled" else journal.set_aside([a_record()])
+        [file] = (each for each in tmp_path.iterdir() if each.is_file())
+        assert synced[str(file)] == file.stat().st_size > 0
+    assert str(tmp_path) in synced, "the file's name too"
+    journal.close()
 
 
 def test_a_damaged_line_is_said_and_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

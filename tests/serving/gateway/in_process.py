@@ -1,0 +1,57 @@
+"""A gateway in the test's own process, where its objects can be looked at and its functions made to fail."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+from running import free_port
+
+from serving.gateway.http.server import Server
+from serving.gateway.listen import bind
+from serving.gateway.server import build
+from serving.identity import Identity
+from serving.settings import load_settings
+
+CHAT = {"model": "scripted", "messages": [{"role": "user", "content": "Write to anna@example.com."}]}
+
+
+@dataclass
+class InProcess:
+    """A gateway in the test's own process, whose objects can be looked at."""
+
+    url: str
+    key: str
+
+    async def ask(self, **more: object) -> bytes:
+        async with httpx.AsyncClient(headers={"authorization": f"Bearer {self.key}"}, timeout=20) as client:
+            found = await client.post(f"{self.url}/v1/chat/completions", json={**CHAT, **more})
+            return found.content
+
+    async def leave(self) -> None:
+        """Begin to read a stream and go."""
+        headers = {"authorization": f"Bearer {self.key}"}
+        async with httpx.AsyncClient(headers=headers, timeout=20) as client:
+            request = client.build_request("POST", f"{self.url}/v1/chat/completions", json={**CHAT, "stream": True})
+            found = await client.send(request, stream=True)
+            await anext(found.aiter_bytes())
+            await found.aclose()
+
+
+@asynccontextmanager
+async def running_in_process(engine_url: str, home: Path) -> AsyncIterator[InProcess]:
+    gateway = {"engine_urls": [engine_url], "port": free_port(), "probe_interval_s": 3600.0}
+    settings = load_settings(overrides={"home": home, "gateway": gateway}, environment={})
+    identity = Identity(settings.database_url)
+    key = identity.create_key("acme").key
+    identity.close()
+    app = build(settings, reload=list)
+    [listener] = bind(settings.gateway)
+    server = Server(app, settings.gateway.http, max_body_bytes=settings.gateway.max_body_bytes)
+    await server.start([listener])
+    yield InProcess(f"http://127.0.0.1:{settings.gateway.port}", key)
+    await server.drain(5)
+    await server.stop()

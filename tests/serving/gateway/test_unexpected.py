@@ -1,0 +1,55 @@
+"""Faults of our own: whatever fails in the middle, the client hears of it in the form of every other error."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from in_process import running_in_process
+from load import outcome_of
+from scripted import ScriptedEngine, answer, stream, whole
+
+from serving.gateway import exchange, pipeline
+from serving.gateway.streams.relay import StreamRelay
+
+SECRET = "the prompt that nobody may read"
+
+
+def fail(*_: Any) -> Any:
+    raise RuntimeError(SECRET)
+
+
+@pytest.mark.parametrize("place", ["before", "whole", "stream"])
+async def test_a_fault_of_ours_is_one_error_and_is_recorded(
+    place: str,
+    engine: ScriptedEngine,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    engine.script = lambda _: stream(["a", "b"]) if place == "stream" else whole(answer("a"))
+    async with running_in_process(engine.url, tmp_path) as gateway:
+        with monkeypatch.context() as broken, caplog.at_level(logging.ERROR):
+            match place:
+                case "before":
+                    broken.setattr(pipeline, "sanitize", fail)
+                case "whole":
+                    broken.setattr(exchange, "clean_answer", fail)
+                case "stream":
+                    broken.setattr(StreamRelay, "feed", fail)
+            told = await gateway.ask(stream=place == "stream")
+        content_type = "text/event-stream" if place == "stream" else "application/json"
+        again = await gateway.ask(stream=place == "stream")
+
+    ended = "ended" if place == "stream" else "refused"
+    assert outcome_of(500, content_type, told, None) == f"{ended} internal_error"
+    assert SECRET.encode() not in told
+    assert outcome_of(200, content_type, again, None) == "complete"
+    assert [record.message for record in caplog.records if record.levelno >= logging.ERROR] == ["unexpected failure"]
+    with closing(sqlite3.connect(tmp_path / "signet.db")) as database:
+        statuses = [status for (status,) in database.execute("select status from requests order by id")]
+    assert statuses == [200] if place == "before" else [500, 200]
