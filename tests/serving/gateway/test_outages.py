@@ -54,23 +54,19 @@ def check_ledger(url: str, seen: Seen) -> None:
     assert not report.num_findings, report.findings
 
 
-@pytest.mark.services
-@pytest.mark.parametrize("when_unavailable", ["refuse", "spill"])
-def test_postgresql_goes_and_comes_back(
-    when_unavailable: str, engine: EngineProcess, postgres: Postgres, tmp_path: Path
-) -> None:
-    """Killed, then stopped: nothing is lost, nothing hangs, and only `refuse` refuses."""
+def break_postgresql(engine: EngineProcess, postgres: Postgres, home: Path, when_unavailable: str, rounds: int) -> None:
+    """Killed, then stopped, so many times: nothing is lost, nothing hangs, and only `refuse` refuses."""
     settings = {
         "SIGNET_DATABASE__URL": postgres.url,
         "SIGNET_LEDGER__COMMIT_TIMEOUT_S": "0.5",
         "SIGNET_LEDGER__WHEN_UNAVAILABLE": when_unavailable,
     }
     spills = when_unavailable == "spill"
-    gateway = start_gateway(tmp_path, engine.url, **settings)
+    gateway = start_gateway(home, engine.url, **settings)
     try:
         wait_until(lambda: metric(gateway.url, "signet_gateway_engine_up") == 1, 10, "the engine is up")
         with load(gateway.url, gateway.key) as seen:
-            for outage in ("killed", "stopped"):
+            for outage in ("killed", "stopped") * rounds:
                 more(seen)
                 postgres.kill() if outage == "killed" else postgres.signal(signal.SIGSTOP)
                 more(seen, 30, "complete" if spills else "refused ledger_unavailable")
@@ -82,6 +78,23 @@ def test_postgresql_goes_and_comes_back(
         assert stop_gateway(gateway) == 0
     assert set(seen.failed) <= (set() if spills else REFUSED)
     check_ledger(postgres.url, seen)
+
+
+@pytest.mark.services
+@pytest.mark.parametrize("when_unavailable", ["refuse", "spill"])
+def test_postgresql_goes_and_comes_back(
+    when_unavailable: str, engine: EngineProcess, postgres: Postgres, tmp_path: Path
+) -> None:
+    break_postgresql(engine, postgres, tmp_path, when_unavailable, rounds=1)
+
+
+@pytest.mark.faults
+@pytest.mark.services
+@pytest.mark.parametrize("when_unavailable", ["refuse", "spill"])
+def test_postgresql_goes_and_comes_back_again_and_again(
+    when_unavailable: str, engine: EngineProcess, postgres: Postgres, tmp_path: Path
+) -> None:
+    break_postgresql(engine, postgres, tmp_path, when_unavailable, rounds=10)
 
 
 @pytest.mark.services

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import threading
 import time
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 from gateways import RunningGateway, start_gateway, stop_gateway
-from load import QUESTION, EngineProcess, load, more, outcome_of
+from load import QUESTION, EngineProcess, load, metric, more, outcome_of
 from running import answers_ok, wait_until
 
 from loadtests.answers import answer_text
@@ -159,3 +160,25 @@ def test_an_engine_that_is_only_slow_is_waited_for(gateway: RunningGateway, engi
     text = "".join(choice["delta"].get("content") or "" for event in events for choice in event["choices"])
     assert text == answer_text(6)
     assert took > 1.5
+
+
+@pytest.mark.faults
+def test_engines_hang_die_and_crawl_again_and_again(gateway: RunningGateway, engines: list[EngineProcess]) -> None:
+    """One of two at a time, for a minute, under load: no request fails, and each text is right."""
+    chance = random.Random(4)
+    with load(gateway.url, gateway.key, num_clients=24) as seen:
+        for number in range(24):
+            engine, fault = engines[number % 2], chance.choice(["hang", "die", "crawl"])
+            more(seen, 20)
+            if fault == "crawl":
+                httpx.post(f"{engine.url}/standin/pace?step_ms=150")
+            else:
+                engine.hang() if fault == "hang" else engine.kill()
+            time.sleep(chance.uniform(0, 1.5))
+            if fault == "crawl":
+                httpx.post(f"{engine.url}/standin/pace?step_ms=20")
+            else:
+                engine.go_on() if fault == "hang" else engine.start_again()
+            wait_until(lambda: up(gateway) == [True, True], 20, "both are up")
+    assert not seen.failed
+    assert metric(gateway.url, "signet_gateway_in_flight") == 0
