@@ -32,7 +32,7 @@ bench: install-test ## Measure the gateway beside the engine called directly and
 	$(WITH_STACK) $(BIN)/python -m loadtests.real_engine --engine-url {engine} --gateway-url {gateway} --key {key} \
 		--out docs/benchmarks/engine.md
 
-test-faults: install-test ## Kill, stop and starve everything under load (half an hour)
+test-faults: install-test ## Kill, stop and starve everything under load (a quarter of an hour)
 	$(BIN)/python deploy/services.py
 	$(BIN)/python -m loadtests.faults
 

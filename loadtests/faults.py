@@ -54,7 +54,7 @@ CAMPAIGNS = (
     ),
     Campaign(
         "tests",
-        "PostgreSQL and Redis killed and stopped again and again; the API fuzzed",
+        "engines and PostgreSQL broken again and again; the API fuzzed",
         ("pytest", "-m", "faults", "-q"),
         ("pytest", "-m", "faults", "-q", "--collect-only"),
     ),
