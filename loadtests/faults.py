@@ -54,7 +54,7 @@ CAMPAIGNS = (
     ),
     Campaign(
         "tests",
-        "engines and PostgreSQL broken again and again; the API fuzzed",
+        "engines, PostgreSQL and Redis broken again and again; the API fuzzed",
         ("pytest", "-m", "faults", "-q"),
         ("pytest", "-m", "faults", "-q", "--collect-only"),
     ),

@@ -121,6 +121,9 @@ STRANGE: dict[str, list[object]] = {
 UNUSUAL: dict[str, list[object]] = {
     "early-hints": [b"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n", *whole(answer("hello"))],
     "continue": [b"HTTP/1.1 100 Continue\r\n\r\n", *whole(answer("hello"))],
+    "a-slow-head": [0.4, *whole(answer("hello"))],
+    "a-head-in-pieces": [bytes([each]) for each in head(length=len(GOOD)) + GOOD],
+    "a-slow-body": [head(length=len(GOOD)), GOOD[:20], 0.4, GOOD[20:]],
     "one-byte-chunks": [JSON_CHUNKED + b"".join(b"1\r\n%c\r\n" % each for each in GOOD) + b"0\r\n\r\n"],
     "chunk-extensions-and-trailers": [JSON_CHUNKED + b"%x;q=1\r\n%b\r\n0\r\nx-trailer: 1\r\n\r\n" % (len(GOOD), GOOD)],
     "until-it-closes": [head() + GOOD, CLOSE],

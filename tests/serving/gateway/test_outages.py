@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import shutil
 import signal
 import subprocess
@@ -148,6 +149,28 @@ def test_a_budget_of_two_replicas_holds_while_redis_goes_and_comes_back(
         check_ledger(postgres.url, seen)
 
 
+@pytest.mark.faults
+@pytest.mark.services
+def test_no_place_leaks_while_redis_goes_and_comes_back_again_and_again(engine: EngineProcess, tmp_path: Path) -> None:
+    """As many clients as the key may have requests open: one place lost, and somebody would be refused."""
+    with Redis.run() as redis:
+        gateway = start_gateway(tmp_path, engine.url, SIGNET_IDENTITY__LIMITS_URL=redis.url)
+        try:
+            wait_until(lambda: metric(gateway.url, "signet_gateway_engine_up") == 1, 10, "the engine is up")
+            key = gateway.new_key("--concurrency", "8")
+            with load(gateway.url, key, num_clients=8, pause_s=0.02) as seen:
+                for outage in ("killed", "stopped") * 10:
+                    more(seen, 50)
+                    redis.kill() if outage == "killed" else redis.signal(signal.SIGSTOP)
+                    more(seen, 50)
+                    assert metric(gateway.url, "signet_limits_degraded") == 1
+                    redis.start() if outage == "killed" else redis.signal(signal.SIGCONT)
+                    wait_until(lambda: metric(gateway.url, "signet_limits_degraded") == 0, 10, "it is back")
+        finally:
+            assert stop_gateway(gateway) == 0
+    assert not seen.failed
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A real file system of 4 MB."""
@@ -181,6 +204,24 @@ def test_a_full_disk_refuses_and_loses_nothing(when_unavailable: str, engine: En
         assert stop_gateway(gateway) == 0
     assert set(seen.failed) <= REFUSED
     check_ledger(f"sqlite:///{small_disk / 'signet.db'}", seen)
+
+
+def test_files_that_may_not_grow_refuse_and_lose_nothing(engine: EngineProcess, tmp_path: Path) -> None:
+    """The same without a file system of its own: the kernel refuses every write, and then allows it again."""
+    gateway = start_gateway(tmp_path, engine.url)
+    try:
+        wait_until(lambda: metric(gateway.url, "signet_gateway_engine_up") == 1, 10, "the engine is up")
+        with load(gateway.url, gateway.key) as seen:
+            more(seen)
+            before = resource.prlimit(gateway.process.pid, resource.RLIMIT_FSIZE)
+            resource.prlimit(gateway.process.pid, resource.RLIMIT_FSIZE, (0, before[1]))
+            more(seen, 30, "refused ledger_unavailable")
+            resource.prlimit(gateway.process.pid, resource.RLIMIT_FSIZE, before)
+            more(seen, 50)
+    finally:
+        assert stop_gateway(gateway) == 0
+    assert set(seen.failed) <= REFUSED
+    check_ledger(f"sqlite:///{tmp_path / 'signet.db'}", seen)
 
 
 def fill(file: Path) -> None:

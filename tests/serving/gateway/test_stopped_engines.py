@@ -18,7 +18,7 @@ from running import answers_ok, wait_until
 from loadtests.answers import answer_text
 
 QUICK = {
-    "SIGNET_GATEWAY__PROBE_TIMEOUT_S": "0.3",
+    "SIGNET_GATEWAY__PROBE_TIMEOUT_S": "0.5",
     "SIGNET_GATEWAY__FIRST_BYTE_TIMEOUT_S": "2",
     "SIGNET_GATEWAY__IDLE_TIMEOUT_S": "2",
     "SIGNET_GATEWAY__FAILOVER__STALL_TIMEOUT_S": "0.6",
