@@ -76,8 +76,8 @@ def test_two_that_wait_are_served_alike_up_to_the_papers_bound(
     for name, requests in (("a", first), ("b", second)):
         for number, (prompt, answer) in enumerate(requests):
             engine.ask(Asked(name, number, prompt, answer))
-    # Theorem 4.4: 2 max(w_p L_input, w_q M), M being the tokens of a full batch.
-    bound = 2 * max(30, 2 * places * 20)
+    # Theorem 4.4: 2 max(w_p L_input, w_q M), M being the tokens, of prompts and answers, that a running batch holds.
+    bound = 2 * max(30, 2 * places * (30 + 20))
     marks = [Counter(engine.served)]
 
     while engine.waits("a") and engine.waits("b"):
