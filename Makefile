@@ -4,7 +4,7 @@ WITH_STACK := $(BIN)/python -m loadtests.with_stack
 SOURCES := signet.py serving training monitoring deploy tests loadtests docs
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint fmt test-faults bench bench-fairness bench-routing bench-marks clean install-serve install-test
+.PHONY: help serve test lint fmt test-faults bench bench-budget bench-fairness bench-routing bench-marks clean install-serve install-test
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -41,6 +41,9 @@ bench-fairness: install-test ## Measure what one tenant's flood does to another,
 
 bench-routing: install-test ## Compare routing policies on simulated engines (a minute)
 	$(BIN)/python -m loadtests.routing_simulation --out docs/benchmarks/routing.md
+
+bench-budget: install-test ## Spend budgets from 200 clients at once: one process, workers, a killed worker, Redis
+	$(BIN)/python -m loadtests.budget --out docs/benchmarks/budget.md
 
 bench-marks: install-test ## Study the mark on the real engine; HUMAN_TEXT=FILE adds false positives (20 minutes)
 	$(WITH_STACK) $(BIN)/python -m loadtests.mark_power --engine-url {engine} --keyring {keyring} \

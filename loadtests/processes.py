@@ -66,6 +66,10 @@ class Program:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
+    def children(self) -> list[int]:
+        """Process ids of what the program itself has started."""
+        return _children(self.process.pid)
+
     def _pids(self) -> Iterator[int]:
         pending = [self.process.pid]
         while pending:

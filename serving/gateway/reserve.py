@@ -111,12 +111,10 @@ class Reserver:
         return Amount(tokens, most, least)
 
     def _bound(self, context: RequestContext) -> Bound:
-        window = self._pool.model_cards().get(context.model, {}).get("max_model_len")
+        window = self._window(context.model)
         # A token is at least one byte of text, so the body's length bounds the prompt's.
         prompt = len(context.raw_body) + _TEMPLATE_TOKENS
-        if not isinstance(window, int):
-            window = None
-        elif not isinstance(context.body.get("prompt"), list):
+        if window is not None and not isinstance(context.body.get("prompt"), list):
             prompt = min(prompt, window)
         if context.endpoint in _NO_ANSWER:
             return Bound(prompt, 0, fixed=True, enforced=True)
@@ -130,6 +128,11 @@ class Reserver:
             # Put into the request, the length could be more than the window has left, which engines refuse.
             return Bound(prompt, window, fixed=False, enforced=True)
         return Bound(prompt, most, fixed=False, enforced=False)
+
+    def _window(self, model: str) -> int | None:
+        """Tokens that prompt and answer may have together, where an engine says so: the largest."""
+        windows = [card.get("max_model_len") for engine in self._pool.engines if (card := engine.cards.get(model))]
+        return max((window for window in windows if isinstance(window, int)), default=None)
 
     def _cap(self, context: RequestContext, granted: int, amount: Amount, bound: Bound) -> None:
         """Keep the answer within what was reserved for it."""

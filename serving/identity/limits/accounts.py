@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from serving.identity.limits.lease import Refusal, Usage, refuse_budget, refuse_rate
-from serving.identity.limits.plan import Amount, BudgetScopeAccount, Plan
+from serving.identity.limits.plan import Amount, BudgetScopeAccount, LimitName, Plan
 from serving.identity.principal import Limits
 
 
@@ -82,15 +82,20 @@ def decide(
 ) -> int | Refusal:
     """May a request start: the nano-dollars it gets, or why not. Books nothing."""
     tokens = amount.tokens
-    for index, (scope, rate) in enumerate(zip(plan.rates, rates, strict=True)):
-        limits = scope.limits
+    for index, rate in enumerate(rates):
+        limits = plan.rates[index][2]
         rate.fade(limits, now)
-        if limits.concurrency is not None and rate.open >= limits.concurrency:
-            return refuse_rate(plan, index, "concurrency", usages(plan, rates), amount)
-        if limits.requests_per_minute is not None and limits.requests_per_minute - rate.requests < 1.0:
-            return refuse_rate(plan, index, "requests", usages(plan, rates), amount)
-        if limits.tokens_per_minute is not None and limits.tokens_per_minute - rate.tokens < tokens:
-            return refuse_rate(plan, index, "tokens", usages(plan, rates), amount)
+        reached: LimitName | None = None
+        if (most := limits.concurrency) is not None and rate.open >= most:
+            reached = "concurrency"
+        elif (most := limits.requests_per_minute) is not None and most - rate.requests < 1.0:
+            reached = "requests"
+        elif (most := limits.tokens_per_minute) is not None and most - rate.tokens < tokens:
+            reached = "tokens"
+        if reached is not None:
+            return refuse_rate(plan, index, reached, usages(plan, rates), amount)
+    if not budgets:
+        return 0
     granted = amount.nanos
     for index, (limited, account) in enumerate(zip(plan.budgets, budgets, strict=True)):
         account.roll(windows[index])
@@ -140,4 +145,6 @@ def settle_budget(account: BudgetAccount, window: int, granted: int, cost: int, 
 
 def usages(plan: Plan, rates: Sequence[RateAccount]) -> tuple[Usage, ...]:
     """For the `x-ratelimit-*` headers."""
-    return tuple((scope.limits, rate.requests, rate.tokens) for scope, rate in zip(plan.rates, rates, strict=True))
+    if len(rates) == 1:  # as most are: no loop
+        return ((plan.rates[0].limits, rates[0].requests, rates[0].tokens),)
+    return tuple([(scope[2], rate.requests, rate.tokens) for scope, rate in zip(plan.rates, rates, strict=False)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from serving.identity.limits.accounts import (
     BudgetAccount,
@@ -49,15 +49,24 @@ class MemoryStore:
         """
         now = self._clock()
         rates = self._rates_of(plan, now)
-        budgets: list[BudgetAccount] = []
-        windows: list[int] = []
-        if plan.budgets:
-            for account, budget in plan.budgets:
-                found = self._budgets.get(account)
-                if found is None or not found.seeded:
-                    return None
-                budgets.append(found)
-                windows.append(self._calendar.window(budget.period))
+        if not plan.budgets:
+            return self._take(plan, amount, rates, (), (), now)
+        budgets = [self._budgets.get(account) for account, _ in plan.budgets]
+        known = [account for account in budgets if account is not None and account.seeded]
+        if len(known) < len(budgets):
+            return None
+        windows = [self._calendar.window(budget.period) for _, budget in plan.budgets]
+        return self._take(plan, amount, rates, known, windows, now)
+
+    def _take(
+        self,
+        plan: Plan,
+        amount: Amount,
+        rates: Sequence[RateAccount],
+        budgets: Sequence[BudgetAccount],
+        windows: Sequence[int],
+        now: float,
+    ) -> Lease | Refusal:
         granted = decide(plan, rates, budgets, windows, amount, now)
         if isinstance(granted, Refusal):
             return granted
