@@ -111,13 +111,27 @@ class Settlement:
             if context.answer_chars:
                 context.prompt_tokens = -(-context.prompt_chars // CHARS_PER_TOKEN)
         context.cost_nanos = self._prices.cost(context.model, context.prompt_tokens, context.completion_tokens)
-        if context.lease is not None:
-            context.lease.settle(context.prompt_tokens + context.completion_tokens, context.cost_nanos)
         duration = time.perf_counter() - context.started
         self._metrics.request_settled(context, status, duration)
         self._tracing.finish_request(context, status)
-        if context.engine is not None:
-            await self._ledger.commit(self._record(status, duration))
+        await self._record_and_pay(status, duration)
+
+    async def _record_and_pay(self, status: int, duration: float) -> None:
+        """First the record, then the limits and budgets: of a gateway that is killed in between the ledger knows more
+        than its budgets, which is set right from the ledger; the other way round it would not be.
+        """
+        context = self._context
+        cost = context.cost_nanos
+        try:
+            if context.engine is not None:
+                await self._ledger.commit(self._record(status, duration))
+        except LedgerUnavailable:
+            # An answer that is not on record was not released either: nobody pays for it.
+            cost = 0
+            raise
+        finally:
+            if context.lease is not None:
+                context.lease.settle(context.prompt_tokens + context.completion_tokens, cost)
 
     def _record(self, status: int, duration: float) -> UsageRecord:
         context = self._context

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -183,4 +184,7 @@ class Limiter:
     async def _tend(self) -> None:
         while True:
             await asyncio.sleep(_TEND_S)
-            self._store.tend()
+            if self._store.tend():
+                # It may have recorded answers that it had not charged yet.
+                with suppress(SpendingUnknown):
+                    await self._compare(dict(self._watched))

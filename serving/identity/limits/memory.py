@@ -39,8 +39,9 @@ class MemoryStore:
     def close(self) -> None:
         """Nothing to close."""
 
-    def tend(self) -> None:
+    def tend(self) -> bool:
         """Nothing is left behind by others."""
+        return False
 
     def acquire(self, plan: Plan, amount: Amount) -> Lease | Refusal | None:
         """Start a request or say why not; None: a budget was never compared with the ledger (`compare`).

@@ -59,11 +59,12 @@ class SharedStore:
             self._opened.close()
             self._opened = None
 
-    def tend(self) -> None:
-        """Take back what killed workers held."""
+    def tend(self) -> bool:
+        """Take back what killed workers held; whether there were any."""
         num_gone = self._table.take_back()
         if num_gone:
             log.warning("took back the limits that a killed worker held", extra={"count": num_gone})
+        return num_gone > 0
 
     @property
     def _table(self) -> Table:

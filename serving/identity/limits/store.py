@@ -17,8 +17,8 @@ class EmbeddedStore(Protocol):
     def close(self) -> None:
         """Let go of them."""
 
-    def tend(self) -> None:
-        """Take back what processes held that are gone. Called every second."""
+    def tend(self) -> bool:
+        """Take back what processes held that are gone; whether there were any. Called every second."""
 
     def acquire(self, plan: Plan, amount: Amount) -> Lease | Refusal | None:
         """Start a request or say why not, using up nothing; None: a budget must be compared first."""
