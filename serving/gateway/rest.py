@@ -21,6 +21,7 @@ from serving.gateway.errors import (
     ModelNotFound,
     NotFound,
 )
+from serving.gateway.openapi import describe_hot_paths
 from serving.gateway.wire import JSON
 from serving.identity import Identity, Principal
 from serving.provenance import Detector, Keyring
@@ -121,6 +122,7 @@ def build_rest(
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _unexpected)
+    describe_hot_paths(app)
     return app
 
 
