@@ -83,13 +83,17 @@ def run(campaign: Campaign, quick: bool) -> Outcome:
     started = time.monotonic()
     command = [sys.executable, "-u", "-m", *(campaign.quick if quick else campaign.full)]
     click.secho(f"\n── {campaign.name}: {campaign.what}", bold=True)
-    with (LOGS / f"{campaign.name}.log").open("w") as log:
-        process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    with (
+        (LOGS / f"{campaign.name}.log").open("w") as log,
+        subprocess.Popen(
+            command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ) as process,
+    ):
         assert process.stdout is not None
         for line in process.stdout:
             click.echo(line, nl=False)
             log.write(line)
-    return Outcome(campaign, process.wait(), time.monotonic() - started)
+    return Outcome(campaign, process.returncode, time.monotonic() - started)
 
 
 def summary(outcomes: Iterable[Outcome]) -> str:
