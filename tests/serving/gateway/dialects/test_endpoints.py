@@ -251,11 +251,7 @@ def test_an_engine_that_does_not_speak_an_endpoint_is_named(
 
 
 def test_keys_are_kept_to_their_endpoints(gateway: RunningGateway) -> None:
-    key = gateway.new_key()
-    with sqlite3.connect(next(gateway.home.glob("*.db"))) as database:
-        newest = "SELECT id FROM api_keys ORDER BY created_at DESC LIMIT 1"
-        database.execute(f"UPDATE api_keys SET endpoints = '[\"chat\"]' WHERE id = ({newest})")
-    gateway.new_key()  # has the gateway read its keys again
+    key = gateway.new_key("--endpoint", "chat")
     for path, body in PATHS.items():
         answer = httpx.post(gateway.url + path, headers={"x-api-key": key}, json={"model": "scripted", **body})
         assert (answer.status_code, answer.json()["error"]["code"]) == (403, "endpoint_not_allowed"), path
