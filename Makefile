@@ -39,8 +39,9 @@ test-faults: install-test ## Kill, stop and starve everything under load (a quar
 bench-fairness: install-test ## Measure what one tenant's flood does to another, with the fair queue and without
 	$(BIN)/python -m loadtests.fairness
 
-bench-routing: install-test ## Compare routing policies on simulated engines (a minute)
+bench-routing: install-test ## Compare routing policies on simulated engines, then on two real ones (10 GB, 6 minutes)
 	$(BIN)/python -m loadtests.routing_simulation --out docs/benchmarks/routing.md
+	$(BIN)/python -m loadtests.two_engines --out docs/benchmarks/routing.md
 
 bench-budget: install-test ## Spend budgets from 200 clients at once: one process, workers, a killed worker, Redis
 	$(BIN)/python -m loadtests.budget --out docs/benchmarks/budget.md

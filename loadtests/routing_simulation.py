@@ -23,12 +23,14 @@ from zlib import crc32
 import click
 
 from loadtests.report import machine
+from loadtests.sections import write_section
 from serving.gateway.engines.load import LoadEstimate
 from serving.gateway.engines.seen import SeenPrefixes, blocks_for
 from serving.gateway.routing.prompt import Prompt, read_prompt
 from serving.gateway.routing.score import Placement, send
 from serving.gateway.routing.settings import RoutingSettings
 
+SECTION = "Simulated"
 CHARS_PER_TOKEN = 4
 CACHE_BLOCK_CHARS = 256
 # An 8B model on one data-centre GPU, roughly: 10,000 prompt tokens a second, 15 ms a step.
@@ -288,9 +290,7 @@ def page(outcomes: dict[str, dict[str, list[Outcome]]], num_engines: int, comman
     """The report in Markdown: medians over the seeds."""
     num_seeds = len(next(iter(next(iter(outcomes.values())).values())))
     lines = [
-        "# Routing",
-        "",
-        f"`{command}`, {machine()['date']}; simulated, so the machine does not matter.",
+        f"`{command}`, {machine()['date']}; the machine does not matter.",
         f"{num_engines} engines, each with room for {CACHE_TOKENS:,} tokens in its prefix cache; medians of "
         f"{num_seeds} seeds.",
         "How engines behave there: the head of [routing_simulation.py](../../loadtests/routing_simulation.py).",
@@ -299,7 +299,7 @@ def page(outcomes: dict[str, dict[str, list[Outcome]]], num_engines: int, comman
         described = " ".join((WORKLOADS[workload][0].__doc__ or "").split())
         lines += [
             "",
-            f"## {workload.capitalize()}",
+            f"### {workload.capitalize()}",
             "",
             described,
             "",
@@ -316,7 +316,7 @@ def page(outcomes: dict[str, dict[str, list[Outcome]]], num_engines: int, comman
 @click.command()
 @click.option("--engines", "num_engines", default=8, show_default=True, help="Simulated engines.")
 @click.option("--seeds", default=3, show_default=True, help="Runs of each, of which the median is reported.")
-@click.option("--out", type=click.Path(path_type=Path), help="Write the report there instead of to the terminal.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write the result into this page's section.")
 def main(num_engines: int, seeds: int, out: Path | None) -> None:
     """Compare routing policies on simulated engines."""
     outcomes = {
@@ -330,7 +330,7 @@ def main(num_engines: int, seeds: int, out: Path | None) -> None:
     if out is None:
         click.echo(text, nl=False)
     else:
-        out.write_text(text)
+        write_section(out, SECTION, text)
 
 
 def _words(rng: random.Random, chars: int) -> str:

@@ -39,9 +39,11 @@ def parts_of(app: GatewayApp, server: Server) -> list[Part]:
                 "gateway.probe_interval_s",
                 "gateway.probe_timeout_s",
                 "gateway.load_interval_s",
+                "gateway.routing",
             ),
             lambda settings: pipeline.pool.apply(settings.gateway),
         ),
+        Part(("gateway.models",), lambda settings: pipeline.models.apply(settings.gateway.models)),
         Part(("guard", "gateway.model_folders"), guard),
         Part(
             ("identity.poll_interval_s", "identity.last_used_interval_s", "identity.jwt"),
