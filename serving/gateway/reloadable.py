@@ -15,6 +15,7 @@ def parts_of(app: GatewayApp, server: Server) -> list[Part]:
 
     def guard(settings: Settings) -> None:
         pipeline.guard = guard_of(settings)
+        pipeline.settings = settings.gateway
 
     def bounds(settings: Settings) -> None:
         server.apply(settings.gateway.http)
@@ -32,6 +33,7 @@ def parts_of(app: GatewayApp, server: Server) -> list[Part]:
                 "gateway.kubeconfig",
                 "gateway.engine_tls",
                 "gateway.circuit",
+                "gateway.routing",
                 "gateway.max_connections_per_engine",
                 "gateway.connect_timeout_s",
                 "gateway.first_byte_timeout_s",

@@ -57,11 +57,14 @@ class DetectResponse(BaseModel):
 
 
 class Detectors:
-    """A detector for each served model whose tokenizer is at hand, read when first needed."""
+    """A detector for each served model whose tokenizer is at hand, read when first needed.
 
-    def __init__(self, folders: Mapping[str, Path]) -> None:
+    `folders` tells where the tokenizers lie now: a reload of the settings may bring others.
+    """
+
+    def __init__(self, folders: Callable[[], Mapping[str, Path]]) -> None:
         self._folders = folders
-        self._loaded: dict[str, Detector] = {}
+        self._loaded: dict[Path, Detector] = {}
 
     def get(self, model: str | None) -> Detector:
         """The named model's, or the only one.
@@ -70,20 +73,25 @@ class Detectors:
             BadRequest: no model is named and there is more than one, or none has a tokenizer here.
             ModelNotFound: the named one has no tokenizer here.
         """
+        folders = self._folders()
         if model is None:
-            if len(self._folders) != 1:
-                known = ", ".join(self._folders) or "none"
+            if len(folders) != 1:
+                known = ", ".join(folders) or "none"
                 raise BadRequest(f"Name the model in 'model'; tokenizers are here for: {known}.", param="model")
-            model = next(iter(self._folders))
-        if model not in self._folders:
+            model = next(iter(folders))
+        if model not in folders:
             raise ModelNotFound(f"There is no tokenizer for {model[:200]!r} on this gateway.", param="model")
-        if model not in self._loaded:
-            self._loaded[model] = Detector(self._folders[model])
-        return self._loaded[model]
+        folder = folders[model]
+        if folder not in self._loaded:
+            self._loaded[folder] = Detector(folder)
+        return self._loaded[folder]
 
 
 def build_rest(
-    identity: Identity, keyring: Keyring | None, folders: Mapping[str, Path], count_error: Callable[[str], None]
+    identity: Identity,
+    keyring: Keyring | None,
+    folders: Callable[[], Mapping[str, Path]],
+    count_error: Callable[[str], None],
 ) -> FastAPI:
     """The application behind the hot paths. `count_error` is told the code of every error, on the event loop."""
     app = FastAPI(title="Signet", summary="Language models that can prove where an answer came from.", version="0.1.0")

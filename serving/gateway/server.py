@@ -67,7 +67,7 @@ def build(settings: Settings, reload: Callable[[], list[str]]) -> GatewayApp:
         tracing=Tracing.from_settings(settings.telemetry),
     )
     observe_ledger(pipeline.ledger, registry)
-    rest = build_rest(identity, keyring, gateway.model_folders, metrics.error)
+    rest = build_rest(identity, keyring, lambda: pipeline.settings.model_folders, metrics.error)
     rest.include_router(admin_routes(identity, pool, drains, pipeline.ledger, reload))
     return GatewayApp(pipeline, registry, rest)
 

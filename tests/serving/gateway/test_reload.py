@@ -7,9 +7,37 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
+from serving.gateway.http.server import Server
 from serving.gateway.reload import Part, Reloader
+from serving.gateway.reloadable import parts_of
+from serving.gateway.server import build
 from serving.settings import Settings, SettingsError, load_settings
+
+# What docs/operations.md says needs a restart.
+FIXED = {"home", "keyring", "engine", "database", "telemetry", "drift"} | {
+    *("gateway.host", "gateway.port", "gateway.workers", "gateway.tls"),
+    *("identity.limits_url", "identity.limits_timeout_s", "identity.limits_lease_s"),
+}  # fmt: skip
+
+
+def test_every_setting_is_reloaded_or_said_to_need_a_restart(tmp_path: Path):
+    settings = load_settings(overrides={"home": tmp_path}, environment={})
+    app = build(settings, reload=list)
+    server = Server(app, settings.gateway.http, max_body_bytes=settings.gateway.max_body_bytes)
+    reloaded = {name for part in parts_of(app, server) for name in part.settings}
+    app.pipeline.identity.close()
+    every = {
+        f"{name}.{field}" if isinstance(value, BaseModel) and name in {"gateway", "identity"} else name
+        for name, value in settings
+        for field in (type(value).model_fields if isinstance(value, BaseModel) else [""])
+    }
+    assert reloaded | FIXED == every
+    assert not reloaded & FIXED
+    said = Path("docs/operations.md").read_text()
+    for name in FIXED:
+        assert f"`{name.removeprefix('gateway.')}`" in said, f"{name} is not named in docs/operations.md"
 
 
 class Process:
