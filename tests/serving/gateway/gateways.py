@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import openai
@@ -18,9 +18,13 @@ class RunningGateway:
     home: Path
     key: str
     process: subprocess.Popen[bytes]
+    clients: list[openai.OpenAI] = field(default_factory=list)
+    """Closed with the gateway: one left to the garbage collector would fail whichever test it is collected in."""
 
     def client(self, key: str | None = None) -> openai.OpenAI:
-        return openai.OpenAI(base_url=f"{self.url}/v1", api_key=key or self.key, max_retries=0, timeout=30)
+        made = openai.OpenAI(base_url=f"{self.url}/v1", api_key=key or self.key, max_retries=0, timeout=30)
+        self.clients.append(made)
+        return made
 
     def new_key(self, *options: str, **settings: str) -> str:
         created = run_signet(self.home, "keys", "create", "--tenant", "acme", "--json", *options, **settings)
@@ -56,5 +60,7 @@ def start_gateway(home: Path, *engine_urls: str, **settings: str) -> RunningGate
 
 
 def stop_gateway(gateway: RunningGateway) -> int:
+    for client in gateway.clients:
+        client.close()
     gateway.process.terminate()
     return gateway.process.wait(15)
