@@ -33,7 +33,6 @@ def parts_of(app: GatewayApp, server: Server) -> list[Part]:
                 "gateway.kubeconfig",
                 "gateway.engine_tls",
                 "gateway.circuit",
-                "gateway.routing",
                 "gateway.max_connections_per_engine",
                 "gateway.connect_timeout_s",
                 "gateway.first_byte_timeout_s",
