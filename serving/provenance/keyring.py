@@ -116,8 +116,11 @@ class Keyring:
             raise UnknownMarkKey(f"no key {key_id!r} was issued from {self.path}")
         return self._key(key_id)
 
-    def seed(self, key_id: str) -> int:
-        """The 64-bit seed of a key id, recorded or not, from the root secret alone. Raises UnknownMarkKey."""
+    def seed(self, key_id: str, scheme: str = "gumbel") -> int:
+        """The 64-bit seed of a key id under a scheme, recorded or not, from the root secret alone.
+
+        Raises UnknownMarkKey.
+        """
         match = KEY_ID.fullmatch(key_id)
         if match is None:
             raise UnknownMarkKey(f"{key_id!r} is not the id of a mark key")
@@ -127,7 +130,7 @@ class Keyring:
         secret = self._secrets.get(epoch)
         if secret is None or not hmac.compare_digest(_check(secret, epoch, match[2]), match[3]):
             raise UnknownMarkKey(f"the key {key_id!r} was not issued from this keyring")
-        return int.from_bytes(_derive(secret, f"mark|gumbel|{key_id}", 8), "big")
+        return int.from_bytes(_derive(secret, f"mark|{scheme}|{key_id}", 8), "big")
 
     def _key(self, key_id: str) -> MarkKey:
         return MarkKey(key_id, self._tenant_of[key_id], self.seed(key_id))

@@ -49,6 +49,13 @@ def test_keys_are_stable_distinct_and_64_bit(ring: Keyring) -> None:
     assert max(key.seed for key in keys) > 2**56
 
 
+def test_each_scheme_has_a_seed_of_its_own(ring: Keyring) -> None:
+    key = ring.mark_key("acme")
+
+    assert ring.seed(key.id, "gumbel") == ring.seed(key.id) == key.seed
+    assert ring.seed(key.id, "synthid") != key.seed
+
+
 def test_another_root_gives_another_id_and_seed(ring: Keyring, tmp_path: Path) -> None:
     other = Keyring.open(tmp_path / "other.json", create=True)
 
