@@ -163,10 +163,10 @@ def load(url: str, key: str, num_clients: int = 8, pause_s: float = 0.01) -> Ite
         assert not thread.is_alive()
 
 
-def more(seen: Seen, count: int = 20, outcome: str = "complete") -> None:
+def more(seen: Seen, count: int = 20, outcome: str = "complete", within_s: float = 15) -> None:
     """Wait until so many more requests have come to this end."""
     before = seen.outcomes[outcome]
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + within_s
     while seen.outcomes[outcome] < before + count:
         assert time.monotonic() < deadline, f"not {count} more {outcome!r}: {dict(seen.outcomes)}"
         time.sleep(0.01)
