@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Action = Literal["mask", "allow"]
+Action = Literal["mask", "allow", "block", "pseudonymize", "mask_new"]
+"""`pseudonymize` is for requests, `mask_new` for answers; the others for both."""
 
 
 class EntityActions(BaseModel):
@@ -14,17 +15,81 @@ class EntityActions(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    email_address: Action = Field(default="mask", description="E-mail addresses: `mask` or `allow`.")
-    phone_number: Action = Field(default="mask", description="Phone numbers: `mask` or `allow`.")
-    card_number: Action = Field(default="mask", description="Payment card numbers (checksum holds): `mask` or `allow`.")
-    api_key: Action = Field(default="mask", description="Vendors' API keys, JWTs and bearer tokens: `mask` or `allow`.")
-    private_key: Action = Field(
-        default="mask", description="Private keys in PEM, OpenSSH and PGP armour: `mask` or `allow`."
-    )
+    email_address: Action = Field(default="mask", description="E-mail addresses.")
+    phone_number: Action = Field(default="mask", description="Phone numbers.")
+    card_number: Action = Field(default="mask", description="Payment card numbers (checksum holds).")
+    api_key: Action = Field(default="mask", description="Vendors' API keys, JWTs and bearer tokens.")
+    private_key: Action = Field(default="mask", description="Private keys in PEM, OpenSSH and PGP armour.")
 
     def masked(self) -> frozenset[str]:
         """The entities to mask, by the names that replace them: `EMAIL_ADDRESS` and so on."""
         return frozenset(name.upper() for name, action in self if action == "mask")
+
+    def acting(self) -> dict[str, Action]:
+        """What to do with each entity that is not simply let through, by the names that replace them."""
+        return {name.upper(): action for name, action in self if action != "allow"}
+
+    def overridden(self, by: EntityActions) -> EntityActions:
+        """These, where `by` says nothing else."""
+        return self.model_copy(update={name: getattr(by, name) for name in by.model_fields_set})
+
+
+class TenantGuardSettings(BaseModel):
+    """What is otherwise for one tenant; entities that are left out are dealt with as for everybody."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    input: EntityActions = EntityActions()
+    output: EntityActions = EntityActions()
+
+
+class LinkSettings(BaseModel):
+    """What a client would fetch or run when it shows an answer: pictures, links, HTML."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    images: Literal["mask", "allow"] = Field(
+        default="mask",
+        description="Pictures on other hosts, in Markdown and HTML, which clients fetch unasked: `mask` makes them "
+        "inert, `allow` lets them through.",
+    )
+    links: Literal["mask", "allow"] = Field(
+        default="allow",
+        description="Links to other hosts: `allow`, or `mask` puts `[LINK]` for their addresses.",
+    )
+    html: Literal["mask", "allow"] = Field(
+        default="mask",
+        description="HTML that runs or loads something (scripts, handlers, styles, frames) and links that run a script: "
+        "`mask` makes them inert, `allow` lets them through.",
+    )
+    code: Literal["mask", "allow"] = Field(
+        default="allow",
+        description="The same within fenced code of Markdown, which is shown and not run: `allow` leaves it as it is.",
+    )
+    allowed_hosts: list[str] = Field(
+        default_factory=list,
+        description="Hosts that pictures and links may be on: `docs.example.com`, or `*.example.com` for all below.",
+    )
+
+
+class SystemPromptSettings(BaseModel):
+    """Whether answers may repeat the system prompt."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    action: Literal["mask", "flag"] = Field(
+        default="mask", description="What is done about a leak: `mask`, or `flag` only counts it."
+    )
+    canary: bool = Field(
+        default=False,
+        description="Put an unguessable word into system prompts; where an answer holds it, the prompt has leaked.",
+    )
+    max_words: int = Field(
+        default=0,
+        ge=0,
+        le=200,
+        description="Most words in a row that an answer may share with the system prompt; 0: any number.",
+    )
 
 
 class GuardSettings(BaseModel):
@@ -34,6 +99,16 @@ class GuardSettings(BaseModel):
 
     input: EntityActions = EntityActions()
     output: EntityActions = EntityActions()
+    tenants: dict[str, TenantGuardSettings] = Field(
+        default_factory=dict,
+        description="What is otherwise for some tenants: `{TENANT: {input: {ENTITY: ACTION}, output: {…}}}`.",
+    )
+    encoded: Literal["look", "ignore"] = Field(
+        default="look",
+        description="Base64, hexadecimal and percent-encoded text in requests: `look` into it, or `ignore` it.",
+    )
+    links: LinkSettings = LinkSettings()
+    system_prompt: SystemPromptSettings = SystemPromptSettings()
     raw_prompts: Literal["inert", "allow"] = Field(
         default="inert",
         description="Control tokens in the `prompt`, `suffix` and `stop` of /v1/completions: `inert` breaks them, "
@@ -56,3 +131,23 @@ class GuardSettings(BaseModel):
     max_text_chars: int = Field(
         default=1_000_000, ge=1000, description="Most characters of text in a request, media left out."
     )
+
+    @model_validator(mode="after")
+    def _check_directions(self) -> Self:
+        for each in (self, *self.tenants.values()):
+            if "mask_new" in each.input.acting().values():
+                raise ValueError("'mask_new' is for answers: it cannot be an action of 'input'")
+            if "pseudonymize" in each.output.acting().values():
+                raise ValueError("'pseudonymize' is for requests: it cannot be an action of 'output'")
+        return self
+
+    def of_tenant(self, name: str) -> GuardSettings:
+        """What holds for one tenant."""
+        own = self.tenants.get(name, TenantGuardSettings())
+        return self.model_copy(
+            update={
+                "tenants": {},
+                "input": self.input.overridden(own.input),
+                "output": self.output.overridden(own.output),
+            }
+        )
