@@ -1,0 +1,137 @@
+"""JSON Web Signatures in compact form with Ed25519, and no more of JOSE than that.
+
+RFC 7515 (JWS), RFC 8037 (EdDSA with Ed25519), RFC 7517 (keys), RFC 7638 (a key's thumbprint is its id).
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import Any
+
+import msgspec
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+ALGORITHM = "EdDSA"
+_encode = msgspec.json.Encoder().encode
+
+
+class _Header(msgspec.Struct):
+    alg: str
+    kid: str = ""
+    typ: str = ""
+    crit: list[str] | None = None
+
+
+class _Jwk(msgspec.Struct):
+    kty: str
+    crv: str = ""
+    x: str = ""
+
+
+class _JwkSet(msgspec.Struct):
+    keys: list[_Jwk]
+
+
+_decode_header = msgspec.json.Decoder(_Header).decode
+_decode_jwks = msgspec.json.Decoder(_JwkSet).decode
+
+
+class NotSigned(ValueError):
+    """No signature of a known key covers this; `str()` says why, as the end of a sentence about it."""
+
+
+def b64(data: bytes) -> str:
+    """base64url without padding."""
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def unb64(text: str) -> bytes:
+    """Raises ValueError unless `text` is base64url, written the one way there is."""
+    try:
+        data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    except ValueError:
+        raise ValueError("not base64url") from None
+    # Python's decoder passes over what does not belong there.
+    if b64(data) != text:
+        raise ValueError("not base64url")
+    return data
+
+
+def raw(key: Ed25519PublicKey) -> bytes:
+    return key.public_bytes(Encoding.Raw, PublicFormat.Raw)
+
+
+def public_jwk(key: Ed25519PublicKey) -> dict[str, str]:
+    """The key as a JWK, named by its thumbprint."""
+    jwk = {"kty": "OKP", "crv": "Ed25519", "x": b64(raw(key))}
+    return {**jwk, "kid": thumbprint(key), "alg": ALGORITHM, "use": "sig"}
+
+
+def thumbprint(key: Ed25519PublicKey) -> str:
+    """RFC 7638: SHA-256 over the required members, in the order of their names."""
+    return b64(sha256(_encode({"crv": "Ed25519", "kty": "OKP", "x": b64(raw(key))})).digest())
+
+
+def read_jwks(content: bytes) -> dict[str, Ed25519PublicKey]:
+    """The Ed25519 keys of a JWKS by their thumbprints; keys of other kinds are passed over. Raises ValueError."""
+    try:
+        found = [Ed25519PublicKey.from_public_bytes(unb64(jwk.x)) for jwk in _ed25519(content)]
+    except (msgspec.DecodeError, UnicodeDecodeError, ValueError):
+        raise ValueError("this is no set of JSON Web Keys") from None
+    return {thumbprint(key): key for key in found}
+
+
+def _ed25519(content: bytes) -> list[_Jwk]:
+    return [jwk for jwk in _decode_jwks(content).keys if (jwk.kty, jwk.crv) == ("OKP", "Ed25519")]
+
+
+class Signer:
+    """A private key that signs one kind of statement; what does not change of them is encoded once."""
+
+    def __init__(self, key: Ed25519PrivateKey, typ: str) -> None:
+        self.kid = thumbprint(key.public_key())
+        self._key = key
+        self._head = b64(_encode({"alg": ALGORITHM, "kid": self.kid, "typ": typ})).encode() + b"."
+
+    def sign(self, payload: bytes) -> str:
+        """The payload as a compact JWS."""
+        message = self._head + base64.urlsafe_b64encode(payload).rstrip(b"=")
+        signature = base64.urlsafe_b64encode(self._key.sign(message)).rstrip(b"=")
+        return (message + b"." + signature).decode()
+
+
+def verify(token: str, keys: Mapping[str, Ed25519PublicKey], typ: str) -> tuple[bytes, str]:
+    """The payload of a compact JWS and the id of the key that signed it.
+
+    Raises:
+        NotSigned: it is no JWS of this type, its key is not among `keys`, or the signature does not hold.
+    """
+    parts = token.split(".")
+    if len(parts) != 3:
+        raise NotSigned("is not a JWS in compact form")
+    try:
+        header = _decode_header(unb64(parts[0]))
+        payload, signature = unb64(parts[1]), unb64(parts[2])
+    except (ValueError, msgspec.DecodeError):
+        raise NotSigned("is not a JWS in compact form") from None
+    if header.alg != ALGORITHM or header.crit is not None:
+        raise NotSigned(f"is not signed as {ALGORITHM}")
+    if header.typ != typ:
+        raise NotSigned(f"is a statement of another type than {typ}")
+    key = keys.get(header.kid)
+    if key is None:
+        raise NotSigned("is signed by a key that is not among the issuer's")
+    try:
+        key.verify(signature, f"{parts[0]}.{parts[1]}".encode())
+    except InvalidSignature:
+        raise NotSigned("was changed after it was signed, or was never signed by this key") from None
+    return payload, header.kid
+
+
+def describe(jwks: Mapping[str, Ed25519PublicKey]) -> dict[str, Any]:
+    """The keys as a JWKS."""
+    return {"keys": [public_jwk(key) for key in jwks.values()]}
