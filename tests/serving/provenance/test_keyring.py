@@ -1,14 +1,20 @@
 """The keyring file: what it promises to the gateway, to the engine and to whoever finds it lying about."""
 
+import base64
 import json
 import multiprocessing
 import os
 import stat
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from serving.provenance import Keyring, KeyringError, UnknownMarkKey
+from serving.provenance.adjustment import Adjustment
 
 
 @pytest.fixture
@@ -168,6 +174,8 @@ def test_group_access_is_kept_across_writes(ring: Keyring) -> None:
         '{"version": 1, "epochs": [{"id": 1, "secret": 5}], "keys": {}}',
         '{"version": 1, "epochs": 3, "keys": {}}',
         '{"version": 1}',
+        '{"version": 1, "epochs": [{"id": 1, "secret": "%s"}], "keys": {"acme": "acme"}}' % ("A" * 43 + "="),
+        '{"version": 1, "epochs": [{"id": 1, "secret": "%s"}], "keys": {}, "revoked": 3}' % ("A" * 43 + "="),
     ],
 )
 def test_a_damaged_file_is_one_line(tmp_path: Path, content: str) -> None:
@@ -202,18 +210,128 @@ def test_a_folder_that_cannot_be_written_still_gives_the_key(ring: Keyring, monk
     assert "acme" not in ring.path.read_text()
 
 
-def test_a_newer_epoch_issues_and_the_older_still_detects(ring: Keyring) -> None:
+def test_rotation_gives_every_tenant_a_new_key_and_keeps_the_old(ring: Keyring) -> None:
     old = ring.mark_key("acme")
-    document = json.loads(ring.path.read_text())
-    document["epochs"].append({**document["epochs"][0], "id": 2, "secret": "A" * 43 + "="})
-    ring.path.write_text(json.dumps(document, indent=2))
 
-    assert ring.keys() == [old]  # and reads the file again
+    assert ring.rotate() == 2
     new = ring.mark_key("acme")
 
     assert new.id.startswith("mk2-")
     assert new.seed != old.seed
     assert {old, new} == set(ring.keys())
+    assert Keyring.open(ring.path).seed(old.id) == old.seed
+
+
+def test_an_open_keyring_takes_up_a_rotation_within_a_second(ring: Keyring) -> None:
+    gateway = Keyring.open(ring.path)
+    gateway.mark_key("acme")
+
+    ring.rotate()
+
+    deadline = time.monotonic() + 5
+    while gateway.mark_key("acme").epoch == 1 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert gateway.mark_key("acme") == ring.mark_key("acme")
+
+
+def test_an_engine_takes_up_a_rotation_with_the_first_key_of_the_new_epoch(ring: Keyring) -> None:
+    engine = Keyring.open(ring.path)
+    ring.rotate()
+    key = ring.mark_key("acme")
+
+    assert engine.seed(key.id) == key.seed
+
+
+def test_a_revoked_key_is_replaced_and_still_known(ring: Keyring) -> None:
+    revoked = ring.mark_key("acme")
+
+    ring.revoke(revoked.id)
+    successor = ring.mark_key("acme")
+
+    assert successor.id != revoked.id
+    assert successor.seed != revoked.seed
+    assert ring.is_revoked(revoked.id)
+    assert not ring.is_revoked(successor.id)
+    issued = Keyring.open(ring.path).keys()
+    known = {key.id: key.revoked_at for key in issued}
+    assert known[revoked.id] is not None
+    assert known[successor.id] is None
+    assert Keyring.open(ring.path).mark_key("acme") == successor
+
+
+def test_revoking_again_keeps_the_first_time_and_the_next_successor(ring: Keyring) -> None:
+    first = ring.mark_key("acme")
+    at = ring.revoke(first.id).revoked_at
+    second = ring.mark_key("acme")
+    ring.revoke(second.id)
+
+    assert ring.revoke(first.id).revoked_at == at
+    assert len({first.id, second.id, ring.mark_key("acme").id}) == 3
+
+
+def test_a_key_nobody_issued_cannot_be_revoked(ring: Keyring) -> None:
+    with pytest.raises(UnknownMarkKey):
+        ring.revoke("mk1-" + "0" * 20)
+
+
+def test_each_model_has_a_key_of_its_own(ring: Keyring) -> None:
+    general, small, large = ring.mark_key("acme"), ring.mark_key("acme", "small"), ring.mark_key("acme", "org/large")
+
+    assert len({general.id, small.id, large.id}) == len({general.seed, small.seed, large.seed}) == 3
+    reader = Keyring.open(ring.path)
+    assert reader.by_id(small.id).model == "small"
+    assert reader.by_id(large.id).model == "org/large"
+    assert reader.by_id(general.id).model is None
+    assert {key.id for key in reader.keys_of(["acme"])} == {general.id, small.id, large.id}
+    assert reader.keys_of(["other"]) == []
+
+
+def test_on_a_read_only_disk_keys_of_other_processes_are_tried_too(
+    ring: Keyring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = {ring.mark_key("acme").id, ring.mark_key("acme", "small").id}
+    document = json.loads(ring.path.read_text())
+    ring.path.write_text(json.dumps(document | {"keys": {}, "models": {}}))
+    reader = Keyring.open(ring.path)
+
+    assert reader.keys_of(["acme"], ["small"]) == []
+    monkeypatch.setattr(os, "access", lambda *_: False)
+
+    assert {key.id for key in reader.keys_of(["acme"], ["small"])} == expected
+
+
+def test_a_file_of_the_first_release_goes_on_working(tmp_path: Path) -> None:
+    """Written by it, with the seed it had."""
+    path = tmp_path / "keyring.json"
+    secret = base64.b64encode(bytes(range(32))).decode()
+    path.write_text(json.dumps({"version": 1, "epochs": [{"id": 1, "secret": secret}], "keys": {}}))
+    path.chmod(0o600)
+    ring = Keyring.open(path)
+    key = ring.mark_key("acme")
+
+    by_library = HKDF(SHA256(), length=8, salt=None, info=f"signet|mark|gumbel|{key.id}".encode())
+    assert key.seed == int.from_bytes(by_library.derive(bytes(range(32))), "big")
+    assert (key.id, key.seed) == ("mk1-09f1d70a5109382f3759", 10114912496789399883)
+
+
+def test_a_file_that_becomes_unsound_leaves_what_was_read(ring: Keyring, caplog: pytest.LogCaptureFixture) -> None:
+    key = ring.mark_key("acme")
+    ring.path.write_text("{")
+
+    assert ring.keys() == [key]
+    assert ring.mark_key("acme") == key
+    assert "cannot be used" in caplog.text
+
+
+def test_adjustments_are_kept_and_replaced(ring: Keyring) -> None:
+    key = ring.mark_key("acme")
+    first = Adjustment(key.id, "gumbel", "digest", 0.1, 1.5, 100, 20_000, 1)
+    second = replace(first, shift=0.2)
+
+    ring.adjust([first])
+    ring.adjust([second])
+
+    assert Keyring.open(ring.path).adjustments == {second.subject: second}
 
 
 def _issue(path: Path, first: int) -> None:
