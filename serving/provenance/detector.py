@@ -10,8 +10,8 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from serving.provenance import gumbel
 from serving.provenance.keyring import MarkKey
+from serving.provenance.schemes import SCHEMES
 
 # At this level one unmarked text in a thousand is called marked, whatever the number of keys tried.
 DEFAULT_THRESHOLD = 1e-3
@@ -46,11 +46,12 @@ def detect(token_ids: Sequence[int], keys: Sequence[MarkKey], threshold: float =
 
     The correction is Sidak's, 1 - (1 - p) ** K, exact for independent keys.
     """
-    contexts, tokens = gumbel.scored_pairs(token_ids)
+    scheme = SCHEMES["gumbel"]
+    tokens = scheme.pairs(token_ids)
     found = [
-        KeyScore(key.id, key.tenant, float(score), _probability(gumbel.log_p_value(float(score), len(tokens))))
+        KeyScore(key.id, key.tenant, float(score), _probability(scheme.log_p_value(float(score), len(tokens))))
         for batch in _rounds(keys, len(tokens))
-        for key, score in zip(batch, gumbel.scores([key.seed for key in batch], contexts, tokens), strict=True)
+        for key, score in zip(batch, scheme.token_scores([key.seed for key in batch], tokens).sum(axis=1), strict=True)
     ]
     if not found or len(tokens) == 0:
         return Detection(False, 1.0, len(tokens), None, None, found)

@@ -8,7 +8,8 @@ import pytest
 from click import ClickException
 
 from loadtests.mark_power import PROMPTS, Study, served_model, tokens_needed
-from serving.provenance import Keyring, MarkKey, gumbel
+from serving.provenance import Keyring, MarkKey
+from serving.provenance.schemes.gumbel import uniforms
 
 
 @pytest.fixture
@@ -20,7 +21,7 @@ def marked_tokens(seed: int, length: int) -> list[int]:
     answer: list[int] = []
     for _ in range(length):
         context = np.tile(np.array(([-1] * 4 + answer)[-4:]), (100, 1))
-        answer.append(int(gumbel.uniforms([seed], context, np.arange(100))[0].argmax()))
+        answer.append(int(uniforms([seed], context, np.arange(100))[0].argmax()))
     return answer
 
 

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.provenance.gumbel import BEFORE_THE_ANSWER, CONTEXT_WIDTH
+from serving.provenance.schemes import BEFORE_THE_ANSWER
+from serving.provenance.schemes.gumbel import CONTEXT_WIDTH
 
 _PADDING = [BEFORE_THE_ANSWER] * CONTEXT_WIDTH
 

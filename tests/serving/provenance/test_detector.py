@@ -10,7 +10,8 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
-from serving.provenance import Detector, Keyring, MarkKey, detect, gumbel
+from serving.provenance import Detector, Keyring, MarkKey, detect
+from serving.provenance.schemes.gumbel import uniforms
 
 VOCABULARY = 1000
 
@@ -27,7 +28,7 @@ def marked_tokens(seed: int, length: int) -> list[int]:
     candidates = np.arange(VOCABULARY)
     for _ in range(length):
         context = np.array(([-1] * 4 + answer)[-4:])
-        draws = gumbel.uniforms([seed], np.tile(context, (VOCABULARY, 1)), candidates)[0]
+        draws = uniforms([seed], np.tile(context, (VOCABULARY, 1)), candidates)[0]
         answer.append(int(draws.argmax()))
     return answer
 

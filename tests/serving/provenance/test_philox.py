@@ -2,24 +2,26 @@
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+from philox_reference import philox4x32
 
-from serving.provenance import gumbel
 from serving.provenance.philox import PIECE, token_words
 
 
-def plain(seeds: list[int], contexts: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+def word(value: int) -> NDArray[np.uint64]:
+    return np.array([value & 0xFFFFFFFF], np.uint64)
+
+
+def plain(seeds: list[int], contexts: NDArray[np.int64], tokens: NDArray[np.int64]) -> NDArray[np.uint64]:
     """The definition, written out for one key and token after the other."""
     out = np.empty((len(seeds), len(tokens)), np.uint64)
     for row, seed in enumerate(seeds):
-        key = np.uint64(seed & 0xFFFFFFFF), np.uint64(seed >> 32)
-        for column, (context, token) in enumerate(zip(contexts, tokens, strict=True)):
-            previous = [np.uint64(int(one) & 0xFFFFFFFF) for one in context]
-            counter = np.uint64(0x574D4358) ^ previous[0], np.uint64(4) ^ previous[1], previous[2], previous[3]
-            s0, s1, s2, s3 = gumbel.philox4x32(counter, key)
-            block = gumbel.philox4x32(
-                (np.uint64(int(token) >> 2), s0, s1, s2), (key[0] ^ s3, key[1] ^ np.uint64(0x574D544B))
-            )
-            out[row, column] = block[int(token) & 3]
+        key = word(seed), word(seed >> 32)
+        for column, token in enumerate(tokens.tolist()):
+            a, b, c, d = (word(one) for one in contexts[column].tolist())
+            s0, s1, s2, s3 = philox4x32((word(0x574D4358) ^ a, word(4) ^ b, c, d), key)
+            block = philox4x32((word(token >> 2), s0, s1, s2), (key[0] ^ s3, key[1] ^ word(0x574D544B)))
+            out[row, column] = block[token & 3][0]
     return out
 
 

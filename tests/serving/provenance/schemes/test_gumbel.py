@@ -3,13 +3,17 @@
 import math
 
 import numpy as np
+import philox_reference
 import pytest
 import torch
-from scipy.special import gammaincc
+from scipy.special import digamma, gammaincc
 from vllm.v1.watermarking import GumbelWatermarkDetector, PhiloxPRF
 
-from serving.provenance import gumbel
+from serving.provenance.schemes import SCHEMES
+from serving.provenance.schemes.gumbel import harmonic, uniforms
+from serving.provenance.schemes.tails import log_gamma_tail
 
+GUMBEL = SCHEMES["gumbel"]
 SEEDS = [0, 1, 2**64 - 1, 0x0123456789ABCDEF, 0xFFFFFFFF, 1 << 32]
 
 
@@ -28,7 +32,7 @@ SEEDS = [0, 1, 2**64 - 1, 0x0123456789ABCDEF, 0xFFFFFFFF, 1 << 32]
     ],
 )
 def test_philox_gives_the_published_words(counter: list[int], key: list[int], expected: list[int]) -> None:
-    words = gumbel.philox4x32(
+    words = philox_reference.philox4x32(
         [np.array([word], np.uint64) for word in counter], [np.array([word], np.uint64) for word in key]
     )
 
@@ -41,7 +45,7 @@ def test_draws_equal_vllms_generator_bit_for_bit() -> None:
     contexts[0] = -1
     tokens = rng.integers(0, 200_000, 500)
 
-    ours = gumbel.uniforms(SEEDS, contexts, tokens)
+    ours = uniforms(SEEDS, contexts, tokens)
 
     for row, seed in zip(ours, SEEDS, strict=True):
         theirs = PhiloxPRF(seed).uniform(torch.tensor(contexts), torch.tensor(tokens).unsqueeze(-1)).squeeze(-1)
@@ -50,7 +54,7 @@ def test_draws_equal_vllms_generator_bit_for_bit() -> None:
 
 def test_draws_are_uniform_and_inside_the_open_interval() -> None:
     rng = np.random.default_rng(1)
-    draws = gumbel.uniforms([42], rng.integers(0, 50_000, (100_000, 4)), rng.integers(0, 50_000, 100_000))[0]
+    draws = uniforms([42], rng.integers(0, 50_000, (100_000, 4)), rng.integers(0, 50_000, 100_000))[0]
 
     assert draws.min() > 0
     assert draws.max() < 1
@@ -60,12 +64,12 @@ def test_draws_are_uniform_and_inside_the_open_interval() -> None:
 
 def test_p_value_equals_vllms_where_no_context_repeats() -> None:
     token_ids = np.random.default_rng(3).integers(0, 49_152, 300).tolist()
-    contexts, tokens = gumbel.scored_pairs(token_ids)
+    pairs = GUMBEL.pairs(token_ids)
 
-    for seed in SEEDS:
-        ours = math.exp(gumbel.log_p_value(float(gumbel.scores([seed], contexts, tokens)[0]), len(tokens)))
+    for seed, score in zip(SEEDS, GUMBEL.token_scores(SEEDS, pairs).sum(axis=1), strict=True):
+        ours = math.exp(GUMBEL.log_p_value(float(score), len(pairs)))
         theirs = GumbelWatermarkDetector(seed).detect(token_ids)
-        assert theirs.num_scored_tokens == len(tokens) == 300
+        assert theirs.num_scored_tokens == len(pairs) == 300
         assert ours == pytest.approx(theirs.p_value, rel=1e-9)
 
 
@@ -77,30 +81,52 @@ def test_p_value_is_the_gamma_tail(num_tokens: int, ratio: float) -> None:
     expected = float(gammaincc(num_tokens, score))
 
     if expected > 1e-290:
-        assert math.exp(gumbel.log_p_value(score, num_tokens)) == pytest.approx(expected, rel=1e-8)
+        assert math.exp(log_gamma_tail(score, num_tokens)) == pytest.approx(expected, rel=1e-8)
 
 
 def test_p_value_has_no_underflow_in_its_logarithm() -> None:
-    assert gumbel.log_p_value(5000.0, 200) < -3000
-    assert gumbel.log_p_value(0.0, 0) == 0.0
+    assert log_gamma_tail(5000.0, 200) < -3000
+    assert log_gamma_tail(0.0, 0) == 0.0
 
 
-def test_repeated_pairs_count_once() -> None:
-    contexts, tokens = gumbel.scored_pairs([1, 2, 3, 4, 5] * 40)
+def test_repeated_pairs_count_once_where_they_stand_first() -> None:
+    pairs = GUMBEL.pairs([1, 2, 3, 4, 5] * 40)
 
     # The first five have their own contexts, the padded ones included; then five cyclic ones, one of them seen.
-    assert len(tokens) == 9
-    assert contexts.shape == (9, 4)
+    assert len(pairs) == 9
+    assert pairs.contexts.shape == (9, 4)
+    assert pairs.positions.tolist() == list(range(9))
+    assert pairs.tokens.tolist() == [1, 2, 3, 4, 5, 1, 2, 3, 4]
 
 
 def test_one_context_with_two_tokens_is_two_pairs() -> None:
-    _, tokens = gumbel.scored_pairs([1, 2, 3, 4, 5, 1, 2, 3, 4, 6])
+    pairs = GUMBEL.pairs([1, 2, 3, 4, 5, 1, 2, 3, 4, 6])
 
-    assert len(tokens) == 10
+    assert len(pairs) == 10
+    assert pairs.select(np.flatnonzero(pairs.positions > 8)).contexts.tolist() == [[1, 2, 3, 4]]
 
 
 def test_empty_text_has_nothing_to_score() -> None:
-    contexts, tokens = gumbel.scored_pairs([])
+    pairs = GUMBEL.pairs([])
 
-    assert contexts.shape == (0, 4)
-    assert tokens.shape == (0,)
+    assert pairs.contexts.shape == (0, 4)
+    assert GUMBEL.token_scores([1, 2], pairs).shape == (2, 0)
+
+
+def test_harmonic_numbers_of_whole_numbers_and_fractions() -> None:
+    numbers = np.array([1.0, 2.0, 10.0, 1e6, 1.5])
+
+    expected = digamma(numbers + 1) + np.euler_gamma
+
+    assert harmonic(numbers) == pytest.approx(expected, rel=1e-10)
+
+
+def test_expected_score_is_what_the_winner_of_a_keyed_choice_scores() -> None:
+    probabilities = np.array([0.6, 0.3, 0.1])
+    rng = np.random.default_rng(4)
+    draws = rng.random((400_000, 3))
+    won = np.argmax(np.log(probabilities) - np.log(-np.log(draws)), axis=1)
+    scores = -np.log1p(-draws[np.arange(len(won)), won])
+
+    for token, expected in enumerate(GUMBEL.expected_scores(probabilities)):
+        assert scores[won == token].mean() - 1 == pytest.approx(expected, abs=0.02)
