@@ -19,6 +19,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from monitoring.telemetry.settings import DriftSettings, TelemetrySettings
 from serving.engine.settings import EngineSettings
+from serving.gateway.receipts.settings import ReceiptSettings
 from serving.gateway.settings import GatewaySettings
 from serving.guard.settings import GuardSettings
 from serving.identity.settings import IdentitySettings
@@ -55,6 +56,7 @@ class Settings(BaseSettings):
         description='What tokens cost, by served model: `{MODEL: {prompt_per_million: "0.15", '
         'completion_per_million: "0.60"}}` in US dollars; the entry `default` holds for all others.',
     )
+    receipts: ReceiptSettings = ReceiptSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     drift: DriftSettings = DriftSettings()
 
@@ -78,6 +80,10 @@ class Settings(BaseSettings):
     def keyring_file(self) -> Path:
         assert self.keyring is not None
         return self.keyring
+
+    @property
+    def receipt_keys_file(self) -> Path:
+        return (self.receipts.keys or self.home / "receipt-keys.json").expanduser().absolute()
 
     @property
     def database_url(self) -> str:

@@ -33,7 +33,7 @@ def engine_command(
     # The gateway logs requests. The engine's log must hold no prompt and stay readable.
     command += ["--disable-uvicorn-access-log", "--no-enable-log-requests"]
     command += ["--shutdown-timeout", str(settings.drain_s)]
-    command += ["--additional-config", json.dumps({"signet": {"keyring": str(keyring)}})]
+    command += ["--additional-config", json.dumps(_told(source, keyring))]
     length = _max_model_len(source, settings)
     if length is not None:
         command += ["--max-model-len", str(length)]
@@ -74,6 +74,14 @@ def engine_environment(
         environment.setdefault("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/protobuf")
         environment.setdefault("OTEL_SERVICE_NAME", "signet-engine")
     return environment | settings.environment
+
+
+def _told(source: ModelSource, keyring: Path) -> dict[str, Any]:
+    """What the plugin is to know: where the keyring is, and which checkpoint each served name is."""
+    told: dict[str, Any] = {"signet": {"keyring": str(keyring)}}
+    if source.manifests:
+        told["signet_manifests"] = source.manifests
+    return told
 
 
 def _names(source: ModelSource) -> list[str]:

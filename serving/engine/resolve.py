@@ -55,6 +55,17 @@ class ModelSource:
     """One line for the user, when the model is loaded although nothing vouches for it."""
 
     @property
+    def manifests(self) -> dict[str, str]:
+        """Digest of the verified checkpoint behind each name that clients may write."""
+        if self.checkpoint is None or self.warning is not None:
+            return {}
+        digests = {self.served_name: self.checkpoint.digest}
+        base = self.checkpoint.manifest.base
+        if self.adapter is not None and base is not None:
+            digests[f"{self.served_name}-base"] = base.digest
+        return digests
+
+    @property
     def weight_bytes(self) -> int:
         """Size of the weights on the disk."""
         return sum(file.stat().st_size for file in self.path.glob("*.safetensors"))

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from serving.gateway.routing.prompt import Affinity
     from serving.guard import GuardReport
     from serving.identity import Lease, Principal
+    from serving.provenance.receipts import Passage, Receipt
 
 Endpoint = Literal["chat", "completions", "embeddings", "responses", "messages", "tokenize"]
 TARGETS: dict[Endpoint, bytes] = {"chat": b"/v1/chat/completions", "completions": b"/v1/completions"}
@@ -84,6 +85,11 @@ class RequestContext:
     answer_chars: int = 0
     answer_start: str = ""
     finish_reason: str = ""
+    passage: Passage | None = None
+    """Digests of question and answer; None: the answer gets no receipt."""
+    earlier_manifests: list[str] = field(default_factory=list)
+    receipt: Receipt | None = None
+    """To be shown only once it is on record."""
 
     @property
     def target(self) -> bytes:

@@ -13,6 +13,7 @@ from serving.gateway.engines.engine import Engine
 from serving.gateway.engines.upstream import UpstreamError, UpstreamResponse
 from serving.gateway.errors import EngineFailed, GatewayError, LedgerDown
 from serving.gateway.failover import Failover
+from serving.gateway.receipts.step import receipt_comment, receipt_header
 from serving.gateway.settle import Settlement
 from serving.gateway.steps import drop_mark
 from serving.gateway.streams.answer import clean_answer
@@ -115,7 +116,8 @@ class Exchange:
         self._settlement.note_output(answer.reports)
         self._settlement.note_text()
         await self._commit()
-        await send_whole(self._send, 200, answer.body, [JSON, *self._headers()])
+        headers = [JSON, *self._headers(), *receipt_header(self._context)]
+        await send_whole(self._send, 200, answer.body, headers)
 
     async def _relay_stream(self, response: UpstreamResponse, question: Question) -> None:
         relay = self._relay = self._new_relay()
@@ -129,7 +131,7 @@ class Exchange:
             await self._relay_dialect(response, relay)
         self._settlement.note_output(relay.reports())
         await self._commit()
-        await self._send({"type": "http.response.body", "body": relay.close()})
+        await self._send({"type": "http.response.body", "body": relay.close(receipt_comment(self._context))})
 
     def _new_relay(self) -> StreamRelay | DialectRelay:
         context = self._context

@@ -22,6 +22,7 @@ from serving.gateway.exchange import Exchange
 from serving.gateway.failover import Failover
 from serving.gateway.prompts import PREFIX, PromptLibrary
 from serving.gateway.prompts.step import apply_template
+from serving.gateway.receipts.step import begin_receipt
 from serving.gateway.reserve import Reserver
 from serving.gateway.routing.models import ModelTable
 from serving.gateway.routing.shadow import Shadows
@@ -33,6 +34,7 @@ from serving.guard import Guard
 from serving.identity import Identity, Limiter
 from serving.ledger import Ledger, PriceList
 from serving.provenance import Keyring
+from serving.provenance.receipts import ReceiptIssuer
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +57,7 @@ class Pipeline:
     admission: Admission
     ledger: Ledger
     prices: PriceList
+    receipts: ReceiptIssuer | None
     prompts: PromptLibrary
     metrics: GatewayMetrics
     tracing: Tracing
@@ -81,7 +84,7 @@ class Pipeline:
 
     async def handle(self, context: RequestContext, client: Client, receive: Receive, send: Send) -> None:
         """Answer one request. Every failure ends in OpenAI-shaped JSON; nothing is raised."""
-        settlement = Settlement(context, self.ledger, self.metrics, self.tracing, self.prices)
+        settlement = Settlement(context, self.ledger, self.metrics, self.tracing, self.prices, self.receipts)
         attempts = Attempts(context, settlement, self.pool, self.tracing, self.failover)
         exchange = Exchange(context, settlement, send, attempts, guard=self.guard, failover=self.failover)
         departure = _Departure(client)
@@ -124,6 +127,8 @@ class Pipeline:
             parse_body(context, self.settings.max_choices)
         else:
             read_question(context, context.dialect, self.settings)
+        if self.receipts is not None:
+            begin_receipt(context)
         check_scope(context)
         if context.model.startswith(PREFIX):
             apply_template(context, self.prompts, self.pool.only_model)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from serving.gateway.app import GatewayApp
 from serving.gateway.http.server import Server
+from serving.gateway.receipts.step import open_receipts
 from serving.gateway.reload import Part
 from serving.gateway.server import guard_of
 from serving.settings import Settings
@@ -21,6 +22,9 @@ def parts_of(app: GatewayApp, server: Server) -> list[Part]:
         server.apply(settings.gateway.http)
         server.max_body_bytes = settings.gateway.max_body_bytes
         pipeline.settings = settings.gateway
+
+    def receipts(settings: Settings) -> None:
+        pipeline.receipts = open_receipts(settings.receipts, settings.receipt_keys_file)
 
     return [
         Part(
@@ -55,6 +59,7 @@ def parts_of(app: GatewayApp, server: Server) -> list[Part]:
             lambda settings: pipeline.limiter.apply(settings.identity),
         ),
         Part(("ledger",), lambda settings: pipeline.ledger.apply(settings.ledger)),
+        Part(("receipts",), receipts),
         Part(("prices",), lambda settings: pipeline.prices.apply(settings.prices)),
         Part(("gateway.admission",), lambda settings: pipeline.admission.apply(settings.gateway.admission)),
         Part(("gateway.prompts",), lambda settings: pipeline.prompts.apply(settings.gateway.prompts)),

@@ -15,6 +15,8 @@ from serving.gateway.engines.pool import EnginePool
 from serving.gateway.failover import Failover
 from serving.gateway.pipeline import Pipeline
 from serving.gateway.prompts import PromptLibrary
+from serving.gateway.receipts.routes import receipt_routes
+from serving.gateway.receipts.step import open_receipts
 from serving.gateway.reserve import Reserver
 from serving.gateway.rest import build_rest
 from serving.gateway.routing.models import ModelTable
@@ -62,12 +64,14 @@ def build(settings: Settings, reload: Callable[[], list[str]]) -> GatewayApp:
         failover=Failover(gateway.failover),
         ledger=Ledger(settings.database_url, settings.ledger, settings.spill_folder),
         prices=prices,
+        receipts=open_receipts(settings.receipts, settings.receipt_keys_file),
         prompts=PromptLibrary(gateway.prompts),
         metrics=metrics,
         tracing=Tracing.from_settings(settings.telemetry),
     )
     observe_ledger(pipeline.ledger, registry)
     rest = build_rest(identity, keyring, lambda: pipeline.settings.model_folders, metrics.error)
+    rest.include_router(receipt_routes(identity, lambda: pipeline.receipts))
     rest.include_router(admin_routes(identity, pool, drains, pipeline.ledger, reload))
     return GatewayApp(pipeline, registry, rest)
 

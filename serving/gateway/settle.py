@@ -9,10 +9,12 @@ from collections.abc import Iterable
 from monitoring.telemetry import GatewayMetrics, Tracing
 from serving.gateway.context import RequestContext
 from serving.gateway.errors import GatewayError
+from serving.gateway.receipts.step import issue_receipt
 from serving.gateway.steps import CHARS_PER_TOKEN
 from serving.guard import GuardReport
 from serving.guard.refusal import looks_like_refusal
 from serving.ledger import Ledger, LedgerUnavailable, PriceList, UsageRecord
+from serving.provenance.receipts import ReceiptIssuer
 
 log = logging.getLogger(__name__)
 
@@ -29,12 +31,14 @@ class Settlement:
         metrics: GatewayMetrics,
         tracing: Tracing,
         prices: PriceList,
+        receipts: ReceiptIssuer | None = None,
     ) -> None:
         self._context = context
         self._ledger = ledger
         self._metrics = metrics
         self._tracing = tracing
         self._prices = prices
+        self._receipts = receipts
         self._settled = False
         self._num_text_events = 0
         self._last_text_at = 0.0
@@ -124,6 +128,8 @@ class Settlement:
         cost = context.cost_nanos
         try:
             if context.engine is not None:
+                if status == 200 and self._receipts is not None:
+                    issue_receipt(context, self._receipts)
                 await self._ledger.commit(self._record(status, duration))
         except LedgerUnavailable:
             # An answer that is not on record was not released either: nobody pays for it.
@@ -164,4 +170,5 @@ class Settlement:
             continued=context.continued,
             priority=context.priority,
             policy=context.policy,
+            receipt=context.receipt.signed if context.receipt is not None else None,
         )

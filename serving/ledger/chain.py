@@ -2,8 +2,9 @@
 
 A record's hash is SHA-256 over the MessagePack encoding (https://msgpack.org) of the array
 `[previous hash, chain name, sequence number, table name, every field of the record in the table's order]`:
-bytes as bin, text as str, real numbers as float 64, everything else in its shortest form. So a changed field,
-a record taken out, and two in each other's place all break the chain, and anyone can recompute it.
+bytes as bin, text as str, real numbers as float 64, everything else in its shortest form. A request's receipt is its
+last field and is left out of the array where there is none, as in every record of the time before receipts. So a
+changed field, a record taken out, and two in each other's place all break the chain, and anyone can recompute it.
 
 One chain for each writing process, because writers that share a chain would wait for each other.
 """
@@ -44,6 +45,8 @@ class Chain(NamedTuple):
 
 def entry_hash(previous: bytes, chain: str, seq: int, table: str, values: Sequence[Any]) -> bytes:
     """Hash of the record with these `values`, as number `seq` of `chain`."""
+    if values[-1] is None:  # a request's receipt: the last field of an administrative action is always there
+        values = values[:-1]
     return sha256(_encode((previous, chain, seq, table, *values))).digest()
 
 

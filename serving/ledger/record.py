@@ -52,6 +52,8 @@ class UsageRecord(msgspec.Struct, frozen=True, gc=False, tag="request"):
     """Urgency it was served with; larger is more urgent."""
     policy: str = ""
     """SHA-256 of the policy that the guard applied."""
+    receipt: str | None = None
+    """The signed statement about the answer, a JWS, without the salts that open its hashes; None: none was signed."""
 
 
 requests = Table(
@@ -85,5 +87,6 @@ requests = Table(
     Column("continued", Integer, nullable=False, server_default="0"),
     Column("priority", Integer, nullable=False, server_default="0"),
     Column("policy", String(64), nullable=False, server_default=""),
+    Column("receipt", String(8192)),
     *link_columns(),
 )

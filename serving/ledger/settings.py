@@ -16,7 +16,7 @@ class LedgerSettings(BaseModel):
     """Most records in one transaction: bounds how long the last one of a burst waits."""
 
     max_pending: int = Field(default=20_000, ge=1)
-    """Most records waiting for the disk (about 1 KB each); beyond it a commit fails at once."""
+    """Most records waiting for the disk (about 2 KB each); beyond it a commit fails at once."""
 
     gather_s: float = Field(default=0.001, ge=0, le=1)
     """Least time between two transactions while several requests wait: each costs the gateway 0.1 ms of CPU."""
@@ -31,4 +31,4 @@ class LedgerSettings(BaseModel):
     """While the database takes no records: `refuse` answers, or `spill` their records to a journal in SIGNET_HOME."""
 
     spill_max_bytes: int = Field(default=256 * 1024 * 1024, ge=4096)
-    """Largest journal of one process, about 0.6 KB a record; when it is full, answers are refused."""
+    """Largest journal of one process, about 2 KB a record; when it is full, answers are refused."""

@@ -13,6 +13,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, Gauge
 from vllm.v1.metrics.loggers import StatLoggerBase
 
 from serving.engine.plugin.arguments import SCHEMES
+from serving.engine.plugin.manifests import announce_manifests
 from serving.engine.plugin.processor import MarkProcessor
 from serving.engine.plugin.readiness import readiness
 
@@ -29,6 +30,8 @@ class MarkAnnouncement(StatLoggerBase):  # type: ignore[misc]
         MarkProcessor.ready = readiness(vllm_config)
         if MarkProcessor.ready.keyring is not None and engine_index == 0:
             announce(REGISTRY)
+        if engine_index == 0:
+            announce_manifests(vllm_config, REGISTRY)
 
     def record(self, *_: Any, **__: Any) -> None:
         """Nothing is recorded."""

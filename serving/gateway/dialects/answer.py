@@ -43,6 +43,10 @@ def clean_whole(context: RequestContext, dialect: Dialect, guard: Guard, body: b
         for place in places:
             note_text(context, (place.key, 0), encode(place.holder[place.key]).decode() if place.parsed else _at(place))
     reports = clean_places(guard, places)
+    if context.passage is not None:
+        for place in places:
+            if place.is_answer:
+                context.passage.text(0).add(_at(place))
     return CleanAnswer(encode(answer) if reports else body, reports)
 
 

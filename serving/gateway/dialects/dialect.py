@@ -28,6 +28,11 @@ class Place:
     key: str
     parsed: bool = False
 
+    @property
+    def is_answer(self) -> bool:
+        """Whether it is a piece of the answer proper, and no reasoning, refusal or tool call."""
+        return self.key == "text" and self.holder.get("type") in ("text", "output_text")
+
 
 @dataclass(slots=True)
 class Event:

@@ -6,7 +6,7 @@ the whole of it gives, so a whole text that a later event repeats is the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from serving.gateway.context import RequestContext
 from serving.gateway.dialects.answer import clean_places, note_usage
@@ -15,6 +15,7 @@ from serving.gateway.streams.chunks import UNREADABLE, decode_any, encode
 from serving.gateway.streams.relay import ChannelRelay, StreamBroken, note_text
 from serving.gateway.streams.sse import DATA, EventSplitter, event_data
 from serving.guard import Guard, GuardReport, StreamCleaner
+from serving.provenance.receipts import RunningDigest
 
 
 class DialectRelay:
@@ -57,9 +58,10 @@ class DialectRelay:
         if not self.done:
             raise StreamBroken("The engine ended the stream before the answer was complete.")
 
-    def close(self) -> bytes:
-        """The closing events: sent once the record is durable."""
-        return self._join(self._closing)
+    def close(self, comments: Sequence[bytes] = ()) -> bytes:
+        """The closing events: sent once the record is durable. Comments come before the last one."""
+        before, last = self._join(self._closing[:-1]), self._closing[-1:]
+        return before + b"".join(comment + b"\n\n" for comment in comments) + self._join(last)
 
     def flush(self) -> bytes:
         """What is still held, cleaned: for a stream that breaks off."""
@@ -106,7 +108,9 @@ class DialectRelay:
     def _take_text(self, channel: Channel, text: str, event: bytes, out: list[bytes]) -> None:
         relay = self._channels.get(channel)
         if relay is None:
-            relay = self._channels[channel] = _DialectChannel(self._guard.stream(), self._rewrite)
+            passage = self._context.passage
+            digest = passage.text(0) if passage is not None and channel[0] == "text" else None
+            relay = self._channels[channel] = _DialectChannel(self._guard.stream(), self._rewrite, digest)
             self._reports.append(relay.report)
         if text:
             self.num_text_events += 1
@@ -144,8 +148,10 @@ class DialectRelay:
 class _DialectChannel(ChannelRelay):
     """A text channel whose events are written by the dialect."""
 
-    def __init__(self, cleaner: StreamCleaner, rewrite: Callable[[bytes, str], bytes]) -> None:
-        super().__init__(cleaner, 0, ("text", 0))
+    def __init__(
+        self, cleaner: StreamCleaner, rewrite: Callable[[bytes, str], bytes], digest: RunningDigest | None
+    ) -> None:
+        super().__init__(cleaner, 0, ("text", 0), digest)
         self._rewrite_event = rewrite
 
     def _with_text(self, event: bytes, text: str) -> bytes:

@@ -7,6 +7,10 @@ from dataclasses import dataclass
 
 # Exposed by an engine that runs our plugin.
 PLUGIN_METRIC = b"signet_engine_plugin_info"
+# Which checkpoint each served name is, by its digest; exposed by an engine that Signet started on verified ones.
+_MANIFEST = re.compile(rb"^signet_engine_manifest_info\{([^}\n]*)\}", re.MULTILINE)
+_MANIFEST_LABEL = re.compile(r'(model|manifest)="([^"\\]*)"')
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 # One series an engine core: with data parallelism there are several.
 _SERIES = re.compile(
     rb"^vllm:(num_requests_running|num_requests_waiting|kv_cache_usage_perc)(?:\{[^}\n]*\})? ([0-9.eE+-]+)",
@@ -44,6 +48,18 @@ def parse_load(metrics: bytes) -> EngineLoad | None:
         kv_usage=max(found.get(b"kv_cache_usage_perc", (0.0,))),
         cache_tokens=room or None,
     )
+
+
+def parse_manifests(metrics: bytes) -> dict[str, str]:
+    """Digest of the checkpoint by the name that it is served as; empty where the engine announces none."""
+    announced = [
+        dict(_MANIFEST_LABEL.findall(labels.decode(errors="replace"))) for labels in _MANIFEST.findall(metrics)
+    ]
+    return {
+        each["model"]: each["manifest"]
+        for each in announced
+        if "model" in each and _DIGEST.fullmatch(each.get("manifest", ""))
+    }
 
 
 # How far one reading moves the estimate of what others have sent.

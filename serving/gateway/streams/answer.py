@@ -52,6 +52,8 @@ def clean_answer(context: RequestContext, guard: Guard, body: bytes) -> CleanAns
         for channel, text in texts_of(choice):
             note_text(context, channel, text)
             cleaned, report = guard.clean_text(text)
+            if context.passage is not None:
+                context.passage.text(choice.index, *channel).add(cleaned)
             if cleaned != text:
                 changed.append((position, channel, cleaned))
                 reports.append(report)

@@ -9,6 +9,7 @@ whole of it would give, for every way the engine or the network cut it.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 
 from serving.gateway.context import RequestContext
 from serving.gateway.streams.chunks import (
@@ -28,6 +29,7 @@ from serving.gateway.streams.chunks import (
 from serving.gateway.streams.sse import DONE, EventSplitter, EventTooLong, event_data
 from serving.gateway.streams.tokens import TokenTap
 from serving.guard import Guard, GuardReport, StreamCleaner
+from serving.provenance.receipts import RunningDigest
 
 # Enough of an answer's beginning to tell whether it is a refusal.
 ANSWER_START_CHARS = 300
@@ -50,8 +52,11 @@ class StreamBroken(Exception):
 class ChannelRelay:
     """One text channel of one choice: lines the text that the guard releases up with the events it came in."""
 
-    def __init__(self, cleaner: StreamCleaner, index: int, channel: Channel) -> None:
+    def __init__(
+        self, cleaner: StreamCleaner, index: int, channel: Channel, digest: RunningDigest | None = None
+    ) -> None:
         self._cleaner = cleaner
+        self._digest = digest
         self._index = index
         self._channel = channel
         self._waiting: deque[tuple[bytes, str]] = deque()
@@ -68,15 +73,21 @@ class ChannelRelay:
         self._newest = event
         self._waiting.append((event, text))
         self._waiting_chars += len(text)
-        self._clear += self._cleaner.feed(text)
+        self._take_clear(self._cleaner.feed(text))
         self._release(out)
 
     def finish(self, out: list[bytes]) -> None:
         """Add to `out` everything that is left; the channel's text is complete."""
-        self._clear += self._cleaner.finish()
+        self._take_clear(self._cleaner.finish())
         self._release(out)
         if self._clear:
             out.append(self._with_text(self._newest, self._clear))
+
+    def _take_clear(self, text: str) -> None:
+        """All of this goes to the client, in whichever events; it is hashed for the receipt as it comes."""
+        self._clear += text
+        if text and self._digest is not None:
+            self._digest.add(text)
 
     def _release(self, out: list[bytes]) -> None:
         waiting = self._waiting
@@ -182,9 +193,9 @@ class StreamRelay:
         if usage:
             self._closing.append(usage)
 
-    def close(self) -> bytes:
+    def close(self, comments: Sequence[bytes] = ()) -> bytes:
         """The closing events, from the last finish reason to `[DONE]`: sent once the record is durable."""
-        return _join([*self._closing, DONE])
+        return _join([*self._closing, *comments, DONE])
 
     def flush(self) -> bytes:
         """What is still held, cleaned: for a stream that breaks off."""
@@ -283,7 +294,9 @@ class StreamRelay:
             channels = self._channels[index] = {}
         relay = channels.get(channel)
         if relay is None:
-            relay = channels[channel] = ChannelRelay(self._guard.stream(), index, channel)
+            passage = self._context.passage
+            digest = passage.text(index, *channel) if passage is not None else None
+            relay = channels[channel] = ChannelRelay(self._guard.stream(), index, channel, digest)
             self._reports.append(relay.report)
         self.num_text_events += 1
         note_text(self._context, channel, text)

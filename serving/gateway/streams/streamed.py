@@ -134,6 +134,9 @@ class StreamedAnswer:
         self._relay.cut()
         self._attempts.cut(reason)
         if not self._relay.complete:
+            context = self._context
+            if context.engine is not None:
+                context.earlier_manifests.append(context.engine.manifests.get(context.model, ""))
             self._settlement.continued("drained" if reason is None else "failed")
             # Counted anew at the end: no engine knows the whole.
             self._context.usage_reported = False

@@ -4,11 +4,10 @@ In come what the gateway knows of an answer and the digests of its texts; out go
 with the issuer's public keys, down to the data of the model that answered. A part of the leaf `serving.provenance`.
 """
 
-from serving.provenance.receipts.check import Check, check_prompt, check_signature, check_tenant, check_text
+from serving.provenance.receipts.check import Check, check_prompt, check_signature, check_tenant, check_text, verified
 from serving.provenance.receipts.digests import Passage, RunningDigest
 from serving.provenance.receipts.jws import read_jwks
 from serving.provenance.receipts.keys import ReceiptKey, ReceiptKeys, ReceiptKeysError
-from serving.provenance.receipts.settings import ReceiptSettings
 from serving.provenance.receipts.statement import Answer, Receipt, ReceiptIssuer, Statement
 
 __all__ = [
@@ -20,7 +19,6 @@ __all__ = [
     "ReceiptKey",
     "ReceiptKeys",
     "ReceiptKeysError",
-    "ReceiptSettings",
     "RunningDigest",
     "Statement",
     "check_prompt",
@@ -28,4 +26,5 @@ __all__ = [
     "check_tenant",
     "check_text",
     "read_jwks",
+    "verified",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -15,6 +15,8 @@ from serving.provenance.receipts.jws import NotSigned, verify
 from serving.provenance.receipts.keys import RECEIPT_TYPE
 from serving.provenance.receipts.statement import NoStatement, Receipt, Statement, read_statement
 
+# What is looked at only where someone asks: not to be able to tell is then no better than to find it wrong.
+_ASKED = ("receipt", "text", "prompt", "tenant")
 _decode = msgspec.json.Decoder().decode
 
 
@@ -24,6 +26,11 @@ class Check(NamedTuple):
     subject: str
     holds: bool | None
     says: str
+
+
+def verified(checks: Iterable[Check]) -> bool:
+    """Whether signature and everything that was held against the receipt hold, and nothing else fails."""
+    return all(check.holds if check.subject in _ASKED else check.holds is not False for check in checks)
 
 
 def check_signature(receipt: Receipt, keys: Mapping[str, Ed25519PublicKey]) -> tuple[Statement | None, Check]:

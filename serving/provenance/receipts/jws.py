@@ -132,6 +132,11 @@ def verify(token: str, keys: Mapping[str, Ed25519PublicKey], typ: str) -> tuple[
     return payload, header.kid
 
 
+def kid_of(token: str) -> str:
+    """The id of the key that a JWS says it is signed with; nothing is verified. Raises ValueError for no JWS."""
+    return _decode_header(unb64(token.partition(".")[0])).kid
+
+
 def describe(jwks: Mapping[str, Ed25519PublicKey]) -> dict[str, Any]:
     """The keys as a JWKS."""
     return {"keys": [public_jwk(key) for key in jwks.values()]}

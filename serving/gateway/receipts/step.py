@@ -1,0 +1,76 @@
+"""The two moments of a request that make its receipt: the question as it came, and the end of its answer."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from serving.gateway.context import RequestContext
+from serving.gateway.receipts.settings import ReceiptSettings
+from serving.gateway.wire import Headers
+from serving.provenance.receipts import (
+    Answer,
+    Passage,
+    ReceiptIssuer,
+    ReceiptKeys,
+    ReceiptKeysError,
+)
+
+log = logging.getLogger(__name__)
+
+
+def open_receipts(settings: ReceiptSettings, keys_file: Path) -> ReceiptIssuer | None:
+    """Who signs receipts, by the settings; None: nobody.
+
+    Raises:
+        ReceiptKeysError: the keys cannot be used, and the settings do not say to go on without.
+    """
+    if not settings.enabled:
+        return None
+    try:
+        return ReceiptIssuer(ReceiptKeys.open(keys_file, create=True), settings.issuer)
+    except ReceiptKeysError as error:
+        if settings.when_unusable == "refuse":
+            raise ReceiptKeysError(f"{error} (receipts.when_unusable: run starts without receipts)") from None
+        log.error("no receipts are signed", extra={"reason": str(error)})
+        return None
+
+
+def begin_receipt(context: RequestContext) -> None:
+    """Hash the question as the client sent it, before anything is put in or cleaned, and make ready for the answer."""
+    if context.dialect is None or context.dialect.generates:
+        context.passage = Passage(context.body)
+
+
+def issue_receipt(context: RequestContext, issuer: ReceiptIssuer) -> None:
+    """Sign what is known of a complete answer."""
+    if context.passage is None:
+        return
+    assert context.principal is not None
+    assert context.engine is not None
+    manifest = context.engine.manifests.get(context.model, "")
+    earlier = context.earlier_manifests
+    answer = Answer(
+        endpoint=context.endpoint,
+        model=context.model,
+        policy=context.policy,
+        mark=context.mark_scheme,
+        prompt_tokens=context.prompt_tokens,
+        completion_tokens=context.completion_tokens,
+        finish_reason=context.finish_reason,
+        mark_key=context.mark_key_id,
+        manifest=manifest,
+        continued=context.continued,
+        earlier_manifests=earlier if any(each != manifest for each in earlier) else [],
+    )
+    context.receipt = issuer.issue(context.request_id, context.principal.tenant, answer, context.passage)
+
+
+def receipt_header(context: RequestContext) -> Headers:
+    """For an answer in one piece whose record is durable."""
+    return () if context.receipt is None else ((b"x-signet-receipt", context.receipt.opened.encode()),)
+
+
+def receipt_comment(context: RequestContext) -> list[bytes]:
+    """The same for a stream: a comment, which clients of server-sent events pass over."""
+    return [] if context.receipt is None else [b": signet-receipt " + context.receipt.opened.encode()]

@@ -1,0 +1,33 @@
+"""Receipts as the ledger keeps them, found by their request."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from sqlalchemy import Engine, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from serving.ledger.database import DatabaseError, explain
+from serving.ledger.record import requests
+
+
+class KeptReceipt(NamedTuple):
+    """A receipt without its salts, and whose answer it is about."""
+
+    signed: str
+    tenant: str
+
+
+def kept_receipt(engine: Engine, request_id: str) -> KeptReceipt | None:
+    """The receipt of a request; None: there is no such request here, or none was signed for it.
+
+    Raises:
+        DatabaseError: the database cannot be read.
+    """
+    query = select(requests.c.receipt, requests.c.tenant).where(requests.c.request_id == request_id)
+    try:
+        with engine.connect() as connection:
+            row = connection.execute(query).first()
+    except SQLAlchemyError as error:
+        raise DatabaseError(explain(engine, error)) from error
+    return KeptReceipt(row.receipt, row.tenant) if row is not None and row.receipt else None
