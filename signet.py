@@ -19,6 +19,12 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "keys": ("serving.identity.cli", "keys", "Manage API keys and tenants."),
     "prompts": ("serving.gateway.prompts.cli", "prompts", "List, check and render prompt templates."),
     "ledger": ("serving.ledger.cli", "ledger", "Sum up usage, export requests, upgrade the database."),
+    "verify": (
+        "serving.ledger.receipt_cli",
+        "verify",
+        "Check a receipt and its text, down to model and data.",
+    ),
+    "receipts": ("serving.provenance.receipts.cli", "receipts", "Manage the keys that sign receipts."),
     "audit": ("serving.ledger.audit_cli", "audit", "Verify the ledger's hash chains; list administrative actions."),
     "marks": ("serving.provenance.cli", "marks", "Manage the keys of the watermark."),
     "detect": ("serving.provenance.cli", "detect", "Tell whether a text carries one of our marks."),

@@ -27,7 +27,6 @@ from serving.provenance.receipts import (
     check_text,
     verified,
 )
-from serving.provenance.receipts.jws import kid_of
 
 MAX_TEXT_CHARS = 1_000_000
 # A verifier that knows a key keeps it; a new key is fetched when a receipt names it.
@@ -100,7 +99,7 @@ def receipt_routes(identity: Identity, issuer: Callable[[], ReceiptIssuer | None
         kept = await read_ledger(lambda: kept_receipt(identity.database, request_id))
         if kept is None or not (who.admin or who.tenant == kept.tenant):
             raise NotFound("There is no receipt for this request.", code="receipt_not_found")
-        receipt = Receipt.reopen(kept.signed, keys, request_id, kid_of(kept.signed))
+        receipt = Receipt.reopen(kept.signed, keys, request_id)
         return KeptReceipt(request_id=request_id, receipt=receipt.opened)
 
     @routes.post("/v1/provenance/verify")

@@ -4,7 +4,15 @@ In come what the gateway knows of an answer and the digests of its texts; out go
 with the issuer's public keys, down to the data of the model that answered. A part of the leaf `serving.provenance`.
 """
 
-from serving.provenance.receipts.check import Check, check_prompt, check_signature, check_tenant, check_text, verified
+from serving.provenance.receipts.check import (
+    Check,
+    check_prompt,
+    check_signature,
+    check_tenant,
+    check_text,
+    contradiction,
+    verified,
+)
 from serving.provenance.receipts.digests import Passage, RunningDigest
 from serving.provenance.receipts.jws import read_jwks
 from serving.provenance.receipts.keys import ReceiptKey, ReceiptKeys, ReceiptKeysError
@@ -25,6 +33,7 @@ __all__ = [
     "check_signature",
     "check_tenant",
     "check_text",
+    "contradiction",
     "read_jwks",
     "verified",
 ]

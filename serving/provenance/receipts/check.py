@@ -28,9 +28,15 @@ class Check(NamedTuple):
     says: str
 
 
+def contradiction(checks: Iterable[Check]) -> Check | None:
+    """What forbids to call a receipt verified: the first check that fails, or that was asked for and tells nothing."""
+    found = [check for check in checks if check.holds is False or (check.holds is None and check.subject in _ASKED)]
+    return next((check for check in found if check.holds is False), found[0] if found else None)
+
+
 def verified(checks: Iterable[Check]) -> bool:
     """Whether signature and everything that was held against the receipt hold, and nothing else fails."""
-    return all(check.holds if check.subject in _ASKED else check.holds is not False for check in checks)
+    return contradiction(checks) is None
 
 
 def check_signature(receipt: Receipt, keys: Mapping[str, Ed25519PublicKey]) -> tuple[Statement | None, Check]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from serving.provenance.receipts.digests import MAX_TEXTS, Passage, Salts, salted, text_digest
-from serving.provenance.receipts.jws import b64, unb64
+from serving.provenance.receipts.jws import b64, kid_of, unb64
 from serving.provenance.receipts.keys import ReceiptKeys
 
 # Longest receipt without salts; the ledger's column is as wide.
@@ -94,9 +94,9 @@ class Receipt:
         return cls(signed, {name: unb64(salt) for name, salt in named if name in Salts._fields})
 
     @classmethod
-    def reopen(cls, signed: str, keys: ReceiptKeys, request_id: str, kid: str) -> Receipt:
-        """A receipt from the ledger with its salts, as far as its key's secret is still there."""
-        secret = keys.salt_secret(kid)
+    def reopen(cls, signed: str, keys: ReceiptKeys, request_id: str) -> Receipt:
+        """A receipt from the ledger with its salts, if the secret of its key is still there."""
+        secret = keys.salt_secret(kid_of(signed))
         return cls(signed, {} if secret is None else Salts.derive(secret, request_id)._asdict())
 
     @property
