@@ -16,6 +16,8 @@ from serving.provenance.receipts import (
     ReceiptKeysError,
 )
 
+# Engines that list no models take any name: a receipt must fit its column.
+MAX_NAME_CHARS = 255
 log = logging.getLogger(__name__)
 
 
@@ -52,12 +54,12 @@ def issue_receipt(context: RequestContext, issuer: ReceiptIssuer) -> None:
     earlier = context.earlier_manifests
     answer = Answer(
         endpoint=context.endpoint,
-        model=context.model,
+        model=context.model[:MAX_NAME_CHARS],
         policy=context.policy,
         mark=context.mark_scheme,
         prompt_tokens=context.prompt_tokens,
         completion_tokens=context.completion_tokens,
-        finish_reason=context.finish_reason,
+        finish_reason=context.finish_reason[:MAX_NAME_CHARS],
         mark_key=context.mark_key_id,
         manifest=manifest,
         continued=context.continued,

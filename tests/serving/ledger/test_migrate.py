@@ -6,19 +6,25 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from ledgers import a_record, rows
 from services import Postgres
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Engine, create_engine, insert, text
 
 import serving.identity.schema
 from serving.identity import Identity
 from serving.ledger import DatabaseError, Ledger
+from serving.ledger.chain import entry_hash, genesis_hash
 from serving.ledger.database import metadata, open_engine
+from serving.ledger.links import chains
 from serving.ledger.migrate import SCHEMA_VERSION, migrate, schema_version
+from serving.ledger.record import requests
 from serving.ledger.verify import verify
 
 assert serving.identity.schema  # its tables belong to the metadata
@@ -69,6 +75,27 @@ def make_schema_1(url: str) -> None:
                 connection.exec_driver_sql(statement)
         if postgres:
             connection.exec_driver_sql("SELECT setval('requests_id_seq', 2)")
+    engine.dispose()
+
+
+def make_schema_2(url: str) -> None:
+    """A ledger of the time before receipts: a chain of two records, hashed over the fields that there were."""
+    engine = open_engine(url)
+    config = Config()
+    config.set_main_option("script_location", "serving.ledger:migrations")
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        schema_version.create(connection)
+        connection.execute(schema_version.insert().values(component="serving", version=2))
+        command.upgrade(config, "2")
+        head = genesis = genesis_hash("chain_old", 1.5, "writer", ("", 0, b""))
+        for seq in (1, 2):
+            values = {name: value for name, value in msgspec.structs.asdict(a_record()).items() if name != "receipt"}
+            previous, head = head, entry_hash(head, "chain_old", seq, "requests", tuple(values.values()))
+            row = {**values, "chain": 1, "seq": seq, "previous_hash": previous, "hash": head}
+            connection.execute(insert(requests).values(row))
+        begun = {"started_at": 1.5, "writer": "writer", "linked_chain": "", "linked_seq": 0, "linked_hash": b""}
+        connection.execute(insert(chains).values(name="chain_old", genesis=genesis, seq=2, head=head, **begun))
     engine.dispose()
 
 
@@ -127,6 +154,23 @@ async def test_an_upgraded_database_works_and_says_what_is_older_than_its_chains
 
     assert keys == ["key_1"]
     assert (report.findings, report.num_requests, report.num_unchained) == ([], 1, 2)
+
+
+async def test_receipts_come_to_a_ledger_whose_chains_still_hold(url: str) -> None:
+    make_schema_2(url)
+    ledger = Ledger(url)
+    ledger.start()
+    await ledger.commit(a_record(receipt="a.b.c"))
+    await ledger.commit(a_record())
+    ledger.stop()
+    engine = open_engine(url)
+    report = verify(engine)
+    found = differences(engine)
+    engine.dispose()
+
+    assert (report.findings, report.num_requests, report.num_chains) == ([], 4, 2)
+    assert found == []
+    assert [row["receipt"] for row in rows(url)] == [None, None, "a.b.c", None]
 
 
 @pytest.mark.services
