@@ -11,15 +11,21 @@ as soon as it is certain, and swallowed until it ends.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from serving.guard.detector import CONTEXT, Detector, Rest
 from serving.guard.folding import fold
 from serving.guard.outcome import GuardReport
+from serving.guard.seen import SeenValues
+from serving.guard.settings import Action
+from serving.guard.vault import Vault
 from serving.guard.visible import VisibleText
 
 MAX_HELD = 768
 """Most characters ever held back: an escape sequence (259) and the longest value still undecided (an address, 320)."""
+
+MAX_COMPARED = 4096
+"""Longest value that is compared with those of the question; it is held back until its end."""
 
 _WORD = r"[A-Za-z']{0,15}+\.?+"
 _PLAIN = re.compile(rf"((?:{_WORD}[ \n\t,;:!?\"*)\]\[{{}}<>=#|]++)*+)({_WORD})")
@@ -38,6 +44,9 @@ def is_plain(text: str) -> bool:
     Such a text holds nothing invisible, and no value of a detector that `skips_plain_words`.
     """
     return _PLAIN.fullmatch(text) is not None
+
+
+MASK_ALL: Mapping[str, Action] = {}
 
 
 class _Value:
@@ -60,6 +69,7 @@ class StreamCleaner:
     """
 
     __slots__ = (
+        "_actions",
         "_at",
         "_detectors",
         "_done",
@@ -68,14 +78,29 @@ class StreamCleaner:
         "_left",
         "_patient",
         "_report",
+        "_seen",
         "_text",
         "_values",
+        "_vault",
         "_visible",
         "_word",
     )
 
-    def __init__(self, detectors: Sequence[Detector]) -> None:
+    def __init__(
+        self,
+        detectors: Sequence[Detector],
+        actions: Mapping[str, Action] = MASK_ALL,
+        vault: Vault | None = None,
+        seen: SeenValues | None = None,
+    ) -> None:
+        """`actions`: what is done with each entity, `mask` where it is not among them.
+
+        `pseudonymize` needs a `vault`, and a text that is given to `whole`; `mask_new` needs what was `seen`.
+        """
         self._detectors = detectors
+        self._actions = actions
+        self._vault = vault
+        self._seen = seen
         self._patient = all(detector.skips_plain_words for detector in detectors)
         self._visible = VisibleText()
         self._report = GuardReport()
@@ -121,6 +146,12 @@ class StreamCleaner:
                 self._visible.context = text or self._visible.context
                 return released
         return self._advance(self._visible.feed(text), final=False)
+
+    def whole(self, text: str) -> str:
+        """A text that is complete, in place of `feed` and `finish`: the end of every value is known."""
+        if self._patient and is_plain(text):
+            return text
+        return self._close(self._advance(self._visible.feed(text) + self._visible.finish(), final=True))
 
     def finish(self) -> str:
         """The rest; nothing follows."""
@@ -176,6 +207,8 @@ class StreamCleaner:
         values = self._values
         while values and (values[0].start < settled or final):
             value = values[0]
+            if value.rest is not None and self._awaits_end(value):
+                break
             if value.announced or value.end > self._done:
                 self._replace(value, pieces)
             if value.rest is not None:
@@ -193,15 +226,35 @@ class StreamCleaner:
         if not value.announced:
             pieces.append(self._text[self._done : max(self._done, value.start)])
             entity = self._detectors[value.detector].entity
-            if value.start >= self._done or entity != self._last:
-                pieces.append(self._mask(value, entity))
-                self._report.add(entity, "mask")
+            action = self._actions.get(entity, "mask")
+            if action in ("pseudonymize", "mask_new") and (text := self._kept(value, entity, action)) is not None:
+                pieces.append(text)
+            elif value.start >= self._done or entity != self._last:
+                pieces.append(self._as_json(value, entity, f"[{entity}]"))
+                self._report.add(entity, "mask" if action == "mask_new" else action)
             self._last = entity
             value.announced = True
         self._done = max(self._done, value.end)
 
-    def _mask(self, value: _Value, entity: str) -> str:
-        mask = f"[{entity}]"
+    def _awaits_end(self, value: _Value) -> bool:
+        """Whether a value that may go on has to be compared with those of the question, so that its end matters."""
+        if value.end - value.start > MAX_COMPARED:
+            return False
+        return self._actions.get(self._detectors[value.detector].entity) == "mask_new"
+
+    def _kept(self, value: _Value, entity: str, action: Action) -> str | None:
+        """What carries a value on: its placeholder, or the value itself where the question held it."""
+        text = self._text[max(self._done, value.start) : value.end]
+        if action == "pseudonymize" and self._vault is not None:
+            self._report.add(entity, action)
+            return self._as_json(value, entity, self._vault.placeholder(entity, text))
+        whole = self._text[value.start : value.end]
+        if self._seen is None or value.rest is not None or len(whole) > MAX_COMPARED or whole not in self._seen:
+            return None
+        self._report.add(entity, "repeat")
+        return text
+
+    def _as_json(self, value: _Value, entity: str, mask: str) -> str:
         if value.start < self._done or entity not in _NUMBERS or not self._fold[value.start : value.end].isdigit():
             return mask
         # A bare number in JSON becomes a string, or the mask would end the JSON there.
