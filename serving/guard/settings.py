@@ -20,6 +20,15 @@ class EntityActions(BaseModel):
     card_number: Action = Field(default="mask", description="Payment card numbers (checksum holds).")
     api_key: Action = Field(default="mask", description="Vendors' API keys, JWTs and bearer tokens.")
     private_key: Action = Field(default="mask", description="Private keys in PEM, OpenSSH and PGP armour.")
+    password: Action = Field(default="mask", description="What follows `password=` and the like.")
+    connection_string: Action = Field(default="mask", description="Addresses (`scheme://…`) that carry a password.")
+    iban: Action = Field(default="mask", description="International bank account numbers (checksum holds).")
+    account_number: Action = Field(default="mask", description="Bank and customer accounts, after a word that says so.")
+    national_id: Action = Field(default="mask", description="Numbers that states give persons, by checksum or cue.")
+    document_number: Action = Field(default="mask", description="Passports, licences, visas, after a word that says so.")
+    medical_number: Action = Field(default="mask", description="Patients' and health insurance numbers, by cue.")
+    ip_address: Action = Field(default="allow", description="IP addresses, v4 and v6.")
+    birth_date: Action = Field(default="allow", description="Dates after words like *born*.")
 
     def masked(self) -> frozenset[str]:
         """The entities to mask, by the names that replace them: `EMAIL_ADDRESS` and so on."""

@@ -6,15 +6,29 @@ from functools import cache
 
 from serving.guard.detector import Detector
 from serving.guard.detectors.api_key import CuedKeys, PrefixedKeys
+from serving.guard.detectors.birth_date import BirthDates
 from serving.guard.detectors.card import CardNumbers
+from serving.guard.detectors.connection import ConnectionStrings
+from serving.guard.detectors.cued_number import ACCOUNTS, DOCUMENTS, MEDICAL, CuedNumbers
 from serving.guard.detectors.email import EmailAddresses
+from serving.guard.detectors.iban import Ibans
+from serving.guard.detectors.ip_address import IpAddresses
+from serving.guard.detectors.national_id import NationalIds
 from serving.guard.detectors.phone import PhoneNumbers
 from serving.guard.detectors.private_key import PrivateKeys
+from serving.guard.detectors.secret import CuedSecrets, passwords, tokens
 
 __all__ = [
+    "BirthDates",
     "CardNumbers",
+    "ConnectionStrings",
     "CuedKeys",
+    "CuedNumbers",
+    "CuedSecrets",
     "EmailAddresses",
+    "Ibans",
+    "IpAddresses",
+    "NationalIds",
     "PhoneNumbers",
     "PrefixedKeys",
     "PrivateKeys",
@@ -25,4 +39,21 @@ __all__ = [
 @cache
 def default_detectors() -> tuple[Detector, ...]:
     """All detectors. Where values begin at one place, the earlier detector names the mask."""
-    return PrivateKeys(), PrefixedKeys(), CuedKeys(), CardNumbers(), EmailAddresses(), PhoneNumbers()
+    return (
+        PrivateKeys(),
+        PrefixedKeys(),
+        CuedKeys(),
+        ConnectionStrings(),
+        Ibans(),
+        CardNumbers(),
+        NationalIds(),
+        EmailAddresses(),
+        PhoneNumbers(),
+        CuedNumbers("DOCUMENT_NUMBER", DOCUMENTS),
+        CuedNumbers("MEDICAL_NUMBER", MEDICAL),
+        CuedNumbers("ACCOUNT_NUMBER", ACCOUNTS),
+        passwords(),
+        tokens(),
+        IpAddresses(),
+        BirthDates(),
+    )

@@ -1,13 +1,18 @@
-"""Payment card numbers: 13 to 19 digits, plain or in groups, of a known issuer range, with Luhn's checksum."""
+"""Payment card numbers: 12 to 19 digits, plain or in groups, with Luhn's checksum and of a known issuer's range.
+
+After a word like `card` the issuer does not matter.
+"""
 
 from __future__ import annotations
 
 from serving.guard.detector import Span
 from serving.guard.detectors.boundary import LEFT, ascii_pattern
+from serving.guard.detectors.checksums import luhn
+from serving.guard.detectors.cue import Cues
 
 _GROUP = ascii_pattern(r"\d+")
 # Plain digits stand alone: not the fraction or whole part of a decimal, not a piece of a hexadecimal string.
-_PLAIN = ascii_pattern(rf"{LEFT}(?<!\d\.)\d{{13,19}}(?!\d)(?!\.\d)(?![0-9A-Fa-f]{{1,8}}+(?![G-Zg-z]))")
+_PLAIN = ascii_pattern(rf"{LEFT}(?<!\d\.)\d{{12,19}}(?!\d)(?!\.\d)(?![0-9A-Fa-f]{{1,8}}+(?![G-Zg-z]))")
 _SEP = r"[ ._/-]{1,3}"
 # In fours, and American Express' and Diners' 4-6-5 and 4-6-4: these may stand between other numbers.
 _GROUPED = tuple(
@@ -22,7 +27,7 @@ _GROUPED = tuple(
 _EVEN = ascii_pattern(rf"{LEFT}(?<!\d\.)(?<!\d[ -])\d{{1,8}}([ -])\d{{1,8}}(?:\1\d{{1,8}})*+(?![ -]?\d)(?!\.\d)")
 # Where one of these shapes may begin: decided in one pass, so that texts full of numbers stay cheap.
 _CANDIDATE = ascii_pattern(
-    rf"\d(?<!\d\d)(?:\d{{12}}|\d{{3}}{_SEP}\d{{4}}{_SEP}\d{{4}}{_SEP}\d|\d{{3}}{_SEP}\d{{6}}{_SEP}\d{{4}}"
+    rf"\d(?<!\d\d)(?:\d{{11}}|\d{{3}}{_SEP}\d{{4}}{_SEP}\d{{4}}{_SEP}\d|\d{{3}}{_SEP}\d{{6}}{_SEP}\d{{4}}"
     r"|(?<!\d[ -]\d)\d{0,7}[ -](?:\d[ -]?){12})"
 )
 _UNDECIDED = ascii_pattern(r"\d(?<!\d\d)[\d ._/-]*+[0-9A-Fa-f]{0,9}\Z")
@@ -45,15 +50,20 @@ _ISSUERS: tuple[tuple[int, int, range], ...] = (
     (64, 65, range(16, 20)),
     (81, 82, range(16, 17)),
     (2200, 2205, range(16, 20)),  # Mir
-    (50, 50, range(13, 20)),  # Maestro and national schemes
-    (56, 59, range(13, 20)),
-    (61, 61, range(13, 20)),
-    (63, 63, range(13, 20)),
-    (66, 69, range(13, 20)),
+    (1800, 1800, range(15, 16)),  # JCB before 1989
+    (2131, 2131, range(15, 16)),
+    (50, 50, range(12, 20)),  # Maestro and national schemes
+    (56, 59, range(12, 20)),
+    (61, 61, range(12, 20)),
+    (63, 63, range(12, 20)),
+    (66, 69, range(12, 20)),
 )
 _LENGTHS = {str(prefix): lengths for first, last, lengths in _ISSUERS for prefix in range(first, last + 1)}
-_DOUBLED = bytes.maketrans(b"0123456789", b"0246813579")
-"""Digit sums of twice a digit."""
+_CUES = Cues((
+    "credit", "debit", "credit card", "debit card", "card", "visa", "mastercard", "maestro", "amex",
+    "american express", "discover", "diners", "jcb", "pan", "kreditkarte", "kreditkartennummer", "carte",
+    "carte bancaire", "tarjeta", "carta di credito", "cartao",
+))  # fmt: skip
 
 
 class CardNumbers:
@@ -87,7 +97,8 @@ def _card_end(text: str, begin: int) -> int:
     """The end of the card number that begins at `begin`, 0 when there is none."""
     plain = _PLAIN.match(text, begin)
     if plain is not None:
-        return plain.end() if _is_card(plain.group()) else 0
+        digits = plain.group()
+        return plain.end() if _is_card(digits) or (luhn(digits) and _CUES.stand_before(text, begin)) else 0
     for shape in _GROUPED:
         grouped = shape.match(text, begin)
         if grouped is not None and _is_card(_digits(grouped.group())):
@@ -109,14 +120,8 @@ def _is_even(text: str) -> bool:
 
 
 def _is_card(digits: str) -> bool:
-    return 13 <= len(digits) <= 19 and _has_issuer(digits) and _luhn(digits)
+    return 12 <= len(digits) <= 19 and _has_issuer(digits) and luhn(digits)
 
 
 def _has_issuer(digits: str) -> bool:
     return any(len(digits) in _LENGTHS.get(digits[:size], ()) for size in (1, 2, 3, 4))
-
-
-def _luhn(digits: str) -> bool:
-    code = digits.encode()
-    total = sum(code[-1::-2]) + sum(code[-2::-2].translate(_DOUBLED))
-    return (total - len(code) * ord("0")) % 10 == 0
