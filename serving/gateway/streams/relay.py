@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from serving.gateway.context import RequestContext
+from serving.gateway.streams.alike import Alike, Run
 from serving.gateway.streams.chunks import (
     ABORTED,
     UNREADABLE,
@@ -33,7 +34,8 @@ from serving.provenance.receipts import RunningDigest
 
 # Enough of an answer's beginning to tell whether it is a refusal.
 ANSWER_START_CHARS = 300
-
+# An engine whose events never repeat is not studied for ever.
+_MOST_LESSONS = 8
 
 # What an engine's bytes can raise: no end of an event, or tokens that are no numbers.
 _GARBAGE = (ValueError, OverflowError)
@@ -72,6 +74,14 @@ class ChannelRelay:
         """Add to `out` the events that may be sent now that `text` has come in `event`."""
         self._newest = event
         self._waiting.append((event, text))
+        self._waiting_chars += len(text)
+        self._take_clear(self._cleaner.feed(text))
+        self._release(out)
+
+    def feed_all(self, events: list[bytes], texts: list[str], text: str, out: list[bytes]) -> None:
+        """As `feed`, of several events at once; `text` is all of theirs."""
+        self._newest = events[-1]
+        self._waiting.extend(zip(events, texts, strict=True))
         self._waiting_chars += len(text)
         self._take_clear(self._cleaner.feed(text))
         self._release(out)
@@ -142,6 +152,8 @@ class StreamRelay:
         self._reports: list[GuardReport] = []
         self._unfinished = context.choices
         self._closing: list[bytes] = []
+        self._alike: Alike | None = None
+        self._lessons = _MOST_LESSONS
         self.done = False
         self.num_text_events = 0
 
@@ -153,8 +165,7 @@ class StreamRelay:
         """
         out: list[bytes] = []
         try:
-            for event in self._splitter.feed(data):
-                self._take(event, out)
+            self._take_all(self._splitter.feed(data), out)
         except (StreamBroken, *_GARBAGE) as error:
             raise _broken(error, out) from None
         return _join(out)
@@ -183,6 +194,7 @@ class StreamRelay:
     def cut(self) -> None:
         """The engine's bytes ended early; those of another engine follow. A part of an event is forgotten."""
         self._splitter = EventSplitter()
+        self._alike, self._lessons = None, _MOST_LESSONS
         if self.tap is not None:
             self.tap.cut()
 
@@ -208,9 +220,32 @@ class StreamRelay:
         """What the guard did, a report for each text channel."""
         return self._reports
 
-    def _take(self, event: bytes, out: list[bytes]) -> None:
+    def _take_all(self, events: list[bytes], out: list[bytes]) -> None:
+        """A single event is parsed; where several have come at once, those that are alike are read as one."""
+        position, last = 0, len(events) - 1
+        while position <= last:
+            alike = self._alike
+            if alike is not None and position < last and (run := alike.run(events, position)).events:
+                self._take_run(alike, run, out)
+                position += len(run.events)
+            else:
+                self._take(events[position], out, learns=position < last)
+                position += 1
+
+    def _take_run(self, alike: Alike, run: Run, out: list[bytes]) -> None:
+        """Events in a row that bring one text each to the same channel."""
+        self._lessons = _MOST_LESSONS
+        if self.tap is not None:
+            self.tap.note_plain(alike.index, run.tokens, run.texts)
+        text = "".join(run.texts)
+        self.num_text_events += len(run.events)
+        note_text(self._context, alike.channel, text)
+        self._channels[alike.index][alike.channel].feed_all(run.events, run.texts, text, out)
+
+    def _take(self, event: bytes, out: list[bytes], *, learns: bool = False) -> None:
         if self._unfinished <= 0:
             out = self._closing
+        came = event
         if self.tap is not None:
             event = self.tap.take(event)
         data = event_data(event)
@@ -225,6 +260,8 @@ class StreamRelay:
         answer = self._decode(data)
         if len(answer.choices) == 1:
             self._take_choice(answer.choices[0], event, out)
+            if learns and self._lessons > 0 and self._context.choices == 1:
+                self._learn(answer.choices[0], came)
         elif answer.choices:
             # Each choice waits for its own text only, so each gets an event of its own.
             whole = decode_any(data)
@@ -234,6 +271,14 @@ class StreamRelay:
             out.append(event)
         elif self._context.wants_usage:
             self._closing.append(event)
+
+    def _learn(self, choice: Choice, came: bytes) -> None:
+        """The event that came was parsed: know the next ones like it by their bytes."""
+        texts = texts_of(choice)
+        if len(texts) == 1 and choice.finish_reason is None:
+            self._lessons -= 1
+            channel, text = texts[0]
+            self._alike = Alike.of(came, choice.index, channel, text, self.tap) or self._alike
 
     def _decode(self, data: bytes) -> Answer:
         try:
@@ -303,6 +348,7 @@ class StreamRelay:
         relay.feed(event, text, out)
 
     def _finish_choice(self, index: int, out: list[bytes]) -> None:
+        self._alike = None
         for relay in self._channels.pop(index, {}).values():
             relay.finish(out)
 

@@ -13,10 +13,10 @@ from serving.gateway.streams.chunks import Channel
 from serving.gateway.streams.sse import DATA
 
 # Neither can stand inside a JSON string, where a quotation mark is escaped; vLLM writes JSON without spaces.
-_TOKENS = b',"token_ids":['
+TOKENS = b',"token_ids":['
 _PROMPT = b',"prompt_token_ids":['
 _EMPTY_DELTA = b'"delta":{}'
-_BEFORE_TOKENS = len(_TOKENS)
+_BEFORE_TOKENS = len(TOKENS)
 _PLAIN = ("content", "text")
 
 
@@ -65,7 +65,7 @@ class TokenTap:
         self.first = b""
         self.blind = False
         self._answers_each = answers_each
-        self._hides = hides
+        self.hides = hides
         self._keeps_text = keeps_text
         self._prompts_due = num_choices
         self._prompt = self._last_prompt = b""
@@ -75,12 +75,12 @@ class TokenTap:
         """Note the tokens that an event brings; returns it as the client may see it."""
         if self._prompts_due > 0:
             event = self._take_prompt(event)
-        start = event.rfind(_TOKENS)  # vLLM writes them last
+        start = event.rfind(TOKENS)  # vLLM writes them last
         if start < 0:
             return event
         end = event.find(b"]", start)
         self._found = event[start + _BEFORE_TOKENS : end]
-        if not self._hides:
+        if not self.hides:
             return event
         return b"%bnull%b" % (event[: start + _BEFORE_TOKENS - 1], event[end + 1 :])
 
@@ -111,15 +111,29 @@ class TokenTap:
         if finished:
             progress.finished = True
 
+    def note_plain(self, index: int, tokens: list[int], texts: list[str]) -> None:
+        """Events of choice `index` were read without `take`: each had one plain text and its token."""
+        progress = self.choices[index]
+        progress.ids.extend(tokens)
+        progress.shown = len(progress.ids)
+        progress.in_last = 1
+        if self._keeps_text:
+            progress.texts += texts
+
     def is_filler(self, event: bytes) -> bool:
         """Whether an event without text is only there because tokens were asked for."""
-        return self._hides and _EMPTY_DELTA in event
+        return self.hides and _EMPTY_DELTA in event
 
     def cut(self) -> None:
         """The engine's bytes have ended, perhaps in the middle of an event."""
         self._found = self._prompt = b""
         if not self.choices:
             self.first = b""
+
+    @property
+    def knows_prompts(self) -> bool:
+        """Whether the prompts of all choices have come: later events bring none."""
+        return self._prompts_due <= 0
 
     @property
     def prompt_tokens(self) -> int:
@@ -144,7 +158,7 @@ class TokenTap:
         # The choices of one question share their prompt: kept once.
         self._prompt = self._last_prompt = self._last_prompt if prompt == self._last_prompt else prompt
         self._prompts_due -= 1
-        return event[: start - 1] + b"null" + event[end + 1 :] if self._hides else event
+        return event[: start - 1] + b"null" + event[end + 1 :] if self.hides else event
 
     def _note_texts(self, progress: ChoiceProgress, texts: list[tuple[Channel, str]], num_new: int) -> None:
         """What is not the usual event of one plain text and its token."""

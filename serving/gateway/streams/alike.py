@@ -1,0 +1,103 @@
+"""Events that differ from an earlier one in text and token only: read by comparing bytes, not by parsing.
+
+An engine writes one event again and again, with another word in it. What the parsing of one of them has shown holds
+for every event with the same bytes around the word, as long as the word itself is written plainly.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from serving.gateway.streams.chunks import UNREADABLE, Channel, decode_event, texts_of
+from serving.gateway.streams.sse import event_data
+from serving.gateway.streams.tokens import TOKENS, TokenTap
+
+_OPENINGS: dict[Channel, bytes] = {("content", 0): b'"content":"', ("text", 0): b'"text":"'}
+_PROBE = "a plain word"
+# A token's number that fits whatever it is kept in.
+_MAX_DIGITS = 9
+
+
+class Run(NamedTuple):
+    """Events in a row: as the client may see them, their texts, their tokens (none where tokens are not read)."""
+
+    events: list[bytes]
+    texts: list[str]
+    tokens: list[int]
+
+
+class Alike:
+    """The bytes around text and token of one event: `start` TEXT `between` TOKEN `end`, or `start` TEXT `end`."""
+
+    __slots__ = ("_between", "_end", "_shown_end", "_start", "channel", "index")
+
+    def __init__(self, start: bytes, between: bytes, end: bytes, index: int, channel: Channel, hides: bool) -> None:
+        self._start, self._between, self._end = start, between, end
+        # Where the client did not ask for tokens, what follows its text in an event without them.
+        self._shown_end = between[:-1] + b"null" + end[1:] if hides else b""
+        self.index = index
+        self.channel = channel
+
+    @classmethod
+    def of(cls, event: bytes, index: int, channel: Channel, text: str, tap: TokenTap | None) -> Alike | None:
+        """What is around the one text of an event that came from the engine; None where that cannot be told.
+
+        `tap` is the reader of the answer's tokens, if they are read.
+        """
+        opening = _OPENINGS.get(channel)
+        if opening is None or b"\n" in event or (tap is not None and not tap.knows_prompts):
+            return None
+        start, found, rest = event.partition(opening)
+        start += found
+        word = text.encode()
+        if not rest.startswith(word + b'"'):
+            return None
+        between, end = b"", rest[len(word) :]
+        if tap is not None:
+            before, found, token = end.rpartition(TOKENS)
+            digits, closing, after = token.partition(b"]")
+            if not found or not digits.isdigit():
+                return None
+            between, end = before + found, closing + after
+        alike = cls(start, between, end, index, channel, hides=tap is not None and tap.hides)
+        return alike if alike._holds() else None
+
+    def run(self, events: list[bytes], first: int) -> Run:
+        """What the events say from the `first` on, up to one that is not alike or whose text is not plain."""
+        found = Run([], [], [])
+        start, between, end, shown_end = self._start, self._between, self._end, self._shown_end
+        size, tail = len(start), len(end)
+        for event in events[first:] if first else events:
+            if not (event.startswith(start) and event.endswith(end)):
+                break
+            word = event[size:-tail]
+            if between:
+                word, _, digits = word.partition(between)
+                if not digits.isdigit() or len(digits) > _MAX_DIGITS:
+                    break
+            if not word.isascii() or b'"' in word or b"\\" in word:
+                break
+            text = word.decode()
+            if not text or not text.isprintable():
+                break
+            if between:
+                found.tokens.append(int(digits))
+                if shown_end:
+                    event = start + word + shown_end
+            found.events.append(event)
+            found.texts.append(text)
+        return found
+
+    def _holds(self) -> bool:
+        """Whether a text put into this place is the text that parsing finds: it might stand in another field."""
+        token = b"1" if self._between else b""
+        event = b"%b%b%b%b%b" % (self._start, _PROBE.encode(), self._between, token, self._end)
+        try:
+            answer = decode_event(event_data(event) or b"")
+        except UNREADABLE:
+            return False
+        if len(answer.choices) != 1 or answer.usage is not None or answer.error is not None:
+            return False
+        choice = answer.choices[0]
+        expected = [(self.channel, _PROBE)]
+        return choice.finish_reason is None and choice.index == self.index and texts_of(choice) == expected
