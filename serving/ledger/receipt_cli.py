@@ -202,7 +202,7 @@ def _report(statement: Statement | None, checks: list[Check], as_json: bool) -> 
     for subject, says in _facts(statement) if statement is not None else ():
         click.echo(f"{subject:<9}     {says}")
     if (failed := contradiction(checks)) is not None:
-        click.echo(f"NOT VERIFIED: the {failed.subject} {failed.says}")
+        click.echo(f"NOT VERIFIED: {failed.subject}: {failed.says}")
         return
     subjects = ("text", "prompt", "model", "data", "base")
     unchecked = [name for name in subjects if not any(check.subject == name and check.holds for check in checks)]
