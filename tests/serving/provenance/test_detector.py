@@ -117,7 +117,7 @@ def test_rounds_of_keys_change_nothing(keys: list[MarkKey], monkeypatch: pytest.
     text = marked_tokens(keys[13].seed, 50)
     whole = detect(text, keys)
 
-    monkeypatch.setattr("serving.provenance.detector.DRAWS_PER_ROUND", 120)
+    monkeypatch.setattr("serving.provenance.detection.scoring.DRAWS_PER_ROUND", 120)
 
     assert detect(text, keys) == whole
 

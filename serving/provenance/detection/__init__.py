@@ -1,0 +1,17 @@
+"""What a text's tokens say about keys: exact p-values, marked spans, the power of the test, calibration on own text."""
+
+from serving.provenance.detection.calibrate import calibrate
+from serving.provenance.detection.power import ASSUMED_NATS
+from serving.provenance.detection.result import Detection, KeyScore, Span, Verdict
+from serving.provenance.detection.scoring import DEFAULT_THRESHOLD, detect
+
+__all__ = [
+    "ASSUMED_NATS",
+    "DEFAULT_THRESHOLD",
+    "Detection",
+    "KeyScore",
+    "Span",
+    "Verdict",
+    "calibrate",
+    "detect",
+]

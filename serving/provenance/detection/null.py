@@ -1,0 +1,98 @@
+"""How a token's score is distributed where the text knows nothing of the key, for each scheme."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Protocol
+
+from serving.provenance.schemes import dual_gumbel, kgw, synthid
+
+
+class Null(Protocol):
+    """One token's score under the null."""
+
+    @property
+    def mean(self) -> float: ...
+    @property
+    def variance(self) -> float: ...
+
+    def log_mgf(self, theta: float) -> float:
+        """ln E exp(theta * score), for 0 <= theta where it is finite."""
+        ...
+
+    def theta(self, excess: float) -> float:
+        """The tilt that raises the mean by about so many standard deviations."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ExponentialNull:
+    """-ln(1 - u) of a uniform u."""
+
+    mean: float = 1.0
+    variance: float = 1.0
+
+    def log_mgf(self, theta: float) -> float:
+        return -math.log1p(-theta)
+
+    def theta(self, excess: float) -> float:
+        return excess / (1 + excess)
+
+
+@dataclass(frozen=True, slots=True)
+class TwoExponentialsNull:
+    """The weighted sum of two such scores; the heavy one decides."""
+
+    heavy: float
+    light: float
+
+    @property
+    def mean(self) -> float:
+        return self.heavy + self.light
+
+    @property
+    def variance(self) -> float:
+        return self.heavy**2 + self.light**2
+
+    def log_mgf(self, theta: float) -> float:
+        return -math.log1p(-self.heavy * theta) - math.log1p(-self.light * theta)
+
+    def theta(self, excess: float) -> float:
+        return excess / (1 + excess) / self.heavy
+
+
+@dataclass(frozen=True, slots=True)
+class BinomialNull:
+    """The number of `draws` that come out with a chance of `share` each: green tokens, g-bits."""
+
+    share: float
+    draws: int = 1
+
+    @property
+    def mean(self) -> float:
+        return self.draws * self.share
+
+    @property
+    def variance(self) -> float:
+        return self.draws * self.share * (1 - self.share)
+
+    def log_mgf(self, theta: float) -> float:
+        return self.draws * math.log1p(self.share * math.expm1(theta))
+
+    def theta(self, excess: float) -> float:
+        # No mean can be above what all draws together make.
+        raised = min(self.mean + excess * math.sqrt(self.variance), 0.95 * self.draws) / self.draws
+        return math.log(raised / (1 - raised)) - math.log(self.share / (1 - self.share))
+
+
+NULLS: Mapping[str, Null] = MappingProxyType(
+    {
+        "gumbel": ExponentialNull(),
+        "dual-gumbel": TwoExponentialsNull(1 - dual_gumbel.ALPHA, dual_gumbel.ALPHA),
+        "kgw": BinomialNull(kgw.GREEN_SHARE),
+        "synthid": BinomialNull(synthid.ONES, synthid.DEPTH),
+    }
+)
