@@ -10,7 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-SCHEMES = ("gumbel",)
+from serving.provenance.schemes import SCHEMES as READABLE
+from serving.provenance.schemes import lefthash
+
+SCHEMES = (*READABLE, lefthash.NAME)
+GREEN_SCHEMES = frozenset({"kgw", lefthash.NAME})
+"""Those that change logits before the choice; the others choose."""
 SCHEME_ARGUMENT, KEY_ARGUMENT, START_ARGUMENT = "signet_mark", "signet_key", "signet_answer_start"
 PREFIX = "signet_"
 
@@ -22,6 +27,10 @@ class MarkArguments:
     scheme: str
     key_id: str
     answer_start: int | None = None
+
+    def sent(self, prompt: list[int] | None) -> list[int]:
+        """What of the prompt is the answer's beginning, made elsewhere."""
+        return prompt[self.answer_start :] if prompt and self.answer_start is not None else []
 
 
 def mark_arguments(extra_args: Mapping[str, Any] | None) -> MarkArguments | None:

@@ -1,6 +1,6 @@
 """The keyed Gumbel maximum, compiled: hashes a whole vocabulary in tens of microseconds on one core.
 
-The construction is that of `serving.provenance.gumbel`; the tests hold the two equal. Everything here is
+The construction is that of `serving.provenance.schemes.gumbel`; the tests hold the two equal. Everything here is
 single threaded, because the engine binds the threads of its own pool to cores and leaves none over.
 """
 
@@ -44,7 +44,7 @@ def compiled(function: Callable[..., Any]) -> Any:
 
 
 @numba.njit(inline="always")  # type: ignore[untyped-decorator]
-def _philox(c0: Any, c1: Any, c2: Any, c3: Any, k0: Any, k1: Any) -> Any:
+def philox(c0: Any, c1: Any, c2: Any, c3: Any, k0: Any, k1: Any) -> Any:
     """Philox4x32-10 (Salmon et al. 2011, doi 10.1145/2063384.2063405). All words are uint32."""
     for _ in range(10):
         product_0 = u64(c0) * MULTIPLIER_0
@@ -72,7 +72,7 @@ def keyed_argmax(logits: NDArray[np.float32], key: NDArray[np.uint32], context: 
     previous tokens, the last one last. Exact: only tokens whose upper bound is below the best so far are skipped.
     """
     k0, k1 = key[0], key[1]
-    s0, s1, s2, s3 = _philox(u32(CONTEXT_DOMAIN ^ context[0]), u32(WIDTH ^ context[1]), context[2], context[3], k0, k1)
+    s0, s1, s2, s3 = philox(u32(CONTEXT_DOMAIN ^ context[0]), u32(WIDTH ^ context[1]), context[2], context[3], k0, k1)
     token_k0, token_k1 = u32(k0 ^ s3), u32(k1 ^ TOKEN_DOMAIN)
     distances = np.empty(TOKENS_PER_BLOCK, np.float32)
     bits = distances.view(np.int32)
@@ -81,7 +81,7 @@ def keyed_argmax(logits: NDArray[np.float32], key: NDArray[np.uint32], context: 
         # A slice, because an index known to be small and positive lets the loops below become vector instructions.
         block = logits[first : first + TOKENS_PER_BLOCK]
         for quad in range((block.size + 3) // 4):
-            w0, w1, w2, w3 = _philox(u32(first // 4 + quad), s0, s1, s2, token_k0, token_k1)
+            w0, w1, w2, w3 = philox(u32(first // 4 + quad), s0, s1, s2, token_k0, token_k1)
             distances[4 * quad] = np.float32(u32(16777216) - (w0 >> u32(8)))
             distances[4 * quad + 1] = np.float32(u32(16777216) - (w1 >> u32(8)))
             distances[4 * quad + 2] = np.float32(u32(16777216) - (w2 >> u32(8)))
@@ -107,10 +107,10 @@ def keyed_argmax_among(
 ) -> int:
     """As `keyed_argmax`, over the tokens listed in survivors only; logits [V] is indexed by them."""
     k0, k1 = key[0], key[1]
-    s0, s1, s2, s3 = _philox(u32(CONTEXT_DOMAIN ^ context[0]), u32(WIDTH ^ context[1]), context[2], context[3], k0, k1)
+    s0, s1, s2, s3 = philox(u32(CONTEXT_DOMAIN ^ context[0]), u32(WIDTH ^ context[1]), context[2], context[3], k0, k1)
     best, winner = -np.inf, -1
     for token in survivors:
-        words = _philox(u32(token >> 2), s0, s1, s2, u32(k0 ^ s3), u32(k1 ^ TOKEN_DOMAIN))
+        words = philox(u32(token >> 2), s0, s1, s2, u32(k0 ^ s3), u32(k1 ^ TOKEN_DOMAIN))
         lane = token & 3
         word = words[0] if lane == 0 else words[1] if lane == 1 else words[2] if lane == 2 else words[3]
         score = logits[token] + _noise(np.float64(u32(16777216) - (word >> u32(8))))
@@ -120,9 +120,17 @@ def keyed_argmax_among(
     return winner
 
 
+@compiled
+def uniform(words: NDArray[np.uint32], position: int, number: int) -> float:
+    """The number-th draw in [0, 1) at this position of an answer, by chance that follows from words [2]."""
+    w0, w1, _, _ = philox(u32(position), u32(number), u32(0), u32(0), words[0], words[1])
+    return (np.float64(w0 >> u32(5)) * 67108864.0 + np.float64(w1 >> u32(6))) / 9007199254740992.0
+
+
 def warm_up() -> None:
-    """Compile (or load) both kernels for the types the processor passes, so that no request waits for it."""
+    """Compile (or load) all kernels for the types the processor passes, so that no request waits for it."""
     logits = np.zeros(8, np.float32)
     key, context = np.zeros(2, np.uint32), np.zeros(4, np.uint32)
     keyed_argmax(logits, key, context)
     keyed_argmax_among(logits, np.arange(8), key, context)
+    uniform(key, 0, 0)

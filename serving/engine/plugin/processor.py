@@ -14,7 +14,7 @@ import numpy as np
 from vllm.v1.sample.logits_processor import LogitsProcessor, process_dict_updates
 from vllm.v1.worker.gpu.sample.logits_processor import LogitsProcessor as RunnerV2LogitsProcessor
 
-from serving.engine.plugin.arguments import mark_arguments
+from serving.engine.plugin.arguments import GREEN_SCHEMES, mark_arguments
 from serving.engine.plugin.readiness import UNSEEN, Readiness, readiness
 from serving.engine.plugin.row import MarkedRow
 from serving.engine.plugin.survivors import collision_nats, survivors
@@ -50,10 +50,10 @@ class MarkProcessor(LogitsProcessor, RunnerV2LogitsProcessor):  # type: ignore[m
         MarkProcessor.ready = self._ready = readiness(vllm_config)
         self._rows: dict[int, MarkedRow] = {}
         if self._ready.keyring is not None:
-            from serving.engine.plugin import kernel  # compiles: only where marks are made, and before any request
+            from serving.engine.plugin import draws  # compiles: only where marks are made, and before any request
 
-            kernel.warm_up()
-            self._kernel = kernel
+            draws.warm_up()
+            self._make_draw = draws.make_draw
 
     @classmethod
     def validate_params(cls, sampling_params: SamplingParams) -> None:
@@ -62,9 +62,12 @@ class MarkProcessor(LogitsProcessor, RunnerV2LogitsProcessor):  # type: ignore[m
         if wanted is None:
             return
         try:
-            cls.ready.require().seed(wanted.key_id)
+            keyring = cls.ready.require()
+            keyring.seed(wanted.key_id, wanted.scheme)
         except KeyringError as error:
             raise ValueError(f"vllm_xargs: {error}") from None
+        if keyring.is_revoked(wanted.key_id):
+            raise ValueError(f"vllm_xargs: the key {wanted.key_id!r} is revoked")
 
     def is_argmax_invariant(self) -> bool:
         """True puts `apply` behind the temperature; greedy rows are left alone, so it is also so."""
@@ -94,18 +97,16 @@ class MarkProcessor(LogitsProcessor, RunnerV2LogitsProcessor):  # type: ignore[m
             possible = logits if among is None else logits[among]
             row.note_opening(collision_nats(np.exp(possible - possible.max())))
             return
-        if among is None:
-            winner = self._kernel.keyed_argmax(logits, row.key, context)
-        else:
-            winner = self._kernel.keyed_argmax_among(logits, among, row.key, context)
-        logits[winner] = CERTAIN
+        winner = row.draw(logits, among, context, len(row.output))
+        if winner >= 0:
+            logits[winner] = CERTAIN
 
     def _new_row(self, params: SamplingParams, prompt: list[int] | None, output: list[int]) -> MarkedRow | None:
         wanted = mark_arguments(params.extra_args)
-        if wanted is None or params.temperature < GREEDY_BELOW:
+        if wanted is None or wanted.scheme in GREEN_SCHEMES or params.temperature < GREEDY_BELOW:
             return None
         # The server's process has let this request through, so key and keyring are there. Should they not be, one
         # engine that stops is better than a tenant's answers that go out unmarked in silence.
-        seed = self._ready.require().seed(wanted.key_id)
-        sent = prompt[wanted.answer_start :] if prompt and wanted.answer_start is not None else []
-        return MarkedRow(seed, output, params.top_k, params.top_p, self._ready.opening_nats, sent)
+        seed = self._ready.require().seed(wanted.key_id, wanted.scheme)
+        draw = self._make_draw(wanted.scheme, seed, params.seed)
+        return MarkedRow(draw, output, params.top_k, params.top_p, self._ready.opening_nats, wanted.sent(prompt))

@@ -7,12 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from serving.provenance.keyring import Keyring
+from serving.provenance.schemes.kgw import DEFAULT_DELTA
 
 CONFIG_SECTION = "signet"
 UNSEEN = "this process has not seen the engine's configuration: marks need vLLM's OpenAI server"
 NO_KEYRING = """this engine has no keyring: start it with --additional-config '{"signet": {"keyring": "PATH"}}'"""
 # Two answers to one question share their opening with a chance of exp(-4.6), one in a hundred.
 DEFAULT_OPENING_NATS = 4.6
+NUMBERS = {"opening_nats": DEFAULT_OPENING_NATS, "kgw_delta": DEFAULT_DELTA}
+# Green tokens would be all that is ever said.
+MOST_DELTA = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +26,7 @@ class Readiness:
     keyring: Keyring | None
     refusal: str = ""
     opening_nats: float = DEFAULT_OPENING_NATS
+    kgw_delta: float = DEFAULT_DELTA
 
     def require(self) -> Keyring:
         """The keyring. Raises ValueError, which vLLM turns into HTTP 400."""
@@ -42,14 +47,18 @@ def readiness(vllm_config: Any) -> Readiness:
     refusal = _unsupported(vllm_config)
     if refusal:
         return Readiness(None, refusal)
-    return Readiness(Keyring.open(Path(path)), opening_nats=float(section.get("opening_nats", DEFAULT_OPENING_NATS)))
+    opening, delta = (float(section.get(name, default)) for name, default in NUMBERS.items())
+    if not 0 < delta <= MOST_DELTA:
+        raise ValueError(f"--additional-config: kgw_delta must be above 0 and at most {MOST_DELTA}, not {delta}")
+    return Readiness(Keyring.open(Path(path)), "", opening, delta)
 
 
 def _section(vllm_config: Any) -> dict[str, Any]:
     additional = vllm_config.additional_config
     section = additional.get(CONFIG_SECTION, {}) if isinstance(additional, dict) else {}
-    if not isinstance(section, dict) or not section.keys() <= {"keyring", "opening_nats"}:
-        raise ValueError(f"--additional-config: {CONFIG_SECTION!r} takes keyring and opening_nats, not {section!r}")
+    if not isinstance(section, dict) or not section.keys() <= {"keyring", *NUMBERS}:
+        takes = f"keyring, {' and '.join(NUMBERS)}"
+        raise ValueError(f"--additional-config: {CONFIG_SECTION!r} takes {takes}, not {section!r}")
     return section
 
 

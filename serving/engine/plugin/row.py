@@ -4,65 +4,48 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
+from serving.engine.plugin.contexts import Contexts
+from serving.engine.plugin.words import context_words
 
-from serving.provenance.schemes import BEFORE_THE_ANSWER
-from serving.provenance.schemes.gumbel import CONTEXT_WIDTH
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
-_PADDING = [BEFORE_THE_ANSWER] * CONTEXT_WIDTH
+    from serving.engine.plugin.draws import Draw  # compiles when it is imported
 
 
 class MarkedRow:
-    """A marked request.
+    """A request whose tokens a key draws in place of chance.
 
     Two kinds of tokens are left to vLLM's own sampler, so that a mark stays invisible in the text:
-    - a context that occurred earlier in the answer: its draws are used up, and using them again drives
-      the answer into loops;
+    - those behind a context that occurred earlier in the answer, see `Contexts`;
     - the opening, until the tokens drawn could have differed enough: the keyed draws depend on nothing but key and
       context, so without it `n` answers to one question, or one question asked twice, would read the same.
     """
 
-    __slots__ = (
-        "_drawn_nats",
-        "_num_seen",
-        "_opening_nats",
-        "_seen",
-        "_sent",
-        "_start",
-        "key",
-        "output",
-        "top_k",
-        "top_p",
-    )
+    __slots__ = ("_drawn_nats", "_opening_nats", "contexts", "draw", "output", "top_k", "top_p")
 
     def __init__(
         self,
-        seed: int,
+        draw: Draw,
         output: list[int],
         top_k: int,
         top_p: float,
         opening_nats: float,
         sent: Sequence[int] = (),
     ) -> None:
-        """`output` is the engine's own list of the answer's tokens; it grows while the request runs.
-
-        `sent` is what another engine made of the answer before: its contexts are used up too.
-        """
-        self.key: NDArray[np.uint32] = np.array([seed & 0xFFFFFFFF, seed >> 32], np.uint32)
+        """`output` and `sent`: see `Contexts`."""
+        self.draw = draw
         self.output = output
+        self.contexts = Contexts(output, draw.context_width, sent)
         self.top_k = top_k
         self.top_p = top_p
-        self._num_seen = 0
         # A request that comes back after preemption has its tokens and lost this record: its opening is over.
         # So is that of an answer begun elsewhere.
         self._opening_nats = 0.0 if output or sent else opening_nats
         self._drawn_nats: list[float] = []
-        before = [*_PADDING, *sent]
-        self._start = before[-CONTEXT_WIDTH:]
-        self._sent = frozenset(tuple(before[place : place + CONTEXT_WIDTH]) for place in range(len(sent)))
-        self._seen = set(self._sent)
 
     def in_opening(self) -> bool:
         """Whether the next token belongs to the opening."""
@@ -76,18 +59,6 @@ class MarkedRow:
         self._drawn_nats[position:] = [nats]
 
     def next_context(self) -> NDArray[np.uint32] | None:
-        """The four tokens before the next one, None where the answer had them in this order before."""
-        position = len(self.output)
-        if position < self._num_seen:  # the engine took tokens back
-            self._seen = set(self._sent)
-            self._num_seen = 0
-        for earlier in range(self._num_seen, position):
-            self._seen.add(self._context(earlier))
-        self._num_seen = position
-        context = self._context(position)
-        return None if context in self._seen else np.array(context, np.int64).astype(np.uint32)
-
-    def _context(self, position: int) -> tuple[int, ...]:
-        if position >= CONTEXT_WIDTH:
-            return tuple(self.output[position - CONTEXT_WIDTH : position])
-        return tuple((self._start + self.output[:position])[-CONTEXT_WIDTH:])
+        """The tokens before the next one, None where the answer had them in this order before."""
+        context = self.contexts.unused()
+        return None if context is None else context_words(context)

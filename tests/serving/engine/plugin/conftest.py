@@ -6,6 +6,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
+from vllm import SamplingParams
+from vllm.v1.sample.logits_processor import LogitsProcessors
+from vllm.v1.sample.metadata import SamplingMetadata
 
 from serving.engine.plugin import MarkProcessor
 from serving.provenance import Keyring
@@ -39,3 +43,34 @@ def engine_config(ring: Keyring) -> EngineConfig:
         return SimpleNamespace(**(parts | changes))
 
     return make
+
+
+@pytest.fixture
+def metadata() -> Callable[..., SamplingMetadata]:
+    """What vLLM's model runner would hand to the sampler for some rows."""
+    return sampling_metadata
+
+
+def sampling_metadata(processors: LogitsProcessors, rows: list[SamplingParams], vocabulary: int) -> SamplingMetadata:
+    temperature = torch.tensor([row.temperature for row in rows])
+    greedy = temperature < 1e-5
+    top_k = torch.tensor([row.top_k if row.top_k > 0 else vocabulary for row in rows])
+    generators = {i: torch.Generator().manual_seed(row.seed) for i, row in enumerate(rows) if row.seed is not None}
+    return SamplingMetadata(
+        temperature=temperature,
+        all_greedy=bool(greedy.all()),
+        all_random=bool((~greedy).all()),
+        top_p=torch.tensor([row.top_p for row in rows]),
+        top_k=top_k,
+        generators=generators,
+        max_num_logprobs=None,
+        no_penalties=True,
+        prompt_token_ids=None,
+        frequency_penalties=torch.zeros(len(rows)),
+        presence_penalties=torch.zeros(len(rows)),
+        repetition_penalties=torch.ones(len(rows)),
+        output_token_ids=[],
+        allowed_token_ids_mask=None,
+        bad_words_token_ids={},
+        logitsprocs=processors,
+    )

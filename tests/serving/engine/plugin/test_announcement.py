@@ -8,10 +8,11 @@ import pytest
 from prometheus_client import CollectorRegistry
 from vllm.v1.metrics.loggers import StatLoggerBase
 
-from serving.engine.plugin import MarkAnnouncement, MarkProcessor, announcement
+from serving.engine.plugin import GreenProcessor, MarkAnnouncement, MarkProcessor, announcement
 from serving.provenance import Keyring
 
 EngineConfig = Callable[..., Any]
+SCHEMES = "gumbel,dual-gumbel,kgw,synthid,kgw-lefthash"
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> CollectorRegistry:
 def test_engine_with_a_keyring_exposes_its_schemes(engine_config: EngineConfig, registry: CollectorRegistry) -> None:
     MarkAnnouncement(engine_config())
 
-    assert registry.get_sample_value("signet_engine_plugin_info", {"schemes": "gumbel"}) == 1
+    assert registry.get_sample_value("signet_engine_plugin_info", {"schemes": SCHEMES}) == 1
 
 
 def test_engine_that_cannot_mark_exposes_nothing(engine_config: EngineConfig, registry: CollectorRegistry) -> None:
@@ -39,7 +40,7 @@ def test_further_engines_of_one_server_add_no_second_series(
     for index in range(3):
         MarkAnnouncement(vllm_config=engine_config(), engine_index=index)
 
-    assert registry.get_sample_value("signet_engine_plugin_info", {"schemes": "gumbel"}) == 1
+    assert registry.get_sample_value("signet_engine_plugin_info", {"schemes": SCHEMES}) == 1
 
 
 def test_the_servers_process_learns_of_the_keyring(
@@ -50,11 +51,12 @@ def test_the_servers_process_learns_of_the_keyring(
     assert MarkProcessor.ready.require().path == ring.path
 
 
-def test_vllm_finds_both_entry_points() -> None:
-    """Both are needed: without the second, every request for a mark is refused."""
+def test_vllm_finds_the_entry_points() -> None:
+    """All are needed: without the logger every request for a mark is refused, without `signet_green` none is kept."""
     processors = entry_points(group="vllm.logits_processors")
     loggers = entry_points(group="vllm.stat_logger_plugins")
 
     assert processors["signet_mark"].load() is MarkProcessor
+    assert processors["signet_green"].load() is GreenProcessor
     assert loggers["signet_mark"].load() is MarkAnnouncement
     assert issubclass(MarkAnnouncement, StatLoggerBase)

@@ -23,7 +23,7 @@ def test_both_arguments_make_a_mark() -> None:
 @pytest.mark.parametrize(
     ("extra", "named"),
     [
-        pytest.param({"signet_mark": "kgw", "signet_key": "k"}, "signet_mark must be one of gumbel", id="scheme"),
+        pytest.param({"signet_mark": "purple", "signet_key": "k"}, "signet_mark must be one of gumbel", id="scheme"),
         pytest.param({"signet_mark": 1, "signet_key": "k"}, "signet_mark must be", id="scheme-number"),
         pytest.param({"signet_mark": ["gumbel"], "signet_key": "k"}, "signet_mark must be", id="scheme-list"),
         pytest.param({"signet_mark": None, "signet_key": "k"}, "signet_mark must be", id="scheme-none"),

@@ -175,4 +175,7 @@ def test_bad_arguments_are_a_400_and_the_engine_lives(engine: Asker, arguments: 
 
 
 def test_metrics_say_that_the_engine_marks(engine: Asker) -> None:
-    assert 'signet_engine_plugin_info{schemes="gumbel"} 1.0' in engine.client.get("/metrics").text
+    assert (
+        'signet_engine_plugin_info{schemes="gumbel,dual-gumbel,kgw,synthid,kgw-lefthash"} 1.0'
+        in engine.client.get("/metrics").text
+    )

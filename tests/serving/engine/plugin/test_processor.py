@@ -9,7 +9,6 @@ import torch
 from vllm import SamplingParams
 from vllm.exceptions import VLLMValidationError
 from vllm.v1.sample.logits_processor import BatchUpdate, LogitsProcessors, MoveDirectionality
-from vllm.v1.sample.metadata import SamplingMetadata
 from vllm.v1.sample.sampler import Sampler
 from vllm.v1.watermarking import GumbelWatermarkDetector
 from vllm.v1.worker.gpu.sample.logits_processor import build_custom_logits_processors_params_validator
@@ -19,6 +18,7 @@ from serving.provenance import Keyring, detect
 
 VOCABULARY = 2000
 EngineConfig = Callable[..., Any]
+Metadata = Callable[..., Any]
 
 
 @pytest.fixture
@@ -41,33 +41,9 @@ def batch(
     return BatchUpdate(batch_size=8, removed=removed or [], added=with_prompt, moved=moved or [])
 
 
-def metadata(processor: MarkProcessor, rows: list[SamplingParams]) -> SamplingMetadata:
-    """What vLLM's model runner would hand to the sampler for these rows."""
-    temperature = torch.tensor([row.temperature for row in rows])
-    greedy = temperature < 1e-5
-    top_k = torch.tensor([row.top_k if row.top_k > 0 else VOCABULARY for row in rows])
-    generators = {i: torch.Generator().manual_seed(row.seed) for i, row in enumerate(rows) if row.seed is not None}
-    return SamplingMetadata(
-        temperature=temperature,
-        all_greedy=bool(greedy.all()),
-        all_random=bool((~greedy).all()),
-        top_p=torch.tensor([row.top_p for row in rows]),
-        top_k=top_k,
-        generators=generators,
-        max_num_logprobs=None,
-        no_penalties=True,
-        prompt_token_ids=None,
-        frequency_penalties=torch.zeros(len(rows)),
-        presence_penalties=torch.zeros(len(rows)),
-        repetition_penalties=torch.ones(len(rows)),
-        output_token_ids=[],
-        allowed_token_ids_mask=None,
-        bad_words_token_ids={},
-        logitsprocs=LogitsProcessors([processor]),
-    )
-
-
-def generate(processor: MarkProcessor, rows: list[SamplingParams], steps: int = 60) -> list[list[int]]:
+def generate(
+    processor: MarkProcessor, rows: list[SamplingParams], metadata: Metadata, steps: int = 60
+) -> list[list[int]]:
     """Answers of a model whose logits are noise, sampled by vLLM's own sampler."""
     outputs: list[list[int]] = [[] for _ in rows]
     processor.update_state(batch([(i, row, outputs[i]) for i, row in enumerate(rows)]))
@@ -75,7 +51,7 @@ def generate(processor: MarkProcessor, rows: list[SamplingParams], steps: int = 
     for _ in range(steps):
         processor.update_state(None)
         logits = torch.randn(1, VOCABULARY, generator=rng).mul(2).repeat(len(rows), 1)
-        sampled = sampler(logits, metadata(processor, rows)).sampled_token_ids
+        sampled = sampler(logits, metadata(LogitsProcessors([processor]), rows, VOCABULARY)).sampled_token_ids
         for output, token in zip(outputs, sampled[:, 0].tolist(), strict=True):
             output.append(token)
     return outputs
@@ -91,11 +67,11 @@ def generate(processor: MarkProcessor, rows: list[SamplingParams], steps: int = 
     ],
 )
 def test_marked_rows_are_read_by_both_detectors_beside_rows_that_are_not(
-    processor: MarkProcessor, ring: Keyring, fields: dict[str, Any]
+    processor: MarkProcessor, ring: Keyring, fields: dict[str, Any], metadata: Metadata
 ) -> None:
     rows = [params(ring, None, **fields), params(ring, "acme", **fields), params(ring, "beta", **fields)]
 
-    unmarked, acme, beta = generate(processor, rows)
+    unmarked, acme, beta = generate(processor, rows, metadata)
 
     for text, tenant in ((acme, "acme"), (beta, "beta")):
         assert detect(text, ring.keys()).tenant == tenant
@@ -104,23 +80,29 @@ def test_marked_rows_are_read_by_both_detectors_beside_rows_that_are_not(
     assert GumbelWatermarkDetector(ring.mark_key("beta").seed).detect(acme).p_value > 1e-3
 
 
-def test_a_token_outside_top_k_is_never_chosen(processor: MarkProcessor, ring: Keyring) -> None:
+def test_a_token_outside_top_k_is_never_chosen(processor: MarkProcessor, ring: Keyring, metadata: Metadata) -> None:
     row = params(ring, top_k=3)
     processor.update_state(batch([(0, row, [])]))
     for seed in range(100):
         logits = torch.randn(1, VOCABULARY, generator=torch.Generator().manual_seed(seed))
         allowed = logits[0].topk(3).indices.tolist()
-        assert int(Sampler()(logits, metadata(processor, [row])).sampled_token_ids) in allowed
+        assert (
+            int(Sampler()(logits, metadata(LogitsProcessors([processor]), [row], VOCABULARY)).sampled_token_ids)
+            in allowed
+        )
 
 
-def test_a_masked_token_is_never_chosen(processor: MarkProcessor, ring: Keyring) -> None:
+def test_a_masked_token_is_never_chosen(processor: MarkProcessor, ring: Keyring, metadata: Metadata) -> None:
     """A grammar, min-p or allowed tokens leave minus infinity behind."""
     row = params(ring)
     processor.update_state(batch([(0, row, [])]))
     logits = torch.full((1, VOCABULARY), -torch.inf)
     logits[0, [17, 1234]] = 0.0
 
-    assert int(Sampler()(logits, metadata(processor, [row])).sampled_token_ids) in (17, 1234)
+    assert int(Sampler()(logits, metadata(LogitsProcessors([processor]), [row], VOCABULARY)).sampled_token_ids) in (
+        17,
+        1234,
+    )
 
 
 def test_without_a_marked_row_logits_come_back_untouched(processor: MarkProcessor, ring: Keyring) -> None:
@@ -145,13 +127,18 @@ def test_neighbours_of_a_marked_row_are_untouched(processor: MarkProcessor, ring
     assert int((after[1] != before[1]).sum()) == 1
 
 
-def test_a_greedy_row_in_a_mixed_batch_takes_the_likeliest(processor: MarkProcessor, ring: Keyring) -> None:
+def test_a_greedy_row_in_a_mixed_batch_takes_the_likeliest(
+    processor: MarkProcessor, ring: Keyring, metadata: Metadata
+) -> None:
     rows = [params(ring, temperature=0.0), params(ring)]
     processor.update_state(batch([(i, row, []) for i, row in enumerate(rows)]))
     logits = torch.randn(2, VOCABULARY)
     likeliest = int(logits[0].argmax())
 
-    assert int(Sampler()(logits, metadata(processor, rows)).sampled_token_ids[0]) == likeliest
+    assert (
+        int(Sampler()(logits, metadata(LogitsProcessors([processor]), rows, VOCABULARY)).sampled_token_ids[0])
+        == likeliest
+    )
 
 
 def marked_indices(processor: MarkProcessor) -> set[int]:
@@ -174,22 +161,26 @@ def test_rows_are_followed_as_requests_come_go_and_move(processor: MarkProcessor
     assert marked_indices(processor) == set()
 
 
-def test_answers_to_one_question_differ_and_are_still_marked(engine_config: EngineConfig, ring: Keyring) -> None:
+def test_answers_to_one_question_differ_and_are_still_marked(
+    engine_config: EngineConfig, ring: Keyring, metadata: Metadata
+) -> None:
     """The keyed draws alone would give every one of `n` answers the same text."""
     torch.manual_seed(0)  # one pair of openings in a hundred agrees
     processor = MarkProcessor(engine_config(), torch.device("cpu"), False)
 
-    answers = generate(processor, [params(ring) for _ in range(6)])
+    answers = generate(processor, [params(ring) for _ in range(6)], metadata)
 
     assert len({tuple(answer) for answer in answers}) == 6
     assert all(detect(answer, ring.keys()).marked for answer in answers)
 
 
-def test_same_seed_same_answer_through_the_opening(engine_config: EngineConfig, ring: Keyring) -> None:
+def test_same_seed_same_answer_through_the_opening(
+    engine_config: EngineConfig, ring: Keyring, metadata: Metadata
+) -> None:
     processor = MarkProcessor(engine_config(), torch.device("cpu"), False)
 
-    first = generate(processor, [params(ring, seed=5), params(ring, seed=6)])
-    second = generate(processor, [params(ring, seed=5), params(ring, seed=6)])
+    first = generate(processor, [params(ring, seed=5), params(ring, seed=6)], metadata)
+    second = generate(processor, [params(ring, seed=5), params(ring, seed=6)], metadata)
 
     assert first[0][0] != first[1][0]
     assert [answer[0] for answer in first] == [answer[0] for answer in second]

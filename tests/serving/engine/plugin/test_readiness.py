@@ -58,9 +58,15 @@ def test_keyring_open_to_every_user_stops_the_engine(engine_config: EngineConfig
 
 @pytest.mark.parametrize("section", [{"keyrin": "x"}, ["keyring"], "keyring"])
 def test_unknown_setting_stops_the_engine(engine_config: EngineConfig, section: Any) -> None:
-    with pytest.raises(ValueError, match="takes keyring and opening_nats"):
+    with pytest.raises(ValueError, match="takes keyring, opening_nats and kgw_delta"):
         readiness(engine_config(section))
 
 
 def test_opening_is_a_setting(engine_config: EngineConfig, ring: Keyring) -> None:
     assert readiness(engine_config({"keyring": str(ring.path), "opening_nats": 0})).opening_nats == 0
+
+
+@pytest.mark.parametrize("delta", [0, -1, 21, "nan"])
+def test_a_delta_that_cannot_be_stops_the_engine(engine_config: EngineConfig, ring: Keyring, delta: Any) -> None:
+    with pytest.raises(ValueError, match="kgw_delta"):
+        readiness(engine_config({"keyring": str(ring.path), "kgw_delta": delta}))

@@ -3,17 +3,14 @@
 import numpy as np
 import pytest
 
+from serving.engine.plugin.draws import GumbelDraw
 from serving.engine.plugin.row import MarkedRow
 
 BEFORE = 2**32 - 1  # the word that stands for tokens before the answer
 
 
 def row(output: list[int], opening_nats: float = 0.0) -> MarkedRow:
-    return MarkedRow(7 << 32 | 5, output, 0, 1.0, opening_nats)
-
-
-def test_key_is_low_word_then_high() -> None:
-    assert row([]).key.tolist() == [5, 7]
+    return MarkedRow(GumbelDraw(7), output, 0, 1.0, opening_nats)
 
 
 def test_context_is_the_last_four_tokens_of_the_answer() -> None:
@@ -92,7 +89,7 @@ def test_an_answer_that_was_continued_goes_on_as_if_it_had_not_been(sent: int) -
     """Contexts and repetitions are those of the whole answer, wherever it was cut."""
     answer = [1, 2, 3, 4, 9, 1, 2, 3, 4, 9, 1, 5, 6]
     output: list[int] = []
-    whole, continued = row(answer[:sent]), MarkedRow(7 << 32 | 5, output, 0, 1.0, 0.0, answer[:sent])
+    whole, continued = row(answer[:sent]), MarkedRow(GumbelDraw(7), output, 0, 1.0, 0.0, answer[:sent])
     for token in answer[sent:]:
         expected, found = whole.next_context(), continued.next_context()
         assert (expected is None) == (found is None)
@@ -105,4 +102,4 @@ def test_an_answer_that_was_continued_goes_on_as_if_it_had_not_been(sent: int) -
 
 def test_the_opening_of_a_continued_answer_is_over() -> None:
     assert row([], 4.6).in_opening()
-    assert not MarkedRow(5, [], 0, 1.0, 4.6, [1, 2]).in_opening()
+    assert not MarkedRow(GumbelDraw(7), [], 0, 1.0, 4.6, [1, 2]).in_opening()
