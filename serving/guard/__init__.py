@@ -5,6 +5,7 @@ characters gone, control tokens inert and personal data and secrets masked, and 
 A leaf: it imports nothing of ours, does no I/O after it was made, and keeps no text beyond one stream.
 """
 
+from serving.guard.answer import AnswerCleaner, Answers, TextStream
 from serving.guard.detector import CONTEXT, Detector, Rest, Span
 from serving.guard.guard import Guard
 from serving.guard.outcome import GuardRefusal, GuardReport
@@ -17,6 +18,8 @@ from serving.guard.stream import MAX_HELD, StreamCleaner
 __all__ = [
     "CONTEXT",
     "MAX_HELD",
+    "AnswerCleaner",
+    "Answers",
     "Detector",
     "Endpoint",
     "EntityActions",
@@ -27,6 +30,7 @@ __all__ = [
     "Rest",
     "Span",
     "StreamCleaner",
+    "TextStream",
     "control_tokens_of",
     "looks_like_refusal",
 ]

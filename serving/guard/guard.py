@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 from collections.abc import Iterable
 from typing import Any
 
+from serving.guard.answer import AnswerCleaner, TextStream
 from serving.guard.control import ControlTokens
+from serving.guard.detector import Detector
 from serving.guard.detectors import default_detectors
+from serving.guard.markup import Rules
+from serving.guard.memory import Remembers
 from serving.guard.outcome import GuardReport
 from serving.guard.request import Endpoint, RequestCleaner
-from serving.guard.settings import EntityActions, GuardSettings
-from serving.guard.stream import StreamCleaner, is_plain
+from serving.guard.settings import GuardSettings
 
 
 class Guard:
@@ -19,32 +23,60 @@ class Guard:
 
     def __init__(self, settings: GuardSettings, control_tokens: Iterable[str] = ()) -> None:
         """`control_tokens`: those of the served models, by `control_tokens_of`; without any, every known one counts."""
-        self.policy_digest = hashlib.sha256(settings.model_dump_json().encode()).hexdigest()
-        self._output = _detectors(settings.output)
-        self._patient = all(detector.skips_plain_words for detector in self._output)
+        self._tenants = {name: Guard(settings.of_tenant(name), control_tokens) for name in settings.tenants}
+        everybodys = settings.model_dump_json(exclude={"tenants"})
+        self.policy_digest = hashlib.sha256(everybodys.encode()).hexdigest()
+        self._remembers = Remembers(settings, secrets.token_bytes(16))
+        self._remembers_nothing = not self._remembers.anything
         tokens = ControlTokens(control_tokens, settings.control_tokens)
-        self._requests = RequestCleaner(settings, tokens, _detectors(settings.input))
+        acting = settings.output.acting()
+        self._answers = AnswerCleaner(_detectors(acting), acting, Rules(settings.links), settings.system_prompt)
+        self._requests = RequestCleaner(
+            settings, tokens, _detectors(settings.input.acting()), _detectors(self._remembers.compared)
+        )
+
+    @property
+    def blocks(self) -> bool:
+        """Whether a value may end an answer."""
+        return self._answers.blocks
+
+    def of_tenant(self, name: str) -> Guard:
+        """What holds for a tenant's requests."""
+        return self._tenants.get(name, self) if self._tenants else self
 
     def clean_request(self, body: dict[str, Any], endpoint: Endpoint) -> GuardReport:
-        """Clean a request's body in place.
+        """Clean a request's body in place, where nothing of it has to be remembered for its answer.
 
         Raises:
             GuardRefusal: it holds something that is refused rather than cleaned.
         """
-        return self._requests.clean(body, endpoint)
+        return self.ask(body, endpoint)[0]
 
-    def clean_text(self, text: str) -> tuple[str, GuardReport]:
-        """Clean a whole text of an answer."""
-        if self._patient and is_plain(text):
-            return text, GuardReport()
-        cleaner = self.stream()
-        return cleaner.feed(text) + cleaner.finish(), cleaner.report
+    def ask(self, body: dict[str, Any], endpoint: Endpoint) -> tuple[GuardReport, AnswerCleaner]:
+        """Clean a request's body in place.
 
-    def stream(self) -> StreamCleaner:
-        """A cleaner for one text channel of one answer."""
-        return StreamCleaner(self._output)
+        Returns:
+            what was done, and what cleans the answer; the latter may know values of the question, and dies with it.
+
+        Raises:
+            GuardRefusal: it holds something that is refused rather than cleaned.
+        """
+        if self._remembers_nothing:
+            return self._requests.clean(body, endpoint), self._answers
+        memory = self._remembers.new()
+        report = self._requests.clean(body, endpoint, memory)
+        self._remembers.end(memory, body)
+        return report, self._answers.remembering(memory)
+
+    def clean_text(self, text: str, *, json: bool = False) -> tuple[str, GuardReport]:
+        """Clean a whole text of an answer to which no question is known."""
+        return self._answers.clean_text(text, json=json)
+
+    def stream(self, *, json: bool = False) -> TextStream:
+        """A cleaner for one text channel of such an answer."""
+        return self._answers.stream(json=json)
 
 
-def _detectors(actions: EntityActions) -> tuple[Any, ...]:
-    masked = actions.masked()
-    return tuple(detector for detector in default_detectors() if detector.entity in masked)
+def _detectors(entities: Iterable[str]) -> tuple[Detector, ...]:
+    wanted = frozenset(entities)
+    return tuple(detector for detector in default_detectors() if detector.entity in wanted)

@@ -1,7 +1,7 @@
 """Makes inert what a client would fetch or run when it shows an answer: pictures, links, HTML.
 
 A stage of an answer's way, after values were masked and before they are restored. Inert means that a space goes in
-where Markdown or HTML begins (`![plan] (https://…`, `< script>`), so that a reader sees the same and no program does anything.
+where Markdown or HTML begins (`![plan] (https://…`, `< script>`): a reader sees the same, and no program does anything.
 What is released depends on the text alone, not on how it was cut.
 
 Fenced code is shown, not run, and left alone as long as it is certain that a reader of CommonMark sees code there too.
@@ -49,8 +49,12 @@ class Rules:
             rf"(?P<tag><(?:(?=[A-Za-z/!?])|\Z))|(?P<target>(?<=\])[(:])|(?P<image>(?<=!)\[)|(?P<gap>(?<=\n)\n)"
             rf"|(?P<fence>(?<![`~])[`~])|(?P<return>\r)|(?P<url>{url})"
         )
-        self.quick = re.compile(r"[<`~\]\r]|!\[")
+        self._quick = re.compile(r"[<`~\]\r]|!\[" + (f"|{url}" if self.masks_links else ""))
         self.tail = re.compile(rf"(?<![A-Za-z0-9]){_URL_BEGUN.pattern}") if self.masks_links else None
+
+    def may_act(self, text: str) -> bool:
+        """False: a whole text is certainly left as it is."""
+        return self.acts and self._quick.search(text) is not None
 
 
 class Markup:
@@ -85,7 +89,7 @@ class Markup:
     def _is_plain(self, text: str) -> bool:
         if self._image or self._trust == _PARAGRAPH or self._rules.masks_links:
             return False
-        return self._context not in ("]", "!") and self._rules.quick.search(text) is None
+        return self._context not in ("]", "!") and not self._rules.may_act(text)
 
     def _advance(self, text: str, *, final: bool) -> str:
         raw = self._context + self._held + text
@@ -112,7 +116,8 @@ class Markup:
         found = self._rules.trigger.search(raw, place)
         tail = None if final or self._rules.tail is None else self._rules.tail.search(raw, max(place, len(raw) - 8))
         if tail is not None and (found is None or tail.start() < found.start()):
-            return self._hold(raw, place, tail.start(), out)
+            self._hold(raw, place, tail.start(), out)
+            return None
         if found is None:
             out.append(raw[place:])
             return len(raw)
@@ -135,7 +140,9 @@ class Markup:
             end = self._release(raw, place, found.end(), out)
         else:
             end = self._fenced(raw, start, out, place, final)
-        return self._hold(raw, place, start, out) if end is None else end
+        if end is None:
+            self._hold(raw, place, start, out)
+        return end
 
     def _release(self, raw: str, place: int, end: int, out: list[str]) -> int:
         out.append(raw[place:end])
@@ -174,9 +181,8 @@ class Markup:
         assert match is not None
         quoted = match["quoted"]
         address = quoted if quoted is not None else match["bare"]
-        full = (
-            len(address) >= MAX_HEAD or raw[start + 1 : match.end()].strip() == "" and match.end() - start > _MAX_SPACE
-        )
+        hidden = not raw[start + 1 : match.end()].strip() and match.end() - start > _MAX_SPACE
+        full = hidden or len(address) >= MAX_HEAD
         if match.end() == len(raw) and not final and not full:
             return None
         if fault := self._target_fault(address.strip(), raw[start], full):

@@ -22,6 +22,11 @@ class GuardReport:
             self.add(what, action, count)
 
     @property
+    def blocked(self) -> str | None:
+        """An entity that was found and is not let through at all."""
+        return next((what for what, action in self.counts if action == "block"), None) if self.counts else None
+
+    @property
     def total(self) -> int:
         """How often anything was done."""
         return sum(self.counts.values()) if self.counts else 0
@@ -36,7 +41,7 @@ class GuardReport:
 class GuardRefusal(Exception):
     """A request that is refused rather than cleaned. Holds no text of the user's but the path of a field."""
 
-    def __init__(self, code: str, message: str, param: str | None = None) -> None:
+    def __init__(self, code: str, message: str, param: str | None = None, report: GuardReport | None = None) -> None:
         super().__init__(message)
         self.code = code
         """Stable, for programs: `unknown_role`, `request_too_deep` …"""
@@ -44,4 +49,6 @@ class GuardRefusal(Exception):
         """One line for a person: what is wrong and what to do."""
         self.param = param
         """The field, such as `messages[2].role`."""
+        self.report = report
+        """What was done until then, for those that count."""
         self.status = 400

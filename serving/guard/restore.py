@@ -51,7 +51,7 @@ class Restorer:
         return self._restore(raw, len(self._context), len(raw))
 
     def _restore(self, raw: str, start: int, end: int) -> str:
-        pieces = []
+        pieces: list[str] = []
         for match in self._name.finditer(raw, start, end):
             entity = match["entity"].replace("\\", "").upper()
             value = self._vault.value_of(f"{entity}_{match['number']}")

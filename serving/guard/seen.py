@@ -1,4 +1,4 @@
-"""Which values a question held, so that an answer may repeat them: as salted hashes that live as long as the request."""
+"""Which values a question held, so that an answer may repeat them: salted hashes that die with the request."""
 
 from __future__ import annotations
 

@@ -6,6 +6,8 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from serving.guard.classifiers.settings import ClassifiersSettings
+
 Action = Literal["mask", "allow", "block", "pseudonymize", "mask_new"]
 """`pseudonymize` is for requests, `mask_new` for answers; the others for both."""
 
@@ -25,7 +27,9 @@ class EntityActions(BaseModel):
     iban: Action = Field(default="mask", description="International bank account numbers (checksum holds).")
     account_number: Action = Field(default="mask", description="Bank and customer accounts, after a word that says so.")
     national_id: Action = Field(default="mask", description="Numbers that states give persons, by checksum or cue.")
-    document_number: Action = Field(default="mask", description="Passports, licences, visas, after a word that says so.")
+    document_number: Action = Field(
+        default="mask", description="Passports, licences, visas, after a word that says so."
+    )
     medical_number: Action = Field(default="mask", description="Patients' and health insurance numbers, by cue.")
     ip_address: Action = Field(default="allow", description="IP addresses, v4 and v6.")
     birth_date: Action = Field(default="allow", description="Dates after words like *born*.")
@@ -68,7 +72,7 @@ class LinkSettings(BaseModel):
     )
     html: Literal["mask", "allow"] = Field(
         default="mask",
-        description="HTML that runs or loads something (scripts, handlers, styles, frames) and links that run a script: "
+        description="HTML that runs or loads something (scripts, handlers, styles, frames), links that run a script: "
         "`mask` makes them inert, `allow` lets them through.",
     )
     code: Literal["mask", "allow"] = Field(
@@ -116,6 +120,7 @@ class GuardSettings(BaseModel):
         default="look",
         description="Base64, hexadecimal and percent-encoded text in requests: `look` into it, or `ignore` it.",
     )
+    classifiers: ClassifiersSettings = ClassifiersSettings()
     links: LinkSettings = LinkSettings()
     system_prompt: SystemPromptSettings = SystemPromptSettings()
     raw_prompts: Literal["inert", "allow"] = Field(
@@ -143,10 +148,11 @@ class GuardSettings(BaseModel):
 
     @model_validator(mode="after")
     def _check_directions(self) -> Self:
-        for each in (self, *self.tenants.values()):
-            if "mask_new" in each.input.acting().values():
+        both = [(self.input, self.output), *((each.input, each.output) for each in self.tenants.values())]
+        for ways_in, ways_out in both:
+            if "mask_new" in ways_in.acting().values():
                 raise ValueError("'mask_new' is for answers: it cannot be an action of 'input'")
-            if "pseudonymize" in each.output.acting().values():
+            if "pseudonymize" in ways_out.acting().values():
                 raise ValueError("'pseudonymize' is for requests: it cannot be an action of 'output'")
         return self
 

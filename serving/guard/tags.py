@@ -26,22 +26,34 @@ _BEGUN = re.compile(
     rf"</?(?:{_NAME}(?:{_UNNAMED})*+(?::|\s*+=\s*+(?:\"[^\"<>]*+|'[^'<>]*+)?|\s*+/?|\s++[A-Za-z_][\w-]*+:?)?)?\Z",
     re.ASCII,
 )
+_NAME_BEGUN = re.compile(r"</?([A-Za-z]*)")
 _ATTRIBUTES = re.compile(_ATTRIBUTE, re.ASCII)
 _ADDRESS = re.compile(r"<(?:(?i:https?|ftp|mailto|tel):[^\s<>\"'`]*+|[\w.+-]++@[A-Za-z0-9.-]++)>", re.ASCII)
 _ADDRESS_BEGUN = re.compile(r"<(?:(?i:https?|ftp|mailto|tel):[^\s<>\"'`]*+|[\w.+-]++(?:@[A-Za-z0-9.-]*+)?)\Z", re.ASCII)
 _ATTRIBUTE_IN_ADDRESS = re.compile(r"/(?:on[a-z]+|style)\s*=", re.IGNORECASE)
 
 _ACTIVE = frozenset(
-    "applet audio base bgsound button embed fencedframe form frame frameset iframe ilayer image input keygen layer link "
-    "listing marquee math meta noembed noframes noscript object plaintext portal script select source style svg template "
-    "textarea title track video xmp".split()
+    {
+        *("applet", "audio", "base", "bgsound", "button", "embed", "fencedframe", "form", "frame", "frameset"),
+        *("iframe", "ilayer", "image", "input", "keygen", "layer", "link", "listing", "marquee", "math"),
+        *("meta", "noembed", "noframes", "noscript", "object", "plaintext", "portal", "script", "select"),
+        *("source", "style", "svg", "template", "textarea", "title", "track", "video", "xmp"),
+    }
 )
-_LOADING = frozenset("audio embed frame iframe image img input link object picture source svg track video".split())
-_SCRIPTS = frozenset("javascript vbscript livescript data blob file mhtml".split())
+_LOADING = frozenset(
+    {
+        *("audio", "embed", "frame", "iframe", "image", "img", "input", "link", "object", "picture", "source"),
+        *("svg", "track", "video"),
+    }
+)
+_SCRIPTS = frozenset({"javascript", "vbscript", "livescript", "data", "blob", "file", "mhtml"})
 _RUNS = frozenset({"style", "srcdoc", "ping"})
 _ADDRESSES = frozenset(
-    "action archive background cite classid codebase data dynsrc formaction href icon imagesrcset longdesc lowsrc "
-    "manifest poster profile src srcset usemap xlink:href".split()
+    {
+        *("action", "archive", "background", "cite", "classid", "codebase", "data", "dynsrc", "formaction"),
+        *("href", "icon", "imagesrcset", "longdesc", "lowsrc", "manifest", "poster", "profile", "src"),
+        *("srcset", "usemap", "xlink:href"),
+    }
 )
 _LISTS = frozenset({"srcset", "imagesrcset", "archive"})
 
@@ -74,8 +86,8 @@ class TagRules:
         """
         masks_html = self._settings.html == "mask"
         if not plain:
-            name = re.match(r"</?([A-Za-z]*)", tag)
-            loads = name is not None and name[1].lower() in _LOADING
+            begun = _NAME_BEGUN.match(tag)
+            loads = begun is not None and begun[1].lower() in _LOADING
             return "active_html" if masks_html else "image" if loads and self._settings.images == "mask" else ""
         match = _TAG.fullmatch(tag)
         if match is None:  # an address

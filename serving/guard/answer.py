@@ -1,0 +1,130 @@
+"""How the texts of one answer are cleaned: a chain of stages, each of which takes text as it comes.
+
+    \\u escapes (where the text is JSON) -> values masked -> markup inert -> system prompt -> values restored
+
+Each stage gives the same for every cutting of its text, so the chain does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from serving.guard.detector import Detector
+from serving.guard.escapes import PlainEscapes
+from serving.guard.markup import Markup, Rules
+from serving.guard.memory import Memory
+from serving.guard.outcome import GuardReport
+from serving.guard.restore import Restorer
+from serving.guard.settings import Action, SystemPromptSettings
+from serving.guard.stream import StreamCleaner, is_plain
+from serving.guard.system_prompt import LeakStage
+
+
+class Stage(Protocol):
+    """Takes one text in pieces; `"".join(feed(piece) …) + finish()` is the same for every cutting of it."""
+
+    @property
+    def held(self) -> int:
+        """Characters held back that may yet be released as they are."""
+
+    def feed(self, text: str) -> str:
+        """The text that may be released now."""
+
+    def finish(self) -> str:
+        """The rest; nothing follows."""
+
+
+class TextStream(Stage, Protocol):
+    """A stage that says what was done so far."""
+
+    @property
+    def report(self) -> GuardReport: ...
+
+
+class Answers(Protocol):
+    """Cleans the texts of an answer."""
+
+    @property
+    def blocks(self) -> bool:
+        """Whether a value may end the answer; it is then in the reports as `block`."""
+
+    def clean_text(self, text: str, *, json: bool = False) -> tuple[str, GuardReport]:
+        """Clean a whole text; `json`: it is JSON, as the arguments of a tool call are."""
+
+    def stream(self, *, json: bool = False) -> TextStream:
+        """A cleaner for one text channel."""
+
+
+class Chain:
+    """Stages one behind the other, for one text."""
+
+    __slots__ = ("_stages", "report")
+
+    def __init__(self, stages: Sequence[Stage], report: GuardReport) -> None:
+        self._stages = stages
+        self.report = report
+
+    @property
+    def held(self) -> int:
+        return sum(stage.held for stage in self._stages)
+
+    def feed(self, text: str) -> str:
+        for stage in self._stages:
+            text = stage.feed(text)
+        return text
+
+    def finish(self) -> str:
+        text = ""
+        for stage in self._stages:
+            text = stage.feed(text) + stage.finish()
+        return text
+
+
+class AnswerCleaner:
+    """Cleans the texts of one answer, or of all whose questions leave nothing to remember."""
+
+    def __init__(
+        self,
+        detectors: Sequence[Detector],
+        actions: Mapping[str, Action],
+        rules: Rules,
+        leaks: SystemPromptSettings,
+        memory: Memory | None = None,
+    ) -> None:
+        self._detectors = detectors
+        self._actions = actions
+        self._rules = rules
+        self._leaks = leaks
+        self._memory = memory
+        self._patient = memory is None and all(detector.skips_plain_words for detector in detectors)
+        self.blocks = "block" in actions.values()
+
+    def remembering(self, memory: Memory) -> AnswerCleaner:
+        """The same, for the answer to one question."""
+        return AnswerCleaner(self._detectors, self._actions, self._rules, self._leaks, memory)
+
+    def clean_text(self, text: str, *, json: bool = False) -> tuple[str, GuardReport]:
+        """Clean a whole text; `json`: it is JSON, as the arguments of a tool call are."""
+        if self._patient and is_plain(text) and (json or not self._rules.may_act(text)):
+            return text, GuardReport()
+        stream = self.stream(json=json)
+        return stream.feed(text) + stream.finish(), stream.report
+
+    def stream(self, *, json: bool = False) -> TextStream:
+        """A cleaner for one text channel."""
+        memory = self._memory
+        values = StreamCleaner(self._detectors, self._actions, seen=memory.seen if memory is not None else None)
+        report = values.report
+        stages: list[Stage] = [values]
+        if not json and self._rules.acts:
+            stages.append(Markup(self._rules, report))
+        json = json or (memory is not None and memory.json_answer)
+        if json:
+            stages.insert(0, PlainEscapes())
+        if memory is not None and memory.prompt is not None:
+            masks = self._leaks.action == "mask"
+            stages.append(LeakStage(memory.prompt, self._leaks.max_words, masks=masks, report=report))
+        if memory is not None and memory.vault:
+            stages.append(Restorer(memory.vault, report, json=json))
+        return values if len(stages) == 1 else Chain(stages, report)

@@ -1,0 +1,121 @@
+"""Looks into encoded text in requests: base64, hexadecimal, percent signs, HTML entities; also two of them, nested.
+
+A run that decodes to readable text is looked at as that text would be. When there is something to mask or a control
+token in it, the run as a whole is dealt with: nobody could read the rest of it anyway. Others stay as they are.
+"""
+
+from __future__ import annotations
+
+import binascii
+import re
+from base64 import b64decode
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from html import unescape
+from urllib.parse import unquote_to_bytes
+
+from serving.guard.control import ControlTokens
+from serving.guard.detector import Detector
+from serving.guard.outcome import GuardReport
+from serving.guard.settings import Action
+from serving.guard.stream import StreamCleaner
+from serving.guard.vault import Vault
+
+MAX_DEPTH = 2
+"""Encodings one in the other that are looked through. Each is as long as what it encodes at least: time is linear."""
+MAX_RUNS = 10_000
+"""Runs of one text that are looked into, readable or not."""
+
+_BASE64 = re.compile(
+    r"(?<![A-Za-z0-9+/_=-])(?:(?:[A-Za-z0-9+/]{60,76}\r?\n)++[A-Za-z0-9+/]{1,76}+|[A-Za-z0-9+/_-]{11,}+)={0,2}"
+)
+_HEX = re.compile(r"(?<![0-9A-Za-z])(?:0x|\\x)?[0-9A-Fa-f]{2}(?:(?:\\x|[ :-])?[0-9A-Fa-f]{2}){5,}+(?![0-9A-Za-z])")
+_PERCENT = re.compile(r"(?<![\w.~%+-])[\w.~+-]*+(?:%[0-9A-Fa-f]{2}[\w.~+-]*+)++")
+_ENTITIES = re.compile(
+    r"(?<![^\s\"'()])[^\s\"'()&]*+(?:&(?:#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z]{2,31});[^\s\"'()&]*+)++"
+)
+_NOT_HEX = re.compile(r"\\x|0x|[ :-]")
+_READABLE = re.compile(r"[^\x00-\x08\x0e-\x1f\x7f-\x9f\ufffd]+")
+
+
+def _base64(run: str) -> bytes:
+    compact = run.translate(_TO_STANDARD).rstrip("=")
+    return b64decode(compact + "=" * (-len(compact) % 4), validate=True)
+
+
+_TO_STANDARD = str.maketrans({"-": "+", "_": "/", "\r": None, "\n": None})
+_KINDS: tuple[tuple[str, re.Pattern[str], Callable[[str], bytes]], ...] = (
+    # what has to be there for a look, the shape of a run, what it says
+    ("&", _ENTITIES, lambda run: unescape(run).encode("utf-8", "replace")),
+    ("%", _PERCENT, unquote_to_bytes),
+    ("", _HEX, lambda run: bytes.fromhex(_NOT_HEX.sub("", run))),
+    ("", _BASE64, _base64),
+)
+
+
+class EncodedText:
+    """Looks with one set of detectors and control tokens."""
+
+    def __init__(self, detectors: Sequence[Detector], actions: Mapping[str, Action], tokens: ControlTokens) -> None:
+        self._detectors = detectors
+        self._actions = actions
+        self._tokens = tokens
+
+    def clean(self, text: str, report: GuardReport, vault: Vault | None, *, inert: bool) -> str:
+        """`text` with the runs replaced that hide something; `inert`: control tokens count."""
+        for sign, shape, decode in _KINDS:
+            if sign and sign not in text:
+                continue
+            pieces: list[str] = []
+            done = 0
+            for number, run in enumerate(shape.finditer(text)):
+                if number == MAX_RUNS:
+                    break
+                hidden = self._hidden(run.group(), decode, inert, MAX_DEPTH)
+                if hidden is None:
+                    continue
+                what, action = hidden
+                report.add(what, action)
+                placeholder = vault.placeholder(what, run.group()) if action == "pseudonymize" and vault else None
+                pieces += (text[done : run.start()], placeholder or f"[{what.upper()}]")
+                done = run.end()
+            text = "".join(pieces) + text[done:] if pieces else text
+        return text
+
+    def _hidden(self, run: str, decode: Callable[[str], bytes], inert: bool, depth: int) -> tuple[str, Action] | None:
+        """What a run hides and what is to be done about it."""
+        text = _readable(run, decode)
+        if text is None or text == run:
+            return None
+        cleaner = StreamCleaner(self._detectors)
+        cleaner.whole(text)
+        found = [what for what, action in cleaner.report.counts if action == "mask"]
+        if found:
+            what = next((each for each in found if self._actions[each] == "block"), found[0])
+            return what, self._actions[what]
+        if inert and self._tokens.inert(text)[1]:
+            return "control_token", "mask"
+        return self._nested(text, inert, depth - 1) if depth > 1 else None
+
+    def _nested(self, text: str, inert: bool, depth: int) -> tuple[str, Action] | None:
+        for run, decode in _runs(text):
+            if (hidden := self._hidden(run, decode, inert, depth)) is not None:
+                return hidden
+        return None
+
+
+def _runs(text: str) -> Iterator[tuple[str, Callable[[str], bytes]]]:
+    for sign, shape, decode in _KINDS:
+        if sign in text:
+            for number, run in enumerate(shape.finditer(text)):
+                if number == MAX_RUNS:
+                    break
+                yield run.group(), decode
+
+
+def _readable(run: str, decode: Callable[[str], bytes]) -> str | None:
+    """What a run says; None when that is no text."""
+    try:
+        text = decode(run).decode()
+    except (ValueError, binascii.Error):
+        return None
+    return text if _READABLE.fullmatch(text) else None

@@ -1,0 +1,106 @@
+"""What the guard has to know of a question while it cleans the answer. It dies with the request, and shows nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from hashlib import blake2b
+from typing import Any
+
+from serving.guard.seen import SeenValues
+from serving.guard.settings import GuardSettings
+from serving.guard.system_prompt import SystemPrompt
+from serving.guard.vault import Vault
+from serving.guard.visible import VisibleText
+
+
+class Memory:
+    """Of one request."""
+
+    __slots__ = ("json_answer", "prompt", "seen", "vault")
+
+    def __init__(self, vault: Vault | None, seen: SeenValues | None) -> None:
+        self.vault = vault
+        """The values that placeholders stand for."""
+        self.seen = seen
+        """The values that the question held."""
+        self.prompt: SystemPrompt | None = None
+        self.json_answer = False
+        """The answer will be JSON."""
+
+    def begin(self, body: dict[str, Any]) -> None:
+        """Look at a body that is not cleaned yet."""
+        self.json_answer = _asks_for_json(body)
+        if self.vault is not None:
+            visible = VisibleText()
+            # Names that stand in the question already, in whichever field, would be mistaken for placeholders.
+            self.vault.avoid([visible.feed(json.dumps(body, ensure_ascii=False)) + visible.finish()])
+
+    def __repr__(self) -> str:
+        return f"Memory({self.vault!r}, {self.seen!r}, {self.prompt!r})"
+
+
+class Remembers:
+    """What the settings want remembered of each question."""
+
+    def __init__(self, settings: GuardSettings, secret: bytes) -> None:
+        self.pseudonymized = frozenset(_with(settings.input.acting(), "pseudonymize"))
+        self.compared = frozenset(_with(settings.output.acting(), "mask_new"))
+        self._prompt = settings.system_prompt
+        self._secret = secret
+
+    @property
+    def anything(self) -> bool:
+        return bool(self.pseudonymized or self.compared or self._prompt.canary or self._prompt.max_words)
+
+    def new(self) -> Memory:
+        """For one request."""
+        vault = Vault(sorted(self.pseudonymized)) if self.pseudonymized else None
+        return Memory(vault, SeenValues() if self.compared else None)
+
+    def end(self, memory: Memory, body: dict[str, Any]) -> None:
+        """Add the system prompt as the model sees it, of a body that is clean."""
+        if not (self._prompt.canary or self._prompt.max_words):
+            return
+        places = list(_system_texts(body))
+        texts = [holder[key] for holder, key in places]
+        canary = ""
+        if self._prompt.canary and places:
+            # The same for the same prompt, so that engines keep its prefix.
+            digest = blake2b("\0".join(texts).encode("utf-8", "replace"), key=self._secret, digest_size=8)
+            canary = f"ref{digest.hexdigest()}"
+            holder, key = places[0]
+            holder[key] = f"{holder[key]}\n\n({canary})"
+        memory.prompt = SystemPrompt(texts if self._prompt.max_words else (), canary)
+
+
+def _with(actions: dict[str, Any], action: str) -> Iterable[str]:
+    return (entity for entity, each in actions.items() if each == action)
+
+
+def _asks_for_json(body: dict[str, Any]) -> bool:
+    if body.get("structured_outputs") or body.get("guided_json"):
+        return True
+    text = body.get("text")
+    wanted = body.get("response_format") or (text.get("format") if isinstance(text, dict) else None)
+    return isinstance(wanted, dict) and wanted.get("type", "text") != "text"
+
+
+def _system_texts(body: dict[str, Any]) -> Iterator[tuple[Any, Any]]:
+    """Where the texts of the system prompt stand, as (container, key)."""
+    for field in ("system", "instructions"):
+        yield from _texts_at(body, field)
+    for field in ("messages", "input"):
+        messages = body.get(field)
+        for message in messages if isinstance(messages, list) else ():
+            if isinstance(message, dict) and message.get("role") in ("system", "developer"):
+                yield from _texts_at(message, "content")
+
+
+def _texts_at(holder: dict[str, Any], key: str) -> Iterator[tuple[Any, Any]]:
+    value = holder.get(key)
+    if isinstance(value, str) and value:
+        yield holder, key
+    for part in value if isinstance(value, list) else ():
+        if isinstance(part, dict) and isinstance(part.get("text"), str):
+            yield part, "text"
