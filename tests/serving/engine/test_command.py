@@ -11,6 +11,7 @@ from serving.engine.address import Address
 from serving.engine.command import engine_command, engine_environment
 from serving.engine.resolve import ModelSource
 from serving.engine.settings import EngineSettings
+from training.registry import ManifestDraft, Registry
 
 ADDRESS = Address("127.0.0.1", 8100)
 KEYRING = Path("/state/keyring.json")
@@ -38,6 +39,18 @@ def test_names_model_address_and_keyring(source: ModelSource):
     assert value(arguments, "--served-model-name") == "bot"
     assert (value(arguments, "--host"), value(arguments, "--port")) == ("127.0.0.1", "8100")
     assert json.loads(value(arguments, "--additional-config")) == {"signet": {"keyring": str(KEYRING)}}
+
+
+def test_the_plugin_is_told_which_checkpoint_was_verified(tmp_path: Path):
+    registry = Registry(tmp_path / "registry", tmp_path / "keys")
+    folder = tmp_path / "made"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    checkpoint = registry.register(folder, "bot", ManifestDraft(kind="base"))
+
+    told = json.loads(value(command(ModelSource(checkpoint.path, "bot", checkpoint)), "--additional-config"))
+
+    assert told["signet_manifests"] == {"bot": checkpoint.digest}
 
 
 @pytest.mark.parametrize(("wanted", "length"), [(1024, "1024"), (4096, "2048"), (None, "2048")])

@@ -68,6 +68,7 @@ def test_name_takes_the_newest_version_and_is_served_under_its_name(home: Home, 
     assert source.served_name == "bot"
     assert source.checkpoint == second
     assert source.warning is None
+    assert source.manifests == {"bot": second.digest}
 
 
 def test_version_is_honoured(home: Home, tmp_path: Path):
@@ -91,6 +92,7 @@ def test_changed_byte_is_served_with_a_warning_when_allowed_in_so_many_words(hom
 
     assert source.warning is not None
     assert "model.safetensors" in source.warning
+    assert source.manifests == {}
 
 
 def test_folder_of_a_checkpoint_verifies_like_its_name(home: Home, tmp_path: Path):
@@ -194,6 +196,7 @@ def test_adapter_is_loaded_on_the_base_it_was_trained_on(home: Home, tmp_path: P
     source = quietly("tuned", home)
 
     assert (source.path, source.adapter, source.served_name) == (base.path, adapter.path, "tuned")
+    assert source.manifests == {"tuned": adapter.digest, "tuned-base": base.digest}
 
     change_a_byte(base)
     with pytest.raises(ModelRefused, match="base@1"):
