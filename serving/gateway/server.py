@@ -10,6 +10,7 @@ from monitoring.telemetry import GatewayMetrics, Tracing, observe_ledger
 from serving.gateway.admin import admin_routes
 from serving.gateway.admission.admission import Admission
 from serving.gateway.app import GatewayApp
+from serving.gateway.detection import detection_routes
 from serving.gateway.engines.drains import Drains
 from serving.gateway.engines.pool import EnginePool
 from serving.gateway.failover import Failover
@@ -70,7 +71,8 @@ def build(settings: Settings, reload: Callable[[], list[str]]) -> GatewayApp:
         tracing=Tracing.from_settings(settings.telemetry),
     )
     observe_ledger(pipeline.ledger, registry)
-    rest = build_rest(identity, keyring, lambda: pipeline.settings.model_folders, metrics.error)
+    rest = build_rest(metrics.error)
+    rest.include_router(detection_routes(identity, keyring, lambda: pipeline.settings.model_folders, settings.home))
     rest.include_router(receipt_routes(identity, lambda: pipeline.receipts))
     rest.include_router(admin_routes(identity, pool, drains, pipeline.ledger, reload))
     return GatewayApp(pipeline, registry, rest)

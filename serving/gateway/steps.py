@@ -152,7 +152,7 @@ def choose_mark(context: RequestContext, keyring: Keyring | None) -> RequestCont
     if obstacle is None:
         assert keyring is not None
         context.mark_scheme = SCHEMES[0]
-        context.mark_key_id = keyring.mark_key(context.principal.tenant).id
+        context.mark_key_id = keyring.mark_key(context.principal.tenant, context.model).id
         context.mark_required = bool(asked)
         return context
     note, message = obstacle

@@ -1,0 +1,244 @@
+"""`POST /v1/provenance/detect`: whether texts are marked, and whose marks they carry."""
+
+# No `from __future__ import annotations`: FastAPI could not resolve dependencies that are local values.
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated
+
+from anyio import CapacityLimiter, to_thread
+from fastapi import APIRouter, Depends
+from pydantic import BaseModel, Field
+
+from serving.gateway.access import Access
+from serving.gateway.errors import BadRequest, Forbidden, ModelNotFound
+from serving.identity import Identity, Principal
+from serving.provenance import DEFAULT_THRESHOLD, Detection, Detector, Keyring, MarkKey
+from serving.provenance.detection import ASSUMED_NATS, Verdict
+from serving.provenance.schemes import SCHEMES
+from training.registry import Registry, RegistryError
+
+MAX_CHARS = 200_000
+MAX_TEXTS = 256
+# Tokens x keys x schemes of one request: a few seconds of one core.
+MAX_DRAWS = 40_000_000
+# Detection is arithmetic: more at a time would only take the core from the answers.
+MOST_AT_A_TIME = 1
+
+
+class DetectRequest(BaseModel):
+    """One text or several of which to tell whether they carry a mark."""
+
+    text: str | None = Field(default=None, min_length=1, max_length=MAX_CHARS)
+    texts: list[str] | None = Field(
+        default=None, min_length=1, max_length=MAX_TEXTS, description="In place of `text`: each gets a result."
+    )
+    model: str | None = Field(
+        default=None,
+        description="Whose tokenizer to read it with: a served model, or NAME[@VERSION] of the registry; "
+        "default: the served model's.",
+    )
+    schemes: list[str] | None = Field(
+        default=None, min_length=1, description="Schemes to look for; default: all. The fewer, the stronger the test."
+    )
+    spans: bool = Field(default=True, description="Whether to look for marked parts of the text.")
+    threshold: float = Field(
+        default=DEFAULT_THRESHOLD, gt=0, le=0.5, description="Corrected p-value below which a text is called marked."
+    )
+    logprobs: list[float | None] | None = Field(
+        default=None, description="Of `text`, for each of its tokens: natural logarithms of the model's probabilities."
+    )
+    nats_per_token: float = Field(
+        default=ASSUMED_NATS, gt=0, le=10, description="Entropy to predict the power with where logprobs are unknown."
+    )
+    tenant: str | None = Field(
+        default=None, max_length=63, description="An administrator's: try this tenant's keys only."
+    )
+
+
+class KeyScore(BaseModel):
+    """How one key fits the text: the sum over its tokens, and the p-value of this key and scheme alone."""
+
+    key_id: str
+    tenant: str
+    score: float
+    p_value: float
+    scheme: str
+    model: str | None
+    revoked: bool
+    calibrated: bool
+
+
+class Span(BaseModel):
+    """A marked part of the text, in characters and tokens; its p-value is corrected for everything searched."""
+
+    start: int
+    end: int
+    first_token: int
+    num_tokens: int
+    p_value: float
+    key_id: str
+    tenant: str
+    scheme: str
+    model: str | None
+    revoked: bool
+
+
+class DetectResponse(BaseModel):
+    """`p_value` is corrected for all that was tried; key, tenant, scheme and model are given when the text is marked.
+
+    `verdict` is `cannot_tell` where even a marked text like this one might well not be found; `power` is the chance
+    that it would be, by the first scheme tried, `powers` by each.
+    """
+
+    marked: bool
+    verdict: Verdict
+    p_value: float
+    threshold: float
+    tokens_scored: int
+    key_id: str | None
+    tenant: str | None
+    scheme: str | None
+    model: str | None
+    revoked: bool
+    power: float
+    powers: dict[str, float]
+    calibrated: bool
+    weighted: bool
+    spans: list[Span]
+    keys_tried: int
+    keys: list[KeyScore] = Field(description="The hundred that fit best, best first.")
+
+
+class DetectResponses(BaseModel):
+    """One result for each of `texts`, in their order."""
+
+    results: list[DetectResponse]
+
+
+class Detectors:
+    """A detector for each model whose tokenizer is at hand, read when first needed.
+
+    `folders` tells where the tokenizers of the served models lie now: a reload of the settings may bring others. Models
+    that are not served are looked up in the registry under `home`, if it is on this disk.
+    """
+
+    def __init__(self, folders: Callable[[], Mapping[str, Path]], home: Path) -> None:
+        self._folders = folders
+        self._registry = Registry(home / "registry", home / "keys")
+        self._loaded: dict[Path, Detector] = {}
+
+    def get(self, model: str | None) -> Detector:
+        """The named model's, or the only one.
+
+        Raises:
+            BadRequest: no model is named and there is more than one, or none has a tokenizer here.
+            ModelNotFound: the named one has no tokenizer here.
+        """
+        folders = self._folders()
+        if model is None:
+            if len(folders) != 1:
+                known = ", ".join(folders) or "none"
+                raise BadRequest(f"Name the model in 'model'; tokenizers are here for: {known}.", param="model")
+            model = next(iter(folders))
+        try:
+            folder = folders.get(model) or self._registry.resolve(model).path
+            if folder not in self._loaded:
+                self._loaded[folder] = Detector(folder)
+        except (RegistryError, OSError, ValueError):
+            message = f"There is no tokenizer for {model[:200]!r} on this gateway."
+            raise ModelNotFound(message, param="model") from None
+        return self._loaded[folder]
+
+
+def detection_routes(
+    identity: Identity, keyring: Keyring | None, folders: Callable[[], Mapping[str, Path]], home: Path
+) -> APIRouter:
+    """The endpoint; `folders` and `home` as for `Detectors`."""
+    router = APIRouter(tags=["provenance"])
+    detectors = Detectors(folders, home)
+    access = Access(identity)
+    limiter = CapacityLimiter(MOST_AT_A_TIME)
+
+    @router.post("/v1/provenance/detect")
+    async def detect(
+        request: DetectRequest, who: Annotated[Principal, Depends(access.principal)]
+    ) -> DetectResponse | DetectResponses:
+        """Tell whether a text carries a mark, which parts of it do, and whose.
+
+        A tenant's key tries the tenant's own marks; an admin's key tries all, since scores help to forge a mark.
+        """
+        if not who.may_use_endpoint("detect"):
+            raise Forbidden("This key may not be used for detect.", code="endpoint_not_allowed")
+        if keyring is None:
+            raise BadRequest("This gateway has no keyring, so it cannot detect marks.", code="no_keyring")
+        _check(request)
+
+        def work() -> list[DetectResponse]:
+            tenants = (
+                (identity.tenants() if request.tenant is None else [request.tenant]) if who.admin else [who.tenant]
+            )
+            keys = keyring.keys_of(tenants, folders())
+            if who.admin and request.tenant is None:
+                # Tenants that are gone have marked answers too.
+                keys = list({key.id: key for key in (*keys, *keyring.keys())}.values())
+            return _judge(request, detectors.get(request.model), keys, keyring)
+
+        results = await to_thread.run_sync(work, limiter=limiter)
+        return results[0] if request.texts is None else DetectResponses(results=results)
+
+    return router
+
+
+def _check(request: DetectRequest) -> None:
+    """Raises BadRequest for what the types do not tell."""
+    if (request.text is None) == (request.texts is None):
+        raise BadRequest("Give either 'text' or 'texts'.", param="text")
+    if request.texts is not None:
+        if not all(request.texts) or sum(map(len, request.texts)) > MAX_CHARS:
+            message = f"Each text needs a character, and all together may have {MAX_CHARS} at the most."
+            raise BadRequest(message, param="texts")
+        if request.logprobs is not None:
+            raise BadRequest("Log-probabilities are of one text: give 'text'.", param="logprobs")
+    unknown = [name for name in request.schemes or () if name not in SCHEMES]
+    if unknown or len(set(request.schemes or ())) != len(request.schemes or ()):
+        raise BadRequest(f"'schemes' takes each of these once: {', '.join(SCHEMES)}.", param="schemes")
+
+
+def _judge(
+    request: DetectRequest, detector: Detector, keys: Sequence[MarkKey], keyring: Keyring
+) -> list[DetectResponse]:
+    texts = [request.text] if request.text is not None else request.texts or []
+    schemes = tuple(request.schemes or SCHEMES)
+    num_draws = sum(len(detector.token_ids(text)) for text in texts) * len(keys) * len(schemes)
+    if num_draws > MAX_DRAWS:
+        raise BadRequest(
+            f"{len(keys)} keys under {len(schemes)} schemes are too many to try on this much text: name fewer schemes, "
+            "or a tenant, or send less.",
+            code="detection_too_large",
+        )
+    try:
+        return [
+            _response(
+                detector.detect_text(
+                    text,
+                    keys,
+                    threshold=request.threshold,
+                    schemes=schemes,
+                    spans=request.spans,
+                    logprobs=request.logprobs,
+                    nats_per_token=request.nats_per_token,
+                    adjustments=keyring.adjustments,
+                ),
+                request.threshold,
+            )
+            for text in texts
+        ]
+    except ValueError as error:  # log-probabilities that do not fit the text
+        raise BadRequest(f"logprobs: {error}.", param="logprobs") from None
+
+
+def _response(found: Detection, threshold: float) -> DetectResponse:
+    fields = dataclasses.asdict(found)
+    return DetectResponse(keys=fields.pop("per_key"), threshold=threshold, **fields)
