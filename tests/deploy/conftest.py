@@ -44,6 +44,7 @@ CASES: dict[str, Values] = {
     },
     "existing-secrets": {
         "marks": {"existingSecret": "my-keyring"},
+        "receipts": {"existingSecret": "my-receipt-keys"},
         "ledger": {"existingSecret": "my-database"},
         "limits": {"existingSecret": "my-limits"},
         "huggingFace": {"existingSecret": "my-token"},
@@ -54,6 +55,7 @@ CASES: dict[str, Values] = {
     },
     "inline-secrets": {
         "marks": {"keyring": '{"canary": "CANARY-keyring"}'},
+        "receipts": {"keys": '{"canary": "CANARY-receipts"}'},
         "ledger": {"url": "postgresql+psycopg://signet:CANARY-password@db:6543/signet", "port": 6543},
         "limits": {"url": "rediss://:CANARY-limits@valkey:6380/0", "port": 6380},
         "huggingFace": {"token": "CANARY-token"},

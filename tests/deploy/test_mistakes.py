@@ -29,7 +29,11 @@ MISTAKES = {
         {"engineDefaults": {"rollout": {"maxSurge": 0, "maxUnavailable": 0}}},
         "no update could ever happen",
     ),
-    "secret-twice": (
+    "receipt-keys-twice": (
+        {"receipts": {"keys": "{}", "existingSecret": "x"}},
+        "receipts.keys and receipts.existingSecret are both set",
+    ),
+    "keyring-twice": (
         {"marks": {"keyring": "{}", "existingSecret": "x"}},
         "marks.keyring and marks.existingSecret are both set",
     ),

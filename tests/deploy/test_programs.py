@@ -75,6 +75,24 @@ def test_one_keyring_serves_both_sides(chart, tmp_path):
         assert settings.engine.arguments == []
 
 
+def test_receipts_are_signed_where_the_keys_last(chart, tmp_path):
+    of_its_own = settings_of(chart.render({}), "signet-gateway", tmp_path)
+    objects = chart.render({"ledger": {"existingSecret": "x"}, "receipts": {"existingSecret": "keys"}})
+    shared = settings_of(objects, "signet-gateway", tmp_path)
+    without = settings_of(chart.render({"ledger": {"existingSecret": "x"}}), "signet-gateway", tmp_path)
+
+    assert of_its_own.receipts.enabled
+    assert of_its_own.receipt_keys_file == Path("/var/lib/signet/receipt-keys.json")
+    [mount] = [
+        each
+        for each in objects.pod("signet-gateway")["spec"]["containers"][0]["volumeMounts"]
+        if each["name"] == "receipts"
+    ]
+    assert shared.receipt_keys_file == Path(mount["mountPath"]) / "receipt-keys.json"
+    assert shared.receipts.enabled
+    assert not without.receipts.enabled
+
+
 def test_engine_without_a_keyring_offers_no_marks(chart, tmp_path):
     """Its plugin would make a keyring of its own, and refuse every key of the gateway's."""
     engine = settings_of(chart.render({}), "signet-engine-default", tmp_path)

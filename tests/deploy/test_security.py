@@ -54,6 +54,7 @@ def test_images_are_pinned(objects):
 def test_secrets_are_rendered_into_secrets_alone(chart):
     from_case = {
         "marks": {"keyring": "CANARY-keyring"},
+        "receipts": {"keys": "CANARY-receipts"},
         "ledger": {"url": "postgresql+psycopg://signet:CANARY-password@db/signet"},
         "huggingFace": {"token": "CANARY-token"},
     }
@@ -65,6 +66,7 @@ def test_secrets_are_rendered_into_secrets_alone(chart):
     }
     assert content == {
         "keyring.json": "CANARY-keyring",
+        "receipt-keys.json": "CANARY-receipts",
         "url": "postgresql+psycopg://signet:CANARY-password@db/signet",
         "token": "CANARY-token",
     }
@@ -75,9 +77,11 @@ def test_secrets_are_rendered_into_secrets_alone(chart):
 
 
 def test_each_pod_gets_the_secrets_it_needs(chart):
-    objects = chart.render({section: {"existingSecret": section} for section in ("marks", "ledger", "huggingFace")})
+    objects = chart.render(
+        {section: {"existingSecret": section} for section in ("marks", "receipts", "ledger", "huggingFace")}
+    )
 
-    assert secrets_of(objects.pod("signet-gateway")) == {"marks", "ledger"}
+    assert secrets_of(objects.pod("signet-gateway")) == {"marks", "receipts", "ledger"}
     assert secrets_of(objects.pod("signet-engine-default")) == {"marks", "huggingFace"}
 
 

@@ -104,6 +104,7 @@ def test_what_pods_refer_to_is_rendered_or_said_to_exist(objects, values):
     have = {(each["kind"], each["metadata"]["name"]) for each in objects}
     existing = {
         values.get("marks", {}).get("existingSecret"),
+        values.get("receipts", {}).get("existingSecret"),
         values.get("ledger", {}).get("existingSecret"),
         values.get("limits", {}).get("existingSecret"),
         values.get("huggingFace", {}).get("existingSecret"),

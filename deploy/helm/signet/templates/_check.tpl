@@ -29,7 +29,7 @@
 {{- if not (or .Values.engines $gateway.externalEngines) -}}
 {{- fail "the gateway has no engine: name a pool in engines, or a URL in gateway.externalEngines" -}}
 {{- end -}}
-{{- range $section, $value := dict "marks" "keyring" "ledger" "url" "limits" "url" "huggingFace" "token" -}}
+{{- range $section, $value := dict "marks" "keyring" "receipts" "keys" "ledger" "url" "limits" "url" "huggingFace" "token" -}}
 {{- $values := index $.Values $section -}}
 {{- if and (index $values $value) $values.existingSecret -}}
 {{- fail (printf "%s.%s and %s.existingSecret are both set: keep one" $section $value $section) -}}

@@ -97,7 +97,7 @@ repeating themselves for the gateway and the engines.
 {{- end }}
 {{- end }}
 
-{{/* The Secret of `marks`, `ledger`, `limits` or `huggingFace`, or nothing. Argument: (dict "root" $ "section" NAME "value" VALUE). */}}
+{{/* The Secret of `marks`, `receipts`, `ledger`, `limits` or `huggingFace`, or nothing. Argument: (dict "root" $ "section" NAME "value" VALUE). */}}
 {{- define "signet.secretName" -}}
 {{- $section := index .root.Values .section -}}
 {{- if $section.existingSecret -}}
@@ -109,6 +109,10 @@ repeating themselves for the gateway and the engines.
 
 {{- define "signet.keyringSecret" -}}
 {{- include "signet.secretName" (dict "root" . "section" "marks" "value" .Values.marks.keyring) }}
+{{- end }}
+
+{{- define "signet.receiptsSecret" -}}
+{{- include "signet.secretName" (dict "root" . "section" "receipts" "value" .Values.receipts.keys) }}
 {{- end }}
 
 {{- define "signet.ledgerSecret" -}}

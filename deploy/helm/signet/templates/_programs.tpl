@@ -85,6 +85,12 @@ is a number. An alias moves, so a folder derived from one would be wrong after t
 
 {{- define "signet.gatewayEnv" -}}
 {{ include "signet.keyringEnv" . }}
+{{- if include "signet.receiptsSecret" . }}
+- {name: SIGNET_RECEIPTS__KEYS, value: /run/signet/receipts/receipt-keys.json}
+{{- else if include "signet.sharedLedger" . }}
+# Each replica would sign with keys of its own, which are gone with it.
+- {name: SIGNET_RECEIPTS__ENABLED, value: "false"}
+{{- end }}
 {{- with include "signet.ledgerSecret" . }}
 - name: SIGNET_DATABASE__URL
   valueFrom:
@@ -127,12 +133,22 @@ is a number. An alias moves, so a folder derived from one would be wrong after t
   persistentVolumeClaim: {claimName: {{ include "signet.gatewayClaim" . }}}
   {{- end }}
 {{ include "signet.keyringVolume" . }}
+{{- with include "signet.receiptsSecret" . }}
+- name: receipts
+  secret:
+    secretName: {{ . }}
+    defaultMode: 0440
+    items: [{key: receipt-keys.json, path: receipt-keys.json}]
+{{- end }}
 {{ if include "signet.usesRegistry" . }}{{ include "signet.registryVolumes" . }}{{ end }}
 {{- end }}
 
 {{- define "signet.gatewayMounts" -}}
 - {name: home, mountPath: /var/lib/signet}
 {{ include "signet.keyringMount" . }}
+{{- if include "signet.receiptsSecret" . }}
+- {name: receipts, mountPath: /run/signet/receipts, readOnly: true}
+{{- end }}
 {{ if include "signet.usesRegistry" . }}{{ include "signet.registryMounts" . }}{{ end }}
 {{- end }}
 
