@@ -4,6 +4,7 @@ In come facts about requests, as numbers and names from bounded sets, never prom
 Prometheus series, OpenTelemetry spans and JSON log lines. Nothing here can delay or fail a request.
 """
 
+from monitoring.telemetry.classifiers import ClassifierMetrics
 from monitoring.telemetry.ledger import ObservedLedger, observe_ledger
 from monitoring.telemetry.logs import LogOutput, configure_logging
 from monitoring.telemetry.metrics import GatewayMetrics
@@ -11,6 +12,7 @@ from monitoring.telemetry.settings import DriftSettings, TelemetrySettings
 from monitoring.telemetry.tracing import RequestTrace, Tracing
 
 __all__ = [
+    "ClassifierMetrics",
     "DriftSettings",
     "GatewayMetrics",
     "LogOutput",

@@ -144,6 +144,24 @@ GUARD_ACTIONS = Metric(
     "What the guard found and did; direction is input or output.",
     ("entity", "action", "direction"),
 )
+CLASSIFIER_ANSWERS = Metric(
+    "signet_guard_classifier_answers_total",
+    "counter",
+    "Questions to the guard's classifiers; outcome is done, timeout or error.",
+    ("classifier", "outcome"),
+)
+CLASSIFIER_FLAGS = Metric(
+    "signet_guard_classifier_flags_total",
+    "counter",
+    "Texts at or above a category's threshold; action is flag, block or report (an answer of /v1/moderations).",
+    ("category", "action"),
+)
+CLASSIFIER_SECONDS = Metric(
+    "signet_guard_classifier_seconds",
+    "histogram",
+    "How long a question to a classifier took, its wait for a thread included.",
+    ("classifier",),
+)
 MARKS = Metric(
     "signet_marks_total",
     "counter",
@@ -193,6 +211,9 @@ GATEWAY_METRICS = (
     SHADOW_FINISH,
     SHADOW_LENGTH,
     GUARD_ACTIONS,
+    CLASSIFIER_ANSWERS,
+    CLASSIFIER_FLAGS,
+    CLASSIFIER_SECONDS,
     MARKS,
     CONTINUATIONS,
     LIMITS_DEGRADED,

@@ -4,6 +4,8 @@ GatewayError
   BadRequest            400 · or the engine's own 4xx
     ContextTooLong      400 context_length_exceeded
     TooLarge            413 request_too_large
+    ContentBlocked      400 content_blocked
+    PolicyRefused       400 policy_refused
   Unauthorized          401 invalid_api_key
   Forbidden             403
   ModelNotFound         404 model_not_found
@@ -22,6 +24,8 @@ GatewayError
   Overloaded            503 overloaded
   DeadlineExceeded      504 deadline_exceeded
   IdentityUnavailable   503 identity_unavailable
+  ClassifierUnavailable 503 classifier_unavailable
+  PolicyUnavailable     503 policy_unavailable
 
 `code` is stable and documented in docs/errors.md; `message` is one line for a person and holds no prompt text.
 """
@@ -77,6 +81,14 @@ class ContextTooLong(BadRequest):
 class TooLarge(BadRequest):
     status = 413
     default_code = "request_too_large"
+
+
+class ContentBlocked(BadRequest):
+    default_code = "content_blocked"
+
+
+class PolicyRefused(BadRequest):
+    default_code = "policy_refused"
 
 
 class Unauthorized(GatewayError):
@@ -171,6 +183,16 @@ class LedgerDown(GatewayError):
 class IdentityUnavailable(GatewayError):
     status = 503
     default_code = "identity_unavailable"
+
+
+class ClassifierUnavailable(GatewayError):
+    status = 503
+    default_code = "classifier_unavailable"
+
+
+class PolicyUnavailable(GatewayError):
+    status = 503
+    default_code = "policy_unavailable"
 
 
 class ClientGone(Exception):

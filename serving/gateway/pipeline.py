@@ -1,6 +1,7 @@
 """One request, top to bottom.
 
-authenticate → reserve → sanitize → choose mark → fair turn → choose engine → relay → settle → finish the answer.
+authenticate → reserve → sanitize → choose mark → inspect → fair turn → choose engine → relay → settle →
+finish the answer.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from serving.gateway.engines.pool import EnginePool
 from serving.gateway.errors import ClientGone, EngineUnavailable, GatewayError
 from serving.gateway.exchange import Exchange
 from serving.gateway.failover import Failover
+from serving.gateway.inspect import Inspector
 from serving.gateway.prompts import PREFIX, PromptLibrary
 from serving.gateway.prompts.step import apply_template
 from serving.gateway.receipts.step import begin_receipt
@@ -48,6 +50,7 @@ class Pipeline:
     limiter: Limiter
     reserver: Reserver
     guard: Guard
+    inspector: Inspector
     keyring: Keyring | None
     pool: EnginePool
     drains: Drains
@@ -78,6 +81,7 @@ class Pipeline:
         await self.shadows.stop()
         await self.pool.stop()
         await self.limiter.stop()
+        self.inspector.stop()
         await asyncio.to_thread(self.ledger.stop)
         await asyncio.to_thread(self.identity.close)
         await asyncio.to_thread(self.tracing.stop)
@@ -97,6 +101,8 @@ class Pipeline:
                 await self.reserver.reserve(context)
             self._prepare(context)
             client.on_disconnect(departure)
+            if self.inspector.active:
+                await self.inspector.inspect(context)
             await self._take_turn(context)
             await exchange.run()
             if context.route is not None and context.route.shadow is not None:

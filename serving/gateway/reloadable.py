@@ -16,6 +16,7 @@ def parts_of(app: GatewayApp, server: Server) -> list[Part]:
 
     def guard(settings: Settings) -> None:
         pipeline.guard = guard_of(settings)
+        pipeline.inspector.apply(settings.guard.classifiers)
         pipeline.settings = settings.gateway
 
     def bounds(settings: Settings) -> None:

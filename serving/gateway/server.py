@@ -14,7 +14,10 @@ from serving.gateway.detection import detection_routes
 from serving.gateway.engines.drains import Drains
 from serving.gateway.engines.pool import EnginePool
 from serving.gateway.failover import Failover
+from serving.gateway.inspect import Inspector
+from serving.gateway.moderations import moderation_routes
 from serving.gateway.pipeline import Pipeline
+from serving.gateway.policy import PolicySteps
 from serving.gateway.prompts import PromptLibrary
 from serving.gateway.receipts.routes import receipt_routes
 from serving.gateway.receipts.step import open_receipts
@@ -23,6 +26,7 @@ from serving.gateway.rest import build_rest
 from serving.gateway.routing.models import ModelTable
 from serving.gateway.routing.shadow import Shadows
 from serving.guard import Guard, control_tokens_of
+from serving.guard.control import ControlTokens
 from serving.identity import Identity, Limiter
 from serving.ledger import Ledger, PriceList
 from serving.provenance import Keyring
@@ -56,6 +60,7 @@ def build(settings: Settings, reload: Callable[[], list[str]]) -> GatewayApp:
         limiter=limiter,
         reserver=Reserver(limiter, prices, pool),
         guard=guard_of(settings),
+        inspector=Inspector(settings.guard.classifiers, metrics.classifiers),
         keyring=keyring,
         pool=pool,
         admission=admission,
@@ -74,6 +79,7 @@ def build(settings: Settings, reload: Callable[[], list[str]]) -> GatewayApp:
     rest = build_rest(metrics.error)
     rest.include_router(detection_routes(identity, keyring, lambda: pipeline.settings.model_folders, settings.home))
     rest.include_router(receipt_routes(identity, lambda: pipeline.receipts))
+    rest.include_router(moderation_routes(identity, lambda: pipeline.inspector))
     rest.include_router(admin_routes(identity, pool, drains, pipeline.ledger, reload))
     return GatewayApp(pipeline, registry, rest)
 

@@ -9,7 +9,7 @@ from typing import Literal
 MarkDefault = Literal["on", "off"]
 BudgetScope = Literal["key", "tenant"]
 BudgetPeriod = Literal["day", "month", "total"]
-ENDPOINTS = ("chat", "completions", "embeddings", "responses", "messages", "tokenize", "detect")
+ENDPOINTS = ("chat", "completions", "embeddings", "responses", "messages", "tokenize", "detect", "moderations")
 """What a key can be restricted to."""
 
 

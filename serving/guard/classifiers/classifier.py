@@ -8,12 +8,16 @@ from typing import Literal, Protocol
 
 JAILBREAK = "jailbreak"
 """Category: the text tries to talk a model out of its instructions or limits."""
+ILLICIT = "illicit"
+"""Category: the text asks for something harmful, plainly or in a story."""
 INDIRECT = "indirect_injection"
 """Category: data (a tool's result, a document) that gives the assistant instructions."""
 TOXICITY = "toxicity"
 """Category: insults, hate, threats, obscenity."""
 HATE = "hate"
 """Category: toxicity against a group of people."""
+THREAT = "threat"
+"""Category: toxicity that threatens somebody; scored by Perspective only."""
 
 Failure = Literal["timeout", "error"]
 

@@ -13,12 +13,15 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from serving.guard.classifiers.classifier import Classifier, Failure, Verdicts
-from serving.guard.classifiers.settings import ClassifiersSettings, ClassifierSettings
+from serving.guard.classifiers.settings import ClassifierSettings, ClassifiersSettings
 
 log = logging.getLogger(__name__)
 
 Observer = Callable[[str, str, float], None]
 """`(classifier, outcome, seconds)`: outcome is `done`, `timeout` or `error`."""
+
+PERSPECTIVE = "perspective"
+"""Asked along with `toxicity`, where there is a key for it."""
 
 _MAX_WAITING = 256
 """Batches that may wait for a thread: beyond, a classifier counts as too slow at once."""
@@ -36,7 +39,8 @@ class ClassifierPool:
         self.settings = settings
         self._classifiers = {classifier.name: classifier for classifier in classifiers}
         self._observe = observe
-        self._threads: ThreadPoolExecutor | None = None
+        self._threads: dict[bool, ThreadPoolExecutor] = {}
+        """For what computes (False), and for what waits for a service (True)."""
         self._num_waiting = 0
 
     @property
@@ -58,14 +62,15 @@ class ClassifierPool:
         """The same about several texts, as one batch for each classifier."""
         budget = self.settings.budget_ms / 1000 if budget_s is None else budget_s
         shown = [shorten(text, self.settings.max_chars) for text in texts]
-        answers = await asyncio.gather(*(self._ask(self._classifiers[name], shown, budget) for name in names))
-        return [self._verdicts(dict(zip(names, answers, strict=True)), place) for place in range(len(texts))]
+        asked = [name for name in self._classifiers if name in names or (name == PERSPECTIVE and "toxicity" in names)]
+        answers = await asyncio.gather(*(self._ask(self._classifiers[name], shown, budget) for name in asked))
+        return [self._verdicts(dict(zip(asked, answers, strict=True)), place) for place in range(len(texts))]
 
     def close(self) -> None:
         """Let the threads go; what they are at ends by itself."""
-        if self._threads is not None:
-            self._threads.shutdown(wait=False, cancel_futures=True)
-            self._threads = None
+        for threads in self._threads.values():
+            threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.clear()
 
     async def _ask(
         self, classifier: Classifier, texts: Sequence[str], budget_s: float
@@ -73,10 +78,8 @@ class ClassifierPool:
         started = time.perf_counter()
         outcome: Failure = "timeout"
         if self._num_waiting < _MAX_WAITING:
-            if self._threads is None:
-                self._threads = ThreadPoolExecutor(self.settings.threads, "classifier")
-            job = self._threads.submit(classifier.scores, texts)
             self._num_waiting += 1
+            job = self._threads_for(classifier).submit(classifier.scores, texts)
             loop = asyncio.get_running_loop()
             job.add_done_callback(lambda _: _call_quietly(loop, self._one_less))
             try:
@@ -85,13 +88,19 @@ class ClassifierPool:
                 outcome = "timeout"
             except Exception as error:
                 # Its message may hold the text.
-                log.error("classifier failed", extra={"classifier": classifier.name, "reason": type(error).__name__})
+                log.error("classifier failed", extra={"source": classifier.name, "reason": type(error).__name__})
                 outcome = "error"
             else:
                 self._observe(classifier.name, "done", time.perf_counter() - started)
                 return found
         self._observe(classifier.name, outcome, time.perf_counter() - started)
         return outcome
+
+    def _threads_for(self, classifier: Classifier) -> ThreadPoolExecutor:
+        waits = classifier.name == PERSPECTIVE
+        if waits not in self._threads:
+            self._threads[waits] = ThreadPoolExecutor(4 if waits else self.settings.threads, "classifier")
+        return self._threads[waits]
 
     def _one_less(self) -> None:
         self._num_waiting -= 1
@@ -102,21 +111,22 @@ class ClassifierPool:
         failed: dict[str, Failure] = {}
         closed = False
         for name, answer in answers.items():
+            own = self._settings_of(name)
             if isinstance(answer, str):
                 failed[name] = answer
-                closed = closed or self._settings_of(name).on_failure == "closed"
+                closed = closed or (own is not None and own.on_failure == "closed")
                 continue
             thresholds = self._classifiers[name].thresholds
-            own = self._settings_of(name).threshold
             for category, score in answer[place].items():
                 scores[category] = max(score, scores.get(category, 0.0))
-                if score >= (own or thresholds[category]):
+                if score >= ((own.threshold if own is not None else None) or thresholds[category]):
                     flagged.add(category)
         return Verdicts(scores, frozenset(flagged), failed, closed)
 
-    def _settings_of(self, name: str) -> ClassifierSettings:
-        # Perspective is a voice on toxicity and follows its settings.
-        return {"attack": self.settings.attack, "indirect": self.settings.indirect}.get(name, self.settings.toxicity)
+    def _settings_of(self, name: str) -> ClassifierSettings | None:
+        """None for Perspective, which has thresholds of its own and whose absence never stops a request."""
+        found: ClassifierSettings | None = getattr(self.settings, name, None) if name != PERSPECTIVE else None
+        return found
 
 
 def shorten(text: str, max_chars: int) -> str:

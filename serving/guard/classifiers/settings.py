@@ -24,7 +24,7 @@ class ClassifierSettings(BaseModel):
         gt=0,
         le=1,
         description="Score from which on a text is flagged; default: the one that the model was shipped with, chosen "
-        "for at most 1 % false flags.",
+        "for at most 2 % false flags.",
     )
     on_failure: Literal["open", "closed"] = Field(
         default="open",
@@ -44,9 +44,7 @@ class PerspectiveSettings(BaseModel):
         description="Where the service is, for a proxy of your own.",
     )
     timeout_s: float = Field(default=2.0, gt=0, description="Seconds to wait for one answer.")
-    requests_per_second: float = Field(
-        default=1.0, gt=0, description="Asked no more often, as Google's quota wants it."
-    )
+    requests_per_second: float = Field(default=1.0, gt=0, description="Asked no more often: Google's quota is one.")
     cached_texts: int = Field(default=4096, ge=0, description="Answers remembered, by a digest of the text.")
 
 

@@ -1,0 +1,51 @@
+"""The classifiers that come with Signet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from serving.guard.classifiers.classifier import HATE, ILLICIT, INDIRECT, JAILBREAK, TOXICITY, Classifier
+from serving.guard.classifiers.pool import ClassifierPool, Observer
+from serving.guard.classifiers.settings import ClassifiersSettings
+
+_CATEGORIES: dict[str, tuple[str, ...]] = {
+    "attack": (JAILBREAK, ILLICIT),
+    "indirect": (INDIRECT,),
+    "toxicity": (TOXICITY, HATE),
+}
+
+
+def make_pool(settings: ClassifiersSettings, observe: Observer | None = None) -> ClassifierPool:
+    """A pool of all classifiers, and of Perspective where there is a key."""
+    classifiers: list[Classifier] = [_Lazy(name, categories) for name, categories in _CATEGORIES.items()]
+    if settings.perspective.key is not None:
+        from serving.guard.classifiers.perspective import PerspectiveClassifier
+
+        classifiers.append(PerspectiveClassifier(settings.perspective))
+    return ClassifierPool(classifiers, settings, observe) if observe else ClassifierPool(classifiers, settings)
+
+
+class _Lazy:
+    """A classifier whose numpy and weights are loaded by the first question, on the thread that answers it."""
+
+    def __init__(self, name: str, categories: tuple[str, ...]) -> None:
+        self.name = name
+        self.categories = categories
+        self._made: Classifier | None = None
+
+    @property
+    def thresholds(self) -> dict[str, float]:
+        return dict(self._classifier().thresholds)
+
+    def scores(self, texts: Sequence[str]) -> list[dict[str, float]]:
+        return self._classifier().scores(texts)
+
+    def _classifier(self) -> Classifier:
+        if self._made is None:
+            # Two threads may both make one; either serves.
+            from serving.guard.classifiers.attacks import AttackClassifier, IndirectClassifier
+            from serving.guard.classifiers.toxicity import ToxicityClassifier
+
+            kinds = {"attack": AttackClassifier, "indirect": IndirectClassifier, "toxicity": ToxicityClassifier}
+            self._made = kinds[self.name]()
+        return self._made

@@ -1,0 +1,134 @@
+"""A text as hashed n-grams of characters and words, computed by numpy without a loop over the text.
+
+Hashes are polynomials over the character codes, modulo 2**64, finished by a mixing function, since the low bits of
+such polynomials are weak. A word's hash comes from differences of one running sum over the whole text.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.guard.folding import fold
+
+Hashes = NDArray[np.uint64]
+
+BUCKET_BITS = 18
+NUM_BUCKETS = 1 << BUCKET_BITS
+
+_BASE = 0x9E3779B97F4A7C15
+_INVERSE = pow(_BASE, -1, 1 << 64)
+_CHAR_SIZES = (3, 4, 5)
+_ODD = np.array(
+    [0xD6E8FEB86659FD93, 0xA0761D6478BD642F, 0xE7037ED1A0B428DB, 0x8EBC6AF09C88C6E3, 0x589965CC75374CC3],
+    dtype=np.uint64,
+)
+
+
+def normal(text: str) -> str:
+    """The text as classifiers read it: look-alike letters folded, lower case, one space between words."""
+    return " ".join(fold(unicodedata.normalize("NFKC", text)).lower().split())
+
+
+def hashed(text: str) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
+    """Buckets of the n-grams in a text that is `normal`, and a value for each.
+
+    Characters and words are each scaled to a length of one, so that neither drowns the other in a long text.
+    """
+    codes = _codes(text)
+    buckets, values = [], []
+    for grams in (_char_grams(codes), _word_grams(codes)):
+        found, counts = np.unique(grams >> np.uint64(64 - BUCKET_BITS), return_counts=True)
+        weights = 1 + np.log(counts.astype(np.float32))
+        norm = float(np.sqrt(weights @ weights)) or 1.0
+        buckets.append(found.astype(np.uint32))
+        values.append((weights / norm).astype(np.float32))
+    return np.concatenate(buckets), np.concatenate(values)
+
+
+def word_hashes(text: str) -> Hashes:
+    """A hash for each word of a text that is `normal`."""
+    return _mix(_words(_codes(text)))
+
+
+def _codes(text: str) -> Hashes:
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32).astype(np.uint64)
+
+
+def _char_grams(codes: Hashes) -> Hashes:
+    """N-grams of characters; those at a word's edge hold the space beside it."""
+    padded = np.concatenate((_SPACE, codes, _SPACE))
+    grams = []
+    for size in _CHAR_SIZES:
+        length = len(padded) - size + 1
+        if length > 0:
+            total = np.zeros(length, dtype=np.uint64)
+            for place in range(size):
+                total += padded[place : place + length] * _ODD[place]
+            grams.append(_mix(total + np.uint64(size)))
+    return np.concatenate(grams) if grams else _NONE
+
+
+def _word_grams(codes: Hashes) -> Hashes:
+    """Words, pairs and triples of words, and pairs with one word between; a punctuation mark is a word."""
+    words = _words(codes)
+    grams = [_mix(words)]
+    for second, third, salt in ((1, 0, 11), (2, 0, 12), (1, 2, 13)):
+        last = max(second, third)
+        if len(words) > last:
+            length = len(words) - last
+            total = words[:length] * _ODD[0] + words[second : second + length] * _ODD[1]
+            if third:
+                total = total + words[third : third + length] * _ODD[2]
+            grams.append(_mix(total + np.uint64(salt)))
+    return np.concatenate(grams)
+
+
+def _words(codes: Hashes) -> Hashes:
+    """One hash for each word."""
+    if not len(codes):
+        return _NONE
+    kinds = np.where(codes < 128, _KINDS[np.minimum(codes, 127).astype(np.intp)], 1)
+    # A word begins where the kind changes, and at every punctuation mark.
+    begins = (kinds > 0) & ((kinds == 2) | (np.concatenate(([0], kinds[:-1])) != kinds))
+    ends = (kinds > 0) & ((kinds == 2) | (np.concatenate((kinds[1:], [0])) != kinds))
+    starts, stops = np.flatnonzero(begins), np.flatnonzero(ends) + 1
+    powers, inverses = _powers(1 << (len(codes) - 1).bit_length())
+    sums = np.concatenate((_NONE_YET, np.cumsum(codes * powers[: len(codes)], dtype=np.uint64)))
+    return (sums[stops] - sums[starts]) * inverses[starts]
+
+
+@lru_cache(maxsize=8)
+def _powers(length: int) -> tuple[Hashes, Hashes]:
+    """Powers of the polynomial's base, and of its inverse."""
+    return _rising(_BASE, length), _rising(_INVERSE, length)
+
+
+def _rising(base: int, length: int) -> Hashes:
+    factors = np.full(length, base, dtype=np.uint64)
+    factors[0] = 1
+    return np.cumprod(factors, dtype=np.uint64)
+
+
+def _mix(values: Hashes) -> Hashes:
+    """The finishing step of SplitMix64 (Steele, Lea and Flood 2014): every bit of the result depends on every bit."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
+
+
+def _kinds() -> NDArray[Any]:
+    """For each ASCII character: 0 for a space, 1 for a character of a word, 2 for punctuation."""
+    return np.array(
+        [0 if chr(c).isspace() or c < 32 else 1 if chr(c).isalnum() or c in b"'_" else 2 for c in range(128)]
+    )
+
+
+_KINDS = _kinds()
+_SPACE = np.array([32], dtype=np.uint64)
+_NONE = np.empty(0, dtype=np.uint64)
+_NONE_YET = np.zeros(1, dtype=np.uint64)

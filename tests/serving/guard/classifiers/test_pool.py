@@ -1,0 +1,136 @@
+"""The pool keeps its budget, says who gave no answer, and never holds the event loop up."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import pytest
+
+from serving.guard.classifiers import ClassifierPool, ClassifiersSettings
+from serving.guard.classifiers.pool import shorten
+
+
+class Words:
+    """Scores by the length of a text; waits or fails where it is told to."""
+
+    categories = ("jailbreak",)
+    thresholds: Mapping[str, float] = {"jailbreak": 0.5}
+
+    def __init__(self, name: str = "attack", work: Callable[[], None] = lambda: None) -> None:
+        self.name = name
+        self.seen: list[str] = []
+        self._work = work
+
+    def scores(self, texts: Sequence[str]) -> list[dict[str, float]]:
+        self.seen += texts
+        self._work()
+        return [{"jailbreak": min(len(text) / 10, 1.0)} for text in texts]
+
+
+@contextmanager
+def pool_of(*classifiers: Words, **settings: object) -> Iterator[tuple[ClassifierPool, list[tuple[str, str]]]]:
+    outcomes: list[tuple[str, str]] = []
+    made = ClassifierPool(
+        classifiers,
+        ClassifiersSettings.model_validate(settings),
+        lambda name, outcome, seconds: outcomes.append((name, outcome)),
+    )
+    yield made, outcomes
+    made.close()
+
+
+async def test_scores_and_flags_by_the_threshold() -> None:
+    with pool_of(Words()) as (pool, outcomes):
+        low, high = await pool.scores_of(["abc", "abcdefgh"], ["attack"])
+
+    assert (low.scores, low.flagged) == ({"jailbreak": 0.3}, frozenset())
+    assert (high.scores, high.flagged) == ({"jailbreak": 0.8}, {"jailbreak"})
+    assert outcomes == [("attack", "done")]
+
+
+async def test_a_threshold_of_the_settings_wins() -> None:
+    with pool_of(Words(), attack={"threshold": 0.9}) as (pool, _):
+        verdicts = await pool.scores("abcdefgh", ["attack"])
+
+    assert verdicts.flagged == frozenset()
+
+
+@pytest.mark.parametrize(("on_failure", "closed"), [("open", False), ("closed", True)])
+async def test_one_that_takes_too_long_fails_as_it_is_set_to(on_failure: str, closed: bool) -> None:
+    release = threading.Event()
+    with pool_of(Words(work=lambda: release.wait(5) and None), budget_ms=20, attack={"on_failure": on_failure}) as (
+        pool,
+        outcomes,
+    ):
+        verdicts = await pool.scores("abcdefgh", ["attack"])
+        release.set()
+
+    assert verdicts.failed == {"attack": "timeout"}
+    assert verdicts.scores == {}
+    assert verdicts.flagged == frozenset()
+    assert verdicts.closed is closed
+    assert outcomes == [("attack", "timeout")]
+
+
+async def test_one_that_fails_leaves_the_others_and_no_text_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    def fail() -> None:
+        raise ValueError("the secret text")
+
+    with pool_of(Words("attack", fail), Words("toxicity")) as (pool, outcomes):
+        verdicts = await pool.scores("abcdefgh", ["attack", "toxicity"])
+
+    assert verdicts.failed == {"attack": "error"}
+    assert verdicts.scores == {"jailbreak": 0.8}
+    assert sorted(outcomes) == [("attack", "error"), ("toxicity", "done")]
+    assert "secret" not in caplog.text
+
+
+async def test_the_event_loop_goes_on_while_a_classifier_works() -> None:
+    release = threading.Event()
+    with pool_of(Words(work=lambda: release.wait(5) and None), budget_ms=5000) as (pool, _):
+        asking = asyncio.create_task(pool.scores("abc", ["attack"]))
+        for _ in range(20):
+            started = time.perf_counter()
+            await asyncio.sleep(0)
+            assert time.perf_counter() - started < 1
+        assert not asking.done()
+        release.set()
+        await asking
+
+
+async def test_a_full_queue_answers_at_once() -> None:
+    release = threading.Event()
+    with pool_of(Words(work=lambda: release.wait(5) and None), budget_ms=5000) as (pool, _):
+        waiting = [asyncio.create_task(pool.scores("abc", ["attack"])) for _ in range(256)]
+        await asyncio.sleep(0)
+        verdicts = await asyncio.wait_for(pool.scores("abc", ["attack"]), 1)
+        release.set()
+        await asyncio.gather(*waiting)
+
+    assert verdicts.failed == {"attack": "timeout"}
+
+
+async def test_perspective_is_asked_with_toxicity_and_stops_nothing() -> None:
+    def fail() -> None:
+        raise OSError
+
+    voice = Words("perspective", fail)
+    with pool_of(Words("toxicity"), voice, toxicity={"on_failure": "closed"}) as (pool, _):
+        verdicts = await pool.scores("abc", ["toxicity"])
+
+    assert voice.seen == ["abc"]
+    assert verdicts.failed == {"perspective": "error"}
+    assert verdicts.closed is False
+
+
+async def test_of_a_long_text_beginning_and_end_are_read() -> None:
+    words = Words()
+    with pool_of(words, max_chars=1000) as (pool, _):
+        await pool.scores("a" * 5000 + "b" * 5000, ["attack"])
+
+    assert words.seen == ["a" * 500 + "\n" + "b" * 500]
+    assert shorten("short", 1000) == "short"

