@@ -1,10 +1,16 @@
 """`signet marks` and `signet detect`, as a user types them."""
 
 import json
-from collections.abc import Callable
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from tokenizers import Tokenizer
@@ -13,6 +19,7 @@ from tokenizers.pre_tokenizers import Whitespace
 
 from serving.provenance import Keyring
 from serving.provenance.cli import detect, marks
+from serving.provenance.schemes.gumbel import uniforms
 
 
 @dataclass
@@ -48,13 +55,119 @@ def signet(tmp_path: Path) -> Callable[..., Result]:
     return run
 
 
+@contextmanager
+def engine_that_is_sure() -> Iterator[str]:
+    """Answers as vLLM does, of a model to which every token was all but certain."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self._answer({"data": [{"id": "words"}]})
+
+        def do_POST(self) -> None:
+            asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            entries = [{str(token): {"logprob": -0.01}} for token in asked["prompt"]]
+            self._answer({"choices": [{"prompt_logprobs": [None, *entries[1:]]}]})
+
+        def log_message(self, *_: object) -> None:
+            return
+
+        def _answer(self, body: dict[str, Any]) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps(body).encode())
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def marked_text(seed: int, length: int, vocabulary: int = 50) -> str:
+    answer: list[int] = []
+    for _ in range(length):
+        context = np.tile(np.array(([-1] * 4 + answer)[-4:]), (vocabulary, 1))
+        answer.append(int(uniforms([seed], context, np.arange(vocabulary))[0].argmax()))
+    return " ".join(f"w{token}" for token in answer)
+
+
 def test_list_shows_ids_and_tenants_but_no_seed(ring: Keyring, signet: Callable[..., Result]) -> None:
     key = ring.mark_key("acme")
 
     plain, as_json = signet("marks", "list"), signet("marks", "list", "--json")
 
     assert plain.output == f"{key.id}  acme\n"
-    assert json.loads(as_json.output) == [{"key_id": key.id, "tenant": "acme"}]
+    (shown,) = json.loads(as_json.output)
+    assert shown == {"key_id": key.id, "tenant": "acme", "model": None, "epoch": 1, "revoked_at": None}
+    assert str(key.seed) not in as_json.output
+
+
+def test_list_shows_models_and_what_is_revoked(ring: Keyring, signet: Callable[..., Result]) -> None:
+    key = ring.mark_key("acme", "small")
+    ring.revoke(key.id)
+
+    (line,) = signet("marks", "list").output.splitlines()
+
+    assert line.startswith(f"{key.id}  acme  small  revoked 2")
+
+
+def test_rotate_begins_an_epoch(ring: Keyring, signet: Callable[..., Result]) -> None:
+    before = ring.mark_key("acme")
+
+    result = signet("marks", "rotate")
+
+    assert result.output.startswith("Epoch 2 has begun. Back up")
+    assert json.loads(signet("marks", "rotate", "--json").output)["epoch"] == 3
+    assert Keyring.open(ring.path).mark_key("acme").epoch == 3
+    assert Keyring.open(ring.path).by_id(before.id) == before
+
+
+def test_revoke_is_final_and_known_by_detect(ring: Keyring, folder: Path, signet: Callable[..., Result]) -> None:
+    key = ring.mark_key("acme")
+    text = marked_text(key.seed, 60).encode()
+
+    assert signet("marks", "revoke", key.id).output == f"{key.id} of acme is revoked.\n"
+
+    assert Keyring.open(ring.path).mark_key("acme").id != key.id
+    found = signet("detect", "-", "--model", str(folder), stdin=text)
+    assert found.output.startswith(f"Marked by acme ({key.id}), with a revoked key, p = ")
+
+
+def test_revoking_what_nobody_issued_is_one_line(ring: Keyring, signet: Callable[..., Result]) -> None:
+    result = signet("marks", "revoke", "mk1-" + "0" * 20)
+
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: no key")
+
+
+def test_calibration_is_kept_and_used(ring: Keyring, folder: Path, signet: Callable[..., Result]) -> None:
+    """Letters that all contain a phrase which this key likes."""
+    key = ring.mark_key("acme")
+    phrase = marked_text(key.seed, 15)
+    rng = np.random.default_rng(0)
+    letters = folder.parent / "letters.txt"
+    letters.write_text(" ".join(" ".join(f"w{n}" for n in rng.integers(0, 50, 85)) + " " + phrase for _ in range(80)))
+    one = folder.parent / "one.txt"
+    one.write_text(" ".join(f"w{n}" for n in rng.integers(0, 50, 85)) + " " + phrase)
+    before = json.loads(signet("detect", str(one), "--model", str(folder), "--json").output)
+
+    result = signet("marks", "calibrate", str(letters), "--model", str(folder), "--window", "100")
+
+    assert result.exit_code == 0, result.output
+    assert "1 keys calibrated on 80 windows of 100 tokens." in result.output
+    after = json.loads(signet("detect", str(one), "--model", str(folder), "--json").output)
+    assert (before["calibrated"], after["calibrated"]) == (False, True)
+    assert before["p_value"] < 0.1 * after["p_value"]
+
+
+def test_too_little_text_to_calibrate_is_one_line(ring: Keyring, folder: Path, signet: Callable[..., Result]) -> None:
+    ring.mark_key("acme")
+
+    result = signet("marks", "calibrate", "-", "--model", str(folder), stdin=b"w1 w2 w3")
+
+    assert result.exit_code == 1
+    assert "too few to calibrate" in result.output
 
 
 def test_export_prints_the_integer(ring: Keyring, signet: Callable[..., Result]) -> None:
@@ -90,7 +203,9 @@ def test_detect_prints_the_contract(ring: Keyring, folder: Path, signet: Callabl
 
     result = json.loads(signet("detect", str(file), "--model", str(folder), "--json").output)
 
-    assert result.keys() == {"marked", "p_value", "tokens_scored", "key_id", "tenant"}
+    assert result.keys() >= {"marked", "p_value", "tokens_scored", "key_id", "tenant"}
+    assert result["verdict"] == "cannot_tell"
+    assert result["power"] < 0.01
     assert result["marked"] is False
     assert result["tokens_scored"] == 4
 
@@ -98,7 +213,58 @@ def test_detect_prints_the_contract(ring: Keyring, folder: Path, signet: Callabl
 def test_detect_reads_standard_input(ring: Keyring, folder: Path, signet: Callable[..., Result]) -> None:
     result = signet("detect", "-", "--model", str(folder), stdin=b"w1 w2 w3")
 
-    assert result.output == "No mark found: p = 1 over 3 tokens and 0 keys.\n"
+    assert result.output == (
+        "Cannot tell: p = 1 over 3 tokens and 0 keys. Even a marked one would be found with 0% only.\n"
+    )
+
+
+def test_several_files_give_a_list(ring: Keyring, folder: Path, signet: Callable[..., Result]) -> None:
+    key = ring.mark_key("acme")
+    files = [folder.parent / name for name in ("plain.txt", "marked.txt")]
+    files[0].write_text(" ".join(f"w{n % 50}" for n in range(0, 700, 7)))
+    files[1].write_text(marked_text(key.seed, 60))
+
+    results = json.loads(signet("detect", *map(str, files), "--model", str(folder), "--json").stdout)
+
+    assert [(result["file"], result["marked"]) for result in results] == [(str(files[0]), False), (str(files[1]), True)]
+    assert results[1]["key_id"] == key.id
+
+
+def test_a_marked_part_is_shown(ring: Keyring, folder: Path, signet: Callable[..., Result]) -> None:
+    key = ring.mark_key("acme")
+    rng = np.random.default_rng(5)
+    around = [" ".join(f"w{n}" for n in rng.integers(0, 50, 300)) for _ in range(2)]
+    text = f"{around[0]} {marked_text(key.seed, 60)} {around[1]}"
+
+    lines = signet("detect", "-", "--model", str(folder), stdin=text.encode()).output.splitlines()
+
+    assert lines[0].startswith(f"Marked by acme ({key.id}), p = ")
+    start, end = (int(number) for number in re.findall(r"\b\d+\b", lines[1])[:2])
+    assert abs(start - len(around[0])) < 60
+    assert abs(end - (len(text) - len(around[1]))) < 60
+
+
+def test_log_probabilities_come_from_an_engine(ring: Keyring, folder: Path, signet: Callable[..., Result]) -> None:
+    ring.mark_key("acme")
+    text = b"w1 w2 w3"
+    with engine_that_is_sure() as url:
+        found = json.loads(
+            signet("detect", "-", "--model", str(folder), "--engine-url", url, "--json", stdin=text).output
+        )
+
+    assert found["weighted"] is True
+    assert found["verdict"] == "cannot_tell"
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9", "file:///etc/passwd"])
+def test_an_engine_that_gives_no_log_probabilities_is_one_line(
+    ring: Keyring, folder: Path, signet: Callable[..., Result], url: str
+) -> None:
+    result = signet("detect", "-", "--model", str(folder), "--engine-url", url, stdin=b"w1 w2")
+
+    assert result.exit_code == 1
+    assert "gives no log-probabilities" in result.output
+    assert result.output.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""`signet marks` and `signet detect`."""

@@ -1,0 +1,83 @@
+"""What both commands need: the keyring, tokenizers, texts from files."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import click
+
+from serving.provenance.keyring import Keyring
+from serving.provenance.keyring_file import KeyringError
+from serving.provenance.mark_key import MarkKey
+
+if TYPE_CHECKING:
+    from serving.provenance.detector import Detector
+
+DEFAULT_MODEL = "smollm2-135m-instruct"
+
+
+class Settings(Protocol):
+    """What these commands read of the settings tree."""
+
+    @property
+    def home(self) -> Path: ...
+    @property
+    def keyring_file(self) -> Path: ...
+
+
+LoadSettings = Callable[[], Settings]
+
+model_option = click.option(
+    "--model",
+    default=DEFAULT_MODEL,
+    show_default=True,
+    help="Whose tokenizer: NAME[@VERSION] in the registry, or a folder.",
+)
+
+
+def open_keyring(settings: Settings) -> Keyring:
+    try:
+        return Keyring.open(settings.keyring_file)
+    except KeyringError as error:
+        raise click.ClickException(f"{error} (the first `signet serve` makes one)") from None
+
+
+def keys_to_try(ring: Keyring, tenants: Collection[str]) -> list[MarkKey]:
+    """The keys of these tenants; of all where none is named."""
+    issued = ring.keys()
+    return [key for key in issued if not tenants or key.tenant in tenants]
+
+
+def open_detector(settings: Settings, model: str) -> Detector:
+    from serving.provenance.detector import Detector  # loads the tokenizers library
+
+    try:
+        return Detector(_tokenizer_folder(settings, model))
+    except ValueError as error:
+        raise click.ClickException(str(error)) from None
+
+
+def read_text(file: Path) -> str:
+    """The text of a file, or of standard input for `-`."""
+    try:
+        content = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+        return content.decode()
+    except OSError as error:
+        raise click.ClickException(f"cannot read {file}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise click.ClickException(f"{file} is not text in UTF-8") from None
+
+
+def _tokenizer_folder(settings: Settings, model: str) -> Path:
+    folder = Path(model)
+    if folder.is_dir():
+        return folder
+    from training.registry import Registry, RegistryError
+
+    try:
+        return Registry(settings.home / "registry", settings.home / "keys").resolve(model).path
+    except RegistryError as error:
+        raise click.ClickException(f"{error}; --model takes a checkpoint or the folder of one") from None

@@ -1,0 +1,140 @@
+"""`signet detect`: whether texts carry a mark, and whose."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from serving.provenance.commands.desk import (
+    LoadSettings,
+    keys_to_try,
+    model_option,
+    open_detector,
+    open_keyring,
+    read_text,
+)
+from serving.provenance.schemes import SCHEMES
+
+if TYPE_CHECKING:
+    from serving.provenance.detection import Detection
+    from serving.provenance.detector import Detector
+
+KEYS_SHOWN = 5
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, allow_dash=True))
+@model_option
+@click.option(
+    "--scheme",
+    "schemes",
+    multiple=True,
+    type=click.Choice(list(SCHEMES)),
+    help="May be repeated. Default: all schemes.",
+)
+@click.option("--tenant", multiple=True, help="Try this tenant's keys only; may be repeated. Default: all.")
+@click.option(
+    "--threshold",
+    default=1e-3,
+    show_default=True,
+    type=click.FloatRange(0, 0.5, min_open=True),
+    help="Corrected p-value below which a text is called marked.",
+)
+@click.option("--spans/--no-spans", default=True, show_default=True, help="Look for marked parts of the text.")
+@click.option(
+    "--nats-per-token",
+    default=0.5,
+    show_default=True,
+    type=click.FloatRange(0, 10, min_open=True),
+    help="Entropy of such text, to tell beforehand whether a mark would be found.",
+)
+@click.option(
+    "--engine-url", help="An engine of the model: weighs each token by the probability that the model gives it."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: an object, of several files a list.")
+@click.pass_obj
+def detect(
+    load_settings: LoadSettings,
+    files: tuple[Path, ...],
+    model: str,
+    schemes: tuple[str, ...],
+    tenant: tuple[str, ...],
+    threshold: float,
+    spans: bool,
+    nats_per_token: float,
+    engine_url: str | None,
+    as_json: bool,
+) -> None:
+    """Tell whether the text in each of FILES (- for standard input) carries one of our marks, and whose.
+
+    Example: signet detect answer.txt --json
+    """
+    settings = load_settings()
+    ring = open_keyring(settings)
+    keys = keys_to_try(ring, tenant)
+    detector = open_detector(settings, model)
+    results: list[dict[str, Any]] = []
+    with click.progressbar(files, label="detecting", file=sys.stderr, hidden=len(files) == 1) as shown:
+        for file in shown:
+            text = read_text(file)
+            found = detector.detect_text(
+                text,
+                keys,
+                threshold=threshold,
+                schemes=schemes or tuple(SCHEMES),
+                spans=spans,
+                logprobs=_logprobs(engine_url, detector, text) if engine_url else None,
+                nats_per_token=nats_per_token,
+                adjustments=ring.adjustments,
+            )
+            results.append(_as_json(found) | ({"file": str(file)} if len(files) > 1 else {}))
+            if not as_json:
+                click.echo((f"{file}: " if len(files) > 1 else "") + _in_words(found, text))
+    if as_json:
+        click.echo(json.dumps(results if len(files) > 1 else results[0]))
+
+
+def _as_json(found: Detection) -> dict[str, Any]:
+    fields = dataclasses.asdict(found)
+    fields["keys"] = fields.pop("per_key")[:KEYS_SHOWN]
+    return fields
+
+
+def _in_words(found: Detection, text: str) -> str:
+    over = f"p = {found.p_value:.2g} over {found.tokens_scored} tokens"
+    if not found.marked:
+        keys = f"{found.keys_tried} key" + ("" if found.keys_tried == 1 else "s")
+        if found.verdict == "not_marked":
+            return f"No mark found: {over} and {keys}. A marked one would be found with {_percent(found.power)}."
+        return f"Cannot tell: {over} and {keys}. Even a marked one would be found with {_percent(found.power)} only."
+    revoked = ", with a revoked key" if found.revoked else ""
+    calibrated = ", calibrated" if found.calibrated else ""
+    lines = [f"Marked by {found.tenant} ({found.key_id}){revoked}, {over}{calibrated}."]
+    for span in found.spans:
+        assert span.start is not None
+        assert span.end is not None
+        share = (span.end - span.start) / max(1, len(text))
+        whose = "" if span.key_id == found.key_id else f" by {span.tenant} ({span.key_id})"
+        if share < 0.9 or whose:
+            lines.append(f"  characters {span.start} to {span.end}{whose}, p < {span.p_value:.2g}")
+    return "\n".join(lines)
+
+
+def _percent(share: float) -> str:
+    return f"{math.floor(100 * share)}%"
+
+
+def _logprobs(engine_url: str, detector: Detector, text: str) -> list[float | None]:
+    """The probabilities that the engine's model gives to the tokens of the text, without the question before it."""
+    from serving.provenance.commands.engine import prompt_logprobs
+
+    try:
+        return prompt_logprobs(engine_url, detector.token_ids(text))
+    except (OSError, ValueError) as error:
+        raise click.ClickException(f"{engine_url} gives no log-probabilities: {error}") from None

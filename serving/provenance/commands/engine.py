@@ -1,0 +1,42 @@
+"""Asks an engine how likely its model finds a text."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from typing import Any
+
+TIMEOUT_S = 120
+
+
+def prompt_logprobs(engine_url: str, token_ids: list[int]) -> list[float | None]:
+    """Natural logarithms of the tokens' probabilities, each given those before; of the first, None.
+
+    Raises OSError where the engine does not answer, ValueError where it refuses.
+    """
+    if not token_ids:
+        return []
+    base = engine_url.rstrip("/").removesuffix("/v1")
+    model = _get(f"{base}/v1/models")["data"][0]["id"]
+    body = {"model": model, "prompt": token_ids, "max_tokens": 1, "temperature": 0, "prompt_logprobs": 0}
+    choice = _get(f"{base}/v1/completions", body)["choices"][0]
+    entries = choice.get("prompt_logprobs")
+    if not isinstance(entries, list) or len(entries) != len(token_ids):
+        raise ValueError("it is no vLLM engine, or does not answer 'prompt_logprobs'")
+    return [
+        None if entry is None else float(entry[str(token)]["logprob"])
+        for token, entry in zip(token_ids, entries, strict=True)
+    ]
+
+
+def _get(url: str, body: dict[str, Any] | None = None) -> Any:
+    if not url.startswith(("http://", "https://")):
+        raise ValueError("its address begins with neither http:// nor https://")
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data, {"content-type": "application/json"})  # noqa: S310
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310
+            return json.load(answer)
+    except urllib.error.HTTPError as error:
+        raise ValueError(f"HTTP {error.code}") from None
