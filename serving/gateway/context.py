@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from serving.gateway.engines.engine import Engine
     from serving.gateway.routing.models import Route
     from serving.gateway.routing.prompt import Affinity
-    from serving.guard import GuardReport
+    from serving.guard import Answers, GuardReport
     from serving.identity import Lease, Principal
     from serving.provenance.receipts import Passage, Receipt
 
@@ -64,6 +64,8 @@ class RequestContext:
     prompt_chars: int = 0
     policy: str = ""
     input_report: GuardReport | None = None
+    answers: Answers | None = None
+    """What cleans the answer. It may know values of the question."""
     mark_scheme: str = "off"
     mark_key_id: str = ""
     mark_note: str = ""

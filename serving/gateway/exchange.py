@@ -18,11 +18,11 @@ from serving.gateway.settle import Settlement
 from serving.gateway.steps import drop_mark
 from serving.gateway.streams.answer import clean_answer
 from serving.gateway.streams.continuation import reports_tokens, tap_for
-from serving.gateway.streams.relay import StreamBroken, StreamRelay
+from serving.gateway.streams.relay import StreamBroken, StreamRelay, refuse_blocked
 from serving.gateway.streams.sse import EventTooLong
 from serving.gateway.streams.streamed import StreamedAnswer, interrupted
 from serving.gateway.wire import EVENT_STREAM, JSON, Headers, Send, encode_headers, error_event, send_error, send_whole
-from serving.guard import Guard
+from serving.guard import Answers
 from serving.ledger import LedgerUnavailable
 
 log = logging.getLogger(__name__)
@@ -38,10 +38,8 @@ class Exchange:
         send: Send,
         attempts: Attempts,
         *,
-        guard: Guard,
         failover: Failover,
     ) -> None:
-        self._guard = guard
         self._context = context
         self._settlement = settlement
         self._send = send
@@ -49,6 +47,7 @@ class Exchange:
         self._failover = failover
         self._relay: StreamRelay | DialectRelay | None = None
         self._started = False
+        self._noted = False
         self._stream: StreamedAnswer | None = None
 
     async def run(self) -> None:
@@ -68,6 +67,8 @@ class Exchange:
         """End the answer with an error: JSON while nothing was sent, an error event afterwards."""
         if self._stream is not None:
             self._stream.count_tokens()
+        if self._relay is not None:
+            self._note_output(self._relay)
         await self._settlement.fail(error)
         if not self._started:
             await send_error(self._send, error, self._headers(), self._context)
@@ -110,10 +111,11 @@ class Exchange:
         body = await response.read()
         dialect = self._context.dialect
         if dialect is None:
-            answer = clean_answer(self._context, self._guard, body)
+            answer = clean_answer(self._context, self._answers, body)
         else:
-            answer = clean_whole(self._context, dialect, self._guard, body)
+            answer = clean_whole(self._context, dialect, self._answers, body)
         self._settlement.note_output(answer.reports)
+        refuse_blocked(answer.reports)
         self._settlement.note_text()
         await self._commit()
         headers = [JSON, *self._headers(), *receipt_header(self._context)]
@@ -129,17 +131,18 @@ class Exchange:
             await stream.run(response, question)
         else:
             await self._relay_dialect(response, relay)
-        self._settlement.note_output(relay.reports())
+        refuse_blocked(relay.reports())
+        self._note_output(relay)
         await self._commit()
         await self._send({"type": "http.response.body", "body": relay.close(receipt_comment(self._context))})
 
     def _new_relay(self) -> StreamRelay | DialectRelay:
         context = self._context
         if context.dialect is None:
-            return StreamRelay(context, self._guard, tap_for(context) if self._continues else None)
+            return StreamRelay(context, self._answers, tap_for(context) if self._continues else None)
         if not context.stream:
             raise EngineFailed("The engine sent a stream that was not asked for.")
-        return DialectRelay(context, context.dialect, self._guard)
+        return DialectRelay(context, context.dialect, self._answers)
 
     @property
     def _continues(self) -> bool:
@@ -161,6 +164,16 @@ class Exchange:
             log.warning("stream broke off", extra={"request_id": self._context.request_id, "reason": str(error)})
             self._attempts.cut(str(error))
             raise interrupted() from None
+
+    @property
+    def _answers(self) -> Answers:
+        assert self._context.answers is not None
+        return self._context.answers
+
+    def _note_output(self, relay: StreamRelay | DialectRelay) -> None:
+        if not self._noted:
+            self._noted = True
+            self._settlement.note_output(relay.reports())
 
     async def _pass_on(self, released: bytes) -> None:
         if released:

@@ -90,7 +90,7 @@ class Pipeline:
         """Answer one request. Every failure ends in OpenAI-shaped JSON; nothing is raised."""
         settlement = Settlement(context, self.ledger, self.metrics, self.tracing, self.prices, self.receipts)
         attempts = Attempts(context, settlement, self.pool, self.tracing, self.failover)
-        exchange = Exchange(context, settlement, send, attempts, guard=self.guard, failover=self.failover)
+        exchange = Exchange(context, settlement, send, attempts, failover=self.failover)
         departure = _Departure(client)
         try:
             await authenticate(context, self.identity)

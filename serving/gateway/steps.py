@@ -119,10 +119,13 @@ def sanitize(context: RequestContext, guard: Guard) -> RequestContext:
         context.prompt_chars = _prompt_chars(context.body)
     else:
         context.prompt_chars = sum(map(len, context.dialect.prompt_texts(context.body)))
+    assert context.principal is not None
+    guard = guard.of_tenant(context.principal.tenant)
     context.policy = guard.policy_digest
     try:
-        context.input_report = guard.clean_request(context.body, context.endpoint)
+        context.input_report, context.answers = guard.ask(context.body, context.endpoint)
     except GuardRefusal as refusal:
+        context.input_report = refusal.report
         raise BadRequest(refusal.message, code=refusal.code, param=refusal.param) from None
     return context
 

@@ -13,7 +13,7 @@ from serving.gateway.errors import EngineFailed
 from serving.gateway.streams.answer import CleanAnswer
 from serving.gateway.streams.chunks import UNREADABLE, decode_any, encode
 from serving.gateway.streams.relay import note_text
-from serving.guard import Guard, GuardReport
+from serving.guard import Answers, GuardReport
 
 
 class _UsageOnly(msgspec.Struct):
@@ -23,7 +23,7 @@ class _UsageOnly(msgspec.Struct):
 _decode_usage = msgspec.json.Decoder(_UsageOnly).decode
 
 
-def clean_whole(context: RequestContext, dialect: Dialect, guard: Guard, body: bytes) -> CleanAnswer:
+def clean_whole(context: RequestContext, dialect: Dialect, guard: Answers, body: bytes) -> CleanAnswer:
     """Clean every text of an answer in one piece, and note its usage in the context.
 
     Raises:
@@ -59,17 +59,18 @@ def note_usage(context: RequestContext, dialect: Dialect, answer: Json) -> None:
         context.usage_reported = True
 
 
-def clean_places(guard: Guard, places: Iterable[Place]) -> list[GuardReport]:
-    """Clean texts where they stand; the reports are of those that had to change."""
+def clean_places(guard: Answers, places: Iterable[Place]) -> list[GuardReport]:
+    """Clean texts where they stand; the reports are of those in which something was found."""
     reports = []
     for place in places:
         before = place.holder[place.key]
         text = encode(before).decode() if place.parsed else before
-        cleaned, report = guard.clean_text(text)
+        cleaned, report = guard.clean_text(text, json=place.parsed or place.key == "arguments")
         if cleaned != text:
             place.holder[place.key] = _parsed(cleaned) if place.parsed else cleaned
             if place.holder.get("logprobs"):
                 place.holder["logprobs"] = []  # they spell out every token of the text
+        if report:
             reports.append(report)
     return reports
 

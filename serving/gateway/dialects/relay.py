@@ -12,16 +12,19 @@ from serving.gateway.context import RequestContext
 from serving.gateway.dialects.answer import clean_places, note_usage
 from serving.gateway.dialects.dialect import ALL, Channel, Dialect, Json
 from serving.gateway.streams.chunks import UNREADABLE, decode_any, encode
-from serving.gateway.streams.relay import ChannelRelay, StreamBroken, note_text
+from serving.gateway.streams.relay import ChannelRelay, StreamBroken, note_text, refuse_blocked
 from serving.gateway.streams.sse import DATA, EventSplitter, event_data
-from serving.guard import Guard, GuardReport, StreamCleaner
+from serving.guard import Answers, GuardReport, TextStream
 from serving.provenance.receipts import RunningDigest
+
+_JSON = frozenset({"partial_json", "function_call_arguments"})
+"""Kinds of texts that are the arguments of a tool call."""
 
 
 class DialectRelay:
     """One streamed answer. Feed it the engine's bytes, send on the bytes that it returns."""
 
-    def __init__(self, context: RequestContext, dialect: Dialect, guard: Guard) -> None:
+    def __init__(self, context: RequestContext, dialect: Dialect, guard: Answers) -> None:
         self._context = context
         self._dialect = dialect
         self._guard = guard
@@ -39,12 +42,15 @@ class DialectRelay:
         """Events that may be sent now, as bytes. The closing ones are kept for `close`.
 
         Raises:
+            BadRequest: the answer holds what may not leave.
             StreamBroken: the engine reported an error.
             EventTooLong: the engine's bytes are no event stream.
         """
         out: list[bytes] = []
         for event in self._splitter.feed(data):
             self._take(event, out)
+        if self._guard.blocks:
+            refuse_blocked(self._reports)
         return self._join(out)
 
     def finish(self) -> None:
@@ -57,6 +63,11 @@ class DialectRelay:
             self._take(event, self._closing)
         if not self.done:
             raise StreamBroken("The engine ended the stream before the answer was complete.")
+
+    @property
+    def closing(self) -> bytes:
+        """The closing events as they are, to be read."""
+        return b"".join(event + b"\n\n" for event in self._closing)
 
     def close(self, comments: Sequence[bytes] = ()) -> bytes:
         """The closing events: sent once the record is durable. Comments come before the last one."""
@@ -110,7 +121,9 @@ class DialectRelay:
         if relay is None:
             passage = self._context.passage
             digest = passage.text(0) if passage is not None and channel[0] == "text" else None
-            relay = self._channels[channel] = _DialectChannel(self._guard.stream(), self._rewrite, digest)
+            relay = self._channels[channel] = _DialectChannel(
+                self._guard.stream(json=channel[0] in _JSON), self._rewrite, digest
+            )
             self._reports.append(relay.report)
         if text:
             self.num_text_events += 1
@@ -149,7 +162,7 @@ class _DialectChannel(ChannelRelay):
     """A text channel whose events are written by the dialect."""
 
     def __init__(
-        self, cleaner: StreamCleaner, rewrite: Callable[[bytes, str], bytes], digest: RunningDigest | None
+        self, cleaner: TextStream, rewrite: Callable[[bytes, str], bytes], digest: RunningDigest | None
     ) -> None:
         super().__init__(cleaner, 0, ("text", 0), digest)
         self._rewrite_event = rewrite

@@ -17,7 +17,7 @@ from serving.gateway.streams.chunks import (
     texts_of,
 )
 from serving.gateway.streams.relay import note_text
-from serving.guard import Guard, GuardReport
+from serving.guard import Answers, GuardReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class CleanAnswer:
     reports: list[GuardReport]
 
 
-def clean_answer(context: RequestContext, guard: Guard, body: bytes) -> CleanAnswer:
+def clean_answer(context: RequestContext, guard: Answers, body: bytes) -> CleanAnswer:
     """Clean every text of an answer and note its usage in the context.
 
     Raises:
@@ -51,11 +51,12 @@ def clean_answer(context: RequestContext, guard: Guard, body: bytes) -> CleanAns
         context.finish_reason = choice.finish_reason or context.finish_reason
         for channel, text in texts_of(choice):
             note_text(context, channel, text)
-            cleaned, report = guard.clean_text(text)
+            cleaned, report = guard.clean_text(text, json=channel[0] == "arguments")
             if context.passage is not None:
                 context.passage.text(choice.index, *channel).add(cleaned)
             if cleaned != text:
                 changed.append((position, channel, cleaned))
+            if report:
                 reports.append(report)
     if not changed:
         return CleanAnswer(body, reports)

@@ -9,9 +9,10 @@ whole of it would give, for every way the engine or the network cut it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from serving.gateway.context import RequestContext
+from serving.gateway.errors import BadRequest
 from serving.gateway.streams.alike import Alike, Run
 from serving.gateway.streams.chunks import (
     ABORTED,
@@ -29,7 +30,7 @@ from serving.gateway.streams.chunks import (
 )
 from serving.gateway.streams.sse import DONE, EventSplitter, EventTooLong, event_data
 from serving.gateway.streams.tokens import TokenTap
-from serving.guard import Guard, GuardReport, StreamCleaner
+from serving.guard import Answers, GuardReport, TextStream
 from serving.provenance.receipts import RunningDigest
 
 # Enough of an answer's beginning to tell whether it is a refusal.
@@ -54,9 +55,7 @@ class StreamBroken(Exception):
 class ChannelRelay:
     """One text channel of one choice: lines the text that the guard releases up with the events it came in."""
 
-    def __init__(
-        self, cleaner: StreamCleaner, index: int, channel: Channel, digest: RunningDigest | None = None
-    ) -> None:
+    def __init__(self, cleaner: TextStream, index: int, channel: Channel, digest: RunningDigest | None = None) -> None:
         self._cleaner = cleaner
         self._digest = digest
         self._index = index
@@ -143,7 +142,7 @@ class ChannelRelay:
 class StreamRelay:
     """One streamed answer. Feed it the engine's bytes, send on the bytes that it returns."""
 
-    def __init__(self, context: RequestContext, guard: Guard, tap: TokenTap | None = None) -> None:
+    def __init__(self, context: RequestContext, guard: Answers, tap: TokenTap | None = None) -> None:
         self._context = context
         self._guard = guard
         self.tap = tap
@@ -161,6 +160,7 @@ class StreamRelay:
         """Events that may be sent now, as bytes. The closing ones are kept for `close`.
 
         Raises:
+            BadRequest: the answer holds what may not leave.
             StreamBroken: the engine reported an error, or its bytes are no event stream.
         """
         out: list[bytes] = []
@@ -168,6 +168,8 @@ class StreamRelay:
             self._take_all(self._splitter.feed(data), out)
         except (StreamBroken, *_GARBAGE) as error:
             raise _broken(error, out) from None
+        if self._guard.blocks:
+            refuse_blocked(self._reports)
         return _join(out)
 
     def finish(self) -> None:
@@ -204,6 +206,11 @@ class StreamRelay:
             self._finish_choice(index, self._closing)
         if usage:
             self._closing.append(usage)
+
+    @property
+    def closing(self) -> bytes:
+        """The closing events but `[DONE]`, to be read."""
+        return _join(self._closing)
 
     def close(self, comments: Sequence[bytes] = ()) -> bytes:
         """The closing events, from the last finish reason to `[DONE]`: sent once the record is durable."""
@@ -341,7 +348,8 @@ class StreamRelay:
         if relay is None:
             passage = self._context.passage
             digest = passage.text(index, *channel) if passage is not None else None
-            relay = channels[channel] = ChannelRelay(self._guard.stream(), index, channel, digest)
+            cleaner = self._guard.stream(json=channel[0] == "arguments")
+            relay = channels[channel] = ChannelRelay(cleaner, index, channel, digest)
             self._reports.append(relay.report)
         self.num_text_events += 1
         note_text(self._context, channel, text)
@@ -351,6 +359,17 @@ class StreamRelay:
         self._alike = None
         for relay in self._channels.pop(index, {}).values():
             relay.finish(out)
+
+
+def refuse_blocked(reports: Iterable[GuardReport]) -> None:
+    """End an answer that holds a value which may not leave.
+
+    Raises:
+        BadRequest: `content_blocked`, naming the entity.
+    """
+    for report in reports:
+        if (entity := report.blocked) is not None:
+            raise BadRequest(f"The answer holds what may not be given out here ({entity}).", code="content_blocked")
 
 
 def note_text(context: RequestContext, channel: Channel, text: str) -> None:
