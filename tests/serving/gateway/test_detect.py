@@ -26,7 +26,7 @@ def detecting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGatew
     folder.mkdir()
     words = {f"w{n}": n for n in range(500)} | {"?": 500}
     tokenizer = Tokenizer(models.WordLevel(words, unk_token="?"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()  # type: ignore[assignment]
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.save(str(folder / "tokenizer.json"))
     settings = {"SIGNET_GATEWAY__MODEL_FOLDERS": json.dumps({"words": str(folder)})}
     gateway = start_gateway(home, "http://127.0.0.1:9", **settings)

@@ -19,7 +19,8 @@ def marked_totals(probabilities: np.ndarray, texts: int) -> np.ndarray:
     uniform = np.random.default_rng(1).random((texts, len(probabilities)))
     marked = np.cumsum(-np.log(probabilities)) >= power.OPENING_SURPRISAL
     draws = np.where(marked, uniform**probabilities, uniform)
-    return -np.log1p(-draws).sum(axis=1)
+    totals: np.ndarray = -np.log1p(-draws).sum(axis=1)
+    return totals
 
 
 @pytest.mark.parametrize("num_tokens", [40, 120, 400])
