@@ -113,7 +113,7 @@ class StandIn:
             f"vllm:request_success_total{label} {self.num_requests}",
         ]
         if self.marks:
-            lines.append('signet_engine_plugin_info{schemes="gumbel"} 1')
+            lines.append('signet_engine_plugin_info{schemes="gumbel,dual-gumbel,kgw,synthid"} 1')
         return http_response("200 OK", "\n".join(lines).encode() + b"\n", "text/plain; version=0.0.4")
 
 

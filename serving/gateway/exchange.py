@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 from serving.gateway.attempts import Attempts, Question
 from serving.gateway.body import engine_body
@@ -13,6 +14,15 @@ from serving.gateway.engines.engine import Engine
 from serving.gateway.engines.upstream import UpstreamError, UpstreamResponse
 from serving.gateway.errors import EngineFailed, GatewayError, LedgerDown
 from serving.gateway.failover import Failover
+from serving.gateway.policy import PolicySteps
+from serving.gateway.policy.answer import (
+    note_replaced,
+    replaced_events,
+    replaced_whole,
+    texts_of_events,
+    texts_of_whole,
+)
+from serving.gateway.policy.refusal import FILTERED, Written, written_stream, written_whole
 from serving.gateway.receipts.step import receipt_comment, receipt_header
 from serving.gateway.settle import Settlement
 from serving.gateway.steps import drop_mark
@@ -22,7 +32,7 @@ from serving.gateway.streams.relay import StreamBroken, StreamRelay, refuse_bloc
 from serving.gateway.streams.sse import EventTooLong
 from serving.gateway.streams.streamed import StreamedAnswer, interrupted
 from serving.gateway.wire import EVENT_STREAM, JSON, Headers, Send, encode_headers, error_event, send_error, send_whole
-from serving.guard import Answers
+from serving.guard import Answers, GuardReport
 from serving.ledger import LedgerUnavailable
 
 log = logging.getLogger(__name__)
@@ -39,16 +49,21 @@ class Exchange:
         attempts: Attempts,
         *,
         failover: Failover,
+        policy: PolicySteps,
     ) -> None:
         self._context = context
         self._settlement = settlement
         self._send = send
         self._attempts = attempts
         self._failover = failover
+        self._policy = policy
         self._relay: StreamRelay | DialectRelay | None = None
         self._started = False
         self._noted = False
         self._stream: StreamedAnswer | None = None
+        self._collected: bytearray | None = None
+        """What a stream has released, where the policy reads the whole answer."""
+        self._holds = False
 
     async def run(self) -> None:
         question = Question(self._context.target, self._body_for)
@@ -62,6 +77,23 @@ class Exchange:
                 return
             except (UpstreamError, EngineFailed) as error:
                 self._attempts.answer_broke(str(error))
+
+    async def refuse(self) -> None:
+        """The policy refuses the question: the answer is its reason, and no engine is asked."""
+        context = self._context
+        assert context.review is not None
+        assert context.review.refused_by is not None
+        reason = context.review.refused_by.reason or ""
+        written = {choice: Written(reason, FILTERED) for choice in range(context.choices)}
+        note_replaced(context, written, ())
+        context.usage_reported = True
+        await self._commit()
+        if not context.stream:
+            await send_whole(self._send, 200, written_whole(context, written), [JSON, *self._headers()])
+            return
+        await self._start([*EVENT_STREAM, *self._headers()])
+        events = b"".join(event + b"\n\n" for event in written_stream(context, written))
+        await self._send({"type": "http.response.body", "body": events})
 
     async def fail(self, error: GatewayError) -> None:
         """End the answer with an error: JSON while nothing was sent, an error event afterwards."""
@@ -90,7 +122,7 @@ class Exchange:
         self._stream = None
 
     def _body_for(self, engine: Engine) -> bytes:
-        if self._context.mark_scheme != "off" and not engine.has_plugin:
+        if self._context.mark_scheme != "off" and self._context.mark_scheme not in engine.schemes:
             drop_mark(self._context, "engine")
         context = self._context
         if context.stream and self._continues and reports_tokens(engine, context.model):
@@ -104,6 +136,8 @@ class Exchange:
             headers += encode_headers(context.lease.headers)
         if context.engine is not None:
             headers.append((b"x-signet-mark", context.mark_header()))
+        if context.review is not None:
+            headers += context.review.header()
         return headers
 
     async def _relay_whole(self, response: UpstreamResponse) -> None:
@@ -117,13 +151,30 @@ class Exchange:
         self._settlement.note_output(answer.reports)
         refuse_blocked(answer.reports)
         self._settlement.note_text()
+        body = await self._reviewed(answer.body, answer.reports)
         await self._commit()
         headers = [JSON, *self._headers(), *receipt_header(self._context)]
-        await send_whole(self._send, 200, answer.body, headers)
+        await send_whole(self._send, 200, body, headers)
+
+    async def _reviewed(self, body: bytes, reports: Sequence[GuardReport]) -> bytes:
+        """What the policy makes of a whole answer."""
+        context, review = self._context, self._context.review
+        if review is None:
+            return body
+        texts = texts_of_whole(context, body) if review.reads_answer else []
+        written = await self._policy.judge_output(context, review, reports, texts)
+        if not written:
+            return body
+        note_replaced(context, written, texts)
+        return replaced_whole(context, body, written)
 
     async def _relay_stream(self, response: UpstreamResponse, question: Question) -> None:
         relay = self._relay = self._new_relay()
-        await self._start([*EVENT_STREAM, *self._headers()])
+        review = self._context.review
+        if review is not None and review.reads_answer:
+            self._collected, self._holds = bytearray(), review.holds_answer
+        if not self._holds:
+            await self._start([*EVENT_STREAM, *self._headers()])
         if isinstance(relay, StreamRelay):
             stream = self._stream = StreamedAnswer(
                 self._context, self._settlement, self._attempts, self._failover.settings, relay, self._pass_on
@@ -133,8 +184,31 @@ class Exchange:
             await self._relay_dialect(response, relay)
         refuse_blocked(relay.reports())
         self._note_output(relay)
+        events = await self._reviewed_events(relay)
         await self._commit()
-        await self._send({"type": "http.response.body", "body": relay.close(receipt_comment(self._context))})
+        if self._holds:
+            await self._start([*EVENT_STREAM, *self._headers()])
+        await self._send({"type": "http.response.body", "body": self._last_bytes(relay, events)})
+
+    async def _reviewed_events(self, relay: StreamRelay | DialectRelay) -> list[bytes]:
+        """What the policy puts in place of a stream that it has held; nothing where it lets the stream be."""
+        context, review = self._context, self._context.review
+        if review is None:
+            return []
+        data = bytes(self._collected) + relay.closing if self._collected is not None else b""
+        texts = texts_of_events(context, data)
+        written = await self._policy.judge_output(context, review, relay.reports(), texts)
+        if not written:
+            return []
+        note_replaced(context, written, texts)
+        return replaced_events(context, data, written)
+
+    def _last_bytes(self, relay: StreamRelay | DialectRelay, events: list[bytes]) -> bytes:
+        comments = receipt_comment(self._context)
+        if events:
+            return b"".join(event + b"\n\n" for event in (*events[:-1], *comments, events[-1]))
+        held = bytes(self._collected) if self._holds and self._collected is not None else b""
+        return held + relay.close(comments)
 
     def _new_relay(self) -> StreamRelay | DialectRelay:
         context = self._context
@@ -176,7 +250,9 @@ class Exchange:
             self._settlement.note_output(relay.reports())
 
     async def _pass_on(self, released: bytes) -> None:
-        if released:
+        if released and self._collected is not None:
+            self._collected += released
+        if released and not self._holds:
             await self._send({"type": "http.response.body", "body": released, "more_body": True})
 
     async def _start(self, headers: Headers) -> None:

@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from serving.gateway.dialects import DIALECTS, Dialect
+from serving.gateway.steps import SCHEMES
 
 Json = dict[str, Any]
 
@@ -154,7 +155,7 @@ def _post(path: str, request: str, answer: str, summary: str) -> Json:
     content: Json = _json(answer)
     if dialect is None or dialect.streams:
         content["text/event-stream"] = {"schema": _STRING}
-    mark = {"name": "X-Signet-Mark", "in": "header", "schema": {"enum": ["on", "off", "gumbel"]}}
+    mark = {"name": "X-Signet-Mark", "in": "header", "schema": {"enum": ["on", "off", *SCHEMES]}}
     return {
         "tags": ["inference"],
         "operationId": path.removeprefix("/v1").strip("/").replace("/", "_"),

@@ -12,11 +12,15 @@ from serving.gateway.errors import BadRequest, Forbidden, IdentityUnavailable, U
 from serving.guard import Guard, GuardRefusal
 from serving.identity import Identity, Principal, Rejected
 from serving.provenance import Keyring
+from serving.provenance.schemes import DEFAULT_SCHEME, lefthash
+from serving.provenance.schemes import SCHEMES as READABLE
 
-SCHEMES = ("gumbel",)
+SCHEMES = (*READABLE, lefthash.NAME)
+# A green list changes which token is likeliest; the others decide where the model leaves a choice.
+GREEDY_SCHEMES = frozenset({"kgw", lefthash.NAME})
 # RFC 9110: every 401 says how to authenticate.
 BEARER = ((b"www-authenticate", b"Bearer"),)
-# vLLM samples greedily below this temperature; a greedy choice leaves a Gumbel mark nothing to decide.
+# vLLM samples greedily below this temperature.
 GREEDY_TEMPERATURE = 1e-5
 # OpenAI's own rule of thumb, for the reservation before the engine has counted.
 CHARS_PER_TOKEN = 4
@@ -141,20 +145,24 @@ def choose_mark(context: RequestContext, keyring: Keyring | None) -> RequestCont
         Forbidden: the tenant may not choose.
     """
     assert context.principal is not None
-    policy = context.principal.mark
+    allowed = context.principal.mark.allowed
+    usual = context.principal.mark.default
+    usual = DEFAULT_SCHEME if usual == "on" else usual
     asked = context.headers.get(b"x-signet-mark", b"").decode("latin-1").strip().lower()
     if asked and asked not in ("on", "off", *SCHEMES):
         choices = ", ".join(("on", "off", *SCHEMES))
         raise BadRequest(f"X-Signet-Mark must be one of {choices}.", code="unknown_mark", param="X-Signet-Mark")
-    wanted = (asked or policy.default) != "off"
-    if asked and not policy.allowed and wanted != (policy.default != "off"):
-        raise Forbidden("This key may not choose whether answers are marked.", code="mark_not_allowed")
-    if not wanted:
+    scheme = asked or usual
+    if scheme == "on":
+        scheme = usual if usual != "off" else DEFAULT_SCHEME
+    if asked and not allowed and scheme != usual:
+        raise Forbidden("This key may not choose whether or how answers are marked.", code="mark_not_allowed")
+    if scheme == "off":
         return context
-    obstacle = _mark_obstacle(context, keyring)
+    obstacle = _mark_obstacle(context, keyring, scheme)
     if obstacle is None:
         assert keyring is not None
-        context.mark_scheme = SCHEMES[0]
+        context.mark_scheme = scheme
         context.mark_key_id = keyring.mark_key(context.principal.tenant, context.model).id
         context.mark_required = bool(asked)
         return context
@@ -172,7 +180,7 @@ def drop_mark(context: RequestContext, note: str) -> None:
         BadRequest: the request itself asked for the mark.
     """
     if context.mark_required:
-        message = "This answer cannot be marked: the engine does not run Signet's plugin."
+        message = f"This answer cannot be marked: the engine makes no {context.mark_scheme} marks."
         raise BadRequest(message, code="mark_impossible", param="X-Signet-Mark")
     context.mark_scheme, context.mark_key_id, context.mark_note = "off", "", note
 
@@ -191,14 +199,15 @@ def _prompt_chars(body: dict[str, Any]) -> int:
     return sum(len(text) for text in texts if isinstance(text, str))
 
 
-def _mark_obstacle(context: RequestContext, keyring: Keyring | None) -> tuple[str, str] | None:
+def _mark_obstacle(context: RequestContext, keyring: Keyring | None, scheme: str) -> tuple[str, str] | None:
     if context.dialect is not None and not context.dialect.generates:
         return "endpoint", f"{context.dialect.path} generates no text that could carry a mark."
     if keyring is None:
         return "no-keyring", "This gateway has no keyring, so no answer can be marked."
     temperature = context.body.get("temperature")
-    if isinstance(temperature, int | float) and temperature < GREEDY_TEMPERATURE:
-        return "greedy", "An answer at temperature 0 has one possible text and cannot carry a gumbel mark."
+    greedy = isinstance(temperature, int | float) and temperature < GREEDY_TEMPERATURE
+    if greedy and scheme not in GREEDY_SCHEMES:
+        return "greedy", f"An answer at temperature 0 has one possible text and cannot carry a {scheme} mark; try kgw."
     if context.body.get("use_beam_search"):
         return "beam-search", "Beam search picks no tokens at random and cannot carry a mark."
     return None

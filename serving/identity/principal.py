@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal
 
-MarkDefault = Literal["on", "off"]
+MarkDefault = Literal["on", "off", "gumbel", "dual-gumbel", "kgw", "kgw-lefthash", "synthid"]
 BudgetScope = Literal["key", "tenant"]
 BudgetPeriod = Literal["day", "month", "total"]
 ENDPOINTS = ("chat", "completions", "embeddings", "responses", "messages", "tokenize", "detect", "moderations")
@@ -26,7 +26,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class MarkPolicy:
-    """Whether answers are marked."""
+    """Whether and how answers are marked."""
 
     default: MarkDefault = "on"
     allowed: bool = True

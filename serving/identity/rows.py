@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import ColumnElement, Connection, Row, select
 
-from serving.identity.principal import Budget, KeyInfo, Limits, MarkPolicy, Principal, TenantInfo
+from serving.identity.principal import Budget, KeyInfo, Limits, MarkDefault, MarkPolicy, Principal, TenantInfo
 from serving.identity.schema import api_keys, budgets, drained_engines, retired_secrets, tenants
 
 Budgets = dict[tuple[str, str], tuple[Budget, ...]]
@@ -118,7 +118,7 @@ def _limits(row: Row[Any]) -> Limits:
 
 
 def _mark_policy(row: Row[Any]) -> MarkPolicy:
-    return MarkPolicy("on" if row.mark_default == "on" else "off", row.mark_allowed)
+    return MarkPolicy(cast(MarkDefault, row.mark_default), row.mark_allowed)
 
 
 def _names(stored: str | None) -> tuple[str, ...] | None:

@@ -34,7 +34,8 @@ api_keys = Table(
     Column("requests_per_minute", Integer),
     Column("tokens_per_minute", Integer),
     Column("concurrency", Integer),
-    Column("mark_default", String(3), nullable=False),
+    # As it was declared: SQLite cannot change a column, and keeps texts of any length.
+    Column("mark_default", String(16).with_variant(String(3), "sqlite"), nullable=False),
     Column("mark_allowed", Boolean, nullable=False),
     Column("created_at", Float(53), nullable=False),
     Column("revoked_at", Float(53)),

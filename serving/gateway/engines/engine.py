@@ -14,7 +14,14 @@ import msgspec
 
 from serving.gateway.engines.address import Address
 from serving.gateway.engines.circuit import Circuit, CircuitPolicy
-from serving.gateway.engines.load import PLUGIN_METRIC, EngineLoad, LoadEstimate, parse_load, parse_manifests
+from serving.gateway.engines.load import (
+    PLUGIN_METRIC,
+    EngineLoad,
+    LoadEstimate,
+    parse_load,
+    parse_manifests,
+    parse_schemes,
+)
 from serving.gateway.engines.seen import SeenPrefixes, blocks_for
 from serving.gateway.engines.upstream import Timeouts, UpstreamError, UpstreamPool, UpstreamTimeout
 
@@ -117,6 +124,7 @@ class Engine:
         self.suspected = asyncio.Event()
         self.up = False
         self.has_plugin = False
+        self.schemes: frozenset[str] = frozenset()
         self.manifests: dict[str, str] = {}
         """Digest of the checkpoint behind a served name, where the engine announces it."""
         # Characters of prompts sent there whose answers have not begun.
@@ -273,6 +281,7 @@ class Engine:
         own = self.in_flight
         metrics = await self._get(b"/metrics", tolerate_missing=True) or b""
         self.has_plugin = PLUGIN_METRIC in metrics
+        self.schemes = parse_schemes(metrics)
         self.manifests = parse_manifests(metrics)
         self._note_load(parse_load(metrics), own)
         self._probes_since_lesson = 0

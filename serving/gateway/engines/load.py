@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 # Exposed by an engine that runs our plugin.
 PLUGIN_METRIC = b"signet_engine_plugin_info"
+_SCHEMES = re.compile(rb"^" + PLUGIN_METRIC + rb'\{[^}\n]*schemes="([^"\\\n]*)"', re.MULTILINE)
 # Which checkpoint each served name is, by its digest; exposed by an engine that Signet started on verified ones.
 _MANIFEST = re.compile(rb"^signet_engine_manifest_info\{([^}\n]*)\}", re.MULTILINE)
 _MANIFEST_LABEL = re.compile(r'(model|manifest)="([^"\\]*)"')
@@ -31,6 +32,12 @@ class EngineLoad:
     waiting: int = 0
     kv_usage: float = 0.0
     cache_tokens: int | None = None
+
+
+def parse_schemes(metrics: bytes) -> frozenset[str]:
+    """The watermark schemes that an engine with our plugin marks with; several engines of one server agree."""
+    found = _SCHEMES.search(metrics)
+    return frozenset(found[1].decode().split(",")) if found else frozenset()
 
 
 def parse_load(metrics: bytes) -> EngineLoad | None:

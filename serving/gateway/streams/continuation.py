@@ -100,7 +100,7 @@ def reports_tokens(engine: Engine, model: str) -> bool:
 
 def carries_mark(context: RequestContext, engine: Engine) -> bool:
     """Whether the engine can go on with the mark that the client has been told of."""
-    return context.mark_scheme == "off" or engine.has_plugin
+    return context.mark_scheme == "off" or context.mark_scheme in engine.schemes
 
 
 def can_take_over(context: RequestContext, engine: Engine) -> bool:

@@ -12,7 +12,7 @@ import click
 
 from serving.identity.amounts import parse_dollars
 from serving.identity.errors import InvalidValue
-from serving.identity.principal import ENDPOINTS, Budget, BudgetPeriod, BudgetScope
+from serving.identity.principal import ENDPOINTS, Budget, BudgetPeriod, BudgetScope, MarkDefault
 from serving.identity.store import IdentityStore
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -103,7 +103,9 @@ def key_options(command: Command) -> Command:
             help="Only this kind of request. Repeatable. Default: all.",
         ),
         click.option("--expires", "expires_at", type=moment, metavar="WHEN", help="30d, a date, or never (default)."),
-        click.option("--mark", type=click.Choice(["on", "off"]), help="Mark answers.  [default: on]"),
+        click.option(
+            "--mark", type=click.Choice(get_args(MarkDefault)), help="Mark answers; on is gumbel.  [default: on]"
+        ),
         click.option(
             "--may-choose-mark/--no-may-choose-mark",
             default=None,

@@ -88,7 +88,7 @@ class ScriptedEngine:
         self.fixed_paths = {
             "/health": b"",
             "/v1/models": json.dumps(models).encode(),
-            "/metrics": b'signet_engine_plugin_info{schemes="gumbel"} 1.0\n' if has_plugin else b"\n",
+            "/metrics": b'signet_engine_plugin_info{schemes="gumbel,kgw,synthid"} 1.0\n' if has_plugin else b"\n",
         }
         self.seen: list[SeenRequest] = []
         self.url = ""

@@ -68,6 +68,7 @@ class FakeEngine:
     def __init__(self, tokens: TokenEngine) -> None:
         self.tokens = tokens
         self.has_plugin = True
+        self.schemes = frozenset({"gumbel"})
         self.headers: list[tuple[bytes, bytes]] = []
         self.cards = {"scripted": CARD}
         self.client = self

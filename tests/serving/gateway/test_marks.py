@@ -1,0 +1,99 @@
+"""Which scheme an answer is marked with: by header, by the key's default, by what temperature and engine allow."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import openai
+import pytest
+from gateways import RunningGateway
+from scripted import ScriptedEngine, answer, whole
+
+from serving.engine.plugin.arguments import SCHEMES as MADE_BY_ENGINES
+from serving.gateway.engines.load import parse_schemes
+from serving.gateway.steps import SCHEMES
+from serving.identity.principal import MarkDefault
+
+HELLO: list[Any] = [{"role": "user", "content": "hello"}]
+
+
+def mark_of(client: openai.OpenAI, header: str | None = None, **more: Any) -> str:
+    """The answer's mark: its scheme, or off with the reason."""
+    headers = {} if header is None else {"X-Signet-Mark": header}
+    raw = client.chat.completions.with_raw_response.create(
+        model="scripted", messages=HELLO, extra_headers=headers, **more
+    )
+    return raw.headers["x-signet-mark"].partition(";key=")[0]
+
+
+@pytest.fixture(autouse=True)
+def _answers(engine: ScriptedEngine) -> None:
+    engine.script = lambda _: whole(answer("ok"))
+
+
+def test_gateway_engine_and_keys_know_the_same_schemes() -> None:
+    assert SCHEMES == MADE_BY_ENGINES
+    assert {"on", "off", *SCHEMES} == set(get_args(MarkDefault))
+
+
+@pytest.mark.parametrize("scheme", ["gumbel", "kgw", "synthid"])
+def test_a_request_chooses_the_scheme(client: openai.OpenAI, engine: ScriptedEngine, scheme: str) -> None:
+    assert mark_of(client, scheme) == scheme
+    assert engine.seen[-1].body["vllm_xargs"]["signet_mark"] == scheme
+
+
+def test_greedy_answers_carry_a_green_list_when_it_is_asked_for(client: openai.OpenAI) -> None:
+    assert mark_of(client, "kgw", temperature=0) == "kgw"
+    assert mark_of(client, temperature=0) == "off;reason=greedy"
+    with pytest.raises(openai.BadRequestError, match="cannot carry a synthid mark; try kgw"):
+        mark_of(client, "synthid", temperature=0)
+
+
+def test_a_scheme_that_the_engine_does_not_make_is_refused(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError, match="makes no dual-gumbel marks") as caught:
+        mark_of(client, "dual-gumbel")
+
+    assert caught.value.code == "mark_impossible"
+
+
+def test_the_keys_default_is_a_scheme(gateway: RunningGateway) -> None:
+    client = gateway.client(gateway.new_key("--mark", "synthid"))
+
+    assert mark_of(client) == mark_of(client, "on") == "synthid"
+    assert mark_of(client, "gumbel") == "gumbel"
+    assert mark_of(client, "off") == "off"
+
+
+def test_on_is_the_default_scheme_for_a_key_that_is_off(gateway: RunningGateway) -> None:
+    client = gateway.client(gateway.new_key("--mark", "off"))
+
+    assert mark_of(client) == "off"
+    assert mark_of(client, "on") == "gumbel"
+
+
+def test_a_default_that_the_engine_does_not_make_is_left_out(gateway: RunningGateway) -> None:
+    client = gateway.client(gateway.new_key("--mark", "dual-gumbel"))
+
+    assert mark_of(client) == "off;reason=engine"
+
+
+def test_a_key_that_may_not_choose_keeps_to_its_scheme(gateway: RunningGateway) -> None:
+    client = gateway.client(gateway.new_key("--mark", "kgw", "--no-may-choose-mark"))
+
+    assert mark_of(client, "on") == mark_of(client, "kgw") == "kgw"
+    for header in ("gumbel", "off"):
+        with pytest.raises(openai.PermissionDeniedError, match="whether or how"):
+            mark_of(client, header)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "schemes"),
+    [
+        (b'a 1\nsignet_engine_plugin_info{schemes="gumbel,kgw"} 1.0\nb 2\n', {"gumbel", "kgw"}),
+        (b'signet_engine_plugin_info{pid="7",schemes="gumbel"} 1.0\n', {"gumbel"}),
+        (b'# HELP signet_engine_plugin_info x{schemes="y"}\n', set()),
+        (b"", set()),
+    ],
+)
+def test_schemes_are_read_from_the_engines_metrics(metrics: bytes, schemes: set[str]) -> None:
+    assert parse_schemes(metrics) == schemes
