@@ -24,7 +24,7 @@ import uvloop
 from loadtests.client import LoadClient, Measurement, chat_body
 from loadtests.open_streams import FEW, SOME, allow_files, most_streams, open_streams, wait_idle
 from loadtests.processes import REPOSITORY, Program, ProgramError, running
-from loadtests.report import Report, machine, write_report
+from loadtests.report import OURS, WITHOUT_RECEIPTS, Report, machine, write_report
 from loadtests.targets import TARGETS, Factory, Target, chosen, free_port
 
 # No second token while open streams are counted.
@@ -199,7 +199,7 @@ def run_bench(factories: Mapping[str, Factory], num_rounds: int, seconds: float,
             raise click.ClickException("Nothing to measure: " + "; ".join(map(str, started)))
         run_rounds([direct, *runners], engine_url, num_rounds, seconds)
         for runner in runners:
-            if runner.name == "signet":
+            if runner.name in (OURS, WITHOUT_RECEIPTS):
                 measure_open_streams(runner, engine_url, num_rounds, seconds)
         return Report(
             command=command,

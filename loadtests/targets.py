@@ -41,12 +41,21 @@ def free_port() -> int:
 
 
 def signet_gateway(engine_url: str, folder: Path) -> Target:
-    """Our gateway with everything on: keys, limits, guard, ledger, metrics."""
+    """Our gateway as it is by default: keys, limits, guard, ledger, metrics, and a signed receipt for every answer."""
+    return _signet("signet", engine_url, folder, {})
+
+
+def signet_without_receipts(engine_url: str, folder: Path) -> Target:
+    """The same without receipts, for none of the others signs anything."""
+    return _signet("signet, no receipts", engine_url, folder, {"SIGNET_RECEIPTS__ENABLED": "false"})
+
+
+def _signet(name: str, engine_url: str, folder: Path, settings: Mapping[str, str]) -> Target:
     signet = [sys.executable, "-m", "signet"]
-    home = folder / "signet-home"
+    home = folder / name.replace(", ", "-").replace(" ", "-")
     home.mkdir()
     # A start at the top spares the adaptive limit a climb that would be measured as waiting.
-    env = {"SIGNET_HOME": str(home), "SIGNET_GATEWAY__ADMISSION__CONCURRENCY": "16384"}
+    env = {"SIGNET_HOME": str(home), "SIGNET_GATEWAY__ADMISSION__CONCURRENCY": "16384", **settings}
     command = [*signet, "keys", "create", "--tenant", "bench", "--json"]
     made = subprocess.run(
         command, env={**os.environ, **env}, cwd=REPOSITORY, capture_output=True, text=True, check=False
@@ -57,7 +66,7 @@ def signet_gateway(engine_url: str, folder: Path) -> Target:
     key = json.loads(made.stdout)["key"]
     port = free_port()
     command = [*signet, "gateway", "--engine-url", engine_url, "--port", str(port)]
-    return Target("signet", command, f"http://127.0.0.1:{port}", {"authorization": f"Bearer {key}"}, env)
+    return Target(name, command, f"http://127.0.0.1:{port}", {"authorization": f"Bearer {key}"}, env)
 
 
 def vllm_router(policy: str) -> Factory:
@@ -114,6 +123,7 @@ def nginx(engine_url: str, folder: Path) -> Target:
 # Name in --only -> how to make it. Ours first, then by what a reader compares it with.
 TARGETS: dict[str, Factory] = {
     "gateway": signet_gateway,
+    "gateway-without-receipts": signet_without_receipts,
     "vllm-router": vllm_router("round_robin"),
     "vllm-router-default": vllm_router("cache_aware"),
     "nginx": nginx,

@@ -87,7 +87,18 @@ def test_the_report_is_written_with_its_rounds(tmp_path: Path) -> None:
 
     written = json.loads((tmp_path / "gateway.json").read_text())
     assert written["targets"]["signet"][0]["plain-1.latency_p50_ms"] == 0.6
-    assert (tmp_path / "gateway.md").read_text().count("| signet |") == 2
+    assert (tmp_path / "gateway.md").read_text().count("\n| signet |") == 2
+
+
+def test_our_gateway_with_and_without_receipts_stands_beside_each_bar() -> None:
+    measured = report(0.35, 0.7)
+    measured.targets["signet, no receipts"] = report(0.25, 0.7).targets["signet"]
+    measured.ready_s["signet, no receipts"] = 1.0
+
+    rows = measured.markdown().splitlines()
+
+    assert "| figure | signet, no receipts | signet | bar | |" in rows
+    assert "| added latency, 1 client, p50, ms | 0.25 | 0.35 | ≤ 0.3 | held |" in rows
 
 
 @pytest.mark.parametrize("target", ["asgi-pooled", "gateway"])
