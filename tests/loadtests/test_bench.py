@@ -97,7 +97,7 @@ def test_our_gateway_with_and_without_receipts_stands_beside_each_bar() -> None:
 
     rows = measured.markdown().splitlines()
 
-    assert "| figure | signet, no receipts | signet | bar | |" in rows
+    assert "| figure | signet, no receipts | signet | bar |  |" in rows
     assert "| added latency, 1 client, p50, ms | 0.25 | 0.35 | ≤ 0.3 | held |" in rows
 
 
