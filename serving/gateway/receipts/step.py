@@ -45,22 +45,22 @@ def begin_receipt(context: RequestContext) -> None:
 
 
 def issue_receipt(context: RequestContext, issuer: ReceiptIssuer) -> None:
-    """Sign what is known of a complete answer."""
+    """Sign what is known of a complete answer; one that no engine gave is the policy's own words."""
     if context.passage is None:
         return
     assert context.principal is not None
-    assert context.engine is not None
-    manifest = context.engine.manifests.get(context.model, "")
+    engine = context.engine
+    manifest = engine.manifests.get(context.model, "") if engine is not None else ""
     earlier = context.earlier_manifests
     answer = Answer(
         endpoint=context.endpoint,
         model=context.model[:MAX_NAME_CHARS],
         policy=context.policy,
-        mark=context.mark_scheme,
+        mark=context.mark_scheme if engine is not None else "off",
         prompt_tokens=context.prompt_tokens,
         completion_tokens=context.completion_tokens,
         finish_reason=context.finish_reason[:MAX_NAME_CHARS],
-        mark_key=context.mark_key_id,
+        mark_key=context.mark_key_id if engine is not None else "",
         manifest=manifest,
         continued=context.continued,
         earlier_manifests=earlier if any(each != manifest for each in earlier) else [],
