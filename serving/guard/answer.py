@@ -125,6 +125,6 @@ class AnswerCleaner:
         if memory is not None and memory.prompt is not None:
             masks = self._leaks.action == "mask"
             stages.append(LeakStage(memory.prompt, self._leaks.max_words, masks=masks, report=report))
-        if memory is not None and memory.vault:
+        if memory is not None and memory.vault is not None and memory.vault.entities:
             stages.append(Restorer(memory.vault, report, json=json))
         return values if len(stages) == 1 else Chain(stages, report)

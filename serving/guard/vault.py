@@ -34,9 +34,6 @@ class Vault:
     def __reduce__(self) -> NoReturn:
         raise TypeError("a vault is neither copied nor stored")
 
-    def __len__(self) -> int:
-        return len(self._values)
-
     def avoid(self, texts: Iterable[str]) -> None:
         """Names that stand in these texts already are given to no value."""
         for text in texts:

@@ -1,0 +1,212 @@
+"""Nothing that a client would fetch or run leaves an answer; what is harmless stays as it is."""
+
+from __future__ import annotations
+
+import random
+import time
+
+import pytest
+from cuttings import assert_cutting_is_all_the_same, run
+
+from serving.guard import Guard, GuardReport, GuardSettings
+from serving.guard.hosts import Hosts, Leads
+from serving.guard.markup import MAX_MARKUP_HELD, Markup, Rules
+from serving.guard.settings import LinkSettings
+
+DEFAULT = Rules(LinkSettings())
+STRICT = Rules(LinkSettings(links="mask", code="mask", allowed_hosts=["docs.example.com", "*.example.org"]))
+OPEN = Rules(LinkSettings(images="allow", html="allow"))
+
+
+def shown(text: str, rules: Rules = DEFAULT) -> str:
+    return assert_cutting_is_all_the_same(lambda: Markup(rules, GuardReport()), text)
+
+
+@pytest.mark.parametrize(
+    ("text", "inert"),
+    [
+        ("![a](https://evil.test/x?q=1)", "![a] (https://evil.test/x?q=1)"),
+        ("![a](//evil.test/x)", "![a] (//evil.test/x)"),
+        ("![a]( \n <https://evil.test/x y> 'title')", "![a] ( \n < https://evil.test/x y> 'title')"),
+        ("![a](< https://evil.test>)", "![a] (< https://evil.test>)"),
+        ("![a](&#104;ttps://evil.test)", "![a] (&#104;ttps://evil.test)"),
+        ("![a](/\\evil.test)", "![a] (/\\evil.test)"),
+        ("![a](data:image/svg+xml,x)", "![a] (data:image/svg+xml,x)"),
+        ("![a [b] ](https://evil.test)", "![a [b] ] (https://evil.test)"),
+        ("![a][r]\n\n[r]: https://evil.test/x", "![a][r]\n\n[r] : https://evil.test/x"),
+        ("![r]\n\n[r]:\n  <//evil.test/x>", "![r]\n\n[r] :\n  < //evil.test/x>"),
+        ("[x](javascript:alert(1))", "[x] (javascript:alert(1))"),
+        ("[x](java&Tab;script:alert(1))", "[x] (java&Tab;script:alert(1))"),
+        ("<javascript:alert(1)>", "< javascript:alert(1)>"),
+        ("<script>alert(1)</script>", "< script>alert(1)< /script>"),
+        ("<img src=https://evil.test/x>", "< img src=https://evil.test/x>"),
+        ('<IMG SRC = "//evil.test/x">', '< IMG SRC = "//evil.test/x">'),
+        ("<img src=x onerror=alert(1)>", "< img src=x onerror=alert(1)>"),
+        ('<img srcset="a.png, https://evil.test/b.png 2x">', '< img srcset="a.png, https://evil.test/b.png 2x">'),
+        ("<svg/onload=alert(1)>", "< svg/onload=alert(1)>"),
+        ('<a href="java&#9;script:alert(1)">x</a>', '< a href="java&#9;script:alert(1)">x</a>'),
+        ('<b style="background:url(//evil.test)">', '< b style="background:url(//evil.test)">'),
+        ('<p a=">" onclick=x>', '< p a=">" onclick=x>'),
+        ("<p a='\"' onclick='x'>", "< p a='\"' onclick='x'>"),
+        ("<iframe src=/x></iframe>", "< iframe src=/x>< /iframe>"),
+        ('<link rel="preload" href="x">', '< link rel="preload" href="x">'),
+        ("<!-- <b a=' --> <script>", "< !-- < b a=' --> < script>"),
+        ("<https://x.test/onclick=alert(1)>", "< https://x.test/onclick=alert(1)>"),
+        ("</script", "< /script"),
+        ("a<b;c", "a< b;c"),
+    ],
+)
+def test_what_is_fetched_or_run_becomes_inert(text: str, inert: str) -> None:
+    assert shown(text) == inert
+    assert shown(f"so: {text}") == f"so: {inert}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[docs](https://anywhere.test/a?b=c#d), https://anywhere.test and <https://anywhere.test/x>",
+        "![chart](chart.png) ![a](./a/b.png) ![c](/c.png) ![d](#d)",
+        '<b>bold</b> <br/> <img src="chart.png" alt="x">',
+        '<a href="https://anywhere.test">x</a> <a href="mailto:a@b.test">',
+        "<answer>42</answer> <think>so</think> List<String> vector<std::string> #include <stdio.h>",
+        "1 < 2, x <= y, <- and <3, a[i](x, y), {'a': [1], 'b': vec![1, 2]}",
+        "f`x` and ``y`` and ~z~",
+        "```html\n<script>x</script>\n![a](https://evil.test)\n```\n",
+        "text\n\n~~~\n```\n<svg onload=x>\n~~~~  \nafter",
+        "<write.to+me@example.test>",
+    ],
+)
+def test_what_is_harmless_stays(text: str) -> None:
+    assert shown(text) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "```\ncode\n```\n<script>",
+        "````\n```\n````\n<script>",
+        "- ```\n```\n<script>\n",
+        " ```\n```\n<script>\n",
+        "<pre>\n\n```\n<script>\n```\n",
+        "<div>\n```\n<script>\n```\n",
+        "a\r```\r\n```\n<script>",
+        "```x`\n```\n<script>\n",
+        "```" + "x" * 80 + "\n```\n<script>\n",
+        "```\r<script>\n",
+    ],
+)
+def test_code_is_only_what_every_reader_takes_for_code(text: str) -> None:
+    assert "< script>" in shown(text)
+
+
+def test_hosts_that_are_allowed_and_links_that_are_not() -> None:
+    assert shown("![a](https://docs.example.com/a.png)", STRICT) == "![a](https://docs.example.com/a.png)"
+    assert shown("![a](https://x.example.org:8443/a)", STRICT) == "![a](https://x.example.org:8443/a)"
+    assert shown("![a](https://docs.example.com@evil.test/)", STRICT) == "![a] ([LINK])"
+    assert shown("see https://evil.test/x?a=b, www.evil.test", STRICT) == "see [LINK], [LINK]"
+    assert shown("[x](https://evil.test/a) <https://evil.test/b>", STRICT) == "[x] ([LINK]) <[LINK]>"
+    assert shown("https://docs.example.com/?u=https://evil.test/", STRICT) == "https://docs.example.com/?u=[LINK]"
+    assert shown("```\n<script>\n```\n", STRICT) == "```\n< script>\n```\n"
+
+
+def test_everything_can_be_allowed() -> None:
+    text = "![a](https://evil.test/x) <script>x</script> [x](javascript:y)"
+
+    assert Guard(GuardSettings(links=LinkSettings(images="allow", html="allow"))).clean_text(text)[0] == text
+    assert not OPEN.acts
+
+
+def test_it_is_counted() -> None:
+    text, report = Guard(GuardSettings()).clean_text("![a](https://evil.test/x) <script>")
+
+    assert text == "![a] (https://evil.test/x) < script>"
+    assert report.counts == {("image", "inert"): 1, ("active_html", "inert"): 1}
+
+
+def test_arguments_of_tool_calls_are_not_shown_and_stay() -> None:
+    text = '{"html": "<script>x</script>"}'
+
+    assert Guard(GuardSettings()).clean_text(text, json=True)[0] == text
+
+
+@pytest.mark.parametrize(
+    ("address", "leads"),
+    [
+        *(("", Leads.HERE), ("a/b:c", Leads.HERE), ("bild\u00e9.png", Leads.HERE), ("tel:1", Leads.HERE)),
+        *(("https://a.test", Leads.ALLOWED), ("HTTPS://A.TEST./x", Leads.ALLOWED), ("https://b.test", Leads.ELSEWHERE)),
+        *(("https:a.test", Leads.ELSEWHERE), ("//a.test", Leads.ELSEWHERE), ("file:///etc", Leads.SCRIPT)),
+        ("\x01javascript:x", Leads.SCRIPT),
+    ],
+)
+def test_where_addresses_lead(address: str, leads: Leads) -> None:
+    assert Hosts(["a.test"]).leads(address) is leads
+
+
+PIECES = [
+    *(
+        "![",
+        "](",
+        "]:",
+        "[r]",
+        "https://",
+        "//",
+        "evil.test",
+        "docs.example.com",
+        "<",
+        "<im",
+        "g src",
+        "=",
+        ">",
+        '"',
+        "'",
+    ),
+    *(
+        "script",
+        "`",
+        "```",
+        "~~~",
+        "\n",
+        "\n\n",
+        " ",
+        "    ",
+        "\r",
+        "on",
+        "load",
+        "<pre>",
+        "<b>",
+        "</",
+        "!",
+        "a",
+        "www.",
+    ),
+    *("htt", "ps", ":", "javascript:", "x" * 300, " " * 40, "&#47;", "\\", "(", ")", "[", "]", "html\n"),
+]
+
+
+@pytest.mark.parametrize("rules", [DEFAULT, STRICT, OPEN], ids=["default", "strict", "open"])
+def test_every_cutting_of_noise_gives_the_same_and_holds_little(rules: Rules) -> None:
+    rng = random.Random(7)
+    for _ in range(400):
+        text = "".join(rng.choices(PIECES, k=rng.randint(1, 12)))
+        whole = run(Markup(rules, GuardReport()), text, [])
+        for places in (range(len(text)), sorted(rng.choices(range(len(text) + 1), k=4))):
+            stage = Markup(rules, GuardReport())
+            assert run(stage, text, places) == whole, (text, list(places))
+        stage = Markup(rules, GuardReport())
+        for char in text:
+            stage.feed(char)
+            assert stage.held <= MAX_MARKUP_HELD
+
+
+@pytest.mark.parametrize(
+    "piece", ["<a ", "![", "](", "```", "<a b='", "[a](https://", "`~", "<a a=1 ", "https://x", "\n```\n"]
+)
+def test_time_is_linear(piece: str) -> None:
+    def seconds(size: int) -> float:
+        text = piece * (size // len(piece))
+        started = time.process_time()
+        run(Markup(STRICT, GuardReport()), text, [])
+        return time.process_time() - started
+
+    seconds(1000)
+    assert seconds(80_000) < max(0.05, 16 * seconds(20_000))
