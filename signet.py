@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "quantize": ("training.cli", "quantize", "Compress a checkpoint."),
     "evaluate": ("training.cli", "evaluate", "Measure a checkpoint's perplexity."),
     "registry": ("training.cli", "registry", "List, show, verify and promote checkpoints."),
+    "redteam": ("training.evaluate.redteam.cli", "redteam", "Attack a served model; report what got through."),
     "drift": ("monitoring.cli", "drift", "Compare today's traffic with a checkpoint's reference."),
 }
 

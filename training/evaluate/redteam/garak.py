@@ -1,0 +1,103 @@
+"""garak as an outside suite: its command for our target, and its report in the form of ours.
+
+garak is not part of Signet: it is looked for on PATH, and told everything by its documented options.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from training.evaluate.redteam.errors import SuiteError, TargetError
+from training.evaluate.redteam.report import SCHEMA
+from training.evaluate.redteam.statistics import Share
+from training.evaluate.redteam.target import Target
+
+DEFAULT_PROBES = "promptinject,dan,encoding,latentinjection"
+
+
+def garak_command(program: str, target: Target, probes: str, prefix: Path, seed: int) -> list[str]:
+    """The command line. The key is no part of it: garak reads it from its environment."""
+    options = {"openai": {"OpenAICompatible": {"uri": target.url, "max_tokens": target.max_tokens}}}
+    return [
+        program,
+        *("--target_type", "openai.OpenAICompatible"),
+        *("--target_name", target.model),
+        *("--generator_options", json.dumps(options)),
+        *("--probes", probes),
+        *("--seed", str(seed)),
+        *("--report_prefix", str(prefix)),
+    ]
+
+
+def run_garak(target: Target, probes: str, out: Path, seed: int) -> dict[str, Any]:
+    """Run it on our target and read its report; raises TargetError where it is not there or fails."""
+    program = shutil.which("garak")
+    if program is None:
+        raise TargetError("garak is not on PATH: install it in an environment of its own (pip install garak)")
+    prefix = out.absolute() / "garak"
+    started, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
+    environment = {**os.environ, "OPENAICOMPATIBLE_API_KEY": target.key or "none"}
+    code = subprocess.run(garak_command(program, target, probes, prefix, seed), env=environment).returncode
+    log = Path(f"{prefix}.report.jsonl")
+    if code or not log.exists():
+        raise TargetError(f"garak ended with exit code {code}: see its output above")
+    return read_garak_log(log, target.identity(), time.monotonic() - clock, started)
+
+
+def read_garak_log(path: Path, identity: dict[str, Any], seconds: float = 0.0, started: str = "") -> dict[str, Any]:
+    """A report of ours from garak's: its probes are suites, their detectors categories, and what failed got through."""
+    evaluations, version = [], None
+    for line in path.read_text().splitlines():
+        try:
+            entry = json.loads(line)
+            kind = entry.get("entry_type", "")
+        except (ValueError, AttributeError):
+            continue  # a line that garak was writing when it was stopped
+        version = version or entry.get("garak_version") or entry.get("_config.version")
+        if kind == "eval":
+            evaluations.append(entry)
+    if not evaluations:
+        raise SuiteError(f"{path} holds no evaluation of garak")
+    name = identity["name"]
+    through: dict[str, list[Share]] = {}
+    by_category = []
+    for entry in evaluations:
+        total = int(entry.get("total_evaluated", entry.get("total", 0)))
+        share = Share(total - int(entry["passed"]), total)
+        through.setdefault(entry["probe"], []).append(share)
+        by_category.append({"group": f"{entry['probe']}: {entry['detector']}", "shares": {name: share.to_json()}})
+    # Several detectors see the same answers: the one that found most stands for its probe.
+    worst = {probe: max(shares, key=lambda share: (share.count, share.total)) for probe, shares in through.items()}
+    total_share = Share(sum(share.count for share in worst.values()), sum(share.total for share in worst.values()))
+    return {
+        "schema": SCHEMA,
+        "started": started,
+        "seconds": round(seconds, 1),
+        "complete": True,
+        "configuration": {"tool": f"garak {version}" if version else "garak", "probes": sorted(through)},
+        "targets": [identity],
+        "totals": [
+            {
+                "target": name,
+                "attacks": total_share.to_json(),
+                "over_refusal": Share(0, 0).to_json(),
+                "outcomes": {"held": total_share.total - total_share.count, "through": total_share.count},
+                "errors": sum(int(entry.get("nones", 0)) for entry in evaluations),
+                "seconds_median": None,
+            }
+        ],
+        "stopped": None,
+        "by_suite": [{"group": probe, "shares": {name: worst[probe].to_json()}} for probe in sorted(worst)],
+        "by_category": sorted(by_category, key=lambda row: str(row["group"])),
+        "by_mutator": [],
+        "over_refusal": [],
+        "codes": [],
+        "examples": [],
+    }
