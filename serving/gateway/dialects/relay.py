@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable, Sequence
 from serving.gateway.context import RequestContext
 from serving.gateway.dialects.answer import clean_places, note_usage
 from serving.gateway.dialects.dialect import ALL, Channel, Dialect, Json
+from serving.gateway.streams.channel import ChannelRelay
 from serving.gateway.streams.chunks import UNREADABLE, decode_any, encode
-from serving.gateway.streams.relay import ChannelRelay, StreamBroken, note_text, refuse_blocked
+from serving.gateway.streams.relay import StreamBroken, note_text, refuse_blocked
 from serving.gateway.streams.sse import DATA, EventSplitter, event_data
 from serving.guard import Answers, GuardReport, TextStream
 from serving.provenance.receipts import RunningDigest

@@ -8,12 +8,12 @@ whole of it would give, for every way the engine or the network cut it.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Sequence
 
 from serving.gateway.context import RequestContext
 from serving.gateway.errors import BadRequest
 from serving.gateway.streams.alike import Alike, Run
+from serving.gateway.streams.channel import ChannelRelay
 from serving.gateway.streams.chunks import (
     ABORTED,
     UNREADABLE,
@@ -30,8 +30,7 @@ from serving.gateway.streams.chunks import (
 )
 from serving.gateway.streams.sse import DONE, EventSplitter, EventTooLong, event_data
 from serving.gateway.streams.tokens import TokenTap
-from serving.guard import Answers, GuardReport, TextStream
-from serving.provenance.receipts import RunningDigest
+from serving.guard import Answers, GuardReport
 
 # Enough of an answer's beginning to tell whether it is a refusal.
 ANSWER_START_CHARS = 300
@@ -50,93 +49,6 @@ class StreamBroken(Exception):
     """
 
     released = b""
-
-
-class ChannelRelay:
-    """One text channel of one choice: lines the text that the guard releases up with the events it came in."""
-
-    def __init__(self, cleaner: TextStream, index: int, channel: Channel, digest: RunningDigest | None = None) -> None:
-        self._cleaner = cleaner
-        self._digest = digest
-        self._index = index
-        self._channel = channel
-        self._waiting: deque[tuple[bytes, str]] = deque()
-        self._waiting_chars = 0
-        self._clear = ""  # released by the guard, not sent yet because its event is not wholly clear
-        self._newest = b""
-
-    @property
-    def report(self) -> GuardReport:
-        return self._cleaner.report
-
-    def feed(self, event: bytes, text: str, out: list[bytes]) -> None:
-        """Add to `out` the events that may be sent now that `text` has come in `event`."""
-        self._newest = event
-        self._waiting.append((event, text))
-        self._waiting_chars += len(text)
-        self._take_clear(self._cleaner.feed(text))
-        self._release(out)
-
-    def feed_all(self, events: list[bytes], texts: list[str], text: str, out: list[bytes]) -> None:
-        """As `feed`, of several events at once; `text` is all of theirs."""
-        self._newest = events[-1]
-        self._waiting.extend(zip(events, texts, strict=True))
-        self._waiting_chars += len(text)
-        self._take_clear(self._cleaner.feed(text))
-        self._release(out)
-
-    def finish(self, out: list[bytes]) -> None:
-        """Add to `out` everything that is left; the channel's text is complete."""
-        self._take_clear(self._cleaner.finish())
-        self._release(out)
-        if self._clear:
-            out.append(self._with_text(self._newest, self._clear))
-
-    def _take_clear(self, text: str) -> None:
-        """All of this goes to the client, in whichever events; it is hashed for the receipt as it comes."""
-        self._clear += text
-        if text and self._digest is not None:
-            self._digest.add(text)
-
-    def _release(self, out: list[bytes]) -> None:
-        waiting = self._waiting
-        while waiting and self._clear:
-            event, text = waiting[0]
-            if self._clear.startswith(text):
-                self._clear = self._clear[len(text) :]
-                self._waiting_chars -= len(text)
-                waiting.popleft()
-                out.append(event)
-            elif text.startswith(self._clear):
-                break
-            else:
-                self._rewrite(out)
-        if self._waiting_chars > self._cleaner.held + len(self._clear):
-            self._rewrite(out)
-
-    def _rewrite(self, out: list[bytes]) -> None:
-        """The guard changed or swallowed text: the first waiting event carries what is clear instead of its own.
-
-        What the guard still holds is, unless it spans events, the tail of the newest one; a stub of that
-        event waits for it. Should the guess be wrong, the next release differs from it and comes here again.
-        """
-        first = self._waiting[0][0]
-        newest, text = self._waiting[-1]
-        clear, self._clear = self._clear, ""
-        self._waiting.clear()
-        self._waiting_chars = 0
-        out.append(self._with_text(first, clear))
-        if held := self._cleaner.held:
-            tail = text[-held:]
-            self._waiting.append((self._with_text(newest, tail), tail))
-            self._waiting_chars = len(tail)
-
-    def _with_text(self, event: bytes, text: str) -> bytes:
-        data = decode_any(event_data(event) or b"{}")
-        for choice in data.get("choices", ()):
-            if choice.get("index", 0) == self._index:
-                set_text(choice, self._channel, text)
-        return b"data: " + encode(data)
 
 
 class StreamRelay:
