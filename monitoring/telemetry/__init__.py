@@ -8,6 +8,7 @@ from monitoring.telemetry.classifiers import ClassifierMetrics
 from monitoring.telemetry.ledger import ObservedLedger, observe_ledger
 from monitoring.telemetry.logs import LogOutput, configure_logging
 from monitoring.telemetry.metrics import GatewayMetrics
+from monitoring.telemetry.policy import PolicyMetrics
 from monitoring.telemetry.settings import DriftSettings, TelemetrySettings
 from monitoring.telemetry.tracing import RequestTrace, Tracing
 
@@ -17,6 +18,7 @@ __all__ = [
     "GatewayMetrics",
     "LogOutput",
     "ObservedLedger",
+    "PolicyMetrics",
     "RequestTrace",
     "TelemetrySettings",
     "Tracing",

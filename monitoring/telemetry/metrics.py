@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Gauge, ProcessCollector
 from monitoring.telemetry import buckets, names
 from monitoring.telemetry.admission import QueueCollector, QueueState
 from monitoring.telemetry.classifiers import ClassifierMetrics
+from monitoring.telemetry.policy import PolicyMetrics
 from monitoring.telemetry.request import ObservedRequest
 from monitoring.telemetry.series import OTHER, Counter, Histogram, HistogramChild
 
@@ -28,6 +29,7 @@ class GatewayMetrics:
         self._guard_actions = Counter(names.GUARD_ACTIONS, registry)
         self._marks = Counter(names.MARKS, registry)
         self.classifiers = ClassifierMetrics(registry)
+        self.policy = PolicyMetrics(registry)
         self._continuations = Counter(names.CONTINUATIONS, registry)
         self._queue = Histogram(names.QUEUE, buckets.QUEUE_S, registry).labels()
         self._ttft = Histogram(names.TTFT, buckets.TTFT_S, registry)

@@ -162,6 +162,25 @@ CLASSIFIER_SECONDS = Metric(
     "How long a question to a classifier took, its wait for a thread included.",
     ("classifier",),
 )
+POLICY_DECISIONS = Metric(
+    "signet_policy_decisions_total",
+    "counter",
+    "What the policy decided; action is the principle's, would_ and it in a dry run, or failed; direction is input or "
+    "output.",
+    ("principle", "action", "direction"),
+)
+POLICY_SECONDS = Metric(
+    "signet_policy_check_seconds",
+    "histogram",
+    "How long an answer took that the policy needed; kind is classifier, judge, critique or revision.",
+    ("kind",),
+)
+POLICY_TOKENS = Metric(
+    "signet_policy_tokens_total",
+    "counter",
+    "Tokens that judging and revising took, which nobody is billed for; kind is prompt or completion.",
+    ("kind",),
+)
 MARKS = Metric(
     "signet_marks_total",
     "counter",
@@ -214,6 +233,9 @@ GATEWAY_METRICS = (
     CLASSIFIER_ANSWERS,
     CLASSIFIER_FLAGS,
     CLASSIFIER_SECONDS,
+    POLICY_DECISIONS,
+    POLICY_SECONDS,
+    POLICY_TOKENS,
     MARKS,
     CONTINUATIONS,
     LIMITS_DEGRADED,

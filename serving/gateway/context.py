@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from serving.gateway.admission.turn import Turn
     from serving.gateway.dialects import Dialect
     from serving.gateway.engines.engine import Engine
+    from serving.gateway.policy.review import Review
     from serving.gateway.routing.models import Route
     from serving.gateway.routing.prompt import Affinity
     from serving.guard import Answers, GuardReport
@@ -66,6 +67,8 @@ class RequestContext:
     input_report: GuardReport | None = None
     answers: Answers | None = None
     """What cleans the answer. It may know values of the question."""
+    review: Review | None = None
+    """What the policy says about this request; None: no principle concerns it."""
     mark_scheme: str = "off"
     mark_key_id: str = ""
     mark_note: str = ""

@@ -16,6 +16,7 @@ from serving.gateway.errors import EngineFailed, GatewayError, LedgerDown
 from serving.gateway.failover import Failover
 from serving.gateway.policy import PolicySteps
 from serving.gateway.policy.answer import (
+    joined,
     note_replaced,
     replaced_events,
     replaced_whole,
@@ -89,11 +90,12 @@ class Exchange:
         context.usage_reported = True
         await self._commit()
         if not context.stream:
-            await send_whole(self._send, 200, written_whole(context, written), [JSON, *self._headers()])
+            headers = [JSON, *self._headers(), *receipt_header(context)]
+            await send_whole(self._send, 200, written_whole(context, written), headers)
             return
         await self._start([*EVENT_STREAM, *self._headers()])
-        events = b"".join(event + b"\n\n" for event in written_stream(context, written))
-        await self._send({"type": "http.response.body", "body": events})
+        *events, last = written_stream(context, written)
+        await self._send({"type": "http.response.body", "body": joined([*events, *receipt_comment(context), last])})
 
     async def fail(self, error: GatewayError) -> None:
         """End the answer with an error: JSON while nothing was sent, an error event afterwards."""
@@ -206,7 +208,7 @@ class Exchange:
     def _last_bytes(self, relay: StreamRelay | DialectRelay, events: list[bytes]) -> bytes:
         comments = receipt_comment(self._context)
         if events:
-            return b"".join(event + b"\n\n" for event in (*events[:-1], *comments, events[-1]))
+            return joined([*events[:-1], *comments, events[-1]])
         held = bytes(self._collected) if self._holds and self._collected is not None else b""
         return held + relay.close(comments)
 

@@ -1,7 +1,7 @@
 """One request, top to bottom.
 
-authenticate → reserve → sanitize → choose mark → inspect → fair turn → choose engine → relay → settle →
-finish the answer.
+authenticate → reserve → sanitize → choose mark → inspect → judge by the policy → fair turn → choose engine →
+relay → judge the answer → settle → finish the answer.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from serving.gateway.errors import ClientGone, EngineUnavailable, GatewayError
 from serving.gateway.exchange import Exchange
 from serving.gateway.failover import Failover
 from serving.gateway.inspect import Inspector
+from serving.gateway.policy import PolicySteps
 from serving.gateway.prompts import PREFIX, PromptLibrary
 from serving.gateway.prompts.step import apply_template
 from serving.gateway.receipts.step import begin_receipt
@@ -51,6 +52,7 @@ class Pipeline:
     reserver: Reserver
     guard: Guard
     inspector: Inspector
+    policy: PolicySteps
     keyring: Keyring | None
     pool: EnginePool
     drains: Drains
@@ -72,12 +74,14 @@ class Pipeline:
         await self.limiter.start()
         await self.pool.start()
         self.prompts.start()
+        self.policy.start()
         self.drains.start()
 
     async def stop(self) -> None:
         """Close everything; no request is open any more."""
         await self.drains.stop()
         await self.prompts.stop()
+        await self.policy.stop()
         await self.shadows.stop()
         await self.pool.stop()
         await self.limiter.stop()
@@ -90,7 +94,7 @@ class Pipeline:
         """Answer one request. Every failure ends in OpenAI-shaped JSON; nothing is raised."""
         settlement = Settlement(context, self.ledger, self.metrics, self.tracing, self.prices, self.receipts)
         attempts = Attempts(context, settlement, self.pool, self.tracing, self.failover)
-        exchange = Exchange(context, settlement, send, attempts, failover=self.failover)
+        exchange = Exchange(context, settlement, send, attempts, failover=self.failover, policy=self.policy)
         departure = _Departure(client)
         try:
             await authenticate(context, self.identity)
@@ -103,6 +107,9 @@ class Pipeline:
             client.on_disconnect(departure)
             if self.inspector.active:
                 await self.inspector.inspect(context)
+            if self.policy.policy is not None and not await self._keeps_policy(context):
+                await exchange.refuse()
+                return
             await self._take_turn(context)
             await exchange.run()
             if context.route is not None and context.route.shadow is not None:
@@ -144,6 +151,13 @@ class Pipeline:
         sanitize(context, self.guard)
         choose_mark(context, self.keyring)
         context.trace = self.tracing.start_request(context)
+
+    async def _keeps_policy(self, context: RequestContext) -> bool:
+        self.policy.concern(context)
+        review = context.review
+        if review is not None:
+            await self.policy.judge_input(context, review)
+        return review is None or review.refused_by is None
 
     async def _take_turn(self, context: RequestContext) -> None:
         if self.admission.settings.enabled:

@@ -6,7 +6,7 @@ from serving.gateway.app import GatewayApp
 from serving.gateway.http.server import Server
 from serving.gateway.receipts.step import open_receipts
 from serving.gateway.reload import Part
-from serving.gateway.server import guard_of
+from serving.gateway.server import broken_tokens, guard_of
 from serving.settings import Settings
 
 
@@ -15,6 +15,7 @@ def parts_of(app: GatewayApp, server: Server) -> list[Part]:
     pipeline = app.pipeline
 
     def guard(settings: Settings) -> None:
+        pipeline.policy.apply(settings.guard.policy, broken_tokens(settings))
         pipeline.guard = guard_of(settings)
         pipeline.inspector.apply(settings.guard.classifiers)
         pipeline.settings = settings.gateway

@@ -39,7 +39,7 @@ def build(settings: Settings, reload: Callable[[], list[str]]) -> GatewayApp:
     `reload` is what an administrator's reload calls: it returns what changed, or raises SettingsError.
 
     Raises:
-        DatabaseError, IdentityError, KeyringError: with one line for the user.
+        DatabaseError, IdentityError, KeyringError, PolicyError: with one line for the user.
     """
     gateway = settings.gateway
     registry = CollectorRegistry()
@@ -54,13 +54,18 @@ def build(settings: Settings, reload: Callable[[], list[str]]) -> GatewayApp:
     prices = PriceList(settings.prices)
     admission = Admission(gateway.admission, pool, gateway.workers)
     metrics.watch_admission(admission.state)
+    ledger = Ledger(settings.database_url, settings.ledger, settings.spill_folder)
+    inspector = Inspector(settings.guard.classifiers, metrics.classifiers)
     pipeline = Pipeline(
         settings=gateway,
         identity=identity,
         limiter=limiter,
         reserver=Reserver(limiter, prices, pool),
         guard=guard_of(settings),
-        inspector=Inspector(settings.guard.classifiers, metrics.classifiers),
+        inspector=inspector,
+        policy=PolicySteps(
+            settings.guard.policy, broken_tokens(settings), pool, lambda: inspector.pool, ledger, metrics.policy
+        ),
         keyring=keyring,
         pool=pool,
         admission=admission,
@@ -68,7 +73,7 @@ def build(settings: Settings, reload: Callable[[], list[str]]) -> GatewayApp:
         models=ModelTable(gateway.models, pool),
         shadows=Shadows(pool, metrics),
         failover=Failover(gateway.failover),
-        ledger=Ledger(settings.database_url, settings.ledger, settings.spill_folder),
+        ledger=ledger,
         prices=prices,
         receipts=open_receipts(settings.receipts, settings.receipt_keys_file),
         prompts=PromptLibrary(gateway.prompts),
@@ -86,6 +91,14 @@ def build(settings: Settings, reload: Callable[[], list[str]]) -> GatewayApp:
 
 def guard_of(settings: Settings) -> Guard:
     """The guard, for the control tokens of the models whose tokenizer is at hand."""
+    return Guard(settings.guard, _served_tokens(settings))
+
+
+def broken_tokens(settings: Settings) -> ControlTokens:
+    """What is made inert in a text that a judge is asked about: the tokens that the guard breaks in questions."""
+    return ControlTokens(_served_tokens(settings), settings.guard.control_tokens)
+
+
+def _served_tokens(settings: Settings) -> frozenset[str]:
     folders = settings.gateway.model_folders.values()
-    tokens = frozenset[str]().union(*(control_tokens_of(folder) for folder in folders))
-    return Guard(settings.guard, tokens)
+    return frozenset[str]().union(*(control_tokens_of(folder) for folder in folders))

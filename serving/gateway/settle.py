@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from monitoring.telemetry import GatewayMetrics, Tracing
 from serving.gateway.context import RequestContext
 from serving.gateway.errors import GatewayError
+from serving.gateway.policy.refusal import FILTERED
 from serving.gateway.receipts.step import issue_receipt
 from serving.gateway.steps import CHARS_PER_TOKEN
 from serving.guard import GuardReport
@@ -127,7 +128,8 @@ class Settlement:
         context = self._context
         cost = context.cost_nanos
         try:
-            if context.engine is not None:
+            # An answer without an engine is the policy's.
+            if context.engine is not None or context.finish_reason:
                 if status == 200 and self._receipts is not None:
                     issue_receipt(context, self._receipts)
                 await self._ledger.commit(self._record(status, duration))
@@ -142,7 +144,6 @@ class Settlement:
     def _record(self, status: int, duration: float) -> UsageRecord:
         context = self._context
         assert context.principal is not None
-        assert context.engine is not None
         input_hits = context.input_report.total if context.input_report is not None else 0
         return UsageRecord(
             request_id=context.request_id,
@@ -157,14 +158,14 @@ class Settlement:
             completion_tokens=context.completion_tokens,
             prompt_chars=context.prompt_chars,
             answer_chars=context.answer_chars,
-            refused=looks_like_refusal(context.answer_start),
+            refused=context.finish_reason == FILTERED or looks_like_refusal(context.answer_start),
             guard_hits=input_hits + context.output_hits,
             mark_scheme="" if context.mark_scheme == "off" else context.mark_scheme,
             mark_key_id=context.mark_key_id,
             ttft_s=context.first_token_at - context.started if context.stream and context.first_token_at else None,
             duration_s=duration,
             finish_reason=context.finish_reason,
-            engine=context.engine.name,
+            engine=context.engine.name if context.engine is not None else "",
             asked_model=context.asked_model or context.model,
             cost_nanos=context.cost_nanos,
             continued=context.continued,

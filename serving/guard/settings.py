@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -115,6 +116,9 @@ class GuardSettings(BaseModel):
     tenants: dict[str, TenantGuardSettings] = Field(
         default_factory=dict,
         description="What is otherwise for some tenants: `{TENANT: {input: {ENTITY: ACTION}, output: {…}}}`.",
+    )
+    policy: Path | None = Field(
+        default=None, description="File with the policy: principles, how they are checked, and what follows."
     )
     encoded: Literal["look", "ignore"] = Field(
         default="look",

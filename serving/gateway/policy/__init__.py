@@ -1,0 +1,5 @@
+"""The policy's two steps: questions are judged before they wait for their turn, answers before they are released."""
+
+from serving.gateway.policy.steps import PolicySteps
+
+__all__ = ["PolicySteps"]

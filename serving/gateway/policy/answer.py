@@ -1,0 +1,112 @@
+"""An answer's texts, taken from what is about to be released, and other texts put in their place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from serving.gateway.context import RequestContext
+from serving.gateway.dialects import Dialect
+from serving.gateway.policy.refusal import Written, written_choice, written_events, written_stream, written_whole
+from serving.gateway.policy.review import AnswerText
+from serving.gateway.streams.chunks import decode_answer, decode_any, decode_event, encode, texts_of
+from serving.gateway.streams.relay import ANSWER_START_CHARS
+from serving.gateway.streams.sse import DONE, EventSplitter, event_data
+from serving.provenance.receipts import Passage
+
+_ANSWER = ("content", "text")
+
+
+def texts_of_whole(context: RequestContext, body: bytes) -> list[AnswerText]:
+    """The texts of a clean answer in one piece."""
+    dialect = context.dialect
+    if dialect is None:
+        return [
+            AnswerText(choice.index, channel[0], text, channel[1])
+            for choice in decode_answer(body).choices
+            for channel, text in texts_of(choice)
+        ]
+    found = []
+    for place in dialect.places(decode_any(body)):
+        value = place.holder[place.key]
+        kind = "text" if place.is_answer else place.key if place.key != "text" else "content"
+        found.append(AnswerText(0, kind, encode(value).decode() if place.parsed else value))
+    return found
+
+
+def texts_of_events(context: RequestContext, data: bytes) -> list[AnswerText]:
+    """The texts of a stream's clean events, each put together."""
+    pieces: dict[tuple[object, ...], list[str]] = {}
+    about: dict[tuple[object, ...], AnswerText] = {}
+    for event in EventSplitter().feed(data):
+        read = event_data(event)
+        if read is None:
+            continue
+        for key, piece in _pieces(context.dialect, read):
+            pieces.setdefault(key, []).append(piece.text)
+            about[key] = piece
+    return [about[key]._replace(text="".join(parts)) for key, parts in pieces.items()]
+
+
+def _pieces(dialect: Dialect | None, data: bytes) -> Iterator[tuple[tuple[object, ...], AnswerText]]:
+    """The pieces of texts in one event, each with what tells its text from others."""
+    if dialect is None:
+        for choice in decode_event(data).choices:
+            for channel, text in texts_of(choice):
+                yield (choice.index, *channel), AnswerText(choice.index, channel[0], text, channel[1])
+        return
+    decoded = decode_any(data)
+    for part in dialect.unfold(decoded) if isinstance(decoded, dict) else ():
+        event = dialect.read_event(part)
+        if event.channel is not None:
+            yield event.channel, AnswerText(0, event.channel[0], event.text)
+
+
+def replaced_whole(context: RequestContext, body: bytes, written: Mapping[int, Written]) -> bytes:
+    """The answer with other choices in place of some."""
+    if context.dialect is not None:
+        return written_whole(context, written)
+    data = decode_any(body)
+    for position, choice in enumerate(data["choices"]):
+        if (own := written.get(choice.get("index", 0))) is not None:
+            data["choices"][position] = written_choice(context, choice.get("index", 0), own)
+    return encode(data)
+
+
+def replaced_events(context: RequestContext, data: bytes, written: Mapping[int, Written]) -> list[bytes]:
+    """The events of a whole stream, to its last one, with other choices in place of some."""
+    if context.dialect is not None:
+        return written_stream(context, written)
+    kept: list[bytes] = []
+    end = 0
+    for event in EventSplitter().feed(data):
+        read = event_data(event)
+        choices = decode_event(read).choices if read is not None else []
+        if not choices or choices[0].index not in written:
+            kept.append(event)
+            end = len(kept) if choices else end
+    own = [event for index, text in written.items() for event in written_events(context, index, text)]
+    return [*kept[:end], *own, *kept[end:], DONE]
+
+
+def joined(events: Iterable[bytes]) -> bytes:
+    """Events as they go over the wire."""
+    return b"".join(event + b"\n\n" for event in events)
+
+
+def note_replaced(context: RequestContext, written: Mapping[int, Written], texts: Sequence[AnswerText]) -> None:
+    """Have receipt and record speak of what is released."""
+    last = list(written.values())[-1]
+    context.finish_reason = last.finish_reason
+    answers = [each for each in texts if each.choice not in written and each.kind in _ANSWER]
+    context.answer_start = "".join([*(own.text for own in written.values()), *(each.text for each in answers)])[
+        :ANSWER_START_CHARS
+    ]
+    if context.passage is None:
+        return
+    question, context.passage = context.passage.question, Passage({})
+    context.passage.question = question
+    for each in texts:
+        if each.choice not in written:
+            context.passage.text(each.choice, each.kind, each.call).add(each.text)
+    for choice, own in written.items():
+        context.passage.text(choice).add(own.text)

@@ -1,0 +1,139 @@
+"""Classifiers and models asked about a text: the models through the gateway's own engines.
+
+What they use is the operator's: it is counted and put into the audit record, and nobody is billed for it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from monitoring.telemetry import PolicyMetrics
+from serving.gateway.body import encode
+from serving.gateway.engines.engine import Engine
+from serving.gateway.engines.pool import EnginePool
+from serving.gateway.engines.upstream import UpstreamError
+from serving.gateway.wire import JSON
+from serving.guard.classifiers import ClassifierPool
+from serving.guard.control import ControlTokens
+from serving.guard.policy import CheckFailed, ClassifierCheck, JudgeCheck, Principle
+from serving.guard.policy.wording import ANSWERS, Messages, judge_messages, read_answer
+
+_CHAT = b"/v1/chat/completions"
+_MAX_ANSWER_BYTES = 1024 * 1024
+_JUDGE_TOKENS = 8
+
+
+class _Message(msgspec.Struct):
+    content: str | None = None
+
+
+class _Choice(msgspec.Struct):
+    message: _Message
+    finish_reason: str | None = None
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: int = 0
+    completion_tokens: int | None = 0
+
+
+class _Answer(msgspec.Struct):
+    choices: list[_Choice]
+    usage: _Usage = msgspec.field(default_factory=_Usage)
+
+
+_decode = msgspec.json.Decoder(_Answer).decode
+
+
+class Asker:
+    """Asks for one request."""
+
+    def __init__(
+        self,
+        model: str,
+        pool: EnginePool,
+        classifiers: Callable[[], ClassifierPool],
+        tokens: ControlTokens,
+        metrics: PolicyMetrics,
+    ) -> None:
+        self._model = model
+        self._pool = pool
+        self._classifiers = classifiers
+        self._tokens = tokens
+        self._metrics = metrics
+        self.prompt_tokens = 0
+        self.completion_tokens = 0
+
+    async def score(self, check: ClassifierCheck, text: str) -> float:
+        """A classifier's score. Raises: CheckFailed."""
+        pool, started = self._classifiers(), time.perf_counter()
+        if check.name not in pool.names:
+            raise CheckFailed(f"there is no classifier {check.name!r}")
+        found = await pool.scores(text, [check.name])
+        self._metrics.asked("classifier", time.perf_counter() - started)
+        if check.category not in found.scores:
+            raise CheckFailed(found.failed.get(check.name, "no such category"))
+        return found.scores[check.category]
+
+    async def judge(self, principle: Principle, check: JudgeCheck, text: str) -> bool:
+        """Whether the judge says yes. Raises: CheckFailed."""
+        messages = judge_messages(principle.principle, check.question, text)
+        more = {"structured_outputs": {"choice": ANSWERS}}
+        said = read_answer(await self.write("judge", messages, _JUDGE_TOKENS, check.model, more))
+        if said is None:
+            raise CheckFailed("the judge said neither yes nor no")
+        return said
+
+    async def write(
+        self, what: str, messages: Messages, max_tokens: int, model: str | None = None, more: Mapping[str, Any] = {}
+    ) -> str:
+        """A model's answer; `what` it is for is counted. Raises: CheckFailed."""
+        name = model or self._model
+        engine, started = self._engine_for(name), time.perf_counter()
+        inert = [{**each, "content": self._tokens.inert(each["content"])[0]} for each in messages]
+        body = {"model": name, "messages": inert, "temperature": 0, "max_tokens": max_tokens, **more}
+        release = engine.occupy()
+        try:
+            answer = await self._answer(engine, encode(body))
+        except UpstreamError as error:
+            engine.failed(str(error))
+            raise CheckFailed("no engine answered") from None
+        except msgspec.DecodeError:
+            raise CheckFailed("the engine sent what is no answer") from None
+        finally:
+            release()
+        self._metrics.asked(what, time.perf_counter() - started)
+        self._count(answer.usage)
+        if not answer.choices:
+            raise CheckFailed("the engine sent no choice")
+        return answer.choices[0].message.content or ""
+
+    def _engine_for(self, model: str) -> Engine:
+        fit = [
+            engine
+            for engine in self._pool.engines
+            if engine.up and not engine.draining and engine.serves(model) and engine.circuit.state == "closed"
+        ]
+        if not fit:
+            raise CheckFailed("no engine serves the judge")
+        return min(fit, key=lambda engine: engine.load)
+
+    async def _answer(self, engine: Engine, body: bytes) -> _Answer:
+        response = await engine.client.request(b"POST", _CHAT, [*engine.headers, JSON], body)
+        try:
+            data = await response.read(_MAX_ANSWER_BYTES)
+        finally:
+            response.close()
+        if response.status != 200:
+            raise CheckFailed(f"the engine answered with status {response.status}")
+        return _decode(data)
+
+    def _count(self, usage: _Usage) -> None:
+        completion = usage.completion_tokens or 0
+        self.prompt_tokens += usage.prompt_tokens
+        self.completion_tokens += completion
+        self._metrics.tokens(usage.prompt_tokens, completion)

@@ -1,0 +1,247 @@
+"""The two steps of the policy on a request's way, and the file that they follow.
+
+Without a policy file, or for a request that no principle concerns, nothing is computed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from monitoring.telemetry import PolicyMetrics
+from serving.gateway.context import RequestContext
+from serving.gateway.engines.pool import EnginePool
+from serving.gateway.errors import LedgerDown, PolicyRefused, PolicyUnavailable
+from serving.gateway.policy.ask import Asker
+from serving.gateway.policy.question import question_places
+from serving.gateway.policy.refusal import FILTERED, Written
+from serving.gateway.policy.review import AnswerText, Review
+from serving.gateway.policy.revise import revise
+from serving.gateway.reload import follow
+from serving.guard import GuardReport
+from serving.guard.classifiers import ClassifierPool
+from serving.guard.control import ControlTokens
+from serving.guard.policy import (
+    Decision,
+    MaskedAnswers,
+    Passage,
+    Policy,
+    PolicyError,
+    Principle,
+    Rules,
+    Verdict,
+    combined_digest,
+    decide,
+    read_policy,
+)
+from serving.ledger import Ledger, LedgerUnavailable
+
+log = logging.getLogger(__name__)
+
+FOLLOW_INTERVAL_S = 1.0
+_UNCHECKED = "It could not be checked whether this keeps to the policy, so it is not let through. Ask again."
+
+
+class PolicySteps:
+    """The policy of a gateway. Replaced as a whole: a request keeps to the one that it began with."""
+
+    def __init__(
+        self,
+        file: Path | None,
+        tokens: ControlTokens,
+        pool: EnginePool,
+        classifiers: Callable[[], ClassifierPool],
+        ledger: Ledger,
+        metrics: PolicyMetrics,
+    ) -> None:
+        """Raises: PolicyError."""
+        self._pool = pool
+        self._classifiers = classifiers
+        self._ledger = ledger
+        self._metrics = metrics
+        self._following: asyncio.Task[None] | None = None
+        self.policy: Policy | None = None
+        self.apply(file, tokens)
+
+    def apply(self, file: Path | None, tokens: ControlTokens) -> None:
+        """Take another file, and other control tokens of the served models.
+
+        Raises:
+            PolicyError: the file cannot be used; the old policy stays.
+        """
+        self.policy = self._read(file)
+        self._file, self._tokens = file, tokens
+
+    def start(self) -> None:
+        """Begin to follow the file. Needs a running event loop."""
+        self._following = asyncio.create_task(follow(self._watched, FOLLOW_INTERVAL_S, self.refresh))
+
+    async def stop(self) -> None:
+        """Follow no more."""
+        if self._following is not None:
+            self._following.cancel()
+            await asyncio.gather(self._following, return_exceptions=True)
+
+    def refresh(self) -> None:
+        """Read the file again; one that cannot be used is logged, and the old policy stays."""
+        try:
+            self.policy = self._read(self._file)
+        except PolicyError as error:
+            log.error("policy not read again", extra={"reason": "; ".join(error.problems)})
+        else:
+            log.info("policy read again", extra={"reason": self.policy.digest if self.policy is not None else "none"})
+
+    def _read(self, file: Path | None) -> Policy | None:
+        policy = read_policy(file) if file is not None else None
+        if policy is not None and (unknown := sorted(policy.classifiers - self._classifiers().names)):
+            raise PolicyError([f"{file}: there is no classifier {unknown[0]!r} in this gateway."])
+        return policy
+
+    def _watched(self) -> list[Path]:
+        return [self._file] if self._file is not None else []
+
+    def concern(self, context: RequestContext) -> None:
+        """Find the principles that concern a request; its digest of the policy covers the file."""
+        policy = self.policy
+        if policy is None or not (context.dialect is None or context.dialect.generates):
+            return
+        assert context.principal is not None
+        context.policy = combined_digest(context.policy, policy.digest)
+        tenant, model = context.principal.tenant, context.model
+        question, answer = policy.rules("input", tenant, model), policy.rules("output", tenant, model)
+        if question or answer:
+            asker = Asker(model, self._pool, self._classifiers, self._tokens, self._metrics)
+            context.review = Review(policy, question, answer, asker)
+        if answer.masks is not None:
+            assert context.answers is not None
+            context.answers = MaskedAnswers(context.answers, answer.masks)
+
+    async def judge_input(self, context: RequestContext, review: Review) -> None:
+        """Decide about the question. One that is refused with an answer has `review.refused_by`.
+
+        Raises:
+            PolicyRefused: it is refused with an error.
+            PolicyUnavailable: a principle that fails closed could not be checked.
+            LedgerDown: the decision could not be recorded.
+        """
+        if not review.question:
+            return
+        places = question_places(context.body)
+        counts = _counts([context.input_report] if context.input_report is not None else [])
+        passages = [Passage(place.text, place.role) for place in places]
+        verdict = await self._decide(review, review.question, passages, counts)
+        review.note(verdict.decisions, "input")
+        if review.question.masks is not None and verdict.passes:
+            report = GuardReport()
+            for place in places:
+                place.holder[place.key] = review.question.masks.whole(place.text, report)
+            self._note_masks(review, [report], "input")
+            if context.input_report is not None:
+                context.input_report.merge(report)
+        if (principle := verdict.stopped_by) is not None:
+            review.outcome = "refuse", principle.id
+            context.mark_scheme, context.mark_key_id = "off", ""
+        await self._record(context, review)
+        self._let_through(review, verdict)
+        review.refused_by = verdict.stopped_by
+
+    async def judge_output(
+        self, context: RequestContext, review: Review, reports: Sequence[GuardReport], texts: Sequence[AnswerText]
+    ) -> dict[int, Written]:
+        """Decide about an answer; returns what stands in place of its choices, by their number.
+
+        Raises: as `judge_input`.
+        """
+        self._note_masks(review, reports, "output")
+        counts = _counts(reports)
+        written: dict[int, Written] = {}
+        if review.reads_answer:
+            for choice in dict.fromkeys(each.choice for each in texts):
+                own = [each for each in texts if each.choice == choice]
+                verdict = await self._decide(review, review.answer, [Passage(each.text) for each in own], counts)
+                review.note(verdict.decisions, "output")
+                if verdict.unchecked is not None:
+                    await self._record(context, review)
+                    self._let_through(review, verdict)
+                if verdict.stopped_by is not None:
+                    written[choice] = await self._replace(context, review, verdict.stopped_by, own)
+        await self._record(context, review)
+        if review.outcome is not None and review.outcome[0] == "refuse" and review.policy.file.refusal == "error":
+            raise self._refusal(review, next(w.text for w in written.values() if w.finish_reason == FILTERED))
+        return written
+
+    async def _replace(
+        self, context: RequestContext, review: Review, principle: Principle, own: Sequence[AnswerText]
+    ) -> Written:
+        """A choice's revised text, or the reason why there is none."""
+        if principle.action == "revise":
+            assert context.answers is not None
+            text, principle = await revise(review, context.answers, principle, own)
+            if text is not None:
+                review.outcome = review.outcome or ("revise", principle.id)
+                return Written(text, "stop")
+            review.note([Decision(principle.id, "refuse")], "output")
+        review.outcome = "refuse", principle.id
+        return Written(principle.reason or "", FILTERED)
+
+    async def _decide(
+        self, review: Review, rules: Rules, passages: Sequence[Passage], counts: dict[str, int]
+    ) -> Verdict:
+        file = review.policy.file
+        return await decide(
+            rules, passages, counts, review.asker, on_failure=file.on_failure, budget_s=file.budget_ms / 1000
+        )
+
+    def _let_through(self, review: Review, verdict: Verdict) -> None:
+        """Raises: PolicyRefused, PolicyUnavailable."""
+        if verdict.unchecked is not None:
+            raise PolicyUnavailable(_UNCHECKED, headers=((b"retry-after", b"1"),))
+        if verdict.stopped_by is not None and review.policy.file.refusal == "error":
+            raise self._refusal(review, verdict.stopped_by.reason or "")
+
+    def _refusal(self, review: Review, reason: str) -> PolicyRefused:
+        return PolicyRefused(reason, headers=tuple(review.header()))
+
+    def _note_masks(self, review: Review, reports: Iterable[GuardReport], direction: str) -> None:
+        masks = review.policy.masks
+        for report in reports:
+            for (name, action), count in report.counts.items():
+                if action == "mask" and name in masks:
+                    review.decisions[Decision(masks[name].id, "mask"), direction] += count
+
+    async def _record(self, context: RequestContext, review: Review) -> None:
+        """Count what was decided, and put it on record: ids, never a text.
+
+        Raises:
+            LedgerDown: the record could not be written.
+        """
+        if not review.decisions:
+            return
+        assert context.principal is not None
+        decided = []
+        for (decision, direction), count in review.decisions.items():
+            self._metrics.decided(decision.principle, decision.action, direction, count)
+            decided.append({**decision._asdict(), "direction": direction, "count": count})
+        review.decisions.clear()
+        details = {
+            "tenant": context.principal.tenant,
+            "policy": review.policy.digest,
+            "decisions": decided,
+            "prompt_tokens": review.asker.prompt_tokens,
+            "completion_tokens": review.asker.completion_tokens,
+        }
+        try:
+            await self._ledger.audit(context.principal.key_id, "policy.decide", context.request_id, details)
+        except LedgerUnavailable:
+            raise LedgerDown("What the policy decided could not be recorded. Try again later.") from None
+
+
+def _counts(reports: Iterable[GuardReport]) -> dict[str, int]:
+    """Values of each entity that the guard found, whatever it did with them."""
+    counts: dict[str, int] = {}
+    for report in reports:
+        for (entity, _), count in report.counts.items():
+            counts[entity] = counts.get(entity, 0) + count
+    return counts

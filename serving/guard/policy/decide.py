@@ -1,0 +1,161 @@
+"""What a policy decides about one text. Texts go in, ids come out: nothing that is returned holds a text."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+from serving.guard.policy.model import ClassifierCheck, JudgeCheck, OnFailure, Principle
+from serving.guard.policy.patterns import readable
+from serving.guard.policy.policy import Rule, Rules
+
+
+class CheckFailed(Exception):
+    """A classifier or a judge gave no answer; `str()` is a few words for the log."""
+
+
+class Asks(Protocol):
+    """Who is asked what no pattern can tell. Both raise CheckFailed."""
+
+    async def score(self, check: ClassifierCheck, text: str) -> float:
+        """A classifier's score of its category."""
+
+    async def judge(self, principle: Principle, check: JudgeCheck, text: str) -> bool:
+        """Whether the text breaks the principle."""
+
+
+class Passage(NamedTuple):
+    """One text of a question or an answer, and whose it is."""
+
+    text: str
+    role: str = "assistant"
+
+
+class Decision(NamedTuple):
+    """What follows from one principle: an action, `would_` and the action in a dry run, or `failed`."""
+
+    principle: str
+    action: str
+
+
+@dataclass(slots=True)
+class Verdict:
+    """All decisions about one text."""
+
+    decisions: list[Decision] = field(default_factory=list)
+    stopped_by: Principle | None = None
+    """The first principle that lets the text not pass, by its action."""
+    unchecked: Principle | None = None
+    """The text may not pass since this principle, which fails closed, could not be checked."""
+
+    @property
+    def passes(self) -> bool:
+        return self.stopped_by is None and self.unchecked is None
+
+
+async def decide(
+    rules: Rules,
+    passages: Sequence[Passage],
+    counts: Mapping[str, int],
+    asks: Asks,
+    *,
+    on_failure: OnFailure,
+    budget_s: float,
+) -> Verdict:
+    """Apply principles in their order. `counts`: values of each entity that the guard found."""
+    texts = _Texts(passages)
+    looked = _look_at_all(rules, texts, counts)
+    answers = await _ask_all([rule for rule, found in looked if found is None], texts, asks, budget_s)
+    verdict = Verdict()
+    for rule, found in looked:
+        principle = rule.principle
+        if found is None:
+            found = answers[principle.id]
+        if not verdict.passes and rule.effective:
+            continue
+        if found is None:
+            verdict.decisions.append(Decision(principle.id, "failed"))
+            if rule.effective and principle.action != "allow" and (principle.on_failure or on_failure) == "closed":
+                verdict.unchecked = principle
+        elif found:
+            action = f"would_{principle.action}" if principle.dry_run else principle.action
+            verdict.decisions.append(Decision(principle.id, action))
+            if rule.effective and principle.action == "allow":
+                break
+            if rule.effective:
+                verdict.stopped_by = principle
+    return verdict
+
+
+def _look_at_all(rules: Rules, texts: _Texts, counts: Mapping[str, int]) -> list[tuple[Rule, bool | None]]:
+    """What patterns and counts say of each principle; None: somebody has to be asked.
+
+    Once a text is stopped, only what costs nothing and is merely recorded is looked at still.
+    """
+    looked: list[tuple[Rule, bool | None]] = []
+    stopped = False
+    for rule in rules.rules:
+        if stopped and (rule.effective or rule.principle.check.asks):
+            continue
+        found = _look(rule, texts, counts)
+        looked.append((rule, found))
+        if found and rule.effective:
+            if rule.principle.action == "allow":
+                break
+            stopped = True
+    return looked
+
+
+class _Texts:
+    """A question's or answer's texts, as those principles read them that are for some roles only."""
+
+    def __init__(self, passages: Sequence[Passage]) -> None:
+        self._passages = passages
+        self._read: dict[tuple[str, ...], str] = {}
+
+    def of(self, roles: tuple[str, ...]) -> str:
+        found = self._read.get(roles)
+        if found is None:
+            found = "\n".join(each.text for each in self._passages if not roles or each.role in roles)
+            self._read[roles] = found
+        return found
+
+
+def _look(rule: Rule, texts: _Texts, counts: Mapping[str, int]) -> bool | None:
+    """Whether the text breaks a principle; None: somebody has to be asked."""
+    check = rule.principle.check
+    if rule.matches is not None:
+        return rule.matches.search(readable(texts.of(rule.principle.roles))) is not None
+    if check.entity is not None:
+        return counts.get(check.entity.name, 0) >= check.entity.at_least
+    return None if texts.of(rule.principle.roles).strip() else False
+
+
+async def _ask_all(rules: Sequence[Rule], texts: _Texts, asks: Asks, budget_s: float) -> dict[str, bool | None]:
+    """All questions at once, within one budget; None for those without an answer."""
+    if not rules:
+        return {}
+    asked = [asyncio.ensure_future(_ask(rule.principle, texts.of(rule.principle.roles), asks)) for rule in rules]
+    try:
+        await asyncio.wait(asked, timeout=budget_s)
+    finally:
+        for each in asked:
+            each.cancel()
+    answers: dict[str, bool | None] = {}
+    for rule, each in zip(rules, asked, strict=True):
+        answered = each.done() and not each.cancelled() and each.exception() is None
+        answers[rule.principle.id] = each.result() if answered else None
+    return answers
+
+
+async def _ask(principle: Principle, text: str, asks: Asks) -> bool | None:
+    check = principle.check
+    try:
+        if check.classifier is not None:
+            return await asks.score(check.classifier, text) >= check.classifier.above
+        assert check.judge is not None
+        return await asks.judge(principle, check.judge, text)
+    except CheckFailed:
+        return None
