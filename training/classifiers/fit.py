@@ -8,11 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.guard.classifiers.linear import LinearModel
-from serving.guard.classifiers.ngrams import NUM_BUCKETS, hashed, normal
-from serving.guard.classifiers.signs import NAMES, signs
+from serving.guard.classifiers.linear import LinearModel, read_features
+from serving.guard.classifiers.ngrams import NUM_BUCKETS
+from serving.guard.classifiers.signs import NAMES
 
 Floats = NDArray[np.float32]
+_AT_ONCE = 200
+"""Texts whose n-grams are read together."""
 OnProgress = Callable[[int, int], None]
 
 _NAMED_RATE = 3.0
@@ -41,16 +43,20 @@ class Rows:
 
 def read_rows(texts: Sequence[str], extra: Sequence[Sequence[float]] | None = None) -> Rows:
     """The features of texts; `extra` are further signs of each."""
-    buckets, values, named, starts = [], [], [], [0]
-    for place, text in enumerate(texts):
-        plain = normal(text) or " "
-        found, weights = hashed(plain)
-        buckets.append(found)
-        values.append(weights)
-        starts.append(starts[-1] + len(found))
-        more = np.array(extra[place] if extra is not None else (), dtype=np.float32)
-        named.append(np.concatenate((signs(text, plain), more)))
-    return Rows(np.concatenate(buckets), np.concatenate(values), np.array(starts, dtype=np.int64), np.stack(named))
+    parts = [
+        read_features(texts[begin : begin + _AT_ONCE], extra[begin : begin + _AT_ONCE] if extra is not None else None)
+        for begin in range(0, len(texts), _AT_ONCE)
+    ]
+    buckets, values, lengths = [], [], []
+    for part in parts:
+        grams = part.grams
+        order = np.argsort(grams.owners, kind="stable")
+        buckets.append(grams.buckets[order].astype(np.uint32))
+        values.append(grams.values[order])
+        lengths.append(np.bincount(grams.owners, minlength=len(part.named)))
+    starts = np.concatenate(([0], np.cumsum(np.concatenate(lengths))))
+    named = np.concatenate([part.named for part in parts])
+    return Rows(np.concatenate(buckets), np.concatenate(values), starts, named)
 
 
 def fit(
@@ -128,7 +134,9 @@ def threshold_at(margins: Sequence[tuple[str, float]], rate: float, least: int =
     for name, margin in margins:
         by_source.setdefault(name, []).append(margin)
     small = [margin for found in by_source.values() if len(found) < least for margin in found]
-    groups = [found for found in by_source.values() if len(found) >= least] + ([small] if len(small) >= least else [])
+    groups = [found for found in by_source.values() if len(found) >= least]
+    if len(small) >= least or not groups:
+        groups.append(small)
     return max(float(np.quantile(found, 1 - rate, method="higher")) for found in groups) + 1e-6
 
 
@@ -143,5 +151,5 @@ def model_of(
 
 
 def _sigmoid(values: Floats) -> Floats:
-    result: Floats = 1 / (1 + np.exp(-np.clip(values, -30, 30)))
+    result: Floats = (1 / (1 + np.exp(-np.clip(values, -30, 30)))).astype(np.float32)
     return result

@@ -16,7 +16,7 @@ from serving.guard.classifiers.attacks import attack_margin, illicit_margin, ind
 from serving.guard.classifiers.classifier import HATE, ILLICIT, INDIRECT, JAILBREAK, TOXICITY
 from serving.guard.classifiers.linear import LinearModel, Weights
 from serving.guard.classifiers.ngrams import normal, word_hashes
-from serving.guard.classifiers.toxicity import lexicon_signs, toxic_margin
+from serving.guard.classifiers.toxicity import lexicon_signs, toxic_features
 from training.classifiers.examples import (
     Head,
     OpenData,
@@ -94,7 +94,7 @@ def train(recipe: ClassifierRecipe, data: OpenData, folder: Path | None, show: b
         for category, labels in ((TOXICITY, ("toxic", "hate")), (HATE, ("hate",))):
             head = toxic_head(data, labels.__contains__, recipe.size, chance())
             extra = [lexicon_signs(lexicon, text) for _, text in (*head.attacks, *head.harmless)]
-            keep(category, head, extra, lambda model, text: toxic_margin(model, lexicon, text))
+            keep(category, head, extra, lambda model, text: float(model.margins(toxic_features(lexicon, text)).max()))
     card = data_card(recipe, data, sizes, evaluation, folder)
     return Trained(Weights(models, lexicon.lexicon, lexicon.severity), evaluation, card, digests_of(data))
 

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from serving.guard.classifiers.classifier import ILLICIT, INDIRECT, JAILBREAK
-from serving.guard.classifiers.linear import LinearModel, Weights, load
+from serving.guard.classifiers.linear import LinearModel, Weights, load, read_features
 from serving.guard.classifiers.windows import chunks, windows
 
 WEIGHTS = Path(__file__).with_name("weights.npz")
@@ -73,17 +73,18 @@ class IndirectClassifier:
 
 def attack_margin(model: LinearModel, text: str) -> float:
     """The largest margin of the text's chunks."""
-    return max(model.margin(chunk) for chunk in chunks(text, CHUNK_CHARS))
+    return float(model.margins(read_features(chunks(text, CHUNK_CHARS))).max())
 
 
 def illicit_margin(model: LinearModel, text: str) -> float:
     """The largest margin of the text's windows: a story around a harmful sentence does not water it down."""
-    return max(model.margin(window) for window in windows(text, WINDOW_CHARS, MAX_WINDOWS))
+    return float(model.margins(read_features(windows(text, WINDOW_CHARS, MAX_WINDOWS))).max())
 
 
 def indirect_margin(model: LinearModel, text: str) -> float:
     """The largest margin of the text's windows."""
-    return max(model.margin(window, strangeness) for window, strangeness in strange_windows(text))
+    found = strange_windows(text)
+    return float(model.margins(read_features([window for window, _ in found], [shown for _, shown in found])).max())
 
 
 STRANGENESS = ("strange", "first", "last", "only")

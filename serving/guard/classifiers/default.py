@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from serving.guard.classifiers.classifier import HATE, ILLICIT, INDIRECT, JAILBREAK, TOXICITY, Classifier
 from serving.guard.classifiers.pool import ClassifierPool, Observer
@@ -46,6 +46,10 @@ class _Lazy:
             from serving.guard.classifiers.attacks import AttackClassifier, IndirectClassifier
             from serving.guard.classifiers.toxicity import ToxicityClassifier
 
-            kinds = {"attack": AttackClassifier, "indirect": IndirectClassifier, "toxicity": ToxicityClassifier}
+            kinds: dict[str, Callable[[], Classifier]] = {
+                "attack": AttackClassifier,
+                "indirect": IndirectClassifier,
+                "toxicity": ToxicityClassifier,
+            }
             self._made = kinds[self.name]()
         return self._made

@@ -10,10 +10,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.guard.classifiers.ngrams import NUM_BUCKETS, Hashes, hashed, normal
+from serving.guard.classifiers.ngrams import NUM_BUCKETS, Grams, Hashes, hashed, normal
 from serving.guard.classifiers.signs import NAMES, signs
 
 Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """What models see of some texts: one reading serves several categories."""
+
+    grams: Grams
+    named: Floats
+    """A row of signs for each text."""
+
+
+def read_features(texts: Sequence[str], extra: Sequence[Sequence[float]] | None = None) -> Features:
+    """Read texts; `extra` are further signs of each, which the text alone does not show."""
+    plain = [normal(text) or " " for text in texts]
+    named = np.stack([signs(text, read) for text, read in zip(texts, plain, strict=True)])
+    if extra is not None:
+        named = np.concatenate((named, np.array(extra, dtype=np.float32).reshape(len(texts), -1)), axis=1)
+    return Features(hashed(plain), named)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +49,13 @@ class LinearModel:
     threshold: float
     """The probability from which on a text is flagged, chosen on harmless calibration texts."""
 
-    def margin(self, text: str, extra: Sequence[float] = ()) -> float:
-        """How far on the side of the category; `extra` are signs that the text alone does not show."""
-        plain = normal(text)
-        buckets, values = hashed(plain)
-        named = np.concatenate((signs(text, plain), np.array(extra, dtype=np.float32)))
-        return float(self.grams[buckets].astype(np.float32) @ values + named @ self.named + self.bias)
+    def margins(self, features: Features) -> Floats:
+        """How far each text is on the side of the category."""
+        grams = features.grams
+        products = self.grams[grams.buckets].astype(np.float32) * grams.values
+        summed = np.bincount(grams.owners, products, len(features.named)).astype(np.float32)
+        result: Floats = summed + features.named @ self.named + np.float32(self.bias)
+        return result
 
     def probability(self, margin: float) -> float:
         """Calibrated on texts, not on windows: for the largest margin of a text's windows."""

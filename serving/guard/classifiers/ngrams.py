@@ -7,8 +7,9 @@ such polynomials are weak. A word's hash comes from differences of one running s
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,64 +35,81 @@ def normal(text: str) -> str:
     return " ".join(fold(unicodedata.normalize("NFKC", text)).lower().split())
 
 
-def hashed(text: str) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
-    """Buckets of the n-grams in a text that is `normal`, and a value for each.
+class Grams(NamedTuple):
+    """The n-grams of some texts: three arrays as long as each other."""
+
+    buckets: NDArray[np.int64]
+    values: NDArray[np.float32]
+    owners: NDArray[np.int64]
+    """Which text each belongs to."""
+
+
+def hashed(texts: Sequence[str]) -> Grams:
+    """Buckets of the n-grams in texts that are `normal`, and a value for each, all texts at once.
 
     Characters and words are each scaled to a length of one, so that neither drowns the other in a long text.
     """
-    codes = _codes(text)
-    buckets, values = [], []
-    for grams in (_char_grams(codes), _word_grams(codes)):
-        found, counts = np.unique(grams >> np.uint64(64 - BUCKET_BITS), return_counts=True)
-        weights = 1 + np.log(counts.astype(np.float32))
-        norm = float(np.sqrt(weights @ weights)) or 1.0
-        buckets.append(found.astype(np.uint32))
-        values.append((weights / norm).astype(np.float32))
-    return np.concatenate(buckets), np.concatenate(values)
+    padded = [f" {text} " for text in texts]
+    codes = _codes("".join(padded))
+    owners = np.repeat(np.arange(len(texts)), [len(text) for text in padded])
+    found = [_counted(*_char_grams(codes, owners), len(texts)), _counted(*_word_grams(codes, owners), len(texts))]
+    return Grams(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
+
+
+def _counted(grams: Hashes, owners: NDArray[np.int64], num_texts: int) -> Grams:
+    """Equal n-grams of a text as one, whose value grows with the logarithm of their number."""
+    places = (grams >> np.uint64(64 - BUCKET_BITS)).astype(np.int64)
+    keys, counts = np.unique((owners << BUCKET_BITS) | places, return_counts=True)
+    owner = keys >> BUCKET_BITS
+    weights = 1 + np.log(counts)
+    norms = np.sqrt(np.bincount(owner, weights * weights, num_texts))
+    return Grams(keys & (NUM_BUCKETS - 1), (weights / norms[owner]).astype(np.float32), owner)
 
 
 def word_hashes(text: str) -> Hashes:
     """A hash for each word of a text that is `normal`."""
-    return _mix(_words(_codes(text)))
+    return _mix(_words(_codes(text))[0])
 
 
 def _codes(text: str) -> Hashes:
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32).astype(np.uint64)
 
 
-def _char_grams(codes: Hashes) -> Hashes:
-    """N-grams of characters; those at a word's edge hold the space beside it."""
-    padded = np.concatenate((_SPACE, codes, _SPACE))
-    grams = []
+def _char_grams(codes: Hashes, owners: NDArray[np.int64]) -> tuple[Hashes, NDArray[np.int64]]:
+    """N-grams of characters within one text; those at its edges hold the space beside it."""
+    grams, whose = [], []
     for size in _CHAR_SIZES:
-        length = len(padded) - size + 1
-        if length > 0:
-            total = np.zeros(length, dtype=np.uint64)
-            for place in range(size):
-                total += padded[place : place + length] * _ODD[place]
-            grams.append(_mix(total + np.uint64(size)))
-    return np.concatenate(grams) if grams else _NONE
+        length = max(len(codes) - size + 1, 0)
+        total = np.full(length, size, dtype=np.uint64)
+        for place in range(size):
+            total += codes[place : place + length] * _ODD[place]
+        within = owners[:length] == owners[size - 1 : size - 1 + length]
+        grams.append(_mix(total[within]))
+        whose.append(owners[:length][within])
+    return np.concatenate(grams), np.concatenate(whose)
 
 
-def _word_grams(codes: Hashes) -> Hashes:
+def _word_grams(codes: Hashes, owners: NDArray[np.int64]) -> tuple[Hashes, NDArray[np.int64]]:
     """Words, pairs and triples of words, and pairs with one word between; a punctuation mark is a word."""
-    words = _words(codes)
-    grams = [_mix(words)]
+    words, starts = _words(codes)
+    owner = owners[starts]
+    grams, whose = [_mix(words)], [owner]
     for second, third, salt in ((1, 0, 11), (2, 0, 12), (1, 2, 13)):
         last = max(second, third)
-        if len(words) > last:
-            length = len(words) - last
-            total = words[:length] * _ODD[0] + words[second : second + length] * _ODD[1]
-            if third:
-                total = total + words[third : third + length] * _ODD[2]
-            grams.append(_mix(total + np.uint64(salt)))
-    return np.concatenate(grams)
+        length = max(len(words) - last, 0)
+        total = words[:length] * _ODD[0] + words[second : second + length] * _ODD[1]
+        if third:
+            total = total + words[third : third + length] * _ODD[2]
+        within = owner[:length] == owner[last : last + length]
+        grams.append(_mix(total[within] + np.uint64(salt)))
+        whose.append(owner[:length][within])
+    return np.concatenate(grams), np.concatenate(whose)
 
 
-def _words(codes: Hashes) -> Hashes:
-    """One hash for each word."""
+def _words(codes: Hashes) -> tuple[Hashes, NDArray[np.int64]]:
+    """One hash for each word, and where it begins."""
     if not len(codes):
-        return _NONE
+        return _NONE, np.empty(0, dtype=np.int64)
     kinds = np.where(codes < 128, _KINDS[np.minimum(codes, 127).astype(np.intp)], 1)
     # A word begins where the kind changes, and at every punctuation mark.
     begins = (kinds > 0) & ((kinds == 2) | (np.concatenate(([0], kinds[:-1])) != kinds))
@@ -99,7 +117,7 @@ def _words(codes: Hashes) -> Hashes:
     starts, stops = np.flatnonzero(begins), np.flatnonzero(ends) + 1
     powers, inverses = _powers(1 << (len(codes) - 1).bit_length())
     sums = np.concatenate((_NONE_YET, np.cumsum(codes * powers[: len(codes)], dtype=np.uint64)))
-    return (sums[stops] - sums[starts]) * inverses[starts]
+    return (sums[stops] - sums[starts]) * inverses[starts], starts
 
 
 @lru_cache(maxsize=8)
@@ -129,6 +147,5 @@ def _kinds() -> NDArray[Any]:
 
 
 _KINDS = _kinds()
-_SPACE = np.array([32], dtype=np.uint64)
 _NONE = np.empty(0, dtype=np.uint64)
 _NONE_YET = np.zeros(1, dtype=np.uint64)

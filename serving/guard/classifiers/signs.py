@@ -111,6 +111,35 @@ _PHRASES: Final = {
 }
 _COMPILED: Final = {name: re.compile(pattern, re.DOTALL) for name, pattern in _PHRASES.items()}
 
+_HINTS: Final = {
+    "dismiss": ("ignor", "disregard", "forget", "overrid", "bypass", "skip", "drop", "discard", "overrul", "aside",
+                "attention", "follow", "neglect", "cancel"),
+    "renew": ("instruction", "task", "objective", "directive", "prompt", "instead", "from "),
+    "unbound": ("restrict", "limit", "filter", "censor", "ethic", "moral", "guideline", "rule", "law", "boundar",
+                "safe", "polic", "warning", "disclaim", "consequence"),
+    "no_refusal": ("refus", "declin", " no", "apolog", "disclaim", "warn", "reject", "lectur", "morali", "character",
+                   "can't", "mention", "as an ai"),
+    "answer_so": ("start", "begin", "prefi", "prefa", "respond", "repl", "answer", "open", "here"),
+    "extract": ("prompt", "instruction", "guideline", "directive", "configuration", "preamble", "above", "message",
+                "password", "rule", "before this"),
+    "your_answer": ("response", "answer", "repl", "output", "summar", "solution", "implementation", "code",
+                    "completion", "generated"),
+    "put_in": ("response", "answer", "reply", "output", "summary", "code", "solution", "implementation", "script",
+               "algorithm", "program"),
+    "secretly": ("do not", "don't", "never", "without", "secretly", "silently", "covertly", "quietly"),
+    "send_off": ("send", "forward", "mail", "post", "upload", "transmit", "exfiltrate", "submit", "leak", "append",
+                 "embed"),
+    "tool_order": ("call", "invoke", "run", "execute", "trigger", "use", "curl", "wget", "rm -rf", "powershell", "bash",
+                   "eval(", "os.system", "subprocess"),
+    "answers_both": ("two", "both", "dual", "2", "[", "\U0001f513", "\U0001f512"),
+    "points": ("token", "point", "lives"),
+    "encoded": ("base64", "rot", "caesar", "hex", "morse", "leetspeak", "revers", "cipher", "decode", "encode",
+                "decrypt", "ascii", "binary", "latin", "backward"),
+    "orders_you": ("you ",),
+    "asks": ("?",),
+}  # fmt: skip
+"""What is in every match of a phrase: to look for it is far cheaper than the phrase."""
+
 # What only the text as it came shows.
 _TURN = re.compile(
     r"<\|?(?:im_start|im_end|system|user|assistant|endoftext|start_header_id|eot_id)\|?>|\[/?(?:INST|SYS|SYSTEM)\]|"
@@ -133,7 +162,10 @@ NAMES: Final = (
 
 def signs(text: str, plain: str) -> NDArray[np.float32]:
     """A number for each of `NAMES`; `plain` is `text` made normal."""
-    found = [1.0 if pattern.search(plain) else 0.0 for pattern in _COMPILED.values()]
+    found = [
+        1.0 if any(hint in plain for hint in _HINTS.get(name, ("",))) and pattern.search(plain) else 0.0
+        for name, pattern in _COMPILED.items()
+    ]
     length = max(len(text), 1)
     several = sum(found[:_NUM_ATTACKS]) / 4
     found += [

@@ -8,7 +8,7 @@ import numpy as np
 
 from serving.guard.classifiers.attacks import CHUNK_CHARS, shipped
 from serving.guard.classifiers.classifier import HATE, TOXICITY
-from serving.guard.classifiers.linear import LinearModel, Weights
+from serving.guard.classifiers.linear import Features, Weights, read_features
 from serving.guard.classifiers.ngrams import normal, word_hashes
 from serving.guard.classifiers.windows import chunks
 
@@ -34,15 +34,15 @@ class ToxicityClassifier:
 
     def _score(self, text: str) -> dict[str, float]:
         weights = self._weights()
-        return {
-            category: weights.models[category].probability(toxic_margin(weights.models[category], weights, text))
-            for category in self.categories
-        }
+        features = toxic_features(weights, text)
+        models = {category: weights.models[category] for category in self.categories}
+        return {category: model.probability(float(model.margins(features).max())) for category, model in models.items()}
 
 
-def toxic_margin(model: LinearModel, weights: Weights, text: str) -> float:
-    """The largest margin of the text's pieces."""
-    return max(model.margin(piece, lexicon_signs(weights, piece)) for piece in chunks(text, TOXIC_CHARS))
+def toxic_features(weights: Weights, text: str) -> Features:
+    """What the models see of the text's pieces."""
+    pieces = chunks(text, TOXIC_CHARS)
+    return read_features(pieces, [lexicon_signs(weights, piece) for piece in pieces])
 
 
 def lexicon_signs(weights: Weights, text: str) -> tuple[float, ...]:

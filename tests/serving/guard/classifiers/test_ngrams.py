@@ -35,13 +35,19 @@ def test_equal_words_have_equal_hashes_and_others_do_not(text: str) -> None:
     assert len(by_hash) == len(set(words))
 
 
-@given(st.text(max_size=60))
-def test_any_text_has_features(text: str) -> None:
-    buckets, values = hashed(normal(text) or " ")
+@given(st.lists(st.text(max_size=60), min_size=1, max_size=5))
+def test_texts_together_have_the_features_of_each_alone(texts: list[str]) -> None:
+    texts = [normal(text) or " " for text in texts]
+    together = hashed(texts)
 
-    assert len(buckets) == len(values) > 0
-    assert int(buckets.max()) < NUM_BUCKETS
-    assert np.isfinite(values).all()
+    for place, text in enumerate(texts):
+        alone = hashed([text])
+        own = together.owners == place
+        assert len(alone.buckets) > 0
+        assert together.buckets[own].tolist() == alone.buckets.tolist()
+        assert np.allclose(together.values[own], alone.values)
+        assert int(alone.buckets.max()) < NUM_BUCKETS
+        assert np.isfinite(alone.values).all()
 
 
 def test_a_word_hashes_alike_wherever_it_stands() -> None:
