@@ -12,7 +12,7 @@ import numpy as np
 
 from serving.engine.plugin import kernel, tournament
 from serving.engine.plugin.survivors import above_cut
-from serving.engine.plugin.words import NO_TOKEN, chance_words, key_words
+from serving.engine.plugin.words import NO_TOKEN, key_words
 from serving.provenance.schemes import SCHEMES, dual_gumbel, synthid
 
 if TYPE_CHECKING:
@@ -56,9 +56,9 @@ class DualGumbelDraw:
 
     context_width = SCHEMES["dual-gumbel"].context_width
 
-    def __init__(self, seed: int, chance_seed: int | None) -> None:
+    def __init__(self, seed: int, chance_seed: int) -> None:
         self._draws = tuple(GumbelDraw(key) for key in dual_gumbel.key_pair(seed))
-        self._chance = chance_words(chance_seed)
+        self._chance = key_words(chance_seed)
 
     def __call__(
         self, logits: NDArray[np.float32], among: NDArray[np.int64] | None, context: NDArray[np.uint32], position: int
@@ -76,9 +76,9 @@ class TournamentDraw:
 
     context_width = SCHEMES["synthid"].context_width
 
-    def __init__(self, seed: int, chance_seed: int | None) -> None:
+    def __init__(self, seed: int, chance_seed: int) -> None:
         self._keys = np.array(synthid.round_keys(seed), np.uint64)
-        self._chance = chance_words(chance_seed)
+        self._chance = key_words(chance_seed)
 
     def __call__(
         self, logits: NDArray[np.float32], among: NDArray[np.int64] | None, context: NDArray[np.uint32], position: int
@@ -98,7 +98,7 @@ class TournamentDraw:
         return index if among is None else int(among[index])
 
 
-def make_draw(scheme: str, seed: int, chance_seed: int | None) -> Draw:
+def make_draw(scheme: str, seed: int, chance_seed: int) -> Draw:
     """The draw of a scheme that keeps the model's distribution."""
     if scheme == "dual-gumbel":
         return DualGumbelDraw(seed, chance_seed)

@@ -8,6 +8,7 @@ temperature and min-p, and before top-k and top-p; those two it applies itself t
 from __future__ import annotations
 
 import logging
+import random
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -18,7 +19,9 @@ from serving.engine.plugin.arguments import GREEN_SCHEMES, mark_arguments
 from serving.engine.plugin.readiness import UNSEEN, Readiness, readiness
 from serving.engine.plugin.row import MarkedRow
 from serving.engine.plugin.survivors import collision_nats, survivors
+from serving.engine.plugin.words import chance_seed
 from serving.provenance.keyring import KeyringError
+from serving.provenance.schemes import lefthash
 
 if TYPE_CHECKING:
     import torch
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
     from vllm import SamplingParams
     from vllm.config import VllmConfig
     from vllm.v1.sample.logits_processor import BatchUpdate
+
+    from serving.engine.plugin.slots import Slot, Slots
 
 log = logging.getLogger(__name__)
 
@@ -37,11 +42,7 @@ CERTAIN = np.float32(1e30)
 
 
 class MarkProcessor(LogitsProcessor, RunnerV2LogitsProcessor):  # type: ignore[misc]
-    """Marks the rows that ask for it.
-
-    Also a subclass of runner V2's interface, because vLLM refuses to start where an installed plugin is not; there
-    it changes nothing, and requests for a mark are refused.
-    """
+    """Marks the rows that ask for it, on either of vLLM's runners; runner V2 hands it its requests' state."""
 
     # What `validate_params`, a class method of the server's process, knows of the engine; set once at start-up.
     ready: ClassVar[Readiness] = Readiness(None, UNSEEN)
@@ -49,7 +50,15 @@ class MarkProcessor(LogitsProcessor, RunnerV2LogitsProcessor):  # type: ignore[m
     def __init__(self, vllm_config: VllmConfig, *runner_state: Any) -> None:
         MarkProcessor.ready = self._ready = readiness(vllm_config)
         self._rows: dict[int, MarkedRow] = {}
-        if self._ready.keyring is not None:
+        self._slots: Slots | None = None
+        self._chance = random.Random(vllm_config.model_config.seed)  # noqa: S311 - not a secret
+        if self._ready.keyring is not None and self._ready.runner_v2:
+            from serving.engine.plugin.slots import Slots
+
+            (state,) = runner_state
+            self._state = state
+            self._slots = Slots(state, self._ready.kgw_delta)
+        elif self._ready.keyring is not None:
             from serving.engine.plugin import draws  # compiles: only where marks are made, and before any request
 
             draws.warm_up()
@@ -68,6 +77,8 @@ class MarkProcessor(LogitsProcessor, RunnerV2LogitsProcessor):  # type: ignore[m
             raise ValueError(f"vllm_xargs: {error}") from None
         if keyring.is_revoked(wanted.key_id):
             raise ValueError(f"vllm_xargs: the key {wanted.key_id!r} is revoked")
+        if cls.ready.runner_v2 and wanted.scheme == lefthash.NAME:
+            raise ValueError(f"vllm_xargs: {lefthash.NAME} marks are made by CPU engines only; kgw is made here")
 
     def is_argmax_invariant(self) -> bool:
         """True puts `apply` behind the temperature; greedy rows are left alone, so it is also so."""
@@ -78,11 +89,17 @@ class MarkProcessor(LogitsProcessor, RunnerV2LogitsProcessor):  # type: ignore[m
         process_dict_updates(self._rows, batch_update, self._new_row)
 
     def add_request(self, req_idx: int, sampling_params: SamplingParams) -> bool:
-        """Runner V2 asks whether a request's logits are changed: none are, see `readiness`."""
-        return False
+        """Runner V2's way of telling who comes. Returns whether the request's logits are changed."""
+        if self._slots is None:
+            return False
+        slot = self._new_slot(req_idx, sampling_params)
+        self._slots.put(req_idx, slot)
+        return slot is not None
 
-    def apply(self, logits: torch.Tensor, ctx: object = None) -> torch.Tensor:
+    def apply(self, logits: torch.Tensor, ctx: Any = None) -> torch.Tensor:
         """logits [requests, V], float32: in each marked row, make the keyed choice the certain one."""
+        if self._slots is not None:
+            self._slots.mark(logits, ctx)
         for index, row in self._rows.items():
             self._mark(logits[index].numpy(), row)
         return logits
@@ -108,5 +125,26 @@ class MarkProcessor(LogitsProcessor, RunnerV2LogitsProcessor):  # type: ignore[m
         # The server's process has let this request through, so key and keyring are there. Should they not be, one
         # engine that stops is better than a tenant's answers that go out unmarked in silence.
         seed = self._ready.require().seed(wanted.key_id, wanted.scheme)
-        draw = self._make_draw(wanted.scheme, seed, params.seed)
+        draw = self._make_draw(wanted.scheme, seed, chance_seed(params.seed, self._chance))
         return MarkedRow(draw, output, params.top_k, params.top_p, self._ready.opening_nats, wanted.sent(prompt))
+
+    def _new_slot(self, index: int, params: SamplingParams) -> Slot | None:
+        from serving.engine.plugin.slots import Slot
+
+        wanted = mark_arguments(params.extra_args)
+        if wanted is None or (wanted.scheme not in GREEN_SCHEMES and params.temperature < GREEDY_BELOW):
+            return None
+        prompt, filled = (int(length.np[index]) for length in (self._state.prompt_len, self._state.prefill_len))
+        start = prompt if wanted.answer_start is None else min(wanted.answer_start, prompt)
+        return Slot(
+            scheme=wanted.scheme,
+            seed=self._ready.require().seed(wanted.key_id, wanted.scheme),
+            chance_seed=chance_seed(params.seed, self._chance),
+            temperature=params.temperature,
+            top_k=params.top_k,
+            top_p=params.top_p,
+            min_p=params.min_p,
+            answer_start=start,
+            # As in `MarkedRow`: over in a request that was preempted or begun elsewhere.
+            opening_nats=self._ready.opening_nats if filled == start else 0.0,
+        )

@@ -27,6 +27,7 @@ class Readiness:
     refusal: str = ""
     opening_nats: float = DEFAULT_OPENING_NATS
     kgw_delta: float = DEFAULT_DELTA
+    runner_v2: bool = False
 
     def require(self) -> Keyring:
         """The keyring. Raises ValueError, which vLLM turns into HTTP 400."""
@@ -50,7 +51,7 @@ def readiness(vllm_config: Any) -> Readiness:
     opening, delta = (float(section.get(name, default)) for name, default in NUMBERS.items())
     if not 0 < delta <= MOST_DELTA:
         raise ValueError(f"--additional-config: kgw_delta must be above 0 and at most {MOST_DELTA}, not {delta}")
-    return Readiness(Keyring.open(Path(path)), "", opening, delta)
+    return Readiness(Keyring.open(Path(path)), "", opening, delta, bool(vllm_config.use_v2_model_runner))
 
 
 def _section(vllm_config: Any) -> dict[str, Any]:
@@ -67,9 +68,9 @@ def _unsupported(vllm_config: Any) -> str:
     if vllm_config.speculative_config is not None:
         return "under speculative decoding vLLM runs no logits processors"
     if vllm_config.use_v2_model_runner:
-        return "this release marks on vLLM's model runner V1 only"
+        return ""  # it keeps every token on the device, where the marks are made
     if vllm_config.device_config.device_type != "cpu":
-        return "this release marks on the CPU engine only"
+        return "on GPUs this release marks on vLLM's model runner V2 only: start with VLLM_USE_V2_MODEL_RUNNER=1"
     if vllm_config.scheduler_config.async_scheduling:
         return "under asynchronous scheduling the last token is not known in time: start with --no-async-scheduling"
     return ""

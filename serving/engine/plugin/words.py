@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import random
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,9 +17,12 @@ def key_words(seed: int) -> NDArray[np.uint32]:
     return np.array([seed & 0xFFFFFFFF, seed >> 32], np.uint32)
 
 
-def chance_words(seed: int | None) -> NDArray[np.uint32]:
-    """What chance follows from: a request's `seed`, which may be negative, or nothing that anyone knows."""
-    return key_words((secrets.randbits(64) if seed is None else seed) & 0xFFFFFFFFFFFFFFFF)
+def chance_seed(seed: int | None, unseeded: random.Random) -> int:
+    """64 bits that chance follows from: a request's `seed`, which may be negative, or the engine's next.
+
+    The processes of one engine (tensor parallelism) must agree, so theirs begin with the engine's seed.
+    """
+    return (unseeded.getrandbits(64) if seed is None else seed) & 0xFFFFFFFFFFFFFFFF
 
 
 def context_words(context: Sequence[int]) -> NDArray[np.uint32]:

@@ -1,5 +1,6 @@
 """Draws against the published code of their schemes, and against the model's distribution."""
 
+import random
 from collections.abc import Callable
 
 import numpy as np
@@ -12,7 +13,7 @@ from vllm.v1.watermarking import GumbelWatermarker
 
 from serving.engine.plugin import tournament
 from serving.engine.plugin.draws import Draw, GumbelDraw, TournamentDraw, make_draw
-from serving.engine.plugin.words import NO_TOKEN, chance_words, context_words, key_words
+from serving.engine.plugin.words import NO_TOKEN, chance_seed, context_words, key_words
 from serving.provenance.schemes import dual_gumbel, synthid
 
 SEED = 0xFEDCBA9876543210
@@ -104,8 +105,10 @@ def test_dual_keys_decide_as_often_as_vllm_lets_them() -> None:
 def test_a_seed_makes_chance_repeatable_and_none_does_not() -> None:
     logits, context = np.zeros(5000, np.float32), context_words([1, 2, 3, 4])
 
+    engine = random.Random(0)
+
     def choices(seed: int | None) -> list[int]:
-        draw = make_draw("dual-gumbel", SEED, seed)
+        draw = make_draw("dual-gumbel", SEED, chance_seed(seed, engine))
         return [draw(logits, None, context, position) for position in range(100)]
 
     assert choices(5) == choices(5)
@@ -119,6 +122,6 @@ def test_synthid_leaves_the_first_four_tokens_to_vllm() -> None:
 
 def test_words_are_low_then_high() -> None:
     assert key_words(7 << 32 | 5).tolist() == [5, 7]
-    assert chance_words(-1).tolist() == [NO_TOKEN, NO_TOKEN]
+    assert key_words(chance_seed(-1, random.Random(0))).tolist() == [NO_TOKEN, NO_TOKEN]
     assert context_words([-1, 9]).tolist() == [NO_TOKEN, 9]
     assert GumbelDraw(7 << 32 | 5).key.tolist() == [5, 7]

@@ -7,11 +7,9 @@ import numpy as np
 import pytest
 import torch
 from vllm import SamplingParams
-from vllm.exceptions import VLLMValidationError
 from vllm.v1.sample.logits_processor import BatchUpdate, LogitsProcessors, MoveDirectionality
 from vllm.v1.sample.sampler import Sampler
 from vllm.v1.watermarking import GumbelWatermarkDetector
-from vllm.v1.worker.gpu.sample.logits_processor import build_custom_logits_processors_params_validator
 
 from serving.engine.plugin import MarkProcessor
 from serving.provenance import Keyring, detect
@@ -251,16 +249,3 @@ def test_validation_refuses_marks_where_there_is_no_keyring(engine_config: Engin
 def test_validation_refuses_marks_before_the_configuration_was_seen(ring: Keyring) -> None:
     with pytest.raises(ValueError, match="has not seen the engine's configuration"):
         MarkProcessor.validate_params(params(ring))
-
-
-def test_runner_v2_loads_it_and_it_changes_nothing_there(engine_config: EngineConfig, ring: Keyring) -> None:
-    """vLLM's own loader for runner V2 stops the server at an installed plugin that it cannot use."""
-    validate = build_custom_logits_processors_params_validator(None)
-    processor = MarkProcessor(engine_config(use_v2_model_runner=True), object())
-    logits = torch.randn(1, VOCABULARY)
-
-    assert not processor.add_request(0, params(ring, None))
-    assert processor.apply(logits, object()) is logits
-    validate(params(ring, None))
-    with pytest.raises(VLLMValidationError, match="runner V1"):
-        validate(params(ring))

@@ -29,8 +29,8 @@ def test_engine_without_a_keyring_says_how_to_give_one(engine_config: EngineConf
     ("change", "reason"),
     [
         ({"speculative_config": object()}, "speculative"),
-        ({"use_v2_model_runner": True}, "runner V1"),
-        ({"device_config": SimpleNamespace(device_type="cuda")}, "CPU engine"),
+        ({"device_config": SimpleNamespace(device_type="cuda")}, "VLLM_USE_V2_MODEL_RUNNER"),
+        ({"use_v2_model_runner": True, "speculative_config": object()}, "speculative"),
         ({"scheduler_config": SimpleNamespace(async_scheduling=True)}, "--no-async-scheduling"),
     ],
 )

@@ -1,0 +1,232 @@
+"""The watermark schemes beside each other on a real engine: how strong, what they cost, and what they do to the text.
+
+    python -m loadtests.mark_schemes power --engine-url http://127.0.0.1:8001 --keyring .signet/keyring.json
+    python -m loadtests.mark_schemes cost  --engine-url http://127.0.0.1:8001 --keyring .signet/keyring.json
+
+The engine is one that `signet serve` or `signet engine` started, with that keyring. Exits with 1 when a bar is missed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import uvloop
+
+from loadtests.client import LoadClient
+from loadtests.figures import median_ratio, spread
+from loadtests.mark_power import CHAT, PROMPTS, TENANT, Engine, served_model
+from loadtests.prompts import MEDIUM, SHORT
+from loadtests.report import machine
+from serving.provenance import Keyring, MarkKey
+from serving.provenance.schemes import SCHEMES, lefthash, synthid
+
+LEVEL = 1e-3
+BAR_FOUND = 0.99
+BAR_SPEED = 0.97
+GREEN = ("kgw", lefthash.NAME)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Tokens, and the natural log of the probability that the model gave each."""
+
+    token_ids: list[int]
+    logprobs: list[float]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The engine under study, and which key it marks with."""
+
+    engine: Engine
+    vocabulary: int
+
+    def answers(self, scheme: str | None, num_tokens: int, prompts: Sequence[str], **sampling: Any) -> list[Answer]:
+        fields = {"min_tokens": num_tokens, "max_tokens": num_tokens, "logprobs": True, **sampling}
+        bodies = [self.engine.body(prompt, False, **fields, **mark(scheme, self.engine.key)) for prompt in prompts]
+        choices = self.engine.answers(bodies, scheme or "unmarked")
+        return [
+            Answer(each["token_ids"], [token["logprob"] for token in each["logprobs"]["content"]]) for each in choices
+        ]
+
+
+def mark(scheme: str | None, key: MarkKey) -> dict[str, Any]:
+    """What asks an engine for a mark."""
+    return {} if scheme is None else {"vllm_xargs": {"signet_mark": scheme, "signet_key": key.id}}
+
+
+def log_p(scheme: str, key: MarkKey, token_ids: list[int]) -> float:
+    """Natural log of our p-value, of one key."""
+    reader = SCHEMES[scheme]
+    pairs = reader.pairs(token_ids)
+    return reader.log_p_value(float(reader.token_scores([key.seed_for(scheme)], pairs).sum()), len(pairs))
+
+
+def predicted_and_seen(scheme: str, key: MarkKey, answer: Answer) -> tuple[float, float]:
+    """What the answer's probabilities say it would score beyond chance, and what it does."""
+    reader = SCHEMES[scheme]
+    pairs = reader.pairs(answer.token_ids)
+    probabilities = np.exp(np.array(answer.logprobs))[pairs.positions]
+    null = {"kgw": 0.25, "synthid": synthid.DEPTH * synthid.ONES}.get(scheme, 1.0)
+    seen = reader.token_scores([key.seed_for(scheme)], pairs).sum() - null * len(pairs)
+    return float(reader.expected_scores(np.minimum(probabilities, 1.0)).sum()), float(seen)
+
+
+def foreign_detector(scheme: str, key: MarkKey, vocabulary: int) -> Callable[[list[int]], bool]:
+    """Whether the detector that others wrote for this scheme finds the mark: vLLM's, or transformers'."""
+    import torch
+    from transformers import PreTrainedConfig, WatermarkDetector, WatermarkingConfig
+    from transformers.generation.logits_process import SynthIDTextWatermarkLogitsProcessor
+    from vllm.v1.watermarking import DualKeyGumbelWatermarkDetector, GumbelWatermarkDetector
+
+    seed = key.seed_for(scheme)
+    if scheme in ("gumbel", "dual-gumbel"):
+        kind = GumbelWatermarkDetector if scheme == "gumbel" else DualKeyGumbelWatermarkDetector
+        theirs = kind(seed)
+        return lambda ids: bool(theirs.detect(ids).p_value < LEVEL)
+    if scheme == lefthash.NAME:
+        config = PreTrainedConfig(vocab_size=vocabulary, bos_token_id=None)
+        reads = WatermarkDetector(config, "cpu", WatermarkingConfig(hashing_key=seed), ignore_repeated_ngrams=True)
+        return lambda ids: bool(reads(torch.tensor([ids]), z_threshold=3.09)[0])  # one-sided 1e-3
+    tournament = SynthIDTextWatermarkLogitsProcessor(5, list(synthid.round_keys(seed)), 2**16, 0, 1024, "cpu")
+
+    def mean_is_high(ids: list[int]) -> bool:
+        """Their g-values and their mask of repeated contexts; the unweighted mean over its standard deviation."""
+        tokens = torch.tensor([ids])
+        g = tournament.compute_g_values(tokens)[0][tournament.compute_context_repetition_mask(tokens)[0]]
+        return bool((g.double().mean() - 0.5) * 2 * math.sqrt(g.numel()) > 3.09)
+
+    return mean_is_high
+
+
+def power_row(bench: Bench, scheme: str, sampling: dict[str, Any], num_answers: int, num_tokens: int) -> str:
+    """One line of the table, and whether the bar on `gumbel` held."""
+    key = bench.engine.key
+    answers = bench.answers(scheme, num_tokens, PROMPTS[:num_answers], **sampling)
+    label = f"{scheme}, temperature {sampling['temperature']:g}"
+    theirs = "-"
+    if scheme != "kgw":
+        reads = foreign_detector(scheme, key, bench.vocabulary)
+        theirs = f"{sum(reads(answer.token_ids) for answer in answers) / num_answers:.2f}"
+    perplexity = f"{perplexity_of(answers):.2f}"
+    if scheme not in SCHEMES:
+        return f"| {label} | – | – | – | {theirs} | {perplexity} | – |"
+    logs = sorted(log_p(scheme, key, answer.token_ids) for answer in answers)
+    found = sum(each < math.log(LEVEL) for each in logs) / num_answers
+    both = [predicted_and_seen(scheme, key, answer) for answer in answers]
+    ratio = sum(seen for _, seen in both) / sum(predicted for predicted, _ in both)
+    median, weakest = (f"1e{each / math.log(10):.0f}" for each in (logs[len(logs) // 2], logs[-1]))
+    return f"| {label} | **{found:.2f}** | {median} | {weakest} | {theirs} | {perplexity} | {ratio:.2f} |"
+
+
+def perplexity_of(answers: Sequence[Answer]) -> float:
+    """Of the answers under the model itself."""
+    return math.exp(-np.mean([logprob for answer in answers for logprob in answer.logprobs]))
+
+
+async def _wave(bench: Bench, scheme: str | None, streams: int, num_tokens: int, sampling: dict[str, Any]) -> float:
+    fields = {"stream": True, "stream_options": {"include_usage": True}, "ignore_eos": True, "max_tokens": num_tokens}
+    more = mark(scheme, bench.engine.key)
+    bodies = [bench.engine.body(prompt, False, **fields, **sampling, **more) for prompt in (*SHORT, *MEDIUM)]
+    async with LoadClient(bench.engine.url, streams, {}) as client:
+        seen = await client.run(CHAT, bodies, total=streams, timeout_s=600)
+    if seen.errors:
+        raise click.ClickException(f"the engine at {bench.engine.url} failed: {dict(seen.errors)}")
+    return seen.summary()["tokens_per_s"]
+
+
+@click.group()
+@click.pass_context
+def main(context: click.Context) -> None:
+    """Study the schemes on a real engine."""
+
+
+def _common(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in (
+        click.option("--engine-url", required=True, help="A running engine with Signet's plugin."),
+        click.option("--keyring", required=True, type=click.Path(path_type=Path, exists=True), help="The engine's."),
+        click.option("--vocabulary", default=49_152, show_default=True, help="Tokens of the model's output layer."),
+        click.option("--scheme", "schemes", multiple=True, type=click.Choice([*SCHEMES, lefthash.NAME])),
+        click.option("--tokens", default=200, show_default=True, help="Tokens per answer."),
+    ):
+        command = option(command)
+    return command
+
+
+def _bench(engine_url: str, keyring: Path, vocabulary: int) -> Bench:
+    url = engine_url.rstrip("/")
+    about = machine()
+    click.echo(f"{about['date']}; {about['cores']} cores ({about['cpu']}), load {about['load']}", err=True)
+    return Bench(Engine(url, served_model(url), Keyring.open(keyring).mark_key(TENANT)), vocabulary)
+
+
+@main.command()
+@_common
+@click.option("--answers", default=100, show_default=True, type=click.IntRange(1, len(PROMPTS)))
+@click.option("--temperature", default=1.0, show_default=True, help="0 is for green lists only.")
+def power(
+    engine_url: str,
+    keyring: Path,
+    vocabulary: int,
+    schemes: Sequence[str],
+    tokens: int,
+    answers: int,
+    temperature: float,
+) -> None:
+    """How many marked answers are found, by us and by others, and the perplexity of their text."""
+    bench, sampling = _bench(engine_url, keyring, vocabulary), {"temperature": temperature}
+    missed = False
+    for scheme in schemes or (*SCHEMES, lefthash.NAME):
+        row = power_row(bench, scheme, sampling, answers, tokens)
+        missed |= scheme == "gumbel" and temperature == 1 and float(row.split("**")[1]) < BAR_FOUND
+        click.echo(row)
+    unmarked = bench.answers(None, tokens, PROMPTS[:answers], **sampling)
+    click.echo(f"| unmarked, temperature {temperature:g} | – | – | – | – | {perplexity_of(unmarked):.2f} | – |")
+    if missed:
+        raise click.ClickException(f"gumbel: fewer than {BAR_FOUND} found")
+
+
+@main.command()
+@_common
+@click.option("--streams", default=32, show_default=True)
+@click.option("--rounds", default=5, show_default=True)
+@click.option("--temperature", default=1.0, show_default=True)
+def cost(
+    engine_url: str,
+    keyring: Path,
+    vocabulary: int,
+    schemes: Sequence[str],
+    tokens: int,
+    streams: int,
+    rounds: int,
+    temperature: float,
+) -> None:
+    """Tokens per second with each scheme and without, in turns."""
+    bench, sampling = _bench(engine_url, keyring, vocabulary), {"temperature": temperature}
+    sides: list[str | None] = [None, *(schemes or (*SCHEMES, lefthash.NAME))]
+    speeds: dict[str | None, list[float]] = {side: [] for side in sides}
+    for number in range(rounds + 1):  # the first is not counted
+        for side in sides if number % 2 else sides[::-1]:
+            speed = uvloop.run(_wave(bench, side, streams, tokens, sampling))
+            if number:
+                speeds[side].append(speed)
+        click.echo(f"round {number}/{rounds}", err=True)
+    slow = []
+    for side in sides[1:]:
+        ratio = median_ratio(speeds[side], speeds[None])
+        low, high = spread([top / bottom for top, bottom in zip(speeds[side], speeds[None], strict=True)])
+        middle = [sorted(speeds[one])[rounds // 2] for one in (side, None)]
+        click.echo(f"| {side} | {middle[0]:.0f} | {middle[1]:.0f} | **{ratio:.3f}** | {low:.3f}–{high:.3f} |")
+        slow += [side] if ratio < BAR_SPEED else []
+    if slow:
+        raise click.ClickException(f"below {BAR_SPEED} of the unmarked speed: {', '.join(map(str, slow))}")
+
+
+if __name__ == "__main__":
+    main()
