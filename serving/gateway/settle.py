@@ -110,6 +110,8 @@ class Settlement:
             return
         self._settled = True
         context = self._context
+        if context.input_report:
+            self._metrics.guard_actions(context.input_report.counts, "input")
         if not context.usage_reported:
             # The engine never said: an answer cut short is accounted by its length, as the reservation was.
             context.completion_tokens = -(-context.answer_chars // CHARS_PER_TOKEN)

@@ -46,7 +46,7 @@ class Rules:
         self.acts = "mask" in (settings.images, settings.links, settings.html)
         url = r"(?<![A-Za-z0-9])(?i:https?:|www\.)" if self.masks_links else r"(?!)"
         self.trigger = re.compile(
-            rf"(?P<tag><(?:(?=[A-Za-z/!?])|\Z))|(?P<target>(?<=\])[(:])|(?P<image>(?<=!)\[)|(?P<gap>(?<=\n)\n)"
+            rf"(?P<tag><(?:(?=[A-Za-z/!?])|\Z))|(?P<target>(?<=\])[(:])|(?P<image>(?<=!)\[)|(?P<nest>[\[\\])|(?P<gap>(?<=\n)\n)"
             rf"|(?P<fence>(?<![`~])[`~])|(?P<return>\r)|(?P<url>{url})"
         )
         self._quick = re.compile(r"[<`~\]\r]|!\[" + (f"|{url}" if self.masks_links else ""))
@@ -60,14 +60,26 @@ class Rules:
 class Markup:
     """Cleans one text that comes in pieces."""
 
-    __slots__ = ("_context", "_fence", "_held", "_image", "_line", "_report", "_rules", "_swallowing", "_trust")
+    __slots__ = (
+        "_context",
+        "_fence",
+        "_held",
+        "_image",
+        "_line",
+        "_nested",
+        "_report",
+        "_rules",
+        "_swallowing",
+        "_trust",
+    )
 
     def __init__(self, rules: Rules, report: GuardReport) -> None:
         self._rules = rules
         self._report = report
         self._held = ""
         self._context = ""  # the character that came last
-        self._image = False  # a picture may have begun in this paragraph
+        self._image = False  # a picture may have begun in this paragraph, and its target not come
+        self._nested = False  # what stands in it may take a `](` for its own
         self._swallowing = False  # the rest of an address
         self._fence = ""  # the marks of the code that we are in
         self._line: str | None = None  # in code: the line so far, while it may be the end of it
@@ -122,6 +134,8 @@ class Markup:
             out.append(raw[place:])
             return len(raw)
         start, kind = found.start(), found.lastgroup
+        if kind in _NESTING and not (kind == "tag" and found.end() == len(raw)):
+            self._nested = True
         if kind == "tag":
             end = self._tag(raw, start, out, place, final)
         elif kind == "target":
@@ -129,7 +143,10 @@ class Markup:
         elif kind == "url":
             end = self._url(raw, start, out, place, final)
         elif kind == "image":
+            self._nested = self._image
             self._image = True
+            end = self._release(raw, place, found.end(), out)
+        elif kind == "nest":
             end = self._release(raw, place, found.end(), out)
         elif kind == "gap":
             self._image = False
@@ -188,6 +205,7 @@ class Markup:
         if fault := self._target_fault(address.strip(), raw[start], full):
             self._break(fault, raw, place, start, out)
             place = start
+        self._image = self._image and (self._nested or raw[start] == ":")
         return self._release(raw, place, start + 1, out)
 
     def _target_fault(self, address: str, sign: str, full: bool) -> str:
@@ -265,5 +283,6 @@ class Markup:
         return self._release(raw, place, end, out)
 
 
+_NESTING = frozenset({"tag", "fence", "nest"})
 _TRUSTED, _PARAGRAPH, _NEVER = range(3)
 """Whether marks of fenced code are taken for it: yes; not in this paragraph; not in the rest of the text."""

@@ -33,6 +33,7 @@ class DialectRelay:
         self._channels: dict[Channel, _DialectChannel] = {}
         self._reports: list[GuardReport] = []
         self._closing: list[bytes] = []
+        self._unsent = b""  # came with what ends the answer
         self._holds = False
         self._num_numbered = 0
         self._renumber = False
@@ -50,9 +51,12 @@ class DialectRelay:
         out: list[bytes] = []
         for event in self._splitter.feed(data):
             self._take(event, out)
+        released = self._join(out)
         if self._guard.blocks:
+            self._unsent = released
             refuse_blocked(self._reports)
-        return self._join(out)
+            self._unsent = b""
+        return released
 
     def finish(self) -> None:
         """The engine's bytes have ended.
@@ -79,7 +83,7 @@ class DialectRelay:
         """What is still held, cleaned: for a stream that breaks off."""
         out: list[bytes] = []
         self._end(ALL, out)
-        return self._join(out)
+        return self._unsent + self._join(out)
 
     def reports(self) -> list[GuardReport]:
         """What the guard did, a report for each text; a text that is repeated counts once."""

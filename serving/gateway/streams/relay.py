@@ -63,6 +63,7 @@ class StreamRelay:
         self._reports: list[GuardReport] = []
         self._unfinished = context.choices
         self._closing: list[bytes] = []
+        self._unsent = b""  # came with what ends the answer
         self._alike: Alike | None = None
         self._lessons = _MOST_LESSONS
         self.done = False
@@ -80,9 +81,12 @@ class StreamRelay:
             self._take_all(self._splitter.feed(data), out)
         except (StreamBroken, *_GARBAGE) as error:
             raise _broken(error, out) from None
+        released = _join(out)
         if self._guard.blocks:
+            self._unsent = released
             refuse_blocked(self._reports)
-        return _join(out)
+            self._unsent = b""
+        return released
 
     def finish(self) -> None:
         """The engine's bytes have ended.
@@ -133,7 +137,7 @@ class StreamRelay:
         rest: list[bytes] = []
         for index in list(self._channels):
             self._finish_choice(index, rest)
-        return _join(rest)
+        return self._unsent + _join(rest)
 
     def reports(self) -> list[GuardReport]:
         """What the guard did, a report for each text channel."""
