@@ -7,16 +7,19 @@ calibrate; the intervals are Wilson's, 95 %.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import csv
 import json
 import math
 import random
+import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from serving.guard.classifiers import ClassifierPool, ClassifiersSettings, make_pool
 from serving.guard.classifiers.attacks import AttackClassifier, IndirectClassifier
 from serving.guard.classifiers.classifier import HATE, ILLICIT, INDIRECT, JAILBREAK, TOXICITY, Classifier
 from serving.guard.classifiers.toxicity import ToxicityClassifier
@@ -211,7 +214,52 @@ def report(data: Path, say: Callable[[str], None]) -> str:
         ("Toxicity (`toxicity`, without Perspective)", toxicity, rude),
     ):
         parts += [f"### {title}", "", *_table(classifier, rows, say), ""]
+    parts += ["### Cost", "", *costs(data, say), ""]
     return "\n".join(parts)
+
+
+async def _delays(pool: ClassifierPool, text: str, questions: int) -> tuple[list[float], list[float]]:
+    """Milliseconds that the event loop was late while texts were scored, and that each question took."""
+    late: list[float] = []
+    took: list[float] = []
+
+    async def tick() -> None:
+        while len(took) < questions:
+            due = time.perf_counter() + 0.001
+            await asyncio.sleep(0.001)
+            late.append((time.perf_counter() - due) * 1000)
+
+    ticking = asyncio.create_task(tick())
+    for _ in range(questions):
+        started = time.perf_counter()
+        if text:
+            await pool.scores(text, ("attack", "toxicity"), 60)
+        else:
+            await asyncio.sleep(0.05)
+        took.append((time.perf_counter() - started) * 1000)
+    await ticking
+    return late, took
+
+
+def costs(data: Path, say: Callable[[str], None]) -> list[str]:
+    """What a question costs, and how late the event loop is meanwhile."""
+    prose = " ".join(_wikitext(data))
+    pool = make_pool(ClassifiersSettings())
+    lines = ["| text scored by `attack` and `toxicity` | ms, p50 | loop late by ms, p50 / p99 |", "|---|---|---|"]
+    asyncio.run(pool.scores("warm", ("attack", "toxicity"), 60))
+    for name, text, questions in (
+        ("none, for comparison", "", 20),
+        ("a question of 40 characters", "What is the capital of Portugal, please?", 100),
+        ("2,000 characters of prose", prose[:2000], 30),
+        ("20,000 characters of prose", prose[:20_000], 10),
+    ):
+        late, took = asyncio.run(_delays(pool, text, questions))
+        p99 = statistics.quantiles(late, n=100)[98] if len(late) > 1 else late[0]
+        shown = f"{statistics.median(took):.1f}" if text else "–"
+        lines.append(f"| {name} | {shown} | {statistics.median(late):.1f} / {p99:.1f} |")
+        say(lines[-1])
+    pool.close()
+    return lines
 
 
 def write_section(page: Path, section: str, notes: str = "") -> None:

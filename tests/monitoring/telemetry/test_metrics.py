@@ -78,6 +78,8 @@ def use_everything(metrics: GatewayMetrics) -> None:
     metrics.ttft(0.2, "m")
     metrics.inter_token(0.03, 4, "m")
     metrics.guard_actions({("EMAIL_ADDRESS", "mask"): 2}, "input")
+    metrics.classifiers.answered("attack", "timeout", 0.02)
+    metrics.classifiers.flagged("jailbreak", "block")
     metrics.error("engine_failed")
     metrics.request_settled(Request(), 200, 1.0)
     metrics.engine_state("http://127.0.0.1:8100", True, False, "open")
@@ -119,6 +121,9 @@ def test_what_is_reported_is_what_happened(metrics: GatewayMetrics, registry: Co
     assert value("signet_gateway_shadow_finish_differs_total", model="m", shadow="m2") == 1
     assert value("signet_gateway_shadow_length_ratio_bucket", model="m", shadow="m2", le="1.25") == 1
     assert value("signet_guard_actions_total", entity="EMAIL_ADDRESS", action="mask", direction="input") == 2
+    assert value("signet_guard_classifier_answers_total", classifier="attack", outcome="timeout") == 1
+    assert value("signet_guard_classifier_flags_total", category="jailbreak", action="block") == 1
+    assert value("signet_guard_classifier_seconds_bucket", classifier="attack", le="0.025") == 1
     assert value("signet_marks_total", scheme="gumbel") == 1
 
 
