@@ -190,7 +190,8 @@ class Markup:
         # In a block of HTML a fence is text: until its end code is not trusted.
         if self._trust != _NEVER:
             self._trust = _NEVER if tag[:4].lower() == "<pre" else _PARAGRAPH
-        return self._release(raw, place, start + 1 if self._rules.masks_links else end, out)
+        # Readers that show HTML as text find Markdown within a tag.
+        return self._release(raw, place, start + 1, out)
 
     def _target(self, raw: str, start: int, out: list[str], place: int, final: bool) -> int | None:
         """What stands in `](target)` of a link or picture, or behind the `]:` that gives a name to one."""
