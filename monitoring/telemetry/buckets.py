@@ -26,8 +26,8 @@ QUEUE_S = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.25, 1.0, 2
 # How much longer one answer is than another: a fifth either way is noise.
 LENGTH_RATIO = (0.1, 0.25, 0.5, 0.8, 1.25, 2.0, 4.0, 10.0)
 
-# A short question takes a millisecond; the budget is a second unless set otherwise.
-CLASSIFIER_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+# A short question takes a millisecond; the budget is two seconds unless set otherwise.
+CLASSIFIER_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 # A classifier takes milliseconds, a judge one short answer of a model, a revision a long one.
 POLICY_S = (0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)

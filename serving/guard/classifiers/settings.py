@@ -57,11 +57,11 @@ class ClassifiersSettings(BaseModel):
     indirect: ClassifierSettings = ClassifierSettings()
     toxicity: ClassifierSettings = ClassifierSettings()
     budget_ms: float = Field(
-        default=1000.0, gt=0, description="Milliseconds that all classifiers may take for one request."
+        default=2000.0, gt=0, description="Milliseconds that all classifiers may take for one request."
     )
     threads: int = Field(default=1, ge=1, le=16, description="Threads that classifiers run on, off the event loop.")
     max_chars: int = Field(
-        default=20_000,
+        default=16_000,
         ge=1000,
         description="Characters of one text that are read; of a longer one its beginning and its end, half each.",
     )
