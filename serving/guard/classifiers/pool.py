@@ -7,6 +7,7 @@ The budget counts from the call, so a queue before the threads is part of it.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -26,6 +27,9 @@ PERSPECTIVE = "perspective"
 _MAX_WAITING = 256
 """Batches that may wait for a thread: beyond, a classifier counts as too slow at once."""
 
+_MAX_KNOWN = 20_000
+"""Scores that are remembered, by a digest of their text; about 5 MB."""
+
 
 class ClassifierPool:
     """Asks classifiers by name. Makes no thread before the first question."""
@@ -42,6 +46,7 @@ class ClassifierPool:
         self._threads: dict[bool, ThreadPoolExecutor] = {}
         """For what computes (False), and for what waits for a service (True)."""
         self._num_waiting = 0
+        self._known: dict[tuple[str, bytes], dict[str, float]] = {}
 
     @property
     def names(self) -> frozenset[str]:
@@ -63,7 +68,7 @@ class ClassifierPool:
         budget = self.settings.budget_ms / 1000 if budget_s is None else budget_s
         shown = [shorten(text, self.settings.max_chars) for text in texts]
         asked = [name for name in self._classifiers if name in names or (name == PERSPECTIVE and "toxicity" in names)]
-        answers = await asyncio.gather(*(self._ask(self._classifiers[name], shown, budget) for name in asked))
+        answers = await asyncio.gather(*(self._answer(self._classifiers[name], shown, budget) for name in asked))
         return [self._verdicts(dict(zip(asked, answers, strict=True)), place) for place in range(len(texts))]
 
     def close(self) -> None:
@@ -71,6 +76,24 @@ class ClassifierPool:
         for threads in self._threads.values():
             threads.shutdown(wait=False, cancel_futures=True)
         self._threads.clear()
+
+    async def _answer(
+        self, classifier: Classifier, texts: Sequence[str], budget_s: float
+    ) -> list[dict[str, float]] | Failure:
+        """Scores of all texts; only those that are new are asked about: a conversation repeats its earlier turns."""
+        names = [(classifier.name, hashlib.blake2b(text.encode("utf-8", "replace")).digest()) for text in texts]
+        # What is known may be forgotten while the rest is asked about.
+        known = {name: self._known[name] for name in names if name in self._known}
+        new = {name: text for name, text in zip(names, texts, strict=True) if name not in known}
+        if new:
+            found = await self._ask(classifier, list(new.values()), budget_s)
+            if isinstance(found, str):
+                return found
+            known.update(zip(new, found, strict=True))
+            self._known.update(known)
+            while len(self._known) > _MAX_KNOWN:
+                self._known.pop(next(iter(self._known)))
+        return [known[name] for name in names]
 
     async def _ask(
         self, classifier: Classifier, texts: Sequence[str], budget_s: float

@@ -134,3 +134,32 @@ async def test_of_a_long_text_beginning_and_end_are_read() -> None:
 
     assert words.seen == ["a" * 500 + "\n" + "b" * 500]
     assert shorten("short", 1000) == "short"
+
+
+async def test_a_text_is_scored_once_and_a_failure_is_not_remembered() -> None:
+    fails = [True]
+
+    def work() -> None:
+        if fails.pop() if fails else False:
+            raise OSError
+
+    words = Words(work=work)
+    with pool_of(words) as (pool, _):
+        first = await pool.scores_of(["one", "two"], ["attack"])
+        second = await pool.scores_of(["one", "two", "one", "three"], ["attack"])
+        third = await pool.scores_of(["two", "three"], ["attack"])
+
+    assert [found.failed for found in first] == [{"attack": "error"}] * 2
+    assert [found.scores["jailbreak"] for found in second] == [0.3, 0.3, 0.3, 0.5]
+    assert [found.scores["jailbreak"] for found in third] == [0.3, 0.5]
+    assert words.seen == ["one", "two", "one", "two", "three"]
+
+
+async def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serving.guard.classifiers.pool._MAX_KNOWN", 2)
+    words = Words()
+    with pool_of(words) as (pool, _):
+        for text in ("one", "two", "three", "three", "one"):
+            await pool.scores(text, ["attack"])
+
+    assert words.seen == ["one", "two", "three", "one"]
