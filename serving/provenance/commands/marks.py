@@ -19,7 +19,7 @@ from serving.provenance.commands.desk import (
 )
 from serving.provenance.keyring_file import KeyringError
 from serving.provenance.mark_key import DEFAULT_SCHEME, MarkKey
-from serving.provenance.schemes import SCHEMES
+from serving.provenance.schemes import SCHEMES, lefthash
 
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -55,7 +55,11 @@ def list_keys(load_settings: LoadSettings, as_json: bool) -> None:
 @marks.command()
 @click.argument("key_id")
 @click.option(
-    "--scheme", type=click.Choice(list(SCHEMES)), default=DEFAULT_SCHEME, show_default=True, help="Whose integer."
+    "--scheme",
+    type=click.Choice([*SCHEMES, lefthash.NAME]),
+    default=DEFAULT_SCHEME,
+    show_default=True,
+    help="Whose integer.",
 )
 @as_json_option
 @click.pass_obj
