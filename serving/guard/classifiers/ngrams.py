@@ -31,8 +31,11 @@ _ODD = np.array(
 
 
 def normal(text: str) -> str:
-    """The text as classifiers read it: look-alike letters folded, lower case, one space between words."""
-    return " ".join(fold(unicodedata.normalize("NFKC", text)).lower().split())
+    """The text as classifiers read it: nothing invisible, look-alike letters folded, lower case, single spaces."""
+    if not text.isascii():
+        shown = (letter for letter in text if unicodedata.category(letter) != "Cf")
+        text = fold(unicodedata.normalize("NFKC", "".join(shown)))
+    return " ".join(text.lower().split())
 
 
 class Grams(NamedTuple):

@@ -54,6 +54,6 @@ def test_a_word_hashes_alike_wherever_it_stands() -> None:
     assert word_hashes("lantern")[0] == word_hashes("x" * 5000 + " lantern")[1]
 
 
-@pytest.mark.parametrize("written", ["IGNORE  this", "Ｉｇｎｏｒｅ this", "ignore\nthis"])
+@pytest.mark.parametrize("written", ["IGNORE  this", "Ｉｇｎｏｒｅ this", "ignore\nthis", "ig\u200bno\u00adre this"])
 def test_writings_that_read_alike_are_alike(written: str) -> None:
     assert normal(written) == "ignore this"
