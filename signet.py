@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "engine": ("serving.engine.cli", "engine", "Start one engine in the foreground."),
     "keys": ("serving.identity.cli", "keys", "Manage API keys and tenants."),
     "prompts": ("serving.gateway.prompts.cli", "prompts", "List, check and render prompt templates."),
+    "policy": ("serving.guard.policy.cli", "policy", "Check, show and test the policy of questions and answers."),
     "ledger": ("serving.ledger.cli", "ledger", "Sum up usage, export requests, upgrade the database."),
     "verify": (
         "serving.ledger.receipt_cli",

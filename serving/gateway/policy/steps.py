@@ -35,6 +35,7 @@ from serving.guard.policy import (
     combined_digest,
     decide,
     read_policy,
+    require_classifiers,
 )
 from serving.ledger import Ledger, LedgerUnavailable
 
@@ -94,9 +95,10 @@ class PolicySteps:
             log.info("policy read again", extra={"reason": self.policy.digest if self.policy is not None else "none"})
 
     def _read(self, file: Path | None) -> Policy | None:
-        policy = read_policy(file) if file is not None else None
-        if policy is not None and (unknown := sorted(policy.classifiers - self._classifiers().names)):
-            raise PolicyError([f"{file}: there is no classifier {unknown[0]!r} in this gateway."])
+        if file is None:
+            return None
+        policy = read_policy(file)
+        require_classifiers(file, policy, self._classifiers())
         return policy
 
     def _watched(self) -> list[Path]:
@@ -169,7 +171,7 @@ class PolicySteps:
                     written[choice] = await self._replace(context, review, verdict.stopped_by, own)
         await self._record(context, review)
         if review.outcome is not None and review.outcome[0] == "refuse" and review.policy.file.refusal == "error":
-            raise self._refusal(review, next(w.text for w in written.values() if w.finish_reason == FILTERED))
+            raise PolicyRefused(next(own.text for own in written.values() if own.finish_reason == FILTERED))
         return written
 
     async def _replace(
@@ -199,10 +201,7 @@ class PolicySteps:
         if verdict.unchecked is not None:
             raise PolicyUnavailable(_UNCHECKED, headers=((b"retry-after", b"1"),))
         if verdict.stopped_by is not None and review.policy.file.refusal == "error":
-            raise self._refusal(review, verdict.stopped_by.reason or "")
-
-    def _refusal(self, review: Review, reason: str) -> PolicyRefused:
-        return PolicyRefused(reason, headers=tuple(review.header()))
+            raise PolicyRefused(verdict.stopped_by.reason or "")
 
     def _note_masks(self, review: Review, reports: Iterable[GuardReport], direction: str) -> None:
         masks = review.policy.masks

@@ -7,7 +7,7 @@ from serving.guard.policy.decide import Asks, CheckFailed, Decision, Passage, Ve
 from serving.guard.policy.masking import MaskedAnswers, Masks
 from serving.guard.policy.model import ClassifierCheck, JudgeCheck, PolicyFile, Principle
 from serving.guard.policy.policy import Policy, Rules, combined_digest
-from serving.guard.policy.reading import PolicyError, read_policy
+from serving.guard.policy.reading import PolicyError, read_policy, require_classifiers
 
 __all__ = [
     "Asks",
@@ -27,4 +27,5 @@ __all__ = [
     "combined_digest",
     "decide",
     "read_policy",
+    "require_classifiers",
 ]

@@ -53,10 +53,6 @@ class Rules:
     def holds(self) -> bool:
         return any(rule.holds for rule in self.rules)
 
-    @property
-    def classifiers(self) -> frozenset[str]:
-        return frozenset(rule.principle.check.classifier.name for rule in self.rules if rule.principle.check.classifier)
-
 
 class Policy:
     """A checked policy file."""
@@ -79,11 +75,6 @@ class Policy:
     def masks(self) -> dict[str, Principle]:
         """The principles that mask, by what they put there."""
         return {each.mask: each for each in self.file.principles if each.action == "mask"}
-
-    @property
-    def classifiers(self) -> frozenset[str]:
-        """The classifiers that any principle asks."""
-        return frozenset(each.check.classifier.name for each in self.file.principles if each.check.classifier)
 
     def rules(self, direction: Direction, tenant: str, model: str) -> Rules:
         """What holds for a tenant's requests to a model."""

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from serving.guard.classifiers import ClassifierPool
 from serving.guard.policy.model import PolicyFile
 from serving.guard.policy.patterns import PatternError
 from serving.guard.policy.policy import Policy
@@ -21,8 +22,10 @@ class PolicyError(ValueError):
     """A policy file cannot be used. `problems` are lines that say where and why; `str()` is the first of them."""
 
     def __init__(self, problems: list[str]) -> None:
-        more = f" (and {len(problems) - 1} more: signet policy check)" if len(problems) > 1 else ""
-        super().__init__(problems[0] + more)
+        more = (
+            f" (and {len(problems) - 1} more mistakes; signet policy check shows them)." if len(problems) > 1 else "."
+        )
+        super().__init__(problems[0].removesuffix(".") + more)
         self.problems = problems
 
 
@@ -33,6 +36,23 @@ def read_policy(path: Path) -> Policy:
         return Policy(file)
     except PatternError as error:
         raise PolicyError([f"{path}: {error}."]) from None
+
+
+def require_classifiers(path: Path, policy: Policy, pool: ClassifierPool) -> None:
+    """Raises: PolicyError: a principle asks a classifier that is not there, or for what it does not tell."""
+    problems = []
+    for principle in policy.file.principles:
+        check = principle.check.classifier
+        if check is None:
+            continue
+        if check.name not in pool.names:
+            known = ", ".join(sorted(pool.names))
+            problems.append(f"{path}: {principle.id}: there is no classifier {check.name!r}; known here: {known}.")
+        elif check.category not in pool.categories(check.name):
+            known = ", ".join(pool.categories(check.name))
+            problems.append(f"{path}: {principle.id}: {check.name!r} tells no {check.category!r}, but: {known}.")
+    if problems:
+        raise PolicyError(problems)
 
 
 def read_yaml(path: Path, model: type[_Model]) -> _Model:

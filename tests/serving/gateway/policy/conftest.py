@@ -15,6 +15,9 @@ from gateways import RunningGateway, start_gateway, stop_gateway
 from running import answers_ok, wait_until
 from scripted import HANG, ScriptedEngine, SeenRequest, answer, whole
 
+from serving.identity import Identity
+from serving.settings import load_settings
+
 POLICY = """\
 version: 1
 budget_ms: 1500
@@ -142,9 +145,11 @@ def guarded(engine: ScriptedEngine, tmp_path_factory: pytest.TempPathFactory) ->
     home = tmp_path_factory.mktemp("policy")
     file = home / "policy.yaml"
     file.write_text(POLICY)
+    tenants = ("acme", "judged", "open", "classified", "held", "revised")
+    identity = Identity(load_settings(overrides={"home": home}, environment={}).database_url)
+    keys = {tenant: identity.create_key(tenant).key for tenant in tenants}
+    identity.close()
     running = start_gateway(home, engine.url, SIGNET_GUARD__POLICY=str(file))
     wait_until(lambda: answers_ok(f"{running.url}/readyz"), 10, "the gateway sees its engine", running.process)
-    tenants = ("acme", "judged", "open", "classified", "held", "revised")
-    keys = {tenant: running.new_key("--tenant", tenant) for tenant in tenants}
     yield Guarded(running, engine, file, keys)
     stop_gateway(running)

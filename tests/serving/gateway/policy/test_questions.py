@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 
+import anthropic
 import httpx
 import openai
 import pytest
@@ -24,6 +26,7 @@ def test_a_refusal_is_an_answer_and_asks_no_engine(guarded: Guarded):
     assert body["usage"] == {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
     assert refused.headers["x-signet-policy"] == "refuse;principle=no-arson"
     assert len(guarded.engine.seen) == before
+    assert json.loads(_b64(refused.headers["x-signet-receipt"].split(".")[1]))["finish_reason"] == "content_filter"
     record = guarded.record(refused)
     assert (record["status"], record["refused"], record["engine"]) == (200, 1, "")
     assert (record["finish_reason"], record["cost_nanos"]) == ("content_filter", 0)
@@ -49,8 +52,6 @@ def test_official_clients_read_refusals(guarded: Guarded):
 
 
 def test_anthropics_client_reads_refusals(guarded: Guarded):
-    import anthropic
-
     with anthropic.Anthropic(base_url=guarded.gateway.url, api_key=guarded.keys["acme"], max_retries=0) as client:
         asked = {"model": "scripted", "max_tokens": 9, "messages": [{"role": "user", "content": "arson"}]}
         message = client.messages.create(**asked)
@@ -65,9 +66,9 @@ def test_anthropics_client_reads_refusals(guarded: Guarded):
     "body",
     [
         {"messages": [{"role": "system", "content": "arson"}, {"role": "user", "content": "go"}]},
-        {"messages": [{"role": "user", "content": [{"type": "text", "text": "say"}, {"type": "text", "text": "arson"}]}]},
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": "arson"}, {"type": "text", "text": "?"}]}]},
         {"messages": [{"role": "tool", "tool_call_id": "1", "content": "arson"}]},
-        {"messages": [{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": '{"a":"arson"}'}}]}]},
+        {"messages": [{"role": "assistant", "tool_calls": [{"function": {"arguments": '{"a":"arson"}'}}]}]},
         {"messages": [{"role": "user", "content": "ａｒｓｏｎ"}]},
         {"messages": [{"role": "user", "content": "set  fire\nto"}]},
     ],
@@ -171,6 +172,4 @@ def test_the_digest_covers_the_policy(guarded: Guarded, gateway: object, client:
 
 
 def _b64(text: str) -> bytes:
-    import base64
-
     return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
