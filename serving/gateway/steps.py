@@ -146,8 +146,8 @@ def choose_mark(context: RequestContext, keyring: Keyring | None) -> RequestCont
     """
     assert context.principal is not None
     allowed = context.principal.mark.allowed
-    usual = context.principal.mark.default
-    usual = DEFAULT_SCHEME if usual == "on" else usual
+    default = context.principal.mark.default
+    usual = DEFAULT_SCHEME if default == "on" else default
     asked = context.headers.get(b"x-signet-mark", b"").decode("latin-1").strip().lower()
     if asked and asked not in ("on", "off", *SCHEMES):
         choices = ", ".join(("on", "off", *SCHEMES))

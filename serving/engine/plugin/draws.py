@@ -63,7 +63,7 @@ class DualGumbelDraw:
     def __call__(
         self, logits: NDArray[np.float32], among: NDArray[np.int64] | None, context: NDArray[np.uint32], position: int
     ) -> int:
-        draw = self._draws[kernel.uniform(self._chance, position, 0) < dual_gumbel.ALPHA]
+        draw = self._draws[int(kernel.uniform(self._chance, position, 0) < dual_gumbel.ALPHA)]
         return draw(logits, among, context, position)
 
 

@@ -19,7 +19,7 @@ from serving.engine.plugin.contexts import Contexts
 from serving.engine.plugin.readiness import readiness
 from serving.engine.plugin.words import context_words, key_words
 from serving.provenance.schemes import BEFORE_THE_ANSWER, lefthash
-from serving.provenance.schemes.kgw import CONTEXT_WIDTH
+from serving.provenance.schemes.kgw import CONTEXT_WIDTH, GREEN_SHARE
 
 if TYPE_CHECKING:
     import torch
@@ -105,7 +105,7 @@ def green_list(seed: int, last_token: int, vocabulary_size: int) -> NDArray[np.i
     """As `lefthash.green_list`, compiled and kept: a language has few words that come often."""
     from serving.engine.plugin import green_kernel
 
-    steps = int(vocabulary_size * lefthash.GREEN_SHARE)
+    steps = int(vocabulary_size * GREEN_SHARE)
     random = np.random.RandomState(lefthash.twister_seed(seed, last_token))
     green: NDArray[np.int32] = green_kernel.shuffled(random.randint(0, 2**32, steps, dtype=np.uint32), vocabulary_size)
     return green

@@ -126,7 +126,7 @@ class _Step:
         same = (windows[:, :-1] == self.contexts[:, None]).all(dim=2)
         self.repeated = (same & answer).any(dim=1)
 
-    def tensor(self, values: Sequence[float]) -> torch.Tensor:
+    def tensor(self, values: Sequence[float] | Sequence[Sequence[int]]) -> torch.Tensor:
         return torch.tensor(values, device=self._device)
 
     def filtered(self, logits: torch.Tensor) -> torch.Tensor:

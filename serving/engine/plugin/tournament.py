@@ -59,7 +59,7 @@ def winner(
             left -= probabilities[i]
             if left < 0.0:
                 break
-    return tokens[last]
+    return int(tokens[last])
 
 
 def warm_up() -> None:
