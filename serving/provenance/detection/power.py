@@ -66,6 +66,8 @@ def critical_score(log_p_value: Callable[[float], float], level: float, start: f
     """The score whose p-value is the level; `start` is the null's mean, where the p-value is about a half."""
     low, high = start, 2 * start + 10
     while log_p_value(high) > math.log(level):
+        if high > 1e12:  # nothing weighs anything
+            return math.inf
         low, high = high, 2 * high
     for _ in range(25):
         middle = (low + high) / 2

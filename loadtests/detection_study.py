@@ -1,0 +1,61 @@
+"""What the parts of the study of detection share: keys, texts, the report."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import click
+from tokenizers import Tokenizer
+
+from serving.provenance import Detector, Keyring, MarkKey
+from serving.provenance.schemes import SCHEMES
+
+GUMBEL = SCHEMES["gumbel"]
+WINDOW = 200
+KINDS = {"sums, code": 0.15, "cautious prose": 0.5, "prose": 1.0, "free prose": 2.0}
+
+Item = TypeVar("Item")
+
+
+@dataclass
+class Study:
+    """The report's lines, the bars that were missed, and what every part needs."""
+
+    detector: Detector
+    tokenizer: Tokenizer
+    human: list[int]
+    spoken: list[int]
+    """What the small model learns from: the sentences of the human text, without headings and gaps."""
+    other_human: list[int]
+    keys: list[MarkKey]
+    lines: list[str] = field(default_factory=list)
+    missed: list[str] = field(default_factory=list)
+
+    def bar(self, held: bool, name: str) -> str:
+        if not held:
+            self.missed.append(name)
+        return "held" if held else "MISSED"
+
+
+def keys_of_many_tenants(number: int) -> list[MarkKey]:
+    """As a keyring issues them, without ten thousand writes of its file."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Keyring.open(Path(folder) / "keyring.json", create=True).mark_key("study").root
+    return [MarkKey(root.key_id(f"tenant-{index}"), f"tenant-{index}", root) for index in range(number)]
+
+
+def sentences(text: str) -> str:
+    """Without headings, empty lines and words that are left out: a model of word pairs would go round in those."""
+    lines = [line.strip() for line in text.splitlines()]
+    return " ".join(line for line in lines if line and not line.startswith("=")).replace(" <unk>", "")
+
+
+def progress(items: Sequence[Item], label: str) -> Iterator[Item]:
+    """The items, and a bar."""
+    with click.progressbar(items, label=label, file=sys.stderr) as shown:
+        yield from shown

@@ -1,0 +1,55 @@
+"""The study's own arithmetic, against the detector's."""
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from loadtests.bigram import Bigram
+from loadtests.detection import first_places, main, previous_places, window_sums
+from loadtests.detection_study import GUMBEL, WINDOW, keys_of_many_tenants
+from serving.provenance import detect
+
+TEXT = np.random.default_rng(0).integers(0, 60, 4000).tolist()
+
+
+def test_window_sums_are_what_the_detector_scores() -> None:
+    ids = (TEXT[:150] * 3 + TEXT)[:900]  # phrases that come again, within windows and between them
+    key = keys_of_many_tenants(1)[0]
+    pairs = GUMBEL.pairs(ids)
+    places = first_places(ids)
+    scores = np.zeros(len(ids))
+    scores[pairs.positions] = GUMBEL.token_scores([key.seed], pairs)[0]
+    starts = np.array([4, 100, 151, 500])
+
+    sums, counts = window_sums(scores[places], previous_places(places), starts)
+
+    for start, total, count in zip(starts.tolist(), sums, counts, strict=True):
+        window = GUMBEL.pairs(ids[start - 4 : start + WINDOW]).select(slice(4, None))
+        assert count == len(window)
+        assert total == pytest.approx(GUMBEL.token_scores([key.seed], window).sum())
+
+
+def test_a_small_model_speaks_as_surely_as_it_is_told_to() -> None:
+    sure, free = (-np.mean(Bigram(TEXT, nats).answer(2000).logprobs) for nats in (0.5, 2.0))
+
+    assert sure < 1.0
+    assert free == pytest.approx(2.0, rel=0.35)
+
+
+def test_its_marked_answers_are_found_and_others_are_not() -> None:
+    key = keys_of_many_tenants(1)[0]
+    model = Bigram(TEXT, 2.0)
+
+    assert detect(model.answer(150, key.seed).tokens, [key]).marked
+    assert not detect(model.answer(150).tokens, [key]).marked
+
+
+def test_keys_of_many_tenants_differ() -> None:
+    assert len({key.seed for key in keys_of_many_tenants(500)}) == 500
+
+
+def test_a_part_that_is_not_there_is_refused() -> None:
+    result = CliRunner().invoke(main, ["--part", "nothing", "--data", ".", "--model-folder", "."])
+
+    assert result.exit_code == 2
+    assert "nothing" in result.output
