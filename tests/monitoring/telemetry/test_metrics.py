@@ -80,6 +80,9 @@ def use_everything(metrics: GatewayMetrics) -> None:
     metrics.guard_actions({("EMAIL_ADDRESS", "mask"): 2}, "input")
     metrics.classifiers.answered("attack", "timeout", 0.02)
     metrics.classifiers.flagged("jailbreak", "block")
+    metrics.policy.decided("no-arson", "refuse", "input")
+    metrics.policy.asked("judge", 0.2)
+    metrics.policy.tokens(90, 1)
     metrics.error("engine_failed")
     metrics.request_settled(Request(), 200, 1.0)
     metrics.engine_state("http://127.0.0.1:8100", True, False, "open")
@@ -124,6 +127,10 @@ def test_what_is_reported_is_what_happened(metrics: GatewayMetrics, registry: Co
     assert value("signet_guard_classifier_answers_total", classifier="attack", outcome="timeout") == 1
     assert value("signet_guard_classifier_flags_total", category="jailbreak", action="block") == 1
     assert value("signet_guard_classifier_seconds_bucket", classifier="attack", le="0.025") == 1
+    decided = {"principle": "no-arson", "action": "refuse", "direction": "input"}
+    assert value("signet_policy_decisions_total", **decided) == 1
+    assert value("signet_policy_check_seconds_bucket", kind="judge", le="0.25") == 1
+    assert value("signet_policy_tokens_total", kind="prompt") == 90
     assert value("signet_marks_total", scheme="gumbel") == 1
 
 
@@ -269,9 +276,8 @@ def test_the_docs_list_every_metric_as_the_code_has_it() -> None:
 
 def test_names_follow_the_conventions() -> None:
     for metric in (*names.GATEWAY_METRICS, *names.DRIFT_METRICS):
-        assert metric.name.startswith(
-            ("signet_gateway_", "signet_guard_", "signet_marks_", "signet_limits_", "signet_ledger_", "signet_drift_")
-        )
+        area = metric.name.removeprefix("signet_").partition("_")[0]
+        assert area in {"gateway", "guard", "policy", "marks", "limits", "ledger", "drift"}
         assert metric.name.endswith("_total") == (metric.kind == "counter")
         assert metric.name.endswith(("_seconds", "_ratio")) or metric.kind != "histogram"
         assert not {"tenant", "key", "key_id", "request_id"} & set(metric.labels)
