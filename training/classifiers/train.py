@@ -59,10 +59,10 @@ def train(recipe: ClassifierRecipe, data: OpenData, folder: Path | None, show: b
     sizes: dict[str, dict[str, int]] = {}
 
     def keep(category: str, head: Head, extra: Sequence[Sequence[float]] | None, margin: Margin) -> None:
-        chance = f"{category}: {len(head.attacks)} and {len(head.harmless)} texts"
+        label = f"{category}: {len(head.attacks)} and {len(head.harmless)} texts"
         texts = [text for _, text in (*head.attacks, *head.harmless)]
         labels = np.array([True] * len(head.attacks) + [False] * len(head.harmless))
-        with track(chance, show) as progress:
+        with track(label, show) as progress:
             weights = fit(
                 read_rows(texts, extra),
                 labels,
