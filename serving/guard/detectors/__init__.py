@@ -17,6 +17,7 @@ from serving.guard.detectors.national_id import NationalIds
 from serving.guard.detectors.phone import PhoneNumbers
 from serving.guard.detectors.private_key import PrivateKeys
 from serving.guard.detectors.secret import CuedSecrets, passwords, tokens
+from serving.guard.names import PersonNames, StreetAddresses
 
 __all__ = [
     "BirthDates",
@@ -29,9 +30,11 @@ __all__ = [
     "Ibans",
     "IpAddresses",
     "NationalIds",
+    "PersonNames",
     "PhoneNumbers",
     "PrefixedKeys",
     "PrivateKeys",
+    "StreetAddresses",
     "default_detectors",
 ]
 
@@ -56,4 +59,6 @@ def default_detectors() -> tuple[Detector, ...]:
         tokens(),
         IpAddresses(),
         BirthDates(),
+        StreetAddresses(),
+        PersonNames(),
     )

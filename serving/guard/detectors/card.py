@@ -9,6 +9,7 @@ from serving.guard.detector import Span
 from serving.guard.detectors.boundary import LEFT, ascii_pattern
 from serving.guard.detectors.checksums import luhn
 from serving.guard.detectors.cue import Cues
+from serving.guard.detectors.digits import numbers
 
 _GROUP = ascii_pattern(r"\d+")
 # Plain digits stand alone: not the fraction or whole part of a decimal, not a piece of a hexadecimal string.
@@ -75,16 +76,13 @@ class CardNumbers:
     def scan(self, text: str, start: int, final: bool) -> tuple[list[Span], int]:
         spans: list[Span] = []
         settled = len(text) if final else _undecided_at(text, start)
-        while (candidate := _CANDIDATE.search(text, start)) is not None and candidate.start() < settled:
+        for candidate in numbers(_CANDIDATE, text, start):
             begin = candidate.start()
-            end = _card_end(text, begin)
-            if end:
+            if begin >= settled:
+                break
+            if begin >= start and (end := _card_end(text, begin)):
                 spans.append(Span(begin, end))
                 start = end
-            else:
-                group = _GROUP.match(text, begin)
-                assert group is not None
-                start = group.end()
         return spans, max(settled, start if spans else 0)
 
 

@@ -8,7 +8,6 @@ from collections.abc import Iterable
 REACH = 56
 """How far before a value its cue is looked for; less than a detector may count on seeing."""
 
-_NEAR = re.compile(r"[A-Za-z]")
 _WORDS = re.compile(r"[a-z]+")
 _DIGIT = re.compile(r"[0-9]")
 _FILLERS = frozenset({
@@ -17,6 +16,10 @@ _FILLERS = frozenset({
     "be", "date", "e", "und", "and",
 })  # fmt: skip
 _MAX_WORDS = 4
+_SIGNS = " \t\n\r.,:;=#-_/|()[]{}<>\"'`*~>&+\\"
+
+
+_last: tuple[str, dict[int, frozenset[str]]] = ("", {})
 
 
 class Cues:
@@ -27,15 +30,30 @@ class Cues:
 
     def stand_before(self, text: str, begin: int) -> bool:
         """Whether one of them does, with nothing between it and `begin` but signs and words like `number` or `is`."""
-        # In lists of numbers this decides; the rest costs ten times as much.
-        if _NEAR.search(text, max(0, begin - 14), begin) is None:
-            return False
-        # A cue before another number belongs to that one.
-        before = _DIGIT.split(text[max(0, begin - REACH) : begin].lower())[-1]
-        words = _WORDS.findall(before)
-        while words:
-            if any(" ".join(words[-size:]) in self._phrases for size in range(1, _MAX_WORDS + 1)):
-                return True
-            if words.pop() not in _FILLERS:
-                return False
-        return False
+        # In lists of numbers this decides: what comes before must end in a letter. The rest costs ten times as much.
+        before = text[max(0, begin - 8) : begin].rstrip(_SIGNS)
+        return before[-1:].isalpha() and not self._phrases.isdisjoint(_phrases_before(text, begin))
+
+
+def _phrases_before(text: str, begin: int) -> frozenset[str]:
+    """What could be a cue before `begin`. Several detectors ask for the same place."""
+    global _last
+    known, found = _last
+    if known is not text:
+        found = {}
+        _last = (text, found)
+    phrases = found.get(begin)
+    if phrases is None:
+        phrases = found[begin] = _find_phrases(text, begin)
+    return phrases
+
+
+def _find_phrases(text: str, begin: int) -> frozenset[str]:
+    # A cue before another number belongs to that one.
+    words = _WORDS.findall(_DIGIT.split(text[max(0, begin - REACH) : begin].lower())[-1])
+    phrases = set()
+    while words:
+        phrases.update(" ".join(words[-size:]) for size in range(1, _MAX_WORDS + 1))
+        if words.pop() not in _FILLERS:
+            break
+    return frozenset(phrases)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from serving.guard.detector import Span
 from serving.guard.detectors.boundary import LEFT, ascii_pattern
 from serving.guard.detectors.cue import Cues
+from serving.guard.detectors.digits import numbers
 
 DOCUMENTS = (
     "passport", "passeport", "reisepass", "pasaporte", "passaporto", "paspoort", "driver license", "drivers license",
@@ -52,9 +53,7 @@ class CuedNumbers:
     def scan(self, text: str, start: int, final: bool) -> tuple[list[Span], int]:
         spans: list[Span] = []
         settled = len(text) if final else _undecided_at(text, start)
-        place = start
-        while (candidate := _CANDIDATE.search(text, place)) is not None:
-            place = candidate.end()
+        for candidate in numbers(_CANDIDATE, text, start):
             begin = _head(text, candidate.start())
             if begin >= settled:
                 break
@@ -63,7 +62,7 @@ class CuedNumbers:
             value = _VALUE.match(text, begin)
             if value is not None and _DATE.match(text, begin) is None:
                 spans.append(Span(begin, value.end()))
-                start = place = value.end()
+                start = value.end()
         return spans, max(settled, start if spans else 0)
 
 

@@ -7,6 +7,7 @@ import re
 from serving.guard.detector import Span
 from serving.guard.detectors import checksums
 from serving.guard.detectors.boundary import LEFT, ascii_pattern
+from serving.guard.detectors.digits import numbers
 
 _LENGTHS = {
     "AD": 24, "AE": 23, "AL": 28, "AT": 20, "AZ": 28, "BA": 20, "BE": 16, "BG": 22, "BH": 22, "BI": 27, "BR": 29,
@@ -42,17 +43,17 @@ class Ibans:
         spans: list[Span] = []
         settled = len(text) if final else _undecided_at(text, start)
         place = start
-        while (candidate := _CANDIDATE.search(text, place)) is not None:
+        for candidate in numbers(_CANDIDATE, text, start):
             begin = candidate.start() - 2
             if begin >= settled:
                 break
-            end = _iban_end(text, begin) if begin >= start else 0
+            if begin < place:
+                continue
+            end = _iban_end(text, begin)
             if end:
                 spans.append(Span(begin, end))
-                start = place = end
-            else:
-                place = candidate.start() + 2
-        return spans, max(settled, start if spans else 0)
+                place = end
+        return spans, max(settled, place if spans else 0)
 
 
 def _undecided_at(text: str, start: int) -> int:

@@ -13,6 +13,7 @@ from serving.guard.detector import Span
 from serving.guard.detectors import checksums
 from serving.guard.detectors.boundary import LEFT, ascii_pattern
 from serving.guard.detectors.cue import Cues
+from serving.guard.detectors.digits import numbers
 
 _CUES = Cues((
     "ssn", "social security", "itin", "taxpayer", "taxpayer identification", "tax", "tin", "tax reference",
@@ -58,7 +59,6 @@ _CUED = ascii_pattern(rf"{_FIRST}(?:{_SHAPES['cued']}){_END}")
 _LEADING = {"nino": 2, "codice": 6, "curp": 4, "pan": 5, "nric": 1, "nie": 1, "nie_apart": 2}
 """How many characters before the first digit belong to the value. Letters set apart do not: they may be a word."""
 
-_GROUP = ascii_pattern(r"\d+")
 _START = re.compile(LEFT)
 _UNDECIDED = ascii_pattern(
     rf"{LEFT}(?=[A-Z0-9])(?:[A-Z]{{0,6}}\d[0-9A-Z]*+|[A-Z]{{1,6}}(?:-(?:\d[0-9A-Z]*+)?)?+)"
@@ -77,18 +77,15 @@ class NationalIds:
     def scan(self, text: str, start: int, final: bool) -> tuple[list[Span], int]:
         spans: list[Span] = []
         settled = len(text) if final else undecided_at(_UNDECIDED, text, start)
-        place = start
-        while (candidate := _CANDIDATE.search(text, place)) is not None:
-            span = _national_id(text, candidate)
-            if candidate.start() >= settled or (span is not None and span.start >= settled):
+        for candidate in numbers(_CANDIDATE, text, start):
+            if candidate.start() >= settled:
                 break
-            if span is None or span.start < start:
-                group = _GROUP.match(text, candidate.start())
-                assert group is not None
-                place = group.end()
-            else:
+            if candidate.start() < start:
+                continue
+            span = _national_id(text, candidate)
+            if span is not None and start <= span.start < settled:
                 spans.append(span)
-                start = place = span.end
+                start = span.end
         return spans, max(settled, start if spans else 0)
 
 

@@ -10,6 +10,7 @@ import re
 
 from serving.guard.detector import Span
 from serving.guard.detectors.boundary import LEFT, ascii_pattern
+from serving.guard.detectors.digits import numbers
 
 _GROUP = ascii_pattern(r"\d+")
 _GAP = r"[ ./()-]{0,3}"
@@ -88,18 +89,21 @@ class PhoneNumbers:
     def scan(self, text: str, start: int, final: bool) -> tuple[list[Span], int]:
         spans: list[Span] = []
         settled = len(text) if final else _undecided_at(text, start)
-        while (candidate := _CANDIDATE.search(text, start)) is not None:
-            begin = _with_sign(text, start, candidate.start())
+        place = start
+        for candidate in numbers(_CANDIDATE, text, start):
+            if candidate.start() < place:
+                continue
+            begin = _with_sign(text, place, candidate.start())
             if begin >= settled:
                 break
             end = _phone_end(text, begin)
             if end:
                 spans.append(Span(begin, end))
-                start = end
+                start = place = end
             else:
                 group = _GROUP.match(text, candidate.start())
                 assert group is not None
-                start = group.end()
+                place = group.end()
         return spans, max(settled, start if spans else 0)
 
 

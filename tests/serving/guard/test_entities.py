@@ -14,7 +14,15 @@ from serving.guard import MAX_HELD, Detector, EntityActions, Guard, GuardSetting
 from serving.guard.detectors import default_detectors
 from serving.guard.folding import fold
 
-EVERYTHING = Guard(GuardSettings.model_validate({"output": dict.fromkeys(EntityActions.model_fields, "mask")}))
+BY_MODEL = {"person_name", "street_address"}
+
+
+def masking(entities: set[str]) -> Guard:
+    return Guard(GuardSettings.model_validate({"output": dict.fromkeys(entities, "mask")}))
+
+
+EVERYTHING = masking(set(EntityActions.model_fields))
+PATTERNS = masking(set(EntityActions.model_fields) - BY_MODEL)
 DEFAULT = Guard(GuardSettings())
 
 NATIONAL_IDS = [
@@ -212,15 +220,15 @@ def test_a_value_is_known_by_the_words_before_it(text: str, value: str, entity: 
     whole = f"Note: {text.format(value)} and more"
     expected = f"Note: {text.format(f'[{entity}]')} and more"
 
-    assert EVERYTHING.clean_text(whole)[0] == expected
-    assert cleaned(EVERYTHING, whole, range(len(whole))) == expected
+    assert PATTERNS.clean_text(whole)[0] == expected
+    assert cleaned(PATTERNS, whole, range(len(whole))) == expected
     for place in range(len(whole)):
-        assert cleaned(EVERYTHING, whole, [place]) == expected
+        assert cleaned(PATTERNS, whole, [place]) == expected
 
 
 @pytest.mark.parametrize("text", ORDINARY)
 def test_ordinary_text_stays(text: str) -> None:
-    assert EVERYTHING.clean_text(f"See {text}, and")[0] == f"See {text}, and"
+    assert PATTERNS.clean_text(f"See {text}, and")[0] == f"See {text}, and"
 
 
 @settings(max_examples=250, deadline=None)

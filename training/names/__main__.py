@@ -1,0 +1,64 @@
+"""`python -m training.names RECIPE`: train, register with a signed manifest, and optionally ship."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+import click
+
+from serving.guard.names.model import WEIGHTS, write
+from training.command import one_line_errors
+from training.names.recipe import load_recipe
+from training.names.train import train
+from training.progress import track
+from training.recipes.code_version import code_version
+from training.registry import Registry
+from training.registry.manifest import ManifestDraft, RecipeRecord
+
+CARD = "data-card.json"
+
+
+@click.command()
+@click.argument("recipe", type=click.Path(path_type=Path))
+@click.option(
+    "--home", type=click.Path(path_type=Path), default=Path(".signet"), show_default=True, help="SIGNET_HOME."
+)
+@click.option("--ship", is_flag=True, help="Put the weights into the package, as the ones that the gateway uses.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@one_line_errors
+def main(recipe: Path, home: Path, ship: bool, as_json: bool) -> None:
+    """Train the guard's tagger of names and addresses and register it.
+
+    Example: python -m training.names recipes/guard-names.yaml
+    """
+    loaded = load_recipe(recipe)
+    with track("fitting") as on_progress:
+        found = train(loaded, recipe.parent, on_progress)
+    draft = ManifestDraft(
+        kind="classifier",
+        recipe=RecipeRecord(name=recipe.name, settings=loaded.model_dump(mode="json")),
+        data=found.digests,
+        code_version=code_version(),
+        evaluation=found.evaluation,
+        license=loaded.license,
+    )
+    home.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=home) as work:
+        folder = Path(work) / "checkpoint"
+        folder.mkdir()
+        write(folder / WEIGHTS.name, found.fitted.table, found.fitted.joint, found.fitted.scale, loaded.lean)
+        (folder / CARD).write_text(json.dumps(found.card, indent=2) + "\n")
+        if ship:
+            shutil.copyfile(folder / WEIGHTS.name, WEIGHTS)
+            shutil.copyfile(folder / CARD, WEIGHTS.with_name(CARD))
+        checkpoint = Registry(home / "registry", home / "keys").register(folder, loaded.name, draft)
+    result = {"ref": checkpoint.ref, "digest": checkpoint.digest, "path": str(checkpoint.path), **found.evaluation}
+    scores = ", ".join(f"{name} {value:.3f}" for name, value in found.evaluation.items())
+    click.echo(json.dumps(result) if as_json else f"{checkpoint.ref}: {scores} on held-out generated texts")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+"""Fits the tagger's tables by logistic regression, and rounds them to small whole numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from serving.guard.folding import fold
+from serving.guard.names.model import NUM_JOINT_ROWS, NUM_ROWS, TAGS, WIDTH
+from serving.guard.names.words import SIDE, joint_rows, rows, split
+from training.names.texts import NONE, Piece
+
+OnProgress = Callable[[int, int], None]
+
+_BATCH = 8192
+_MAX_TRAITS = 13
+_LEXICAL_DROPPED = 0.35
+"""How often a word is not seen itself, only its shape, beginning and end: for names that were never drawn."""
+_LARGEST = 4.0
+"""Weights are cut here before rounding."""
+
+
+@dataclass(slots=True)
+class Corpus:
+    """Words of all texts in a row, `SIDE` empty ones between texts, with what is seen of each and its tag."""
+
+    kinds: list[int] = field(default_factory=list)
+    joint: list[list[int]] = field(default_factory=list)
+    tags: list[int] = field(default_factory=list)
+    vocabulary: dict[str, int] = field(default_factory=lambda: {"": 0})
+    num_texts: int = 0
+
+    def add(self, pieces: Sequence[Piece]) -> None:
+        text = fold("".join(piece.text for piece in pieces))
+        ends = list(accumulate(len(piece.text) for piece in pieces))
+        words = split(text)
+        around = ["", "", *(word.text for word in words), "", ""]
+        piece = 0
+        for number, word in enumerate(words):
+            while ends[piece] <= word.start:
+                piece += 1
+            self._append(word.text, joint_rows(tuple(around[number : number + 5]), NUM_JOINT_ROWS), pieces[piece].tag)  # type: ignore[arg-type]
+        for _ in range(SIDE):
+            self._append("", [NUM_JOINT_ROWS] * len(self.joint[-1]), NONE)
+        self.num_texts += 1
+
+    def _append(self, word: str, joint: list[int], tag: int) -> None:
+        self.kinds.append(self.vocabulary.setdefault(word, len(self.vocabulary)))
+        self.joint.append(joint)
+        self.tags.append(tag)
+
+
+def corpus_of(texts: Iterable[Sequence[Piece]]) -> Corpus:
+    corpus = Corpus()
+    for pieces in texts:
+        if any(piece.text.strip() for piece in pieces):
+            corpus.add(pieces)
+    return corpus
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """What a model's file holds."""
+
+    table: bytes
+    joint: bytes
+    scale: float
+    loss: float
+
+
+def fit(corpus: Corpus, epochs: int, learning_rate: float, seed: int, on_progress: OnProgress | None = None) -> Fitted:
+    """Fit over all words, each seen `epochs` times."""
+    torch.manual_seed(seed)
+    traits = torch.full((len(corpus.vocabulary), _MAX_TRAITS), NUM_ROWS)
+    for word, kind in corpus.vocabulary.items():
+        found = rows(word, NUM_ROWS) if word else []
+        traits[kind, : len(found)] = torch.tensor(found, dtype=torch.long)
+    kinds, joint = torch.tensor(corpus.kinds), torch.tensor(corpus.joint)
+    tags = torch.tensor(corpus.tags)
+    table = torch.zeros(NUM_ROWS + 1, WIDTH, requires_grad=True)
+    pairs = torch.zeros(NUM_JOINT_ROWS + 1, len(TAGS), requires_grad=True)
+    optimizer = torch.optim.Adam([table, pairs], lr=learning_rate)
+    starts = list(range(0, len(kinds), _BATCH))
+    num_steps = epochs * len(starts)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / num_steps)
+    total = 0.0
+    for epoch in range(epochs):
+        total = 0.0
+        for number, place in enumerate(torch.randperm(len(starts)).tolist()):
+            here = slice(starts[place], starts[place] + _BATCH)
+            loss = _loss(table, pairs, traits[kinds[here]], joint[here], tags[here])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            total += loss.item()
+            if on_progress is not None:
+                on_progress(epoch * len(starts) + number + 1, num_steps)
+    scale = _LARGEST / 127
+    return Fitted(_rounded(table, scale), _rounded(pairs, scale), scale, total / len(starts))
+
+
+def _loss(
+    table: torch.Tensor, pairs: torch.Tensor, traits: torch.Tensor, joint: torch.Tensor, tags: torch.Tensor
+) -> torch.Tensor:
+    seen = torch.ones(traits.shape)
+    seen[:, :2] = (torch.rand(len(traits), 1) > _LEXICAL_DROPPED).float()
+    added = functional.embedding_bag(traits, table, mode="sum", per_sample_weights=seen, padding_idx=NUM_ROWS).view(
+        len(traits), -1, len(TAGS)
+    )
+    scores = functional.embedding_bag(joint, pairs, mode="sum", padding_idx=NUM_JOINT_ROWS)
+    for offset in range(-SIDE, SIDE + 1):
+        # The word at `offset` adds what it says about a word that lies on its opposite side.
+        column = added[:, SIDE - offset]
+        scores = scores + functional.pad(
+            column[max(0, offset) : len(column) + min(0, offset)], (0, 0, max(0, -offset), max(0, offset))
+        )
+    scores = torch.cat([scores, torch.zeros(len(scores), 1)], dim=1)
+    return functional.cross_entropy(scores, tags) + 1e-6 * (added**2).sum(dim=(1, 2)).mean()
+
+
+def _rounded(weights: torch.Tensor, scale: float) -> bytes:
+    whole = torch.round(weights.detach()[:-1].clamp(-_LARGEST, _LARGEST) / scale)
+    return whole.numpy().astype(np.int8).tobytes()

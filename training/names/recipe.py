@@ -1,0 +1,50 @@
+"""The recipe: everything that the tagger's weights depend on besides the release of faker."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from training.errors import RecipeError
+from training.registry.manifest import NAME_PATTERN
+
+
+class NamesRecipe(BaseModel):
+    """One training of the tagger of names and addresses."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+    name: Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+    """Under which the result is registered, as its next version."""
+    texts: Annotated[int, Field(ge=100)] = 50_000
+    """How many are generated to learn from; a twentieth as many more are held out to measure by."""
+    epochs: Annotated[int, Field(ge=1)] = 3
+    learning_rate: Annotated[float, Field(gt=0)] = 0.01
+    draws: Annotated[int, Field(ge=10)] = 300
+    """Streets and towns that are drawn for each of faker's locales."""
+    lean: tuple[float, float] = (0.5, 1.0)
+    """Log odds by which names and addresses are preferred to nothing."""
+    prose: list[Path] = []
+    """Folders of Markdown in which no person is named. Relative paths start at the recipe's folder."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    license: str = "Apache-2.0"
+    """SPDX expression of the weights' licence."""
+
+
+def load_recipe(path: Path) -> NamesRecipe:
+    """Read a recipe.
+
+    Raises:
+        RecipeError: one line that names the file and the setting.
+    """
+    try:
+        return NamesRecipe.model_validate(yaml.safe_load(path.read_text()))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise RecipeError(f"{path}: cannot be read: {type(error).__name__}") from None
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(str(part) for part in problem["loc"])
+        raise RecipeError(f"{path}: {where}: {problem['msg']}") from None
