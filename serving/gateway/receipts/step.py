@@ -18,6 +18,7 @@ from serving.provenance.receipts import (
 
 # Engines that list no models take any name: a receipt must fit its column.
 MAX_NAME_CHARS = 255
+MAX_EARLIER = 8
 log = logging.getLogger(__name__)
 
 
@@ -51,7 +52,7 @@ def issue_receipt(context: RequestContext, issuer: ReceiptIssuer) -> None:
     assert context.principal is not None
     engine = context.engine
     manifest = engine.manifests.get(context.model, "") if engine is not None else ""
-    earlier = context.earlier_manifests
+    earlier = list(dict.fromkeys(context.earlier_manifests))[:MAX_EARLIER]
     answer = Answer(
         endpoint=context.endpoint,
         model=context.model[:MAX_NAME_CHARS],

@@ -41,7 +41,7 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
     continued: int = 0
     """How often another engine went on with the answer."""
     earlier_manifests: list[str] = []
-    """Where it was continued: what the engines before the last one ran, empty where they said nothing."""
+    """Where it was continued: what other engines before the last one ran, each once; empty where one said nothing."""
 
 
 class Statement(Answer, frozen=True, omit_defaults=True, kw_only=True):

@@ -241,7 +241,8 @@ def test_a_receipt_is_bounded_and_says_what_it_leaves_out(issuer: ReceiptIssuer)
     for choice in range(128):
         for call in range(3):
             passage.text(choice, "arguments", call).add("{}")
-    receipt = issuer.issue(REQUEST, "acme", msgspec.structs.replace(ANSWER, model="ü" * 255), passage)
+    longest = {"model": "\x01" * 255, "finish_reason": "x" * 255, "earlier_manifests": [ANSWER.manifest] * 8}
+    receipt = issuer.issue(REQUEST, "acme", msgspec.structs.replace(ANSWER, **longest), passage)
     statement = stated(issuer, receipt)
 
     assert len(receipt.signed) < MAX_RECEIPT_CHARS
