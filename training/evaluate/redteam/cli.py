@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,8 @@ def run(ctx: click.Context, /, **options: Any) -> None:
         failure = error
     except KeyboardInterrupt:
         interrupted = True
+        # Supervisors and people send it twice: the report is written all the same.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     report = session.report(complete=not failure and not interrupted)
     write_report(report, options["out"])
     print_report(report, options["as_json"], options["out"])

@@ -137,6 +137,13 @@ def test_a_target_that_dies_leaves_a_report_and_exit_code_1(serve: Serve, tmp_pa
     assert json.loads((tmp_path / "report.json").read_text())["complete"] is False
 
 
+def _ignores_interrupts(pid: int) -> bool:
+    """Whether a second Ctrl-C would do nothing to the process."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    [mask] = [line.split()[1] for line in lines if line.startswith("SigIgn:")]
+    return bool(int(mask, 16) >> (signal.SIGINT - 1) & 1)
+
+
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_writes_what_is_there(serve: Serve, tmp_path: Path, stop: signal.Signals) -> None:
     count = [0]
@@ -153,6 +160,10 @@ def test_ctrl_c_writes_what_is_there(serve: Serve, tmp_path: Path, stop: signal.
         try:
             wait_until(lambda: log.exists() and len(log.read_text().splitlines()) == 3, 60, "three attempts are made")
             process.send_signal(stop)
+            wait_until(
+                lambda: _ignores_interrupts(process.pid) or process.poll() is not None, 20, "it is being stopped"
+            )
+            process.send_signal(signal.SIGINT)
             stdout, _ = process.communicate(timeout=20)
         finally:
             process.kill()
