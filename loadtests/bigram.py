@@ -67,9 +67,13 @@ class Bigram:
         said: list[int] = []
         logprobs: list[float] = []
         seen: set[tuple[int, ...]] = set()
+        said_pairs: set[tuple[int, int]] = set()
         drawn_nats = 0.0
         for _ in range(num_tokens):
             tokens, probabilities = self.candidates(last)
+            new = np.array([(last, token) not in said_pairs for token in tokens.tolist()])
+            if new.any():  # no pair of words twice: without more memory, it would go round in circles
+                tokens, probabilities = tokens[new], probabilities[new] / probabilities[new].sum()
             context = tuple(([-1] * CONTEXT_WIDTH + said)[-CONTEXT_WIDTH:])
             if key_seed is None or context in seen or drawn_nats < OPENING_NATS:
                 drawn_nats -= float(np.log(np.square(probabilities).sum()))
@@ -79,6 +83,7 @@ class Bigram:
                 draws = uniforms([key_seed], contexts, tokens)[0].astype(np.float64)
                 place = int((np.log(probabilities) - np.log(-np.log(draws))).argmax())
             seen.add(context)
+            said_pairs.add((last, int(tokens[place])))
             last = int(tokens[place])
             said.append(last)
             logprobs.append(float(np.log(probabilities[place])))
@@ -90,7 +95,7 @@ class Bigram:
         for _ in range(9):
             self._sharpness = (low * high) ** 0.5
             self._known.clear()
-            nats = -np.mean(self.answer(1500).logprobs)
+            nats = -np.mean([self.answer(150).logprobs for _ in range(8)])
             low, high = (self._sharpness, high) if nats > nats_per_token else (low, self._sharpness)
         self._known.clear()
         return (low * high) ** 0.5

@@ -44,7 +44,7 @@ def attribution(study: Study, texts: int, num_tokens: int = 400) -> None:
     wrong_in_all, seconds, cpu_seconds, right_prose = 0, [], [], 1.0
     chosen = random.Random(1)
     human = windows_of(study.human, num_tokens)
-    for kind, nats in [*KINDS.items(), ("human", 0.0)]:
+    for kind, nats in [*study.kinds.items(), ("human", 0.0)]:
         model = Bigram(study.spoken, nats) if nats else None
         right = none = wrong = 0
         for number in progress(range(texts), kind):
@@ -63,7 +63,7 @@ def attribution(study: Study, texts: int, num_tokens: int = 400) -> None:
         study.lines.append(
             f"| {kind}{f', {nats} nats a token' if nats else ''} | {texts} | {right} | {none} | {wrong} |"
         )
-    total = texts * (len(KINDS) + 1)
+    total = texts * (len(study.kinds) + 1)
     study.lines += [
         "",
         f"Right in prose: at least **{right_prose:.1%}**; bar 98%: {study.bar(right_prose >= 0.98, 'attribution')}. "
@@ -174,13 +174,14 @@ def previous_places(place_of: NDArray[np.int64]) -> NDArray[np.int64]:
     return previous
 
 
-PARTS: dict[str, Callable[[Study, int], None]] = {
-    "attribution": lambda study, scale: attribution(study, 40 * scale),
-    "false-alarms": lambda study, scale: false_alarms(study, 100 * scale),
-    "calibration": lambda study, scale: calibration(study, 50 * scale),
-    "power": lambda study, scale: power(study, 200 * scale),
-    "edits": lambda study, scale: edits(study, 100 * scale),
-    "spans": lambda study, scale: spans(study, 50 * scale),
+# Each with the number of texts of a kind, or of keys, that it takes.
+PARTS: dict[str, tuple[Callable[[Study, int], None], int]] = {
+    "attribution": (attribution, 40),
+    "false-alarms": (false_alarms, 100),
+    "calibration": (calibration, 50),
+    "power": (power, 200),
+    "edits": (edits, 100),
+    "spans": (spans, 50),
 }
 
 
@@ -189,17 +190,22 @@ PARTS: dict[str, Callable[[Study, int], None]] = {
 @click.option("--model-folder", required=True, type=click.Path(path_type=Path, exists=True), help="For the tokenizer.")
 @click.option("--part", "parts", multiple=True, type=click.Choice(list(PARTS)), help="Default: all.")
 @click.option("--num-keys", default=10_000, show_default=True)
-@click.option("--scale", default=1, show_default=True, help="Multiplies the number of texts and keys.")
-def main(data: Path, model_folder: Path, parts: tuple[str, ...], num_keys: int, scale: int) -> None:
+@click.option("--number", type=click.IntRange(2), help="Texts of each kind, or keys, in place of each part's own.")
+@click.option("--kind", "kinds", multiple=True, type=click.Choice(list(KINDS)), help="Of text; default: all.")
+def main(
+    data: Path, model_folder: Path, parts: tuple[str, ...], num_keys: int, number: int | None, kinds: tuple[str, ...]
+) -> None:
     """Study detection."""
     detector = Detector(model_folder)
     texts = [(data / name).read_text() for name in ("test.txt", "valid.txt")]
     human, other = map(detector.token_ids, texts)
     spoken = detector.token_ids(sentences(texts[0]))
     tokenizer = Tokenizer.from_file(str(model_folder / "tokenizer.json"))
-    study = Study(detector, tokenizer, human, spoken, other, keys_of_many_tenants(num_keys))
+    chosen = {kind: nats for kind, nats in KINDS.items() if not kinds or kind in kinds}
+    study = Study(detector, tokenizer, human, spoken, other, keys_of_many_tenants(num_keys), chosen)
     for part in parts or PARTS:
-        PARTS[part](study, scale)
+        measure, usual = PARTS[part]
+        measure(study, number or usual)
     about = machine()
     named = "".join(f" --part {part}" for part in parts)
     command = f"python -m loadtests.detection --data wikitext2 --model-folder …{named}"

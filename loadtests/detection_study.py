@@ -33,6 +33,8 @@ class Study:
     """What the small model learns from: the sentences of the human text, without headings and gaps."""
     other_human: list[int]
     keys: list[MarkKey]
+    kinds: dict[str, float]
+    """What marked texts to make, and their nats per token."""
     lines: list[str] = field(default_factory=list)
     missed: list[str] = field(default_factory=list)
 

@@ -28,7 +28,7 @@ def power(study: Study, texts: int) -> None:
         "|---|" + "---|" * (len(LENGTHS) + 1),
     ]
     off = off_entropy = 0.0
-    for kind, nats in KINDS.items():
+    for kind, nats in study.kinds.items():
         model, cells, answers = Bigram(study.spoken, nats, seed=2), [], []
         for number in progress(range(texts), kind):
             key = study.keys[number]
@@ -58,7 +58,9 @@ def _with_logprobs(answer: Answer, length: int, key: MarkKey) -> tuple[float, bo
     """The power predicted for the plain test, and whether the weighted test finds the mark."""
     pairs = GUMBEL.pairs(answer.tokens[:length])
     probabilities = np.exp(np.array(answer.logprobs)[pairs.positions])
-    mean, variance = predicted_power.marked_score(GUMBEL, ExponentialNull(), probabilities, None)
+    mean, variance = predicted_power.marked_score(
+        GUMBEL, ExponentialNull(), probabilities, predicted_power.fresh(pairs), None
+    )
     predicted = predicted_power.power(mean, variance, float(gamma.isf(1e-3, len(pairs))))
     return predicted, detect(answer.tokens[:length], [key], logprobs=answer.logprobs[:length]).marked
 
@@ -119,7 +121,7 @@ def spans(study: Study, texts: int) -> None:
         "| marked part | found, right key | overlap with the true part (median) | parts by a wrong key |",
         "|---|---|---|---|",
     ]
-    for kind, nats in list(KINDS.items())[2:]:
+    for kind, nats in study.kinds.items():
         model = Bigram(study.spoken, nats, seed=4)
         for length in (0, 60, 100, 200):
             found, strays, overlaps = 0, 0, []

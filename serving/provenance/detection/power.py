@@ -15,15 +15,16 @@ from numpy.typing import NDArray
 
 from serving.provenance.detection.normal import upper_tail
 from serving.provenance.detection.null import ExponentialNull, Null
-from serving.provenance.schemes import Scheme
+from serving.provenance.schemes import Pairs, Scheme
 
 Floats = NDArray[np.float64]
 
 # Per token, where nobody says: cautious for prose of a large model, far too much for code, sums and quotations.
 ASSUMED_NATS = 0.5
 # An engine leaves the beginning of an answer unmarked until its draws could have differed by 4.6 nats of collision
-# entropy, which is some seven nats of surprisal.
-OPENING_SURPRISAL = 6.6
+# entropy, which is some eight nats of surprisal. Green lists have no opening.
+OPENING_SURPRISAL = 8.0
+WITHOUT_OPENING = frozenset({"kgw"})
 # Surprisals of a model's own text are spread as a Weibull variable of this shape: most tokens are nearly certain.
 SURPRISAL_SHAPE = 0.6
 
@@ -37,20 +38,33 @@ def typical_probabilities(nats_per_token: float) -> Floats:
     return probabilities
 
 
-def marked_score(scheme: Scheme, null: Null, probabilities: Floats, weights: Floats | None) -> tuple[float, float]:
+def fresh(pairs: Pairs) -> NDArray[np.bool_]:
+    """Which pairs are the first with their context: those of a context that comes again are left unmarked."""
+    found = np.zeros(len(pairs), np.bool_)
+    found[np.unique(pairs.contexts, axis=0, return_index=True)[1]] = True
+    return found
+
+
+def marked_score(
+    scheme: Scheme, null: Null, probabilities: Floats, may_be_marked: NDArray[np.bool_], weights: Floats | None
+) -> tuple[float, float]:
     """Mean and variance of a marked text's score: the sum over tokens of these probabilities, after the opening."""
-    marked = np.cumsum(-np.log(probabilities)) >= OPENING_SURPRISAL
+    opening = 0.0 if scheme.name in WITHOUT_OPENING else OPENING_SURPRISAL
+    marked = may_be_marked & (np.cumsum(-np.log(probabilities)) >= opening)
     weight = np.ones(len(probabilities)) if weights is None else weights
     means = null.mean + np.where(marked, scheme.expected_scores(probabilities), 0.0)
     variances = np.where(marked, _marked_variances(null, probabilities), null.variance)
     return float((weight * means).sum()), float((weight**2 * variances).sum())
 
 
-def typical_score(scheme: Scheme, null: Null, num_tokens: int, nats_per_token: float) -> tuple[float, float]:
-    """As `marked_score`, of tokens whose probabilities nobody knows."""
+def typical_score(
+    scheme: Scheme, null: Null, num_tokens: int, num_fresh: int, nats_per_token: float
+) -> tuple[float, float]:
+    """As `marked_score`, of tokens whose probabilities nobody knows; `num_fresh` of them may be marked."""
     probabilities = typical_probabilities(nats_per_token)
     gains = scheme.expected_scores(probabilities)
-    num_marked = max(0.0, num_tokens - OPENING_SURPRISAL / max(nats_per_token, 1e-9))
+    opening = 0.0 if scheme.name in WITHOUT_OPENING else OPENING_SURPRISAL / nats_per_token
+    num_marked = max(0.0, num_fresh - opening)
     # Of a token: what the draw varies by, and what tokens differ in.
     variance = float(_marked_variances(null, probabilities).mean() + gains.var())
     mean = num_tokens * null.mean + num_marked * float(gains.mean())

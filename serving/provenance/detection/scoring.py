@@ -17,6 +17,7 @@ from serving.provenance.detection.null import NULLS, ExponentialNull
 from serving.provenance.detection.power import (
     ASSUMED_NATS,
     critical_score,
+    fresh,
     marked_score,
     power,
     typical_score,
@@ -160,9 +161,10 @@ class _Trial:
         """The chance that a marked text like this one is found."""
         level = -math.expm1(math.log1p(-self.asked.threshold * self.asked.share_of_whole) / self.asked.num_tests)
         if self.probabilities is None:
-            mean, variance = typical_score(self.scheme, self.null, len(self.pairs), self.asked.nats_per_token)
+            num_fresh, nats = int(fresh(self.pairs).sum()), self.asked.nats_per_token
+            mean, variance = typical_score(self.scheme, self.null, len(self.pairs), num_fresh, nats)
         else:
-            mean, variance = marked_score(self.scheme, self.null, self.probabilities, self.weights)
+            mean, variance = marked_score(self.scheme, self.null, self.probabilities, fresh(self.pairs), self.weights)
         if self.weights is None:
             return power(mean, variance, _critical_score(self.name, len(self.pairs), level))
         return power(mean, variance, critical_score(self.log_p_value, level, float(self.weights.sum())))

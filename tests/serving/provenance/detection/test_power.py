@@ -27,7 +27,7 @@ def marked_totals(probabilities: np.ndarray, texts: int) -> np.ndarray:
 def test_prediction_from_probabilities_is_within_five_points(num_tokens: int) -> None:
     probabilities = np.random.default_rng(num_tokens).choice(power.typical_probabilities(0.5), num_tokens)
     totals = marked_totals(probabilities, 4000)
-    mean, variance = power.marked_score(GUMBEL, ExponentialNull(), probabilities, None)
+    mean, variance = power.marked_score(GUMBEL, ExponentialNull(), probabilities, np.ones(num_tokens, np.bool_), None)
 
     assert totals.mean() == pytest.approx(mean, rel=0.01)
     assert totals.var() == pytest.approx(variance, rel=0.1)
@@ -47,19 +47,29 @@ def test_typical_text_has_the_stated_entropy() -> None:
 def test_typical_score_is_that_of_texts_whose_tokens_are_typical() -> None:
     grid = power.typical_probabilities(0.8)
     rng = np.random.default_rng(2)
-    means = [power.marked_score(GUMBEL, ExponentialNull(), rng.choice(grid, 300), None)[0] for _ in range(300)]
+    means = [
+        power.marked_score(GUMBEL, ExponentialNull(), rng.choice(grid, 300), np.ones(300, np.bool_), None)[0]
+        for _ in range(300)
+    ]
 
-    mean, variance = power.typical_score(GUMBEL, ExponentialNull(), 300, 0.8)
+    mean, variance = power.typical_score(GUMBEL, ExponentialNull(), 300, 300, 0.8)
 
     assert np.mean(means) == pytest.approx(mean, rel=0.01)
     assert variance > np.var(means)
 
 
 def test_text_without_any_choice_carries_no_mark() -> None:
-    mean, variance = power.marked_score(GUMBEL, ExponentialNull(), np.ones(200), None)
+    mean, variance = power.marked_score(GUMBEL, ExponentialNull(), np.ones(200), np.ones(200, np.bool_), None)
 
     assert (mean, variance) == (200, 200)
     assert power.power(mean, variance, float(gamma.isf(1e-3, 200))) < 0.01
+
+
+def test_a_context_that_comes_again_is_not_expected_to_be_marked() -> None:
+    pairs = GUMBEL.pairs([1, 2, 3, 4, 5, 1, 2, 3, 4, 6, 1, 2, 3, 4, 7])
+
+    assert power.fresh(pairs)[[4, 9, 13]].tolist() == [True, False, True]
+    assert power.fresh(pairs).sum() == len(pairs) - 2
 
 
 def test_a_level_that_no_count_reaches_is_never_found() -> None:
