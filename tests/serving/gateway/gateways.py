@@ -55,7 +55,7 @@ def start_gateway(home: Path, *engine_urls: str, **settings: str) -> RunningGate
             stderr=log,
         )
     url = f"http://127.0.0.1:{port}"
-    wait_until(lambda: answers_ok(f"{url}/healthz"), 20, "the gateway listens", process)
+    wait_until(lambda: answers_ok(f"{url}/healthz"), 60, "the gateway listens", process)
     return RunningGateway(url, home, json.loads(created.stdout)["key"], process)
 
 
