@@ -26,7 +26,8 @@ _HEX_RUN = re.compile(r"(?:[0-9a-fA-F]{2}[\s:]?){4,}")
 _IMAGE = (
     r"!\[[^\]]*\]\(\s*<?(?:https?:)?//{host}[/?#:>)\s]",
     r"<img\b[^>]*\bsrc\s*=\s*[\"']?(?:https?:)?//{host}\b",
-    r"(?m)^\s{{0,3}}\[[^\]]+\]:\s*<?(?:https?:)?//{host}\b",
+    # A picture by reference: one that is named, and its address somewhere.
+    r"(?ms)(?=.*!\[[^\]]*\](?!\()).*^[ ]{{0,3}}\[[^\]]+\]:\s*<?(?:https?:)?//{host}\b",
 )
 
 

@@ -75,6 +75,8 @@ def test_pictures_that_a_client_fetches(answer: str) -> None:
         "![a](https://good.example/evil.example)",
         "![a](https://evil.example.org/x)",
         "see https://evil.example/x",
+        "[1]: https://evil.example/x",
+        "![a](https://good.example/) [1]\n[1]: https://evil.example/x",
     ],
 )
 def test_what_no_client_fetches(answer: str) -> None:
