@@ -95,7 +95,7 @@ class Bigram:
         for _ in range(9):
             self._sharpness = (low * high) ** 0.5
             self._known.clear()
-            nats = -np.mean([self.answer(150).logprobs for _ in range(8)])
+            nats = -np.mean([self.answer(150).logprobs for _ in range(4)])
             low, high = (self._sharpness, high) if nats > nats_per_token else (low, self._sharpness)
         self._known.clear()
         return (low * high) ** 0.5
