@@ -98,4 +98,4 @@ class Bigram:
             nats = -np.mean([self.answer(150).logprobs for _ in range(4)])
             low, high = (self._sharpness, high) if nats > nats_per_token else (low, self._sharpness)
         self._known.clear()
-        return (low * high) ** 0.5
+        return float((low * high) ** 0.5)
