@@ -2,8 +2,10 @@
 
     python -m loadtests.mark_schemes power --engine-url http://127.0.0.1:8001 --keyring .signet/keyring.json
     python -m loadtests.mark_schemes cost  --engine-url http://127.0.0.1:8001 --keyring .signet/keyring.json
+    python -m loadtests.mark_schemes simulate
 
-The engine is one that `signet serve` or `signet engine` started, with that keyring. Exits with 1 when a bar is missed.
+The last needs no engine: the plugin's own choices on random distributions of known entropy. The engine is one that
+`signet serve` or `signet engine` started, with that keyring. Exits with 1 when a bar is missed.
 """
 
 from __future__ import annotations
@@ -23,13 +25,19 @@ from loadtests.figures import median_ratio, spread
 from loadtests.mark_power import CHAT, PROMPTS, TENANT, Engine, served_model
 from loadtests.prompts import MEDIUM, SHORT
 from loadtests.report import machine
+from serving.engine.plugin.draws import make_draw
+from serving.engine.plugin.green_kernel import add_green
+from serving.engine.plugin.words import context_words, key_words
 from serving.provenance import Keyring, MarkKey
-from serving.provenance.schemes import SCHEMES, lefthash, synthid
+from serving.provenance.schemes import BEFORE_THE_ANSWER, SCHEMES, lefthash, synthid
+from serving.provenance.schemes.kgw import CONTEXT_WIDTH, DEFAULT_DELTA
 
 LEVEL = 1e-3
 BAR_FOUND = 0.99
 BAR_SPEED = 0.97
-GREEN = ("kgw", lefthash.NAME)
+# Standard deviations of the logits; the entropies they come to are measured.
+DEVIATIONS = (12.0, 6.0, 4.0, 3.0)
+SIMULATED_VOCABULARY = 500
 
 
 @dataclass(frozen=True)
@@ -226,6 +234,44 @@ def cost(
         slow += [side] if ratio < BAR_SPEED else []
     if slow:
         raise click.ClickException(f"below {BAR_SPEED} of the unmarked speed: {', '.join(map(str, slow))}")
+
+
+def simulated(scheme: str, deviation: float, num_tokens: int, run: int) -> tuple[float, float]:
+    """log p of an answer from random distributions, and their mean entropy in nats."""
+    rng, ids, entropy = np.random.default_rng(run), list[int](), 0.0
+    seed = int(rng.integers(2**63))
+    draw = None if scheme == "kgw" else make_draw(scheme, seed, run)
+    for position in range(num_tokens):
+        logits = (rng.normal(size=SIMULATED_VOCABULARY) * deviation).astype(np.float32)
+        weights = np.exp(logits - logits.max())
+        entropy += math.log(weights.sum()) - float((weights * (logits - logits.max())).sum() / weights.sum())
+        context = context_words(([BEFORE_THE_ANSWER] * CONTEXT_WIDTH + ids)[-CONTEXT_WIDTH:])
+        if draw is None:
+            add_green(logits, key_words(seed), context, np.float32(DEFAULT_DELTA))
+        token = -1 if draw is None else draw(logits, None, context, position)
+        ids.append(token if token >= 0 else int((logits + rng.gumbel(size=logits.size)).argmax()))
+    reader = SCHEMES[scheme]
+    pairs = reader.pairs(ids)
+    return reader.log_p_value(float(reader.token_scores([seed], pairs).sum()), len(pairs)), entropy / num_tokens
+
+
+@main.command()
+@click.option("--answers", default=100, show_default=True)
+@click.option("--tokens", multiple=True, default=(50, 200), show_default=True, help="Tokens per answer. Repeatable.")
+def simulate(answers: int, tokens: Sequence[int]) -> None:
+    """How many marked answers are found, by the entropy of the distributions they were drawn from."""
+    about = machine()
+    click.echo(f"{about['date']}; {about['cores']} cores ({about['cpu']}), load {about['load']}", err=True)
+    for deviation in DEVIATIONS:
+        for num_tokens in tokens:
+            cells, entropies = [], []
+            for scheme in SCHEMES:
+                runs = [simulated(scheme, deviation, num_tokens, run) for run in range(answers)]
+                logs = sorted(each for each, _ in runs)
+                entropies += [entropy for _, entropy in runs]
+                found = sum(each < math.log(LEVEL) for each in logs) / answers
+                cells.append(f"**{found:.2f}**, 1e{logs[answers // 2] / math.log(10):.0f}")
+            click.echo(f"| {np.mean(entropies):.2f} | {num_tokens} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":
