@@ -201,11 +201,11 @@ def _section(scores: dict[str, Score], texts: Sequence[Text], command: str) -> l
         f"`{command}`, {about['date']}; {about['cores']} cores ({about['cpu']}), Python {about['python']}, "
         f"load {about['load']}.",
         "",
-        f"{len(texts)} synthetic texts of presidio-research (MIT) whose templates nothing was tuned on; the other third, "
-        "by a hash of the template, was looked at. Found: at most a fifth of the span survives. Right: half of what is "
-        f"masked lies in such a span. Counted: {', '.join(sorted(COUNTED))}.",
-        "Towns, organisations, dates and other spans of the data are neither to be found nor wrong. All entities are on "
-        "but dates of birth; presidio is asked for the same ones and for places.",
+        f"{len(texts)} synthetic texts of presidio-research (MIT) whose templates nothing was tuned on; the other "
+        "third, by a hash of the template, was looked at. Found: at most a fifth of the span survives. Right: half "
+        f"of what is masked lies in such a span. Counted: {', '.join(sorted(COUNTED))}.",
+        "Towns, organisations, dates and other spans of the data are neither to be found nor wrong. All entities "
+        "are on but dates of birth; presidio is asked for the same ones and for places.",
         "Milliseconds are of processor time, in one process each, one after the other, without loading.",
         "",
         *_table(scores),

@@ -52,7 +52,7 @@ class Places:
             self._read(made, draws)
         english = faker.Faker("en_US")
         self._countries += [english.country() for _ in range(draws)]
-        self._jobs = [english.job() for _ in range(draws)]
+        self._jobs: list[str] = [english.job() for _ in range(draws)]
 
     def _read(self, made: Any, draws: int) -> None:
         person = next(provider for provider in made.get_providers() if hasattr(provider, "first_names"))

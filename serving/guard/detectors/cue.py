@@ -51,7 +51,7 @@ def _phrases_before(text: str, begin: int) -> frozenset[str]:
 def _find_phrases(text: str, begin: int) -> frozenset[str]:
     # A cue before another number belongs to that one.
     words = _WORDS.findall(_DIGIT.split(text[max(0, begin - REACH) : begin].lower())[-1])
-    phrases = set()
+    phrases: set[str] = set()
     while words:
         phrases.update(" ".join(words[-size:]) for size in range(1, _MAX_WORDS + 1))
         if words.pop() not in _FILLERS:
