@@ -6,7 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from loadtests.mark_schemes import Answer, foreign_detector, log_p, mark, perplexity_of, predicted_and_seen
+from loadtests.mark_schemes import (
+    SIMULATED_VOCABULARY,
+    Answer,
+    foreign_detector,
+    log_p,
+    mark,
+    perplexity_of,
+    predicted_and_seen,
+    simulated,
+)
 from serving.engine.plugin.draws import make_draw
 from serving.engine.plugin.words import context_words
 from serving.provenance import Keyring, MarkKey
@@ -57,3 +66,11 @@ def test_perplexity_of_even_chances_is_their_number() -> None:
 def test_no_scheme_asks_for_no_mark(key: MarkKey) -> None:
     assert mark(None, key) == {}
     assert mark("kgw", key) == {"vllm_xargs": {"signet_mark": "kgw", "signet_key": key.id}}
+
+
+@pytest.mark.parametrize("scheme", ["gumbel", "kgw"])
+def test_simulated_answers_are_found_and_their_entropy_is_that_of_the_distributions(scheme: str) -> None:
+    log_p_value, entropy = simulated(scheme, 1e-6, 60, run=1)
+
+    assert entropy == pytest.approx(math.log(SIMULATED_VOCABULARY), rel=1e-3)
+    assert log_p_value < math.log(1e-9)
