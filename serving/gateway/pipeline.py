@@ -149,7 +149,7 @@ class Pipeline:
 
     def _prepare(self, context: RequestContext) -> None:
         sanitize(context, self.guard)
-        choose_mark(context, self.keyring)
+        choose_mark(context, self.keyring, self.pool)
         context.trace = self.tracing.start_request(context)
 
     async def _keeps_policy(self, context: RequestContext) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from serving.gateway.context import RequestContext
+from serving.gateway.engines.pool import EnginePool
 from serving.gateway.errors import BadRequest, Forbidden, IdentityUnavailable, Unauthorized
 from serving.guard import Guard, GuardRefusal
 from serving.identity import Identity, Principal, Rejected
@@ -134,7 +135,7 @@ def sanitize(context: RequestContext, guard: Guard) -> RequestContext:
     return context
 
 
-def choose_mark(context: RequestContext, keyring: Keyring | None) -> RequestContext:
+def choose_mark(context: RequestContext, keyring: Keyring | None, pool: EnginePool) -> RequestContext:
     """Decide on the mark from the tenant's policy, the `X-Signet-Mark` header and what can be marked at all.
 
     A mark that was asked for and is impossible is refused; one that is only the tenant's default is left out,
@@ -163,7 +164,9 @@ def choose_mark(context: RequestContext, keyring: Keyring | None) -> RequestCont
     if obstacle is None:
         assert keyring is not None
         context.mark_scheme = scheme
-        context.mark_key_id = keyring.mark_key(context.principal.tenant, context.model).id
+        # A name that no engine lists is anyone's: a key for each of them would fill the keyring.
+        model = context.model if pool.lists(context.model) else None
+        context.mark_key_id = keyring.mark_key(context.principal.tenant, model).id
         context.mark_required = bool(asked)
         return context
     note, message = obstacle

@@ -125,6 +125,10 @@ class EnginePool:
                 cards.setdefault(name, card)
         return cards
 
+    def lists(self, model: str) -> bool:
+        """Whether an engine names the model; one that names none takes any."""
+        return any(model in engine.cards for engine in self.engines)
+
     def engine_changed(self, engine: Engine) -> None:
         """Called by engines."""
         if engine in self._watches:

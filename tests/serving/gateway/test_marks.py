@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, get_args
 
 import openai
 import pytest
-from gateways import RunningGateway
+from gateways import RunningGateway, start_gateway, stop_gateway
+from running import answers_ok, wait_until
 from scripted import ScriptedEngine, answer, whole
 
 from serving.engine.plugin.arguments import SCHEMES as MADE_BY_ENGINES
@@ -97,3 +99,22 @@ def test_a_key_that_may_not_choose_keeps_to_its_scheme(gateway: RunningGateway) 
 )
 def test_schemes_are_read_from_the_engines_metrics(metrics: bytes, schemes: set[str]) -> None:
     assert parse_schemes(metrics) == schemes
+
+
+def test_models_that_no_engine_lists_share_a_key(tmp_path: Path) -> None:
+    """Else every name that a client makes up would be one more key in the keyring."""
+    engine = ScriptedEngine()
+    del engine.fixed_paths["/v1/models"]
+    engine.script = lambda _: whole(answer("ok"))
+    gateway = start_gateway(tmp_path, engine.url)
+    try:
+        wait_until(lambda: answers_ok(f"{gateway.url}/readyz"), 20, "the engine is known")
+        create = gateway.client(gateway.key).chat.completions.with_raw_response.create
+
+        marks = {create(model=name, messages=HELLO).headers["x-signet-mark"] for name in ("one", "two", "three")}
+    finally:
+        stop_gateway(gateway)
+        engine.stop()
+
+    assert len(marks) == 1
+    assert "gumbel;key=mk" in marks.pop()
