@@ -126,4 +126,5 @@ def _loss(
 
 def _rounded(weights: torch.Tensor, scale: float) -> bytes:
     whole = torch.round(weights.detach()[:-1].clamp(-_LARGEST, _LARGEST) / scale)
-    return whole.numpy().astype(np.int8).tobytes()
+    rounded: bytes = whole.numpy().astype(np.int8).tobytes()
+    return rounded
