@@ -65,6 +65,9 @@ class Chain:
         self._stages = stages
         self.report = report
 
+    def __repr__(self) -> str:
+        return f"Chain(held={self.held})"
+
     @property
     def held(self) -> int:
         return sum(stage.held for stage in self._stages)

@@ -300,7 +300,8 @@ def test_the_representation_shows_no_text() -> None:
     cleaner = GUARD.stream()
     cleaner.feed("secret-john@example.com")
 
-    assert repr(cleaner) == "StreamCleaner(held=23)"
+    assert repr(cleaner) == "Chain(held=23)"
+    assert repr(StreamCleaner(default_detectors())) == "StreamCleaner(held=0)"
 
 
 class Names:
@@ -322,7 +323,8 @@ def test_a_detector_of_whole_words_plugs_in() -> None:
     text = "Dear Ann Lee, dear Ann, dear Ann Lee"
     results = set()
     for places in ([], range(len(text)), range(0, len(text), 4)):
-        cleaner = StreamCleaner((*default_detectors(), Names()))
+        others = [detector for detector in default_detectors() if detector.entity != "PERSON_NAME"]
+        cleaner = StreamCleaner((*others, Names()))
         results.add("".join(map(cleaner.feed, cut(text, places))) + cleaner.finish())
 
     assert results == {"Dear [PERSON], dear Ann, dear [PERSON]"}
