@@ -93,6 +93,22 @@ def test_receipts_are_signed_where_the_keys_last(chart, tmp_path):
     assert not without.receipts.enabled
 
 
+def test_the_policy_lies_where_the_gateway_looks_for_it(chart, tmp_path):
+    policy = 'version: 1\nprinciples: [{id: "no-tabs", principle: "a: b"}]\n'
+    objects = chart.render({"policy": policy})
+    [gateway] = [each for each in objects.of("ConfigMap") if each["metadata"]["name"] == "signet-gateway"]
+    [mount] = [
+        each
+        for each in objects.pod("signet-gateway")["spec"]["containers"][0]["volumeMounts"]
+        if each["name"] == "config"
+    ]
+
+    assert settings_of(objects, "signet-gateway", tmp_path).guard.policy == Path(mount["mountPath"]) / "policy.yaml"
+    assert gateway["data"]["policy.yaml"] == policy
+    assert settings_of(objects, "signet-engine-default", tmp_path).guard.policy is None
+    assert settings_of(chart.render({}), "signet-gateway", tmp_path).guard.policy is None
+
+
 def test_engine_without_a_keyring_offers_no_marks(chart, tmp_path):
     """Its plugin would make a keyring of its own, and refuse every key of the gateway's."""
     engine = settings_of(chart.render({}), "signet-engine-default", tmp_path)

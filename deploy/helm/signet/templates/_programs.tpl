@@ -6,6 +6,9 @@
 {{- $decided := dict -}}
 {{- if eq .it.component "gateway" -}}
 {{- $decided = dict "gateway" (dict "drain_timeout_s" $values.drainSeconds "workers" $values.workers) -}}
+{{- if .root.Values.policy -}}
+{{- $_ := set $decided "guard" (dict "policy" "/etc/signet/policy.yaml") -}}
+{{- end -}}
 {{- else -}}
 {{- $engine := dict "device" (ternary "gpu" "cpu" (gt (int $values.gpus) 0)) "drain_s" $values.drainSeconds "start_timeout_s" $values.startupSeconds -}}
 {{- $arguments := include "signet.engineArguments" $values | fromYamlArray -}}
