@@ -376,6 +376,8 @@ class Connection(asyncio.Protocol):
                 if not request.keep_alive:
                     self._end(discard=not request.complete)
                     return
+                if not self._reading:
+                    self.regulate()
         finally:
             self._current = self._receiving = self._answering = None
             if self._phase is not Phase.CLOSING:

@@ -99,6 +99,7 @@ class Request:
         self._on_gone = self._receiver = None
         self.scope = {}
         self._parts.clear()
+        self.buffered = 0
 
     # What the application calls.
 
@@ -189,8 +190,8 @@ class Request:
         parts.clear()
         self.buffered = 0
         self._handed_over = self.complete
-        if not self.complete:
-            self._connection.regulate()
+        # Of a complete body too: the next request, or that the client goes, must still be heard.
+        self._connection.regulate()
         return {"type": "http.request", "body": body, "more_body": not self.complete}
 
     def _wake(self) -> None:

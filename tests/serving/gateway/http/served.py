@@ -18,7 +18,7 @@ from serving.gateway.http.server import Server
 from serving.gateway.http.settings import HttpSettings, TlsSettings
 from serving.gateway.wire import Receive, Scope, Send
 
-MAX_BODY = 100_000
+MAX_BODY = 600_000
 HOST = b"Host: here\r\n"
 
 

@@ -21,9 +21,12 @@ from hypothesis import strategies as st
 from running import wait_until
 
 from serving.gateway.http.connection import Connection
+from serving.gateway.http.request import BODY_HIGH_WATER_BYTES
 from serving.gateway.http.server import Server
 from serving.gateway.http.settings import HttpSettings, TlsSettings
 from tests.serving.gateway.http.served import HOST, MAX_BODY, Application, Served, answer, get, post, read_all, serving
+
+LARGE_BODY = 2 * BODY_HIGH_WATER_BYTES
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +99,25 @@ def test_the_body_of_a_pipelined_request_may_come_later(served: Served) -> None:
         assert b"/first" in client.recv(10_000)
         client.sendall(b"hi")
         assert json.loads(answer(client)[2])["body"] == "hi"
+
+
+def test_a_connection_goes_on_after_a_large_body(served: Served) -> None:
+    """Reading pauses while much of a body waits for the application, and must go on afterwards."""
+    with served.connect() as client:
+        for _ in range(2):
+            client.sendall(post(b"x" * LARGE_BODY))
+            assert len(json.loads(answer(client)[2])["body"]) == LARGE_BODY
+            client.sendall(post(b"small"))
+            assert json.loads(answer(client)[2])["body"] == "small"
+
+
+def test_a_client_that_goes_after_a_large_body_is_missed_at_once() -> None:
+    with serving() as served:
+        with served.connect() as client:
+            client.sendall(post(bytes(LARGE_BODY), "/slow"))
+            wait_until(lambda: served.app.seen == [("POST", "/slow")], 5, "it is being answered")
+
+        assert served.app.left.wait(5)
 
 
 def test_a_chunked_body_is_put_together(served: Served) -> None:
