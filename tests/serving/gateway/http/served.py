@@ -18,7 +18,7 @@ from serving.gateway.http.server import Server
 from serving.gateway.http.settings import HttpSettings, TlsSettings
 from serving.gateway.wire import Receive, Scope, Send
 
-MAX_BODY = 600_000
+MAX_BODY = 100_000
 HOST = b"Host: here\r\n"
 
 
@@ -112,8 +112,9 @@ class Application:
 class Served:
     """A running server. Its event loop is another thread's: `call` runs something there."""
 
-    def __init__(self, settings: HttpSettings, tls: TlsSettings | None) -> None:
+    def __init__(self, settings: HttpSettings, tls: TlsSettings | None, max_body_bytes: int) -> None:
         self.app = Application()
+        self._max_body_bytes = max_body_bytes
         self.refused: Counter[str] = Counter()
         self.settings, self.tls = settings, tls
         self.listener = socket.create_server(("127.0.0.1", 0))
@@ -126,7 +127,7 @@ class Served:
         self.server = Server(
             self.app,
             self.settings,
-            max_body_bytes=MAX_BODY,
+            max_body_bytes=self._max_body_bytes,
             tls=self.tls,
             probe_paths=["/healthz"],
             on_refused=lambda code: self.refused.update([code]),
@@ -161,8 +162,8 @@ class Served:
 
 
 @contextmanager
-def serving(tls: TlsSettings | None = None, **settings: Any) -> Iterator[Served]:
-    with Served(HttpSettings(**settings), tls) as served:
+def serving(tls: TlsSettings | None = None, max_body_bytes: int = MAX_BODY, **settings: Any) -> Iterator[Served]:
+    with Served(HttpSettings(**settings), tls, max_body_bytes) as served:
         yield served
 
 

@@ -101,9 +101,9 @@ def test_the_body_of_a_pipelined_request_may_come_later(served: Served) -> None:
         assert json.loads(answer(client)[2])["body"] == "hi"
 
 
-def test_a_connection_goes_on_after_a_large_body(served: Served) -> None:
+def test_a_connection_goes_on_after_a_large_body() -> None:
     """Reading pauses while much of a body waits for the application, and must go on afterwards."""
-    with served.connect() as client:
+    with serving(max_body_bytes=LARGE_BODY) as served, served.connect() as client:
         for _ in range(2):
             client.sendall(post(b"x" * LARGE_BODY))
             assert len(json.loads(answer(client)[2])["body"]) == LARGE_BODY
@@ -112,7 +112,7 @@ def test_a_connection_goes_on_after_a_large_body(served: Served) -> None:
 
 
 def test_a_client_that_goes_after_a_large_body_is_missed_at_once() -> None:
-    with serving() as served:
+    with serving(max_body_bytes=LARGE_BODY) as served:
         with served.connect() as client:
             client.sendall(post(bytes(LARGE_BODY), "/slow"))
             wait_until(lambda: served.app.seen == [("POST", "/slow")], 5, "it is being answered")
