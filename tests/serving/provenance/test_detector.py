@@ -10,15 +10,16 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
-from serving.provenance import Detector, Keyring, MarkKey, detect
+from serving.provenance import Detector, MarkKey, detect
 from serving.provenance.schemes.gumbel import uniforms
+from tests.serving.provenance.fixed_keyring import fixed_keyring
 
 VOCABULARY = 1000
 
 
 @pytest.fixture
 def keys(tmp_path: Path) -> list[MarkKey]:
-    ring = Keyring.open(tmp_path / "keyring.json", create=True)
+    ring = fixed_keyring(tmp_path)
     return [ring.mark_key(f"tenant-{number}") for number in range(20)]
 
 

@@ -5,14 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from serving.provenance import Keyring, MarkKey, detect
+from serving.provenance import MarkKey, detect
 from serving.provenance.adjustment import Adjustment
 from serving.provenance.detection.calibrate import calibrate, windows_of
+from tests.serving.provenance.fixed_keyring import fixed_keyring
 
 
 @pytest.fixture
 def keys(tmp_path: Path) -> list[MarkKey]:
-    ring = Keyring.open(tmp_path / "keyring.json", create=True)
+    ring = fixed_keyring(tmp_path)
     return [ring.mark_key(f"tenant-{number}") for number in range(10)]
 
 

@@ -6,17 +6,18 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from serving.provenance import Keyring, MarkKey, detect
+from serving.provenance import MarkKey, detect
 from serving.provenance.adjustment import Adjustment
 from serving.provenance.schemes import SCHEMES
 from serving.provenance.schemes.gumbel import uniforms
+from tests.serving.provenance.fixed_keyring import fixed_keyring
 
 VOCABULARY = 400
 
 
 @pytest.fixture
 def keys(tmp_path: Path) -> list[MarkKey]:
-    ring = Keyring.open(tmp_path / "keyring.json", create=True)
+    ring = fixed_keyring(tmp_path)
     return [ring.mark_key(f"tenant-{number}") for number in range(8)]
 
 
@@ -151,7 +152,7 @@ def test_an_adjustment_weakens_what_its_key_says(keys: list[MarkKey]) -> None:
 
 
 def test_a_revoked_key_is_named_as_such(tmp_path: Path) -> None:
-    ring = Keyring.open(tmp_path / "keyring.json", create=True)
+    ring = fixed_keyring(tmp_path)
     key = ring.mark_key("acme", "small")
     ring.revoke(key.id)
 
