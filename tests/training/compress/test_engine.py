@@ -53,9 +53,23 @@ def engine(home: Path, ref: str) -> Iterator[str]:
         log.close()
 
 
+def has_avx512() -> bool:
+    return "avx512f" in Path("/proc/cpuinfo").read_text()
+
+
 @pytest.mark.slow
 @pytest.mark.engine
-@pytest.mark.parametrize(("scheme", "largest_mb"), [("w8a8", 170), ("w4a16-gptq", 120)])
+@pytest.mark.parametrize(
+    ("scheme", "largest_mb"),
+    [
+        ("w8a8", 170),
+        pytest.param(
+            "w4a16-gptq",
+            120,
+            marks=pytest.mark.skipif(not has_avx512(), reason="vLLM needs AVX-512 for 4-bit weights on a CPU"),
+        ),
+    ],
+)
 def test_the_engine_serves_a_quantized_checkpoint(scheme: str, largest_mb: int, home: Path) -> None:
     done = run_signet(home, "quantize", DEFAULT_MODEL, "--scheme", scheme, "--samples", "4", "--json")
     assert done.returncode == 0, done.stderr
