@@ -12,10 +12,11 @@ import click
 from serving.guard.classifiers.attacks import WEIGHTS
 from serving.guard.classifiers.linear import save
 from training.classifiers.examples import read_open_data
-from training.classifiers.recipe import load_recipe
+from training.classifiers.recipe import ClassifierRecipe
 from training.classifiers.train import train
 from training.command import one_line_errors
 from training.recipes.code_version import code_version
+from training.recipes.flat import read_flat
 from training.registry import Registry
 from training.registry.manifest import ManifestDraft, RecipeRecord
 
@@ -36,7 +37,7 @@ def main(recipe: Path, data: Path | None, home: Path, ship: bool, as_json: bool)
 
     Example: python -m training.classifiers recipes/guard-attacks.yaml --data ~/data
     """
-    loaded = load_recipe(recipe)
+    loaded = read_flat(recipe, ClassifierRecipe)
     found = train(loaded, read_open_data(data), data)
     draft = ManifestDraft(
         kind="classifier",

@@ -11,10 +11,11 @@ import click
 
 from serving.guard.names.model import WEIGHTS, write
 from training.command import one_line_errors
-from training.names.recipe import load_recipe
+from training.names.recipe import NamesRecipe
 from training.names.train import train
 from training.progress import track
 from training.recipes.code_version import code_version
+from training.recipes.flat import read_flat
 from training.registry import Registry
 from training.registry.manifest import ManifestDraft, RecipeRecord
 
@@ -34,7 +35,7 @@ def main(recipe: Path, home: Path, ship: bool, as_json: bool) -> None:
 
     Example: python -m training.names recipes/guard-names.yaml
     """
-    loaded = load_recipe(recipe)
+    loaded = read_flat(recipe, NamesRecipe)
     with track("fitting") as on_progress:
         found = train(loaded, recipe.parent, on_progress)
     draft = ManifestDraft(

@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from training.errors import RecipeError
 from training.registry.manifest import NAME_PATTERN
 
 
@@ -32,19 +30,3 @@ class NamesRecipe(BaseModel):
     seed: Annotated[int, Field(ge=0)] = 0
     license: str = "Apache-2.0"
     """SPDX expression of the weights' licence."""
-
-
-def load_recipe(path: Path) -> NamesRecipe:
-    """Read a recipe.
-
-    Raises:
-        RecipeError: one line that names the file and the setting.
-    """
-    try:
-        return NamesRecipe.model_validate(yaml.safe_load(path.read_text()))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise RecipeError(f"{path}: cannot be read: {type(error).__name__}") from None
-    except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(str(part) for part in problem["loc"])
-        raise RecipeError(f"{path}: {where}: {problem['msg']}") from None

@@ -16,9 +16,10 @@ from training.classifiers.__main__ import main
 from training.classifiers.examples import read_open_data
 from training.classifiers.fit import calibrate, threshold_at
 from training.classifiers.grammar import disguise, plant, templates, write
-from training.classifiers.recipe import load_recipe
+from training.classifiers.recipe import ClassifierRecipe
 from training.classifiers.sources import heldout_wild
 from training.errors import RecipeError
+from training.recipes.flat import read_flat
 from training.registry import Registry
 
 RECIPE = "method: guard-classifiers\nname: small\nsize: 60\nepochs: 4\nseed: 3\n"
@@ -86,7 +87,7 @@ def test_a_wrong_recipe_is_one_line(tmp_path: Path) -> None:
     file.write_text(RECIPE + "epoch: 3\n")
 
     with pytest.raises(RecipeError, match="epoch"):
-        load_recipe(file)
+        read_flat(file, ClassifierRecipe)
     done = CliRunner().invoke(main, [str(file)])
     assert done.exit_code == 1
     assert len(done.output.strip().splitlines()) == 1

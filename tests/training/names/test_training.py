@@ -14,8 +14,9 @@ from serving.guard.names.reading import NAME, Reading
 from training.names import __main__ as command
 from training.names.fit import corpus_of, fit
 from training.names.places import Places
-from training.names.recipe import load_recipe
+from training.names.recipe import NamesRecipe
 from training.names.texts import NONE, SENTENCES, Piece, Texts
+from training.recipes.flat import read_flat
 from training.registry import Registry
 
 RECIPES = Path(__file__).parents[3] / "recipes"
@@ -91,7 +92,7 @@ def test_the_shipped_recipe_is_one_and_a_wrong_one_is_explained(tmp_path: Path) 
     wrong = tmp_path / "wrong.yaml"
     wrong.write_text("name: x\ntext: 5\n")
 
-    assert load_recipe(RECIPES / "guard-names.yaml").lean == (0.5, 1.0)
+    assert read_flat(RECIPES / "guard-names.yaml", NamesRecipe).lean == (0.5, 1.0)
     result = CliRunner().invoke(command.main, [str(wrong)])
     assert result.exit_code == 1
     assert "wrong.yaml: text" in result.stderr
