@@ -90,6 +90,7 @@ def _run_engine(settings: Settings, host: str, prepare_only: bool) -> None:
     from serving.engine.address import Address, require_free
     from serving.engine.command import engine_command, engine_environment
     from serving.engine.memory import free_memory, require_memory
+    from serving.engine.processor import require_kernels
     from serving.engine.resolve import resolve
     from serving.engine.supervisor import stop_on_signals, traces_endpoint
     from serving.engine.terminal import Terminal
@@ -108,6 +109,7 @@ def _run_engine(settings: Settings, host: str, prepare_only: bool) -> None:
         terminal.done("model", f"{source.checkpoint.ref if source.checkpoint else source.served_name} in {source.path}")
         if prepare_only:
             return
+        require_kernels(source, settings.engine)
         require_memory(source, settings.engine, free_memory())
         Keyring.open(settings.keyring_file, create=True)
     traces = traces_endpoint(settings)

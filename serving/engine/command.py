@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from serving.engine.address import Address
-from serving.engine.resolve import ModelSource
+from serving.engine.processor import dtype
+from serving.engine.resolve import ModelSource, json_file
 from serving.engine.settings import EngineSettings
 
 # The `vllm` command of the CPU build looks up a distribution named `vllm` and fails: start the module.
@@ -37,6 +38,7 @@ def engine_command(
     length = _max_model_len(source, settings)
     if length is not None:
         command += ["--max-model-len", str(length)]
+    command += ["--dtype", dtype(source, settings)]
     if settings.is_eager():
         command.append("--enforce-eager")
     if settings.effective_device() == "gpu":
@@ -98,18 +100,9 @@ def _names(source: ModelSource) -> list[str]:
 
 def _max_model_len(source: ModelSource, settings: EngineSettings) -> int | None:
     """The shorter of what is set and what the model can: vLLM refuses more than the latter."""
-    config = _json_file(source.path / "config.json")
+    config = source.config
     of_model = config.get("max_position_embeddings") or config.get("text_config", {}).get("max_position_embeddings")
     # Sentence-transformers' own limit, which embedding models keep beside the architecture's.
-    of_sentences = _json_file(source.path / "sentence_bert_config.json").get("max_seq_length")
+    of_sentences = json_file(source.path / "sentence_bert_config.json").get("max_seq_length")
     limits = [limit for limit in (settings.max_model_len, of_model, of_sentences) if limit]
     return min(limits, default=None)
-
-
-def _json_file(path: Path) -> dict[str, Any]:
-    """What a file of the model says, nothing where there is none."""
-    try:
-        data = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return data if isinstance(data, dict) else {}

@@ -2,7 +2,7 @@
 
 EngineError
   ModelUnavailable    no such model, or it cannot be fetched or prepared
-  ModelRefused        the model exists, but nothing vouches for its bytes
+  ModelRefused        the model exists, but nothing vouches for its bytes, or this machine cannot run it
   EngineFailed        vLLM could not start, or keeps dying
   NotEnoughMemory     the machine is too small for these settings
   PortTaken           another program listens there
@@ -20,7 +20,7 @@ class ModelUnavailable(EngineError):
 
 
 class ModelRefused(EngineError):
-    """The model exists, but its manifest does not verify, or it has none."""
+    """The model exists, but its manifest does not verify, it has none, or this machine has no kernels for it."""
 
 
 class EngineFailed(EngineError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from serving.engine.errors import NotEnoughMemory
+from serving.engine.processor import loaded_bytes
 from serving.engine.resolve import ModelSource
 from serving.engine.settings import EngineSettings
 
@@ -19,7 +20,7 @@ def require_memory(source: ModelSource, settings: EngineSettings, free_bytes: in
     if settings.effective_device() != "cpu" or free_bytes is None:
         return
     # Weights are read through the page cache and copied once: the cache gives way, the copy stays.
-    needed = PROGRAM_BYTES + source.weight_bytes + settings.kv_cache_gb * GB
+    needed = PROGRAM_BYTES + loaded_bytes(source, settings) + settings.kv_cache_gb * GB
     if free_bytes >= needed:
         return
     smaller = "set engine.kv_cache_gb lower, " if settings.kv_cache_gb > 1 else ""

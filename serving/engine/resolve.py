@@ -9,7 +9,7 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from serving.engine.default_model import NAME as DEFAULT_MODEL
 from serving.engine.default_model import OnProgress, ensure_default_model
@@ -66,9 +66,23 @@ class ModelSource:
         return digests
 
     @property
+    def config(self) -> dict[str, Any]:
+        """The model's `config.json`."""
+        return json_file(self.path / "config.json")
+
+    @property
     def weight_bytes(self) -> int:
         """Size of the weights on the disk."""
         return sum(file.stat().st_size for file in self.path.glob("*.safetensors"))
+
+
+def json_file(path: Path) -> dict[str, Any]:
+    """What a file of the model says, nothing where there is none."""
+    try:
+        data = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return data if isinstance(data, dict) else {}
 
 
 def resolve(ref: str | None, settings: HomeAndEngine, on_progress: OnProgress) -> ModelSource:

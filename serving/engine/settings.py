@@ -31,6 +31,11 @@ class EngineSettings(BaseModel):
         default="auto",
         description="What the model is for: `generate` text, or `pooling` for embeddings; `auto` goes by the model.",
     )
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
+        default="auto",
+        description="Numbers that the engine computes with; `auto`: the checkpoint's own, but `float32` on a CPU "
+        "without AVX-512, which is several times slower in 16 bits. Quantized checkpoints keep their own.",
+    )
     port: int = Field(
         default=0, ge=0, le=65535, description="Port of the engine on 127.0.0.1 under `signet serve`; 0: any free one."
     )

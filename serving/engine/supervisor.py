@@ -18,6 +18,7 @@ from serving.engine.command import engine_command, engine_environment
 from serving.engine.errors import EngineError
 from serving.engine.memory import free_memory, require_memory
 from serving.engine.process import State, SupervisedProcess
+from serving.engine.processor import require_kernels
 from serving.engine.resolve import ModelSource, resolve
 from serving.engine.terminal import Terminal
 from serving.identity import Identity, ensure_first_key
@@ -80,6 +81,7 @@ class Supervisor:
             terminal.done("model", f"{source.checkpoint.ref}, signature and every byte verified")
         if source.warning is not None:
             terminal.warn("model", source.warning)
+        require_kernels(source, settings.engine)
         require_memory(source, settings.engine, free_memory())
         Keyring.open(settings.keyring_file, create=True)
         return source

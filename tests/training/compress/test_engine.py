@@ -16,6 +16,7 @@ import pytest
 from conftest import DEFAULT_MODEL, fresh_home
 from running import answers_ok, free_port, run_signet, signet_environment, wait_until
 
+from serving.engine.processor import lacks_avx512
 from training.compress.quantize import CALIBRATION, HELDOUT_FRACTION, MAX_CHAT_TOKENS
 from training.data import IGNORED, ChatEncoder, Example, encode_all, read_chats, split_heldout
 from training.evaluate.loading import load_tokenizer
@@ -53,21 +54,13 @@ def engine(home: Path, ref: str) -> Iterator[str]:
         log.close()
 
 
-def has_avx512() -> bool:
-    return "avx512f" in Path("/proc/cpuinfo").read_text()
-
-
 @pytest.mark.slow
 @pytest.mark.engine
 @pytest.mark.parametrize(
     ("scheme", "largest_mb"),
     [
         ("w8a8", 170),
-        pytest.param(
-            "w4a16-gptq",
-            120,
-            marks=pytest.mark.skipif(not has_avx512(), reason="vLLM needs AVX-512 for 4-bit weights on a CPU"),
-        ),
+        ("w4a16-gptq", 120),
     ],
 )
 def test_the_engine_serves_a_quantized_checkpoint(scheme: str, largest_mb: int, home: Path) -> None:
@@ -79,6 +72,12 @@ def test_the_engine_serves_a_quantized_checkpoint(scheme: str, largest_mb: int, 
     assert made["perplexity_after"] < 1.4 * made["perplexity_before"]
     verified = run_signet(home, "registry", "verify", made["ref"])
     assert verified.returncode == 0, verified.stderr
+
+    if scheme == "w4a16-gptq" and lacks_avx512():
+        refused = run_signet(home, "engine", "--model", made["ref"])
+        assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+        assert "needs a CPU with AVX-512" in refused.stderr
+        return
 
     with engine(home, made["ref"]) as url:
         model = httpx.get(f"{url}/v1/models").json()["data"][0]["id"]
