@@ -48,6 +48,24 @@ TOPICS = (
 )  # fmt: skip
 FORMS = ("Write a story about {}.", "Explain {} to a child.", "Write an essay about {}.", "Tell me about {}.")
 PROMPTS = [form.format(topic) for topic in TOPICS for form in FORMS]
+# Kinds of text that leave a mark less room, for studies of what can be told beforehand.
+TASKS = (
+    "sorts a list of numbers", "counts the words of a file", "finds the largest prime below n", "reverses a string",
+    "checks a password's length", "adds two matrices", "reads a CSV file", "computes a factorial", "merges two dicts",
+    "removes duplicates from a list", "converts Celsius to Fahrenheit", "finds a substring", "prints a calendar",
+    "parses a date", "searches a binary tree", "draws a triangle of stars", "sums the digits of a number",
+    "tests whether a word is a palindrome", "splits a text into lines", "rounds to two decimals",
+)  # fmt: skip
+KINDS = {
+    "prose": PROMPTS,
+    "code": [f"Write a Python {what} that {task}." for task in TASKS for what in ("function", "program", "class")],
+    "lists": [f"Write the {row} as a numbered list, nothing else." for row in (
+        "numbers from one to fifty in words", "months of the year with their days", "letters with a word each",
+        "planets with their moons", "days of the week in five languages", "primary colours and what they make",
+        "multiplication table of seven", "countries of Europe with capitals", "first thirty square numbers",
+        "chemical elements with symbols", "instruments of an orchestra", "states of the USA",
+    ) for _ in range(5)],
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -63,7 +81,7 @@ class Engine:
         return {"model": self.model, "messages": [{"role": "user", "content": prompt}], **fields, **mark}
 
     def answers(self, bodies: Sequence[dict[str, Any]], label: str) -> list[dict[str, Any]]:
-        """The choices of all answers, 16 requests at a time."""
+        """The choices of all answers, 32 requests at a time."""
 
         def ask(body: dict[str, Any]) -> list[dict[str, Any]]:
             answer = httpx.post(f"{self.url}{CHAT}", json={**body, "return_token_ids": True}, timeout=600)
@@ -72,7 +90,7 @@ class Engine:
             return choices
 
         with (
-            ThreadPoolExecutor(16) as pool,
+            ThreadPoolExecutor(32) as pool,
             click.progressbar(pool.map(ask, bodies), length=len(bodies), label=label, file=sys.stderr) as done,
         ):
             return [choice for choices in done for choice in choices]

@@ -10,9 +10,10 @@ The last needs no engine: the plugin's own choices on random distributions of kn
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ import uvloop
 
 from loadtests.client import LoadClient
 from loadtests.figures import median_ratio, spread
-from loadtests.mark_power import CHAT, PROMPTS, TENANT, Engine, served_model
+from loadtests.mark_power import CHAT, KINDS, TENANT, Engine, served_model
 from loadtests.prompts import MEDIUM, SHORT
 from loadtests.report import machine
 from serving.engine.plugin.draws import make_draw
@@ -34,6 +35,7 @@ from serving.provenance.schemes.kgw import CONTEXT_WIDTH, DEFAULT_DELTA
 
 LEVEL = 1e-3
 BAR_FOUND = 0.99
+UNMARKED = "unmarked"
 BAR_SPEED = 0.97
 # Standard deviations of the logits; the entropies they come to are measured.
 DEVIATIONS = (12.0, 6.0, 4.0, 3.0)
@@ -113,11 +115,10 @@ def foreign_detector(scheme: str, key: MarkKey, vocabulary: int) -> Callable[[li
     return mean_is_high
 
 
-def power_row(bench: Bench, scheme: str, sampling: dict[str, Any], num_answers: int, num_tokens: int) -> str:
-    """One line of the table, and whether the bar on `gumbel` held."""
-    key = bench.engine.key
-    answers = bench.answers(scheme, num_tokens, PROMPTS[:num_answers], **sampling)
-    label = f"{scheme}, temperature {sampling['temperature']:g}"
+def power_row(bench: Bench, scheme: str, kind: str, temperature: float, answers: Sequence[Answer]) -> str:
+    """One line of the table."""
+    key, num_answers = bench.engine.key, len(answers)
+    label = f"{scheme}, {kind}, temperature {temperature:g}"
     theirs = "-"
     if scheme != "kgw":
         reads = foreign_detector(scheme, key, bench.vocabulary)
@@ -160,7 +161,6 @@ def _common(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--engine-url", required=True, help="A running engine with Signet's plugin."),
         click.option("--keyring", required=True, type=click.Path(path_type=Path, exists=True), help="The engine's."),
         click.option("--vocabulary", default=49_152, show_default=True, help="Tokens of the model's output layer."),
-        click.option("--scheme", "schemes", multiple=True, type=click.Choice([*SCHEMES, lefthash.NAME])),
         click.option("--tokens", default=200, show_default=True, help="Tokens per answer."),
     ):
         command = option(command)
@@ -174,9 +174,20 @@ def _bench(engine_url: str, keyring: Path, vocabulary: int) -> Bench:
     return Bench(Engine(url, served_model(url), Keyring.open(keyring).mark_key(TENANT)), vocabulary)
 
 
+def _save(path: Path, key: MarkKey, scheme: str | None, answers: Sequence[Answer]) -> None:
+    """Tokens and log-probabilities, with the seed that marked them."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    seed = None if scheme is None else key.seed_for(scheme)
+    told = {"scheme": scheme, "seed": seed, "answers": [asdict(answer) for answer in answers]}
+    path.write_text(json.dumps(told))
+
+
 @main.command()
 @_common
-@click.option("--answers", default=100, show_default=True, type=click.IntRange(1, len(PROMPTS)))
+@click.option("--scheme", "schemes", multiple=True, type=click.Choice([*SCHEMES, lefthash.NAME, UNMARKED]))
+@click.option("--answers", default=100, show_default=True, type=click.IntRange(1, len(KINDS["prose"])))
+@click.option("--kind", default="prose", show_default=True, type=click.Choice([*KINDS]), help="Of text asked for.")
+@click.option("--save", type=click.Path(path_type=Path, file_okay=False), help="Folder to keep the answers' tokens in.")
 @click.option("--temperature", default=1.0, show_default=True, help="0 is for green lists only.")
 def power(
     engine_url: str,
@@ -185,23 +196,32 @@ def power(
     schemes: Sequence[str],
     tokens: int,
     answers: int,
+    kind: str,
+    save: Path | None,
     temperature: float,
 ) -> None:
     """How many marked answers are found, by us and by others, and the perplexity of their text."""
-    bench, sampling = _bench(engine_url, keyring, vocabulary), {"temperature": temperature}
-    missed = False
-    for scheme in schemes or (*SCHEMES, lefthash.NAME):
-        row = power_row(bench, scheme, sampling, answers, tokens)
-        missed |= scheme == "gumbel" and temperature == 1 and float(row.split("**")[1]) < BAR_FOUND
+    bench, missed = _bench(engine_url, keyring, vocabulary), False
+    for name in schemes or (*SCHEMES, lefthash.NAME, UNMARKED):
+        scheme = None if name == UNMARKED else name
+        given = bench.answers(scheme, tokens, KINDS[kind][:answers], temperature=temperature)
+        if save is not None:
+            _save(save / f"{name}-{kind}-{temperature:g}.json", bench.engine.key, scheme, given)
+        if scheme is None:
+            click.echo(
+                f"| {name}, {kind}, temperature {temperature:g} | – | – | – | – | {perplexity_of(given):.2f} | – |"
+            )
+            continue
+        row = power_row(bench, scheme, kind, temperature, given)
+        missed |= scheme == "gumbel" and kind == "prose" and temperature == 1 and float(row.split("**")[1]) < BAR_FOUND
         click.echo(row)
-    unmarked = bench.answers(None, tokens, PROMPTS[:answers], **sampling)
-    click.echo(f"| unmarked, temperature {temperature:g} | – | – | – | – | {perplexity_of(unmarked):.2f} | – |")
     if missed:
         raise click.ClickException(f"gumbel: fewer than {BAR_FOUND} found")
 
 
 @main.command()
 @_common
+@click.option("--scheme", "schemes", multiple=True, type=click.Choice([*SCHEMES, lefthash.NAME]))
 @click.option("--streams", default=32, show_default=True)
 @click.option("--rounds", default=5, show_default=True)
 @click.option("--temperature", default=1.0, show_default=True)
