@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
 
 from training.command import one_line_errors, open_registry
 from training.progress import track_bytes
-from training.registry import AliasState, Checkpoint, CheckpointChanged, Registry
+from training.registry import AliasesChanged, AliasState, Checkpoint, CheckpointChanged, Registry
 
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 alias_option = click.option("--alias", default="production", show_default=True, help="Which alias to move.")
@@ -34,7 +34,9 @@ def list_checkpoints(ctx: click.Context, as_json: bool) -> None:
     Example: signet registry list --json
     """
     store = open_registry(ctx.obj())
-    rows = [_summary(store, checkpoint) for checkpoint in store.list()]
+    checkpoints = store.list()
+    aliases = {name: _known_aliases(store, name) for name in sorted({_name(checkpoint) for checkpoint in checkpoints})}
+    rows = [_summary(checkpoint, aliases[_name(checkpoint)]) for checkpoint in checkpoints]
     if as_json:
         click.echo(json.dumps(rows))
     else:
@@ -56,7 +58,8 @@ def show(ctx: click.Context, ref: str, as_json: bool) -> None:
     store = open_registry(ctx.obj())
     checkpoint = store.resolve(ref)
     manifest = checkpoint.manifest.model_dump(mode="json")
-    facts = {"ref": checkpoint.ref, "path": str(checkpoint.path), "aliases": _aliases_of(store, checkpoint)}
+    aliases = _aliases_of(checkpoint, _known_aliases(store, _name(checkpoint)))
+    facts = {"ref": checkpoint.ref, "path": str(checkpoint.path), "aliases": aliases}
     click.echo(json.dumps({**facts, "manifest": manifest}, indent=None if as_json else 2, ensure_ascii=False))
 
 
@@ -66,17 +69,17 @@ def show(ctx: click.Context, ref: str, as_json: bool) -> None:
 @click.pass_context
 @one_line_errors
 def verify(ctx: click.Context, refs: tuple[str, ...], as_json: bool) -> None:
-    """Check signatures and every byte of the named checkpoints, or of all.
+    """Check signatures and every byte of the named checkpoints, or of all and their aliases.
 
     Example: signet registry verify support-desk@2
     """
     store = open_registry(ctx.obj())
-    failures: list[CheckpointChanged] = [] if refs else list(store.unreadable())
+    failures: list[CheckpointChanged | AliasesChanged] = [] if refs else list(store.unreadable())
     checkpoints: list[Checkpoint] = [] if refs else list(store.list())
     for ref in refs:
         try:
             checkpoints.append(store.resolve(ref))
-        except CheckpointChanged as error:
+        except (CheckpointChanged, AliasesChanged) as error:
             failures.append(error)
     verified = []
     for checkpoint in checkpoints:
@@ -85,6 +88,11 @@ def verify(ctx: click.Context, refs: tuple[str, ...], as_json: bool) -> None:
                 store.verify(checkpoint, on_progress)
             verified.append(checkpoint)
         except CheckpointChanged as error:
+            failures.append(error)
+    for name in [] if refs else sorted({_name(checkpoint) for checkpoint in checkpoints}):
+        try:
+            store.aliases(name)
+        except AliasesChanged as error:
             failures.append(error)
     _report(verified, failures, as_json)
     if failures:
@@ -127,7 +135,29 @@ def rollback(ctx: click.Context, name: str, alias: str, as_json: bool) -> None:
     _print_alias(name, alias, state, as_json)
 
 
-def _summary(store: Registry, checkpoint: Checkpoint) -> dict[str, Any]:
+@registry.command()
+@click.argument("name")
+@as_json_option
+@click.pass_context
+@one_line_errors
+def sign_aliases(ctx: click.Context, name: str, as_json: bool) -> None:
+    """Sign the aliases of a name as they stand.
+
+    For those that an earlier version left unsigned, and after the signing key was replaced.
+
+    Example: signet registry sign-aliases support-desk
+    """
+    states = open_registry(ctx.obj()).sign_aliases(name)
+    if as_json:
+        click.echo(json.dumps({"name": name, "aliases": {alias: state.version for alias, state in states.items()}}))
+        return
+    for alias, state in sorted(states.items()):
+        click.echo(f"signed: {name}@{alias} is version {state.version}")
+    if not states:
+        click.echo(f"{name} has no aliases.")
+
+
+def _summary(checkpoint: Checkpoint, aliases: Mapping[str, AliasState]) -> dict[str, Any]:
     manifest = checkpoint.manifest
     return {
         "ref": checkpoint.ref,
@@ -138,14 +168,26 @@ def _summary(store: Registry, checkpoint: Checkpoint) -> dict[str, Any]:
         "created": manifest.created,
         "bytes": sum(entry.size for entry in manifest.files.values()),
         "digest": checkpoint.digest,
-        "aliases": _aliases_of(store, checkpoint),
+        "aliases": _aliases_of(checkpoint, aliases),
         "path": str(checkpoint.path),
     }
 
 
-def _aliases_of(store: Registry, checkpoint: Checkpoint) -> list[str]:
-    states = store.aliases(checkpoint.path.parent.name)
-    return sorted(alias for alias, state in states.items() if str(state.version) == checkpoint.path.name)
+def _name(checkpoint: Checkpoint) -> str:
+    return checkpoint.path.parent.name
+
+
+def _known_aliases(store: Registry, name: str) -> Mapping[str, AliasState]:
+    """The aliases of a name; none, with a warning, where they do not verify."""
+    try:
+        return store.aliases(name)
+    except AliasesChanged as error:
+        click.echo(f"Warning: {error}", err=True)
+        return {}
+
+
+def _aliases_of(checkpoint: Checkpoint, aliases: Mapping[str, AliasState]) -> list[str]:
+    return sorted(alias for alias, state in aliases.items() if str(state.version) == checkpoint.path.name)
 
 
 def _print_table(rows: Sequence[dict[str, Any]]) -> None:
@@ -169,7 +211,9 @@ def _print_table(rows: Sequence[dict[str, Any]]) -> None:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
-def _report(verified: Sequence[Checkpoint], failures: Sequence[CheckpointChanged], as_json: bool) -> None:
+def _report(
+    verified: Sequence[Checkpoint], failures: Sequence[CheckpointChanged | AliasesChanged], as_json: bool
+) -> None:
     if as_json:
         results: list[dict[str, Any]] = [
             {"ref": checkpoint.ref, "ok": True, "digest": checkpoint.digest} for checkpoint in verified

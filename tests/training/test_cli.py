@@ -133,6 +133,29 @@ def test_promote_and_rollback(signet: Callable[..., Result], desk: Registry) -> 
     assert (again.exit_code, again.stderr) == (1, "Error: desk@production has no earlier version to roll back to\n")
 
 
+def test_aliases_that_nobody_signed_are_said_and_signed_by_command(
+    signet: Callable[..., Result], desk: Registry
+) -> None:
+    path = desk.root / "desk" / "aliases.json"
+    path.write_text(json.dumps(json.loads(path.read_bytes())["aliases"]))
+    refused = "the aliases of desk do not verify: aliases.json is not signed"
+
+    listed, verified = signet("registry", "list", "--json"), signet("registry", "verify")
+    used = signet("registry", "show", "desk@canary")
+
+    assert [row["aliases"] for row in json.loads(listed.stdout)] == [[], [], []]
+    assert listed.stderr.startswith(f"Warning: {refused}")
+    assert (verified.exit_code, used.exit_code) == (1, 1)
+    for result in (verified, used):
+        assert result.stderr.startswith(f"Error: {refused}")
+        assert result.stderr.count("\n") == 1
+    assert signet("registry", "sign-aliases", "desk").stdout == "signed: desk@canary is version 1\n"
+    again = signet("registry", "sign-aliases", "desk", "--json")
+    assert json.loads(again.stdout) == {"name": "desk", "aliases": {"canary": 1}}
+    assert signet("registry", "verify").exit_code == 0
+    assert json.loads(signet("registry", "show", "desk@canary").stdout)["ref"] == "desk@1"
+
+
 def test_alias_can_be_promoted_by_its_name(signet: Callable[..., Result], desk: Registry) -> None:
     result = signet("registry", "promote", "desk@canary", "--json")
 

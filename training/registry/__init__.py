@@ -8,6 +8,7 @@ room and neither torch nor transformers, so an engine can verify a checkpoint be
 from training.registry.aliases import AliasState
 from training.registry.checkpoint import Checkpoint, require_base
 from training.registry.errors import (
+    AliasesChanged,
     BaseMismatch,
     CheckpointChanged,
     KeyUnusable,
@@ -32,6 +33,7 @@ from training.registry.store import Registry
 
 __all__ = [
     "AliasState",
+    "AliasesChanged",
     "BaseMismatch",
     "Checkpoint",
     "CheckpointChanged",

@@ -5,6 +5,7 @@ RegistryError
   UnknownAlias        an alias that points nowhere, or has nothing to roll back to
   UnusableFolder      a folder that cannot be registered
   CheckpointChanged   a checkpoint that is not what was signed
+  AliasesChanged      a name's aliases that are not what was signed
   BaseMismatch        an adapter beside a base that it was not trained on
   KeyUnusable         a signing or trusted key that cannot be read
 """
@@ -35,6 +36,19 @@ class CheckpointChanged(RegistryError):
         super().__init__(f"checkpoint {ref} does not verify: {file} {why}")
         self.ref = ref
         self.file = file
+        self.why = why
+
+
+class AliasesChanged(RegistryError):
+    """A name's `aliases.json` is not what was signed, or was never signed: `why` says how."""
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(
+            f"the aliases of {name} do not verify: aliases.json {why}. "
+            f"If it says what you want, sign it with `signet registry sign-aliases {name}`"
+        )
+        self.ref = name
+        self.file = "aliases.json"
         self.why = why
 
 

@@ -1,4 +1,4 @@
-"""Signatures over manifests: Ed25519 on the DSSE pre-authentication encoding, detached in `manifest.sig`.
+"""Signatures over manifests (detached, in `manifest.sig`) and aliases: Ed25519 on DSSE's pre-authentication encoding.
 
 DSSE (github.com/secure-systems-lab/dsse) signs the payload's type together with its bytes, so that a
 signature over one kind of document can never be shown as one over another.
@@ -12,7 +12,9 @@ import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
@@ -34,10 +36,10 @@ class SigningKeys:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def sign(self, payload: bytes) -> tuple[str, bytes]:
+    def sign(self, payload: bytes, payload_type: str = PAYLOAD_TYPE) -> tuple[str, bytes]:
         """The signing key's id and the signature; makes the key on first use."""
         key = self._private_key()
-        return key_id(key.public_key()), key.sign(pre_authentication_encoding(payload))
+        return key_id(key.public_key()), key.sign(pre_authentication_encoding(payload, payload_type))
 
     def trusted(self) -> dict[str, Ed25519PublicKey]:
         """Every believed public key by its id."""
@@ -59,6 +61,13 @@ class SigningKeys:
         return key
 
     def _create(self, path: Path) -> None:
+        public = self.folder / "registry.pub"
+        if public.is_file() and not path.exists():
+            # A new key's public half would take its place, and nothing signed before would verify.
+            raise KeyUnusable(
+                f"{public} is there and its private half {path.name} is not: sign where that is, or move {public.name} "
+                "to trusted/ to sign with a key of your own"
+            )
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         pem = Ed25519PrivateKey.generate().private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -97,8 +106,20 @@ def pre_authentication_encoding(payload: bytes, payload_type: str = PAYLOAD_TYPE
 
 def envelope(signatures: list[tuple[str, bytes]]) -> bytes:
     """The content of `manifest.sig`: a DSSE envelope without its payload, which lies beside it."""
-    entries = [{"keyid": keyid, "sig": base64.b64encode(sig).decode()} for keyid, sig in signatures]
-    return canonical_json({"payloadType": PAYLOAD_TYPE, "signatures": entries})
+    return canonical_json({"payloadType": PAYLOAD_TYPE, "signatures": signature_entries(signatures)})
+
+
+def signature_entries(signatures: Sequence[tuple[str, bytes]]) -> list[dict[str, str]]:
+    """Signatures as a DSSE envelope lists them."""
+    return [{"keyid": keyid, "sig": base64.b64encode(sig).decode()} for keyid, sig in signatures]
+
+
+def read_signature_entries(entries: Any) -> list[tuple[str, bytes]]:
+    """The (key id, signature) pairs of an envelope's list; raises SignatureInvalid."""
+    try:
+        return [(str(entry["keyid"]), base64.b64decode(entry["sig"])) for entry in entries]
+    except (ValueError, KeyError, TypeError, binascii.Error):
+        raise SignatureInvalid("is not a signature envelope") from None
 
 
 def read_envelope(content: bytes) -> list[tuple[str, bytes]]:
@@ -107,25 +128,41 @@ def read_envelope(content: bytes) -> list[tuple[str, bytes]]:
         document = json.loads(content)
         if document["payloadType"] != PAYLOAD_TYPE:
             raise SignatureInvalid(f"signs something else: {document['payloadType']!r}")
-        return [(str(entry["keyid"]), base64.b64decode(entry["sig"])) for entry in document["signatures"]]
-    except (ValueError, KeyError, TypeError, binascii.Error):
+        entries = document["signatures"]
+    except (ValueError, KeyError, TypeError):
         raise SignatureInvalid("is not a signature envelope") from None
+    return read_signature_entries(entries)
 
 
 def check_signature(payload: bytes, content: bytes, trusted: dict[str, Ed25519PublicKey]) -> str:
     """Return the id of the trusted key that signed `payload`; raise SignatureInvalid when none did."""
-    signatures = read_envelope(content)
+    signer = signer_of(payload, read_envelope(content), trusted)
+    if signer is None:
+        raise SignatureInvalid("does not sign this manifest.json")
+    return signer
+
+
+def signer_of(
+    payload: bytes,
+    signatures: Sequence[tuple[str, bytes]],
+    trusted: dict[str, Ed25519PublicKey],
+    payload_type: str = PAYLOAD_TYPE,
+) -> str | None:
+    """The id of the trusted key that signed `payload`; None where such keys signed something else.
+
+    Raises SignatureInvalid when no signature is by a trusted key.
+    """
     known = [(trusted[keyid], keyid, signature) for keyid, signature in signatures if keyid in trusted]
     if not known:
         signers = ", ".join(keyid for keyid, _ in signatures) or "nobody"
         raise SignatureInvalid(f"is signed by {signers}, which is no key of keys/registry.pub or keys/trusted/")
     for key, keyid, signature in known:
         try:
-            key.verify(signature, pre_authentication_encoding(payload))
+            key.verify(signature, pre_authentication_encoding(payload, payload_type))
             return keyid
         except InvalidSignature:
             continue
-    raise SignatureInvalid("does not sign this manifest.json")
+    return None
 
 
 def replace_file(path: Path, content: bytes) -> None:

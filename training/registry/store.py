@@ -73,21 +73,23 @@ class Registry:
         verify_checkpoint(checkpoint, self.keys, on_progress)
 
     def aliases(self, name: str) -> dict[str, AliasState]:
-        """The aliases of a name."""
-        self._require_versions(name)
-        return AliasFile(self.root / name).read()
+        """The aliases of a name; raises AliasesChanged when a trusted key has not signed them."""
+        return self._alias_file(name).read()
+
+    def sign_aliases(self, name: str) -> dict[str, AliasState]:
+        """Sign a name's aliases as they stand: those of a version that did not, or after the key was replaced."""
+        return self._alias_file(name).sign()
 
     def promote(
         self, name: str, version: int, alias: str = PRODUCTION, on_progress: OnProgress | None = None
     ) -> AliasState:
         """Verify the version and point `alias` at it."""
         self.verify(self.resolve(f"{name}@{version}"), on_progress)
-        return AliasFile(self.root / name).promote(alias, version)
+        return self._alias_file(name).promote(alias, version)
 
     def rollback(self, name: str, alias: str = PRODUCTION) -> AliasState:
         """Point `alias` at the version it had before. Reads no weights: it is quick when it is needed."""
-        self._require_versions(name)
-        return AliasFile(self.root / name).rollback(alias)
+        return self._alias_file(name).rollback(alias)
 
     def set_drift_reference(self, checkpoint: Checkpoint, reference: DriftReference) -> Checkpoint:
         """Store a drift reference in a checkpoint's manifest and sign it again. Files and digest stay."""
@@ -104,6 +106,10 @@ class Registry:
                     yield read_checkpoint(home / str(version))
                 except CheckpointChanged as error:
                     yield error
+
+    def _alias_file(self, name: str) -> AliasFile:
+        self._require_versions(name)
+        return AliasFile(self.root / name, self.keys)
 
     def _require_versions(self, name: str) -> Sequence[int]:
         if not self.has(name):
