@@ -7,12 +7,12 @@ announce on /metrics that the engine marks. It records no statistics.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client import REGISTRY, CollectorRegistry, Gauge
 from vllm.v1.metrics.loggers import StatLoggerBase
 
-from serving.engine.plugin.arguments import SCHEMES
 from serving.engine.plugin.manifests import announce_manifests
 from serving.engine.plugin.processor import MarkProcessor
 from serving.engine.plugin.readiness import readiness
@@ -28,8 +28,8 @@ class MarkAnnouncement(StatLoggerBase):  # type: ignore[misc]
 
     def __init__(self, vllm_config: VllmConfig, engine_index: int = 0) -> None:
         MarkProcessor.ready = readiness(vllm_config)
-        if MarkProcessor.ready.keyring is not None and engine_index == 0:
-            announce(REGISTRY)
+        if MarkProcessor.ready.schemes and engine_index == 0:
+            announce(MarkProcessor.ready.schemes, REGISTRY)
         if engine_index == 0:
             announce_manifests(vllm_config, REGISTRY)
 
@@ -40,7 +40,7 @@ class MarkAnnouncement(StatLoggerBase):  # type: ignore[misc]
         """Nothing is logged."""
 
 
-def announce(registry: CollectorRegistry) -> None:
+def announce(schemes: Sequence[str], registry: CollectorRegistry) -> None:
     """Expose the schemes this engine marks with; an engine that cannot mark exposes nothing."""
     gauge = Gauge(
         METRIC,
@@ -49,4 +49,4 @@ def announce(registry: CollectorRegistry) -> None:
         registry=registry,
         multiprocess_mode="mostrecent",  # under several server processes: one series, not one a process
     )
-    gauge.labels(schemes=",".join(SCHEMES)).set(1)
+    gauge.labels(schemes=",".join(schemes)).set(1)

@@ -21,7 +21,6 @@ from serving.engine.plugin.row import MarkedRow
 from serving.engine.plugin.survivors import collision_nats, survivors
 from serving.engine.plugin.words import chance_seed
 from serving.provenance.keyring import KeyringError
-from serving.provenance.schemes import lefthash
 
 if TYPE_CHECKING:
     import torch
@@ -77,8 +76,8 @@ class MarkProcessor(LogitsProcessor, RunnerV2LogitsProcessor):  # type: ignore[m
             raise ValueError(f"vllm_xargs: {error}") from None
         if keyring.is_revoked(wanted.key_id):
             raise ValueError(f"vllm_xargs: the key {wanted.key_id!r} is revoked")
-        if cls.ready.runner_v2 and wanted.scheme == lefthash.NAME:
-            raise ValueError(f"vllm_xargs: {lefthash.NAME} marks are made by CPU engines only; kgw is made here")
+        if why := cls.ready.lacks.get(wanted.scheme):
+            raise ValueError(f"vllm_xargs: this engine makes no {wanted.scheme} marks: {why}")
 
     def is_argmax_invariant(self) -> bool:
         """True puts `apply` behind the temperature; greedy rows are left alone, so it is also so."""

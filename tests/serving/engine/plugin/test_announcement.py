@@ -8,7 +8,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 from vllm.v1.metrics.loggers import StatLoggerBase
 
-from serving.engine.plugin import GreenProcessor, MarkAnnouncement, MarkProcessor, announcement
+from serving.engine.plugin import GreenProcessor, MarkAnnouncement, MarkProcessor, announcement, readiness
+from serving.engine.plugin.announcement import METRIC
 from serving.provenance import Keyring
 
 EngineConfig = Callable[..., Any]
@@ -26,6 +27,16 @@ def test_engine_with_a_keyring_exposes_its_schemes(engine_config: EngineConfig, 
     MarkAnnouncement(engine_config())
 
     assert registry.get_sample_value("signet_engine_plugin_info", {"schemes": SCHEMES}) == 1
+
+
+def test_a_scheme_whose_processor_is_not_installed_is_not_exposed(
+    engine_config: EngineConfig, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readiness, "entry_points", lambda group: [entry_points(group=group)["signet_mark"]])
+
+    MarkAnnouncement(engine_config())
+
+    assert registry.get_sample_value(METRIC, {"schemes": "gumbel,dual-gumbel,synthid"}) == 1
 
 
 def test_engine_that_cannot_mark_exposes_nothing(engine_config: EngineConfig, registry: CollectorRegistry) -> None:

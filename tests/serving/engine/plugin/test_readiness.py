@@ -1,11 +1,15 @@
 """Which engines can mark: each that cannot says why, and none starts with a keyring that is wrong."""
 
 from collections.abc import Callable
+from importlib.metadata import entry_points
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from vllm import SamplingParams
 
+from serving.engine.plugin import GreenProcessor, MarkAnnouncement, MarkProcessor
+from serving.engine.plugin import readiness as readiness_module
 from serving.engine.plugin.readiness import DEFAULT_OPENING_NATS, readiness
 from serving.provenance import Keyring, KeyringError
 
@@ -70,3 +74,71 @@ def test_opening_is_a_setting(engine_config: EngineConfig, ring: Keyring) -> Non
 def test_a_delta_that_cannot_be_stops_the_engine(engine_config: EngineConfig, ring: Keyring, delta: Any) -> None:
     with pytest.raises(ValueError, match="kgw_delta"):
         readiness(engine_config({"keyring": str(ring.path), "kgw_delta": delta}))
+
+
+CPU_SCHEMES = ("gumbel", "dual-gumbel", "kgw", "synthid", "kgw-lefthash")
+CHOOSING = ("gumbel", "dual-gumbel", "synthid")
+
+
+def installed(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """Let the environment have only these of our entry points, as an older installation of Signet would."""
+    ours = [entry for entry in entry_points(group=readiness_module.GROUP) if entry.name in names]
+    assert len(ours) == len(names)
+    monkeypatch.setattr(readiness_module, "entry_points", lambda group: ours)
+
+
+@pytest.mark.parametrize(
+    ("names", "change", "schemes"),
+    [
+        pytest.param(["signet_mark", "signet_green"], {}, CPU_SCHEMES, id="both"),
+        pytest.param(["signet_mark"], {}, CHOOSING, id="no-green-list"),
+        pytest.param(["signet_green"], {}, (), id="nobody-checks-requests"),
+        pytest.param([], {}, (), id="none"),
+        pytest.param(["signet_mark"], {"use_v2_model_runner": True}, (*CHOOSING[:2], "kgw", "synthid"), id="gpu"),
+    ],
+)
+def test_only_what_vllm_loads_is_announced(
+    engine_config: EngineConfig,
+    monkeypatch: pytest.MonkeyPatch,
+    names: list[str],
+    change: dict[str, Any],
+    schemes: tuple[str, ...],
+) -> None:
+    installed(monkeypatch, *names)
+
+    assert readiness(engine_config(**change)).schemes == schemes
+
+
+def test_a_processor_named_on_the_command_line_is_loaded(
+    engine_config: EngineConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed(monkeypatch, "signet_mark")
+    named = ["somebody.elses:GreenProcessor", "serving.engine.plugin.green:GreenProcessor"]
+    parts = {"seed": 0, "runner_type": "generate"}
+
+    for processors, has in ((named, True), (named[:1], False), ([GreenProcessor], True)):
+        config = engine_config(model_config=SimpleNamespace(**parts, logits_processors=processors))
+        assert ("kgw" in readiness(config).schemes) == has
+
+
+def test_a_pooling_engine_marks_nothing(engine_config: EngineConfig) -> None:
+    pooling = SimpleNamespace(seed=0, runner_type="pooling", logits_processors=None)
+
+    assert readiness(engine_config(model_config=pooling)).schemes == ()
+
+
+def test_a_scheme_whose_processor_is_not_loaded_is_refused(
+    engine_config: EngineConfig, ring: Keyring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the answer would go out unmarked, under a header that says it is marked."""
+    installed(monkeypatch, "signet_mark")
+    MarkAnnouncement(engine_config(), engine_index=1)
+    key = ring.mark_key("acme").id
+
+    for scheme in CPU_SCHEMES:
+        params = SamplingParams(extra_args={"signet_mark": scheme, "signet_key": key})
+        if scheme in CHOOSING:
+            MarkProcessor.validate_params(params)
+        else:
+            with pytest.raises(ValueError, match=f"makes no {scheme} marks: vLLM did not load GreenProcessor"):
+                MarkProcessor.validate_params(params)
