@@ -1,0 +1,59 @@
+"""NeMo Guardrails' rails that need no model from elsewhere: patterns, and presidio on its buffered streams."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from loadtests.peers.question import serve
+
+
+def rules(question: dict[str, Any]) -> Callable[[str], bool]:
+    """Whether its rules against injected code reject a text."""
+    from nemoguardrails import RailsConfig
+    from nemoguardrails.library.injection_detection.actions import _extract_injection_config, _load_rules
+    from nemoguardrails.library.injection_detection.actions import _reject_injection as reject
+
+    config = RailsConfig.from_content(
+        yaml_content="models: []\nrails:\n  config:\n    injection_detection:\n      action: reject\n"
+        "      injections: [code, sqli, template, xss]\n"
+    )
+    _, path, names, given = _extract_injection_config(config)
+    compiled = _load_rules(path, names, given)
+    return lambda text: bool(reject(text, compiled)[0])
+
+
+def streams(question: dict[str, Any]) -> Callable[[list[str]], str]:
+    """What a client has of an answer's pieces, with its buffer of default size before detection by presidio."""
+    from nemoguardrails.rails.llm.buffer import RollingBuffer
+    from nemoguardrails.rails.llm.config import OutputRailsStreamingConfig
+    from presidio_analyzer import AnalyzerEngine
+    from presidio_analyzer.nlp_engine import NlpEngineProvider
+
+    models = [{"lang_code": "en", "model_name": question["model"]}]
+    provider = NlpEngineProvider(nlp_configuration={"nlp_engine_name": "spacy", "models": models})
+    analyzer = AnalyzerEngine(nlp_engine=provider.create_engine(), default_score_threshold=0.2)
+    config = OutputRailsStreamingConfig(enabled=True)
+    first = question["stream_first"]
+
+    async def relay(pieces: list[str]) -> str:
+        async def pieces_of() -> AsyncIterator[str]:
+            for piece in pieces:
+                yield piece
+
+        sent = ""
+        async for batch in RollingBuffer.from_config(config).process_stream(pieces_of()):
+            new = "".join(batch.user_output_chunks)
+            sent += new if first else ""
+            checked = "".join(batch.processing_context)
+            if analyzer.analyze(checked, language="en", entities=question["entities"]):
+                break
+            sent += "" if first else new
+        return sent
+
+    return lambda pieces: asyncio.run(relay(pieces))
+
+
+if __name__ == "__main__":
+    serve({"rules": rules, "streams": streams}, ["nemoguardrails"])
