@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Protocol
 
 from serving.provenance.schemes import dual_gumbel, kgw, synthid
+from serving.provenance.schemes.tails import log_binomial_tail, log_gamma_tail, log_two_gamma_tail
 
 
 class Null(Protocol):
@@ -27,6 +28,14 @@ class Null(Protocol):
         """The tilt that raises the mean by about so many standard deviations."""
         ...
 
+    def above(self, score: float, num_tokens: int, theta: float) -> float:
+        """The chance that so many tokens' scores, tilted by theta, come to more than `score` together."""
+        ...
+
+    def overshoot(self, theta: float) -> float:
+        """An upper bound on E exp(-theta * o) of tilted scores: o is what their sum is beyond any line it crosses."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class ExponentialNull:
@@ -40,6 +49,13 @@ class ExponentialNull:
 
     def theta(self, excess: float) -> float:
         return excess / (1 + excess)
+
+    def above(self, score: float, num_tokens: int, theta: float) -> float:
+        return math.exp(log_gamma_tail((1 - theta) * score, num_tokens))
+
+    def overshoot(self, theta: float) -> float:
+        # Exponential scores remember nothing: beyond the line they are what they are, and this is no bound but exact.
+        return 1 - theta
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +78,14 @@ class TwoExponentialsNull:
 
     def theta(self, excess: float) -> float:
         return excess / (1 + excess) / self.heavy
+
+    def above(self, score: float, num_tokens: int, theta: float) -> float:
+        heavy, light = (scale / (1 - scale * theta) for scale in (self.heavy, self.light))
+        return math.exp(log_two_gamma_tail(score, num_tokens, heavy, light))
+
+    def overshoot(self, theta: float) -> float:
+        # Beyond the line there is at least what is left of the heavy score.
+        return 1 - self.heavy * theta
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +110,13 @@ class BinomialNull:
         # No mean can be above what all draws together make.
         raised = min(self.mean + excess * math.sqrt(self.variance), 0.95 * self.draws) / self.draws
         return math.log(raised / (1 - raised)) - math.log(self.share / (1 - self.share))
+
+    def above(self, score: float, num_tokens: int, theta: float) -> float:
+        tilted = self.share * math.exp(theta - self.log_mgf(theta) / self.draws)
+        return math.exp(log_binomial_tail(math.floor(score) + 1, num_tokens * self.draws, tilted))
+
+    def overshoot(self, theta: float) -> float:
+        return 1.0
 
 
 NULLS: Mapping[str, Null] = MappingProxyType(

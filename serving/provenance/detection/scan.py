@@ -1,9 +1,10 @@
 """Which parts of a text are marked: every stretch of tokens whose scores no chance explains.
 
-A token's evidence is theta * score - k(theta), k the null's log moment generating function: over tokens that know
-nothing of the key, the exponential of its sum from any place on is a martingale of mean 1, so it ever reaches e**x with
-a chance of e**-x at most (Ville 1939). Over all T places to begin at, all keys and all thetas tried, the chance that
-anything reaches x is at most T * keys * thetas * e**-x: that is the p-value of a span, a bound and no approximation.
+A token's evidence is theta * score - k(theta), k the null's log moment generating function. The best segment that ends
+at a token is a walk that begins again whenever its sum falls to zero. So a segment of evidence x takes a beginning and
+a rise to x before the next one. In tokens that know nothing of the key the number of beginnings and the chance of the
+rise follow from Spitzer's identity; their product, summed over thetas and keys, is the p-value of a span: a bound and
+no approximation, for Gumbel marks half as large again as what is seen, since one theta's segments are another's too.
 
 Shapes: K keys, T scored tokens.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +24,8 @@ Floats = NDArray[np.float64]
 
 # Excess of a token's mean score, in the null's standard deviations, that a theta is best for: thin to thick marks.
 EXCESSES = (0.25, 0.67, 1.5)
+# Spitzer's sums end here: what they leave out makes the sum of rates larger by 3% at most.
+_LONGEST = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +37,36 @@ class Segment:
     evidence: float
 
 
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """How often chance makes a segment of evidence x: (per_token * tokens + at_start) / (exp(x) - 1) at most."""
+
+    per_token: float
+    at_start: float
+
+
+@lru_cache
+def rate_of(null: Null, theta: float) -> Rate:
+    """The rate of one theta.
+
+    A token is a beginning with the chance `stays`, that no sum over tokens back from it is above zero; near the start
+    of the text more often, by Wald's identity overshoot / leaves times in all. From a beginning the walk reaches x
+    before it falls back with a chance of overshoot * leaves / (exp(x) - 1) at most: that is seen under tilted scores,
+    under which the walk goes up, never falls back with the chance `leaves`, and exp(-sum) is a martingale of mean 1.
+    """
+    mean = null.log_mgf(theta) / theta
+    numbers = range(1, _LONGEST + 1)
+    stays = math.exp(-sum(null.above(number * mean, number, 0.0) / number for number in numbers))
+    leaves = math.exp(-sum((1 - null.above(number * mean, number, theta)) / number for number in numbers))
+    overshoot = null.overshoot(theta)
+    return Rate(stays * leaves * overshoot, overshoot**2)
+
+
 class Scan:
     """The search under one null."""
 
     def __init__(self, null: Null) -> None:
+        self._null = null
         self._thetas = [null.theta(excess) for excess in EXCESSES]
         self._costs = [null.log_mgf(theta) for theta in self._thetas]
 
@@ -77,12 +107,16 @@ class Scan:
                 best = Segment(start + first, start + last, float(rises[last]))
         return best
 
+    def log_p_value(self, evidence: float, num_tokens: int, num_tests: int) -> float:
+        """Natural log of the bound on the chance that any segment reaches this, under any of `num_tests` keys."""
+        if evidence <= 0:
+            return 0.0
+        return min(0.0, math.log(num_tests * self._rate(num_tokens)) - evidence - math.log1p(-math.exp(-evidence)))
 
-def log_p_value(evidence: float, num_tokens: int, num_tests: int) -> float:
-    """Natural log of the bound on the chance that any segment reaches this evidence, under any of `num_tests` keys."""
-    return min(0.0, math.log(max(1, num_tokens * num_tests * len(EXCESSES))) - evidence)
+    def least_evidence(self, p_value: float, num_tokens: int, num_tests: int) -> float:
+        """The evidence at which a segment's p-value is this one."""
+        return math.log1p(num_tests * self._rate(num_tokens) / p_value)
 
-
-def least_evidence(p_value: float, num_tokens: int, num_tests: int) -> float:
-    """The evidence at which a segment's p-value is this one."""
-    return math.log(max(1, num_tokens * num_tests * len(EXCESSES))) - math.log(p_value)
+    def _rate(self, num_tokens: int) -> float:
+        rates = [rate_of(self._null, theta) for theta in self._thetas]
+        return sum(rate.per_token * num_tokens + rate.at_start for rate in rates)

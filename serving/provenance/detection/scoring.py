@@ -171,7 +171,7 @@ class _Trial:
 
     def spans(self) -> Iterator[Span]:
         """The marked parts under each key that has any."""
-        least = scan.least_evidence(self._level_of_spans, len(self.pairs), self.asked.num_tests)
+        least = self._scan.least_evidence(self._level_of_spans, len(self.pairs), self.asked.num_tests)
         for index in np.flatnonzero(self.evidence >= least):
             key = self.keys[index]
             for segment in self._scan.segments(self.token_scores([key])[0], least):
@@ -193,7 +193,7 @@ class _Trial:
         return self.asked.threshold * SHARE_OF_SPANS
 
     def _p_value_of_span(self, evidence: float) -> float:
-        return _probability(scan.log_p_value(evidence, len(self.pairs), self.asked.num_tests))
+        return _probability(self._scan.log_p_value(evidence, len(self.pairs), self.asked.num_tests))
 
 
 def _conclude(tried: list[_Trial], keys: Sequence[MarkKey], asked: Asked) -> Detection:

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import binomtest
 
 from serving.provenance.detection.null import NULLS, BinomialNull, ExponentialNull, Null, TwoExponentialsNull
-from serving.provenance.detection.scan import Scan, least_evidence, log_p_value
+from serving.provenance.detection.scan import Scan, rate_of
 
 
 def draws(null: Null, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
@@ -20,15 +20,64 @@ def draws(null: Null, rng: np.random.Generator, shape: tuple[int, ...]) -> np.nd
 
 
 @pytest.mark.parametrize("name", NULLS)
-def test_unmarked_texts_have_a_span_no_more_often_than_stated(name: str) -> None:
-    null = NULLS[name]
-    texts = 4000
-    evidence = Scan(null).strongest(draws(null, np.random.default_rng(1), (texts, 200)))
+def test_unmarked_texts_have_a_span_as_often_as_stated_and_not_far_less(name: str) -> None:
+    null, texts = NULLS[name], 4000
+    scan = Scan(null)
+    evidence = scan.strongest(draws(null, np.random.default_rng(1), (texts, 200)))
 
-    hits = sum(log_p_value(one, 200, 1) < math.log(0.05) for one in evidence)
+    hits = sum(scan.log_p_value(one, 200, 1) < math.log(0.05) for one in evidence)
 
-    assert hits > 0
     assert binomtest(hits, texts, 0.05, alternative="greater").pvalue > 1e-3
+    assert hits > texts * 0.05 / 4
+
+
+@pytest.mark.parametrize("theta", [0.2, 0.4, 0.6])
+def test_the_rate_of_exponential_scores_is_the_one_in_closed_form(theta: float) -> None:
+    cost = -math.log1p(-theta)
+
+    rate = rate_of(ExponentialNull(), theta)
+
+    exact = theta * (1 - theta) * (1 - (1 - theta) * cost / theta)
+    assert exact <= rate.per_token <= 1.2 * exact
+
+
+@pytest.mark.parametrize("name", NULLS)
+@pytest.mark.parametrize("excess", [0.25, 1.5])
+def test_segments_begin_and_rise_no_more_often_than_their_rate(name: str, excess: float) -> None:
+    null = NULLS[name]
+    theta = null.theta(excess)
+    rate = rate_of(null, theta)
+    steps = theta * draws(null, np.random.default_rng(6), (4000, 150)) - null.log_mgf(theta)
+
+    walk, highest = np.zeros(len(steps)), np.zeros(len(steps))
+    for step in steps.T:
+        walk = np.maximum(walk + step, 0)
+        highest = np.maximum(highest, walk)
+
+    for evidence in (4.0, 6.0):
+        stated = (rate.per_token * 150 + rate.at_start) / math.expm1(evidence)
+        hits = int((highest >= evidence).sum())
+        assert binomtest(hits, len(steps), min(1.0, stated), alternative="greater").pvalue > 1e-3
+
+
+def test_the_least_evidence_has_the_p_value_asked_for() -> None:
+    scan = Scan(ExponentialNull())
+
+    least = scan.least_evidence(1e-4, 1000, 50)
+
+    assert scan.log_p_value(least, 1000, 50) == pytest.approx(math.log(1e-4))
+    assert scan.log_p_value(0.0, 1000, 50) == 0
+
+
+@pytest.mark.parametrize("name", NULLS)
+def test_tilted_scores_are_what_the_null_says(name: str) -> None:
+    null = NULLS[name]
+    theta, cut = null.theta(0.25), 1.2 * null.mean * 5
+    scores = draws(null, np.random.default_rng(5), (100_000, 5)).sum(axis=1)
+    weights = np.exp(theta * scores - 5 * null.log_mgf(theta))
+
+    assert null.above(cut, 5, 0.0) == pytest.approx((scores > cut).mean(), rel=0.05)
+    assert null.above(cut, 5, theta) == pytest.approx(weights[scores > cut].sum() / len(scores), rel=0.05)
 
 
 @pytest.mark.parametrize("name", NULLS)
@@ -47,8 +96,9 @@ def test_segments_are_where_scores_are_high() -> None:
     scores = rng.exponential(size=600)
     scores[100:180] *= 3
     scores[400:460] *= 3
+    scan = Scan(ExponentialNull())
 
-    found = Scan(ExponentialNull()).segments(scores, least_evidence(1e-3, 600, 10))
+    found = scan.segments(scores, scan.least_evidence(1e-3, 600, 10))
 
     assert len(found) == 2
     early, late = sorted(found, key=lambda segment: segment.first)
