@@ -1,8 +1,9 @@
-"""Check that the servers the tests run are installed: PostgreSQL and Redis or Valkey; as root on Debian, install them.
+"""Check that the servers the tests use are installed, PostgreSQL, Redis or Valkey, Prometheus; on Debian, install them.
 
     python deploy/services.py
 
-Prints one line with the command to use where it cannot install them itself. Standard library only.
+Installing takes root. None of them is started or left to start at boot: the tests run servers of their own. Prints one
+line with the command to use where it cannot install them itself. Standard library only.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 # Debian package, and the programs of which any one will do.
@@ -18,34 +21,60 @@ NEEDED = {
     "postgresql": ("postgres",),
     "redis-server": ("valkey-server", "redis-server"),
 }
+# One test reads the gateway's metrics with it, and is skipped without.
+WISHED = {"prometheus": ("promtool",)}
+
+# Debian's packages ask it before they start anything.
+POLICY = Path("/usr/sbin/policy-rc.d")
+NO_STARTS = "#!/bin/sh\nexit 101\n"
 
 
-def missing() -> list[str]:
+def missing(packages: Mapping[str, tuple[str, ...]]) -> list[str]:
     """Debian's names of what is not installed."""
     folders = [*os.environ.get("PATH", "").split(os.pathsep), "/usr/sbin"]
     folders += map(str, Path("/usr/lib/postgresql").glob("*/bin"))
     path = os.pathsep.join(folders)
-    return [package for package, names in NEEDED.items() if not any(shutil.which(name, path=path) for name in names)]
+    return [package for package, names in packages.items() if not any(shutil.which(name, path=path) for name in names)]
 
 
-def install(packages: list[str]) -> bool:
-    """Let apt install them; False when apt says no."""
-    # The tests start servers of their own: none is to be started by the package's installation.
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
-    for command in (["apt-get", "update", "-qq"], ["apt-get", "install", "-y", "-qq", *packages]):
-        done = subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=False)
-    return done.returncode == 0
+def install(packages: list[str]) -> None:
+    """Let apt install them, without the programs that go well with them, and start none."""
+    sys.stderr.write(f"installing {' '.join(packages)} …\n")
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    with nothing_starts():
+        for command in (["update", "-qq"], ["install", "-y", "-qq", "--no-install-recommends", *packages]):
+            subprocess.run(["apt-get", *command], env=environment, stdout=subprocess.DEVNULL, check=False)
+    if shutil.which("systemctl"):
+        # Nor at the next boot.
+        subprocess.run(["systemctl", "disable", *packages], capture_output=True, check=False)
+
+
+@contextmanager
+def nothing_starts() -> Iterator[None]:
+    """Forbid packages to start what they install; a policy that is there already stays as it is."""
+    try:
+        with POLICY.open("x") as file:
+            file.write(NO_STARTS)
+    except FileExistsError:
+        yield
+        return
+    POLICY.chmod(0o755)
+    try:
+        yield
+    finally:
+        POLICY.unlink()
 
 
 def main() -> int:
-    """Exit code 0 when everything is there."""
-    packages = missing()
-    if packages and os.geteuid() == 0 and shutil.which("apt-get"):
-        sys.stderr.write(f"installing {' '.join(packages)} …\n")
-        if install(packages):
-            packages = missing()
-    if packages:
-        sys.stderr.write(f"The tests need servers that are not installed: sudo apt-get install {' '.join(packages)}\n")
+    """Exit code 0 when everything that is needed is there."""
+    can_install = os.geteuid() == 0 and shutil.which("apt-get") is not None
+    for packages in (NEEDED, WISHED):  # one after the other: apt installs all it is told, or nothing
+        if can_install and missing(packages):
+            install(missing(packages))
+    if wished := missing(WISHED):
+        sys.stderr.write(f"One test is skipped without promtool: sudo apt-get install {' '.join(wished)}\n")
+    if needed := missing(NEEDED):
+        sys.stderr.write(f"The tests need servers that are not installed: sudo apt-get install {' '.join(needed)}\n")
         return 1
     return 0
 
