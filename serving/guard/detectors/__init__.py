@@ -9,12 +9,13 @@ from serving.guard.detectors.api_key import CuedKeys, PrefixedKeys
 from serving.guard.detectors.birth_date import BirthDates
 from serving.guard.detectors.card import CardNumbers
 from serving.guard.detectors.connection import ConnectionStrings
-from serving.guard.detectors.cued_number import ACCOUNTS, DOCUMENTS, MEDICAL, CuedNumbers
+from serving.guard.detectors.cued_number import CuedNumbers
 from serving.guard.detectors.email import EmailAddresses
 from serving.guard.detectors.iban import Ibans
 from serving.guard.detectors.ip_address import IpAddresses
 from serving.guard.detectors.national_id import NationalIds
 from serving.guard.detectors.phone import PhoneNumbers
+from serving.guard.detectors.phrases import ACCOUNTS, DOCUMENTS, MEDICAL
 from serving.guard.detectors.private_key import PrivateKeys
 from serving.guard.detectors.secret import CuedSecrets, passwords, tokens
 from serving.guard.names import PersonNames, StreetAddresses

@@ -9,7 +9,8 @@ from serving.guard.detector import Span
 from serving.guard.detectors.boundary import LEFT, ascii_pattern
 from serving.guard.detectors.checksums import luhn
 from serving.guard.detectors.cue import Cues
-from serving.guard.detectors.digits import numbers
+from serving.guard.detectors.numbers import numbers
+from serving.guard.detectors.phrases import CARDS
 
 _GROUP = ascii_pattern(r"\d+")
 # Plain digits stand alone: not the fraction or whole part of a decimal, not a piece of a hexadecimal string.
@@ -60,11 +61,7 @@ _ISSUERS: tuple[tuple[int, int, range], ...] = (
     (66, 69, range(12, 20)),
 )
 _LENGTHS = {str(prefix): lengths for first, last, lengths in _ISSUERS for prefix in range(first, last + 1)}
-_CUES = Cues((
-    "credit", "debit", "credit card", "debit card", "card", "visa", "mastercard", "maestro", "amex",
-    "american express", "discover", "diners", "jcb", "pan", "kreditkarte", "kreditkartennummer", "carte",
-    "carte bancaire", "tarjeta", "carta di credito", "cartao",
-))  # fmt: skip
+_CUES = Cues(CARDS)
 
 
 class CardNumbers:

@@ -5,16 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from serving.guard.detectors.phrases import FILLERS
+
 REACH = 56
 """How far before a value its cue is looked for; less than a detector may count on seeing."""
 
 _WORDS = re.compile(r"[a-z]+")
 _DIGIT = re.compile(r"[0-9]")
-_FILLERS = frozenset({
-    "number", "numbers", "no", "nr", "num", "nummer", "numero", "nro", "id", "card", "code", "is", "are", "was", "has",
-    "as", "the", "a", "an", "of", "my", "your", "his", "her", "their", "our", "s", "on", "in", "at", "with", "to",
-    "be", "date", "e", "und", "and",
-})  # fmt: skip
 _MAX_WORDS = 4
 _SIGNS = " \t\n\r.,:;=#-_/|()[]{}<>\"'`*~>&+\\"
 
@@ -54,6 +51,6 @@ def _find_phrases(text: str, begin: int) -> frozenset[str]:
     phrases: set[str] = set()
     while words:
         phrases.update(" ".join(words[-size:]) for size in range(1, _MAX_WORDS + 1))
-        if words.pop() not in _FILLERS:
+        if words.pop() not in FILLERS:
             break
     return frozenset(phrases)

@@ -8,24 +8,7 @@ from collections.abc import Sequence
 from serving.guard.detector import Span
 from serving.guard.detectors.boundary import LEFT, ascii_pattern
 from serving.guard.detectors.cue import Cues
-from serving.guard.detectors.digits import numbers
-
-DOCUMENTS = (
-    "passport", "passeport", "reisepass", "pasaporte", "passaporto", "paspoort", "driver license", "drivers license",
-    "driver s license", "driver licence", "drivers licence", "driver s licence", "driving licence", "driving license",
-    "dl", "license", "licence", "fuhrerschein", "fuhrerscheinnummer", "permis de conduire", "patente", "visa",
-    "residence permit", "ausweisnummer", "personalausweis", "identity document", "travel document", "green card",
-    "alien registration", "voter",
-)  # fmt: skip
-MEDICAL = (
-    "mrn", "medical record", "medical records", "patient", "patient record", "hospital", "health insurance",
-    "health plan", "member", "beneficiary", "chart", "medicare", "medicaid", "policy holder", "versichertennummer",
-    "krankenversicherungsnummer",
-)  # fmt: skip
-ACCOUNTS = (
-    "account", "acct", "a c", "bank account", "checking account", "savings account", "routing", "sort", "kontonummer",
-    "konto", "numero de compte", "cuenta", "bsb", "aba", "clabe", "swift", "bic", "customer account",
-)  # fmt: skip
+from serving.guard.detectors.numbers import numbers
 
 # Found at its first digit. Not a number in a list, not a decimal: there the words before belong to something else.
 _CANDIDATE = ascii_pattern(r"\d(?<!\d\d)(?<!\d[ .,:/-]\d)(?=(?:[A-Za-z -]{0,2}\d){4})")

@@ -7,7 +7,7 @@ import re
 from serving.guard.detector import Span
 from serving.guard.detectors import checksums
 from serving.guard.detectors.boundary import LEFT, ascii_pattern
-from serving.guard.detectors.digits import numbers
+from serving.guard.detectors.numbers import numbers
 
 _LENGTHS = {
     "AD": 24, "AE": 23, "AL": 28, "AT": 20, "AZ": 28, "BA": 20, "BE": 16, "BG": 22, "BH": 22, "BI": 27, "BR": 29,

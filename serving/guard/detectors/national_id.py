@@ -13,18 +13,10 @@ from serving.guard.detector import Span
 from serving.guard.detectors import checksums
 from serving.guard.detectors.boundary import LEFT, ascii_pattern
 from serving.guard.detectors.cue import Cues
-from serving.guard.detectors.digits import numbers
+from serving.guard.detectors.numbers import numbers
+from serving.guard.detectors.phrases import STATE_NUMBERS
 
-_CUES = Cues((
-    "ssn", "social security", "itin", "taxpayer", "taxpayer identification", "tax", "tin", "tax reference",
-    "national insurance", "nino", "ni", "nhs", "steuer", "steuernummer", "steueridentifikationsnummer", "idnr",
-    "rentenversicherungsnummer", "sozialversicherungsnummer", "nir", "securite sociale", "fiscal", "dni", "nie",
-    "nif", "codice fiscale", "bsn", "burgerservicenummer", "sofinummer", "pesel", "nip", "cpf", "cnpj", "aadhaar",
-    "aadhar", "uidai", "sin", "social insurance", "tfn", "tax file", "medicare", "personnummer", "personal identity",
-    "cpr", "fodselsnummer", "henkilotunnus", "hetu", "ahv", "avs", "pps", "ppsn", "tckn", "kimlik", "rrn", "curp",
-    "nric", "identity", "national", "national identity", "national identification", "citizen",
-    "personal identification", "insurance identification",
-))  # fmt: skip
+_CUES = Cues(STATE_NUMBERS)
 
 # Each without its first digit, where the search stands. Letters before that are looked back at.
 _SHAPES: dict[str, str] = {

@@ -10,7 +10,8 @@ import re
 
 from serving.guard.detector import Span
 from serving.guard.detectors.boundary import LEFT, ascii_pattern
-from serving.guard.detectors.digits import numbers
+from serving.guard.detectors.numbers import numbers
+from serving.guard.detectors.phrases import PHONES
 
 _GROUP = ascii_pattern(r"\d+")
 _GAP = r"[ ./()-]{0,3}"
@@ -35,7 +36,7 @@ _AFTER_CUE = ascii_pattern(rf"{LEFT}(?<!\d[ ./()-])(?<!\d[ ./()-]{{2}})\(?\d(?:{
 # In the lower-cased text before a number. Longer words do not count (cellular, recall), compounds of phone do.
 _CUE = ascii_pattern(
     r"(?:phone(?<!iphone)(?<!microphone)(?<!headphone)(?:_?number|_?no|_?nr)?"
-    r"|(?:tel|telefono?|telefoon|telefone|handy|mobil|mobile|movil|celular|cell|fax|whatsapp|sms|dial|call|ring)"
+    rf"|(?:{'|'.join(PHONES)})"
     r"(?<![a-z]tel)(?<![a-z]cell)(?<![a-z]fax)(?<![a-z]call)(?<![a-z]ring)(?<![a-z]dial))"
     r"(?![a-z]{3})(?:[\s:=\"'#.>(\[_-]|is|at|on|me|us|to|number|no|nr){0,12}\Z"
 )

@@ -1,0 +1,118 @@
+"""Where numbers stand that may be a card's, an account's, a person's or a phone's: found once for all detectors.
+
+Most numbers of most texts are dates, times, amounts and counts. Two sieves pass over them: one knows the shapes that
+count by themselves, the other the words that announce a number of any shape. What is left are the first digits that
+each detector tries its own patterns on.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections.abc import Iterator
+
+from serving.guard.detectors.boundary import ascii_pattern
+from serving.guard.detectors.phrases import (
+    ACCOUNTS,
+    CARDS,
+    DOCUMENTS,
+    FILLERS,
+    MEDICAL,
+    PHONES,
+    STATE_NUMBERS,
+)
+from serving.guard.detectors.sieve import ESCAPE, LEFT, OPEN, Sieve
+
+_DIGITS = ascii_pattern(r"\d+")
+# Four digits with at most six characters between two of them, as in the IBAN `GB29 NWBK 6016`.
+_START = ascii_pattern(r"\d(?<!\d\d)(?=(?:[^0-9]{0,6}\d){3})")
+
+# The shapes below begin before or at the first digit of a number, and say only as much as keeps dates and amounts out.
+_GAP = r"[ ./()-]{0,3}"
+_SEP = r"[ ._/-]{1,3}"
+_END = r"(?:\W|\z)"
+_CARDS = (
+    r"(?:[34568]\d|2[0-7])\d{10}",
+    r"1800\d{11}",
+    rf"\d{{4}}{_SEP}(?:\d{{4}}{_SEP}\d{{4}}|\d{{6}}{_SEP}\d{{4}})",
+    # Groups of equal size, of twelve digits at least.
+    r"\d(?:[ -]\d){11}",
+    r"\d\d(?:[ -]\d\d){5}",
+    r"\d{3}(?:[ -]\d{3}){3}",
+    r"\d{5}[ -]\d{5}[ -]\d",
+    r"\d{6}[ -]\d{6}",
+    r"\d{7}[ -]\d{5}",
+    r"\d{8}[ -]\d{4}",
+)
+_NATIONAL_IDS = (
+    rf"\d{{11}}(?:\d\d)?{_END}",
+    rf"\d{{8}}[ -]?[A-Z]{_END}",
+    r"\d{6}(?:19|20)\d\d[01]\d[0-3]\d{4}[0-9X]",
+    r"\d{3}(?:-\d\d-| \d\d )\d{4}",
+    r"\d{3}\.\d{3}\.\d{3}-\d\d",
+    r"\d\d\.\d{3}\.\d{3}/\d{4}",
+    r"756[. ]\d{4}[. ]\d{4}[. ]\d\d",
+    rf"\d{{6}}(?:\d\d)?[-+]\d{{4}}{_END}",
+    rf"\d{{6}}[-+A-F]\d{{3}}[0-9A-Y]{_END}",
+    r"\d\d[01]\d[0-3]\d-[1-8]\d{6}",
+    r"\d\d\.\d\d\.\d\d-\d{3}",
+    rf"[12] ?\d\d ?[0-3]\d ?\d[0-9AB] ?\d{{3}} ?\d{{3}} ?\d\d{_END}",
+)
+_PHONES = (
+    r"(?:1[ .-])?\d{3}[ .-]\d{3}[ .-]\d{4}",
+    r"1[ .-]\(\d{3}\)",
+    r"1[3-9]\d[ -]\d{4}[ -]\d{4}",
+    r"0[1-9](?:\.\d\d){4}",
+    rf"00[1-9]\d{{0,2}}[ ./()-]{{1,3}}\d(?:{_GAP}\d){{2}}",
+)
+_LETTERED = (
+    r"[A-Z]{2}\d\d(?:[ -]?[A-Z0-9]){6}",  # IBAN
+    r"[A-Z]{2}\d\d ?\d\d ?\d\d ?[A-D]",
+    r"[A-Z]{6}\d\d[A-Z]\d\d[A-Z]",
+    r"[A-Z]{4}\d{6}[HM]",
+    r"[A-Z]{5}\d{4}[A-Z]",
+    r"[STFGMXYZ]-?\d{7}-?[A-Z]",
+)
+# Nine digits with a trunk 0. It is not one where it follows a digit and a sign: in dates it does.
+_TRUNK = "|".join(rf"\d{{{size}}}\)?[ /-]{{1,3}}\d(?:[ -]?\d){{{6 - size}}}" for size in range(5))
+_SHAPED = Sieve((
+    rf"{LEFT}(?:{'|'.join((*_CARDS, *_NATIONAL_IDS, *_PHONES, *_LETTERED))})",
+    rf"(?:^|[^\w./,:-]|(?:^|[^0-9])[./,:-]|{ESCAPE})\(?0[1-9](?:{_TRUNK})",
+    rf"{OPEN}\+\(?\d(?:{_GAP}\d){{2}}",
+    rf"{OPEN}\(\d{{2,3}}\)[ .-]{{0,2}}\d{{3}}",
+    r"[A-Z] \d\d ?\d\d ?\d\d ?[A-D]",
+))  # fmt: skip
+
+_LAST_WORDS = sorted({phrase.split()[-1] for phrase in (*CARDS, *STATE_NUMBERS, *DOCUMENTS, *MEDICAL, *ACCOUNTS)})
+_ANNOUNCED = Sieve((
+    rf"(?i:(?:{'|'.join(_LAST_WORDS)})[^a-z0-9]+(?:(?:{'|'.join(sorted(FILLERS))})[^a-z0-9]+)*[a-z-]*\d)",
+    rf"(?i:(?:phone|{'|'.join(PHONES)})(?:[\s\x0b:=\"'#.>(\[_-]|is|at|on|me|us|to|number|no|nr)*\d)",
+))  # fmt: skip
+
+_last: tuple[str, list[int]] = ("", [])
+
+
+def numbers(pattern: re.Pattern[str], text: str, start: int) -> Iterator[re.Match[str]]:
+    """Matches of a detector's pattern, from `start` on, each beginning with the first digit of a number."""
+    global _last
+    known, places = _last
+    if known is not text:
+        places = sorted({*_first_digits(_SHAPED, text), *_first_digits(_ANNOUNCED, text)})
+        _last = (text, places)
+    match = pattern.match
+    for number in range(bisect_left(places, start), len(places)):
+        found = match(text, places[number])
+        if found is not None:
+            yield found
+
+
+def _first_digits(sieve: Sieve, text: str) -> Iterator[int]:
+    """First digits of what a sieve finds. It goes on after their run: what leads to the next number is behind that."""
+    place = sieve.find(text, 0)
+    while place >= 0:
+        digits = _DIGITS.search(text, place + 6 if text.startswith("\\u", place) else place)
+        if digits is None:
+            return
+        if _START.match(text, digits.start()) is not None:
+            yield digits.start()
+        place = sieve.find(text, digits.end())
