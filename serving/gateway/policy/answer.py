@@ -94,7 +94,12 @@ def joined(events: Iterable[bytes]) -> bytes:
 
 
 def note_replaced(context: RequestContext, written: Mapping[int, Written], texts: Sequence[AnswerText]) -> None:
-    """Have receipt and record speak of what is released."""
+    """Have header, receipt and record speak of what is released.
+
+    What stands in place of an answer is written without a mark, by the policy or greedily by a model.
+    """
+    if context.mark_scheme != "off" and all(each.choice in written for each in texts):
+        context.mark_scheme, context.mark_key_id, context.mark_note = "off", "", "policy"
     last = list(written.values())[-1]
     context.finish_reason = last.finish_reason
     answers = [each for each in texts if each.choice not in written and each.kind in _ANSWER]

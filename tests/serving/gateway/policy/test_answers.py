@@ -11,6 +11,11 @@ from dialects.streams import message_events, response_events, response_object, s
 from policy.conftest import Guarded
 from scripted import CLOSE, DONE, EVENTS, HANG, SeenRequest, answer, chunk, stream, usage_chunk, whole
 
+from serving.gateway.context import RequestContext
+from serving.gateway.policy.answer import note_replaced
+from serving.gateway.policy.refusal import Written
+from serving.gateway.policy.review import AnswerText
+
 REASON = "The answer was about weapons."
 
 
@@ -122,6 +127,19 @@ def test_of_several_choices_only_the_bad_one_is_replaced(guarded: Guarded):
     streamed = guarded.ask("hello", "held", n=2, stream=True)
     assert [text_of(streamed, index) for index in (0, 1)] == ["a plough", REASON]
     assert [finish_of(streamed, index) for index in (0, 1)] == [["stop"], ["content_filter"]]
+
+
+@pytest.mark.parametrize(
+    ("replaced", "mark"),
+    [pytest.param([0, 1], b"off;reason=policy", id="all"), pytest.param([1], b"kgw;key=k", id="one")],
+)
+def test_an_answer_of_which_nothing_is_left_is_not_said_to_be_marked(replaced: list[int], mark: bytes):
+    context = RequestContext("chat", {}, b"", mark_scheme="kgw", mark_key_id="k")
+    texts = [AnswerText(choice, "content", "as it was") for choice in (0, 1)]
+
+    note_replaced(context, {choice: Written("as it is", "stop") for choice in replaced}, texts)
+
+    assert context.mark_header() == mark
 
 
 def test_a_tool_call_is_read_too(guarded: Guarded):

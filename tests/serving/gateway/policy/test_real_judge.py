@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,8 +39,9 @@ principles:
 
 
 @pytest.fixture(scope="module")
-def gateway(engine_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
+def gateway(engine_url: str, keyring_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
     home = tmp_path_factory.mktemp("judged")
+    shutil.copy(keyring_path, home / "keyring.json")
     (home / "policy.yaml").write_text(POLICY)
     running = start_gateway(home, engine_url, SIGNET_GUARD__POLICY=str(home / "policy.yaml"))
     wait_until(lambda: answers_ok(f"{running.url}/readyz"), 10, "the engine is up", running.process)
@@ -48,11 +50,12 @@ def gateway(engine_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 def ask(gateway: RunningGateway, text: str, max_tokens: int) -> dict[str, Any]:
-    body = {"model": MODEL, "messages": [{"role": "user", "content": text}], "max_tokens": max_tokens, "temperature": 0}
+    body = {"model": MODEL, "messages": [{"role": "user", "content": text}], "max_tokens": max_tokens}
     headers = {"authorization": f"Bearer {gateway.key}"}
     response = httpx.post(f"{gateway.url}/v1/chat/completions", headers=headers, json=body, timeout=60)
     assert response.status_code == 200, response.text
-    read: dict[str, Any] = response.json() | {"request_id": response.headers["x-request-id"]}
+    about = {name: response.headers[name] for name in ("x-request-id", "x-signet-mark")}
+    read: dict[str, Any] = response.json() | about
     return read
 
 
@@ -71,6 +74,7 @@ def billed(home: Path, request_id: str) -> tuple[int, int]:
 
 def test_a_judge_answers_yes_or_no_and_nobody_is_billed_for_it(gateway: RunningGateway) -> None:
     answer = ask(gateway, "What is the capital of Portugal?", 2)
+    assert "key=" in answer["x-signet-mark"]
 
     counted = metrics(gateway.url, "signet_policy_decisions_total", "signet_policy_tokens_total")
     assert not [name for name in counted if 'action="failed"' in name]
@@ -79,7 +83,7 @@ def test_a_judge_answers_yes_or_no_and_nobody_is_billed_for_it(gateway: RunningG
     assert tokens["prompt"] > 40  # the rule, the fences and the question
     assert 1 <= tokens["completion"] <= 8
     usage = answer["usage"]
-    assert billed(gateway.home, answer["request_id"]) == (usage["prompt_tokens"], usage["completion_tokens"])
+    assert billed(gateway.home, answer["x-request-id"]) == (usage["prompt_tokens"], usage["completion_tokens"])
 
 
 def test_a_revision_that_takes_too_long_is_refused_and_ended(gateway: RunningGateway, engine_url: str) -> None:
@@ -87,6 +91,7 @@ def test_a_revision_that_takes_too_long_is_refused_and_ended(gateway: RunningGat
 
     assert answer["choices"][0]["message"]["content"] == "Tales are told elsewhere."
     assert answer["choices"][0]["finish_reason"] == "content_filter"
+    assert answer["x-signet-mark"] == "off;reason=policy"
     wait_until(
         lambda: sum(metrics(engine_url, "vllm:num_requests_running").values()) == 0,
         10,
