@@ -22,7 +22,7 @@ def spans(question: dict[str, Any]) -> Callable[[str], list[list[int]]]:
         def analyze(self, text: str, entities: list[str], nlp_artifacts: Any) -> list[Any]:
             return []
 
-    analyzer = get_analyzer(NoModel(["PERSON"]), get_regex_patterns(), [])
+    analyzer = get_analyzer(NoModel(["PERSON"]), get_regex_patterns(), [], ["en"])
     return lambda text: [
         [found.start, found.end]
         for found in analyzer.analyze(text, language="en", entities=DEFAULT_ENTITY_TYPES, score_threshold=0.5)
