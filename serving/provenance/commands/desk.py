@@ -1,17 +1,18 @@
-"""What both commands need: the keyring, tokenizers, texts from files."""
+"""What both commands need: options, the keyring, tokenizers, texts from files."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import click
 
 from serving.provenance.keyring import Keyring
 from serving.provenance.keyring_file import KeyringError
 from serving.provenance.mark_key import MarkKey
+from serving.provenance.schemes import SCHEMES
 
 if TYPE_CHECKING:
     from serving.provenance.detector import Detector
@@ -30,12 +31,31 @@ class Settings(Protocol):
 
 LoadSettings = Callable[[], Settings]
 
-model_option = click.option(
-    "--model",
-    default=DEFAULT_MODEL,
-    show_default=True,
-    help="Whose tokenizer: NAME[@VERSION] in the registry, or a folder.",
-)
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def scoring_options(command: Command) -> Command:
+    """FILES of text, and what scoring them takes: whose tokenizer, whose keys, which schemes."""
+    for option in (
+        click.option(
+            "--scheme",
+            "schemes",
+            multiple=True,
+            type=click.Choice(list(SCHEMES)),
+            default=tuple(SCHEMES),
+            help="May be repeated. Default: all schemes.",
+        ),
+        click.option("--tenant", multiple=True, help="Only this tenant's keys; may be repeated. Default: all."),
+        click.option(
+            "--model",
+            default=DEFAULT_MODEL,
+            show_default=True,
+            help="Whose tokenizer: NAME[@VERSION] in the registry, or a folder.",
+        ),
+        click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, allow_dash=True)),
+    ):
+        command = option(command)
+    return command
 
 
 def open_keyring(settings: Settings) -> Keyring:

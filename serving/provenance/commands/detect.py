@@ -14,12 +14,11 @@ import click
 from serving.provenance.commands.desk import (
     LoadSettings,
     keys_to_try,
-    model_option,
     open_detector,
     open_keyring,
     read_text,
+    scoring_options,
 )
-from serving.provenance.schemes import SCHEMES
 
 if TYPE_CHECKING:
     from serving.provenance.detection import Detection
@@ -29,16 +28,7 @@ KEYS_SHOWN = 5
 
 
 @click.command()
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, allow_dash=True))
-@model_option
-@click.option(
-    "--scheme",
-    "schemes",
-    multiple=True,
-    type=click.Choice(list(SCHEMES)),
-    help="May be repeated. Default: all schemes.",
-)
-@click.option("--tenant", multiple=True, help="Try this tenant's keys only; may be repeated. Default: all.")
+@scoring_options
 @click.option(
     "--threshold",
     default=1e-3,
@@ -87,7 +77,7 @@ def detect(
                 text,
                 keys,
                 threshold=threshold,
-                schemes=schemes or tuple(SCHEMES),
+                schemes=schemes,
                 spans=spans,
                 logprobs=_logprobs(engine_url, detector, text) if engine_url else None,
                 nats_per_token=nats_per_token,

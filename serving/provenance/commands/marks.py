@@ -12,10 +12,10 @@ import click
 from serving.provenance.commands.desk import (
     LoadSettings,
     keys_to_try,
-    model_option,
     open_detector,
     open_keyring,
     read_text,
+    scoring_options,
 )
 from serving.provenance.keyring_file import KeyringError
 from serving.provenance.mark_key import DEFAULT_SCHEME, MarkKey
@@ -123,16 +123,7 @@ def revoke(load_settings: LoadSettings, key_id: str, as_json: bool) -> None:
 
 
 @marks.command()
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, allow_dash=True))
-@model_option
-@click.option("--tenant", multiple=True, help="Only this tenant's keys; may be repeated. Default: all.")
-@click.option(
-    "--scheme",
-    "schemes",
-    multiple=True,
-    type=click.Choice(list(SCHEMES)),
-    help="May be repeated. Default: all schemes.",
-)
+@scoring_options
 @click.option(
     "--window",
     default=200,
@@ -168,7 +159,7 @@ def calibrate(
     windows = [part for file in files for part in windows_of(detector.token_ids(read_text(file)), window)]
     found = []
     try:
-        for scheme in schemes or SCHEMES:
+        for scheme in schemes:
             with click.progressbar(windows, label=scheme, file=sys.stderr) as shown:
                 found += adjustments_of(shown, keys, detector.digest, scheme)
         ring.adjust(found)
