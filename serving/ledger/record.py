@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import msgspec
-from sqlalchemy import BigInteger, Boolean, Column, Float, Integer, String, Table
+from sqlalchemy import BigInteger, Boolean, Column, Float, Integer, String, Table, Text
 
 from serving.ledger.database import metadata
 from serving.ledger.links import link_columns
@@ -56,6 +56,9 @@ class UsageRecord(msgspec.Struct, frozen=True, gc=False, tag="request"):
     """The signed statement about the answer, a JWS, without the salts that open its hashes; None: none was signed."""
 
 
+# What clients and operators name as they like: kept whole. SQLite's column says a length and knows none.
+_ANY_LENGTH = Text().with_variant(String(255), "sqlite")
+
 requests = Table(
     "requests",
     metadata,
@@ -65,7 +68,7 @@ requests = Table(
     Column("created_at", Float(53), nullable=False, index=True),
     Column("tenant", String(64), nullable=False),
     Column("key_id", String(64), nullable=False),
-    Column("model", String(255), nullable=False),
+    Column("model", _ANY_LENGTH, nullable=False),
     Column("endpoint", String(32), nullable=False),
     Column("status", Integer, nullable=False),
     Column("streamed", Boolean, nullable=False),
@@ -80,9 +83,9 @@ requests = Table(
     Column("ttft_s", Float(53)),
     Column("duration_s", Float(53), nullable=False),
     Column("finish_reason", String(32), nullable=False),
-    Column("engine", String(255), nullable=False),
+    Column("engine", _ANY_LENGTH, nullable=False),
     # Server defaults let these columns be added to tables that hold rows.
-    Column("asked_model", String(255), nullable=False, server_default=""),
+    Column("asked_model", _ANY_LENGTH, nullable=False, server_default=""),
     Column("cost_nanos", BigInteger, nullable=False, server_default="0"),
     Column("continued", Integer, nullable=False, server_default="0"),
     Column("priority", Integer, nullable=False, server_default="0"),

@@ -14,11 +14,14 @@ from typing import Literal
 import msgspec
 import pytest
 from ledgers import a_record, rows
+from services import Postgres
 
 from serving.ledger import Ledger, LedgerSettings, LedgerUnavailable, RecordRefused, UsageRecord
 from serving.ledger import lane as lane_module
 from serving.ledger.audit import AuditRecord, Entry, audit
+from serving.ledger.database import open_engine
 from serving.ledger.record import requests
+from serving.ledger.verify import verify
 
 
 def file_url(folder: Path) -> str:
@@ -68,6 +71,31 @@ async def test_every_field_is_kept(ledger: Ledger, url: str) -> None:
 
     [row] = rows(url)
     assert {name: row[name] for name in UsageRecord.__struct_fields__} == msgspec.structs.asdict(record)
+
+
+async def test_names_of_any_length_are_kept_whole_and_the_chain_holds(ledger: Ledger, url: str) -> None:
+    """PostgreSQL's cast to a shorter text cuts it in silence, and the record is no longer the one that was hashed."""
+    names = {"model": "m" * 300, "asked_model": "é" * 5000, "engine": "http://" + "e" * 400}
+
+    await ledger.commit(a_record(**names))
+
+    [row] = rows(url)
+    assert {name: row[name] for name in names} == names
+    engine = open_engine(url)
+    assert verify(engine).findings == []
+    engine.dispose()
+
+
+@pytest.mark.services
+async def test_what_a_column_does_not_take_is_refused_and_not_cut(postgres: Postgres) -> None:
+    ledger = Ledger(postgres.url)
+    ledger.start()
+    with pytest.raises(RecordRefused):
+        await ledger.commit(a_record(tenant="t" * 65))
+    await ledger.commit(a_record())
+    ledger.stop()
+
+    assert [row["tenant"] for row in rows(postgres.url)] == ["acme"]
 
 
 def test_the_record_and_the_table_have_the_same_columns() -> None:
