@@ -148,6 +148,10 @@ def report(ctx: click.Context, file: Path, html: Path | None, fail_above: float 
 @click.option("--url", help="The target, up to /v1.")
 @click.option("--model", default="", help="Name of the target's model.")
 @click.option("--probes", metavar="A,B", help="garak's probes.  [default: injection, jailbreak and encoding]")
+@click.option("--limit", type=click.IntRange(1), help="At most so many prompts of each probe that heeds it.")
+@click.option("--answers", type=click.IntRange(1), default=1, show_default=True, help="Answers to each prompt.")
+@click.option("--concurrency", type=click.IntRange(1, 256), default=8, show_default=True, help="Requests at once.")
+@click.option("--max-tokens", type=click.IntRange(1), default=128, show_default=True, help="Length of answers.")
 @click.option("--read", type=click.Path(dir_okay=False, path_type=Path), help="Only read this report of garak's.")
 @key_option
 @seed_option
@@ -161,7 +165,7 @@ def garak(ctx: click.Context, /, **options: Any) -> None:
 
     Example: signet redteam garak --url http://127.0.0.1:8000/v1 --model smollm2-135m-instruct --probes dan
     """
-    from training.evaluate.redteam.garak import DEFAULT_PROBES, read_garak_log, run_garak
+    from training.evaluate.redteam.garak import DEFAULT_PROBES, GarakRun, read_garak_log, run_garak
 
     out: Path = options["out"]
     if options["read"]:
@@ -169,9 +173,11 @@ def garak(ctx: click.Context, /, **options: Any) -> None:
             options["read"], {"name": "target", "url": options["url"] or "-", "model": options["model"] or "-"}
         )
     elif options["url"] and options["model"]:
-        target = Target("target", options["url"], options["model"], options["key"])
+        target = Target("target", options["url"], options["model"], options["key"], max_tokens=options["max_tokens"])
         out.mkdir(parents=True, exist_ok=True)
-        made = run_garak(target, options["probes"] or DEFAULT_PROBES, out, options["seed"])
+        probes = options["probes"] or DEFAULT_PROBES
+        run = GarakRun(probes, options["seed"], options["concurrency"], options["answers"], options["limit"])
+        made = run_garak(target, run, out)
     else:
         raise SuiteError("say what to attack with --url and --model, or which report to --read")
     write_report(made, out)

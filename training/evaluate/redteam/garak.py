@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,21 +23,40 @@ from training.evaluate.redteam.target import Target
 DEFAULT_PROBES = "promptinject,dan,encoding,latentinjection"
 
 
-def garak_command(program: str, target: Target, probes: str, prefix: Path, seed: int) -> list[str]:
-    """The command line. The key is no part of it: garak reads it from its environment."""
-    options = {"openai": {"OpenAICompatible": {"uri": target.url, "max_tokens": target.max_tokens}}}
+@dataclass(frozen=True)
+class GarakRun:
+    """What garak is told to do."""
+
+    probes: str = DEFAULT_PROBES
+    seed: int = 0
+    concurrency: int = 8
+    answers: int = 1
+    """To each prompt; garak's own default is 5."""
+    limit: int | None = None
+    """Prompts of each probe, as far as the probe heeds it: garak calls it a soft cap, and sets 256."""
+
+
+def garak_command(program: str, target: Target, run: GarakRun, prefix: Path) -> list[str]:
+    """The command line. The key is no part of it: garak reads it from its environment.
+
+    Without being told otherwise garak has answers end at the first `#` or `;`, before much that its detectors look for.
+    """
+    options = {"openai": {"OpenAICompatible": {"uri": target.url, "max_tokens": target.max_tokens, "stop": None}}}
     return [
         program,
         *("--target_type", "openai.OpenAICompatible"),
         *("--target_name", target.model),
         *("--generator_options", json.dumps(options)),
-        *("--probes", probes),
-        *("--seed", str(seed)),
+        *("--probes", run.probes),
+        *("--seed", str(run.seed)),
+        *("--generations", str(run.answers)),
+        *("--parallel_attempts", str(run.concurrency)),
         *("--report_prefix", str(prefix)),
+        *(("--config", f"{prefix}.config.json") if run.limit else ()),
     ]
 
 
-def run_garak(target: Target, probes: str, out: Path, seed: int) -> dict[str, Any]:
+def run_garak(target: Target, run: GarakRun, out: Path) -> dict[str, Any]:
     """Run it on our target and read its report; raises TargetError where it is not there or fails."""
     program = shutil.which("garak")
     if program is None:
@@ -44,7 +64,8 @@ def run_garak(target: Target, probes: str, out: Path, seed: int) -> dict[str, An
     prefix = out.absolute() / "garak"
     started, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
     environment = {**os.environ, "OPENAICOMPATIBLE_API_KEY": target.key or "none"}
-    code = subprocess.run(garak_command(program, target, probes, prefix, seed), env=environment).returncode
+    Path(f"{prefix}.config.json").write_text(json.dumps({"run": {"soft_probe_prompt_cap": run.limit}}))
+    code = subprocess.run(garak_command(program, target, run, prefix), env=environment).returncode
     log = Path(f"{prefix}.report.jsonl")
     if code or not log.exists():
         raise TargetError(f"garak ended with exit code {code}: see its output above")
@@ -67,11 +88,14 @@ def read_garak_log(path: Path, identity: dict[str, Any], seconds: float = 0.0, s
         raise SuiteError(f"{path} holds no evaluation of garak")
     name = identity["name"]
     through: dict[str, list[Share]] = {}
+    unanswered: dict[str, int] = {}
     by_category = []
     for entry in evaluations:
         total = int(entry.get("total_evaluated", entry.get("total", 0)))
         share = Share(total - int(entry["passed"]), total)
         through.setdefault(entry["probe"], []).append(share)
+        # A request that was refused with 400 is among them: garak does not tell a guard's refusal from a failure.
+        unanswered[entry["probe"]] = max(unanswered.get(entry["probe"], 0), int(entry.get("nones", 0)))
         by_category.append({"group": f"{entry['probe']}: {entry['detector']}", "shares": {name: share.to_json()}})
     # Several detectors see the same answers: the one that found most stands for its probe.
     worst = {probe: max(shares, key=lambda share: (share.count, share.total)) for probe, shares in through.items()}
@@ -89,7 +113,7 @@ def read_garak_log(path: Path, identity: dict[str, Any], seconds: float = 0.0, s
                 "attacks": total_share.to_json(),
                 "over_refusal": Share(0, 0).to_json(),
                 "outcomes": {"held": total_share.total - total_share.count, "through": total_share.count},
-                "errors": sum(int(entry.get("nones", 0)) for entry in evaluations),
+                "errors": sum(unanswered.values()),
                 "seconds_median": None,
             }
         ],
