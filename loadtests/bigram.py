@@ -56,13 +56,15 @@ class Bigram:
         others = self._frequent[(last * 7919 + np.arange(8) * 131) % len(self._frequent)]
         tokens = np.concatenate((tokens[chosen], np.setdiff1d(others, tokens[chosen])))
         weights = np.concatenate((counts[chosen], np.full(len(tokens) - len(chosen), 0.5)))
+        # No two alike: of equals it could never be sure.
+        weights *= 1 + 0.3 * ((tokens * 7919 + last) * 2654435761 % 1000) / 1000
         # How sure it is differs from token to token, as in real text.
         sharp = self._sharpness * (0.4 + 1.2 * ((last * 2654435761) % 1000) / 1000)
         weights = (weights / weights.max()) ** sharp
         return tokens, weights / weights.sum()
 
-    def answer(self, num_tokens: int, key_seed: int | None = None) -> Answer:
-        """Speak; with a seed, as the Gumbel mark lets the key decide."""
+    def answer(self, num_tokens: int, key_seed: int | None = None, temperature: float = 1.0) -> Answer:
+        """Speak; with a seed, as the Gumbel mark lets the key decide. Log-probabilities are at the temperature."""
         last = int(self._rng.choice(self._starts))
         said: list[int] = []
         logprobs: list[float] = []
@@ -73,7 +75,9 @@ class Bigram:
             tokens, probabilities = self.candidates(last)
             new = np.array([(last, token) not in said_pairs for token in tokens.tolist()])
             if new.any():  # no pair of words twice: without more memory, it would go round in circles
-                tokens, probabilities = tokens[new], probabilities[new] / probabilities[new].sum()
+                tokens, probabilities = tokens[new], probabilities[new]
+            probabilities = probabilities ** (1 / temperature)
+            probabilities /= probabilities.sum()
             context = tuple(([-1] * CONTEXT_WIDTH + said)[-CONTEXT_WIDTH:])
             if key_seed is None or context in seen or drawn_nats < OPENING_NATS:
                 drawn_nats -= float(np.log(np.square(probabilities).sum()))
@@ -91,8 +95,8 @@ class Bigram:
 
     def _tuned(self, nats_per_token: float) -> float:
         """The sharpness at which what it says has this entropy, by halving."""
-        low, high = 0.05, 12.0
-        for _ in range(9):
+        low, high = 0.05, 60.0
+        for _ in range(10):
             self._sharpness = (low * high) ** 0.5
             self._known.clear()
             nats = -np.mean([self.answer(150).logprobs for _ in range(4)])

@@ -31,7 +31,8 @@ class Study:
     human: list[int]
     spoken: list[int]
     """What the small model learns from: the sentences of the human text, without headings and gaps."""
-    other_human: list[int]
+    traffic: tuple[list[list[int]], list[list[int]]]
+    """Texts of one kind: to calibrate with, and to ask about."""
     keys: list[MarkKey]
     kinds: dict[str, float]
     """What marked texts to make, and their nats per token."""

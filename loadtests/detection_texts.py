@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 from scipy.stats import gamma
@@ -96,6 +97,20 @@ def _edits() -> dict[str, Callable[[str, random.Random], str]]:
     def without_words(text: str, chance: random.Random) -> str:
         return " ".join(word for word in text.split(" ") if chance.random() > 0.1)
 
+    def turned(share: float) -> Callable[[str, random.Random], str]:
+        """Stretches of three to eight words change places with their neighbours, and some words are others."""
+
+        def edit(text: str, chance: random.Random) -> str:
+            words, parts = swapped(share)(text, chance).split(" "), []
+            while words:
+                length = chance.randrange(3, 9)
+                parts.append(words[:length])
+                words = words[length:]
+            order = [place ^ 1 for place in range(len(parts) + len(parts) % 2)]
+            return " ".join(word for place in order if place < len(parts) for word in parts[place])
+
+        return edit
+
     return {
         "none: tokens again from text": lambda text, _: text,
         "first half cut off": lambda text, _: text[len(text) // 2 :],
@@ -105,10 +120,20 @@ def _edits() -> dict[str, Callable[[str, random.Random], str]]:
         "20% of the words replaced": swapped(0.20),
         "30% of the words replaced": swapped(0.30),
         "10% of the words left out": without_words,
+        "word order turned round": turned(0.0),
+        "word order turned round, 20% of the words replaced": turned(0.20),
+        "every sentence begun with another word": lambda text, _: text.replace(". ", ". Now "),
         "all in small letters": lambda text, _: text.lower(),
         "all in capitals": lambda text, _: text.upper(),
         "white space made single": lambda text, _: " ".join(text.split()),
+        "a line break for every tenth space": _broken,
     }
+
+
+def _broken(text: str, _: random.Random) -> str:
+    """As mail programs leave it: the tokens at the ends of lines are others."""
+    words = text.split(" ")
+    return "\n".join(" ".join(words[place : place + 10]) for place in range(0, len(words), 10))
 
 
 def spans(study: Study, texts: int) -> None:
@@ -118,24 +143,41 @@ def spans(study: Study, texts: int) -> None:
     study.lines += [
         f"### Marked parts in 1,000 tokens, {len(keys)} keys tried, {texts} texts each",
         "",
-        "| marked part | found, right key | overlap with the true part (median) | parts by a wrong key |",
-        "|---|---|---|---|",
+        "| marked part | found, right key | with probabilities | overlap with the true part (median) "
+        "| texts with parts by a wrong key |",
+        "|---|---|---|---|---|",
     ]
     for kind, nats in study.kinds.items():
         model = Bigram(study.spoken, nats, seed=4)
         for length in (0, 60, 100, 200):
-            found, strays, overlaps = 0, 0, []
+            found, known, strays, overlaps = 0, 0, 0, []
             for number in progress(range(texts), f"{kind}, part of {length}"):
                 key, around = keys[number % len(keys)], list(human[number % len(human)])
                 start = random.Random(number).randrange(1000 - length)
-                around[start : start + length] = model.answer(length, key.seed).tokens
-                mine = [span for span in detect(around, keys, spans=True).spans if span.key_id == key.id and length]
-                strays += len(detect(around, [one for one in keys if one is not key], spans=True).spans)
+                part = model.answer(length, key.seed)
+                around[start : start + length] = part.tokens
+                logprobs = _logprobs(model, around)
+                logprobs[start : start + length] = part.logprobs
+                plain, weighted = (detect(around, keys, spans=True, logprobs=one).spans for one in (None, logprobs))
+                mine = [span for span in plain if span.key_id == key.id and length]
+                strays += any(span.key_id != key.id or not length for span in plain + weighted)
                 found += bool(mine)
+                known += any(span.key_id == key.id for span in weighted) and length > 0
                 overlaps += [_overlap(start, start + length, span) for span in mine[:1]]
             overlap = f"{np.median(overlaps):.2f}" if overlaps else "–"
-            study.lines.append(f"| {kind}, {length} tokens | {found / texts:.2f} | {overlap} | {strays} |")
+            study.lines.append(
+                f"| {kind}, {length} tokens | {found / texts:.2f} | {known / texts:.2f} | {overlap} | {strays} |"
+            )
     study.lines.append("")
+
+
+def _logprobs(model: Bigram, tokens: list[int]) -> list[float]:
+    """What the small model thinks of a text that it did not write."""
+    logprobs = [math.log(1e-3)]
+    for last, token in pairwise(tokens):
+        candidates, probabilities = model.candidates(last)
+        logprobs.append(math.log(max(1e-3, float(probabilities[candidates == token].sum()))))
+    return logprobs
 
 
 def _overlap(start: int, end: int, span: Span) -> float:

@@ -5,7 +5,8 @@ import pytest
 from click.testing import CliRunner
 
 from loadtests.bigram import Bigram
-from loadtests.detection import first_places, main, previous_places, window_sums
+from loadtests.detection import main
+from loadtests.detection_human import first_places, previous_places, window_sums
 from loadtests.detection_study import GUMBEL, WINDOW, keys_of_many_tenants
 from serving.provenance import detect
 

@@ -21,9 +21,11 @@ Floats = NDArray[np.float64]
 
 # Per token, where nobody says: cautious for prose of a large model, far too much for code, sums and quotations.
 ASSUMED_NATS = 0.5
-# An engine leaves the beginning of an answer unmarked until its draws could have differed by 4.6 nats of collision
-# entropy, which is some eight nats of surprisal. Green lists have no opening.
-OPENING_SURPRISAL = 8.0
+# An engine leaves the beginning of an answer unmarked until the tokens before could have differed by 4.6 nats of
+# collision entropy, which is some 6.5 nats of surprisal: so in real answers and small models'. Green lists have none.
+OPENING_SURPRISAL = 6.5
+# By how many tokens' mean surprisal the token that ends the opening passes it: half their mean square, over their mean.
+OPENING_EXCESS = 2.0
 WITHOUT_OPENING = frozenset({"kgw"})
 # Surprisals of a model's own text are spread as a Weibull variable of this shape: most tokens are nearly certain.
 SURPRISAL_SHAPE = 0.6
@@ -50,7 +52,8 @@ def marked_score(
 ) -> tuple[float, float]:
     """Mean and variance of a marked text's score: the sum over tokens of these probabilities, after the opening."""
     opening = 0.0 if scheme.name in WITHOUT_OPENING else OPENING_SURPRISAL
-    marked = may_be_marked & (np.cumsum(-np.log(probabilities)) >= opening)
+    surprisals = -np.log(probabilities)
+    marked = may_be_marked & (np.cumsum(surprisals) - surprisals >= opening)
     weight = np.ones(len(probabilities)) if weights is None else weights
     means = null.mean + np.where(marked, scheme.expected_scores(probabilities), 0.0)
     variances = np.where(marked, _marked_variances(null, probabilities), null.variance)
@@ -63,7 +66,7 @@ def typical_score(
     """As `marked_score`, of tokens whose probabilities nobody knows; `num_fresh` of them may be marked."""
     probabilities = typical_probabilities(nats_per_token)
     gains = scheme.expected_scores(probabilities)
-    opening = 0.0 if scheme.name in WITHOUT_OPENING else OPENING_SURPRISAL / nats_per_token
+    opening = 0.0 if scheme.name in WITHOUT_OPENING else OPENING_SURPRISAL / nats_per_token + OPENING_EXCESS
     num_marked = max(0.0, num_fresh - opening)
     # Of a token: what the draw varies by, and what tokens differ in.
     variance = float(_marked_variances(null, probabilities).mean() + gains.var())

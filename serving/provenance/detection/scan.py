@@ -5,6 +5,7 @@ at a token is a walk that begins again whenever its sum falls to zero. So a segm
 a rise to x before the next one. In tokens that know nothing of the key the number of beginnings and the chance of the
 rise follow from Spitzer's identity; their product, summed over thetas and keys, is the p-value of a span: a bound and
 no approximation, for Gumbel marks half as large again as what is seen, since one theta's segments are another's too.
+Where probabilities are known, each token has the theta that fits it best.
 
 Shapes: K keys, T scored tokens.
 """
@@ -63,18 +64,24 @@ def rate_of(null: Null, theta: float) -> Rate:
 
 
 class Scan:
-    """The search under one null."""
+    """The search under one null; with `weights` [T], those of `weighted`, each token is tilted by its own."""
 
-    def __init__(self, null: Null) -> None:
-        self._null = null
-        self._thetas = [null.theta(excess) for excess in EXCESSES]
-        self._costs = [null.log_mgf(theta) for theta in self._thetas]
+    def __init__(self, null: Null, weights: Floats | None = None) -> None:
+        self._tilts: list[tuple[Floats, Floats]]
+        if weights is None:
+            thetas = [null.theta(excess) for excess in EXCESSES]
+            self._tilts = [(np.array(theta), np.array(null.log_mgf(theta))) for theta in thetas]
+            self._rates = [rate_of(null, theta) for theta in thetas]
+        else:
+            self._tilts = [(weights, -np.log1p(-weights))]
+            # Tokens are not alike, so of each it is only known that beginning there reaches x with e**-x (Ville 1939).
+            self._rates = [Rate(1.0, 0.0)]
 
     def strongest(self, scores: Floats) -> Floats:
         """The evidence of each key's best segment; scores [K, T], in the order of the text. Returns [K]."""
         best = np.zeros(len(scores))
-        for theta, cost in zip(self._thetas, self._costs, strict=True):
-            sums = np.cumsum(theta * scores - cost, axis=1)
+        for steps in self._steps(scores):
+            sums = np.cumsum(steps, axis=1)
             floor = np.minimum.accumulate(np.minimum(sums, 0.0), axis=1)
             # Before a segment that begins with the first token nothing has been summed up.
             rise = np.maximum(sums[:, 0], (sums[:, 1:] - floor[:, :-1]).max(axis=1, initial=-np.inf))
@@ -84,28 +91,16 @@ class Scan:
     def segments(self, scores: Floats, least: float) -> list[Segment]:
         """Segments of one key with at least this evidence, none overlapping another, strongest first; scores [T]."""
         found = []
+        steps = self._steps(scores)
         parts = [(0, len(scores))]
         while parts:
             start, end = parts.pop()
-            segment = self._best(scores, start, end)
+            segment = _best(steps, start, end)
             if segment is None or segment.evidence < least:
                 continue
             found.append(segment)
             parts += [(start, segment.first), (segment.last + 1, end)]
         return sorted(found, key=lambda segment: -segment.evidence)
-
-    def _best(self, scores: Floats, start: int, end: int) -> Segment | None:
-        best: Segment | None = None
-        for theta, cost in zip(self._thetas, self._costs, strict=True):
-            sums = np.concatenate(([0.0], np.cumsum(theta * scores[start:end] - cost)))
-            rises = sums[1:] - np.minimum.accumulate(sums)[:-1]
-            if not rises.size:
-                continue
-            last = int(rises.argmax())
-            if best is None or rises[last] > best.evidence:
-                first = int(sums[: last + 1].argmin())
-                best = Segment(start + first, start + last, float(rises[last]))
-        return best
 
     def log_p_value(self, evidence: float, num_tokens: int, num_tests: int) -> float:
         """Natural log of the bound on the chance that any segment reaches this, under any of `num_tests` keys."""
@@ -118,5 +113,22 @@ class Scan:
         return math.log1p(num_tests * self._rate(num_tokens) / p_value)
 
     def _rate(self, num_tokens: int) -> float:
-        rates = [rate_of(self._null, theta) for theta in self._thetas]
-        return sum(rate.per_token * num_tokens + rate.at_start for rate in rates)
+        return sum(rate.per_token * num_tokens + rate.at_start for rate in self._rates)
+
+    def _steps(self, scores: Floats) -> list[Floats]:
+        """Each token's evidence, by tilt."""
+        return [theta * scores - cost for theta, cost in self._tilts]
+
+
+def _best(steps: list[Floats], start: int, end: int) -> Segment | None:
+    best: Segment | None = None
+    for evidence in steps:
+        sums = np.concatenate(([0.0], np.cumsum(evidence[start:end])))
+        rises = sums[1:] - np.minimum.accumulate(sums)[:-1]
+        if not rises.size:
+            continue
+        last = int(rises.argmax())
+        if best is None or rises[last] > best.evidence:
+            first = int(sums[: last + 1].argmin())
+            best = Segment(start + first, start + last, float(rises[last]))
+    return best

@@ -33,8 +33,9 @@ DEFAULT_THRESHOLD = 1e-3
 # A round of keys stays in the processor's cache.
 DRAWS_PER_ROUND = 32_768
 MOST_KEYS_SHOWN = 100
-# Of the chance of a false claim that is allowed in all, what the search for spans may use up.
-SHARE_OF_SPANS = 0.1
+# Of the chance of a false claim that is allowed in all, what the search for spans may use up: a whole marked text has
+# evidence to spare, a part of one has not.
+SHARE_OF_SPANS = 0.3
 # A text is said not to be marked only where a marked one would have been found with this chance.
 SURE_POWER = 0.95
 
@@ -113,7 +114,7 @@ class _Trial:
             self.weights = weighted.weights_of(self.null.mean + self.scheme.expected_scores(self.probabilities))
         self.totals = np.zeros(len(keys))
         self.evidence = np.zeros(len(keys))
-        self._scan = scan.Scan(self.null)
+        self._scan = scan.Scan(self.null, self.weights)
 
     def run(self) -> None:
         """Fill in `totals`, and with spans `evidence`, of every key."""

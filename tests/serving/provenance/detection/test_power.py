@@ -17,7 +17,7 @@ GUMBEL = SCHEMES["gumbel"]
 def marked_totals(probabilities: np.ndarray, texts: int) -> np.ndarray:
     """A token of probability p that won has u = v ** p of a uniform v."""
     uniform = np.random.default_rng(1).random((texts, len(probabilities)))
-    marked = np.cumsum(-np.log(probabilities)) >= power.OPENING_SURPRISAL
+    marked = np.cumsum(np.append(0, -np.log(probabilities)))[:-1] >= power.OPENING_SURPRISAL
     draws = np.where(marked, uniform**probabilities, uniform)
     totals: np.ndarray = -np.log1p(-draws).sum(axis=1)
     return totals
@@ -35,6 +35,14 @@ def test_prediction_from_probabilities_is_within_five_points(num_tokens: int) ->
         critical = power.critical_score(lambda score: GUMBEL.log_p_value(score, num_tokens), level, num_tokens)
         assert critical == pytest.approx(gamma.isf(level, num_tokens), rel=1e-4)
         assert power.power(mean, variance, critical) == pytest.approx((totals >= critical).mean(), abs=0.05)
+
+
+def test_the_token_that_ends_the_opening_is_not_marked_yet() -> None:
+    probabilities = np.array([math.exp(-power.OPENING_SURPRISAL), 0.5])
+
+    mean, _ = power.marked_score(GUMBEL, ExponentialNull(), probabilities, np.ones(2, np.bool_), None)
+
+    assert mean == pytest.approx(2 + GUMBEL.expected_scores(np.array([0.5]))[0])
 
 
 def test_typical_text_has_the_stated_entropy() -> None:

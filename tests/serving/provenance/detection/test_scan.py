@@ -8,6 +8,7 @@ from scipy.stats import binomtest
 
 from serving.provenance.detection.null import NULLS, BinomialNull, ExponentialNull, Null, TwoExponentialsNull
 from serving.provenance.detection.scan import Scan, rate_of
+from serving.provenance.detection.weighted import weights_of
 
 
 def draws(null: Null, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
@@ -115,6 +116,46 @@ def test_the_strongest_of_many_keys_is_that_of_its_segments() -> None:
     strongest = scan.strongest(scores)
 
     assert strongest == pytest.approx([scan.segments(row, 0.0)[0].evidence for row in scores])
+
+
+def marked_part(rng: np.random.Generator, shape: tuple[int, int], size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Weights and scores of texts of which some tokens from 150 on are marked, as far as they left a choice."""
+    expected = rng.choice([1.0, 5.0], shape, p=[0.85, 0.15])
+    scores = rng.exponential(size=shape)
+    scores[:, 150 : 150 + size] *= expected[:, 150 : 150 + size]
+    return weights_of(expected), scores
+
+
+def test_weights_find_parts_that_are_missed_without_them() -> None:
+    weights, scores = marked_part(np.random.default_rng(7), (60, 400), 75)
+    found = np.zeros(2)
+    for row, weight in zip(scores, weights, strict=True):
+        for number, scan in enumerate((Scan(ExponentialNull()), Scan(ExponentialNull(), weight))):
+            found[number] += scan.strongest(row[None])[0] >= scan.least_evidence(1e-6, 400, 1)
+
+    assert found[1] > found[0] + 10, found
+
+
+def test_weights_make_no_spans_in_unmarked_texts() -> None:
+    rng = np.random.default_rng(8)
+    scan = Scan(ExponentialNull(), weights_of(1 + rng.exponential(size=200) ** 3))
+
+    evidence = scan.strongest(rng.exponential(size=(4000, 200)))
+
+    hits = int((evidence >= scan.least_evidence(0.05, 200, 1)).sum())
+    assert binomtest(hits, 4000, 0.05, alternative="greater").pvalue > 1e-3
+
+
+def test_segments_with_weights_are_in_their_places() -> None:
+    weights, scores = marked_part(np.random.default_rng(9), (1, 400), 150)
+    scan = Scan(ExponentialNull(), weights[0])
+
+    found = scan.segments(scores[0], scan.least_evidence(1e-3, 400, 1))
+
+    assert len(found) == 1
+    assert found[0].evidence == pytest.approx(scan.strongest(scores)[0])
+    assert abs(found[0].first - 150) < 25
+    assert abs(found[0].last - 299) < 25
 
 
 @pytest.mark.parametrize("scores", [np.zeros(0), np.full(1, 0.1)])

@@ -1,0 +1,178 @@
+"""What detection says of human text: false alarms by key, false claims among all keys, and what calibration changes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import gamma
+
+from loadtests.detection_study import GUMBEL, WINDOW, Study, progress
+from serving.provenance.adjustment import Adjustment
+from serving.provenance.detection import detect
+from serving.provenance.detection.calibrate import calibrate, windows_of
+from serving.provenance.schemes import Pairs
+
+Floats = NDArray[np.float64]
+Places = NDArray[np.int64]
+
+STRIDE = 3
+LEVELS = (1e-2, 1e-3, 1e-5)
+# For false claims: windows of this length, one begun at each quarter of it.
+CLAIM_TOKENS = 400
+CLAIM_LEVEL = 1e-3
+KEYS_AT_A_TIME = 32
+
+
+def false_alarms(study: Study, num_keys: int) -> None:
+    """Every window of human text under every key, as `detect` scores it, without a round of it for each window."""
+    ids, keys = study.human, study.keys[:num_keys]
+    pairs = GUMBEL.pairs(ids)
+    place_of = first_places(ids)
+    previous = previous_places(place_of)
+    starts = np.arange(GUMBEL.context_width, len(ids) - WINDOW, STRIDE)
+    critical = {level: gamma.isf(level, np.arange(WINDOW + 1)) for level in LEVELS}
+    hits = {level: np.zeros(len(keys)) for level in LEVELS}
+    score_of = np.zeros(len(ids))
+    for row, key in progress(list(enumerate(keys)), "human text"):
+        score_of[pairs.positions] = GUMBEL.token_scores([key.seed], pairs)[0]
+        sums, counts = window_sums(score_of[place_of], previous, starts)
+        for level in LEVELS:
+            hits[level][row] = (sums >= critical[level][counts]).sum()
+    study.lines += [
+        f"### False alarms: {len(starts)} windows of {WINDOW} tokens of human text x {len(keys)} keys",
+        "",
+        "| stated | measured | 99% interval | by key: lowest, median, highest |",
+        "|---|---|---|---|",
+    ]
+    for level in LEVELS:
+        rates = hits[level] / len(starts)
+        margin = 2.58 * rates.std(ddof=1) / math.sqrt(len(keys))
+        held = study.bar(abs(rates.mean() - level) <= margin, f"false alarms at {level:g}")
+        study.lines.append(
+            f"| {level:g} | **{rates.mean():.3g}** "
+            f"| {max(0, rates.mean() - margin):.3g}–{rates.mean() + margin:.3g}: {held} "
+            f"| {rates.min():.2g}, {np.median(rates):.2g}, {rates.max():.2g} |"
+        )
+    study.lines += [
+        "",
+        "Windows overlap and share phrases, so they are no independent trials; keys are: the interval is of the mean "
+        "over keys.",
+        "",
+    ]
+
+
+def claims(study: Study, texts: int) -> None:
+    """Whether any of all keys claims a human text: what texts have in common is drawn once for all of them."""
+    ids, keys = study.human[: texts * CLAIM_TOKENS], study.keys
+    starts = np.arange(GUMBEL.context_width, len(ids) - CLAIM_TOKENS + 1, CLAIM_TOKENS // 4)
+    again, window_of = _repeats(previous_places(first_places(ids)), starts)
+    counts = CLAIM_TOKENS - np.bincount(window_of, minlength=len(starts))
+    claimed_by = np.zeros(len(starts), np.int64)
+    critical = {level: gamma.isf(-np.expm1(np.log1p(-level) / len(keys)), counts) for level in (CLAIM_LEVEL, 0.1)}
+    often = np.zeros(len(starts), np.int64)
+    for first in progress(range(0, len(keys), KEYS_AT_A_TIME), "keys"):
+        scores = _scores(ids, [key.seed for key in keys[first : first + KEYS_AT_A_TIME]])
+        for row in scores:
+            ends = np.concatenate(([0.0], np.cumsum(row)))
+            repeated = np.bincount(window_of, row[again], minlength=len(starts))
+            totals = ends[starts + CLAIM_TOKENS] - ends[starts] - repeated
+            claimed_by += totals >= critical[CLAIM_LEVEL]
+            often += totals >= critical[0.1]
+    rate, rate_often = (claimed_by > 0).mean(), (often > 0).mean()
+    study.lines += [
+        f"### False claims: {len(starts)} windows of {CLAIM_TOKENS} tokens of human text ({texts} apart) "
+        f"x {len(keys)} keys",
+        "",
+        f"At threshold {CLAIM_LEVEL:g}: **{(claimed_by > 0).sum()}** windows claimed, {rate:.2g} of all "
+        f"(expected {CLAIM_LEVEL * len(starts):.1f}); at threshold .1: {(often > 0).sum()}, **{rate_often:.3f}**.",
+        "",
+    ]
+
+
+def _scores(ids: Sequence[int], seeds: Sequence[int], block: int = 4096) -> Floats:
+    """[K, T] of every token, in blocks that stay in the cache."""
+    width = GUMBEL.context_width
+    windows = np.lib.stride_tricks.sliding_window_view(np.array([-1] * width + list(ids)), width + 1)
+    scores = np.empty((len(seeds), len(ids)))
+    for first in range(0, len(ids), block):
+        part = windows[first : first + block]
+        pairs = Pairs(part[:, :width], part[:, width], np.arange(first, first + len(part)))
+        scores[:, first : first + block] = GUMBEL.token_scores(seeds, pairs)
+    return scores
+
+
+def _repeats(previous: Places, starts: Places) -> tuple[Places, Places]:
+    """Tokens whose pair stood in the same window before, and the windows' numbers."""
+    at = starts[:, None] + np.arange(CLAIM_TOKENS)
+    window_of, offset = np.nonzero(previous[at] >= starts[:, None])
+    return at[window_of, offset], window_of
+
+
+def calibration(study: Study, num_keys: int) -> None:
+    """Keys calibrated on half of a tenant's own texts and asked about the other half."""
+    keys = study.keys[:num_keys]
+    learned, held_out = ([window for ids in half for window in windows_of(ids)] for half in study.traffic)
+    found = calibrate(progress(learned, "calibrating"), keys, study.detector.digest)
+    study.lines += [
+        f"### Calibration on {len(learned)} windows, {len(held_out)} windows of other texts x {len(keys)} keys",
+        "",
+        f"| p < {LEVELS[0]:g} | mean over keys | lowest, median, highest key | keys above 1.5% | above 2% |",
+        "|---|---|---|---|---|",
+    ]
+    rates: dict[str, Floats] = {}
+    given: list[tuple[str, dict[tuple[str, str, str], Adjustment]]] = [
+        ("as stated", {}),
+        ("calibrated", {one.subject: one for one in found}),
+    ]
+    for name, used in given:
+        hits = np.zeros(len(keys))
+        for window in progress(held_out, name):
+            shown = detect(window, keys, adjustments=used, tokenizer=study.detector.digest).per_key
+            low = {score.key_id for score in shown if score.p_value < LEVELS[0]}
+            hits += [key.id in low for key in keys]
+        rate = rates[name] = hits / len(held_out)
+        study.lines.append(
+            f"| {name} | {rate.mean():.2%} | {rate.min():.2%}, {np.median(rate):.2%}, {rate.max():.2%} "
+            f"| {(rate > 0.015).sum()} of {len(keys)} | {(rate > 0.02).sum()} |"
+        )
+    worst = np.argsort(-rates["as stated"])[:5]
+    study.lines += [
+        "",
+        "The five keys with most false alarms, before and after: "
+        + "; ".join(f"{rates['as stated'][row]:.2%} → {rates['calibrated'][row]:.2%}" for row in worst)
+        + f". Spread: median {np.median([one.spread for one in found]):.2f}; "
+        f"shift: median {np.median([one.shift for one in found]):.3f}.",
+        "",
+    ]
+
+
+def first_places(ids: Sequence[int]) -> Places:
+    """For each token, where its context and it stand first in the text."""
+    width = GUMBEL.context_width
+    windows = np.lib.stride_tricks.sliding_window_view(np.array([-1] * width + list(ids)), width + 1)
+    _, first, inverse = np.unique(windows, axis=0, return_index=True, return_inverse=True)
+    places: Places = first[inverse.ravel()]
+    return places
+
+
+def window_sums(scores: Floats, previous: Places, starts: Places) -> tuple[Floats, Places]:
+    """Of each window the sum over its distinct pairs, and their number."""
+    sums, counts = np.zeros(len(starts)), np.zeros(len(starts), np.int64)
+    for offset in range(WINDOW):
+        at = starts + offset
+        counted = previous[at] < starts
+        sums += np.where(counted, scores[at], 0.0)
+        counts += counted
+    return sums, counts
+
+
+def previous_places(place_of: Places) -> Places:
+    """Where the same pair stood before; -1 where it did not."""
+    order = np.argsort(place_of, kind="stable")
+    same = place_of[order][1:] == place_of[order][:-1]
+    previous = np.full(len(place_of), -1)
+    previous[order[1:][same]] = order[:-1][same]
+    return previous
