@@ -11,7 +11,6 @@ import json
 import re
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,7 @@ from loadtests.guard_beside_texts import (
 )
 from loadtests.guard_entities import ASKED_OF_PRESIDIO, Text, find, read_texts, score
 from loadtests.guard_rendering import HARMLESS, exfiltrating, fetched
-from loadtests.peers.question import Answered, PeerError, ask
+from loadtests.peers.question import Answered, Peer, PeerError
 from loadtests.report import machine
 from loadtests.sections import write_section
 from serving.guard import Guard, GuardSettings
@@ -49,25 +48,30 @@ _SURVIVES = 0.2
 Lines = list[str]
 
 
-@dataclass(frozen=True)
 class Peers:
-    """Interpreters of the peers that are there."""
+    """The peers that are there, by the interpreters of their environments."""
 
-    presidio: str | None
-    llm_guard: str | None
-    nemoguardrails: str | None
-    model: str
+    def __init__(self, model: str, **pythons: str | None) -> None:
+        self._model = model
+        self._peers = {name: Peer(python, name) for name, python in pythons.items() if python is not None}
+        self.versions: dict[str, str] = {}
+        """Of those that have answered."""
 
     def ask(self, peer: str, mode: str, texts: Sequence[Any], **more: Any) -> Answered | None:
         """None where the peer is not there, or cannot do it here (which is said)."""
-        python = getattr(self, peer)
-        if python is None:
+        if peer not in self._peers:
             return None
         try:
-            return ask(python, peer, mode, texts, model=self.model, **more)
+            answered = self._peers[peer].ask(mode, texts, model=self._model, **more)
         except PeerError as error:
             click.echo(f"left out: {error}", err=True)
             return None
+        self.versions |= answered.versions
+        return answered
+
+    def close(self) -> None:
+        for peer in self._peers.values():
+            peer.close()
 
 
 def got_through(value: str, text: str) -> bool:
@@ -111,7 +115,7 @@ def personal_data(peers: Peers, data: Path) -> Lines:
     rows = {
         "signet, all entities": ours(find, whole),
         "presidio": peers.ask("presidio", "spans", whole, entities=ASKED_OF_PRESIDIO),
-        "llm-guard, Anonymize without its model": peers.ask("llm_guard", "spans", whole),
+        "llm-guard, Anonymize with a small spaCy model": peers.ask("llm_guard", "spans", whole),
     }
     lines = [
         "| | precision | recall | F1 | F1 without names and streets | ms a text |",
@@ -360,24 +364,27 @@ def _pieces_masked(peers: Peers, peer: str, cuts: Sequence[Sequence[str]]) -> li
 
 def report(peers: Peers, data: Path) -> str:
     """The tables; what is to be said of them stands behind the notes' mark."""
+    topics: dict[str, Callable[[], Lines]] = {
+        "Personal data": lambda: personal_data(peers, data),
+        "Secrets": lambda: kept_secrets(peers, data),
+        "Invisible characters": lambda: hidden_characters(peers),
+        "Control tokens": lambda: inert_tokens(peers),
+        "Attacks": lambda: attacks_found(peers, data),
+        "Pictures, links, scripts in answers": lambda: exfiltration(peers),
+        "Streams": lambda: streams(peers),
+    }
+    tables: Lines = []
+    for title, table in topics.items():
+        tables += ["", f"### {title}, beside others", "", *table()]
+        click.echo(f"{title} done", err=True)
     about = machine()
-    parts: list[tuple[str, Lines]] = [
-        ("Personal data", personal_data(peers, data)),
-        ("Secrets", kept_secrets(peers, data)),
-        ("Invisible characters", hidden_characters(peers)),
-        ("Control tokens", inert_tokens(peers)),
-        ("Attacks", attacks_found(peers, data)),
-        ("Pictures, links, scripts in answers", exfiltration(peers)),
-        ("Streams", streams(peers)),
-    ]
     lines = [
         "`python -m loadtests.guard_beside --data FOLDER --presidio PYTHON --llm-guard PYTHON --nemoguardrails PYTHON`,"
         f" {about['date']}; {about['cores']} cores ({about['cpu']}), Python {about['python']}, load {about['load']}. "
+        f"{', '.join(f'{name} {version}' for name, version in sorted(peers.versions.items()))}. "
         "Milliseconds are of processor time, without loading.",
     ]
-    for title, table in parts:
-        lines += ["", f"### {title}, beside others", "", *table]
-    return "\n".join(lines)
+    return "\n".join([*lines, *tables])
 
 
 @click.command()
@@ -389,7 +396,11 @@ def report(peers: Peers, data: Path) -> str:
 @click.option("--out", type=click.Path(path_type=Path), default=PAGE, show_default=False, help="Page to write into.")
 def main(data: Path, presidio: str, llm_guard: str, nemoguardrails: str, model: str, out: Path) -> None:
     """Ask each guard the same and write one table a topic."""
-    made = report(Peers(presidio, llm_guard, nemoguardrails, model), data)
+    peers = Peers(model, presidio=presidio, llm_guard=llm_guard, nemoguardrails=nemoguardrails)
+    try:
+        made = report(peers, data)
+    finally:
+        peers.close()
     click.echo(made)
     kept = re.search(rf"^## {SECTION}\n.*?{_NOTES}\n(.*?)(?=^## |\Z)", out.read_text(), re.MULTILINE | re.DOTALL)
     write_section(out, SECTION, f"{made}\n\n{_NOTES}\n{kept[1] if kept else ''}")

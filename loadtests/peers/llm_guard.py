@@ -9,23 +9,21 @@ from loadtests.peers.question import serve
 
 
 def spans(question: dict[str, Any]) -> Callable[[str], list[list[int]]]:
-    """Where the patterns of Anonymize find something: without its model, which finds names."""
+    """Where Anonymize finds something, with a small spaCy model in the place of its own, which has to be fetched."""
     from llm_guard.input_scanners.anonymize import DEFAULT_ENTITY_TYPES
-    from llm_guard.input_scanners.anonymize_helpers import get_analyzer, get_regex_patterns
-    from presidio_analyzer import EntityRecognizer
+    from llm_guard.input_scanners.anonymize_helpers import analyzer, get_regex_patterns
+    from presidio_analyzer.nlp_engine import NlpEngineProvider
+    from presidio_analyzer.predefined_recognizers import SpacyRecognizer
 
-    class NoModel(EntityRecognizer):  # type: ignore[misc]
-        """In the place of the model."""
-
-        def load(self) -> None: ...
-
-        def analyze(self, text: str, entities: list[str], nlp_artifacts: Any) -> list[Any]:
-            return []
-
-    analyzer = get_analyzer(NoModel(["PERSON"]), get_regex_patterns(), [], ["en"])
+    models = [{"lang_code": "en", "model_name": question["model"]}]
+    provider = NlpEngineProvider(nlp_configuration={"nlp_engine_name": "spacy", "models": models})
+    analyzer._get_nlp_engine = lambda languages: provider.create_engine()
+    names = SpacyRecognizer()
+    names.name = "Names"  # what has presidio's own name is taken out
+    engine = analyzer.get_analyzer(names, get_regex_patterns(), [], ["en"])
     return lambda text: [
         [found.start, found.end]
-        for found in analyzer.analyze(text, language="en", entities=DEFAULT_ENTITY_TYPES, score_threshold=0.5)
+        for found in engine.analyze(text, language="en", entities=DEFAULT_ENTITY_TYPES, score_threshold=0.5)
     ]
 
 

@@ -1,19 +1,22 @@
-"""How a peer is asked: {"mode", "texts", …} on standard input; what it says is the last line of standard output."""
+"""How a peer is asked: questions in JSON, one a line, on its standard input; it answers in marked lines."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
-_TIMEOUT_S = 900
 _WARMED_BY = 10
+_ANSWER = "answer: "
+"""Begins the lines that count: peers log to standard output too."""
 
 Mode = Callable[[dict[str, Any]], Callable[[Any], Any]]
 """From the question to what answers one text of it."""
@@ -32,32 +35,59 @@ class PeerError(Exception):
     """A peer could not be asked."""
 
 
-def ask(python: str, peer: str, mode: str, texts: Sequence[Any], **more: Any) -> Answered:
-    """Ask a peer about each text. Raises: PeerError."""
-    done = subprocess.run(
-        [python, "-m", f"loadtests.peers.{peer}"],
-        input=json.dumps({"mode": mode, "texts": list(texts), **more}),
-        capture_output=True,
-        text=True,
-        cwd=_REPOSITORY,
-        timeout=_TIMEOUT_S,
-        check=False,
-    )
-    if done.returncode:
-        raise PeerError(f"{peer} {mode}: {(done.stderr.strip().splitlines() or ['no output'])[-1]}")
-    return Answered(**json.loads(done.stdout.splitlines()[-1]))
+class Peer:
+    """A peer's process: started once, since most of them take long to load."""
+
+    def __init__(self, python: str, name: str) -> None:
+        self._name = name
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed with the peer)
+        self._process = subprocess.Popen(
+            [python, "-m", f"loadtests.peers.{name}"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+            cwd=_REPOSITORY,
+        )
+
+    def ask(self, mode: str, texts: Sequence[Any], **more: Any) -> Answered:
+        """Ask about each text. Raises: PeerError."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with suppress(BrokenPipeError):  # it has ended: what it said to that follows
+            print(json.dumps({"mode": mode, "texts": list(texts), **more}), file=self._process.stdin, flush=True)
+        for line in self._process.stdout:
+            if line.startswith(_ANSWER):
+                said = json.loads(line.removeprefix(_ANSWER))
+                if "error" in said:
+                    raise PeerError(f"{self._name} {mode}: {said['error']}")
+                return Answered(**said)
+        self._errors.seek(0)
+        raise PeerError(f"{self._name} {mode}: {(self._errors.read().strip().splitlines() or ['it ended'])[-1]}")
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+        self._errors.close()
 
 
 def serve(modes: Mapping[str, Mode], packages: Sequence[str]) -> None:
-    """Be the peer: load, warm up, answer, and say which versions answered."""
+    """Be the peer, for as long as there are questions."""
+    for line in sys.stdin:
+        question = json.loads(line)
+        try:
+            said = _answered(modes[question["mode"]](question), question["texts"], packages)
+        except Exception as error:  # whatever it is, the campaign goes on without this row
+            said = {"error": f"{type(error).__name__}: {error}"}
+        print(_ANSWER + json.dumps(said), flush=True)
+
+
+def _answered(answer: Callable[[Any], Any], texts: Sequence[Any], packages: Sequence[str]) -> dict[str, Any]:
     from importlib.metadata import version
 
-    question = json.load(sys.stdin)
-    answer = modes[question["mode"]](question)
-    texts = question["texts"]
     for text in texts[:_WARMED_BY]:
         answer(text)
     started = time.process_time()
     said = [answer(text) for text in texts]
     seconds = time.process_time() - started
-    print(json.dumps({"texts": said, "seconds": seconds, "versions": {name: version(name) for name in packages}}))
+    return {"texts": said, "seconds": seconds, "versions": {name: version(name) for name in packages}}

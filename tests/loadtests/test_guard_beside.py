@@ -12,10 +12,10 @@ from loadtests.guard_beside import Peers, clean_question, exfiltration, got_thro
 from loadtests.guard_beside_streams import cut_once, far_into_an_answer, value_of
 from loadtests.guard_beside_texts import control_tokens, hidden, no_secrets, secrets
 from loadtests.guard_rendering import HARMLESS, exfiltrating, fetched
-from loadtests.peers.question import PeerError, ask, serve
+from loadtests.peers.question import Peer, PeerError, serve
 from serving.guard import Guard, GuardSettings
 
-NOBODY = Peers(None, None, None, "none")
+NOBODY = Peers("none")
 
 
 @pytest.mark.parametrize(
@@ -53,22 +53,35 @@ def test_our_side_of_the_tables_without_any_peer() -> None:
 
 
 def test_a_peer_that_is_not_installed_is_left_out_and_named(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(PeerError, match="presidio spans: ModuleNotFoundError"):
-        ask(sys.executable, "presidio", "spans", [], model="none", entities=[])
+    peers = Peers("none", presidio=sys.executable, llm_guard=None)
+    asked = peers.ask("presidio", "spans", [], entities=[]), peers.ask("llm_guard", "secrets", [])
+    peers.close()
 
-    assert Peers(sys.executable, None, None, "none").ask("presidio", "spans", [], entities=[]) is None
-    assert "left out: presidio" in capsys.readouterr().err
+    assert asked == (None, None)
+    assert "left out: presidio spans: ModuleNotFoundError" in capsys.readouterr().err
 
 
-def test_a_peer_answers_in_its_last_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps({"mode": "upper", "texts": ["a", "b"], "end": "!"})))
+def test_a_peer_that_ends_says_why() -> None:
+    peer = Peer(sys.executable, "nobody")
+
+    with pytest.raises(PeerError, match=r"No module named loadtests\.peers\.nobody"):
+        peer.ask("spans", [])
+    peer.close()
+
+
+def test_a_peer_answers_each_question_in_a_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = [{"mode": "upper", "texts": ["a", "b"], "end": "!"}, {"mode": "upper", "texts": [3], "end": ""}]
+    monkeypatch.setattr("sys.stdin", io.StringIO("".join(json.dumps(each) + "\n" for each in asked)))
 
     serve({"upper": lambda question: lambda text: text.upper() + question["end"]}, ["click"])
 
-    said = json.loads(capsys.readouterr().out.splitlines()[-1])
+    said, failed = (json.loads(line.removeprefix("answer: ")) for line in capsys.readouterr().out.splitlines())
     assert said["texts"] == ["A!", "B!"]
     assert list(said["versions"]) == ["click"]
     assert said["seconds"] >= 0
+    assert failed == {"error": "AttributeError: 'int' object has no attribute 'upper'"}
 
 
 def test_pictures_are_judged_after_they_were_cleaned() -> None:
