@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from bisect import bisect_left
+from collections.abc import Iterator
 
 from serving.guard.detector import Span
+from serving.guard.detectors import sieve
 from serving.guard.detectors.boundary import LEFT
 from serving.guard.detectors.growing import Run, prefix_closure
+from serving.guard.detectors.sieve import Sieve
 
 _WORD = "[A-Za-z0-9_-]"
 _ALNUM = "[A-Za-z0-9]"
@@ -92,21 +95,15 @@ def _begun(shapes: tuple[tuple[str, str, int], ...]) -> list[str]:
     return [prefix_closure(prefix, chars, least) for prefix, chars, least in shapes]
 
 
-def _anchor(prefix: str) -> str:
-    """The beginning of a prefix that ends on a character which is rare in prose."""
-    return re.split(r"(?<=[-_.])", prefix)[0] if re.search(r"[-_.]", prefix) else prefix[: 2 if prefix.isupper() else 3]
-
-
-def _anchor_pattern(anchors: Iterable[str]) -> str:
-    ends: dict[str, list[str]] = {}
-    for anchor in sorted(anchors):
-        ends.setdefault(anchor[-1], []).append(f"(?<={re.escape(anchor)})")
-    return _one_of([f"{re.escape(end)}(?:{_one_of(before)})" for end, before in ends.items()])
-
-
-_ANCHORS = frozenset(_anchor(prefix) for prefix in (*(shape[0] for shape in (*_PREFIXES, *_DOTTED)), "sk-", "eyJ"))
-_ANCHOR_SIZES = sorted({len(anchor) for anchor in _ANCHORS}, reverse=True)
-_ANCHORED = re.compile(_anchor_pattern(_ANCHORS))
+_BEARER_CUE = r"[Bb](?:earer|EARER)[ \t]{1,4}"
+_AWS_CUE = r"[Ss](?:ecret|ECRET)[_ -]?(?:access|Access|ACCESS)[_ -]?(?:key|Key|KEY)[\"' \t:=]{1,8}"
+_SIEVE = Sieve(
+    rf"{sieve.LEFT}(?:{_one_of([f'{re.escape(prefix)}{chars}{{2}}' for prefix, chars, _ in (*_PREFIXES, *_DOTTED)])})",
+    rf"{sieve.LEFT}(?:sk-|eyJ){_WORD}{{2}}",
+    _BEARER_CUE,
+    _AWS_CUE,
+)
+"""Where a key may begin, or the JSON escape before it, or a cue."""
 _KEY = re.compile(
     rf"{LEFT}(?:{_one_of([*_full(_PREFIXES), _PLAIN_SK[0]])}|(?P<dotted>{_one_of([*_full(_DOTTED), _ANY_JWT[0]])}))"
 )
@@ -138,14 +135,12 @@ class PrefixedKeys:
 
 
 def _next_key(text: str, start: int) -> re.Match[str] | None:
-    """What `_KEY.search` finds, ten times as fast: prose is passed over by characters that are rare in it."""
-    for anchored in _ANCHORED.finditer(text, start):
-        for size in _ANCHOR_SIZES:
-            begin = anchored.end() - size
-            if begin >= start and text[begin : anchored.end()] in _ANCHORS:
-                key = _KEY.match(text, begin)
-                if key is not None:
-                    return key
+    """What `_KEY.search` finds."""
+    places = _SIEVE.places(text)
+    for number in range(bisect_left(places, start - sieve.MAX_ESCAPE), len(places)):
+        begin = sieve.after_escape(text, places[number])
+        if begin >= start and (key := _KEY.match(text, begin)) is not None:
+            return key
     return None
 
 
@@ -156,11 +151,7 @@ def _begun_at(text: str, start: int) -> int:
     return len(text) if begun is None else begun.start()
 
 
-_CUE = re.compile(
-    r"[Bb](?:earer|EARER)[ \t]{1,4}"
-    r"|[Ss](?P<aws>ecret|ECRET)[_ -]?(?:access|Access|ACCESS)[_ -]?(?:key|Key|KEY)[\"' \t:=]{1,8}"
-)
-_CUE_MARKS = ("earer", "EARER", "ecret", "ECRET")
+_CUE = re.compile(rf"{_BEARER_CUE}|(?P<aws>{_AWS_CUE})")
 _MAX_CUE = 32
 _BEARER = re.compile(r"(?=[A-Za-z0-9._~+/-]{0,19}[0-9])[A-Za-z0-9._~+/-]{20}")
 _AWS_SECRET = re.compile(r"[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=])")
@@ -198,14 +189,9 @@ class CuedKeys:
         return spans, len(text)
 
 
-def _cues(text: str, start: int) -> list[re.Match[str]]:
-    """What `_CUE.finditer` finds, ten times as fast."""
-    cues = {}
-    for mark in _CUE_MARKS:
-        place = text.find(mark, start)
-        while place >= 0:
-            cue = _CUE.match(text, place - 1) if place > start else None
-            if cue is not None:
-                cues[place] = cue
-            place = text.find(mark, place + 1)
-    return [cues[place] for place in sorted(cues)]
+def _cues(text: str, start: int) -> Iterator[re.Match[str]]:
+    places = _SIEVE.places(text)
+    for number in range(bisect_left(places, start), len(places)):
+        cue = _CUE.match(text, places[number])
+        if cue is not None:
+            yield cue

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from serving.guard.detector import Span
 from serving.guard.detectors.boundary import LEFT, ascii_pattern
 from serving.guard.detectors.cue import Cues
-from serving.guard.detectors.numbers import numbers
+from serving.guard.detectors.numbers import announced_numbers
 
 # Found at its first digit. Not a number in a list, not a decimal: there the words before belong to something else.
 _CANDIDATE = ascii_pattern(r"\d(?<!\d\d)(?<!\d[ .,:/-]\d)(?=(?:[A-Za-z -]{0,2}\d){4})")
@@ -36,7 +36,7 @@ class CuedNumbers:
     def scan(self, text: str, start: int, final: bool) -> tuple[list[Span], int]:
         spans: list[Span] = []
         settled = len(text) if final else _undecided_at(text, start)
-        for candidate in numbers(_CANDIDATE, text, start):
+        for candidate in announced_numbers(_CANDIDATE, text, start):
             begin = _head(text, candidate.start())
             if begin >= settled:
                 break

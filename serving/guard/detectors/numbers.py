@@ -21,11 +21,17 @@ from serving.guard.detectors.phrases import (
     PHONES,
     STATE_NUMBERS,
 )
-from serving.guard.detectors.sieve import ESCAPE, LEFT, OPEN, Sieve
+from serving.guard.detectors.sieve import ESCAPE, LEFT, OPEN, Sieve, after_escape
 
 _DIGITS = ascii_pattern(r"\d+")
 # Four digits with at most six characters between two of them, as in the IBAN `GB29 NWBK 6016`.
 _START = ascii_pattern(r"\d(?<!\d\d)(?=(?:[^0-9]{0,6}\d){3})")
+
+
+def _not_after(signs: str) -> str:
+    """`LEFT` where no digit with one of some signs comes before: in the middle of a list or a date, that is."""
+    return rf"(?:^|[^\w{signs}]|(?:^|[^0-9])[{signs}]|{ESCAPE})"
+
 
 # The shapes below begin before or at the first digit of a number, and say only as much as keeps dates and amounts out.
 _GAP = r"[ ./()-]{0,3}"
@@ -35,7 +41,8 @@ _CARDS = (
     r"(?:[34568]\d|2[0-7])\d{10}",
     r"1800\d{11}",
     rf"\d{{4}}{_SEP}(?:\d{{4}}{_SEP}\d{{4}}|\d{{6}}{_SEP}\d{{4}})",
-    # Groups of equal size, of twelve digits at least.
+)
+_EVEN_CARDS = (
     r"\d(?:[ -]\d){11}",
     r"\d\d(?:[ -]\d\d){5}",
     r"\d{3}(?:[ -]\d{3}){3}",
@@ -45,7 +52,10 @@ _CARDS = (
     r"\d{8}[ -]\d{4}",
 )
 _NATIONAL_IDS = (
-    rf"\d{{11}}(?:\d\d)?{_END}",
+    # A date of birth first: then times in milliseconds are none, not before 2033.
+    rf"[0-3]\d[01]\d{{8}}{_END}",
+    rf"\d\d[01]\d[0-3]\d{{6}}{_END}",
+    rf"\d\d[01]\d[0-3]\d{{5}}[01]\d\d{_END}",
     rf"\d{{8}}[ -]?[A-Z]{_END}",
     r"\d{6}(?:19|20)\d\d[01]\d[0-3]\d{4}[0-9X]",
     r"\d{3}(?:-\d\d-| \d\d )\d{4}",
@@ -73,32 +83,40 @@ _LETTERED = (
     r"[A-Z]{5}\d{4}[A-Z]",
     r"[STFGMXYZ]-?\d{7}-?[A-Z]",
 )
-# Nine digits with a trunk 0. It is not one where it follows a digit and a sign: in dates it does.
+# Nine digits with a trunk 0.
 _TRUNK = "|".join(rf"\d{{{size}}}\)?[ /-]{{1,3}}\d(?:[ -]?\d){{{6 - size}}}" for size in range(5))
-_SHAPED = Sieve((
+_SHAPED = Sieve(
     rf"{LEFT}(?:{'|'.join((*_CARDS, *_NATIONAL_IDS, *_PHONES, *_LETTERED))})",
-    rf"(?:^|[^\w./,:-]|(?:^|[^0-9])[./,:-]|{ESCAPE})\(?0[1-9](?:{_TRUNK})",
+    rf"{_not_after(' -')}(?:{'|'.join(_EVEN_CARDS)})",
+    rf"{_not_after('./,:-')}\(?0[1-9](?:{_TRUNK})",
     rf"{OPEN}\+\(?\d(?:{_GAP}\d){{2}}",
     rf"{OPEN}\(\d{{2,3}}\)[ .-]{{0,2}}\d{{3}}",
     r"[A-Z] \d\d ?\d\d ?\d\d ?[A-D]",
-))  # fmt: skip
+)
 
-_LAST_WORDS = sorted({phrase.split()[-1] for phrase in (*CARDS, *STATE_NUMBERS, *DOCUMENTS, *MEDICAL, *ACCOUNTS)})
-_ANNOUNCED = Sieve((
-    rf"(?i:(?:{'|'.join(_LAST_WORDS)})[^a-z0-9]+(?:(?:{'|'.join(sorted(FILLERS))})[^a-z0-9]+)*[a-z-]*\d)",
-    rf"(?i:(?:phone|{'|'.join(PHONES)})(?:[\s\x0b:=\"'#.>(\[_-]|is|at|on|me|us|to|number|no|nr)*\d)",
-))  # fmt: skip
+_LAST_WORDS = "|".join(
+    sorted({phrase.split()[-1] for phrase in (*CARDS, *STATE_NUMBERS, *DOCUMENTS, *MEDICAL, *ACCOUNTS)})
+)
+_FILLER = rf"(?:{'|'.join(sorted(FILLERS))})"
+_ANNOUNCED = Sieve(
+    rf"(?i:(?:{_LAST_WORDS})[^a-z0-9]+(?:{_FILLER}[^a-z0-9]+)*[a-z-]*\d(?:[a-z .-]{{0,2}}\d){{4}})",
+    rf"(?i:(?:phone|{'|'.join(PHONES)})(?:[\s\x0b:=\"'#.>(\[_-]|is|at|on|me|us|to|number|no|nr)*\d(?:{_GAP}\d){{4}})",
+)
 
-_last: tuple[str, list[int]] = ("", [])
+_last: tuple[str, list[int], list[int]] = ("", [], [])
 
 
 def numbers(pattern: re.Pattern[str], text: str, start: int) -> Iterator[re.Match[str]]:
     """Matches of a detector's pattern, from `start` on, each beginning with the first digit of a number."""
-    global _last
-    known, places = _last
-    if known is not text:
-        places = sorted({*_first_digits(_SHAPED, text), *_first_digits(_ANNOUNCED, text)})
-        _last = (text, places)
+    return _matches(pattern, text, _places(text)[0], start)
+
+
+def announced_numbers(pattern: re.Pattern[str], text: str, start: int) -> Iterator[re.Match[str]]:
+    """The same of numbers that words announce, which are few."""
+    return _matches(pattern, text, _places(text)[1], start)
+
+
+def _matches(pattern: re.Pattern[str], text: str, places: list[int], start: int) -> Iterator[re.Match[str]]:
     match = pattern.match
     for number in range(bisect_left(places, start), len(places)):
         found = match(text, places[number])
@@ -106,13 +124,26 @@ def numbers(pattern: re.Pattern[str], text: str, start: int) -> Iterator[re.Matc
             yield found
 
 
+def _places(text: str) -> tuple[list[int], list[int]]:
+    """First digits of all numbers that may be values, and of those among them that words announce."""
+    global _last
+    known, every, announced = _last
+    if known is not text:
+        announced = list(_first_digits(_ANNOUNCED, text))
+        every = sorted({*announced, *_first_digits(_SHAPED, text)})
+        _last = (text, every, announced)
+    return every, announced
+
+
 def _first_digits(sieve: Sieve, text: str) -> Iterator[int]:
     """First digits of what a sieve finds. It goes on after their run: what leads to the next number is behind that."""
     place = sieve.find(text, 0)
     while place >= 0:
-        digits = _DIGITS.search(text, place + 6 if text.startswith("\\u", place) else place)
+        # The digits of an escape before the number are not its own.
+        digits = _DIGITS.search(text, after_escape(text, place) if text[place] == "\\" else place)
         if digits is None:
             return
-        if _START.match(text, digits.start()) is not None:
-            yield digits.start()
-        place = sieve.find(text, digits.end())
+        begin, end = digits.span()
+        if _START.match(text, begin) is not None:
+            yield begin
+        place = sieve.find(text, end)

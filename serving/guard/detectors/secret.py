@@ -7,10 +7,11 @@ token is sixteen characters of which most differ. Values of letters alone pass, 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from bisect import bisect_left
 
 from serving.guard.detector import Span
 from serving.guard.detectors.growing import Run
+from serving.guard.detectors.sieve import Sieve
 
 _IS = r"\\{0,2}[\"'`]?(?:\s{0,3}(?::=|=>|=|:)\s{0,3}|\s{1,3}(?:is|lautet|es|est)(?:\s{0,3}:)?\s{1,3})\\{0,2}[\"'`]?"
 _CHARS = "A-Za-z0-9._~+/@$%^&-"
@@ -19,16 +20,20 @@ _UNDECIDED = re.compile(rf"[{_CHARS}]{{0,23}}\Z")
 _NOT_A_VALUE = r"(?![$%&/~.*@^-])"
 """What stands for a value: `$VAR`, `%s`, a path, `****`."""
 
-_PASSWORD_NEEDLES = ("passw", "passphr", "pwd", "kennwort", "contrasena", "mot de passe")
-_PASSWORD_CUE = re.compile(rf"(?:passwor[dt]|passwd|passphrase|pwd|kennwort|contrasena|mot de passe){_IS}")
+_LOGIN_WORDS = "passwor[dt]|passwd|passphrase|pwd|kennwort|contrasena|mot de passe"
+_PASSWORD_CUE = re.compile(rf"(?:{_LOGIN_WORDS}){_IS}", re.IGNORECASE)
 _PASSWORD = re.compile(rf"{_NOT_A_VALUE}(?=[A-Za-z._-]{{0,23}}[0-9@$%^&~+/])[{_CHARS}]{{6}}")
 
-_TOKEN_NEEDLES = ("secret", "token", "key")
-_KEYS = ("api", "app", "access", "account", "auth", "client", "encryption", "private", "secret", "signing")
-_KEY = "|".join(rf"(?<={word})|(?<={word}[_ -])" for word in _KEYS)
-_TOKEN_CUE = re.compile(rf"(?:secret(?:[_ -]?key)?|token|(?:{_KEY})key){_IS}")
+_KEYS = "api|app|access|account|auth|client|encryption|private|secret|signing"
+_TOKEN_WORDS = rf"secret|token|(?:{_KEYS})[_ -]?key"
+_TOKEN_CUE = re.compile(rf"(?:{_TOKEN_WORDS}){_IS}", re.IGNORECASE)
 _TOKEN = re.compile(rf"{_NOT_A_VALUE}(?=[A-Za-z._~+/-]{{0,15}}[0-9])(?=[0-9._~+/-]{{0,15}}[A-Za-z])[{_CHARS}]{{16}}")
 _MAX_CUE = 64
+# Cues with what follows them first. RE2's white space is ASCII's, and other characters are `?` in a sieve.
+_SPACE = r"[\s\x0b\x1c-\x1f?]"
+_SIEVE = Sieve(
+    rf"(?i:(?:{_LOGIN_WORDS}|{_TOKEN_WORDS})\\{{0,2}}[\"'`]?(?:{_SPACE}{{0,3}}[:=]|{_SPACE}{{1,3}}(?:is|lautet|es)))"
+)
 _LEAST_DIFFERENT = 9
 """Of sixteen random letters and digits, hardly ever fewer differ; of words and paths, often."""
 
@@ -41,21 +46,18 @@ class CuedSecrets:
     def __init__(
         self,
         entity: str,
-        needles: Sequence[str],
         cue: re.Pattern[str],
         value: re.Pattern[str],
         least_different: int = 1,
     ) -> None:
         self.entity = entity
-        self._needles = needles
         self._cue = cue
         self._value = value
         self._least_different = least_different
 
     def scan(self, text: str, start: int, final: bool) -> tuple[list[Span], int]:
         spans: list[Span] = []
-        lowered = text.lower()
-        for begin in self._begins(lowered, start):
+        for begin in self._begins(text, start):
             if begin < start:
                 continue
             if not final and _UNDECIDED.match(text, begin) is not None:
@@ -69,22 +71,16 @@ class CuedSecrets:
             spans.append(Span(begin, start))
         return spans, len(text)
 
-    def _begins(self, lowered: str, start: int) -> list[int]:
-        """Where what follows a cue begins. Looking for a few strings first is what makes it cheap."""
-        begins = set()
-        for needle in self._needles:
-            place = lowered.find(needle, max(0, start - _MAX_CUE))
-            while place >= 0:
-                cue = self._cue.match(lowered, place)
-                if cue is not None:
-                    begins.add(cue.end())
-                place = lowered.find(needle, place + 1)
-        return sorted(begins)
+    def _begins(self, text: str, start: int) -> list[int]:
+        """Where what follows a cue begins."""
+        places = _SIEVE.places(text)
+        cues = [self._cue.match(text, place) for place in places[bisect_left(places, start - _MAX_CUE) :]]
+        return sorted({cue.end() for cue in cues if cue is not None})
 
 
 def passwords() -> CuedSecrets:
-    return CuedSecrets("PASSWORD", _PASSWORD_NEEDLES, _PASSWORD_CUE, _PASSWORD)
+    return CuedSecrets("PASSWORD", _PASSWORD_CUE, _PASSWORD)
 
 
 def tokens() -> CuedSecrets:
-    return CuedSecrets("API_KEY", _TOKEN_NEEDLES, _TOKEN_CUE, _TOKEN, _LEAST_DIFFERENT)
+    return CuedSecrets("API_KEY", _TOKEN_CUE, _TOKEN, _LEAST_DIFFERENT)
