@@ -18,6 +18,7 @@ from typing import Any
 import click
 
 from loadtests.guard_attacks import bipia, planted, strings, wilson
+from loadtests.guard_beside_streams import ASKED, cut_once, far_into_an_answer, uncut, value_of
 from loadtests.guard_beside_texts import (
     CONTROL_TOKENS,
     INVISIBLE_BUT_NEEDED,
@@ -318,41 +319,49 @@ def _masked(text: str, spans: Sequence[list[int]]) -> str:
 
 
 def streams(peers: Peers) -> Lines:
-    """One value in a stream, cut in two at each of its characters."""
-    from loadtests.guard_beside_streams import ASKED, cut_once, far_into_an_answer, value_of
-
+    """One value in a stream, cut in two at each of its characters, and at the seam of another's buffer."""
+    cuts, answers = [*uncut(), *cut_once()], [*uncut(), *far_into_an_answer()]
     guard = Guard(GuardSettings())
-    cuts, answers = cut_once(), far_into_an_answer()
 
     def relayed(pieces: list[str]) -> str:
         stream = guard.stream()
         return "".join(stream.feed(piece) for piece in pieces) + stream.finish()
 
+    def buffered(first: bool) -> list[str] | None:
+        answered = peers.ask("nemoguardrails", "streams", answers, entities=ASKED, stream_first=first)
+        return answered.texts if answered is not None else None
+
+    checked = buffered(False)
     rows: list[tuple[str, list[list[str]], list[str] | None]] = [
         ("signet", cuts, ours(relayed, cuts).texts),
         ("presidio, piece by piece", cuts, _pieces_masked(peers, "presidio", cuts)),
         ("llm-guard, Secrets, piece by piece", cuts, _pieces_masked(peers, "llm_guard", cuts)),
-        ("signet", answers, ours(relayed, answers).texts),
+        ("signet, in a long answer", answers, ours(relayed, answers).texts),
+        ("nemoguardrails, presidio on its buffer, checks first", answers, checked),
     ]
-    for first in (True, False):
-        theirs = peers.ask("nemoguardrails", "streams", answers, entities=ASKED, stream_first=first)
-        how = "sends first, its default" if first else "checks first"
-        rows.append((f"nemoguardrails, presidio on its buffer, {how}", answers, theirs.texts if theirs else None))
-    lines = ["| | streams | value got through | which |", "|---|---|---|---|"]
-    for name, asked, sent in rows:
-        if sent is None:
-            continue
-        kinds = [value_of(pieces) for pieces in asked]
-        through = [kind for (kind, value), text in zip(kinds, sent, strict=True) if got_through(value, text)]
-        named = ", ".join(f"{kind} {through.count(kind)}" for kind in dict.fromkeys(through)) or "–"
-        lines.append(f"| {name} | {len(asked)} | {len(through)} | {named} |")
+    # Sent first, a value has gone before it is looked at: what it would find is told by the row above.
+    if checked is not None and (sent := buffered(True)) is not None:
+        found = [*checked[: len(uncut())], *sent[len(uncut()) :]]
+        rows.append(("nemoguardrails, the same, sends first, its default", answers, found))
+    lines = ["| | streams of values that it finds uncut | value got through | which |", "|---|---|---|---|"]
+    for name, asked, texts in rows:
+        if texts is not None:
+            lines.append(f"| {name} | {' | '.join(_of_streams(asked, texts))} |")
     return lines
+
+
+def _of_streams(asked: Sequence[Sequence[str]], sent: Sequence[str]) -> tuple[str, str, str]:
+    seen = [(*value_of(pieces), text) for pieces, text in zip(asked, sent, strict=True)]
+    whole = len(uncut())
+    found = {kind for kind, value, text in seen[:whole] if not got_through(value, text)}
+    cut = [(kind, value, text) for kind, value, text in seen[whole:] if kind in found]
+    through = [kind for kind, value, text in cut if got_through(value, text)]
+    named = ", ".join(f"{kind} {through.count(kind)}" for kind in dict.fromkeys(through)) or "–"
+    return str(len(cut)), str(len(through)), named
 
 
 def _pieces_masked(peers: Peers, peer: str, cuts: Sequence[Sequence[str]]) -> list[str] | None:
     """What a proxy sends on that asks about each piece by itself."""
-    from loadtests.guard_beside_streams import ASKED
-
     pieces = [piece for each in cuts for piece in each]
     mode = "spans" if peer == "presidio" else "secrets"
     answered = peers.ask(peer, mode, pieces, entities=ASKED)

@@ -41,6 +41,11 @@ def cut_once() -> list[list[str]]:
     ]
 
 
+def uncut() -> list[list[str]]:
+    """Every value in one piece: what is not found here is not asked of a guard in streams."""
+    return [[_LEAD + value + _TAIL] for value in _VALUES.values()]
+
+
 def far_into_an_answer() -> list[list[str]]:
     """Every value but the key, in pieces of four characters as tokens are, round the seam of a buffer."""
     made = []
