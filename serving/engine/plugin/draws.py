@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from serving.engine.plugin import kernel, tournament
-from serving.engine.plugin.survivors import above_cut
 from serving.engine.plugin.words import NO_TOKEN, key_words
 from serving.provenance.schemes import SCHEMES, dual_gumbel, synthid
 
@@ -77,7 +76,7 @@ class TournamentDraw:
     context_width = SCHEMES["synthid"].context_width
 
     def __init__(self, seed: int, chance_seed: int) -> None:
-        self._keys = np.array(synthid.round_keys(seed), np.uint64)
+        self._bits = tournament.round_bits(synthid.round_keys(seed))
         self._chance = key_words(chance_seed)
 
     def __call__(
@@ -87,12 +86,12 @@ class TournamentDraw:
             return -1  # transformers' detector reads whole contexts only
         possible = logits if among is None else logits[among]
         weights = np.exp(possible - possible.max())
-        head, mass, total = above_cut(weights, 1 - TAIL)
+        head, mass, total = tournament.likeliest(weights, 1 - TAIL)
         chance = kernel.uniform(self._chance, position, 0) * total
         if chance < mass:
             tokens = head if among is None else among[head]
             last = kernel.uniform(self._chance, position, 1)
-            return int(tournament.winner(weights[head], tokens, context, self._keys, synthid.SAMPLING_TABLE, last))
+            return int(tournament.winner(weights[head], tokens, context, self._bits, last))
         weights[head] = 0.0
         index = min(int(np.searchsorted(np.cumsum(weights, dtype=np.float64), chance - mass)), len(weights) - 1)
         return index if among is None else int(among[index])

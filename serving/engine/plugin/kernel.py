@@ -35,12 +35,12 @@ BOUND_SLOPE = np.float32(math.log(2) / 2**23)
 BOUND_MARGIN = 2e-3
 
 
-def compiled(function: Callable[..., Any]) -> Any:
+def compiled(function: Callable[..., Any], **options: Any) -> Any:
     """`numba.njit` with the machine code cached on disk, or without a cache where no folder can be written."""
     try:
-        return numba.njit(cache=True)(function)
+        return numba.njit(cache=True, **options)(function)
     except RuntimeError:  # "no locator available": read-only installation and no writable home
-        return numba.njit(function)
+        return numba.njit(**options)(function)
 
 
 @numba.njit(inline="always")  # type: ignore[untyped-decorator]

@@ -21,15 +21,16 @@ DRAWS = 20_000
 
 
 def chosen(make: Callable[[int], Draw], logits: NDArray[np.float32], among: NDArray[np.int64] | None) -> list[int]:
-    """One choice under each of many keys, all after one context."""
-    context = context_words([1, 2, 3, 4])
-    return [make(seed)(logits, among, context, 0) for seed in range(DRAWS)]
+    """Choices under two hundred keys, each after a hundred contexts."""
+    draws = [make(seed) for seed in range(200)]
+    contexts = [context_words([1, 2, 3, last]) for last in range(DRAWS // len(draws))]
+    return [draw(logits, among, context, place) for draw in draws for place, context in enumerate(contexts)]
 
 
 @pytest.mark.parametrize("scheme", ["gumbel", "dual-gumbel", "synthid"])
 @pytest.mark.parametrize("filtered", [False, True], ids=["all", "survivors"])
-def test_over_many_keys_tokens_come_as_often_as_the_model_says(scheme: str, filtered: bool) -> None:
-    """What is invisible in the text without the key; 20,000 keys would show a difference of a hundredth."""
+def test_over_keys_and_contexts_tokens_come_as_often_as_the_model_says(scheme: str, filtered: bool) -> None:
+    """What is invisible in the text without the key; 20,000 draws would show a difference of a hundredth."""
     probabilities = np.array([0.4, 0.25, 0.2, 0.08, 0.04, 0.02, 0.0098, 0.0002])
     logits = np.log(probabilities).astype(np.float32)
     among = np.array([3, 0, 2, 5]) if filtered else None
@@ -66,7 +67,7 @@ def test_the_tournament_is_transformers_own() -> None:
         context_history_size=1024,
         device=torch.device("cpu"),
     )
-    keys = np.array(synthid.round_keys(SEED), np.uint64)
+    bits = tournament.round_bits(synthid.round_keys(SEED))
     for _ in range(30):
         context, logits = rng.integers(0, 150_000, 4), rng.normal(size=60).astype(np.float32) * 2
         ngram_keys, _ = theirs._compute_keys(torch.tensor(context)[None], torch.arange(60)[None])
@@ -77,12 +78,37 @@ def test_the_tournament_is_transformers_own() -> None:
                 np.exp(logits - logits.max()),
                 np.arange(60),
                 context_words(context),
-                keys,
-                synthid.SAMPLING_TABLE,
+                bits,
                 chance,
             )
             below = probabilities[:winner].sum()
             assert below - 1e-5 <= chance <= below + probabilities[winner] + 1e-5
+
+
+def test_the_tables_bits_are_the_schemes_g_values() -> None:
+    rng = np.random.default_rng(8)
+    contexts, tokens = rng.integers(0, 200_000, (500, 4)), rng.integers(0, 200_000, 500)
+    keys = synthid.round_keys(SEED)
+
+    bits = tournament.round_bits(keys)[synthid.places(contexts, tokens)]
+
+    in_rounds = (bits[:, None] >> np.arange(synthid.DEPTH, dtype=np.uint32)) & 1
+    assert np.array_equal(in_rounds, synthid.g_values(keys, contexts, tokens))
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.5, 3.0, 8.0, 60.0])
+def test_the_likeliest_hold_their_share_and_no_octave_too_many(scale: float) -> None:
+    logits = np.random.default_rng(4).normal(size=5001).astype(np.float32) * np.float32(scale)
+    logits[::7] = -np.inf
+    weights = np.exp(logits - logits.max())
+
+    places, mass, total = tournament.likeliest(weights, 0.999)
+
+    kept = weights[places]
+    assert total == pytest.approx(weights.sum(dtype=np.float64), rel=1e-12)
+    assert mass == pytest.approx(kept.sum(dtype=np.float64), rel=1e-12)
+    assert mass >= 0.999 * total > kept[kept >= 2 * kept.min()].sum(dtype=np.float64)
+    assert set(np.flatnonzero(weights >= kept.min())) == set(places)
 
 
 def test_dual_keys_decide_as_often_as_vllm_lets_them() -> None:
