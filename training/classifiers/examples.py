@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from serving.guard.classifiers.attacks import CHUNK_CHARS, MAX_WINDOWS, WINDOW_CHARS, strange_windows
+from serving.guard.classifiers.meaning import Meanings
 from serving.guard.classifiers.windows import chunks, windows
 from training.classifiers.grammar import disguise, plant, write
 from training.classifiers.sources import SOURCES, Label, Source
@@ -20,7 +21,11 @@ Text = tuple[str, str]
 
 _CALIBRATED = 4
 """Of open data every fourth text calibrates; whole sources named below only calibrate."""
-_ONLY_CALIBRATES = frozenset({"truthfulqa", "legalbench cuad"})
+_ONLY_CALIBRATES = frozenset(
+    {"truthfulqa", "legalbench cuad", "mmlu, computer security", "mmlu, international law", "mmlu, medicine"}
+)
+OWN = "own grammar"
+"""One source, whatever list a text is of: a list written to be hard is no population that has a rate of its own."""
 
 
 @dataclass(slots=True)
@@ -67,6 +72,7 @@ def _position(text: str) -> int:
 
 _LOOKALIKES = (
     *(("harmless", 0.7), ("about_harm", 0.2), ("homonym", 0.05), ("tale", 0.3), ("mail", 0.05), ("page", 0.05)),
+    *(("harmless_more", 1.2), ("lookup", 0.3)),
     *(("order_task", 0.05), ("order_ask", 0.05)),
 )
 
@@ -82,7 +88,7 @@ def jailbreak_head(data: OpenData, size: int, chance: random.Random) -> Head:
 
 def illicit_head(data: OpenData, size: int, chance: random.Random) -> Head:
     """Harmful aims, plain and in stories, against harmless ones in the same words and the same stories."""
-    head = _head((("harm_ask", 1.0), ("pair", 0.4)), data, size, chance)
+    head = _head((("harm_ask", 0.6), ("harm_more", 1.6), ("pair", 0.4)), data, size, chance)
     # Scored by windows of sentences: in a harmless text each of them is harmless.
     head.harmless += [
         (name, window) for name, text in _some(head.harmless, size, chance) for window in _few(text, chance)
@@ -125,7 +131,7 @@ class WindowHead:
     calibration_harmless: list[Text] = field(default_factory=list)
 
 
-def indirect_head(data: OpenData, size: int, chance: random.Random) -> WindowHead:
+def indirect_head(data: OpenData, meanings: Meanings, size: int, chance: random.Random) -> WindowHead:
     """Documents with and without an order to an assistant."""
     head = WindowHead()
     for whole in (False, True):
@@ -141,14 +147,14 @@ def indirect_head(data: OpenData, size: int, chance: random.Random) -> WindowHea
             head.calibration_attacks += [(name, text) for name, text, _ in planted]
             continue
         for name, text in documents:
-            head.harmless += [(name, window, shown) for window, shown in strange_windows(text)]
+            head.harmless += [(name, window, shown) for window, shown in strange_windows(meanings, text)]
         for name, text, clean in planted:
-            for window, shown in strange_windows(text):
+            for window, shown in strange_windows(meanings, text):
                 if _is_new(window, clean):
                     head.attacks.append((name, window, shown))
         head.harmless = _some(head.harmless, 8 * size, chance)
         # An order that is all of a tool's result.
-        head.attacks += [("order", text, (0.0, 0.0, 0.0, 1.0)) for text in orders]
+        head.attacks += [(OWN, text, strange_windows(meanings, text)[0][1]) for text in orders]
     return head
 
 
@@ -169,14 +175,18 @@ def toxic_head(data: OpenData, label: Callable[[Label], bool], size: int, chance
     ):
         for kind in ("hate", "toxic", "plain"):
             texts = _some(side.get(kind, ()), 3 * size, chance)
-            (bad if label(kind) else good).extend(texts)
+            if label(kind):
+                bad += texts
+            elif kind == "plain" or side is data.train:
+                # A rude tweet is not hateful, but no harmless text either: it sets no threshold.
+                good += texts
         good += [(name, text[:300]) for name, text in _some(side.get("data", ()), size // 4, chance)]
         good += _own((("harmless", 0.3), ("mail", 0.1), ("page", 0.1)), size, chance, side is data.calibrate)
     return head
 
 
 def _own(parts: Iterable[tuple[str, float]], size: int, chance: random.Random, whole: bool) -> list[Text]:
-    return [(start, text) for start, part in parts for text in write(start, int(size * part), chance, whole)]
+    return [(OWN, text) for start, part in parts for text in write(start, int(size * part), chance, whole)]
 
 
 def _some(texts: Sequence[Item], most: int, chance: random.Random) -> list[Item]:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.guard.classifiers.linear import LinearModel, read_features
+from serving.guard.classifiers.meaning import Meanings
 from serving.guard.classifiers.ngrams import NUM_BUCKETS
 from serving.guard.classifiers.signs import NAMES
 
@@ -41,12 +42,10 @@ class Rows:
         return np.add.reduceat(products, begins) + self.named[rows] @ named + bias, places
 
 
-def read_rows(texts: Sequence[str], extra: Sequence[Sequence[float]] | None = None) -> Rows:
+def read_rows(texts: Sequence[str], meanings: Meanings, extra: Sequence[Sequence[float]] | None = None) -> Rows:
     """The features of texts; `extra` are further signs of each."""
-    parts = [
-        read_features(texts[begin : begin + _AT_ONCE], extra[begin : begin + _AT_ONCE] if extra is not None else None)
-        for begin in range(0, len(texts), _AT_ONCE)
-    ]
+    slices = [slice(begin, begin + _AT_ONCE) for begin in range(0, len(texts), _AT_ONCE)]
+    parts = [read_features(texts[part], meanings, extra[part] if extra is not None else None) for part in slices]
     buckets, values, lengths = [], [], []
     for part in parts:
         grams = part.grams

@@ -9,18 +9,19 @@ from pathlib import Path
 
 import yaml
 
-TEMPLATES = Path(__file__).with_name("templates.yaml")
+TEMPLATES = tuple(Path(__file__).with_name(name) for name in ("templates.yaml", "harms.yaml"))
 
-_SLOT = re.compile(r"\{([a-z_]+)\}")
+_SLOT = re.compile(r"\{([a-z_]+)(?::([a-z_]+))?\}")
+_FILLED = "{it}"
 
 
 @cache
 def templates(whole: bool = True) -> dict[str, list[str]]:
     """The grammar's lists by name; `whole=False` leaves out every fifth line, which is then new to a model."""
-    loaded = yaml.safe_load(TEMPLATES.read_text())
     return {
         name: [str(line) for place, line in enumerate(lines) if whole or len(lines) < 8 or place % 5 != 4]
-        for name, lines in loaded.items()
+        for file in TEMPLATES
+        for name, lines in yaml.safe_load(file.read_text()).items()
     }
 
 
@@ -35,9 +36,17 @@ def write(start: str, count: int, chance: random.Random, whole: bool) -> list[st
 
 
 def _expand(text: str, lists: dict[str, list[str]], chance: random.Random) -> str:
-    """Replace slots until none is left; one name within a text may stand for different lines."""
+    """Replace slots until none is left; one name within a text may stand for different lines.
+
+    `{frame:deed}` is a line of `frame` about a line of `deed`: what is harmful and what is not share their frames.
+    """
+
+    def line(slot: re.Match[str]) -> str:
+        chosen = chance.choice(lists[slot[1]])
+        return chosen.replace(_FILLED, f"{{{slot[2]}}}") if slot[2] else chosen
+
     while _SLOT.search(text):
-        text = _SLOT.sub(lambda slot: chance.choice(lists[slot[1]]), text)
+        text = _SLOT.sub(line, text)
     return text
 
 

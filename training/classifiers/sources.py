@@ -1,7 +1,8 @@
 """Openly licensed data that a user has on disk: read for training, with the licence that the data card will name.
 
 Each source is one function from its folder to labelled texts. What is held out for the study is not read here: BIPIA,
-XSTest, DAN files, extraction attacks, HarmBench, real toxicity prompts, MT-Bench, Vicuna's questions and WikiText.
+XSTest, DAN files, extraction attacks, HarmBench, JailbreakBench, real toxicity prompts, MT-Bench, Vicuna's questions
+and WikiText.
 """
 
 from __future__ import annotations
@@ -120,6 +121,12 @@ def _pubmedqa(file: Path) -> Iterator[tuple[Label, str]]:
         yield "data", " ".join(entry["CONTEXTS"])
 
 
+def _mmlu(file: Path) -> Iterator[tuple[Label, str]]:
+    with file.open(newline="") as lines:
+        for question, *_ in csv.reader(lines):
+            yield "plain", question
+
+
 def _contracts(file: Path) -> Iterator[tuple[Label, str]]:
     for line in file.read_text().splitlines():
         row = json.loads(line)
@@ -134,5 +141,8 @@ SOURCES: tuple[Source, ...] = (
     Source("humaneval", "humaneval/HumanEval.jsonl.gz", "MIT", _humaneval),
     Source("truthfulqa", "truthfulqa/TruthfulQA.csv", "Apache-2.0", _truthfulqa),
     Source("pubmedqa", "pubmedqa/ori_pqal.json", "MIT", _pubmedqa),
+    Source("mmlu, computer security", "mmlu_subset/computer_security_test.csv", "MIT", _mmlu),
+    Source("mmlu, international law", "mmlu_subset/international_law_test.csv", "MIT", _mmlu),
+    Source("mmlu, medicine", "mmlu_subset/professional_medicine_test.csv", "MIT", _mmlu),
     Source("legalbench cuad", "legalbench_cuad/clauses.jsonl", "CC-BY-4.0", _contracts),
 )

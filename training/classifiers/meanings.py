@@ -1,0 +1,89 @@
+"""Distills a table of words' meanings from a sentence encoder: each word alone, principal directions, eight bits."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.guard.classifiers.meaning import NUM_DIMENSIONS, Meanings
+from serving.guard.classifiers.ngrams import normal, word_hashes
+from training.classifiers.examples import OpenData
+from training.classifiers.grammar import templates
+from training.progress import track
+
+_WORD = re.compile(r"[a-z]+(?:'[a-z]+)?")
+_SLOTS = re.compile(r"\{[^}]*\}")
+_COMMON = 5
+"""Texts of the open data that a word has to be in."""
+_RARE_RANK = 40_000
+"""The rank given to words that the encoder's vocabulary, which is in the order of frequency, has not."""
+_TYPICAL = 1e-3
+"""Words more frequent than this tell little (Arora et al. 2017)."""
+_MEASURED = 6_000
+"""Words, the most frequent ones, from which the principal directions are taken."""
+_AT_ONCE = 512
+
+
+def distill(encoder: Path, data: OpenData, show: bool = True) -> Meanings:
+    """Vectors of the encoder's own whole words, of the grammar's, and of those that are common in the data."""
+    ranks = vocabulary((encoder / "vocab.txt").read_text().splitlines(), data)
+    words = sorted(ranks)
+    vectors = _encoded(encoder, words, show)
+    vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6)
+    frequent = np.argsort([ranks[word] for word in words], kind="stable")[:_MEASURED]
+    return compressed(words, vectors, np.array([ranks[word] for word in words]), frequent)
+
+
+def vocabulary(own: list[str], data: OpenData) -> dict[str, int]:
+    """Words and the rank of each by frequency."""
+    ranks = {word: rank for rank, word in enumerate(own) if _WORD.fullmatch(word)}
+    for lines in templates().values():
+        for line in lines:
+            for word in _WORD.findall(_SLOTS.sub(" ", normal(line))):
+                ranks.setdefault(word, _RARE_RANK)
+    found = Counter(
+        word for texts in data.train.values() for _, text in texts for word in set(_WORD.findall(normal(text)))
+    )
+    for word, count in found.items():
+        if count >= _COMMON:
+            ranks.setdefault(word, _RARE_RANK)
+    return ranks
+
+
+def compressed(words: list[str], vectors: NDArray[np.float32], ranks: NDArray[Any], frequent: NDArray[Any]) -> Meanings:
+    """The principal directions of the vectors, each as long as its word is telling, in eight bits."""
+    centred = vectors - vectors.mean(axis=0)
+    directions = np.linalg.eigh(np.cov(centred[frequent].T))[1][:, ::-1][:, :NUM_DIMENSIONS]
+    short = centred @ directions.astype(np.float32)
+    short = np.pad(short, ((0, 0), (0, NUM_DIMENSIONS - short.shape[1])))
+    frequency = 10 / (ranks + 100)  # Zipf's law, in words of a million
+    telling = _TYPICAL / (_TYPICAL + frequency)
+    short *= (telling / np.maximum(np.linalg.norm(short, axis=1), 1e-6))[:, None]
+    hashes = np.array([word_hashes(word)[0] for word in words], dtype=np.uint64)
+    order = np.argsort(hashes)
+    return Meanings(hashes[order], np.round(127 * short[order]).astype(np.int8))
+
+
+def _encoded(encoder: Path, words: list[str], show: bool) -> NDArray[np.float32]:
+    # Only who distills needs these.
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+
+    reader: Any = AutoTokenizer.from_pretrained(encoder, local_files_only=True)
+    model: Any = AutoModel.from_pretrained(encoder, local_files_only=True).eval()
+    by_length = sorted(range(len(words)), key=lambda place: len(words[place]))
+    result = np.empty((len(words), model.config.hidden_size), dtype=np.float32)
+    with torch.no_grad(), track("meanings of words", show) as progress:
+        for begin in range(0, len(words), _AT_ONCE):
+            places = by_length[begin : begin + _AT_ONCE]
+            read = reader([words[place] for place in places], padding=True, return_tensors="pt")
+            mask = read["attention_mask"][..., None].float()
+            states = model(**read).last_hidden_state
+            result[places] = ((states * mask).sum(1) / mask.sum(1)).numpy()
+            progress(begin + len(places), len(words))
+    return result
