@@ -250,10 +250,11 @@ async def _delays(pool: ClassifierPool, text: str, questions: int) -> tuple[list
             late.append((time.perf_counter() - due) * 1000)
 
     ticking = asyncio.create_task(tick())
-    for _ in range(questions):
+    for number in range(questions):
         started = time.perf_counter()
         if text:
-            await pool.scores(text, ("attack", "toxicity"), 60)
+            # Another text each time: what was scored before is remembered.
+            await pool.scores(f"{text} {number}", ("attack", "toxicity"), 60)
         else:
             await asyncio.sleep(0.05)
         took.append((time.perf_counter() - started) * 1000)

@@ -16,7 +16,7 @@ import yaml
 from serving.guard.classifiers.attacks import attack_margin, illicit_margin, indirect_margin
 from serving.guard.classifiers.classifier import HATE, ILLICIT, INDIRECT, JAILBREAK, TOXICITY
 from serving.guard.classifiers.linear import LinearModel, Weights
-from serving.guard.classifiers.meaning import Meanings
+from serving.guard.classifiers.meaning import NO_MEANINGS, Meanings
 from serving.guard.classifiers.ngrams import normal, word_hashes
 from serving.guard.classifiers.toxicity import lexicon_signs, toxic_features
 from training.classifiers.examples import (
@@ -41,8 +41,9 @@ _WORST = 3.0
 
 Margin = Callable[[LinearModel, Meanings, str], float]
 
-_SHARES = {TOXICITY: 0.75, HATE: 0.25}
-"""These two are asked together and mostly agree, so they share the rate of false flags."""
+_SHARES = {TOXICITY: 0.55, HATE: 0.35}
+"""These two are asked together and seldom err on the same text: they share the rate of false flags,
+with a tenth kept back, since the calibration tweets are a sample."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +66,19 @@ def train(
     evaluation: dict[str, float] = {}
     sizes: dict[str, dict[str, int]] = {}
 
-    def keep(category: str, head: Head, extra: Sequence[Sequence[float]] | None, margin: Margin) -> None:
+    def keep(
+        category: str,
+        head: Head,
+        extra: Sequence[Sequence[float]] | None,
+        margin: Margin,
+        learned: Meanings = meanings,
+    ) -> None:
         label = f"{category}: {len(head.attacks)} and {len(head.harmless)} texts"
         texts = [text for _, text in (*head.attacks, *head.harmless)]
         labels = np.array([True] * len(head.attacks) + [False] * len(head.harmless))
         with track(label, show) as progress:
             weights = fit(
-                read_rows(texts, meanings, extra),
+                read_rows(texts, learned, extra),
                 labels,
                 epochs=recipe.epochs,
                 rate=recipe.learning_rate,
@@ -88,9 +95,10 @@ def train(
     def chance() -> random.Random:
         return random.Random(recipe.seed)  # noqa: S311 - which texts are drawn is no secret
 
-    keep(JAILBREAK, jailbreak_head(data, recipe.size, chance()), None, attack_margin)
+    # A jailbreak shows in how it is said. Its subject can be anything, and only misleads.
+    keep(JAILBREAK, jailbreak_head(data, recipe.size, chance()), None, attack_margin, NO_MEANINGS)
     # The widest of the categories: harm has more words than any other.
-    keep(ILLICIT, illicit_head(data, 2 * recipe.size, chance()), None, illicit_margin)
+    keep(ILLICIT, illicit_head(data, 3 * recipe.size, chance()), None, illicit_margin)
     found = indirect_head(data, meanings, recipe.size // 2, chance())
     windows = Head(
         [(name, window) for name, window, _ in found.attacks],
