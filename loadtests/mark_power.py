@@ -84,12 +84,13 @@ class Engine:
         """The choices of all answers, 32 requests at a time."""
 
         def ask(body: dict[str, Any]) -> list[dict[str, Any]]:
-            answer = httpx.post(f"{self.url}{CHAT}", json={**body, "return_token_ids": True}, timeout=600)
+            answer = client.post(f"{self.url}{CHAT}", json={**body, "return_token_ids": True})
             answer.raise_for_status()
             choices: list[dict[str, Any]] = answer.json()["choices"]
             return choices
 
         with (
+            httpx.Client(timeout=600, limits=httpx.Limits(max_connections=32)) as client,
             ThreadPoolExecutor(32) as pool,
             click.progressbar(pool.map(ask, bodies), length=len(bodies), label=label, file=sys.stderr) as done,
         ):
