@@ -60,7 +60,7 @@ class Bigram:
         weights *= 1 + 0.3 * ((tokens * 7919 + last) * 2654435761 % 1000) / 1000
         # How sure it is differs from token to token, as in real text.
         sharp = self._sharpness * (0.4 + 1.2 * ((last * 2654435761) % 1000) / 1000)
-        weights = (weights / weights.max()) ** sharp
+        weights = np.maximum((weights / weights.max()) ** sharp, 1e-9)
         return tokens, weights / weights.sum()
 
     def answer(self, num_tokens: int, key_seed: int | None = None, temperature: float = 1.0) -> Answer:

@@ -75,7 +75,7 @@ def continuations(model: Bigram, scheme: str, number: int, num_tokens: int, voca
 def by_position(ours: Answers, theirs: Answers, length: int) -> float:
     """The p-value of the place at which runs of `length` tokens differ most, corrected for all places."""
     places = ours.shape[1] - length + 1
-    return min(1.0, places * min(_homogeneity(*_cells(ours, theirs, place, length)) for place in range(places)))
+    return min(1.0, float(places * min(_homogeneity(*_cells(ours, theirs, place, length)) for place in range(places))))
 
 
 def _cells(ours: Answers, theirs: Answers, place: int, length: int) -> tuple[Floats, Floats]:

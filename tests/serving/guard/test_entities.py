@@ -144,6 +144,7 @@ HOSTILE = [
         "born ",
     ),
     *("born 1 ", "passport ", "passport A-", "A-1", "account 1 ", "mar ", "3 March ", "X-", "[[[[", "'\""),
+    *("\\u0041", "ssn no no ", "4111 1111 ", "0123 45 67 "),
 ]
 
 PIECES = [

@@ -1,0 +1,65 @@
+"""Predicted and measured power on a real engine's answers, kept by `loadtests.mark_schemes power --save FOLDER`.
+
+    python -m loadtests.detection_answers FOLDER
+
+By file: found at p < 1e-3 and predicted from the engine's log-probabilities, by length. They are those before the
+temperature, so at temperatures below 1 the prediction is too high: that is part of what is shown.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+import numpy as np
+
+from loadtests.report import machine
+from serving.provenance.detection.null import NULLS
+from serving.provenance.detection.power import critical_score, fresh, marked_score, power
+from serving.provenance.schemes import SCHEMES
+
+LEVEL = 1e-3
+LENGTHS = (15, 25, 50, 100, 200)
+
+
+def found_and_predicted(scheme: str, seed: int, token_ids: list[int], logprobs: list[float]) -> tuple[bool, float]:
+    """Of one answer, or its beginning."""
+    reader, null = SCHEMES[scheme], NULLS[scheme]
+    pairs = reader.pairs(token_ids)
+    if not len(pairs):
+        return False, 0.0
+    probabilities = np.exp(np.minimum(np.array(logprobs), 0.0))[pairs.positions]
+    mean, variance = marked_score(reader, null, probabilities, fresh(pairs), None)
+    critical = critical_score(lambda score: reader.log_p_value(score, len(pairs)), LEVEL, null.mean * len(pairs))
+    score = float(reader.token_scores([seed], pairs).sum())
+    return reader.log_p_value(score, len(pairs)) < np.log(LEVEL), power(mean, variance, critical)
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
+def main(folder: Path) -> None:
+    """Compare the power that was predicted with the power that answers have."""
+    click.echo(f"{machine()['date']}\n")
+    click.echo(
+        "| answers | number | nats a token | " + " | ".join(f"{length} tokens" for length in LENGTHS) + " |\n"
+        "|---|---|---|" + "---|" * len(LENGTHS)
+    )
+    for file in sorted(folder.glob("*.json")):
+        kept = json.loads(file.read_text())
+        if kept["scheme"] not in SCHEMES:
+            continue
+        cells = []
+        for length in LENGTHS:
+            both = [
+                found_and_predicted(kept["scheme"], kept["seed"], each["token_ids"][:length], each["logprobs"][:length])
+                for each in kept["answers"]
+            ]
+            found, predicted = np.mean(both, axis=0)
+            cells.append(f"{found:.2f} / {predicted:.2f}")
+        nats = -np.mean([logprob for each in kept["answers"] for logprob in each["logprobs"]])
+        click.echo(f"| {file.stem} | {len(kept['answers'])} | {nats:.2f} | {' | '.join(cells)} |")
+
+
+if __name__ == "__main__":
+    main()
