@@ -16,7 +16,7 @@ import numpy as np
 
 from loadtests.report import machine
 from serving.provenance.detection.null import NULLS
-from serving.provenance.detection.power import critical_score, fresh, marked_score, power
+from serving.provenance.detection.power import critical_score, marked_score, power
 from serving.provenance.schemes import SCHEMES
 
 LEVEL = 1e-3
@@ -29,8 +29,8 @@ def found_and_predicted(scheme: str, seed: int, token_ids: list[int], logprobs: 
     pairs = reader.pairs(token_ids)
     if not len(pairs):
         return False, 0.0
-    probabilities = np.exp(np.minimum(np.array(logprobs), 0.0))[pairs.positions]
-    mean, variance = marked_score(reader, null, probabilities, fresh(pairs), None)
+    probabilities = np.exp(np.minimum(np.array(logprobs), 0.0))
+    mean, variance = marked_score(reader, null, probabilities, pairs, None)
     critical = critical_score(lambda score: reader.log_p_value(score, len(pairs)), LEVEL, null.mean * len(pairs))
     score = float(reader.token_scores([seed], pairs).sum())
     return reader.log_p_value(score, len(pairs)) < np.log(LEVEL), power(mean, variance, critical)

@@ -58,10 +58,8 @@ def power(study: Study, texts: int) -> None:
 def _with_logprobs(answer: Answer, length: int, key: MarkKey) -> tuple[float, bool]:
     """The power predicted for the plain test, and whether the weighted test finds the mark."""
     pairs = GUMBEL.pairs(answer.tokens[:length])
-    probabilities = np.exp(np.array(answer.logprobs)[pairs.positions])
-    mean, variance = predicted_power.marked_score(
-        GUMBEL, ExponentialNull(), probabilities, predicted_power.fresh(pairs), None
-    )
+    probabilities = np.exp(np.array(answer.logprobs[:length]))
+    mean, variance = predicted_power.marked_score(GUMBEL, ExponentialNull(), probabilities, pairs, None)
     predicted = predicted_power.power(mean, variance, float(gamma.isf(1e-3, len(pairs))))
     return predicted, detect(answer.tokens[:length], [key], logprobs=answer.logprobs[:length]).marked
 

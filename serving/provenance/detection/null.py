@@ -15,9 +15,6 @@ from serving.provenance.schemes.tails import log_binomial_tail, log_gamma_tail, 
 class Null(Protocol):
     """One token's score under the null."""
 
-    def __hash__(self) -> int: ...
-
-    def __hash__(self) -> int: ...
     @property
     def mean(self) -> float: ...
     @property

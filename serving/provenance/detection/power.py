@@ -48,15 +48,16 @@ def fresh(pairs: Pairs) -> NDArray[np.bool_]:
 
 
 def marked_score(
-    scheme: Scheme, null: Null, probabilities: Floats, may_be_marked: NDArray[np.bool_], weights: Floats | None
+    scheme: Scheme, null: Null, probabilities: Floats, pairs: Pairs, weights: Floats | None
 ) -> tuple[float, float]:
-    """Mean and variance of a marked text's score: the sum over tokens of these probabilities, after the opening."""
+    """Mean and variance of a marked text's score, from the probabilities of all its tokens; weights are of the pairs."""
     opening = 0.0 if scheme.name in WITHOUT_OPENING else OPENING_SURPRISAL
     surprisals = -np.log(probabilities)
-    marked = may_be_marked & (np.cumsum(surprisals) - surprisals >= opening)
-    weight = np.ones(len(probabilities)) if weights is None else weights
-    means = null.mean + np.where(marked, scheme.expected_scores(probabilities), 0.0)
-    variances = np.where(marked, _marked_variances(null, probabilities), null.variance)
+    marked = fresh(pairs) & (np.cumsum(surprisals) - surprisals >= opening)[pairs.positions]
+    scored = probabilities[pairs.positions]
+    weight = np.ones(len(scored)) if weights is None else weights
+    means = null.mean + np.where(marked, scheme.expected_scores(scored), 0.0)
+    variances = np.where(marked, _marked_variances(null, scored), null.variance)
     return float((weight * means).sum()), float((weight**2 * variances).sum())
 
 

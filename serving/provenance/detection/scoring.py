@@ -108,10 +108,11 @@ class _Trial:
         self.scheme, self.null = SCHEMES[name], NULLS[name]
         self.pairs: Pairs = self.scheme.pairs(token_ids)
         self.keys, self.asked = keys, asked
-        self.probabilities = None if logprobs is None else _probabilities(logprobs, self.pairs)
+        self.probabilities = None if logprobs is None else _probabilities(logprobs)
         self.weights: Floats | None = None
         if self.probabilities is not None and isinstance(self.null, ExponentialNull):
-            self.weights = weighted.weights_of(self.null.mean + self.scheme.expected_scores(self.probabilities))
+            scored = self.probabilities[self.pairs.positions]
+            self.weights = weighted.weights_of(self.null.mean + self.scheme.expected_scores(scored))
         self.totals = np.zeros(len(keys))
         self.evidence = np.zeros(len(keys))
         self._scan = scan.Scan(self.null, self.weights)
@@ -165,7 +166,7 @@ class _Trial:
             num_fresh, nats = int(fresh(self.pairs).sum()), self.asked.nats_per_token
             mean, variance = typical_score(self.scheme, self.null, len(self.pairs), num_fresh, nats)
         else:
-            mean, variance = marked_score(self.scheme, self.null, self.probabilities, fresh(self.pairs), self.weights)
+            mean, variance = marked_score(self.scheme, self.null, self.probabilities, self.pairs, self.weights)
         if self.weights is None:
             return power(mean, variance, _critical_score(self.name, len(self.pairs), level))
         return power(mean, variance, critical_score(self.log_p_value, level, float(self.weights.sum())))
@@ -260,10 +261,10 @@ def _apart(spans: Iterator[Span]) -> list[Span]:
     return sorted(kept, key=lambda span: span.first_token)
 
 
-def _probabilities(logprobs: Sequence[float | None], pairs: Pairs) -> Floats:
-    """Of the scored tokens; one that is unknown counts as certain, so weighs nothing."""
+def _probabilities(logprobs: Sequence[float | None]) -> Floats:
+    """Of the tokens; one that is unknown counts as certain, so weighs nothing."""
     known = np.array([0.0 if one is None else one for one in logprobs], dtype=np.float64)
-    probabilities: Floats = np.exp(np.clip(known[pairs.positions], -50.0, 0.0))
+    probabilities: Floats = np.exp(np.clip(known, -50.0, 0.0))
     return probabilities
 
 

@@ -8,10 +8,15 @@ from scipy.special import polygamma
 from scipy.stats import gamma
 
 from serving.provenance.detection import power
-from serving.provenance.detection.null import ExponentialNull
-from serving.provenance.schemes import SCHEMES
+from serving.provenance.detection.null import NULLS, ExponentialNull
+from serving.provenance.schemes import SCHEMES, Pairs
 
 GUMBEL = SCHEMES["gumbel"]
+
+
+def apart(num_tokens: int) -> Pairs:
+    """Of a text in which nothing comes again."""
+    return GUMBEL.pairs(range(num_tokens))
 
 
 def marked_totals(probabilities: np.ndarray, texts: int) -> np.ndarray:
@@ -27,7 +32,7 @@ def marked_totals(probabilities: np.ndarray, texts: int) -> np.ndarray:
 def test_prediction_from_probabilities_is_within_five_points(num_tokens: int) -> None:
     probabilities = np.random.default_rng(num_tokens).choice(power.typical_probabilities(0.5), num_tokens)
     totals = marked_totals(probabilities, 4000)
-    mean, variance = power.marked_score(GUMBEL, ExponentialNull(), probabilities, np.ones(num_tokens, np.bool_), None)
+    mean, variance = power.marked_score(GUMBEL, ExponentialNull(), probabilities, apart(num_tokens), None)
 
     assert totals.mean() == pytest.approx(mean, rel=0.01)
     assert totals.var() == pytest.approx(variance, rel=0.1)
@@ -40,9 +45,18 @@ def test_prediction_from_probabilities_is_within_five_points(num_tokens: int) ->
 def test_the_token_that_ends_the_opening_is_not_marked_yet() -> None:
     probabilities = np.array([math.exp(-power.OPENING_SURPRISAL), 0.5])
 
-    mean, _ = power.marked_score(GUMBEL, ExponentialNull(), probabilities, np.ones(2, np.bool_), None)
+    mean, _ = power.marked_score(GUMBEL, ExponentialNull(), probabilities, apart(2), None)
 
     assert mean == pytest.approx(2 + GUMBEL.expected_scores(np.array([0.5]))[0])
+
+
+def test_tokens_that_are_not_scored_are_part_of_the_opening() -> None:
+    synthid, null = SCHEMES["synthid"], NULLS["synthid"]
+    pairs = synthid.pairs(range(5))  # of these only the last is scored
+    sure, surprising = np.full(5, 0.5), np.array([0.001, 0.5, 0.5, 0.5, 0.5])
+
+    assert power.marked_score(synthid, null, sure, pairs, None)[0] == pytest.approx(null.mean)
+    assert power.marked_score(synthid, null, surprising, pairs, None)[0] > null.mean + 1
 
 
 def test_typical_text_has_the_stated_entropy() -> None:
@@ -56,8 +70,7 @@ def test_typical_score_is_that_of_texts_whose_tokens_are_typical() -> None:
     grid = power.typical_probabilities(0.8)
     rng = np.random.default_rng(2)
     means = [
-        power.marked_score(GUMBEL, ExponentialNull(), rng.choice(grid, 300), np.ones(300, np.bool_), None)[0]
-        for _ in range(300)
+        power.marked_score(GUMBEL, ExponentialNull(), rng.choice(grid, 300), apart(300), None)[0] for _ in range(300)
     ]
 
     mean, variance = power.typical_score(GUMBEL, ExponentialNull(), 300, 300, 0.8)
@@ -67,7 +80,7 @@ def test_typical_score_is_that_of_texts_whose_tokens_are_typical() -> None:
 
 
 def test_text_without_any_choice_carries_no_mark() -> None:
-    mean, variance = power.marked_score(GUMBEL, ExponentialNull(), np.ones(200), np.ones(200, np.bool_), None)
+    mean, variance = power.marked_score(GUMBEL, ExponentialNull(), np.ones(200), apart(200), None)
 
     assert (mean, variance) == (200, 200)
     assert power.power(mean, variance, float(gamma.isf(1e-3, 200))) < 0.01
