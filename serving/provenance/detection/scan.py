@@ -71,7 +71,8 @@ class Scan:
         if weights is None:
             thetas = [null.theta(excess) for excess in EXCESSES]
             self._tilts = [(np.array(theta), np.array(null.log_mgf(theta))) for theta in thetas]
-            self._rates = [rate_of(null, theta) for theta in thetas]  # type: ignore[arg-type]  # every null is a frozen record
+            # Every null is a frozen record, which the protocol does not say.
+            self._rates = [rate_of(null, theta) for theta in thetas]  # type: ignore[arg-type]
         else:
             self._tilts = [(weights, -np.log1p(-weights))]
             # Tokens are not alike, so of each it is only known that beginning there reaches x with e**-x (Ville 1939).
