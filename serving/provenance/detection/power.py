@@ -50,7 +50,7 @@ def fresh(pairs: Pairs) -> NDArray[np.bool_]:
 def marked_score(
     scheme: Scheme, null: Null, probabilities: Floats, pairs: Pairs, weights: Floats | None
 ) -> tuple[float, float]:
-    """Mean and variance of a marked text's score, from the probabilities of all its tokens; weights are of the pairs."""
+    """Mean and variance of a marked text's score, from all its tokens' probabilities; weights are of the pairs."""
     opening = 0.0 if scheme.name in WITHOUT_OPENING else OPENING_SURPRISAL
     surprisals = -np.log(probabilities)
     marked = fresh(pairs) & (np.cumsum(surprisals) - surprisals >= opening)[pairs.positions]
