@@ -68,7 +68,7 @@ def claims(study: Study, texts: int) -> None:
     """Whether any of all keys claims a human text: what texts have in common is drawn once for all of them."""
     ids, keys = study.human[: texts * CLAIM_TOKENS], study.keys
     starts = np.arange(GUMBEL.context_width, len(ids) - CLAIM_TOKENS + 1, CLAIM_TOKENS // 4)
-    again, window_of = _repeats(previous_places(first_places(ids)), starts)
+    again, window_of = repeats(previous_places(first_places(ids)), starts)
     counts = CLAIM_TOKENS - np.bincount(window_of, minlength=len(starts))
     claimed_by = np.zeros(len(starts), np.int64)
     critical = {level: gamma.isf(-np.expm1(np.log1p(-level) / len(keys)), counts) for level in (CLAIM_LEVEL, 0.1)}
@@ -104,7 +104,7 @@ def _scores(ids: Sequence[int], seeds: Sequence[int], block: int = 4096) -> Floa
     return scores
 
 
-def _repeats(previous: Places, starts: Places) -> tuple[Places, Places]:
+def repeats(previous: Places, starts: Places) -> tuple[Places, Places]:
     """Tokens whose pair stood in the same window before, and the windows' numbers."""
     at = starts[:, None] + np.arange(CLAIM_TOKENS)
     window_of, offset = np.nonzero(previous[at] >= starts[:, None])
