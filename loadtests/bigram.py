@@ -43,7 +43,7 @@ class Bigram:
         self._sharpness = self._tuned(nats_per_token)
 
     def candidates(self, last: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """What may follow, and with which probabilities."""
+        """What may follow, and the natural logarithms of its probabilities."""
         if last not in self._known:
             self._known[last] = self._candidates(last)
         return self._known[last]
@@ -60,8 +60,7 @@ class Bigram:
         weights *= 1 + 0.3 * ((tokens * 7919 + last) * 2654435761 % 1000) / 1000
         # How sure it is differs from token to token, as in real text.
         sharp = self._sharpness * (0.4 + 1.2 * ((last * 2654435761) % 1000) / 1000)
-        weights = np.maximum((weights / weights.max()) ** sharp, 1e-9)
-        return tokens, weights / weights.sum()
+        return tokens, _normalized(sharp * np.log(weights))
 
     def answer(self, num_tokens: int, key_seed: int | None = None, temperature: float = 1.0) -> Answer:
         """Speak; with a seed, as the Gumbel mark lets the key decide. Log-probabilities are at the temperature."""
@@ -72,25 +71,24 @@ class Bigram:
         said_pairs: set[tuple[int, int]] = set()
         drawn_nats = 0.0
         for _ in range(num_tokens):
-            tokens, probabilities = self.candidates(last)
+            tokens, logs = self.candidates(last)
             new = np.array([(last, token) not in said_pairs for token in tokens.tolist()])
             if new.any():  # no pair of words twice: without more memory, it would go round in circles
-                tokens, probabilities = tokens[new], probabilities[new]
-            probabilities = probabilities ** (1 / temperature)
-            probabilities /= probabilities.sum()
+                tokens, logs = tokens[new], logs[new]
+            logs = _normalized(logs / temperature)
             context = tuple(([-1] * CONTEXT_WIDTH + said)[-CONTEXT_WIDTH:])
             if key_seed is None or context in seen or drawn_nats < OPENING_NATS:
-                drawn_nats -= float(np.log(np.square(probabilities).sum()))
-                place = int(self._rng.choice(len(tokens), p=probabilities))
+                drawn_nats -= float(np.log(np.exp(2 * logs).sum()))
+                place = int(self._rng.choice(len(tokens), p=np.exp(logs)))
             else:
                 contexts = np.tile(np.array(context), (len(tokens), 1))
                 draws = uniforms([key_seed], contexts, tokens)[0].astype(np.float64)
-                place = int((np.log(probabilities) - np.log(-np.log(draws))).argmax())
+                place = int((logs - np.log(-np.log(draws))).argmax())
             seen.add(context)
             said_pairs.add((last, int(tokens[place])))
             last = int(tokens[place])
             said.append(last)
-            logprobs.append(float(np.log(probabilities[place])))
+            logprobs.append(float(logs[place]))
         return Answer(said, logprobs)
 
     def _tuned(self, nats_per_token: float) -> float:
@@ -103,3 +101,10 @@ class Bigram:
             low, high = (self._sharpness, high) if nats > nats_per_token else (low, self._sharpness)
         self._known.clear()
         return float((low * high) ** 0.5)
+
+
+def _normalized(logs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Logarithms of probabilities, in the proportions given; so that none is zero, however sure the model is."""
+    largest = logs.max()
+    normalized: NDArray[np.float64] = logs - largest - np.log(np.exp(logs - largest).sum())
+    return normalized

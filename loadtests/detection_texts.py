@@ -173,8 +173,8 @@ def _logprobs(model: Bigram, tokens: list[int]) -> list[float]:
     """What the small model thinks of a text that it did not write."""
     logprobs = [math.log(1e-3)]
     for last, token in pairwise(tokens):
-        candidates, probabilities = model.candidates(last)
-        logprobs.append(math.log(max(1e-3, float(probabilities[candidates == token].sum()))))
+        candidates, logs = model.candidates(last)
+        logprobs.append(max(math.log(1e-3), float(logs[candidates == token].max(initial=-math.inf))))
     return logprobs
 
 

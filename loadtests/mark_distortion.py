@@ -55,8 +55,8 @@ def continuations(model: Bigram, scheme: str, number: int, num_tokens: int, voca
             key, seen, said = int(rng.integers(2**63)), set[tuple[int, ...]](), [BEFORE_THE_ANSWER] * CONTEXT_WIDTH
             draw = make_draw(scheme, key, row) if scheme in KEEPING else None
             for position in range(num_tokens):
-                tokens, probabilities = model.candidates(said[-1] if position else first)
-                logits[tokens] = np.log(probabilities) / temperature
+                tokens, logs = model.candidates(said[-1] if position else first)
+                logits[tokens] = logs / temperature
                 context, chosen = tuple(said[-CONTEXT_WIDTH:]), -1
                 if context not in seen:
                     if draw is not None:
