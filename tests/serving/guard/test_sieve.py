@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.guard import Detector
-from serving.guard.detectors import default_detectors, numbers
+from serving.guard.detectors import api_key, default_detectors, numbers, secret
 from serving.guard.detectors import phrases as words
 from serving.guard.detectors.sieve import LEFT, OPEN, Sieve, after_escape
 from serving.guard.folding import fold
@@ -137,6 +137,35 @@ def test_each_word_announces_a_number(phrase: str) -> None:
 )
 def test_dates_times_and_amounts_are_passed_over(text: str) -> None:
     assert numbers._places(text * 20) == ([], [])
+
+
+@pytest.mark.parametrize("prefix", [*(shape[0] for shape in (*api_key._PREFIXES, *api_key._DOTTED)), "sk-", "eyJ"])
+def test_each_prefix_is_let_through(prefix: str) -> None:
+    for before in ("", " ", "\\n", "\\u0041", "-", "\u4e2d"):
+        places = api_key._SIEVE.places(f"{before}{prefix}1234")
+
+        assert (0 if before.startswith("\\") else len(before)) in places, before
+    assert 1 not in api_key._SIEVE.places(f"a{prefix}1234")
+
+
+@pytest.mark.parametrize(
+    "cue", ["bearer ", "BEARER\t", "secret_access_key=", "SecretAccessKey: ", "SECRET-ACCESS-KEY'"]
+)
+def test_each_cue_of_a_key_is_let_through(cue: str) -> None:
+    assert api_key._SIEVE.places(f"a {cue}") == [2]
+
+
+@pytest.mark.parametrize(
+    "sign", [":", "=", " := ", '\\": ', "' => ", " is ", " lautet ", " es: ", " est ", "\u2028is "]
+)
+@pytest.mark.parametrize(
+    "word", ["password", "Passwort", "PASSWD", "passphrase", "pwd", "secret", "api-key", "signing key"]
+)
+def test_each_cue_of_a_secret_is_let_through(word: str, sign: str) -> None:
+    text = f"my {word}{sign}"
+
+    assert any(cue.match(text, 3) for cue in (secret._PASSWORD_CUE, secret._TOKEN_CUE))
+    assert 3 in secret._SIEVE.places(text)
 
 
 def test_a_sieve_finds_every_place() -> None:
