@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
-from collections.abc import Iterator
 
 from serving.guard.detector import Span
 from serving.guard.detectors import sieve
@@ -136,9 +134,8 @@ class PrefixedKeys:
 
 def _next_key(text: str, start: int) -> re.Match[str] | None:
     """What `_KEY.search` finds."""
-    places = _SIEVE.places(text)
-    for number in range(bisect_left(places, start - sieve.MAX_ESCAPE), len(places)):
-        begin = sieve.after_escape(text, places[number])
+    for place in sieve.places_from(_SIEVE.places(text), start - sieve.MAX_ESCAPE):
+        begin = sieve.after_escape(text, place)
         if begin >= start and (key := _KEY.match(text, begin)) is not None:
             return key
     return None
@@ -167,7 +164,7 @@ class CuedKeys:
 
     def scan(self, text: str, start: int, final: bool) -> tuple[list[Span], int]:
         spans: list[Span] = []
-        for cue in _cues(text, max(0, start - _MAX_CUE)):
+        for cue in sieve.matches(_CUE, text, _SIEVE.places(text), max(0, start - _MAX_CUE)):
             begin = cue.end()
             if begin < start:
                 continue
@@ -187,11 +184,3 @@ class CuedKeys:
                 return [*spans, Span(begin, start, _BEARER_REST)], start
             spans.append(Span(begin, start))
         return spans, len(text)
-
-
-def _cues(text: str, start: int) -> Iterator[re.Match[str]]:
-    places = _SIEVE.places(text)
-    for number in range(bisect_left(places, start), len(places)):
-        cue = _CUE.match(text, places[number])
-        if cue is not None:
-            yield cue

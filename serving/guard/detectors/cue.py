@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 from serving.guard.detectors.phrases import FILLERS
 
@@ -14,9 +15,6 @@ _WORDS = re.compile(r"[a-z]+")
 _DIGIT = re.compile(r"[0-9]")
 _MAX_WORDS = 4
 _SIGNS = " \t\n\r.,:;=#-_/|()[]{}<>\"'`*~>&+\\"
-
-
-_last: tuple[str, dict[int, frozenset[str]]] = ("", {})
 
 
 class Cues:
@@ -34,15 +32,17 @@ class Cues:
 
 def _phrases_before(text: str, begin: int) -> frozenset[str]:
     """What could be a cue before `begin`. Several detectors ask for the same place."""
-    global _last
-    known, found = _last
-    if known is not text:
-        found = {}
-        _last = (text, found)
+    found = _found_in(text)
     phrases = found.get(begin)
     if phrases is None:
         phrases = found[begin] = _find_phrases(text, begin)
     return phrases
+
+
+@lru_cache(1)
+def _found_in(text: str) -> dict[int, frozenset[str]]:
+    """Filled by place, as they are asked for."""
+    return {}
 
 
 def _find_phrases(text: str, begin: int) -> frozenset[str]:

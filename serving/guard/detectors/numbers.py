@@ -8,8 +8,8 @@ each detector tries its own patterns on.
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
 from collections.abc import Iterator
+from functools import lru_cache
 
 from serving.guard.detectors.boundary import ascii_pattern
 from serving.guard.detectors.phrases import (
@@ -21,7 +21,7 @@ from serving.guard.detectors.phrases import (
     PHONES,
     STATE_NUMBERS,
 )
-from serving.guard.detectors.sieve import ESCAPE, LEFT, OPEN, Sieve, after_escape
+from serving.guard.detectors.sieve import ESCAPE, LEFT, OPEN, Sieve, after_escape, matches
 
 _DIGITS = ascii_pattern(r"\d+")
 # Four digits with at most six characters between two of them, as in the IBAN `GB29 NWBK 6016`.
@@ -103,36 +103,22 @@ _ANNOUNCED = Sieve(
     rf"(?i:(?:phone|{'|'.join(PHONES)})(?:[\s\x0b:=\"'#.>(\[_-]|is|at|on|me|us|to|number|no|nr)*\d(?:{_GAP}\d){{4}})",
 )
 
-_last: tuple[str, list[int], list[int]] = ("", [], [])
-
 
 def numbers(pattern: re.Pattern[str], text: str, start: int) -> Iterator[re.Match[str]]:
     """Matches of a detector's pattern, from `start` on, each beginning with the first digit of a number."""
-    return _matches(pattern, text, _places(text)[0], start)
+    return matches(pattern, text, _places(text)[0], start)
 
 
 def announced_numbers(pattern: re.Pattern[str], text: str, start: int) -> Iterator[re.Match[str]]:
     """The same of numbers that words announce, which are few."""
-    return _matches(pattern, text, _places(text)[1], start)
+    return matches(pattern, text, _places(text)[1], start)
 
 
-def _matches(pattern: re.Pattern[str], text: str, places: list[int], start: int) -> Iterator[re.Match[str]]:
-    match = pattern.match
-    for number in range(bisect_left(places, start), len(places)):
-        found = match(text, places[number])
-        if found is not None:
-            yield found
-
-
+@lru_cache(1)
 def _places(text: str) -> tuple[list[int], list[int]]:
     """First digits of all numbers that may be values, and of those among them that words announce."""
-    global _last
-    known, every, announced = _last
-    if known is not text:
-        announced = list(_first_digits(_ANNOUNCED, text))
-        every = sorted({*announced, *_first_digits(_SHAPED, text)})
-        _last = (text, every, announced)
-    return every, announced
+    announced = list(_first_digits(_ANNOUNCED, text))
+    return sorted({*announced, *_first_digits(_SHAPED, text)}), announced
 
 
 def _first_digits(sieve: Sieve, text: str) -> Iterator[int]:

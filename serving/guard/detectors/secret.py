@@ -7,11 +7,10 @@ token is sixteen characters of which most differ. Values of letters alone pass, 
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
 
 from serving.guard.detector import Span
 from serving.guard.detectors.growing import Run
-from serving.guard.detectors.sieve import Sieve
+from serving.guard.detectors.sieve import Sieve, matches
 
 _IS = r"\\{0,2}[\"'`]?(?:\s{0,3}(?::=|=>|=|:)\s{0,3}|\s{1,3}(?:is|lautet|es|est)(?:\s{0,3}:)?\s{1,3})\\{0,2}[\"'`]?"
 _CHARS = "A-Za-z0-9._~+/@$%^&-"
@@ -73,9 +72,7 @@ class CuedSecrets:
 
     def _begins(self, text: str, start: int) -> list[int]:
         """Where what follows a cue begins."""
-        places = _SIEVE.places(text)
-        cues = [self._cue.match(text, place) for place in places[bisect_left(places, start - _MAX_CUE) :]]
-        return sorted({cue.end() for cue in cues if cue is not None})
+        return sorted({cue.end() for cue in matches(self._cue, text, _SIEVE.places(text), start - _MAX_CUE)})
 
 
 def passwords() -> CuedSecrets:

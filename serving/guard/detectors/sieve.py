@@ -7,7 +7,9 @@ few places that are left. What a sieve lets through costs time; what it loses wo
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 
 import re2
 
@@ -25,34 +27,42 @@ _OPTIONS = re2.Options()
 _OPTIONS.encoding = re2.Options.Encoding.LATIN1
 _OPTIONS.never_capture = True
 
-_last: tuple[str, bytes] = ("", b"")
-
 
 class Sieve:
     """Shapes of which RE2 finds the leftmost. A character beyond ASCII is a `?` in them."""
 
     def __init__(self, *shapes: str) -> None:
         self._pattern = re2.compile("|".join(shapes).encode(), _OPTIONS)
-        self._last: tuple[str, list[int]] = ("", [])
+        # Several detectors ask for those of one text.
+        self.places: Callable[[str], list[int]] = lru_cache(1)(self._places)
+        """Every place of a text where one of the shapes begins."""
 
     def find(self, text: str, start: int) -> int:
         """Where the first of the shapes begins at `start` or later; -1 when none does."""
         found = self._pattern.search(_ascii(text), start)
         return -1 if found is None else int(found.start())
 
-    def places(self, text: str) -> list[int]:
-        """Every place where one of the shapes begins. Several detectors ask for those of one text."""
-        known, places = self._last
-        if known is not text:
-            places = list(self._find_all(text))
-            self._last = (text, places)
-        return places
-
-    def _find_all(self, text: str) -> Iterator[int]:
+    def _places(self, text: str) -> list[int]:
+        places = []
         place = self.find(text, 0)
         while place >= 0:
-            yield place
+            places.append(place)
             place = self.find(text, place + 1)
+        return places
+
+
+def places_from(places: Sequence[int], start: int) -> Iterator[int]:
+    """Those of rising places that are not before `start`."""
+    for number in range(bisect_left(places, start), len(places)):
+        yield places[number]
+
+
+def matches(pattern: re.Pattern[str], text: str, places: Sequence[int], start: int) -> Iterator[re.Match[str]]:
+    """Matches of a detector's own pattern that begin at one of the places, from `start` on."""
+    for place in places_from(places, start):
+        found = pattern.match(text, place)
+        if found is not None:
+            yield found
 
 
 def after_escape(text: str, place: int) -> int:
@@ -61,11 +71,7 @@ def after_escape(text: str, place: int) -> int:
     return place if escape is None else escape.end()
 
 
+@lru_cache(1)
 def _ascii(text: str) -> bytes:
     """A byte for each character; the same for all sieves that look at one text."""
-    global _last
-    known, data = _last
-    if known is not text:
-        data = text.encode("ascii", "replace")
-        _last = (text, data)
-    return data
+    return text.encode("ascii", "replace")
