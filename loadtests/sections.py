@@ -5,12 +5,17 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+NOTES = "<!-- notes -->"
+"""What stands behind it in a section was written by hand."""
+
 
 def write_section(page: Path, title: str, text: str) -> None:
-    """Put `text` under the heading `## title`, instead of what stood there; the page and the section are made."""
+    """Put `text` under the heading `## title`, instead of what stood there but the notes; page and section are made."""
     whole = page.read_text() if page.exists() else f"# {page.stem.capitalize()}\n"
-    section = f"## {title}\n\n{text.strip()}\n"
     found = re.search(rf"^## {re.escape(title)}\n.*?(?=^## |\Z)", whole, re.MULTILINE | re.DOTALL)
+    if found is not None and NOTES in found[0]:
+        text = f"{text.partition(NOTES)[0].strip()}\n\n{NOTES}{found[0].partition(NOTES)[2]}"
+    section = f"## {title}\n\n{text.strip()}\n"
     if found is None:
         page.write_text(f"{whole.rstrip()}\n\n{section}")
     else:

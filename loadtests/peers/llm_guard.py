@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from loadtests.peers.presidio import language_engine
 from loadtests.peers.question import serve
 
 
@@ -12,12 +13,9 @@ def spans(question: dict[str, Any]) -> Callable[[str], list[list[int]]]:
     """Where Anonymize finds something, with a small spaCy model in the place of its own, which has to be fetched."""
     from llm_guard.input_scanners.anonymize import DEFAULT_ENTITY_TYPES
     from llm_guard.input_scanners.anonymize_helpers import analyzer, get_regex_patterns
-    from presidio_analyzer.nlp_engine import NlpEngineProvider
     from presidio_analyzer.predefined_recognizers import SpacyRecognizer
 
-    models = [{"lang_code": "en", "model_name": question["model"]}]
-    provider = NlpEngineProvider(nlp_configuration={"nlp_engine_name": "spacy", "models": models})
-    analyzer._get_nlp_engine = lambda languages: provider.create_engine()
+    analyzer._get_nlp_engine = lambda languages: language_engine(question["model"])
     names = SpacyRecognizer()
     names.name = "Names"  # what has presidio's own name is taken out
     engine = analyzer.get_analyzer(names, get_regex_patterns(), [], ["en"])

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from importlib import import_module
 from typing import Any
 
+from loadtests.peers.presidio import language_engine
 from loadtests.peers.question import serve
 
 
 def rules(question: dict[str, Any]) -> Callable[[str], bool]:
     """Whether its rules against injected code reject a text."""
-    from nemoguardrails import RailsConfig
-    from nemoguardrails.library.injection_detection.actions import _extract_injection_config, _load_rules
-    from nemoguardrails.library.injection_detection.actions import _reject_injection as reject
+    from nemoguardrails import RailsConfig, library
+
+    injection = import_module(f"{library.__name__}.injection_detection.actions")
 
     config = RailsConfig.from_content(
         yaml_content="models: []\nrails:\n  config:\n    injection_detection:\n      action: reject\n"
         "      injections: [code, sqli, template, xss]\n"
     )
-    _, path, names, given = _extract_injection_config(config)
-    compiled = _load_rules(path, names, given)
-    return lambda text: bool(reject(text, compiled)[0])
+    _, path, names, given = injection._extract_injection_config(config)
+    compiled = injection._load_rules(path, names, given)
+    return lambda text: bool(injection._reject_injection(text, compiled)[0])
 
 
 def streams(question: dict[str, Any]) -> Callable[[list[str]], str]:
@@ -29,11 +31,8 @@ def streams(question: dict[str, Any]) -> Callable[[list[str]], str]:
     from nemoguardrails.rails.llm.buffer import RollingBuffer
     from nemoguardrails.rails.llm.config import OutputRailsStreamingConfig
     from presidio_analyzer import AnalyzerEngine
-    from presidio_analyzer.nlp_engine import NlpEngineProvider
 
-    models = [{"lang_code": "en", "model_name": question["model"]}]
-    provider = NlpEngineProvider(nlp_configuration={"nlp_engine_name": "spacy", "models": models})
-    analyzer = AnalyzerEngine(nlp_engine=provider.create_engine(), default_score_threshold=0.2)
+    analyzer = AnalyzerEngine(nlp_engine=language_engine(question["model"]), default_score_threshold=0.2)
     config = OutputRailsStreamingConfig(enabled=True)
     first = question["stream_first"]
 

@@ -8,14 +8,19 @@ from typing import Any
 from loadtests.peers.question import serve
 
 
+def language_engine(model: str) -> Any:
+    """What reads sentences for presidio: a spaCy model or its folder."""
+    from presidio_analyzer.nlp_engine import NlpEngineProvider
+
+    models = [{"lang_code": "en", "model_name": model}]
+    return NlpEngineProvider(nlp_configuration={"nlp_engine_name": "spacy", "models": models}).create_engine()
+
+
 def spans(question: dict[str, Any]) -> Callable[[str], list[list[int]]]:
     """Where it finds the entities that are asked for."""
     from presidio_analyzer import AnalyzerEngine
-    from presidio_analyzer.nlp_engine import NlpEngineProvider
 
-    models = [{"lang_code": "en", "model_name": question["model"]}]
-    provider = NlpEngineProvider(nlp_configuration={"nlp_engine_name": "spacy", "models": models})
-    analyzer = AnalyzerEngine(nlp_engine=provider.create_engine())
+    analyzer = AnalyzerEngine(nlp_engine=language_engine(question["model"]))
     wanted = question["entities"]
     return lambda text: [[found.start, found.end] for found in analyzer.analyze(text, language="en", entities=wanted)]
 

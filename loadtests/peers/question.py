@@ -9,12 +9,12 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
-_WARMED_BY = 10
+_WARMED_BY = 20
 _ANSWER = "answer: "
 """Begins the lines that count: peers log to standard output too."""
 
@@ -76,18 +76,18 @@ def serve(modes: Mapping[str, Mode], packages: Sequence[str]) -> None:
     for line in sys.stdin:
         question = json.loads(line)
         try:
-            said = _answered(modes[question["mode"]](question), question["texts"], packages)
+            said = asdict(timed(modes[question["mode"]](question), question["texts"], packages))
         except Exception as error:  # whatever it is, the campaign goes on without this row
             said = {"error": f"{type(error).__name__}: {error}"}
         print(_ANSWER + json.dumps(said), flush=True)
 
 
-def _answered(answer: Callable[[Any], Any], texts: Sequence[Any], packages: Sequence[str]) -> dict[str, Any]:
+def timed(answer: Callable[[Any], Any], texts: Sequence[Any], packages: Sequence[str] = ()) -> Answered:
+    """What is answered to each text, after some to warm up, and the versions of the packages that answered."""
     from importlib.metadata import version
 
     for text in texts[:_WARMED_BY]:
         answer(text)
     started = time.process_time()
     said = [answer(text) for text in texts]
-    seconds = time.process_time() - started
-    return {"texts": said, "seconds": seconds, "versions": {name: version(name) for name in packages}}
+    return Answered(said, time.process_time() - started, {name: version(name) for name in packages})
