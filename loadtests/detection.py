@@ -24,6 +24,7 @@ from loadtests.detection_study import KINDS, Study, keys_of_many_tenants, progre
 from loadtests.detection_temperature import temperature
 from loadtests.detection_texts import edits, power, spans
 from loadtests.report import machine
+from loadtests.sections import table_head
 from serving.provenance import Detector, detect
 from serving.provenance.detection.calibrate import windows_of
 
@@ -36,8 +37,7 @@ def attribution(study: Study, texts: int, num_tokens: int = 400) -> None:
     study.lines += [
         f"### Attribution among {len(study.keys)} keys, {num_tokens} tokens, threshold 1e-3",
         "",
-        "| text | texts | right key | none | wrong key |",
-        "|---|---|---|---|---|",
+        *table_head("text", "texts", "right key", "none", "wrong key"),
     ]
     wrong_in_all, total, seconds, cpu_seconds, right_prose = 0, 0, [], [], 1.0
     chosen = random.Random(1)

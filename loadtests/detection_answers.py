@@ -14,26 +14,23 @@ from pathlib import Path
 import click
 import numpy as np
 
+from loadtests.detection_study import LEVEL, predicted_power
 from loadtests.report import machine
-from serving.provenance.detection.null import NULLS
-from serving.provenance.detection.power import critical_score, marked_score, power
+from loadtests.sections import table_head
 from serving.provenance.schemes import SCHEMES
 
-LEVEL = 1e-3
 LENGTHS = (15, 25, 50, 100, 200)
 
 
 def found_and_predicted(scheme: str, seed: int, token_ids: list[int], logprobs: list[float]) -> tuple[bool, float]:
     """Of one answer, or its beginning."""
-    reader, null = SCHEMES[scheme], NULLS[scheme]
+    reader = SCHEMES[scheme]
     pairs = reader.pairs(token_ids)
     if not len(pairs):
         return False, 0.0
-    probabilities = np.exp(np.minimum(np.array(logprobs), 0.0))
-    mean, variance = marked_score(reader, null, probabilities, pairs, None)
-    critical = critical_score(lambda score: reader.log_p_value(score, len(pairs)), LEVEL, null.mean * len(pairs))
     score = float(reader.token_scores([seed], pairs).sum())
-    return reader.log_p_value(score, len(pairs)) < np.log(LEVEL), power(mean, variance, critical)
+    found = reader.log_p_value(score, len(pairs)) < np.log(LEVEL)
+    return found, predicted_power(scheme, token_ids, logprobs)
 
 
 @click.command()
@@ -41,10 +38,8 @@ def found_and_predicted(scheme: str, seed: int, token_ids: list[int], logprobs: 
 def main(folder: Path) -> None:
     """Compare the power that was predicted with the power that answers have."""
     click.echo(f"{machine()['date']}\n")
-    click.echo(
-        "| answers | number | nats a token | " + " | ".join(f"{length} tokens" for length in LENGTHS) + " |\n"
-        "|---|---|---|" + "---|" * len(LENGTHS)
-    )
+    columns = (f"{length} tokens" for length in LENGTHS)
+    click.echo("\n".join(table_head("answers", "number", "nats a token", *columns)))
     for file in sorted(folder.glob("*.json")):
         kept = json.loads(file.read_text())
         if kept["scheme"] not in SCHEMES:

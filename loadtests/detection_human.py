@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.stats import gamma
 
 from loadtests.detection_study import GUMBEL, WINDOW, Study, progress
+from loadtests.sections import table_head
 from serving.provenance.adjustment import Adjustment
 from serving.provenance.detection import detect
 from serving.provenance.detection.calibrate import calibrate, windows_of
@@ -44,8 +45,7 @@ def false_alarms(study: Study, num_keys: int) -> None:
     study.lines += [
         f"### False alarms: {len(starts)} windows of {WINDOW} tokens of human text x {len(keys)} keys",
         "",
-        "| stated | measured | 99% interval | by key: lowest, median, highest |",
-        "|---|---|---|---|",
+        *table_head("stated", "measured", "99% interval", "by key: lowest, median, highest"),
     ]
     for level in LEVELS:
         rates = hits[level] / len(starts)
@@ -119,8 +119,9 @@ def calibration(study: Study, num_keys: int) -> None:
     study.lines += [
         f"### Calibration on {len(learned)} windows, {len(held_out)} windows of other texts x {len(keys)} keys",
         "",
-        f"| p < {LEVELS[0]:g} | mean over keys | lowest, median, highest key | keys above 1.5% | above 2% |",
-        "|---|---|---|---|---|",
+        *table_head(
+            f"p < {LEVELS[0]:g}", "mean over keys", "lowest, median, highest key", "keys above 1.5%", "above 2%"
+        ),
     ]
     rates: dict[str, Floats] = {}
     given: list[tuple[str, dict[tuple[str, str, str], Adjustment]]] = [

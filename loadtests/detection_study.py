@@ -10,13 +10,17 @@ from pathlib import Path
 from typing import TypeVar
 
 import click
+import numpy as np
 from tokenizers import Tokenizer
 
 from serving.provenance import Detector, Keyring, MarkKey
+from serving.provenance.detection.null import NULLS
+from serving.provenance.detection.power import critical_score, marked_score, power
 from serving.provenance.schemes import SCHEMES
 
 GUMBEL = SCHEMES["gumbel"]
 WINDOW = 200
+LEVEL = 1e-3
 KINDS = {"sums, code": 0.15, "cautious prose": 0.5, "prose": 1.0, "free prose": 2.0}
 
 Item = TypeVar("Item")
@@ -43,6 +47,16 @@ class Study:
         if not held:
             self.missed.append(name)
         return "held" if held else "MISSED"
+
+
+def predicted_power(scheme: str, token_ids: Sequence[int], logprobs: Sequence[float]) -> float:
+    """The chance that a mark of this text is found at `LEVEL` by the plain test, from its tokens' probabilities."""
+    reader, null = SCHEMES[scheme], NULLS[scheme]
+    pairs = reader.pairs(token_ids)
+    probabilities = np.exp(np.minimum(np.array(logprobs), 0.0))
+    mean, variance = marked_score(reader, null, probabilities, pairs, None)
+    critical = critical_score(lambda score: reader.log_p_value(score, len(pairs)), LEVEL, null.mean * len(pairs))
+    return power(mean, variance, critical)
 
 
 def keys_of_many_tenants(number: int) -> list[MarkKey]:

@@ -8,6 +8,7 @@ from scipy.stats import gamma
 from loadtests.bigram import Bigram
 from loadtests.detection_human import LEVELS
 from loadtests.detection_study import GUMBEL, Study, progress
+from loadtests.sections import table_head
 from serving.provenance import MarkKey
 
 LENGTHS = (25, 50, 100, 200, 400)
@@ -19,8 +20,7 @@ def temperature(study: Study, texts: int) -> None:
     study.lines += [
         f"### Found among {texts} marked texts at p < {', '.join(f'{level:g}' for level in LEVELS)}; one key",
         "",
-        "| text | temperature | nats a token | " + " | ".join(f"{length} tokens" for length in LENGTHS) + " |",
-        "|---|---|---|" + "---|" * len(LENGTHS),
+        *table_head("text", "temperature", "nats a token", *(f"{length} tokens" for length in LENGTHS)),
     ]
     for kind, nats in study.kinds.items():
         model = Bigram(study.spoken, nats, seed=5)

@@ -8,14 +8,12 @@ from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
-from scipy.stats import gamma
 
 from loadtests.bigram import Answer, Bigram
-from loadtests.detection_study import GUMBEL, KINDS, Study, progress
+from loadtests.detection_study import GUMBEL, KINDS, Study, predicted_power, progress
+from loadtests.sections import table_head
 from serving.provenance import MarkKey, Span, detect
-from serving.provenance.detection import power as predicted_power
 from serving.provenance.detection.calibrate import windows_of
-from serving.provenance.detection.null import ExponentialNull
 
 LENGTHS = (25, 50, 100, 200)
 
@@ -25,8 +23,7 @@ def power(study: Study, texts: int) -> None:
     study.lines += [
         f"### Power at p < 1e-3, one key, {texts} texts each: found / predicted from probabilities / from the entropy",
         "",
-        "| text | " + " | ".join(f"{length} tokens" for length in LENGTHS) + " | weighted, 100 tokens |",
-        "|---|" + "---|" * (len(LENGTHS) + 1),
+        *table_head("text", *(f"{length} tokens" for length in LENGTHS), "weighted, 100 tokens"),
     ]
     off = off_entropy = 0.0
     for kind, nats in study.kinds.items():
@@ -57,11 +54,8 @@ def power(study: Study, texts: int) -> None:
 
 def _with_logprobs(answer: Answer, length: int, key: MarkKey) -> tuple[float, bool]:
     """The power predicted for the plain test, and whether the weighted test finds the mark."""
-    pairs = GUMBEL.pairs(answer.tokens[:length])
-    probabilities = np.exp(np.array(answer.logprobs[:length]))
-    mean, variance = predicted_power.marked_score(GUMBEL, ExponentialNull(), probabilities, pairs, None)
-    predicted = predicted_power.power(mean, variance, float(gamma.isf(1e-3, len(pairs))))
-    return predicted, detect(answer.tokens[:length], [key], logprobs=answer.logprobs[:length]).marked
+    tokens, logprobs = answer.tokens[:length], answer.logprobs[:length]
+    return predicted_power(GUMBEL.name, tokens, logprobs), detect(tokens, [key], logprobs=logprobs).marked
 
 
 def edits(study: Study, texts: int, num_tokens: int = 200) -> None:
@@ -71,8 +65,7 @@ def edits(study: Study, texts: int, num_tokens: int = 200) -> None:
     study.lines += [
         f"### Edits: {texts} marked texts of {num_tokens} tokens at {KINDS['prose']} nats, found at p < 1e-3",
         "",
-        "| edit | found | median p |",
-        "|---|---|---|",
+        *table_head("edit", "found", "median p"),
     ]
     for name, edit in _edits().items():
         p_values = []
@@ -141,9 +134,10 @@ def spans(study: Study, texts: int) -> None:
     study.lines += [
         f"### Marked parts in 1,000 tokens, {len(keys)} keys tried, {texts} texts each",
         "",
-        "| marked part | found, right key | with probabilities | overlap with the true part (median) "
-        "| texts with parts by a wrong key |",
-        "|---|---|---|---|---|",
+        *table_head(
+            *("marked part", "found, right key", "with probabilities", "overlap with the true part (median)"),
+            "texts with parts by a wrong key",
+        ),
     ]
     for kind, nats in study.kinds.items():
         model = Bigram(study.spoken, nats, seed=4)

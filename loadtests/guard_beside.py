@@ -31,7 +31,7 @@ from loadtests.guard_entities import ASKED_OF_PRESIDIO, Text, find, read_texts, 
 from loadtests.guard_rendering import HARMLESS, exfiltrating, fetched
 from loadtests.peers.question import Answered, Peer, PeerError, timed
 from loadtests.report import machine
-from loadtests.sections import NOTES, write_section
+from loadtests.sections import NOTES, table_head, write_section
 from serving.guard import Guard, GuardSettings
 from serving.guard.classifiers.attacks import AttackClassifier, IndirectClassifier
 from training.classifiers.sources import heldout_wild
@@ -107,10 +107,7 @@ def personal_data(peers: Peers, data: Path) -> Lines:
         "presidio": peers.ask("presidio", "spans", whole, entities=ASKED_OF_PRESIDIO),
         "llm-guard, Anonymize with a small spaCy model": peers.ask("llm_guard", "spans", whole),
     }
-    lines = [
-        "| | precision | recall | F1 | F1 without names and streets | ms a text |",
-        "|---|---|---|---|---|---|",
-    ]
+    lines = table_head("", "precision", "recall", "F1", "F1 without names and streets", "ms a text")
     shaped = [_without(text, _BY_SHAPE) for text in texts]
     for name, answered in rows.items():
         if answered is not None:
@@ -141,7 +138,7 @@ def _masking_table(
     rows: dict[str, Answered | None], attacks: Sequence[Planted], harmless: Sequence[str], done: str
 ) -> Lines:
     kinds = list(dict.fromkeys(each.kind for each in attacks))
-    lines = [f"| | {done} | harmless texts changed | ms a text | not {done} |", "|---|---|---|---|---|"]
+    lines = table_head("", done, "harmless texts changed", "ms a text", f"not {done}")
     for name, answered in rows.items():
         if answered is None:
             continue
@@ -166,7 +163,7 @@ def hidden_characters(peers: Peers) -> Lines:
         "signet": timed(clean_question(Guard(GuardSettings())), texts),
         "llm-guard, InvisibleText": peers.ask("llm_guard", "invisible", texts),
     }
-    lines = ["| | removed | writing that needs them kept | ms a text | not removed |", "|---|---|---|---|---|"]
+    lines = table_head("", "removed", "writing that needs them kept", "ms a text", "not removed")
     for name, answered in rows.items():
         if answered is None:
             continue
@@ -196,7 +193,7 @@ def inert_tokens(peers: Peers) -> Lines:
         "llm-guard, BanSubstrings, then InvisibleText": _then(peers, "substrings", "invisible", texts, listed),
         "llm-guard, InvisibleText, then BanSubstrings": _then(peers, "invisible", "substrings", texts, listed),
     }
-    lines = ["| | plain | spliced | harmless texts changed |", "|---|---|---|---|"]
+    lines = table_head("", "plain", "spliced", "harmless texts changed")
     for name, answered in rows.items():
         if answered is None:
             continue
@@ -239,7 +236,7 @@ def attacks_found(peers: Peers, data: Path) -> Lines:
         ("harmless: code (BIPIA)", bipia(data, "code"), questions),
     ]
     cleaner = Guard(GuardSettings())
-    lines = ["| | texts | signet | nemoguardrails, YARA rules | ms a text |", "|---|---|---|---|---|"]
+    lines = table_head("", "texts", "signet", "nemoguardrails, YARA rules", "ms a text")
     for name, texts, classifier in rows:
         mine = timed(_flagging(classifier, cleaner), texts)
         theirs = peers.ask("nemoguardrails", "rules", texts)
@@ -288,7 +285,7 @@ def exfiltration(peers: Peers) -> Lines:
     if rules is not None:
         kept = ["" if hit else text for text, hit in zip(texts, rules.texts, strict=True)]
         rows["nemoguardrails, YARA rules (rejects the answer)"] = kept
-    lines = ["| | fetches and runs nothing | harmless answers changed |", "|---|---|---|"]
+    lines = table_head("", "fetches and runs nothing", "harmless answers changed")
     for name, cleaned in rows.items():
         inert = sum(not fetched(text) for text in cleaned[: len(attacks)])
         changed = sum(a != b for a, b in zip(HARMLESS, cleaned[len(attacks) :], strict=True))
@@ -331,7 +328,7 @@ def streams(peers: Peers) -> Lines:
     if checked is not None and (sent := buffered(True)) is not None:
         found = [*checked[: len(uncut())], *sent[len(uncut()) :]]
         rows.append(("nemoguardrails, the same, sends first, its default", answers, found))
-    lines = ["| | streams of values that it finds uncut | value got through | which |", "|---|---|---|---|"]
+    lines = table_head("", "streams of values that it finds uncut", "value got through", "which")
     for name, asked, texts in rows:
         if texts is not None:
             lines.append(f"| {name} | {' | '.join(_of_streams(asked, texts))} |")

@@ -21,6 +21,7 @@ from scipy.stats import chi2
 from loadtests.bigram import Bigram
 from loadtests.detection_study import sentences
 from loadtests.report import machine
+from loadtests.sections import table_head
 from serving.engine.plugin.draws import make_draw
 from serving.engine.plugin.green_kernel import add_green
 from serving.engine.plugin.words import context_words, key_words
@@ -139,9 +140,7 @@ def main(data: Path, model_folder: Path, answers: int, tokens: int, schemes: tup
     unmarked = continuations(model, "unmarked", answers, tokens, vocabulary, seed)
     about = machine()
     click.echo(f"{about['date']}; {about['cores']} cores ({about['cpu']}), load {about['load']}\n")
-    click.echo(
-        f"| {answers} answers of {tokens} tokens, a key each | {' | '.join(TESTS)} |\n|---|{'---|' * len(TESTS)}"
-    )
+    click.echo("\n".join(table_head(f"{answers} answers of {tokens} tokens, a key each", *TESTS)))
     told = []
     for number, scheme in enumerate(schemes or (*KEEPING, *CHANGING)):
         marked = continuations(model, scheme, answers, tokens, vocabulary, seed + number + 1)

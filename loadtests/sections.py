@@ -9,6 +9,11 @@ NOTES = "<!-- notes -->"
 """What stands behind it in a section was written by hand."""
 
 
+def table_head(*columns: str) -> list[str]:
+    """The first two lines of a table."""
+    return [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+
+
 def write_section(page: Path, title: str, text: str) -> None:
     """Put `text` under the heading `## title`, instead of what stood there but the notes; page and section are made."""
     whole = page.read_text() if page.exists() else f"# {page.stem.capitalize()}\n"
