@@ -69,8 +69,8 @@ def main() -> int:
     """Exit code 0 when everything that is needed is there."""
     can_install = os.geteuid() == 0 and shutil.which("apt-get") is not None
     for packages in (NEEDED, WISHED):  # one after the other: apt installs all it is told, or nothing
-        if can_install and missing(packages):
-            install(missing(packages))
+        if can_install and (absent := missing(packages)):
+            install(absent)
     if wished := missing(WISHED):
         sys.stderr.write(f"One test is skipped without promtool: sudo apt-get install {' '.join(wished)}\n")
     if needed := missing(NEEDED):

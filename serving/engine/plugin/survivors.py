@@ -23,22 +23,21 @@ def survivors(logits: NDArray[np.float32], top_k: int, top_p: float) -> NDArray[
         weights = np.exp(logits[kept] - logits[kept].max())
         return kept if top_p >= 1 else _nucleus(kept, weights, top_p * float(weights.sum(dtype=np.float64)))
     all_weights = np.exp(logits - logits.max())
-    kept, _, total = above_cut(all_weights, top_p)
+    kept, total = _above_cut(all_weights, top_p)
     return _nucleus(kept, all_weights[kept], top_p * total)
 
 
-def above_cut(weights: NDArray[np.float32], share: float) -> tuple[NDArray[np.int64], float, float]:
-    """The places of the larger weights that hold a share of all at least, those weights' sum and that of all.
+def _above_cut(weights: NDArray[np.float32], share: float) -> tuple[NDArray[np.int64], float]:
+    """The places of the larger weights that hold a share of all at least, and the sum of all.
 
     The largest weight is 1.
     """
     total = float(weights.sum(dtype=np.float64))
     for cut in CUTS:
         kept = np.flatnonzero(weights > cut)
-        mass = float(weights[kept].sum(dtype=np.float64))
-        if mass >= share * total:
+        if float(weights[kept].sum(dtype=np.float64)) >= share * total:
             break
-    return kept, mass, total
+    return kept, total
 
 
 def collision_nats(weights: NDArray[np.float32]) -> float:

@@ -4,7 +4,7 @@ In comes a request for `prompt:NAME@VERSION` with values; out goes an ordinary q
 is then cleaned and marked as every other.
 """
 
-from serving.gateway.prompts.library import BUILTIN, PREFIX, PromptError, PromptLibrary
+from serving.gateway.prompts.catalogue import BUILTIN, PREFIX, PromptError, PromptLibrary
 from serving.gateway.prompts.template import Template, VariableError
 
 __all__ = ["BUILTIN", "PREFIX", "PromptError", "PromptLibrary", "Template", "VariableError"]

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from serving.gateway.prompts.library import BUILTIN, PREFIX, PromptError, PromptLibrary
+from serving.gateway.prompts.catalogue import BUILTIN, PREFIX, PromptError, PromptLibrary
 from serving.gateway.prompts.template import VariableError
 from serving.settings import Settings
 

@@ -7,7 +7,7 @@ from typing import Any, TypeGuard
 
 from serving.gateway.context import RequestContext
 from serving.gateway.errors import BadRequest, NotFound
-from serving.gateway.prompts.library import PromptError, PromptLibrary
+from serving.gateway.prompts.catalogue import PromptError, PromptLibrary
 from serving.gateway.prompts.template import Template, VariableError
 from serving.gateway.steps import allow_model
 
