@@ -20,6 +20,8 @@ from serving.gateway.wire import Receive, Scope, Send
 
 MAX_BODY = 100_000
 HOST = b"Host: here\r\n"
+POST = b"POST / HTTP/1.1\r\nHost: a\r\n"
+CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
 class Application:
