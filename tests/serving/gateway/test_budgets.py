@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -124,8 +125,17 @@ def test_two_hundred_at_once_never_overspend(spending: RunningGateway, engine: S
     engine.script = lambda _: stream(["a", "b"])
     key = new_key(spending, "--budget", "total=0.0005")
 
+    deadline = time.monotonic() + 60
+
+    def ask_until_final(_: int) -> httpx.Response:
+        """Whom only others' reservations stand against comes back, so that a slow machine spends the budget too."""
+        while True:
+            answer = ask(spending, key, max_tokens=20, stream=True)
+            if answer.status_code == 200 or code_of(answer) != "budget_reserved" or time.monotonic() > deadline:
+                return answer
+
     with ThreadPoolExecutor(50) as pool:
-        answers = list(pool.map(lambda _: ask(spending, key, max_tokens=20, stream=True), range(200)))
+        answers = list(pool.map(ask_until_final, range(200)))
 
     served = [a for a in answers if a.status_code == 200]
     refusals = {code_of(a) for a in answers if a.status_code != 200}
