@@ -25,6 +25,8 @@ from training.registry_cli import registry
 
 if TYPE_CHECKING:
     from training.evaluate import Source
+    from training.recipes import GuardRecipe, SftRecipe
+    from training.recipes.guard import GuardOutcome
     from training.recipes.sft import Outcome
 
 __all__ = ["evaluate", "registry", "train"]  # and `quantize`, by `__getattr__`
@@ -36,20 +38,31 @@ DEFAULT_MODEL = "smollm2-135m-instruct"
 @click.command()
 @click.argument("recipe", type=click.Path(path_type=Path))
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting of the recipe.")
+@click.option("--ship", is_flag=True, help="Put the guard's new weights into the package, where gateways read them.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.pass_context
 @one_line_errors
-def train(ctx: click.Context, recipe: Path, overrides: tuple[str, ...], as_json: bool) -> None:
+def train(ctx: click.Context, recipe: Path, overrides: tuple[str, ...], ship: bool, as_json: bool) -> None:
     """Run a training recipe and register what it makes.
+
+    The recipe's `method` says what is trained: a chat model, or a model that the guard looks with.
 
     Under torchrun, several processes share the work: torchrun --nproc_per_node 2 -m signet train RECIPE
 
     Example: signet train recipes/lora-sft.yaml --set steps=100
     """
-    from training.recipes import load_recipe
+    from training.recipes import SftRecipe, load_recipe
 
-    settings: TrainingSettings = ctx.obj()
     loaded = load_recipe(recipe, overrides)
+    if not isinstance(loaded, SftRecipe):
+        _train_guard(loaded, recipe, ctx.obj(), ship, as_json)
+    elif ship:
+        raise TrainingError(f"{recipe}: --ship is for the guard's recipes; serve this model by its name")
+    else:
+        _fine_tune(loaded, recipe, ctx.obj(), as_json)
+
+
+def _fine_tune(loaded: SftRecipe, recipe: Path, settings: TrainingSettings, as_json: bool) -> None:
     store = open_registry(settings)
     is_main = os.environ.get("RANK", "0") == "0"
     base = find_model(loaded.base, store, settings, show_progress=is_main)
@@ -63,6 +76,14 @@ def train(ctx: click.Context, recipe: Path, overrides: tuple[str, ...], as_json:
             run.close()
     if outcome.checkpoint is not None:
         _print_outcome(outcome, outcome.checkpoint, as_json)
+
+
+def _train_guard(loaded: GuardRecipe, recipe: Path, settings: TrainingSettings, ship: bool, as_json: bool) -> None:
+    from training.recipes.guard import run_guard
+
+    with sigterm_as_interrupt():
+        outcome = run_guard(loaded, recipe, settings.home, open_registry(settings), ship)
+    _print_guard_outcome(outcome, as_json)
 
 
 @click.command()
@@ -158,6 +179,27 @@ def _print_outcome(outcome: Outcome, checkpoint: Checkpoint, as_json: bool) -> N
     if checkpoint.manifest.kind == "merged":
         click.echo(f"Serve it:   signet serve --model {checkpoint.ref}")
     click.echo(f"Promote it: signet registry promote {checkpoint.ref}")
+
+
+def _print_guard_outcome(outcome: GuardOutcome, as_json: bool) -> None:
+    checkpoint = outcome.checkpoint
+    evaluation = checkpoint.manifest.evaluation
+    if as_json:
+        result = {
+            "ref": checkpoint.ref,
+            "digest": checkpoint.digest,
+            "path": str(checkpoint.path),
+            "evaluation": evaluation,
+            "as_shipped": outcome.as_shipped,
+            "seconds": outcome.seconds,
+        }
+        click.echo(json.dumps(result))
+        return
+    for name, value in evaluation.items():
+        click.echo(f"{name:<40} {value:g}" if value >= 1 else f"{name:<40} {value:.3f}")
+    click.echo(f"{checkpoint.ref}: {outcome.seconds:.0f} s, data card in {checkpoint.path}")
+    held = "are" if outcome.as_shipped else "are not"
+    click.echo(f"Its weights {held} the ones that gateways read ({outcome.weights})")
 
 
 def __getattr__(name: str) -> Any:

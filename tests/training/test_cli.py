@@ -222,6 +222,31 @@ def test_results_for_people_say_what_comes_next(signet: Callable[..., Result], t
 
 
 @pytest.fixture
+def names_recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "names.yaml"
+    path.write_text("method: guard-names\nname: names\ntexts: 100\nepochs: 1\ndraws: 10\n")
+    return path
+
+
+def test_train_runs_the_guards_recipes_too(signet: Callable[..., Result], store: Registry, names_recipe: Path) -> None:
+    made = json.loads(signet("train", names_recipe, "--set", "seed=4", "--json").stdout)
+    said = signet("train", names_recipe).stdout.splitlines()
+
+    assert (made["ref"], made["as_shipped"]) == ("names@1", False)
+    assert made["evaluation"].keys() == {"name_f1", "address_f1"}
+    store.verify(store.resolve("names@1"))
+    assert said[-2].startswith("names@2: ")
+    assert said[-1].startswith("Its weights are not the ones that gateways read")
+
+
+def test_only_the_guards_weights_are_shipped(signet: Callable[..., Result], tiny: Registry, recipe: Path) -> None:
+    result = signet("train", recipe, "--ship")
+
+    assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+    assert "--ship is for the guard's recipes" in result.stderr
+
+
+@pytest.fixture
 def preparing(monkeypatch: pytest.MonkeyPatch, store: Registry, tiny_model_folder: Path, tmp_path: Path) -> list[Any]:
     """In place of `signet engine --prepare-only`: registers the tiny model as the default one. Holds what was run."""
     runs: list[Any] = []

@@ -14,10 +14,14 @@ from serving.guard.classifiers.meaning import NUM_DIMENSIONS, Meanings
 from serving.guard.classifiers.ngrams import normal, word_hashes
 from training.classifiers.examples import OpenData
 from training.classifiers.grammar import templates
+from training.errors import SourceError
 from training.progress import track
+from training.registry.files import hash_files
+from training.registry.manifest import digest_of_files
 
 _WORD = re.compile(r"[a-z]+(?:'[a-z]+)?")
 _SLOTS = re.compile(r"\{[^}]*\}")
+_LICENCE = re.compile(r"^license: *(\S+)", re.MULTILINE)
 _COMMON = 5
 """Texts of the open data that a word has to be in."""
 _RARE_RANK = 40_000
@@ -31,12 +35,28 @@ _AT_ONCE = 512
 
 def distill(encoder: Path, data: OpenData, show: bool = True) -> Meanings:
     """Vectors of the encoder's own whole words, of the grammar's, and of those that are common in the data."""
-    ranks = vocabulary((encoder / "vocab.txt").read_text().splitlines(), data)
+    reader, model = _loaded(encoder)
+    own = reader.get_vocab()
+    if not any(piece.startswith("##") for piece in own):
+        raise SourceError(f"{encoder}: has no WordPiece vocabulary, which says what whole words are")
+    ranks = vocabulary(sorted(own, key=own.__getitem__), data)
     words = sorted(ranks)
-    vectors = _encoded(encoder, words, show)
+    vectors = _encoded(reader, model, words, show)
     vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6)
     frequent = np.argsort([ranks[word] for word in words], kind="stable")[:_MEASURED]
     return compressed(words, vectors, np.array([ranks[word] for word in words]), frequent)
+
+
+def about(encoder: Path) -> dict[str, str]:
+    """Which encoder it was, for the data card; its licence as its own card states it."""
+    card = encoder / "README.md"
+    stated = _LICENCE.search(card.read_text()) if card.is_file() else None
+    files = hash_files(encoder, sorted(path.name for path in encoder.iterdir() if path.is_file()))
+    return {
+        "encoder": encoder.resolve().name,
+        "digest": digest_of_files(files),
+        "licence": stated[1] if stated else "not stated",
+    }
 
 
 def vocabulary(own: list[str], data: OpenData) -> dict[str, int]:
@@ -69,13 +89,22 @@ def compressed(words: list[str], vectors: NDArray[np.float32], ranks: NDArray[An
     return Meanings(hashes[order], np.round(127 * short[order]).astype(np.int8))
 
 
-def _encoded(encoder: Path, words: list[str], show: bool) -> NDArray[np.float32]:
+def _loaded(encoder: Path) -> tuple[Any, Any]:
+    """Tokenizer and model."""
     # Only who distills needs these.
-    import torch
     from transformers import AutoModel, AutoTokenizer
 
-    reader: Any = AutoTokenizer.from_pretrained(encoder, local_files_only=True)
-    model: Any = AutoModel.from_pretrained(encoder, local_files_only=True).eval()
+    try:
+        reader = AutoTokenizer.from_pretrained(encoder, local_files_only=True)
+        return reader, AutoModel.from_pretrained(encoder, local_files_only=True).eval()
+    except (OSError, ValueError) as error:
+        why = str(error).strip().splitlines()[0]
+        raise SourceError(f"{encoder}: no encoder that transformers loads: {why}") from None
+
+
+def _encoded(reader: Any, model: Any, words: list[str], show: bool) -> NDArray[np.float32]:
+    import torch
+
     by_length = sorted(range(len(words)), key=lambda place: len(words[place]))
     result = np.empty((len(words), model.config.hidden_size), dtype=np.float32)
     with torch.no_grad(), track("meanings of words", show) as progress:

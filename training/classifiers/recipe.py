@@ -1,7 +1,8 @@
-"""The recipe: everything that the weights depend on besides the data."""
+"""The recipe: everything that the weights depend on besides the content of the data."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
@@ -17,6 +18,10 @@ class ClassifierRecipe(BaseModel):
     method: Literal["guard-classifiers"]
     name: Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
     """Under which the result is registered, as its next version."""
+    data: Path | None = None
+    """Folder of the openly licensed data sets; without it, only texts of our own grammar are learnt from."""
+    encoder: Path | None = None
+    """Folder of a sentence encoder from which the meanings of words are distilled anew, instead of taken as shipped."""
     size: Annotated[int, Field(ge=20)] = 3000
     """Texts of our own grammar for each category."""
     epochs: Annotated[int, Field(ge=1)] = 6

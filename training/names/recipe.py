@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
@@ -15,6 +15,7 @@ class NamesRecipe(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
+    method: Literal["guard-names"]
     name: Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
     """Under which the result is registered, as its next version."""
     texts: Annotated[int, Field(ge=100)] = 50_000
@@ -26,7 +27,7 @@ class NamesRecipe(BaseModel):
     lean: tuple[float, float] = (0.5, 1.0)
     """Log odds by which names and addresses are preferred to nothing."""
     prose: list[Path] = []
-    """Folders of Markdown in which no person is named. Relative paths start at the recipe's folder."""
+    """More folders of Markdown in which no person is named."""
     seed: Annotated[int, Field(ge=0)] = 0
     license: str = "Apache-2.0"
     """SPDX expression of the weights' licence."""

@@ -13,6 +13,8 @@ from training.names.places import Places
 
 NAME, ADDRESS, NONE = 0, 1, len(TAGS)
 SENTENCES = Path(__file__).with_name("sentences.txt")
+PROSE = Path(__file__).with_name("prose.txt")
+"""Paragraphs of our documentation, in which nobody is named; a copy, since pages change and weights should not."""
 
 _SLOT = re.compile(r"\{(\w+)\}")
 _LOWERED, _RAISED, _JOINED = 0.14, 0.02, 0.25
@@ -48,6 +50,11 @@ _NATIONALITIES = (
 )  # fmt: skip
 
 
+def read_lines(file: Path) -> list[str]:
+    """The texts of a file that has one a line, with line ends within them as `\\n`."""
+    return [line.replace("\\n", "\n") for line in file.read_text().splitlines() if line]
+
+
 class Piece(NamedTuple):
     """A stretch of text and what it is."""
 
@@ -63,7 +70,7 @@ class Texts:
         self._places = places
         self._prose = prose
         self._words = sorted({word for text in prose for word in re.findall(r"[A-Za-z]{2,14}", text)})
-        self._templates = [line.replace("\\n", "\n") for line in SENTENCES.read_text().splitlines() if line]
+        self._templates = read_lines(SENTENCES)
 
     def draw(self) -> list[Piece]:
         """One text: a sentence or two, in small letters or capitals now and then, or prose that names nobody."""

@@ -3,64 +3,70 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 from serving.guard.folding import fold
-from serving.guard.names.model import NUM_ROWS, TAGS, WIDTH, Model
+from serving.guard.names.model import NUM_ROWS, TAGS, WEIGHTS, WIDTH, Model, write
 from serving.guard.names.reading import Reading
 from training.errors import TrainingError
-from training.names.fit import Corpus, Fitted, OnProgress, corpus_of, fit
+from training.names.fit import Corpus, corpus_of, fit
 from training.names.places import LOCALES, Places
 from training.names.recipe import NamesRecipe
-from training.names.texts import NONE, SENTENCES, Piece, Texts
-from training.registry.manifest import DataDigest
+from training.names.texts import NONE, PROSE, SENTENCES, Piece, Texts, read_lines
+from training.progress import Track, track
+from training.recipes.guard import Trained
+from training.registry import DataDigest
 
 _HELD_OUT = 20
 _HELD_OUT_SEED = 1_000_003
 
 
-@dataclass(frozen=True, slots=True)
-class Trained:
-    """The result of a training."""
+def train(recipe: NamesRecipe, folder: Path, show: bool = True) -> Trained:
+    """Train as the recipe says; its paths start at `folder`.
 
-    fitted: Fitted
-    evaluation: dict[str, float]
-    """F1 of each tag's words on held-out generated texts: how well it learnt, not how well it does elsewhere."""
-    card: dict[str, Any]
-    digests: list[DataDigest]
-
-
-def train(recipe: NamesRecipe, folder: Path, on_progress: OnProgress | None = None) -> Trained:
-    """Train as the recipe says; its paths start at `folder`."""
-    prose = read_prose([folder / path for path in recipe.prose])
+    The evaluation is the F1 of each tag's words on held-out generated texts: how well it learnt, not how well it does
+    elsewhere.
+    """
+    prose = read_lines(PROSE) + read_prose([folder / path for path in recipe.prose])
     try:
         places = Places(recipe.seed, draws=recipe.draws)
     except ImportError:
         raise TrainingError("faker is missing: pip install 'signet[train]'") from None
     texts = Texts(places, prose, recipe.seed)
-    corpus = corpus_of(texts.draw() for _ in range(recipe.texts))
-    fitted = fit(corpus, recipe.epochs, recipe.learning_rate, recipe.seed, on_progress)
+    with track("Writing texts", show) as progress:
+        corpus = corpus_of(_drawn(texts, recipe.texts, progress))
+    with track("Fitting", show) as progress:
+        fitted = fit(corpus, recipe.epochs, recipe.learning_rate, recipe.seed, progress)
     unseen = Texts(places, prose, recipe.seed + _HELD_OUT_SEED)
     lean = [round(each / fitted.scale) for each in recipe.lean]
     evaluation = measure(
         Model(fitted.table, fitted.joint, lean), [unseen.draw() for _ in range(max(1, recipe.texts // _HELD_OUT))]
     )
-    sentences = SENTENCES.read_bytes()
     return Trained(
-        fitted,
+        partial(write, table=fitted.table, joint=fitted.joint, scale=fitted.scale, lean=recipe.lean),
+        WEIGHTS,
         evaluation,
         _card(recipe, corpus, len(prose), evaluation),
         [
-            DataDigest(
-                name=SENTENCES.name, sha256=hashlib.sha256(sentences).hexdigest(), rows=corpus.num_texts, role="train"
-            )
+            _digest(SENTENCES.name, SENTENCES.read_text(), len(read_lines(SENTENCES))),
+            _digest("prose", "\n".join(prose), len(prose)),
         ],
     )
+
+
+def _digest(name: str, content: str, rows: int) -> DataDigest:
+    return DataDigest(name=name, sha256=hashlib.sha256(content.encode()).hexdigest(), rows=rows, role="train")
+
+
+def _drawn(texts: Texts, count: int, progress: Track) -> Iterator[Sequence[Piece]]:
+    for number in range(count):
+        yield texts.draw()
+        progress(number + 1, count)
 
 
 def read_prose(folders: Sequence[Path]) -> list[str]:
@@ -96,7 +102,7 @@ def _card(recipe: NamesRecipe, corpus: Corpus, num_prose: int, evaluation: dict[
         "sources": {
             "sentences": "training/names/sentences.txt, ours (Apache-2.0)",
             "names and places": f"faker {_faker_version()} (MIT), {len(set(LOCALES))} locales",
-            "prose": f"{num_prose} paragraphs of our documentation (Apache-2.0), as texts without names",
+            "prose": f"{num_prose} paragraphs of our documentation (Apache-2.0) and the recipe's, which name nobody",
         },
         "texts": corpus.num_texts,
         "words": len(corpus.kinds),

@@ -1,17 +1,12 @@
-"""The recipe: everything that a training run depends on besides its data and its base, in one YAML file."""
+"""The recipe of a fine-tuning: everything that the run depends on besides its data and its base."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from training.errors import RecipeError
 from training.registry.manifest import NAME_PATTERN
 
 
@@ -53,7 +48,7 @@ class OptimizerSettings(_Settings):
     """Gradients whose norm is larger are scaled down to it."""
 
 
-class Recipe(_Settings):
+class SftRecipe(_Settings):
     """A supervised fine-tuning of a chat model with LoRA."""
 
     method: Literal["lora-sft"]
@@ -81,67 +76,3 @@ class Recipe(_Settings):
         if self.data.heldout == self.data.train:
             raise ValueError("data.heldout is data.train: held-out chats must not be trained on")
         return self
-
-
-def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe and apply `KEY=VALUE` overrides (`optimizer.learning_rate=1e-3`; values are YAML).
-
-    Raises RecipeError, one line naming the file and the setting.
-    """
-    settings = _read_yaml(path)
-    for override in overrides:
-        _apply(settings, override)
-    try:
-        return Recipe.model_validate(settings)
-    except ValidationError as error:
-        raise RecipeError(f"{path}: {_explain(error.errors()[0])}") from None
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        settings = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise RecipeError(f"{path}: cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        why = " ".join(str(error).split())
-        raise RecipeError(f"{path}: is not YAML: {why}") from None
-    if not isinstance(settings, dict):
-        raise RecipeError(f"{path}: holds no settings")
-    return settings
-
-
-def _apply(settings: dict[str, Any], override: str) -> None:
-    key, equals, value = override.partition("=")
-    if not equals or not key:
-        raise RecipeError(f"--set {override}: write KEY=VALUE, as in --set steps=10")
-    *sections, last = key.split(".")
-    for section in sections:
-        settings = settings.setdefault(section, {})
-        if not isinstance(settings, dict):
-            raise RecipeError(f"--set {override}: {section} is a value, not a section")
-    try:
-        settings[last] = yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise RecipeError(f"--set {override}: {value!r} is not a YAML value") from None
-
-
-def _explain(error: ErrorDetails) -> str:
-    where = ".".join(str(part) for part in error["loc"])
-    if error["type"] == "extra_forbidden":
-        return f"unknown setting {where!r}{_suggestion(error['loc'])}"
-    if error["type"] == "missing":
-        return f"setting {where!r} is missing"
-    message = error["msg"].removeprefix("Value error, ")
-    return f"{where}: {message}" if where else message
-
-
-def _suggestion(location: tuple[int | str, ...]) -> str:
-    """The setting that was probably meant."""
-    model: type[BaseModel] = Recipe
-    for part in location[:-1]:
-        model = type(getattr(_EXAMPLE, str(part)))
-    close = difflib.get_close_matches(str(location[-1]), model.model_fields, n=1)
-    return f": did you mean {close[0]!r}?" if close else f": known are {', '.join(model.model_fields)}"
-
-
-_EXAMPLE = Recipe(method="lora-sft", name="x", base="x", data=DataSettings(train=Path("x")), steps=1)

@@ -7,8 +7,6 @@ fixed by the recipe, and the processes share them.
 from __future__ import annotations
 
 import math
-import shutil
-import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -35,17 +33,14 @@ from training.evaluate.source import Source
 from training.progress import track, track_bytes
 from training.recipes import lora
 from training.recipes.code_version import code_version
-from training.recipes.recipe import Recipe
+from training.recipes.recipe import SftRecipe
 from training.recipes.schedule import BatchPlan, learning_rate_factor
+from training.recipes.work import work_folder
 from training.registry import Checkpoint, DataDigest, ManifestDraft, RecipeRecord, Registry
 
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel
-
-WORK_PREFIX = "training-"
-# A run that has left its folder alone for so long was killed.
-WORK_ABANDONED_SECONDS = 7 * 24 * 3600
 
 
 @dataclass(frozen=True)
@@ -71,7 +66,7 @@ class _Data:
 class SftRun:
     """One run of one recipe. `run()` reads top to bottom as what happens."""
 
-    def __init__(self, recipe: Recipe, recipe_path: Path, base: Source, home: Path, registry: Registry) -> None:
+    def __init__(self, recipe: SftRecipe, recipe_path: Path, base: Source, home: Path, registry: Registry) -> None:
         self.recipe = recipe
         self.recipe_path = recipe_path
         self.base = _require_trainable(base)
@@ -208,13 +203,7 @@ class SftRun:
         )
 
     def _register(self, model: Any, dtype: torch.dtype, draft: ManifestDraft) -> Checkpoint:
-        """Write to a folder of our own beside the registry, and hand that over whole."""
-        cache = self.home / "cache"
-        cache.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(cache)
-        with tempfile.TemporaryDirectory(dir=cache, prefix=WORK_PREFIX) as work:
-            folder = Path(work) / "checkpoint"
-            folder.mkdir()
+        with work_folder(self.home) as folder:
             if self.recipe.output == "merged":
                 lora.save_merged(model, self.base.path, folder, dtype)
             else:
@@ -230,9 +219,3 @@ def _require_trainable(base: Source) -> Source:
         instead = f": train {origin.ref}, which it was made from" if origin else ""
         raise SourceError(f"{base.identity.ref} is {base.kind} and cannot be trained further{instead}")
     return base
-
-
-def _remove_abandoned(cache: Path) -> None:
-    for work in cache.glob(f"{WORK_PREFIX}*"):
-        if work.stat().st_mtime < time.time() - WORK_ABANDONED_SECONDS:
-            shutil.rmtree(work, ignore_errors=True)

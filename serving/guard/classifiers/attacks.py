@@ -17,7 +17,7 @@ from serving.guard.classifiers.ngrams import normal
 from serving.guard.classifiers.windows import chunks, windows
 
 WEIGHTS = Path(__file__).with_name("weights.npz")
-"""Made by `python -m training.classifiers recipes/guard-attacks.yaml`."""
+"""Made by `signet train recipes/guard-attacks.yaml`."""
 
 CHUNK_CHARS = 1500
 WINDOW_CHARS = 300

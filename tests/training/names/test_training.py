@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import random
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
-from serving.guard.names.model import Model, read
+from serving.guard.names.model import Model
 from serving.guard.names.reading import NAME, Reading
-from training.names import __main__ as command
 from training.names.fit import corpus_of, fit
 from training.names.places import Places
 from training.names.recipe import NamesRecipe
-from training.names.texts import NONE, SENTENCES, Piece, Texts
-from training.recipes.flat import read_flat
-from training.registry import Registry
+from training.names.texts import NONE, PROSE, SENTENCES, Piece, Texts, read_lines
+from training.names.train import train
 
-RECIPES = Path(__file__).parents[3] / "recipes"
 LOCALES = ("en_US", "ru_RU")
 
 
@@ -71,28 +66,11 @@ def test_fitting_learns_names_by_what_stands_before_them() -> None:
     assert [reading.tag(number) for number in range(5)] == [NONE, NAME, NONE, NONE, NONE]
 
 
-def test_the_command_registers_weights_with_a_card(tmp_path: Path) -> None:
-    recipe = tmp_path / "small.yaml"
+def test_a_training_says_what_it_has_seen(tmp_path: Path) -> None:
     (tmp_path / "page.md").write_text("The gateway holds back the last word of a stream until it is complete.\n\n" * 3)
-    recipe.write_text("name: tiny\ntexts: 100\nepochs: 1\ndraws: 10\nprose: [.]\n")
+    recipe = NamesRecipe(method="guard-names", name="tiny", texts=100, epochs=1, draws=10, prose=[Path()])
 
-    result = CliRunner().invoke(command.main, [str(recipe), "--home", str(tmp_path / "home"), "--json"])
+    trained = train(recipe, tmp_path, show=False)
 
-    assert result.exit_code == 0, result.output
-    printed = json.loads(result.stdout)
-    checkpoint = Registry(tmp_path / "home" / "registry", tmp_path / "home" / "keys").resolve("tiny")
-    assert printed["ref"] == checkpoint.ref == "tiny@1"
-    assert checkpoint.manifest.evaluation.keys() == {"name_f1", "address_f1"}
-    card = json.loads((checkpoint.path / command.CARD).read_text())
-    assert card["recipe"]["texts"] == 100
-    assert read(checkpoint.path / "names.bin").lean == (16, 32)
-
-
-def test_the_shipped_recipe_is_one_and_a_wrong_one_is_explained(tmp_path: Path) -> None:
-    wrong = tmp_path / "wrong.yaml"
-    wrong.write_text("name: x\ntext: 5\n")
-
-    assert read_flat(RECIPES / "guard-names.yaml", NamesRecipe).lean == (0.5, 1.0)
-    result = CliRunner().invoke(command.main, [str(wrong)])
-    assert result.exit_code == 1
-    assert "wrong.yaml: text" in result.stderr
+    assert trained.card["texts"] == 100
+    assert trained.card["sources"]["prose"].startswith(f"{len(read_lines(PROSE)) + 3} paragraphs")
