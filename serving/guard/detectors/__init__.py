@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import cache
 
 from serving.guard.detector import Detector
-from serving.guard.detectors.api_key import CuedKeys, PrefixedKeys
+from serving.guard.detectors.api_key import CuedKeys, ShapedKeys, age_keys, api_keys
+from serving.guard.detectors.basic import BasicCredentials
 from serving.guard.detectors.birth_date import BirthDates
 from serving.guard.detectors.card import CardNumbers
 from serving.guard.detectors.connection import ConnectionStrings
@@ -21,6 +22,7 @@ from serving.guard.detectors.secret import CuedSecrets, passwords, tokens
 from serving.guard.names import PersonNames, StreetAddresses
 
 __all__ = [
+    "BasicCredentials",
     "BirthDates",
     "CardNumbers",
     "ConnectionStrings",
@@ -33,8 +35,8 @@ __all__ = [
     "NationalIds",
     "PersonNames",
     "PhoneNumbers",
-    "PrefixedKeys",
     "PrivateKeys",
+    "ShapedKeys",
     "StreetAddresses",
     "default_detectors",
 ]
@@ -45,8 +47,10 @@ def default_detectors() -> tuple[Detector, ...]:
     """All detectors. Where values begin at one place, the earlier detector names the mask."""
     return (
         PrivateKeys(),
-        PrefixedKeys(),
+        age_keys(),
+        api_keys(),
         CuedKeys(),
+        BasicCredentials(),
         ConnectionStrings(),
         Ibans(),
         CardNumbers(),

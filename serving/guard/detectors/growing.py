@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 
+Part = str | tuple[str, int, int]
+"""A part of a shape: itself, or (characters, at least, at most)."""
+
 
 class Run:
     """The rest of a value that goes on while its characters do.
@@ -24,9 +27,20 @@ class Run:
         return end, undecided and not final
 
 
-def prefix_closure(literal: str, chars: str, least: int) -> str:
-    """A pattern for every proper beginning of `literal` followed by `least` of `chars`."""
-    pattern = rf"(?:{chars}{{0,{least - 1}}})"
-    for char in reversed(literal[1:]):
-        pattern = rf"(?:{re.escape(char)}{pattern})?"
-    return re.escape(literal[0]) + pattern
+def whole(*parts: Part) -> str:
+    """A pattern for the parts, one behind the other."""
+    return "".join(re.escape(part) if isinstance(part, str) else rf"{part[0]}{{{part[1]},{part[2]}}}" for part in parts)
+
+
+def beginning(*parts: Part) -> str:
+    """A pattern for what may become `whole(*parts)`: the last part lacks a character at least."""
+    *first, (chars, least, _) = parts
+    pattern = rf"{chars}{{0,{least - 1}}}"
+    for part in reversed(first):
+        if isinstance(part, str):
+            for char in reversed(part):
+                pattern = rf"(?:{re.escape(char)}{pattern})?"
+        else:
+            chars, least, most = part
+            pattern = rf"(?:{chars}{{{least},{most}}}{pattern}|{chars}{{0,{most}}})"
+    return pattern

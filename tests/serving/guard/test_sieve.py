@@ -13,8 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.guard import Detector
-from serving.guard.detectors import api_key, default_detectors, numbers, secret
+from serving.guard.detectors import api_key, basic, default_detectors, numbers, secret
 from serving.guard.detectors import phrases as words
+from serving.guard.detectors.growing import whole
+from serving.guard.detectors.key_shapes import AGE_KEYS, API_KEYS, Shape
 from serving.guard.detectors.sieve import LEFT, OPEN, Sieve, after_escape
 from serving.guard.folding import fold
 
@@ -139,13 +141,32 @@ def test_dates_times_and_amounts_are_passed_over(text: str) -> None:
     assert numbers._places(text * 20) == ([], [])
 
 
-@pytest.mark.parametrize("prefix", [*(shape[0] for shape in (*api_key._PREFIXES, *api_key._DOTTED)), "sk-", "eyJ"])
-def test_each_prefix_is_let_through(prefix: str) -> None:
+@pytest.mark.parametrize("shape", [*API_KEYS, *AGE_KEYS], ids=lambda shape: whole(*shape.parts[:-1]))
+def test_each_shape_of_a_key_is_let_through(shape: Shape) -> None:
+    value = "".join(part if isinstance(part, str) else one_of(part[0]) * part[1] for part in shape.parts)
     for before in ("", " ", "\\n", "\\u0041", "-", "\u4e2d"):
-        places = api_key._SIEVE.places(f"{before}{prefix}1234")
+        places = api_key._SIEVE.places(f"{before}{value}")
 
         assert (0 if before.startswith("\\") else len(before)) in places, before
-    assert 1 not in api_key._SIEVE.places(f"a{prefix}1234")
+    assert 1 not in api_key._SIEVE.places(f"_{value}")
+
+
+def one_of(chars: str) -> str:
+    """A character of a class, a letter where it has one."""
+    return next(char for char in "LADTMa1\\" if re.fullmatch(chars, char))
+
+
+@pytest.mark.parametrize("prefix", ["sk-ab", "eyJab"])
+def test_keys_without_a_vendor_are_let_through(prefix: str) -> None:
+    assert api_key._SIEVE.places(f"a {prefix}") == [2]
+
+
+@pytest.mark.parametrize("cue", ["Basic ", "basic\t", "BASIC ", "auth=", '"auth" : ', '\\"auth\\":'])
+def test_each_cue_of_basic_credentials_is_let_through(cue: str) -> None:
+    found = basic._CUE.search(cue)
+
+    assert found is not None
+    assert found.start() in basic._SIEVE.places(cue)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,57 @@
+"""Names and passwords in base64: `Authorization: Basic …` (RFC 7617), `"auth": "…"` of container clients, `_auth=`."""
+
+from __future__ import annotations
+
+import re
+from base64 import b64decode
+
+from serving.guard.detector import Span
+from serving.guard.detectors.growing import Run
+from serving.guard.detectors.sieve import Sieve, matches
+
+_IS = r"\\{0,2}[\"']?\s{0,2}[:=]\s{0,2}\\{0,2}[\"']?"
+_CUE = re.compile(rf"[Bb](?:asic|ASIC)[ \t]{{1,4}}|auth{_IS}")
+_SIEVE = Sieve(r"[Bb](?:asic|ASIC)[ \t]", r"auth\\{0,2}[\"']?[\s\x0b\x1c-\x1f?]{0,2}[:=]")
+_MAX_CUE = 16
+_MAX_READ = 128
+"""Characters that are decoded: the name and the beginning of the password. The rest is swallowed."""
+_VALUE = re.compile(rf"[A-Za-z0-9+/_-]{{6,{_MAX_READ}}}")
+_UNDECIDED = re.compile(rf"[A-Za-z0-9+/_-]{{0,{_MAX_READ - 1}}}\Z")
+_REST = Run("A-Za-z0-9+/_=-")
+_NOT_PLAIN = re.compile(r"[^A-Za-z]|[A-Za-z]{16}")
+"""Shorter ones of letters alone pass as words."""
+_CREDENTIALS = re.compile(r"[^\x00-\x1f\x7f-\x9f:]*:[^\x00-\x1f\x7f-\x9f\ufffd]+")
+_TO_STANDARD = str.maketrans("-_", "+/")
+
+
+class BasicCredentials:
+    """What follows such a cue, and says `name:password` when it is decoded."""
+
+    entity = "PASSWORD"
+    skips_plain_words = True
+
+    def scan(self, text: str, start: int, final: bool) -> tuple[list[Span], int]:
+        spans: list[Span] = []
+        for cue in matches(_CUE, text, _SIEVE.places(text), max(0, start - _MAX_CUE)):
+            begin = cue.end()
+            if begin < start:
+                continue
+            if not final and _UNDECIDED.match(text, begin) is not None:
+                return spans, begin
+            value = _VALUE.match(text, begin)
+            if value is None or not _is_credentials(value.group()):
+                continue
+            start, still_open = _REST(text, value.end(), final)
+            if still_open:
+                return [*spans, Span(begin, start, _REST)], start
+            spans.append(Span(begin, start))
+        return spans, len(text)
+
+
+def _is_credentials(value: str) -> bool:
+    if _NOT_PLAIN.search(value) is None or len(value) % 4 == 1:
+        return False
+    text = b64decode(value.translate(_TO_STANDARD) + "=" * (-len(value) % 4)).decode("utf-8", "replace")
+    # A letter may be cut where no more was read.
+    text = text.rstrip("\ufffd") if len(value) == _MAX_READ else text
+    return _CREDENTIALS.fullmatch(text) is not None
