@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TypeVar
 
 import click
-import numpy as np
 from tokenizers import Tokenizer
 
 from serving.provenance import Detector, Keyring, MarkKey
+from serving.provenance.detection.drawn import Drawn
 from serving.provenance.detection.null import NULLS
 from serving.provenance.detection.power import critical_score, marked_score, power
 from serving.provenance.schemes import SCHEMES
@@ -49,14 +49,13 @@ class Study:
         return "held" if held else "MISSED"
 
 
-def predicted_power(scheme: str, token_ids: Sequence[int], logprobs: Sequence[float]) -> float:
-    """The chance that a mark of this text is found at `LEVEL` by the plain test, from its tokens' probabilities."""
+def predicted_power(scheme: str, token_ids: Sequence[int], drawn: Drawn) -> float:
+    """The chance that a mark of this text is found at `LEVEL` by the plain test, from what its tokens came from."""
     reader, null = SCHEMES[scheme], NULLS[scheme]
     pairs = reader.pairs(token_ids)
-    probabilities = np.exp(np.minimum(np.array(logprobs), 0.0))
-    mean, variance = marked_score(reader, null, probabilities, pairs, None)
+    total = marked_score(reader, null, drawn, pairs, None)
     critical = critical_score(lambda score: reader.log_p_value(score, len(pairs)), LEVEL, null.mean * len(pairs))
-    return power(mean, variance, critical)
+    return power(total, critical)
 
 
 def keys_of_many_tenants(number: int) -> list[MarkKey]:

@@ -14,6 +14,7 @@ from loadtests.detection_study import GUMBEL, KINDS, Study, predicted_power, pro
 from loadtests.sections import table_head
 from serving.provenance import MarkKey, Span, detect
 from serving.provenance.detection.calibrate import windows_of
+from serving.provenance.detection.drawn import drawn_from
 
 LENGTHS = (25, 50, 100, 200)
 
@@ -55,7 +56,7 @@ def power(study: Study, texts: int) -> None:
 def _with_logprobs(answer: Answer, length: int, key: MarkKey) -> tuple[float, bool]:
     """The power predicted for the plain test, and whether the weighted test finds the mark."""
     tokens, logprobs = answer.tokens[:length], answer.logprobs[:length]
-    return predicted_power(GUMBEL.name, tokens, logprobs), detect(tokens, [key], logprobs=logprobs).marked
+    return predicted_power(GUMBEL.name, tokens, drawn_from(logprobs)), detect(tokens, [key], logprobs=logprobs).marked
 
 
 def edits(study: Study, texts: int, num_tokens: int = 200) -> None:

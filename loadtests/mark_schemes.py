@@ -85,7 +85,7 @@ def predicted_and_seen(scheme: str, key: MarkKey, answer: Answer) -> tuple[float
     probabilities = np.exp(np.array(answer.logprobs))[pairs.positions]
     null = {"kgw": 0.25, "synthid": synthid.DEPTH * synthid.ONES}.get(scheme, 1.0)
     seen = reader.token_scores([key.seed_for(scheme)], pairs).sum() - null * len(pairs)
-    return float(reader.expected_scores(np.minimum(probabilities, 1.0)).sum()), float(seen)
+    return float(reader.marked_scores(np.minimum(probabilities, 1.0)).mean.sum()), float(seen)
 
 
 def foreign_detector(scheme: str, key: MarkKey, vocabulary: int) -> Callable[[list[int]], bool]:

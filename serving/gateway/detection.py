@@ -15,16 +15,21 @@ from serving.gateway.access import Access
 from serving.gateway.errors import BadRequest, Forbidden, ModelNotFound
 from serving.identity import Identity, Principal
 from serving.provenance import DEFAULT_THRESHOLD, Detection, Detector, Keyring, MarkKey
-from serving.provenance.detection import ASSUMED_NATS, Verdict
+from serving.provenance.detection import ASSUMED_NATS, PLAIN, Sampling, Verdict
 from serving.provenance.schemes import SCHEMES
 from training.registry import Registry, RegistryError
 
 MAX_CHARS = 200_000
 MAX_TEXTS = 256
+# Of the likeliest tokens in one place.
+MAX_LISTED = 100
 # Tokens x keys x schemes of one request: a few seconds of one core.
 MAX_DRAWS = 40_000_000
 # Detection is arithmetic: more at a time would only take the core from the answers.
 MOST_AT_A_TIME = 1
+
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class DetectRequest(BaseModel):
@@ -46,9 +51,19 @@ class DetectRequest(BaseModel):
     threshold: float = Field(
         default=DEFAULT_THRESHOLD, gt=0, le=0.5, description="Corrected p-value below which a text is called marked."
     )
-    logprobs: list[float | None] | None = Field(
-        default=None, description="Of `text`, for each of its tokens: natural logarithms of the model's probabilities."
+    logprobs: list[Finite | None] | None = Field(
+        default=None,
+        description="Of `text`, for each of its tokens: natural logarithms of the model's probabilities, before "
+        "temperature.",
     )
+    top_logprobs: list[Annotated[list[Finite], Field(max_length=MAX_LISTED)] | None] | None = Field(
+        default=None, description="With `logprobs`: the same of the likeliest tokens in each place, twenty or so."
+    )
+    temperature: float | None = Field(
+        default=None, ge=0, le=10, description="The answer's; needs `top_logprobs`. Without: 1."
+    )
+    top_k: int | None = Field(default=None, ge=0, description="The answer's; needs `top_logprobs`. Without: off.")
+    top_p: float | None = Field(default=None, gt=0, le=1, description="The answer's; needs `top_logprobs`. Without: 1.")
     nats_per_token: float = Field(
         default=ASSUMED_NATS, gt=0, le=10, description="Entropy to predict the power with where logprobs are unknown."
     )
@@ -89,7 +104,8 @@ class DetectResponse(BaseModel):
     """`p_value` is corrected for all that was tried; key, tenant, scheme and model are given when the text is marked.
 
     `verdict` is `cannot_tell` where even a marked text like this one might well not be found; `power` is the chance
-    that it would be, by the first scheme tried, `powers` by each.
+    that it would be, by the first scheme tried, `powers` by each, at `power_temperature` (null: whatever made the text
+    have `nats_per_token`).
     """
 
     marked: bool
@@ -104,6 +120,7 @@ class DetectResponse(BaseModel):
     revoked: bool
     power: float
     powers: dict[str, float]
+    power_temperature: float | None
     calibrated: bool
     weighted: bool
     spans: list[Span]
@@ -201,6 +218,12 @@ def _check(request: DetectRequest) -> None:
             raise BadRequest(message, param="texts")
         if request.logprobs is not None:
             raise BadRequest("Log-probabilities are of one text: give 'text'.", param="logprobs")
+    if request.top_logprobs is not None and request.logprobs is None:
+        raise BadRequest("'top_logprobs' are beside those of the text's own tokens: give 'logprobs'.", param="logprobs")
+    for name in ("temperature", "top_k", "top_p"):
+        if getattr(request, name) is not None and request.top_logprobs is None:
+            message = f"What '{name}' does to a text is known with 'top_logprobs' only; without, all holds for 1."
+            raise BadRequest(message, param=name)
     unknown = [name for name in request.schemes or () if name not in SCHEMES]
     if unknown or len(set(request.schemes or ())) != len(request.schemes or ()):
         raise BadRequest(f"'schemes' takes each of these once: {', '.join(SCHEMES)}.", param="schemes")
@@ -228,6 +251,8 @@ def _judge(
                     schemes=schemes,
                     spans=request.spans,
                     logprobs=request.logprobs,
+                    top_logprobs=request.top_logprobs,
+                    sampling=_sampling(request),
                     nats_per_token=request.nats_per_token,
                     adjustments=keyring.adjustments,
                 ),
@@ -235,8 +260,13 @@ def _judge(
             )
             for text in texts
         ]
-    except ValueError as error:  # log-probabilities that do not fit the text
+    except ValueError as error:  # log-probabilities that do not fit the text, or each other
         raise BadRequest(f"logprobs: {error}.", param="logprobs") from None
+
+
+def _sampling(request: DetectRequest) -> Sampling:
+    temperature = PLAIN.temperature if request.temperature is None else request.temperature
+    return Sampling(temperature, request.top_k or PLAIN.top_k, request.top_p or PLAIN.top_p)
 
 
 def _response(found: Detection, threshold: float) -> DetectResponse:

@@ -10,7 +10,15 @@ from pathlib import Path
 from tokenizers import Encoding, Tokenizer
 
 from serving.provenance.adjustment import Adjustment, Subject
-from serving.provenance.detection import ASSUMED_NATS, DEFAULT_THRESHOLD, Detection, Span, detect
+from serving.provenance.detection import (
+    ASSUMED_NATS,
+    DEFAULT_THRESHOLD,
+    PLAIN,
+    Detection,
+    Sampling,
+    Span,
+    detect,
+)
 from serving.provenance.mark_key import MarkKey
 from serving.provenance.schemes import DEFAULT_SCHEME
 
@@ -46,12 +54,14 @@ class Detector:
         schemes: Sequence[str] = (DEFAULT_SCHEME,),
         spans: bool = False,
         logprobs: Sequence[float | None] | None = None,
+        top_logprobs: Sequence[Sequence[float] | None] | None = None,
+        sampling: Sampling = PLAIN,
         nats_per_token: float = ASSUMED_NATS,
         adjustments: Mapping[Subject, Adjustment] | None = None,
     ) -> Detection:
         """As `detect`, from text; a text cut from the middle of an answer loses its first four tokens as evidence.
 
-        Raises ValueError where `logprobs` are not one for each of the text's tokens.
+        Raises ValueError where `logprobs` or `top_logprobs` are not one for each of the text's tokens.
         """
         encoding = self._encode(text)
         if logprobs is not None and len(logprobs) != len(encoding.ids):
@@ -63,6 +73,8 @@ class Detector:
             schemes=schemes,
             spans=spans,
             logprobs=logprobs,
+            top_logprobs=top_logprobs,
+            sampling=sampling,
             nats_per_token=nats_per_token,
             adjustments=adjustments,
             tokenizer=self.digest,

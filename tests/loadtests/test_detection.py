@@ -1,8 +1,9 @@
 """The study's own arithmetic, against the detector's."""
 
 import json
-from dataclasses import asdict
+import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,10 +11,14 @@ from click.testing import CliRunner
 
 from loadtests.bigram import Bigram
 from loadtests.detection import main
+from loadtests.detection_answers import found_and_predicted, row
 from loadtests.detection_answers import main as answers_main
 from loadtests.detection_human import CLAIM_TOKENS, first_places, previous_places, repeats, window_sums
 from loadtests.detection_study import GUMBEL, WINDOW, keys_of_many_tenants
 from serving.provenance import detect
+from serving.provenance.detection.drawn import Sampling
+from serving.provenance.detection.power import OPENING_NATS
+from serving.provenance.schemes.gumbel import uniforms
 
 TEXT = np.random.default_rng(0).integers(0, 60, 4000).tolist()
 
@@ -54,18 +59,48 @@ def test_a_part_that_is_not_there_is_refused() -> None:
     assert "nothing" in result.output
 
 
-def test_kept_answers_are_found_as_often_as_their_probabilities_say(tmp_path: Path) -> None:
-    key, model = keys_of_many_tenants(1)[0], Bigram(TEXT, 2.0)
-    said = [asdict(model.answer(200, key.seed)) for _ in range(3)]
-    answers = [{"token_ids": each["tokens"], "logprobs": each["logprobs"]} for each in said]
-    (tmp_path / "gumbel.json").write_text(json.dumps({"scheme": "gumbel", "seed": key.seed, "answers": answers}))
-    (tmp_path / "unmarked.json").write_text(json.dumps({"scheme": None, "seed": None, "answers": answers}))
+def cool_answer(seed: int, temperature: float, length: int) -> dict[str, Any]:
+    """As an engine marks it and tells of it: places of eight candidates, log-probabilities before the temperature."""
+    rng, ids, told, nats = np.random.default_rng(seed), list[int](), list[tuple[float, list[float]]](), 0.0
+    for _ in range(length):
+        tokens, logs = rng.integers(0, 500, 8), np.log(rng.dirichlet(np.full(8, 0.5)) + 1e-6)
+        tempered = np.exp(logs / temperature)
+        tempered /= tempered.sum()
+        draws = rng.random(8)
+        if nats >= OPENING_NATS:
+            draws = uniforms([seed], np.tile(np.array(([-1] * 4 + ids)[-4:]), (8, 1)), tokens)[0].astype(np.float64)
+        nats -= math.log(np.square(tempered).sum())
+        chosen = int((np.log(tempered) - np.log(-np.log(draws))).argmax())
+        ids.append(int(tokens[chosen]))
+        told.append((float(logs[chosen]), sorted(logs.tolist(), reverse=True)))
+    own, listed = zip(*told, strict=True)
+    return {"seed": seed, "token_ids": ids, "logprobs": own, "top_logprobs": listed}
+
+
+def test_kept_answers_are_found_as_often_as_what_they_were_drawn_from_says() -> None:
+    answers = [cool_answer(seed, 0.4, 40) for seed in range(150)]
+    sampling = {"temperature": 0.4, "top_k": 0, "top_p": 1.0}
+
+    shares = np.mean([found_and_predicted("gumbel", Sampling(0.4), answer, 40) for answer in answers], axis=0)
+    line, off = row("cool", {"scheme": "gumbel", "sampling": sampling, "answers": answers})
+
+    assert 0.1 < shares[0] < 0.9
+    assert abs(shares[0] - shares[2]) < 0.08
+    assert shares[1] > shares[2] + 0.2  # as at temperature 1
+    assert off < 0.02
+    assert line.startswith("| cool | 150 | ")
+    assert line.endswith(" | – | – | – |")
+
+
+def test_kept_answers_are_shown_by_file(tmp_path: Path) -> None:
+    kept = {"sampling": {"temperature": 1.0, "top_k": 0, "top_p": 1.0}, "answers": [cool_answer(1, 1.0, 20)] * 10}
+    (tmp_path / "gumbel-prose-1.json").write_text(json.dumps({"scheme": "gumbel", **kept}))
+    (tmp_path / "unmarked.json").write_text(json.dumps({"scheme": "unmarked", **kept}))
 
     result = CliRunner().invoke(answers_main, [str(tmp_path)])
 
-    rows = [line for line in result.output.splitlines() if line.startswith(("| gumbel", "| unmarked"))]
-    assert len(rows) == 1
-    assert rows[0].endswith("| 1.00 / 1.00 |")
+    assert result.exit_code == 0, result.output
+    assert [line.split(" | ")[0] for line in result.output.splitlines()[4:-2]] == ["| gumbel-prose-1"]
 
 
 def test_repeats_are_left_out_of_claims() -> None:

@@ -19,9 +19,10 @@ from serving.provenance.commands.desk import (
     read_text,
     scoring_options,
 )
+from serving.provenance.detection import PLAIN, Detection, Sampling
 
 if TYPE_CHECKING:
-    from serving.provenance.detection import Detection
+    from serving.provenance.commands.engine import Told
     from serving.provenance.detector import Detector
 
 KEYS_SHOWN = 5
@@ -47,6 +48,17 @@ KEYS_SHOWN = 5
 @click.option(
     "--engine-url", help="An engine of the model: weighs each token by the probability that the model gives it."
 )
+@click.option(
+    "--temperature",
+    default=1.0,
+    show_default=True,
+    type=click.FloatRange(0, 10),
+    help="Of the answers: with it, and --top-k and --top-p, --engine-url tells what they could show.",
+)
+@click.option("--top-k", default=0, type=click.IntRange(0), show_default=True, help="Of the answers; 0: off.")
+@click.option(
+    "--top-p", default=1.0, show_default=True, type=click.FloatRange(0, 1, min_open=True), help="Of the answers."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: an object, of several files a list.")
 @click.pass_obj
 def detect(
@@ -59,12 +71,18 @@ def detect(
     spans: bool,
     nats_per_token: float,
     engine_url: str | None,
+    temperature: float,
+    top_k: int,
+    top_p: float,
     as_json: bool,
 ) -> None:
     """Tell whether the text in each of FILES (- for standard input) carries one of our marks, and whose.
 
     Example: signet detect answer.txt --json
     """
+    sampling = Sampling(temperature, top_k, top_p)
+    if sampling != PLAIN and engine_url is None:
+        raise click.UsageError("--temperature, --top-k and --top-p tell something with --engine-url only")
     settings = load_settings()
     ring = open_keyring(settings)
     keys = keys_to_try(ring, tenant)
@@ -73,13 +91,16 @@ def detect(
     with click.progressbar(files, label="detecting", file=sys.stderr, hidden=len(files) == 1) as shown:
         for file in shown:
             text = read_text(file)
+            told = _told(engine_url, detector, text) if engine_url else None
             found = detector.detect_text(
                 text,
                 keys,
                 threshold=threshold,
                 schemes=schemes,
                 spans=spans,
-                logprobs=_logprobs(engine_url, detector, text) if engine_url else None,
+                logprobs=told and told.logprobs,
+                top_logprobs=told and told.top_logprobs,
+                sampling=sampling,
                 nats_per_token=nats_per_token,
                 adjustments=ring.adjustments,
             )
@@ -100,9 +121,13 @@ def _in_words(found: Detection, text: str) -> str:
     over = f"p = {found.p_value:.2g} over {found.tokens_scored} tokens"
     if not found.marked:
         keys = f"{found.keys_tried} key" + ("" if found.keys_tried == 1 else "s")
+        warmth = "" if found.power_temperature is None else f" at temperature {found.power_temperature:g}"
         if found.verdict == "not_marked":
-            return f"No mark found: {over} and {keys}. A marked one would be found with {_percent(found.power)}."
-        return f"Cannot tell: {over} and {keys}. Even a marked one would be found with {_percent(found.power)} only."
+            return (
+                f"No mark found: {over} and {keys}. A marked one{warmth} would be found with {_percent(found.power)}."
+            )
+        power = f"{_percent(found.power)} only"
+        return f"Cannot tell: {over} and {keys}. Even a marked one{warmth} would be found with {power}."
     revoked = ", with a revoked key" if found.revoked else ""
     calibrated = ", calibrated" if found.calibrated else ""
     lines = [f"Marked by {found.tenant} ({found.key_id}){revoked}, {over}{calibrated}."]
@@ -120,7 +145,7 @@ def _percent(share: float) -> str:
     return f"{math.floor(100 * share)}%"
 
 
-def _logprobs(engine_url: str, detector: Detector, text: str) -> list[float | None]:
+def _told(engine_url: str, detector: Detector, text: str) -> Told:
     """The probabilities that the engine's model gives to the tokens of the text, without the question before it."""
     from serving.provenance.commands.engine import prompt_logprobs
 

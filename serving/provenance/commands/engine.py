@@ -5,29 +5,48 @@ from __future__ import annotations
 import json
 import urllib.error
 import urllib.request
-from typing import Any
+from typing import Any, NamedTuple
 
 TIMEOUT_S = 120
+# As many as vLLM gives unless it is started with another `--max-logprobs`.
+LISTED = 20
 
 
-def prompt_logprobs(engine_url: str, token_ids: list[int]) -> list[float | None]:
-    """Natural logarithms of the tokens' probabilities, each given those before; of the first, None.
+class Told(NamedTuple):
+    """Natural logarithms of probabilities, each given the tokens before; nothing is known of the first token."""
+
+    logprobs: list[float | None]
+    """Of the text's tokens."""
+    top_logprobs: list[list[float] | None]
+    """Of the likeliest in each place."""
+
+
+def prompt_logprobs(engine_url: str, token_ids: list[int]) -> Told:
+    """What the engine's model thinks of a text.
 
     Raises OSError where the engine does not answer, ValueError where it refuses.
     """
     if not token_ids:
-        return []
+        return Told([], [])
     base = engine_url.rstrip("/").removesuffix("/v1")
     model = _get(f"{base}/v1/models")["data"][0]["id"]
-    body = {"model": model, "prompt": token_ids, "max_tokens": 1, "temperature": 0, "prompt_logprobs": 0}
+    body = {"model": model, "prompt": token_ids, "max_tokens": 1, "temperature": 0, "prompt_logprobs": LISTED}
     choice = _get(f"{base}/v1/completions", body)["choices"][0]
     entries = choice.get("prompt_logprobs")
     if not isinstance(entries, list) or len(entries) != len(token_ids):
         raise ValueError("it is no vLLM engine, or does not answer 'prompt_logprobs'")
-    return [
-        None if entry is None else float(entry[str(token)]["logprob"])
-        for token, entry in zip(token_ids, entries, strict=True)
-    ]
+    return Told(
+        [
+            None if entry is None else float(entry[str(token)]["logprob"])
+            for token, entry in zip(token_ids, entries, strict=True)
+        ],
+        [None if entry is None else _likeliest(entry) for entry in entries],
+    )
+
+
+def _likeliest(entry: dict[str, dict[str, Any]]) -> list[float]:
+    """The best of a place; the text's own token stands beside them where it is none of them."""
+    return sorted((float(one["logprob"]) for one in entry.values()), reverse=True)[:LISTED]
 
 
 def _get(url: str, body: dict[str, Any] | None = None) -> Any:

@@ -19,6 +19,10 @@ class Null(Protocol):
     def mean(self) -> float: ...
     @property
     def variance(self) -> float: ...
+    @property
+    def third(self) -> float:
+        """The third cumulant."""
+        ...
 
     def log_mgf(self, theta: float) -> float:
         """ln E exp(theta * score), for 0 <= theta where it is finite."""
@@ -43,6 +47,7 @@ class ExponentialNull:
 
     mean: float = 1.0
     variance: float = 1.0
+    third: float = 2.0
 
     def log_mgf(self, theta: float) -> float:
         return -math.log1p(-theta)
@@ -73,6 +78,10 @@ class TwoExponentialsNull:
     def variance(self) -> float:
         return self.heavy**2 + self.light**2
 
+    @property
+    def third(self) -> float:
+        return 2 * (self.heavy**3 + self.light**3)
+
     def log_mgf(self, theta: float) -> float:
         return -math.log1p(-self.heavy * theta) - math.log1p(-self.light * theta)
 
@@ -102,6 +111,10 @@ class BinomialNull:
     @property
     def variance(self) -> float:
         return self.draws * self.share * (1 - self.share)
+
+    @property
+    def third(self) -> float:
+        return self.variance * (1 - 2 * self.share)
 
     def log_mgf(self, theta: float) -> float:
         return self.draws * math.log1p(self.share * math.expm1(theta))

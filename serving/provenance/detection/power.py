@@ -1,28 +1,41 @@
 """Whether a text could carry a mark that would be found: the power of the test, known before the test is made.
 
-A mark shows only where the model had a choice. Given the probabilities of the tokens, the score of a marked text is
-close to normal, with the means that the scheme states; without them, surprisals are taken to be spread as they are in
-text of the stated entropy.
+A mark shows only where the model had a choice. Given what the tokens were drawn from, the score of a marked text is
+close to normal, with the cumulants that the scheme states; where nothing is known of them, surprisals are taken to be
+spread as they are in text of the stated entropy.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.provenance.detection.drawn import Drawn
 from serving.provenance.detection.normal import upper_tail
-from serving.provenance.detection.null import ExponentialNull, Null
+from serving.provenance.detection.null import Null
 from serving.provenance.schemes import Pairs, Scheme
 
 Floats = NDArray[np.float64]
 
+
+class Total(NamedTuple):
+    """The first three cumulants of a marked text's score."""
+
+    mean: float
+    variance: float
+    third: float
+
+
 # Per token, where nobody says: cautious for prose of a large model, far too much for code, sums and quotations.
 ASSUMED_NATS = 0.5
-# An engine leaves the beginning of an answer unmarked until the tokens before could have differed by 4.6 nats of
-# collision entropy, which is some 6.5 nats of surprisal: so in real answers and small models'. Green lists have none.
+# An engine leaves the beginning of an answer unmarked until the tokens before could have differed by so many nats of
+# collision entropy, its default. Green lists have no opening.
+OPENING_NATS = 4.6
+# How much surprisal that is, where no more is known: so in real answers and small models'.
 OPENING_SURPRISAL = 6.5
 # By how many tokens' mean surprisal the token that ends the opening passes it: half their mean square, over their mean.
 OPENING_EXCESS = 2.0
@@ -47,37 +60,59 @@ def fresh(pairs: Pairs) -> NDArray[np.bool_]:
     return found
 
 
-def marked_score(
-    scheme: Scheme, null: Null, probabilities: Floats, pairs: Pairs, weights: Floats | None
-) -> tuple[float, float]:
-    """Mean and variance of a marked text's score, from all its tokens' probabilities; weights are of the pairs."""
-    opening = 0.0 if scheme.name in WITHOUT_OPENING else OPENING_SURPRISAL
-    surprisals = -np.log(probabilities)
-    marked = fresh(pairs) & (np.cumsum(surprisals) - surprisals >= opening)[pairs.positions]
-    scored = probabilities[pairs.positions]
-    weight = np.ones(len(scored)) if weights is None else weights
-    means = null.mean + np.where(marked, scheme.expected_scores(scored), 0.0)
-    variances = np.where(marked, _marked_variances(null, scored), null.variance)
-    return float((weight * means).sum()), float((weight**2 * variances).sum())
+def marked_score(scheme: Scheme, null: Null, drawn: Drawn, pairs: Pairs, weights: Floats | None) -> Total:
+    """A marked text's score, from what its tokens were drawn from; weights are of the pairs."""
+    marked = fresh(pairs)
+    if scheme.name not in WITHOUT_OPENING:
+        marked &= ~_in_opening(drawn, pairs, marked)[pairs.positions]
+    rivals = None if drawn.rivals is None else drawn.rivals.at(pairs.positions)
+    gain, variance, third = scheme.marked_scores(drawn.probabilities[pairs.positions], rivals)
+    weight = np.ones(len(pairs)) if weights is None else weights
+    return Total(
+        float((weight * (null.mean + np.where(marked, gain, 0.0))).sum()),
+        float((weight**2 * np.where(marked, variance, null.variance)).sum()),
+        float((weight**3 * np.where(marked, third, null.third)).sum()),
+    )
 
 
-def typical_score(
-    scheme: Scheme, null: Null, num_tokens: int, num_fresh: int, nats_per_token: float
-) -> tuple[float, float]:
-    """As `marked_score`, of tokens whose probabilities nobody knows; `num_fresh` of them may be marked."""
-    probabilities = typical_probabilities(nats_per_token)
-    gains = scheme.expected_scores(probabilities)
+def _in_opening(drawn: Drawn, pairs: Pairs, first_of_context: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which tokens of the text the engine leaves unmarked for a start; some it does not count."""
+    counted = np.zeros(len(drawn.probabilities), np.bool_)
+    counted[: pairs.contexts.shape[1]] = True
+    counted[pairs.positions[first_of_context]] = True
+    if drawn.collision_nats is None:
+        nats, least = -np.log(drawn.probabilities), OPENING_SURPRISAL
+    else:
+        nats, least = drawn.collision_nats, OPENING_NATS
+    spent = np.where(counted, nats, 0.0)
+    found: NDArray[np.bool_] = np.cumsum(spent) - spent < least
+    return found
+
+
+def typical_score(scheme: Scheme, null: Null, num_tokens: int, num_fresh: int, nats_per_token: float) -> Total:
+    """As `marked_score`, of tokens about which nobody knows anything; `num_fresh` of them may be marked."""
+    gain, variance, third = scheme.marked_scores(typical_probabilities(nats_per_token))
     opening = 0.0 if scheme.name in WITHOUT_OPENING else OPENING_SURPRISAL / nats_per_token + OPENING_EXCESS
     num_marked = max(0.0, num_fresh - opening)
+    num_others = num_tokens - num_marked
     # Of a token: what the draw varies by, and what tokens differ in.
-    variance = float(_marked_variances(null, probabilities).mean() + gains.var())
-    mean = num_tokens * null.mean + num_marked * float(gains.mean())
-    return mean, num_marked * variance + (num_tokens - num_marked) * null.variance
+    apart = gain - gain.mean()
+    return Total(
+        num_tokens * null.mean + num_marked * float(gain.mean()),
+        num_marked * float((variance + apart**2).mean()) + num_others * null.variance,
+        num_marked * float((third + 3 * apart * variance + apart**3).mean()) + num_others * null.third,
+    )
 
 
-def power(mean: float, variance: float, critical: float) -> float:
-    """The chance that a normal score of this mean and variance reaches the critical one."""
-    return upper_tail((critical - mean) / math.sqrt(variance)) if variance > 0 else 0.0
+def power(total: Total, critical: float) -> float:
+    """The chance that such a score reaches the critical one: the normal tail, corrected for skew (Edgeworth)."""
+    if total.variance <= 0 or critical == math.inf:
+        return 0.0
+    deviation = math.sqrt(total.variance)
+    z = (critical - total.mean) / deviation
+    density = math.exp(-z * z / 2) / math.sqrt(2 * math.pi)
+    skewed = upper_tail(z) + total.third / deviation**3 / 6 * (z * z - 1) * density
+    return min(max(skewed, 0.0), 1.0)
 
 
 def critical_score(log_p_value: Callable[[float], float], level: float, start: float) -> float:
@@ -91,19 +126,3 @@ def critical_score(log_p_value: Callable[[float], float], level: float, start: f
         middle = (low + high) / 2
         low, high = (middle, high) if log_p_value(middle) > math.log(level) else (low, middle)
     return high
-
-
-def _marked_variances(null: Null, probabilities: Floats) -> Floats:
-    if not isinstance(null, ExponentialNull):
-        return np.full(len(probabilities), null.variance)
-    # -ln(1 - u) of the largest of n draws has the variance pi**2 / 6 - trigamma(1 + n).
-    return math.pi**2 / 6 - _trigamma(1 + 1 / probabilities)
-
-
-def _trigamma(number: Floats) -> Floats:
-    """Of numbers of at least 1; to eight digits."""
-    below = sum((1 / (number + step) ** 2 for step in range(6)), np.zeros_like(number))
-    inverse = 1 / (number + 6)
-    square = inverse * inverse
-    series: Floats = inverse + square / 2 + inverse * square * (1 / 6 - square * (1 / 30 - square / 42))
-    return below + series

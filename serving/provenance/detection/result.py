@@ -58,6 +58,8 @@ class Detection:
     """The chance that a text like this one would be found if it were marked by the first scheme tried."""
     powers: dict[str, float] = field(default_factory=dict)
     """The same of every scheme tried."""
+    power_temperature: float | None = None
+    """The temperature for which they hold; None: for text of the stated entropy, whatever made it so."""
     keys_tried: int = 0
     scheme: str | None = None
     model: str | None = None

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from serving.provenance.adjustment import Adjustment, Subject
 from serving.provenance.detection import scan, weighted
+from serving.provenance.detection.drawn import PLAIN, Drawn, Sampling, drawn_from
 from serving.provenance.detection.null import NULLS, ExponentialNull
 from serving.provenance.detection.power import (
     ASSUMED_NATS,
@@ -64,6 +65,8 @@ def detect(
     schemes: Sequence[str] = (DEFAULT_SCHEME,),
     spans: bool = False,
     logprobs: Sequence[float | None] | None = None,
+    top_logprobs: Sequence[Sequence[float] | None] | None = None,
+    sampling: Sampling = PLAIN,
     nats_per_token: float = ASSUMED_NATS,
     adjustments: Mapping[Subject, Adjustment] | None = None,
     tokenizer: str = "",
@@ -74,13 +77,16 @@ def detect(
     are searched too, and the two share the chance of a false claim.
 
     Args:
-        logprobs: natural logarithms of the tokens' probabilities, None where unknown: weights for the schemes whose
-            null allows it, and a better prediction of the power.
+        logprobs: natural logarithms of the tokens' probabilities before temperature, None where unknown: weights for
+            the schemes whose null allows it, and a better prediction of the power.
+        top_logprobs: the same of the likeliest tokens in each place. With them all holds for tokens drawn as `sampling`
+            says; without them for temperature 1.
         nats_per_token: the entropy to predict the power with where `logprobs` are not given.
         adjustments: what calibration found; `tokenizer` is the digest that they are looked up by.
     """
     asked = Asked(threshold, spans, nats_per_token, adjustments or {}, tokenizer, len(keys) * len(schemes))
-    tried = [_Trial(name, token_ids, keys, asked, logprobs) for name in schemes]
+    drawn = None if logprobs is None else drawn_from(logprobs, top_logprobs, sampling)
+    tried = [_Trial(name, token_ids, keys, asked, drawn) for name in schemes]
     scored = [trial for trial in tried if keys and len(trial.pairs)]
     num_tokens = max((len(trial.pairs) for trial in tried), default=0)
     if not scored:
@@ -102,17 +108,17 @@ class _Trial:
         token_ids: Sequence[int],
         keys: Sequence[MarkKey],
         asked: Asked,
-        logprobs: Sequence[float | None] | None,
+        drawn: Drawn | None,
     ) -> None:
         self.name = name
         self.scheme, self.null = SCHEMES[name], NULLS[name]
         self.pairs: Pairs = self.scheme.pairs(token_ids)
         self.keys, self.asked = keys, asked
-        self.probabilities = None if logprobs is None else _probabilities(logprobs)
+        self.drawn = drawn
         self.weights: Floats | None = None
-        if self.probabilities is not None and isinstance(self.null, ExponentialNull):
-            scored = self.probabilities[self.pairs.positions]
-            self.weights = weighted.weights_of(self.null.mean + self.scheme.expected_scores(scored))
+        if drawn is not None and isinstance(self.null, ExponentialNull):
+            gains = self.scheme.marked_scores(drawn.probabilities[self.pairs.positions]).mean
+            self.weights = weighted.weights_of(self.null.mean + gains)
         self.totals = np.zeros(len(keys))
         self.evidence = np.zeros(len(keys))
         self._scan = scan.Scan(self.null, self.weights)
@@ -162,14 +168,14 @@ class _Trial:
     def power(self) -> float:
         """The chance that a marked text like this one is found."""
         level = -math.expm1(math.log1p(-self.asked.threshold * self.asked.share_of_whole) / self.asked.num_tests)
-        if self.probabilities is None:
+        if self.drawn is None:
             num_fresh, nats = int(fresh(self.pairs).sum()), self.asked.nats_per_token
-            mean, variance = typical_score(self.scheme, self.null, len(self.pairs), num_fresh, nats)
+            total = typical_score(self.scheme, self.null, len(self.pairs), num_fresh, nats)
         else:
-            mean, variance = marked_score(self.scheme, self.null, self.probabilities, self.pairs, self.weights)
+            total = marked_score(self.scheme, self.null, self.drawn, self.pairs, self.weights)
         if self.weights is None:
-            return power(mean, variance, _critical_score(self.name, len(self.pairs), level))
-        return power(mean, variance, critical_score(self.log_p_value, level, float(self.weights.sum())))
+            return power(total, _critical_score(self.name, len(self.pairs), level))
+        return power(total, critical_score(self.log_p_value, level, float(self.weights.sum())))
 
     def spans(self) -> Iterator[Span]:
         """The marked parts under each key that has any."""
@@ -222,6 +228,7 @@ def _conclude(tried: list[_Trial], keys: Sequence[MarkKey], asked: Asked) -> Det
         verdict=verdict,
         power=found_with,
         powers=powers,
+        power_temperature=None if tried[0].drawn is None else tried[0].drawn.sampling.temperature,
         keys_tried=len(keys),
         scheme=named.scheme if marked else None,
         model=named.model if marked else None,
@@ -259,13 +266,6 @@ def _apart(spans: Iterator[Span]) -> list[Span]:
         if all(last <= other.first_token or other.first_token + other.num_tokens <= span.first_token for other in kept):
             kept.append(span)
     return sorted(kept, key=lambda span: span.first_token)
-
-
-def _probabilities(logprobs: Sequence[float | None]) -> Floats:
-    """Of the tokens; one that is unknown counts as certain, so weighs nothing."""
-    known = np.array([0.0 if one is None else one for one in logprobs], dtype=np.float64)
-    probabilities: Floats = np.exp(np.clip(known, -50.0, 0.0))
-    return probabilities
 
 
 def _corrected(p_value: float, num_tests: int) -> float:

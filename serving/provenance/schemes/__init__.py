@@ -10,7 +10,7 @@ from types import MappingProxyType
 from serving.provenance.schemes.dual_gumbel import DualGumbel
 from serving.provenance.schemes.gumbel import Gumbel
 from serving.provenance.schemes.kgw import Kgw
-from serving.provenance.schemes.scheme import BEFORE_THE_ANSWER, Pairs, Scheme
+from serving.provenance.schemes.scheme import BEFORE_THE_ANSWER, Cumulants, Pairs, Rivals, Scheme
 from serving.provenance.schemes.synthid import SynthId
 
 DEFAULT_SCHEME = "gumbel"
@@ -18,4 +18,4 @@ SCHEMES: Mapping[str, Scheme] = MappingProxyType(
     {scheme.name: scheme for scheme in (Gumbel(), DualGumbel(), Kgw(), SynthId())}
 )
 
-__all__ = ["BEFORE_THE_ANSWER", "DEFAULT_SCHEME", "SCHEMES", "Pairs", "Scheme"]
+__all__ = ["BEFORE_THE_ANSWER", "DEFAULT_SCHEME", "SCHEMES", "Cumulants", "Pairs", "Rivals", "Scheme"]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.provenance.schemes.gumbel import CONTEXT_WIDTH, Gumbel
-from serving.provenance.schemes.scheme import Pairs, distinct_pairs
+from serving.provenance.schemes.scheme import Cumulants, Pairs, Rivals, distinct_pairs
 from serving.provenance.schemes.tails import log_two_gamma_tail
 
 ALPHA = 0.1  # the share of key B, vLLM's default
@@ -37,9 +37,19 @@ class DualGumbel:
         """Exact, where vLLM's own detector takes one gamma variable with the sum's mean and variance."""
         return log_two_gamma_tail(score, num_tokens, 1 - ALPHA, ALPHA)
 
-    def expected_scores(self, probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+    def marked_scores(self, probabilities: NDArray[np.float64], rivals: Rivals | None = None) -> Cumulants:
         """Each key lifts the tokens it decides, and only its own part of their score."""
-        return ((1 - ALPHA) ** 2 + ALPHA**2) * Gumbel().expected_scores(probabilities)
+        gain, variance, third = Gumbel().marked_scores(probabilities)
+        shares = np.array([[1 - ALPHA], [ALPHA]])  # of the key that decides; the other's is the rest
+        mean = (shares * shares * gain).sum(axis=0)
+        apart = shares * gain - mean
+        variances = shares**2 * variance + (1 - shares) ** 2
+        thirds = shares**3 * third + 2 * (1 - shares) ** 3
+        return Cumulants(
+            mean,
+            (shares * (variances + apart**2)).sum(axis=0),
+            (shares * (thirds + 3 * apart * variances + apart**3)).sum(axis=0),
+        )
 
 
 def key_pair(seed: int) -> tuple[int, int]:

@@ -8,18 +8,20 @@ Gumbel watermark (`philox4x32-10-v1`, width 4), so that each detector reads the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from serving.provenance.philox import token_words
-from serving.provenance.schemes.scheme import Pairs, distinct_pairs
+from serving.provenance.schemes.scheme import Cumulants, Pairs, Rivals, distinct_pairs
 from serving.provenance.schemes.tails import log_gamma_tail
 
 CONTEXT_WIDTH = 4
 
 _EULER = 0.5772156649015329
+_APERY = 1.2020569031595942
 _BYTE = np.uint64(8)
 
 
@@ -41,9 +43,14 @@ class Gumbel:
         """The sum of T exponential scores is Gamma(T)."""
         return log_gamma_tail(score, num_tokens)
 
-    def expected_scores(self, probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
-        """A token of probability p that won has the largest of 1 / p draws, so to speak: H(1 / p) - 1."""
-        return harmonic(1 / probabilities) - 1
+    def marked_scores(self, probabilities: NDArray[np.float64], rivals: Rivals | None = None) -> Cumulants:
+        """A token of probability p that won has the largest of 1 / p draws, so to speak: H(1 / p) - 1.
+
+        Who the others were does not matter.
+        """
+        draws = 1 / probabilities
+        variance = math.pi**2 / 6 - trigamma(1 + draws)
+        return Cumulants(harmonic(draws) - 1, variance, 2 * _APERY + tetragamma(1 + draws))
 
 
 def uniforms(seeds: Sequence[int], contexts: NDArray[np.int64], tokens: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -64,3 +71,21 @@ def harmonic(number: NDArray[np.float64]) -> NDArray[np.float64]:
     large = np.log(far) + _EULER + 1 / (2 * far) - inverse * (1 / 12 - inverse * (1 / 120 - inverse / 252))
     result: NDArray[np.float64] = large - below
     return result
+
+
+def trigamma(number: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of numbers of at least 1; to eight digits."""
+    below = sum((1 / (number + step) ** 2 for step in range(6)), np.zeros_like(number))
+    inverse = 1 / (number + 6)
+    square = inverse * inverse
+    series: NDArray[np.float64] = inverse + square / 2 + inverse * square * (1 / 6 - square * (1 / 30 - square / 42))
+    return below + series
+
+
+def tetragamma(number: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Trigamma's derivative, of numbers of at least 1; to seven digits."""
+    below = sum((2 / (number + step) ** 3 for step in range(6)), np.zeros_like(number))
+    inverse = 1 / (number + 6)
+    square = inverse * inverse
+    series: NDArray[np.float64] = square * (1 + inverse + square * (1 / 2 - square * (1 / 6 - square / 6)))
+    return -(below + series)

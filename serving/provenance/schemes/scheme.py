@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,31 @@ class Pairs:
         return Pairs(self.contexts[chosen], self.tokens[chosen], self.positions[chosen])
 
 
+class Rivals(NamedTuple):
+    """What else could have come in each token's place; C of the others are known one by one."""
+
+    gaps: NDArray[np.float64]
+    """[T, C], by how many nats each known one was likelier than the token, before the temperature; -inf: none."""
+    rest: NDArray[np.float64]
+    """[T], how many times as likely as the token those are, in all, that are not known one by one."""
+    collision: NDArray[np.float64]
+    """[T], the sum of the squared probabilities of all others."""
+    temperature: float
+    """At which probabilities are, and tokens were drawn; 0 is greedy."""
+
+    def at(self, positions: NDArray[np.int64]) -> Rivals:
+        """Of these tokens only."""
+        return Rivals(self.gaps[positions], self.rest[positions], self.collision[positions], self.temperature)
+
+
+class Cumulants(NamedTuple):
+    """The first three cumulants of each marked token's score, [T]; the mean is beyond that of unmarked ones."""
+
+    mean: NDArray[np.float64]
+    variance: NDArray[np.float64]
+    third: NDArray[np.float64]
+
+
 class Scheme(Protocol):
     """A watermark, seen from the detector's side. Instances hold no state and may be shared by threads."""
 
@@ -58,10 +83,11 @@ class Scheme(Protocol):
     def log_p_value(self, score: float, num_tokens: int) -> float:
         """Natural log of the chance that `num_tokens` tokens that know nothing of the seed score as much together."""
 
-    def expected_scores(self, probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
-        """What marked tokens to which the model gave these probabilities score on average, beyond unmarked ones.
+    def marked_scores(self, probabilities: NDArray[np.float64], rivals: Rivals | None = None) -> Cumulants:
+        """What marked tokens that were drawn with these probabilities [T] score.
 
-        Their sum says beforehand whether a text could carry a mark that is found.
+        Their sum says beforehand whether a text could carry a mark that is found. Without `rivals` the others are
+        taken to be many, and the temperature to be 1.
         """
 
 

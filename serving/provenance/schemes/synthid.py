@@ -13,11 +13,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.provenance.schemes.scheme import Pairs, distinct_pairs
+from serving.provenance.schemes.scheme import Cumulants, Pairs, Rivals, distinct_pairs
 from serving.provenance.schemes.tails import log_binomial_tail
 
 CONTEXT_WIDTH = 4
@@ -34,6 +35,12 @@ def _sampling_table() -> NDArray[np.uint8]:
 SAMPLING_TABLE = _sampling_table()
 # Not quite a half, and known: the chance of a g-value of 1 where the text knows nothing of the key.
 ONES = float(SAMPLING_TABLE.mean())
+
+# The tables of `winners`: by the log-odds of a token's probability, and by how concentrated its rivals are.
+_LOG_ODDS = np.linspace(-12, 12, 121)
+_CONCENTRATIONS = np.array([0.0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0])
+# Of the rivals of tokens about whose rivals nothing is known.
+TYPICAL_CONCENTRATION = 0.1
 
 
 class SynthId:
@@ -57,13 +64,63 @@ class SynthId:
     def log_p_value(self, score: float, num_tokens: int) -> float:
         return log_binomial_tail(round(score), num_tokens * DEPTH, ONES)
 
-    def expected_scores(self, probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Round by round, the others' bits at their mean: who wins a round goes into the next with more weight."""
-        weight, excess = probabilities.astype(np.float64), np.zeros(len(probabilities))
-        for _ in range(DEPTH):
-            excess += (1 - weight) / 4
-            weight = weight * (5 - 2 * weight + weight**2) / 4
-        return excess
+    def marked_scores(self, probabilities: NDArray[np.float64], rivals: Rivals | None = None) -> Cumulants:
+        """See `winners`; without `rivals`, they are taken to be as concentrated as in ordinary text."""
+        if rivals is None:
+            return winners(probabilities, np.full(len(probabilities), TYPICAL_CONCENTRATION))
+        others = np.maximum(1 - probabilities, 1e-9)
+        return winners(probabilities, rivals.collision / others**2)
+
+
+def winners(probabilities: NDArray[np.float64], concentration: NDArray[np.float64]) -> Cumulants:
+    """What tokens score that won the tournament, by their probability and the concentration of their rivals.
+
+    The latter is the chance that two draws from the rivals agree: 1 for a single rival, 0 for endlessly many.
+    """
+    kept = np.clip(probabilities, 1e-6, 1 - 1e-6)
+    log_odds = np.log(kept / (1 - kept))
+    place = np.interp(concentration, _CONCENTRATIONS, np.arange(len(_CONCENTRATIONS)))
+    lower = np.minimum(place.astype(np.int64), len(_CONCENTRATIONS) - 2)
+    part, every = place - lower, np.arange(len(kept))
+    found = []
+    for table in _winners_tables():
+        columns = np.array([np.interp(log_odds, _LOG_ODDS, row) for row in table])
+        found.append((1 - part) * columns[lower, every] + part * columns[lower + 1, every])
+    return Cumulants(*found)
+
+
+@lru_cache(maxsize=1)
+def _winners_tables() -> NDArray[np.float64]:
+    """[cumulant, concentration, log-odds]"""
+    return np.array([_moments_of_winners(float(one)) for one in _CONCENTRATIONS]).swapaxes(0, 1)
+
+
+def _moments_of_winners(concentration: float) -> tuple[NDArray[np.float64], ...]:
+    """Cumulants of a winner's score beyond half its rounds, by its log-odds: from the last round to the first.
+
+    In a round the weight w of the token becomes w * (1 + (1 - w) * (own bit - rivals' mean bit)). The rivals' mean bit
+    is a half plus or minus what gives it its variance: exact for one rival and for endlessly many. Winning tilts each
+    outcome by the weight's growth. Rivals concentrate from round to round as those of an unlikely token do.
+    """
+    weight = 1 / (1 + np.exp(-_LOG_ODDS))
+    concentrations = [concentration]
+    for _ in range(DEPTH - 1):
+        concentrations.append(concentrations[-1] * (5 - concentrations[-1]) / 4)
+    first = second = third = np.zeros_like(weight)
+    for spread in np.sqrt(concentrations[::-1]):
+        sums = [np.zeros_like(weight) for _ in range(3)]
+        for own, rivals in product((0.5, -0.5), (0.5, -0.5)):
+            grown = weight * (1 + (1 - weight) * (own - rivals * spread))
+            grown = np.clip(grown, 1e-12, 1 - 1e-12)
+            after = np.log(grown / (1 - grown))
+            m1, m2, m3 = (np.interp(after, _LOG_ODDS, moment) for moment in (first, second, third))
+            chance = grown / weight / 4
+            sums[0] += chance * (own + m1)
+            sums[1] += chance * (own**2 + 2 * own * m1 + m2)
+            sums[2] += chance * (own**3 + 3 * own**2 * m1 + 3 * own * m2 + m3)
+        first, second, third = sums
+    variance = second - first**2
+    return first, variance, third - 3 * first * second + 2 * first**3
 
 
 @lru_cache(maxsize=4096)

@@ -146,6 +146,37 @@ def test_a_text_that_carries_nothing_is_not_judged(detecting: RunningGateway, ke
     assert lively["weighted"] is True
 
 
+def test_what_a_text_could_show_depends_on_the_temperature_it_was_made_at(
+    detecting: RunningGateway, keyring: Keyring
+) -> None:
+    keyring.mark_key("default")
+    known = {
+        "text": " ".join(f"w{n}" for n in range(200)),
+        "logprobs": [-1.0] * 200,
+        "top_logprobs": [[-1.0, -1.5, -1.6, -1.8, -2.3, -2.8]] * 200,
+    }
+
+    blind = detect(detecting, detecting.key)
+    warm = detect(detecting, detecting.key, **known)
+    cold = detect(detecting, detecting.key, **known, temperature=0.05)
+    filtered = detect(detecting, detecting.key, **known, top_k=1)
+
+    assert [one["power_temperature"] for one in (blind, warm, cold, filtered)] == [None, 1.0, 0.05, 1.0]
+    assert warm["power"] > 0.95
+    assert cold["power"] < 0.05
+    assert filtered["power"] < 0.01
+
+
+def test_numbers_that_are_none_are_refused(detecting: RunningGateway) -> None:
+    response = httpx.post(
+        f"{detecting.url}/v1/provenance/detect",
+        content=b'{"text": "w1 w2", "logprobs": [NaN, -1.0]}',
+        headers={"authorization": f"Bearer {detecting.key}", "content-type": "application/json"},
+    )
+
+    assert response.status_code == 400
+
+
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
@@ -157,6 +188,11 @@ def test_a_text_that_carries_nothing_is_not_judged(detecting: RunningGateway, ke
         ({"text": None, "texts": ["x" * 150_000] * 2}, "texts"),
         ({"text": None, "texts": ["w1"], "logprobs": [0.0]}, "logprobs"),
         ({"logprobs": [-1.0]}, "logprobs"),
+        ({"logprobs": [-1.0] * 80, "top_logprobs": [[-1.0]]}, "logprobs"),
+        ({"top_logprobs": [[-1.0]] * 80}, "logprobs"),
+        ({"logprobs": [-1.0] * 80, "temperature": 0.7}, "temperature"),
+        ({"logprobs": [-1.0] * 80, "top_k": 5}, "top_k"),
+        ({"top_p": 0.9}, "top_p"),
         ({"schemes": ["rot13"]}, "schemes"),
         ({"schemes": ["gumbel", "gumbel"]}, "schemes"),
         ({"model": "../../etc"}, "model"),

@@ -56,8 +56,8 @@ def signet(tmp_path: Path) -> Callable[..., Result]:
 
 
 @contextmanager
-def engine_that_is_sure() -> Iterator[str]:
-    """Answers as vLLM does, of a model to which every token was all but certain."""
+def engine_that_is_sure(logprob: float = -0.01) -> Iterator[str]:
+    """Answers as vLLM does, of a model that finds every token of a text equally likely, and twenty others less."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -65,7 +65,8 @@ def engine_that_is_sure() -> Iterator[str]:
 
         def do_POST(self) -> None:
             asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            entries = [{str(token): {"logprob": -0.01}} for token in asked["prompt"]]
+            others = {str(1000 + n): {"logprob": -5.0} for n in range(asked["prompt_logprobs"])}
+            entries = [others | {str(token): {"logprob": logprob}} for token in asked["prompt"]]
             self._answer({"choices": [{"prompt_logprobs": [None, *entries[1:]]}]})
 
         def log_message(self, *_: object) -> None:
@@ -254,6 +255,28 @@ def test_log_probabilities_come_from_an_engine(ring: Keyring, folder: Path, sign
 
     assert found["weighted"] is True
     assert found["verdict"] == "cannot_tell"
+
+
+def test_what_a_text_could_show_is_told_for_its_temperature(
+    ring: Keyring, folder: Path, signet: Callable[..., Result]
+) -> None:
+    ring.mark_key("acme")
+    text = " ".join(f"w{n}" for n in range(50)).encode()
+    arguments = ("detect", "-", "--model", str(folder), "--scheme", "gumbel", "--engine-url")
+    with engine_that_is_sure(-0.7) as url:
+        warm = signet(*arguments, url, stdin=text)
+        cold = signet(*arguments, url, "--temperature", "0.2", stdin=text)
+
+    assert "marked one at temperature 1 would be found" in warm.output
+    assert cold.output.startswith("Cannot tell: ")
+    assert "Even a marked one at temperature 0.2 would be found with 0% only." in cold.output
+
+
+def test_a_temperature_without_an_engine_is_an_error(ring: Keyring, signet: Callable[..., Result]) -> None:
+    result = signet("detect", "-", "--temperature", "0.7", stdin=b"w1")
+
+    assert result.exit_code == 2
+    assert "--engine-url" in result.output
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9", "file:///etc/passwd"])

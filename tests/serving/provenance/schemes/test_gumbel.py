@@ -6,11 +6,11 @@ import numpy as np
 import philox_reference
 import pytest
 import torch
-from scipy.special import digamma, gammaincc
+from scipy.special import digamma, gammaincc, polygamma
 from vllm.v1.watermarking import GumbelWatermarkDetector, PhiloxPRF
 
 from serving.provenance.schemes import SCHEMES
-from serving.provenance.schemes.gumbel import harmonic, uniforms
+from serving.provenance.schemes.gumbel import harmonic, tetragamma, trigamma, uniforms
 from serving.provenance.schemes.tails import log_gamma_tail
 
 GUMBEL = SCHEMES["gumbel"]
@@ -128,5 +128,17 @@ def test_expected_score_is_what_the_winner_of_a_keyed_choice_scores() -> None:
     won = np.argmax(np.log(probabilities) - np.log(-np.log(draws)), axis=1)
     scores = -np.log1p(-draws[np.arange(len(won)), won])
 
-    for token, expected in enumerate(GUMBEL.expected_scores(probabilities)):
-        assert scores[won == token].mean() - 1 == pytest.approx(expected, abs=0.02)
+    told = GUMBEL.marked_scores(probabilities)
+
+    for token in range(3):
+        mine = scores[won == token]
+        assert mine.mean() - 1 == pytest.approx(told.mean[token], abs=0.02)
+        assert mine.var() == pytest.approx(told.variance[token], rel=0.03)
+        assert ((mine - mine.mean()) ** 3).mean() == pytest.approx(told.third[token], rel=0.1)
+
+
+def test_polygamma_functions() -> None:
+    numbers = np.array([1.0, 1.5, 2.0, 7.3, 1e6])
+
+    assert trigamma(numbers) == pytest.approx(polygamma(1, numbers), rel=1e-7)
+    assert tetragamma(numbers) == pytest.approx(polygamma(2, numbers), rel=1e-6)
