@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from serving.guard.detector import Span
 from serving.guard.detectors import sieve
 from serving.guard.detectors.boundary import LEFT
-from serving.guard.detectors.growing import Part, Run, beginning, whole
+from serving.guard.detectors.growing import Run, beginning, whole
 from serving.guard.detectors.key_shapes import AGE_KEYS, API_KEYS, DOTTED, PLAIN, Shape
 from serving.guard.detectors.sieve import Sieve
 
@@ -27,14 +27,17 @@ def _one_of(patterns: Iterable[str]) -> str:
     return "|".join(patterns)
 
 
-def _two_of_last(parts: Sequence[Part]) -> str:
-    """Parts of a shape up to the second character of the last: few places have that, and it takes RE2 few states."""
-    *first, (chars, least, _) = parts
-    return whole(*first, (chars, min(2, least), min(2, least)))
+def _begun_twice(shape: Shape) -> str:
+    """Parts of a shape and two characters behind them: few places have that, and it takes RE2 few states."""
+    return whole((*shape.parts, (shape.chars, min(2, shape.least), 2)))
+
+
+def _certain(shape: Shape) -> str:
+    return whole((*shape.parts, (shape.chars, shape.least, shape.least)))
 
 
 _SIEVE = Sieve(
-    rf"{sieve.LEFT}(?:{_one_of(_two_of_last(shape.parts) for shape in (*API_KEYS, *AGE_KEYS))})",
+    rf"{sieve.LEFT}(?:{_one_of(_begun_twice(shape) for shape in (*API_KEYS, *AGE_KEYS))})",
     rf"{sieve.LEFT}(?:sk-|eyJ)[A-Za-z0-9_-]{{2}}",
     _BEARER_CUE,
     _AWS_CUE,
@@ -52,13 +55,18 @@ class ShapedKeys:
         self.entity = entity
         rests = list(dict.fromkeys([*(shape.rest for shape in shapes), *(rest for _, _, rest in others)]))
         self._rests = {f"rest{number}": rest for number, rest in enumerate(rests)}
-        patterns = [(shape.only + whole(*shape.parts), shape.rest) for shape in shapes]
+        patterns = [(shape.only + _certain(shape), shape.rest) for shape in shapes]
         patterns += [(pattern, rest) for pattern, _, rest in others]
         groups = (
             rf"(?P<{name}>{_one_of(pattern for pattern, its in patterns if its is rest)})"
             for name, rest in self._rests.items()
         )
-        begun = _one_of([*(beginning(*shape.parts) for shape in shapes), *(pattern for _, pattern, _ in others)])
+        begun = _one_of(
+            [
+                *(beginning(shape.parts, shape.chars, shape.least) for shape in shapes),
+                *(pattern for _, pattern, _ in others),
+            ]
+        )
         self._key = re.compile(rf"{LEFT}(?:{_one_of(groups)})")
         self._begun = re.compile(rf"{LEFT}(?:{begun})\Z")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 Part = str | tuple[str, int, int]
 """A part of a shape: itself, or (characters, at least, at most)."""
@@ -27,20 +28,19 @@ class Run:
         return end, undecided and not final
 
 
-def whole(*parts: Part) -> str:
+def whole(parts: Sequence[Part]) -> str:
     """A pattern for the parts, one behind the other."""
     return "".join(re.escape(part) if isinstance(part, str) else rf"{part[0]}{{{part[1]},{part[2]}}}" for part in parts)
 
 
-def beginning(*parts: Part) -> str:
-    """A pattern for what may become `whole(*parts)`: the last part lacks a character at least."""
-    *first, (chars, least, _) = parts
+def beginning(parts: Sequence[Part], chars: str, least: int) -> str:
+    """A pattern for what may become the parts with at least so many characters behind them, and is not yet."""
     pattern = rf"{chars}{{0,{least - 1}}}"
-    for part in reversed(first):
+    for part in reversed(parts):
         if isinstance(part, str):
             for char in reversed(part):
                 pattern = rf"(?:{re.escape(char)}{pattern})?"
         else:
-            chars, least, most = part
-            pattern = rf"(?:{chars}{{{least},{most}}}{pattern}|{chars}{{0,{most}}})"
+            its, fewest, most = part
+            pattern = rf"(?:{its}{{{fewest},{most}}}{pattern}|{its}{{0,{most}}})"
     return pattern

@@ -24,7 +24,9 @@ class Shape(NamedTuple):
     """One kind of key."""
 
     parts: tuple[Part, ...]
-    """The last is (characters, how many of them make a key certain, the same)."""
+    chars: str
+    least: int
+    """So many of `chars` behind the parts make a key certain."""
     rest: Run = PLAIN
     only: str = ""
     """What must be true of it beside, as a pattern that looks ahead."""
@@ -32,13 +34,12 @@ class Shape(NamedTuple):
 
 def _prefixed(least: int, chars: str, prefixes: str, rest: Run = PLAIN) -> tuple[Shape, ...]:
     """Keys of several prefixes and at least so many characters."""
-    return tuple(Shape((prefix, (chars, least, least)), rest) for prefix in prefixes.split())
+    return tuple(Shape((prefix,), chars, least, rest) for prefix in prefixes.split())
 
 
-def _address(*segments: Part) -> Shape:
-    """A key that is an address: whoever has it may post."""
-    first, *others = segments
-    return Shape((first, *(part for segment in others for part in (*_SLASH, segment))), _PATH)
+def _address(*segments: Part, least: int) -> Shape:
+    """A key that is an address, and ends in a secret of at least so many characters: whoever has it may post."""
+    return Shape(tuple(part for segment in segments for part in (segment, *_SLASH)), _WORD, least, _PATH)
 
 
 # The number of a Discord bot in base64, as its tokens begin; a name in code seldom holds a digit.
@@ -69,30 +70,30 @@ API_KEYS: tuple[Shape, ...] = (
     *_prefixed(20, "[A-Z0-9]", "NRAK-"),
     *_prefixed(16, "[a-f0-9]", "NRJS-"),
     *_prefixed(24, _WORD, "NRII- NRIQ-"),
-    Shape((("[A-Fa-f0-9ux]", 36, 36), "NRA", ("L", 1, 1))),
+    Shape((("[A-Fa-f0-9ux]", 36, 36), "NRA"), "L", 1),
     # grafana.com/docs/grafana/latest/developers/http_api/serviceaccount, …/authentication; the last begins with {"k":".
     *_prefixed(24, "[A-Za-z0-9_]", "glsa_"),
     *_prefixed(24, "[A-Za-z0-9+/]", "glc_ eyJrIjoi", _PADDED),
     *_prefixed(20, _WORD, "hvs. hvb. hvr."),  # developer.hashicorp.com/vault/docs/concepts/tokens
     # docs.doppler.com/reference/auth-token-formats; those of services may name their environment.
     *_prefixed(24, _ALNUM, "dp.pt. dp.ct. dp.sa. dp.st. dp.scim. dp.audit."),
-    Shape(("dp.st.", ("[a-z0-9_-]", 2, 35), ".", (_ALNUM, 24, 24))),
+    Shape(("dp.st.", ("[a-z0-9_-]", 2, 35), "."), _ALNUM, 24),
     # support.atlassian.com/atlassian-account/docs/manage-api-tokens-for-your-atlassian-account, and Bitbucket's.
     *_prefixed(24, _WORD, "ATATT3 ATCTT3 ATSTT3", DOTTED),
     *_prefixed(24, _ALNUM, "ATBB"),
     # core.telegram.org/bots/api, with the word before the number in addresses of its API.
-    Shape((("[0-9]", 6, 12), ":AA", (_WORD, 33, 33))),
-    Shape(("bot", ("[0-9]", 6, 12), ":AA", (_WORD, 33, 33))),
+    Shape((("[0-9]", 6, 12), ":AA"), _WORD, 33),
+    Shape(("bot", ("[0-9]", 6, 12), ":AA"), _WORD, 33),
     # docs.discord.com/developers/reference#authentication, …/resources/webhook
-    Shape((("[MNO]", 1, 1), (_WORD, 23, 27), ".", (_WORD, 6, 6), ".", (_WORD, 27, 27)), only=_BOT),
+    Shape((("[MNO]", 1, 1), (_WORD, 23, 27), ".", (_WORD, 6, 6), "."), _WORD, 27, only=_BOT),
     *(
-        _address(host, "api", *version, "webhooks", ("[0-9]", 17, 20), (_WORD, 24, 24))
+        _address(host, "api", *version, "webhooks", ("[0-9]", 17, 20), least=24)
         for host in ("discord.com", "discordapp.com")
         for version in ((), (("[v0-9]", 2, 3),))
     ),
     # docs.slack.dev/messaging/sending-messages-using-incoming-webhooks, and those of workflows
     *(
-        _address(host, kind, (_ALNUM, 8, 16), (_ALNUM, 8, 20), *more, (_ALNUM, 12, 12))
+        _address(host, kind, (_ALNUM, 8, 16), (_ALNUM, 8, 20), *more, least=12)
         for host in ("hooks.slack.com", "hooks.slack-gov.com")
         for kind, more in (("services", ()), ("triggers", ()), ("workflows", ((_ALNUM, 8, 24),)))
     ),

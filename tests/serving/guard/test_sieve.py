@@ -141,9 +141,10 @@ def test_dates_times_and_amounts_are_passed_over(text: str) -> None:
     assert numbers._places(text * 20) == ([], [])
 
 
-@pytest.mark.parametrize("shape", [*API_KEYS, *AGE_KEYS], ids=lambda shape: whole(*shape.parts[:-1]))
+@pytest.mark.parametrize("shape", [*API_KEYS, *AGE_KEYS], ids=lambda shape: whole(shape.parts))
 def test_each_shape_of_a_key_is_let_through(shape: Shape) -> None:
-    value = "".join(part if isinstance(part, str) else one_of(part[0]) * part[1] for part in shape.parts)
+    parts = (*shape.parts, (shape.chars, shape.least, shape.least))
+    value = "".join(part if isinstance(part, str) else one_of(part[0]) * part[1] for part in parts)
     for before in ("", " ", "\\n", "\\u0041", "-", "\u4e2d"):
         places = api_key._SIEVE.places(f"{before}{value}")
 
