@@ -19,5 +19,7 @@ def test_what_is_measured_is_a_receipt_that_verifies(tmp_path: Path) -> None:
 def test_every_shape_is_measured_beside_its_signature() -> None:
     found = measure(rounds=1)
 
-    assert [name for name, _, _ in found] == list(SHAPES)
-    assert all(whole > signature > 0 for _, whole, signature in found[-1:])
+    assert [name for name, *_ in found] == list(SHAPES)
+    for name, passing, end, signature in found:
+        assert end > signature > 0, name
+        assert passing > 0, name

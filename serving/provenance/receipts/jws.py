@@ -6,6 +6,7 @@ RFC 7515 (JWS), RFC 8037 (EdDSA with Ed25519), RFC 7517 (keys), RFC 7638 (a key'
 from __future__ import annotations
 
 import base64
+from binascii import b2a_base64
 from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any
@@ -17,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 ALGORITHM = "EdDSA"
 _encode = msgspec.json.Encoder().encode
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
 
 class _Header(msgspec.Struct):
@@ -46,7 +48,12 @@ class NotSigned(ValueError):
 
 def b64(data: bytes) -> str:
     """base64url without padding."""
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+    return _b64(data).decode()
+
+
+def _b64(data: bytes) -> bytes:
+    # A receipt has nine of them: two thirds of what the library's own takes.
+    return b2a_base64(data, newline=False).translate(_URL_SAFE, b"=")
 
 
 def unb64(text: str) -> bytes:
@@ -99,9 +106,8 @@ class Signer:
 
     def sign(self, payload: bytes) -> str:
         """The payload as a compact JWS."""
-        message = self._head + base64.urlsafe_b64encode(payload).rstrip(b"=")
-        signature = base64.urlsafe_b64encode(self._key.sign(message)).rstrip(b"=")
-        return (message + b"." + signature).decode()
+        message = self._head + _b64(payload)
+        return (message + b"." + _b64(self._key.sign(message))).decode()
 
 
 def verify(token: str, keys: Mapping[str, Ed25519PublicKey], typ: str) -> tuple[bytes, str]:
