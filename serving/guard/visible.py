@@ -1,8 +1,10 @@
 """Removes what no reader sees: invisible and control characters, terminal escapes.
 
 By class, not by list: all of Unicode's format (Cf) and control characters, tags, variation selectors, fillers and
-other default-ignorables. Kept are tab and line ends, and joiners where they shape what is seen: between emoji, and
-between letters of scripts that join or stack (Arabic, Indic and their neighbours).
+other default-ignorables. Kept are tab and line ends, and what shapes the text that is seen, one by one and only where
+it does: joiners of emoji and of scripts that join or stack, direction marks beside letters written from right to left,
+the places for a line's end in scripts without spaces, Mongolian's variants, the flags of England, Scotland and Wales.
+A character that is kept always touches one of which no value is made, so it cannot hide a value from the detectors.
 """
 
 from __future__ import annotations
@@ -12,10 +14,10 @@ from functools import cache
 
 _HIDDEN = (
     "\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f\\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f"
-    "\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0d\ufeff\uffa0\ufff0-\ufffb"
+    "\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb"
     "\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
 )
-"""Always removed. Not here: the joiners below, and the Cf characters that are seen (Arabic and other number signs)."""
+"""Removed unless it shapes something. Not here: the Cf characters that are seen (Arabic and other number signs)."""
 
 _EMOJI = (
     "\u00a9\u00ae\u203c\u2049\u2122\u2194-\u21aa\u231a-\u23ff\u25aa-\u27bf\u2934\u2935\u2b05-\u2b55\u3030\u303d"
@@ -23,13 +25,52 @@ _EMOJI = (
 )
 """What an emoji sequence is made of; no character that folds to an ASCII letter or digit is among it."""
 
-_JOINING = "\u0620-\u065f\u066e-\u06ef\u06fa-\u07bf\u0860-\u088f\u0898-\u08e1\u08e3-\u08ff" + "".join(
+_FLAG = "\U0001f3f4"
+_REGIONS = tuple(
+    "".join(chr(0xE0000 + ord(sign)) for sign in f"{region}\x7f") for region in ("gbeng", "gbsct", "gbwls")
+)
+"""Of all that tags could spell behind the black flag, what Unicode recommends for interchange (UTS #51, annex B)."""
+
+_ARABIC = (
+    "\u0620-\u065f\u066e-\u06d3\u06d5-\u06dc\u06df-\u06ef\u06fa-\u070d\u0710-\u07bf"
+    "\u0860-\u088f\u0898-\u08e1\u08e3-\u08ff"
+)
+"""Letters and marks of Arabic and its neighbours, whose letters join; not their digits, which are read as digits."""
+
+_RIGHT_TO_LEFT = f"\u0591-\u05f4\u060c\u061b\u061d-\u061f{_ARABIC}\u07ca-\u085f\ufb1d-\ufdcf\ufdf0-\ufdff\ufe70-\ufefc"
+
+_VIRAMA = "\u094d\u09cd\u0a4d\u0acd\u0b4d\u0bcd\u0c4d\u0ccd\u0d3b\u0d3c\u0d4d\u0dca"
+_INDIC = "".join(
     f"{chr(0x900 + block)}-{chr(0x965 + block)}{chr(0x970 + block)}-{chr(0x97F + block)}"
     for block in range(0, 0x480, 0x80)
-)
-"""Letters and marks of joining and stacking scripts; not their digits, between which a joiner could hide a number."""
+) + "\u0d80-\u0de5\u0df2-\u0df4"  # fmt: skip
+"""From Devanagari to Sinhala, without digits."""
 
-_SEEN = f"[{_EMOJI}{_JOINING}]"
+_UNSPACED = "\u0e01-\u0e4f\u0e81-\u0ecf\u0edc-\u0eff\u1000-\u103f\u1050-\u108f\u1780-\u17df"
+"""Thai, Lao, Myanmar, Khmer, without digits."""
+
+_MONGOLIAN = "\u1807\u1820-\u18aa"
+
+_KEPT = "|".join(
+    (
+        # UTS #51: emoji sequences
+        f"{_FLAG}(?:{'|'.join(_REGIONS)})",
+        f"(?:(?<=[{_EMOJI}])|(?<=[{_EMOJI}]\ufe0f))\u200d(?=[{_EMOJI}])",
+        f"(?<=[{_EMOJI}])[\ufe0e\ufe0f]|(?<=[0-9#*])\ufe0f(?=\u20e3)",
+        # The Unicode Standard, chapters 9 and 23: joining and keeping apart; a letter's form by itself
+        f"(?<=[{_ARABIC}])\u200c(?=[{_ARABIC}])|(?<=[{_ARABIC}])\u200d(?![{_HIDDEN}])|(?<![{_HIDDEN}])\u200d(?=[{_ARABIC}])",
+        # chapters 12 and 13: half forms, conjuncts, chillus behind a virama; ya-phalaa and touching letters before it
+        f"(?<=[{_VIRAMA}])[\u200c\u200d](?![{_HIDDEN}])|(?<=[{_INDIC}])[\u200c\u200d](?=[{_VIRAMA}])",
+        # UAX #9: where punctuation between two directions belongs
+        f"(?<=[{_RIGHT_TO_LEFT}])[\u200e\u200f\u061c](?![{_HIDDEN}])"
+        f"|(?<![{_HIDDEN}])[\u200e\u200f\u061c](?=[{_RIGHT_TO_LEFT}])"
+        f"|(?<=[{_RIGHT_TO_LEFT}][.!?:;,)%\"'])[\u200e\u200f\u061c](?=\\s|\\Z)",
+        # chapters 13 and 16: Mongolian's variants; places to break a line, and Khmer's signs above that stay so
+        f"(?<=[{_MONGOLIAN}])[\u180b-\u180f](?![{_HIDDEN}])",
+        f"(?<=[{_UNSPACED}])\u200b(?=[{_UNSPACED}])|(?<=[\u1780-\u17df])\u200c(?=[\u17c9\u17ca])",
+    )
+)
+"""Characters that stay, each between two that are seen: a run of them, which could spell something, does not."""
 
 _MAX_PARAMETERS, _MAX_STRING = 48, 256
 """Longest terminal sequences that are recognised; of longer ones only the escape character is removed."""
@@ -42,13 +83,17 @@ _ESCAPES = "|".join(
         r"\x1b[78=>cDEHMNOZ]",
     )
 )
+_AWAITING = "\u061c\u180b-\u180f\u200b-\u200f\ufe0f"
+"""What stays or goes by the character behind it."""
+
 _UNFINISHED = re.compile(
     "|".join(
         (
             rf"(?:\x1b\[|\x9b)[0-?]{{0,{_MAX_PARAMETERS}}}[ -/]{{0,4}}\Z",
             rf"\x1b[\]PX^_][^\x07\x1b\x9c]{{0,{_MAX_STRING}}}\x1b?\Z",
             r"\x1b[()*+#%]?\Z",
-            r"[\u200c\u200d\ufe0e\ufe0f]\Z",
+            f"[{_AWAITING}]\\Z",
+            f"{_FLAG}[\U000e0061-\U000e007a]{{0,5}}\\Z",
         )
     )
 )
@@ -56,20 +101,21 @@ _UNFINISHED = re.compile(
 
 _MAX_UNFINISHED = _MAX_STRING + 3
 _CONTEXT = 2
-"""Characters before a joiner on which it depends: an emoji and its variation selector."""
+"""Characters before one on which it depends: an emoji and its variation selector, a letter and punctuation."""
 
 _ASCII_HIDDEN = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @cache
+def _candidates() -> re.Pattern[str]:
+    """Where something may have to be removed. A set of characters alone is looked for ten times as fast."""
+    return re.compile(f"[{_HIDDEN}{_FLAG}]")
+
+
+@cache
 def _removed() -> re.Pattern[str]:
-    joiner = "[\u200c\u200d]"
-    return re.compile(
-        f"{_ESCAPES}|[{_HIDDEN}]"
-        f"|{joiner}(?!{_SEEN})|(?<!{_SEEN})(?<!{_SEEN}\ufe0f){joiner}"
-        f"|(?<![{_EMOJI}0-9#*])[\ufe0e\ufe0f]|(?<=[0-9#*])\ufe0e|(?<=[0-9#*])\ufe0f(?!\u20e3)"
-    )
+    return re.compile(f"(?P<kept>{_KEPT})|{_ESCAPES}|[{_HIDDEN}]")
 
 
 class VisibleText:
@@ -105,11 +151,15 @@ class VisibleText:
 
     def _take(self, raw: str, start: int, end: int) -> str:
         pieces = []
-        for match in _removed().finditer(raw, start):
-            if match.start() >= end:
-                break
+        candidates, removed = _candidates(), _removed()
+        place = start
+        while (candidate := candidates.search(raw, place, end)) is not None:
+            match = removed.match(raw, candidate.start())
+            if match is None or match["kept"] is not None:
+                place = candidate.end() if match is None else match.end()
+                continue
             pieces.append(raw[start : match.start()])
-            start = match.end()
+            start = place = match.end()
             self.num_removed += 1
         end = max(start, end)
         pieces.append(raw[start:end])

@@ -13,9 +13,12 @@ from serving.guard.visible import VisibleText
 
 # Format characters that are seen: the signs before Arabic, Syriac and Kaithi numbers.
 SEEN_FORMAT = {*range(0x600, 0x606), 0x6DD, 0x70F, 0x890, 0x891, 0x8E2, 0x110BD, 0x110CD}
-ALPHABET = (
-    "a1\u0628\u0627\u0915\u094d\u200c\u200d\ufe0e\ufe0f\u20e3#\U0001f469\u2764\U0001f3fd\u200b\x1b[]m;\\\x07\x9b()B8 "
-)
+ENGLAND = "\U0001f3f4\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f"
+ALPHABET = [
+    *"a1\u0628\u0627\u0915\u094d\u200c\u200d\ufe0e\ufe0f\u20e3#\U0001f469\u2764\U0001f3fd\u200b\x1b[]m;\\\x07\x9b()B8 ",
+    *(".", "\u05d0", "\u200e", "\u200f", "\u061c", "\u1820", "\u180b", "\u0e01", "\u17c9", ENGLAND, *ENGLAND),
+]
+TEXTS = st.lists(st.sampled_from(ALPHABET)).map("".join)
 
 
 def visible(text: str) -> str:
@@ -66,10 +69,30 @@ def test_letters_marks_numbers_and_symbols_stay() -> None:
         "\U0001f1e9\U0001f1ea",
         "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
         "\u0915\u094d\u200d\u0937",
+        pytest.param(ENGLAND, id="flag of England"),
+        pytest.param("\U0001f3f4\U000e0067\U000e0062\U000e0073\U000e0063\U000e0074\U000e007f", id="flag of Scotland"),
+        pytest.param("\U0001f3f4\U000e0067\U000e0062\U000e0077\U000e006c\U000e0073\U000e007f", id="flag of Wales"),
+        pytest.param("\U0001f3f4\u200d\u2620\ufe0f", id="flag of pirates"),
+        pytest.param("\u200f\u05e9\u05dc\u05d5\u05dd\u200e", id="Hebrew between marks"),
+        pytest.param("\u05e9\u05dc\u05d5\u05dd!\u200f", id="Hebrew with its exclamation mark"),
+        pytest.param("\u061c\u0633\u0644\u0627\u0645", id="Arabic behind its mark"),
+        pytest.param("\u0645\u06cc\u200c\u0634\u0648\u062f", id="Persian"),
+        pytest.param("\u06f1\u06f3\u06f8\u06f0 \u0647\u200d.", id="Persian heh by itself"),
+        pytest.param("\u0db6\u0dd4\u0daf\u0dca\u200d\u0db0", id="Sinhala"),
+        pytest.param("\u0d85\u0db8\u0dca\u200d\u0db8", id="Sinhala, touching"),
+        pytest.param("\u0d05\u0d35\u0d28\u0d4d\u200d", id="Malayalam chillu at the end of a word"),
+        pytest.param("\u09b0\u200d\u09cd\u09af\u09be\u09ac", id="Bengali"),
+        pytest.param("\u0915\u094d\u200c\u0937", id="Hindi with a virama that shows"),
+        pytest.param("\u0930\u094d\u200d\u092f\u093e", id="Marathi eyelash"),
+        pytest.param("\u0c15\u0c4d\u200c\u0c37", id="Telugu"),
+        pytest.param("\u1797\u17b6\u179f\u17b6\u200b\u1781\u17d2\u1798\u17c2\u179a", id="Khmer"),
+        pytest.param("\u0e44\u0e17\u0e22\u200b\u0e14\u0e35", id="Thai"),
+        pytest.param("\u182a\u180b\u1820", id="Mongolian"),
     ],
 )
-def test_joiners_stay_where_they_shape_what_is_seen(text: str) -> None:
+def test_what_shapes_the_text_that_is_seen_stays(text: str) -> None:
     assert visible(f"so {text} it is") == f"so {text} it is"
+    assert in_pieces(f"so {text} it is") == f"so {text} it is"
 
 
 @pytest.mark.parametrize(
@@ -83,9 +106,25 @@ def test_joiners_stay_where_they_shape_what_is_seen(text: str) -> None:
         ("1\ufe0f2", "12"),
         ("\U0001f170\u200b\u200d\U0001f170", "\U0001f170\U0001f170"),
         ("\U0001f130\u200d\U0001f131", "\U0001f130\U0001f131"),
+        ("a\u200eb", "ab"),
+        ("4111\u200e1111", "41111111"),
+        ("\u05d0 5\u200e5", "\u05d0 55"),
+        ("\u05d0(\u200e555) 1", "\u05d0(555) 1"),
+        ("\u0661\u200f\u0662", "\u0661\u0662"),
+        ("\u05d0\u200e\u200f\u200e\u05d1", "\u05d0\u05d1"),
+        ("\u0628\u200c\u200d\u200c\u0628", "\u0628\u0628"),
+        ("\u0628\u200c ", "\u0628 "),
+        ("\u0915\u200d\u0937", "\u0915\u0937"),
+        ("\u094d\u200d\u200c\u0937", "\u094d\u0937"),
+        ("a\u200bb \u0e01\u200b1", "ab \u0e011"),
+        ("\u1820\u180b\u180c", "\u1820"),
+        ("a\U000e0067\U000e007f", "a"),
+        ("\U0001f3f4\U000e0075\U000e0073\U000e0074\U000e0078\U000e007f", "\U0001f3f4"),
+        ("\U0001f3f4\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067", "\U0001f3f4"),
+        (f"{ENGLAND}\U000e0061\U000e0062", ENGLAND),
     ],
 )
-def test_joiners_go_where_they_could_hide_something(text: str, expected: str) -> None:
+def test_what_could_hide_something_goes(text: str, expected: str) -> None:
     assert visible(text) == expected
 
 
@@ -111,7 +150,12 @@ def test_lone_surrogates_are_replaced() -> None:
     assert visible("a\ud800b\udfffc") == "a\ufffdb\ufffdc"
 
 
-@given(st.text(alphabet=ALPHABET), st.lists(st.integers(1, 4)))
+def in_pieces(text: str) -> str:
+    stripper = VisibleText()
+    return "".join(map(stripper.feed, text)) + stripper.finish()
+
+
+@given(TEXTS, st.lists(st.integers(1, 4)))
 def test_every_cutting_gives_what_the_whole_gives(text: str, sizes: list[int]) -> None:
     stripper = VisibleText()
     out, rest = "", text
@@ -123,6 +167,6 @@ def test_every_cutting_gives_what_the_whole_gives(text: str, sizes: list[int]) -
     assert out == visible(text)
 
 
-@given(st.text(alphabet=ALPHABET))
+@given(TEXTS)
 def test_stripping_twice_changes_nothing(text: str) -> None:
     assert visible(visible(text)) == visible(text)
