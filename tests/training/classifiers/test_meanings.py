@@ -1,12 +1,20 @@
-"""Distilling meanings: which words are in the table, and that eight bits keep what is alike."""
+"""Distilling meanings: which words are in the table, what eight bits keep, and the way from an encoder to weights."""
 
 from __future__ import annotations
 
-import numpy as np
+from pathlib import Path
 
+import numpy as np
+import pytest
+import torch
+
+from serving.guard.classifiers.linear import load
 from serving.guard.classifiers.meaning import NUM_DIMENSIONS, directions
 from training.classifiers.examples import OpenData
-from training.classifiers.meanings import compressed, vocabulary
+from training.classifiers.meanings import compressed, distill, vocabulary
+from training.classifiers.recipe import ClassifierRecipe
+from training.classifiers.train import train
+from training.errors import SourceError
 
 
 def test_words_come_from_the_encoder_the_grammar_and_the_data() -> None:
@@ -31,3 +39,52 @@ def test_what_was_alike_stays_alike_and_frequent_words_tell_little() -> None:
     close = directions(read) @ directions(read).T
     same = np.arange(200)[:, None] // 40 == np.arange(200) // 40
     assert close[same].mean() > 0.7 > close[~same].mean() + 0.4
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random encoder of one layer, with letters and a few words as its vocabulary."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("tiny-encoder")
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    letters = [chr(code) for code in range(97, 123)]
+    pieces = [*special, "the", "ship", "harbour", "'", *letters, "##ing", *(f"##{letter}" for letter in letters)]
+    raw = Tokenizer(models.WordPiece({piece: number for number, piece in enumerate(pieces)}, unk_token="[UNK]"))
+    raw.normalizer = normalizers.BertNormalizer(lowercase=True)
+    raw.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    raw.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    names = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), special, strict=True))
+    PreTrainedTokenizerFast(tokenizer_object=raw, **names).save_pretrained(folder)
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(pieces), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
+    )
+    BertModel(config).save_pretrained(folder)
+    (folder / "README.md").write_text("---\nlicense: mit\n---\nRandom.\n")
+    return folder
+
+
+def test_a_recipe_that_names_an_encoder_distills_it(encoder: Path, tmp_path: Path) -> None:
+    recipe = ClassifierRecipe(method="guard-classifiers", name="small", size=20, epochs=1, encoder=encoder)
+
+    trained = train(recipe, tmp_path, show=False)
+
+    trained.write(tmp_path / "weights.npz")
+    meanings = load(tmp_path / "weights.npz").meanings
+    own = meanings.sums(["ship", "harbour", "methamphetamine", "zyzzyva"])
+    assert np.linalg.norm(own, axis=1)[:3].min() > 0
+    assert not own[3].any()
+    about = trained.card["meanings"]
+    assert (about["encoder"], about["licence"], about["words"]) == (encoder.name, "mit", len(meanings.words))
+    assert about["digest"].startswith("sha256:")
+    assert distill(encoder, OpenData(), show=False).vectors.tolist() == meanings.vectors.tolist()
+
+
+def test_what_is_no_encoder_is_one_line(tiny_model_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="no encoder that transformers loads") as raised:
+        distill(tmp_path, OpenData(), show=False)
+    assert "\n" not in str(raised.value)
+    with pytest.raises(SourceError, match="no WordPiece vocabulary"):
+        distill(tiny_model_folder, OpenData(), show=False)
