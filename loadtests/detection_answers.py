@@ -15,7 +15,7 @@ from typing import Any
 import click
 import numpy as np
 
-from loadtests.detection_study import LEVEL, predicted_power
+from loadtests.detection_study import LEVEL, log_p, predicted_power
 from loadtests.report import machine
 from loadtests.sections import table_head
 from serving.provenance.detection.drawn import Sampling, drawn_from
@@ -33,9 +33,8 @@ def found_and_predicted(scheme: str, sampling: Sampling, answer: dict[str, Any],
     pairs = reader.pairs(ids)
     if not len(pairs):
         return 0.0, 0.0, 0.0
-    score = float(reader.token_scores([answer["seed"]], pairs).sum())
     return (
-        float(reader.log_p_value(score, len(pairs)) < np.log(LEVEL)),
+        float(log_p(scheme, answer["seed"], ids) < np.log(LEVEL)),
         predicted_power(scheme, ids, drawn_from(logprobs)),
         predicted_power(scheme, ids, drawn_from(logprobs, listed, sampling)),
     )

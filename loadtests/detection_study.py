@@ -49,6 +49,15 @@ class Study:
         return "held" if held else "MISSED"
 
 
+def log_p(scheme: str, seed: int, token_ids: Sequence[int]) -> float:
+    """Natural log of the p-value under one seed."""
+    reader = SCHEMES[scheme]
+    pairs = reader.pairs(token_ids)
+    if not len(pairs):
+        return 0.0
+    return reader.log_p_value(float(reader.token_scores([seed], pairs).sum()), len(pairs))
+
+
 def predicted_power(scheme: str, token_ids: Sequence[int], drawn: Drawn) -> float:
     """The chance that a mark of this text is found at `LEVEL` by the plain test, from what its tokens came from."""
     reader, null = SCHEMES[scheme], NULLS[scheme]

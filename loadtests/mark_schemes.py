@@ -22,6 +22,7 @@ import numpy as np
 import uvloop
 
 from loadtests.client import LoadClient
+from loadtests.detection_study import LEVEL, log_p
 from loadtests.figures import median_ratio, spread
 from loadtests.mark_power import CHAT, KINDS, TENANT, Engine, served_model
 from loadtests.prompts import MEDIUM, SHORT
@@ -33,7 +34,6 @@ from serving.provenance import Keyring, MarkKey
 from serving.provenance.schemes import BEFORE_THE_ANSWER, SCHEMES, lefthash, synthid
 from serving.provenance.schemes.kgw import CONTEXT_WIDTH, DEFAULT_DELTA
 
-LEVEL = 1e-3
 BAR_FOUND = 0.99
 UNMARKED = "unmarked"
 BAR_SPEED = 0.97
@@ -69,13 +69,6 @@ class Bench:
 def mark(scheme: str | None, key: MarkKey) -> dict[str, Any]:
     """What asks an engine for a mark."""
     return {} if scheme is None else {"vllm_xargs": {"signet_mark": scheme, "signet_key": key.id}}
-
-
-def log_p(scheme: str, key: MarkKey, token_ids: list[int]) -> float:
-    """Natural log of our p-value, of one key."""
-    reader = SCHEMES[scheme]
-    pairs = reader.pairs(token_ids)
-    return reader.log_p_value(float(reader.token_scores([key.seed_for(scheme)], pairs).sum()), len(pairs))
 
 
 def predicted_and_seen(scheme: str, key: MarkKey, answer: Answer) -> tuple[float, float]:
@@ -126,7 +119,7 @@ def power_row(bench: Bench, scheme: str, kind: str, temperature: float, answers:
     perplexity = f"{perplexity_of(answers):.2f}"
     if scheme not in SCHEMES:
         return f"| {label} | – | – | – | {theirs} | {perplexity} | – |"
-    logs = sorted(log_p(scheme, key, answer.token_ids) for answer in answers)
+    logs = sorted(log_p(scheme, key.seed_for(scheme), answer.token_ids) for answer in answers)
     found = sum(each < math.log(LEVEL) for each in logs) / num_answers
     both = [predicted_and_seen(scheme, key, answer) for answer in answers]
     ratio = sum(seen for _, seen in both) / sum(predicted for predicted, _ in both)

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from loadtests.detection_study import log_p
 from loadtests.mark_schemes import (
     SIMULATED_VOCABULARY,
     Answer,
     foreign_detector,
-    log_p,
     mark,
     perplexity_of,
     predicted_and_seen,
@@ -48,7 +48,7 @@ def test_a_marked_answer_scores_what_its_probabilities_predict(key: MarkKey, sch
     predicted, seen = predicted_and_seen(scheme, key, answer)
 
     assert seen == pytest.approx(predicted, rel=0.2)
-    assert log_p(scheme, key, answer.token_ids) < math.log(1e-20)
+    assert log_p(scheme, key.seed_for(scheme), answer.token_ids) < math.log(1e-20)
     assert foreign_detector(scheme, key, VOCABULARY)(answer.token_ids)
 
 
