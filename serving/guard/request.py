@@ -65,7 +65,8 @@ class RequestCleaner:
         encoded = EncodedText(detectors, actions, tokens) if settings.encoded == "look" else None
         self._settings = settings
         self._tokens = tokens
-        self._rules = InputRules(tokens, detectors, actions, noted, encoded)
+        masks_hidden = settings.hidden_words == "mask"
+        self._rules = InputRules(tokens, detectors, actions, noted, encoded, masks_hidden)
         self._patient = all(detector.skips_plain_words for detector in detectors)
         self._roles = frozenset(settings.roles)
 

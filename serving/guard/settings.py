@@ -126,6 +126,11 @@ class GuardSettings(BaseModel):
         default="look",
         description="Base64, hexadecimal and percent-encoded text in requests: `look` into it, or `ignore` it.",
     )
+    hidden_words: Literal["mask", "strip"] = Field(
+        default="mask",
+        description="Words in requests with invisible characters between their letters, several in a row: `mask` puts "
+        "`[HIDDEN_TEXT]` for them, `strip` only takes the characters out.",
+    )
     classifiers: ClassifiersSettings = ClassifiersSettings()
     links: LinkSettings = LinkSettings()
     system_prompt: SystemPromptSettings = SystemPromptSettings()

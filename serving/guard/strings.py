@@ -13,6 +13,7 @@ from serving.guard.control import ControlTokens
 from serving.guard.detector import Detector, Span
 from serving.guard.encoded import EncodedText
 from serving.guard.folding import fold
+from serving.guard.hidden import ENTITY, mask_hidden
 from serving.guard.memory import Memory
 from serving.guard.outcome import GuardReport
 from serving.guard.settings import Action
@@ -59,6 +60,8 @@ class InputRules:
     """Their values are remembered, so that an answer may repeat them."""
     encoded: EncodedText | None
     """None: encoded text is not looked into."""
+    masks_hidden: bool
+    """Whether words in pieces are masked."""
 
 
 class Cleaning:
@@ -183,6 +186,9 @@ class Cleaning:
         return text
 
     def _masked(self, text: str, *, inert: bool = True) -> str:
+        if self._rules.masks_hidden:
+            text, count = mask_hidden(text)
+            self.report.add(ENTITY, "mask", count)
         if self._seen is not None:
             self._note(text)
         cleaner = StreamCleaner(self._rules.detectors, self._rules.actions, vault=self._vault)
