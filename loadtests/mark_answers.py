@@ -22,6 +22,8 @@ from serving.provenance.schemes import SCHEMES
 
 UNMARKED = "unmarked"
 LISTED = 20
+# What is studied is not speed.
+STREAMS = 96
 
 
 def kept(
@@ -35,7 +37,7 @@ def kept(
         | mark(None if scheme == UNMARKED else scheme, key)
         for prompt, key in zip(prompts, keys, strict=True)
     ]
-    choices = engine.answers(bodies, f"{kind}, {scheme}")
+    choices = engine.answers(bodies, f"{kind}, {scheme}", STREAMS)
     return [
         {
             "prompt": prompt,

@@ -80,8 +80,8 @@ class Engine:
         mark = {"vllm_xargs": {"signet_mark": "gumbel", "signet_key": self.key.id}} if marked else {}
         return {"model": self.model, "messages": [{"role": "user", "content": prompt}], **fields, **mark}
 
-    def answers(self, bodies: Sequence[dict[str, Any]], label: str) -> list[dict[str, Any]]:
-        """The choices of all answers, 32 requests at a time."""
+    def answers(self, bodies: Sequence[dict[str, Any]], label: str, streams: int = 32) -> list[dict[str, Any]]:
+        """The choices of all answers, so many requests at a time."""
 
         def ask(body: dict[str, Any]) -> list[dict[str, Any]]:
             answer = client.post(f"{self.url}{CHAT}", json={**body, "return_token_ids": True})
@@ -90,8 +90,8 @@ class Engine:
             return choices
 
         with (
-            httpx.Client(timeout=600, limits=httpx.Limits(max_connections=32)) as client,
-            ThreadPoolExecutor(32) as pool,
+            httpx.Client(timeout=600, limits=httpx.Limits(max_connections=streams)) as client,
+            ThreadPoolExecutor(streams) as pool,
             click.progressbar(pool.map(ask, bodies), length=len(bodies), label=label, file=sys.stderr) as done,
         ):
             return [choice for choices in done for choice in choices]

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from loadtests.bigram import Bigram
 from loadtests.detection import main
-from loadtests.detection_answers import found_and_predicted, row
+from loadtests.detection_answers import judged, levels_cell, power_cell
 from loadtests.detection_answers import main as answers_main
 from loadtests.detection_human import CLAIM_TOKENS, first_places, previous_places, repeats, window_sums
 from loadtests.detection_study import GUMBEL, WINDOW, keys_of_many_tenants
@@ -78,18 +78,16 @@ def cool_answer(seed: int, temperature: float, length: int) -> dict[str, Any]:
 
 
 def test_kept_answers_are_found_as_often_as_what_they_were_drawn_from_says() -> None:
-    answers = [cool_answer(seed, 0.4, 40) for seed in range(150)]
-    sampling = {"temperature": 0.4, "top_k": 0, "top_p": 1.0}
+    answers = [judged("gumbel", Sampling(0.4), cool_answer(seed, 0.4, 40), 40) for seed in range(150)]
 
-    shares = np.mean([found_and_predicted("gumbel", Sampling(0.4), answer, 40) for answer in answers], axis=0)
-    line, off = row("cool", {"scheme": "gumbel", "sampling": sampling, "answers": answers})
+    cell, off = power_cell(answers)
 
-    assert 0.1 < shares[0] < 0.9
-    assert abs(shares[0] - shares[2]) < 0.08
-    assert shares[1] > shares[2] + 0.2  # as at temperature 1
+    found, told, blind = (float(part.split(" ")[0]) for part in cell.split(" / "))
+    assert 0.1 < found < 0.9
+    assert abs(found - told) < 0.08
+    assert blind > told + 0.2  # as at temperature 1
     assert off < 0.02
-    assert line.startswith("| cool | 150 | ")
-    assert line.endswith(" | – | – | – |")
+    assert [float(share) for share in levels_cell(answers).split()][1] == found
 
 
 def test_kept_answers_are_shown_by_file(tmp_path: Path) -> None:
@@ -100,7 +98,13 @@ def test_kept_answers_are_shown_by_file(tmp_path: Path) -> None:
     result = CliRunner().invoke(answers_main, [str(tmp_path)])
 
     assert result.exit_code == 0, result.output
-    assert [line.split(" | ")[0] for line in result.output.splitlines()[4:-2]] == ["| gumbel-prose-1"]
+    rows = [line for line in result.output.splitlines() if line.startswith("| gumbel")]
+    assert [line.split(" | ")[0] for line in rows] == [
+        "| gumbel-prose-1",
+        "| gumbel, temperature 1, all",
+        "| gumbel-prose-1",
+    ]
+    assert rows[0].endswith(" | – | – | – | – | – |")
 
 
 def test_repeats_are_left_out_of_claims() -> None:
