@@ -49,6 +49,11 @@ KEYS_SHOWN = 5
     "--engine-url", help="An engine of the model: weighs each token by the probability that the model gives it."
 )
 @click.option(
+    "--question",
+    type=click.Path(path_type=Path, allow_dash=True),
+    help="File with what the user asked: what it settles in the answers carries no mark. With --engine-url.",
+)
+@click.option(
     "--temperature",
     default=1.0,
     show_default=True,
@@ -71,6 +76,7 @@ def detect(
     spans: bool,
     nats_per_token: float,
     engine_url: str | None,
+    question: Path | None,
     temperature: float,
     top_k: int,
     top_p: float,
@@ -81,8 +87,9 @@ def detect(
     Example: signet detect answer.txt --json
     """
     sampling = Sampling(temperature, top_k, top_p)
-    if sampling != PLAIN and engine_url is None:
-        raise click.UsageError("--temperature, --top-k and --top-p tell something with --engine-url only")
+    if engine_url is None and (sampling != PLAIN or question is not None):
+        raise click.UsageError("--question, --temperature, --top-k and --top-p tell something with --engine-url only")
+    asked = None if question is None else read_text(question).strip()
     settings = load_settings()
     ring = open_keyring(settings)
     keys = keys_to_try(ring, tenant)
@@ -91,7 +98,7 @@ def detect(
     with click.progressbar(files, label="detecting", file=sys.stderr, hidden=len(files) == 1) as shown:
         for file in shown:
             text = read_text(file)
-            told = _told(engine_url, detector, text) if engine_url else None
+            told = _told(engine_url, detector, text, asked) if engine_url else None
             found = detector.detect_text(
                 text,
                 keys,
@@ -145,11 +152,11 @@ def _percent(share: float) -> str:
     return f"{math.floor(100 * share)}%"
 
 
-def _told(engine_url: str, detector: Detector, text: str) -> Told:
-    """The probabilities that the engine's model gives to the tokens of the text, without the question before it."""
+def _told(engine_url: str, detector: Detector, text: str, question: str | None) -> Told:
+    """What the engine's model says of the tokens of the text."""
     from serving.provenance.commands.engine import prompt_logprobs
 
     try:
-        return prompt_logprobs(engine_url, detector.token_ids(text))
+        return prompt_logprobs(engine_url, detector.token_ids(text), question)
     except (OSError, ValueError) as error:
         raise click.ClickException(f"{engine_url} gives no log-probabilities: {error}") from None

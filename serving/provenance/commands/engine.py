@@ -13,7 +13,7 @@ LISTED = 20
 
 
 class Told(NamedTuple):
-    """Natural logarithms of probabilities, each given the tokens before; nothing is known of the first token."""
+    """Natural logarithms of probabilities, each given the tokens before; None for a token that has none before it."""
 
     logprobs: list[float | None]
     """Of the text's tokens."""
@@ -21,8 +21,8 @@ class Told(NamedTuple):
     """Of the likeliest in each place."""
 
 
-def prompt_logprobs(engine_url: str, token_ids: list[int]) -> Told:
-    """What the engine's model thinks of a text.
+def prompt_logprobs(engine_url: str, token_ids: list[int], question: str | None = None) -> Told:
+    """What the engine's model thinks of a text, as an answer to the question of a user where one is given.
 
     Raises OSError where the engine does not answer, ValueError where it refuses.
     """
@@ -30,11 +30,19 @@ def prompt_logprobs(engine_url: str, token_ids: list[int]) -> Told:
         return Told([], [])
     base = engine_url.rstrip("/").removesuffix("/v1")
     model = _get(f"{base}/v1/models")["data"][0]["id"]
-    body = {"model": model, "prompt": token_ids, "max_tokens": 1, "temperature": 0, "prompt_logprobs": LISTED}
+    before: list[int] = []
+    if question is not None:
+        asked = {"model": model, "messages": [{"role": "user", "content": question}], "add_generation_prompt": True}
+        before = _get(f"{base}/tokenize", asked).get("tokens")
+        if not isinstance(before, list):
+            raise ValueError("it does not answer '/tokenize'")
+    prompt = [*before, *token_ids]
+    body = {"model": model, "prompt": prompt, "max_tokens": 1, "temperature": 0, "prompt_logprobs": LISTED}
     choice = _get(f"{base}/v1/completions", body)["choices"][0]
     entries = choice.get("prompt_logprobs")
-    if not isinstance(entries, list) or len(entries) != len(token_ids):
+    if not isinstance(entries, list) or len(entries) != len(prompt):
         raise ValueError("it is no vLLM engine, or does not answer 'prompt_logprobs'")
+    entries = entries[len(before) :]
     return Told(
         [
             None if entry is None else float(entry[str(token)]["logprob"])

@@ -65,6 +65,13 @@ def engine_that_is_sure(logprob: float = -0.01) -> Iterator[str]:
 
         def do_POST(self) -> None:
             asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            if self.path == "/tokenize":
+                self._answer({"tokens": [7] * len(asked["messages"][0]["content"].split())})
+                return
+            if asked["prompt"][0] == 7:  # a question went before, and settles it
+                entries = [{str(token): {"logprob": -0.001}} for token in asked["prompt"]]
+                self._answer({"choices": [{"prompt_logprobs": [None, *entries[1:]]}]})
+                return
             others = {str(1000 + n): {"logprob": -5.0} for n in range(asked["prompt_logprobs"])}
             entries = [others | {str(token): {"logprob": logprob}} for token in asked["prompt"]]
             self._answer({"choices": [{"prompt_logprobs": [None, *entries[1:]]}]})
@@ -272,8 +279,26 @@ def test_what_a_text_could_show_is_told_for_its_temperature(
     assert "Even a marked one at temperature 0.2 would be found with 0% only." in cold.output
 
 
-def test_a_temperature_without_an_engine_is_an_error(ring: Keyring, signet: Callable[..., Result]) -> None:
-    result = signet("detect", "-", "--temperature", "0.7", stdin=b"w1")
+def test_what_the_question_settles_carries_no_mark(ring: Keyring, folder: Path, signet: Callable[..., Result]) -> None:
+    ring.mark_key("acme")
+    question = folder / "question.txt"
+    question.write_text("say just this\n")
+    text = " ".join(f"w{n}" for n in range(50)).encode()
+    arguments = ("detect", "-", "--model", str(folder), "--scheme", "gumbel", "--json", "--engine-url")
+    with engine_that_is_sure(-0.7) as url:
+        alone = json.loads(signet(*arguments, url, stdin=text).output)
+        asked = json.loads(signet(*arguments, url, "--question", str(question), stdin=text).output)
+
+    assert alone["power"] > 0.2
+    assert asked["power"] < 0.01
+    assert asked["tokens_scored"] == 50
+
+
+@pytest.mark.parametrize("option", [("--temperature", "0.7"), ("--top-k", "5"), ("--question", "-")])
+def test_a_temperature_or_question_without_an_engine_is_an_error(
+    ring: Keyring, signet: Callable[..., Result], option: tuple[str, str]
+) -> None:
+    result = signet("detect", "-", *option, stdin=b"w1")
 
     assert result.exit_code == 2
     assert "--engine-url" in result.output
