@@ -4,7 +4,8 @@
         --kind prose --temperature 0.7 --out answers/
 
 One file a kind, scheme and sampling; what is there already is kept and added to. Each answer has a key of its own, and
-ends where the model ends it. `loadtests.detection_answers` and `loadtests.paraphrase` read the files.
+ends where the model ends it: what keeps it from ending is not in the log-probabilities. `loadtests.detection_answers`
+and `loadtests.paraphrase` read the files.
 """
 
 from __future__ import annotations
@@ -64,6 +65,7 @@ def kept(
 @click.option("--top-p", default=1.0, show_default=True)
 @click.option("--answers", default=100, show_default=True)
 @click.option("--tokens", default=200, show_default=True, help="Tokens per answer at most.")
+@click.option("--min-tokens", default=0, show_default=True, help="Before that the model may not end an answer.")
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder to keep them in.")
 def main(
     engine_url: str,
@@ -75,6 +77,7 @@ def main(
     top_p: float,
     answers: int,
     tokens: int,
+    min_tokens: int,
     out: Path,
 ) -> None:
     """Ask an engine, and keep its answers."""
@@ -86,7 +89,8 @@ def main(
     file = out / f"{scheme}-{kind}-{temperature:g}{filters}.json"
     out.mkdir(parents=True, exist_ok=True)
     before = json.loads(file.read_text())["answers"] if file.exists() else []
-    said = kept(engine, Keyring.open(keyring), kind, scheme, len(before), answers, max_tokens=tokens, **sampling)
+    length = {"max_tokens": tokens, "min_tokens": min_tokens}
+    said = kept(engine, Keyring.open(keyring), kind, scheme, len(before), answers, **length, **sampling)
     file.write_text(json.dumps({"scheme": scheme, "kind": kind, "sampling": sampling, "answers": before + said}))
     click.echo(f"{file}: {len(before) + len(said)} answers")
 
