@@ -40,7 +40,7 @@ ONES = float(SAMPLING_TABLE.mean())
 _LOG_ODDS = np.linspace(-12, 12, 121)
 _CONCENTRATIONS = np.array([0.0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0])
 # Of the rivals of tokens about whose rivals nothing is known.
-TYPICAL_CONCENTRATION = 0.1
+TYPICAL_CONCENTRATION = 0.15
 
 
 class SynthId:
