@@ -4,7 +4,7 @@
 
 By file and length: the share that is found at p < 1e-3, what was predicted from the engine's log-probabilities of the
 twenty likeliest in each place, at the answers' temperature, and what from those of the tokens alone, as at 1. Below:
-found at p < 1e-2, 1e-3 and 1e-5.
+the same of the test that weighs tokens by these, and found at p < 1e-2, 1e-3 and 1e-5.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 import click
 import numpy as np
 
-from loadtests.detection_study import LEVEL, log_p, predicted_power
+from loadtests.detection_study import GUMBEL, LEVEL, log_p, predicted_power, weighted_found_and_power
 from loadtests.report import machine
 from loadtests.sections import table_head
 from serving.provenance.detection.drawn import Sampling, drawn_from
@@ -40,6 +40,8 @@ class Judged:
     """The power that the likeliest tokens in each place tell, at the answer's temperature."""
     blind: float
     """The power that its tokens alone tell, as if they had been drawn at temperature 1."""
+    weighted: tuple[bool, float] = (False, 0.0)
+    """Whether the test that weighs its tokens finds it, and the power of that; of Gumbel marks."""
 
 
 def judged(scheme: str, sampling: Sampling, answer: dict[str, Any], length: int) -> Judged:
@@ -47,10 +49,12 @@ def judged(scheme: str, sampling: Sampling, answer: dict[str, Any], length: int)
     ids, logprobs, listed = (answer[name][:length] for name in ("token_ids", "logprobs", "top_logprobs"))
     if not len(SCHEMES[scheme].pairs(ids)):
         return Judged(0.0, 0.0, 0.0)
+    drawn = drawn_from(logprobs, listed, sampling)
     return Judged(
         log_p(scheme, answer["seed"], ids),
-        predicted_power(scheme, ids, drawn_from(logprobs, listed, sampling)),
+        predicted_power(scheme, ids, drawn),
         predicted_power(scheme, ids, drawn_from(logprobs)),
+        weighted_found_and_power(answer["seed"], ids, drawn) if scheme == GUMBEL.name else (False, 0.0),
     )
 
 
@@ -73,6 +77,12 @@ def power_cell(answers: Sequence[Judged]) -> tuple[str, float]:
     return cell, float(abs(found - told.mean()) - chance)
 
 
+def weighted_cell(answers: Sequence[Judged]) -> str:
+    """Found and predicted by the test that weighs tokens."""
+    found, told = np.mean([one.weighted for one in answers], axis=0)
+    return f"{found:.2f} / {told:.2f}"
+
+
 def levels_cell(answers: Sequence[Judged]) -> str:
     """Found at each level."""
     return " ".join(f"{np.mean([one.log_p < math.log(level) for one in answers]):.2f}" for level in LEVELS)
@@ -92,6 +102,7 @@ def main(folder: Path) -> None:
     click.echo(f"{machine()['date']}\n")
     lengths = [f"{length} tokens" for length in LENGTHS]
     powers = table_head("answers", "number", "nats a token", *lengths)
+    weighted = table_head("answers, tokens weighted", *lengths)
     levels = table_head("answers", *lengths)
     pooled: dict[str, dict[int, list[Judged]]] = {}
     off = 0.0
@@ -104,6 +115,9 @@ def main(folder: Path) -> None:
         off = max([off, *(beyond for _, beyond in cells.values())])
         shown = [cells[length][0] if length in cells else "–" for length in LENGTHS]
         powers.append(f"| {file.stem} | {len(kept['answers'])} | {nats_of(kept):.2f} | {' | '.join(shown)} |")
+        if kept["scheme"] == GUMBEL.name:
+            shown = [weighted_cell(found[length]) if length in found else "–" for length in LENGTHS]
+            weighted.append(f"| {file.stem} | {' | '.join(shown)} |")
         shown = [levels_cell(found[length]) if length in found else "–" for length in LENGTHS]
         levels.append(f"| {file.stem} | {' | '.join(shown)} |")
         together = pooled.setdefault(f"{kept['scheme']}, temperature {kept['sampling']['temperature']:g}", {})
@@ -114,7 +128,7 @@ def main(folder: Path) -> None:
         powers.append(f"| {name}, all | | | {' | '.join(shown)} |")
     click.echo("\n".join(powers))
     click.echo(f"\nFarther off than chance explains, at most: {100 * max(off, 0):.0f} points; bar 5.\n")
-    click.echo("\n".join(levels))
+    click.echo("\n".join([*weighted, "", *levels]))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import click
 from tokenizers import Tokenizer
 
 from serving.provenance import Detector, Keyring, MarkKey
+from serving.provenance.detection import weighted
 from serving.provenance.detection.drawn import Drawn
 from serving.provenance.detection.null import NULLS
 from serving.provenance.detection.power import critical_score, marked_score, power
@@ -65,6 +66,15 @@ def predicted_power(scheme: str, token_ids: Sequence[int], drawn: Drawn) -> floa
     total = marked_score(reader, null, drawn, pairs, None)
     critical = critical_score(lambda score: reader.log_p_value(score, len(pairs)), LEVEL, null.mean * len(pairs))
     return power(total, critical)
+
+
+def weighted_found_and_power(seed: int, token_ids: Sequence[int], drawn: Drawn) -> tuple[bool, float]:
+    """Whether a Gumbel mark is found by the test that weighs tokens by what they were drawn from, and its power."""
+    null, pairs = NULLS[GUMBEL.name], GUMBEL.pairs(token_ids)
+    weights = weighted.weights_of(null.mean + GUMBEL.marked_scores(drawn.probabilities[pairs.positions]).mean)
+    score = float(GUMBEL.token_scores([seed], pairs)[0] @ weights)
+    critical = critical_score(lambda total: weighted.log_p_value(total, weights), LEVEL, float(weights.sum()))
+    return score >= critical, power(marked_score(GUMBEL, null, drawn, pairs, weights), critical)
 
 
 def keys_of_many_tenants(number: int) -> list[MarkKey]:

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from loadtests.bigram import Bigram
 from loadtests.detection import main
-from loadtests.detection_answers import judged, levels_cell, power_cell
+from loadtests.detection_answers import judged, levels_cell, power_cell, weighted_cell
 from loadtests.detection_answers import main as answers_main
 from loadtests.detection_human import CLAIM_TOKENS, first_places, previous_places, repeats, window_sums
 from loadtests.detection_study import GUMBEL, WINDOW, keys_of_many_tenants
@@ -88,6 +88,9 @@ def test_kept_answers_are_found_as_often_as_what_they_were_drawn_from_says() -> 
     assert blind > told + 0.2  # as at temperature 1
     assert off < 0.02
     assert [float(share) for share in levels_cell(answers).split()][1] == found
+    found_weighted, told_weighted = (float(part) for part in weighted_cell(answers).split(" / "))
+    assert found_weighted > found
+    assert abs(found_weighted - told_weighted) < 0.08
 
 
 def test_kept_answers_are_shown_by_file(tmp_path: Path) -> None:
@@ -102,7 +105,7 @@ def test_kept_answers_are_shown_by_file(tmp_path: Path) -> None:
     assert [line.split(" | ")[0] for line in rows] == [
         "| gumbel-prose-1",
         "| gumbel, temperature 1, all",
-        "| gumbel-prose-1",
+        *["| gumbel-prose-1"] * 2,
     ]
     assert rows[0].endswith(" | – | – | – | – | – |")
 
