@@ -4,7 +4,8 @@ A stage of an answer's way, after values were masked and before they are restore
 where Markdown or HTML begins (`![plan] (https://…`, `< script>`): a reader sees the same, and no program does anything.
 What is released depends on the text alone, not on how it was cut.
 
-Fenced code is shown, not run, and left alone as long as it is certain that a reader of CommonMark sees code there too.
+Code, fenced or between backticks, is shown, not run, and left alone as long as it is certain that a reader of
+CommonMark sees code there too.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ import re
 from serving.guard.hosts import MAX_HEAD, Hosts, Leads
 from serving.guard.outcome import GuardReport
 from serving.guard.settings import LinkSettings
-from serving.guard.tags import TagRules, tag_at
+from serving.guard.tags import TagRules, is_harmless, tag_at
 
 MAX_MARKUP_HELD = 600
 """Most characters that this stage holds back: a tag, or an address until its host is known."""
 
 _MAX_SPACE = 32
+_CONTEXT = 3
+"""Characters before a sign on which it depends: a space and the signs of something emphasized."""
 _ADDRESS = re.compile(
     rf"[:(]\s{{0,{_MAX_SPACE}}}(?:<(?P<quoted>[^<>\n]{{0,{MAX_HEAD}}})|(?P<bare>[^\s<>)]{{0,{MAX_HEAD}}}))"
 )
@@ -27,6 +30,10 @@ _MAX_MARKS, _MAX_INFO = 16, 64
 _FENCE = re.compile(rf"(?P<marks>`{{3,{_MAX_MARKS}}}|~{{3,{_MAX_MARKS}}})[^\n\r`~]{{0,{_MAX_INFO}}}\n")
 _FENCE_BEGUN = re.compile(rf"(?:`{{3,{_MAX_MARKS}}}|~{{3,{_MAX_MARKS}}})[^\n\r`~]{{0,{_MAX_INFO}}}\Z")
 _MARKS = re.compile(r"[`~]++")
+_SPAN = re.compile(r"`{1,2}(?!`)")
+_SPAN_ENDS = {size: re.compile(rf"(?<!`)`{{{size}}}(?!`)") for size in (1, 2)}
+_MAX_SPAN = 300
+"""Characters of code between backticks, on one line; longer ones are no longer certain."""
 _MAX_LAST_LINE = 400
 """Characters of a line that could be the end of code; more of them, and it is no longer certain where code is."""
 _URL_CHARS = r"[^\s<>\"'()\[\]{}|\\^`,;!]"
@@ -44,10 +51,18 @@ class Rules:
         self.tags = TagRules(settings, self.hosts)
         self.masks_links = settings.links == "mask"
         self.acts = "mask" in (settings.images, settings.links, settings.html)
-        url = r"(?<![A-Za-z0-9])(?i:https?:|www\.)" if self.masks_links else r"(?!)"
+        self.reads_spans = settings.code == "allow" and not self.masks_links
+        """Whether code between backticks is left alone; programs that fetch previews of links find them there, too."""
+        url = r"(?<![A-Za-z0-9])(?i:https?:|www\.)"
+        # A set of characters first: it is looked for ten times as fast as what has to be true of each.
+        signs, its = (
+            ("hHwW", r"(?P<url>(?<![A-Za-z0-9].)(?i:(?<=h)ttps?:|(?<=w)ww\.))|") if self.masks_links else ("", "")
+        )
         self.trigger = re.compile(
-            rf"(?P<tag><(?:(?=[A-Za-z/!?])|\Z))|(?P<target>(?<=\])[(:])|(?P<image>(?<=!)\[)|(?P<nest>[\[\\])|(?P<gap>(?<=\n)\n)"
-            rf"|(?P<fence>(?<![`~])[`~])|(?P<return>\r)|(?P<url>{url})"
+            rf"[<(:\[\\\n`~\r{signs}](?:{its}(?P<tag>(?<=<)(?:(?=[A-Za-z/!?])|\Z))|(?P<target>(?<=\][(:]))"
+            r"|(?P<image>(?<=!\[))|(?P<nest>(?<=[\[\\]))|(?P<gap>(?<=\n\n))|(?P<fence>(?<![`~][`~])(?<=[`~]))"
+            r"|(?P<return>(?<=\r)))",
+            re.DOTALL,
         )
         self._url = re.compile(url)
         self.tail = re.compile(rf"(?<![A-Za-z0-9]){_URL_BEGUN.pattern}") if self.masks_links else None
@@ -66,13 +81,16 @@ class Markup:
     __slots__ = (
         "_calm",
         "_context",
+        "_doubtful",
         "_fence",
         "_held",
         "_image",
         "_line",
         "_nested",
         "_report",
+        "_room",
         "_rules",
+        "_span",
         "_swallowing",
         "_trust",
     )
@@ -82,12 +100,15 @@ class Markup:
         self._report = report
         self._calm = not rules.masks_links
         self._held = ""
-        self._context = ""  # the character that came last
+        self._context = ""  # the characters that came last
         self._image = False  # a picture may have begun in this paragraph, and its target not come
         self._nested = False  # what stands in it may take a `](` for its own
         self._swallowing = False  # the rest of an address
         self._fence = ""  # the marks of the code that we are in
         self._line: str | None = None  # in code: the line so far, while it may be the end of it
+        self._span = 0  # the marks of the code between backticks that we may be in
+        self._room = 0  # characters in which it has to end
+        self._doubtful = False  # what came in this paragraph may take a backtick for its own
         self._trust = _TRUSTED if rules.settings.code == "allow" else _NEVER
 
     @property
@@ -96,7 +117,7 @@ class Markup:
 
     def feed(self, text: str) -> str:
         if self._calm and not self._rules.may_act(text):
-            self._context = text[-1:] or self._context
+            self._context = (self._context + text)[-_CONTEXT:]
             return text
         return self._advance(text, final=False)
 
@@ -115,20 +136,20 @@ class Markup:
             if self._swallowing:
                 place = self._swallow(raw, place)
                 continue
-            after = self._step(raw, place, out, final)
+            after = (self._in_span if self._span else self._step)(raw, place, out, final)
             if after is None:
                 break
             place = after
         else:
-            self._context = raw[-1:]
+            self._context = raw[-_CONTEXT:]
         self._calm = self._is_calm()
         return "".join(out)
 
     def _is_calm(self) -> bool:
         """Whether nothing that came before matters for a text that is ordinary itself."""
-        if self._held or self._fence or self._swallowing or self._image or self._rules.masks_links:
+        if self._held or self._fence or self._swallowing or self._image or self._span or self._rules.masks_links:
             return False
-        return self._trust != _PARAGRAPH and self._context not in ("]", "!")
+        return self._trust != _PARAGRAPH and not self._doubtful and self._context[-1:] not in ("]", "!")
 
     def _step(self, raw: str, place: int, out: list[str], final: bool) -> int | None:
         """Release up to the next thing of interest and past it; None: the rest is held back."""
@@ -154,9 +175,10 @@ class Markup:
             self._image = True
             end = self._release(raw, place, found.end(), out)
         elif kind == "nest":
+            self._doubtful = self._doubtful or raw[start - 1 : start + 1] == "]["
             end = self._release(raw, place, found.end(), out)
         elif kind == "gap":
-            self._image = False
+            self._image = self._doubtful = False
             self._trust = _TRUSTED if self._trust == _PARAGRAPH else self._trust
             end = self._release(raw, place, found.end(), out)
         elif kind == "return":
@@ -175,7 +197,7 @@ class Markup:
     def _hold(self, raw: str, place: int, start: int, out: list[str]) -> None:
         out.append(raw[place:start])
         self._held = raw[start:]
-        self._context = raw[max(0, start - 1) : start]
+        self._context = raw[max(0, start - _CONTEXT) : start]
 
     def _break(self, what: str, raw: str, place: int, at: int, out: list[str]) -> None:
         """Release up to `at` and put a space there."""
@@ -191,6 +213,11 @@ class Markup:
         end, plain = known
         tag = raw[start:end] if plain else raw[start : start + 16]
         fault = self._rules.tags.fault(tag, plain)
+        if fault and not plain:
+            loose = is_harmless(raw, start, final)
+            if loose is None:
+                return None
+            fault = "" if loose else fault
         if fault:
             self._break(fault, raw, place, start + 1, out)
             return start + 1
@@ -214,6 +241,7 @@ class Markup:
             self._break(fault, raw, place, start, out)
             place = start
         self._image = self._image and (self._nested or raw[start] == ":")
+        self._doubtful = True  # a target is read before code is
         return self._release(raw, place, start + 1, out)
 
     def _target_fault(self, address: str, sign: str, full: bool) -> str:
@@ -259,7 +287,7 @@ class Markup:
         if marks.end() == len(raw) and not final and size <= _MAX_MARKS:
             return None
         if size < len("```"):
-            return self._release(raw, place, marks.end(), out)
+            return self._release(raw, place, self._span_begun(raw, start) or marks.end(), out)
         if self._trust == _TRUSTED and (start == 0 or raw[start - 1] == "\n"):
             fence = _FENCE.match(raw, start)
             if fence is not None:
@@ -269,6 +297,45 @@ class Markup:
                 return None
         self._trust = _NEVER
         return self._release(raw, place, marks.end(), out)
+
+    def _span_begun(self, raw: str, start: int) -> int:
+        """The end of the marks where code between backticks begins for certain; 0 where none does."""
+        marks = _SPAN.match(raw, start)
+        before = raw[max(0, start - _CONTEXT) : start]
+        lead = before.rstrip("(*_\"'")
+        # Behind a space: no address takes the backtick for its own, and no backslash makes it a letter.
+        stands_free = lead[-1:] in ("", " ", "\t", "\n") and (lead != "" or len(before) < _CONTEXT)
+        if marks is None or not stands_free or self._doubtful or self._trust != _TRUSTED:
+            self._doubtful = self._doubtful or "`" in raw[start : start + 2]
+            return 0
+        if self._rules.reads_spans:
+            self._span, self._room = marks.end() - start, _MAX_SPAN
+        return marks.end()
+
+    def _in_span(self, raw: str, place: int, out: list[str], final: bool) -> int | None:
+        """Code between backticks is left alone once it is certain that it ends, on its line and not in a table."""
+        line_end = raw.find("\n", place)
+        known = len(raw) if line_end < 0 else line_end
+        limit = place + self._room
+        end = _SPAN_ENDS[self._span].search(raw, place, min(known, limit) + len("```"))
+        if end is not None and end.end() > min(known, limit):
+            end = None
+        code = raw[place : known if end is None else end.start()]
+        certain = end is not None and (end.end() < len(raw) or final)
+        if "|" in code or "\r" in code or (end is None and (final or line_end >= 0 or len(raw) > limit)):
+            self._span, self._doubtful = 0, True
+            return place
+        if certain and end is not None:
+            self._span = 0
+            return self._release(raw, place, end.end(), out)
+        # Up to something of interest it does not matter what this is.
+        found = self._rules.trigger.search(raw, place)
+        start = len(raw) if found is None else found.start()
+        self._room -= start - place
+        if found is None:
+            return self._release(raw, place, start, out)
+        self._hold(raw, place, start, out)
+        return None
 
     def _in_code(self, raw: str, place: int, out: list[str]) -> int:
         """Code is released as it comes, to the end of its line."""

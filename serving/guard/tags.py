@@ -26,6 +26,10 @@ _BEGUN = re.compile(
     rf"</?(?:{_NAME}(?:{_UNNAMED})*+(?::|\s*+=\s*+(?:\"[^\"<>]*+|'[^'<>]*+)?|\s*+/?|\s++[A-Za-z_][\w-]*+:?)?)?\Z",
     re.ASCII,
 )
+_DOCTYPE = re.compile(r"<!(?i:doctype\s++html)(?i:\s++(?:public|system)(?:\s++\"[^\"<>]*+\"){1,2})?\s*+>", re.ASCII)
+_DOCTYPE_BEGUN = re.compile(
+    r"<!(?i:d(?:o(?:c(?:t(?:y(?:p(?:e(?:\s++(?:h(?:t(?:m(?:l[\w\s\"/.:+-]*+)?)?)?)?)?)?)?)?)?)?)?)?\Z", re.ASCII
+)
 _NAME_BEGUN = re.compile(r"</?([A-Za-z]*)")
 _ATTRIBUTES = re.compile(_ATTRIBUTE, re.ASCII)
 _ADDRESS = re.compile(r"<(?:(?i:https?|ftp|mailto|tel):[^\s<>\"'`]*+|[\w.+-]++@[A-Za-z0-9.-]++)>", re.ASCII)
@@ -63,13 +67,46 @@ def tag_at(text: str, start: int, final: bool) -> tuple[int, bool] | None:
 
     None: what follows will decide. The end of one whose form is not plain is that of its bracket.
     """
-    for whole, begun in ((_ADDRESS, _ADDRESS_BEGUN), (_TAG, _BEGUN)):
+    for whole, begun in ((_ADDRESS, _ADDRESS_BEGUN), (_TAG, _BEGUN), (_DOCTYPE, _DOCTYPE_BEGUN)):
         match = whole.match(text, start)
         if match is not None and match.end() - start <= MAX_TAG:
             return match.end(), True
         if not final and len(text) - start <= MAX_TAG and begun.match(text, start) is not None:
             return None
     return start + 1, False
+
+
+_LOOSE_NAME = re.compile(r"<([A-Za-z]++)[^\s/>:]*+")
+_LOOSE_ATTRIBUTE = re.compile(r"([^\s/=>]++)\s*+=")
+_OPENS_VALUE = re.compile(r"[<\"'`]")
+
+
+def is_harmless(text: str, start: int, final: bool) -> bool | None:
+    """Whether what begins like a tag at `start` does nothing, though it is not plainly written: `a<b || c>d`, `x<y`.
+
+    To readers of Markdown it is text. A reader of HTML takes all to the next `>` for one tag: its name must be
+    harmless, and without a value (`=`) no attribute is more than a word. With values it must hold no quotation and no
+    other tag, which could end elsewhere. None: what follows will decide.
+    """
+    end = text.find(">", start, start + MAX_TAG)
+    tag = text[start : start + MAX_TAG if end < 0 else end]
+    name = _LOOSE_NAME.match(tag)
+    if name is None:
+        return False
+    open_name = end < 0 and not final and name.end(1) == len(tag)
+    if not open_name and name[1].lower() in _ACTIVE | _LOADING:
+        return False
+    if tag[name.end() : name.end() + 1] == ":" or ("=" in tag and (_OPENS_VALUE.search(tag, 1) or _runs(tag))):
+        return False
+    if end >= 0 or final:
+        return end >= 0 or len(text) - start <= MAX_TAG
+    return None if len(tag) < MAX_TAG else False
+
+
+def _runs(tag: str) -> bool:
+    """Whether a tag has a value of an attribute that runs or loads something."""
+    names = (match[1].lower() for match in _LOOSE_ATTRIBUTE.finditer(tag))
+    return any(name.startswith("on") or name in _RUNS or name in _ADDRESSES for name in names)
 
 
 class TagRules:
@@ -90,7 +127,7 @@ class TagRules:
             loads = begun is not None and begun[1].lower() in _LOADING
             return "active_html" if masks_html else "image" if loads and self._settings.images == "mask" else ""
         match = _TAG.fullmatch(tag)
-        if match is None:  # an address
+        if match is None:  # an address, or the beginning of a page
             return "active_html" if masks_html and _ATTRIBUTE_IN_ADDRESS.search(tag) else ""
         name = match[1].lower()
         if masks_html and (name in _ACTIVE or name.partition(":")[0] in _SCRIPTS):

@@ -60,7 +60,14 @@ def shown(text: str, rules: Rules = DEFAULT) -> str:
         ("<!-- <b a=' --> <script>", "< !-- < b a=' --> < script>"),
         ("<https://x.test/onclick=alert(1)>", "< https://x.test/onclick=alert(1)>"),
         ("</script", "< /script"),
-        ("a<b;c", "a< b;c"),
+        ("a<b;c onclick=x>", "a< b;c onclick=x>"),
+        ("a<b || style=x>", "a< b || style=x>"),
+        ("a<b ; x='>' onclick=y>", "a< b ; x='>' onclick=y>"),
+        ("a<b; c=<style=a:url(//evil.test)>", "a< b; c=< style=a:url(//evil.test)>"),
+        ("x<script;y", "x< script;y"),
+        ("a<b;" + "c" * 600, "a< b;" + "c" * 600),
+        ("<!DOCTYPE html [<!ENTITY x>]>", "< !DOCTYPE html [< !ENTITY x>]>"),
+        ("<!doctype x>", "< !doctype x>"),
     ],
 )
 def test_what_is_fetched_or_run_becomes_inert(text: str, inert: str) -> None:
@@ -81,6 +88,14 @@ def test_what_is_fetched_or_run_becomes_inert(text: str, inert: str) -> None:
         "```html\n<script>x</script>\n![a](https://evil.test)\n```\n",
         "text\n\n~~~\n```\n<svg onload=x>\n~~~~  \nafter",
         "<write.to+me@example.test>",
+        "If a<b and c>d, then a<b || c>d is true.",
+        "x<y, so it's less",
+        "for (i=0; i<n; i++) x = y; // until i>=n",
+        "Map<String, List<Integer>> m;",
+        "<!DOCTYPE html> begins a page",
+        '<!doctype html public "-//W3C//DTD HTML 4.01//EN" "http://www.w3.org/TR/html4/strict.dtd">',
+        "`<script>` loads a program, ``<iframe src=//x.test>`` a page; `![alt](https://x.test)` shows a picture.",
+        "- **`<svg>`**, (`<style>`)\n- `<link>`\n\nand `onclick=` in `<b onclick=x>`",
     ],
 )
 def test_what_is_harmless_stays(text: str) -> None:
@@ -104,6 +119,37 @@ def test_what_is_harmless_stays(text: str) -> None:
 )
 def test_code_is_only_what_every_reader_takes_for_code(text: str) -> None:
     assert "< script>" in shown(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\\`<script>`",
+        "x`<script>`",
+        "a ` b\n`<script>`",
+        "`a\n<script>`",
+        "`` a ` <script> `b`",
+        "| `a | <script>` |",
+        "[a](<b`>) `x` <script> `",
+        "[a][b` c] `x` <script> `",
+        "www.x.test/` `x` <script> `",
+        "<i> `<script>`",
+        "a<b `<script>`",
+        "<!DOCTYPE html> `<script>`",
+        "<div>\n`<script>`\n",
+        "`" + "x" * 400 + "<script>`",
+        "`a\r<script>`",
+        "` <script>",
+        '"***`<script>`',
+    ],
+)
+def test_code_between_backticks_is_only_what_every_reader_takes_for_code(text: str) -> None:
+    assert "< script>" in shown(text)
+
+
+def test_code_between_backticks_is_made_inert_where_code_is_or_links_are() -> None:
+    for rules in (Rules(LinkSettings(code="mask")), Rules(LinkSettings(links="mask"))):
+        assert shown("use `<script>`", rules) == "use `< script>`"
 
 
 def test_hosts_that_are_allowed_and_links_that_are_not() -> None:
@@ -181,6 +227,12 @@ PIECES = [
         "load",
         "<pre>",
         "<b>",
+        "<b; ",
+        " `",
+        "``",
+        "|",
+        "<!DOCTYPE html>",
+        "][",
         "</",
         "!",
         "a",
@@ -206,7 +258,22 @@ def test_every_cutting_of_noise_gives_the_same_and_holds_little(rules: Rules) ->
 
 
 @pytest.mark.parametrize(
-    "piece", ["<a ", "![", "](", "```", "<a b='", "[a](https://", "`~", "<a a=1 ", "https://x", "\n```\n"]
+    "piece",
+    [
+        "<a ",
+        "a<b;c ",
+        " `x",
+        " `<b ",
+        "![",
+        "](",
+        "```",
+        "<a b='",
+        "[a](https://",
+        "`~",
+        "<a a=1 ",
+        "https://x",
+        "\n```\n",
+    ],
 )
 def test_time_is_linear(piece: str) -> None:
     def seconds(size: int) -> float:
