@@ -13,11 +13,19 @@ from loadtests.bigram import Bigram
 from loadtests.detection import main
 from loadtests.detection_answers import judged, levels_cell, power_cell, weighted_cell
 from loadtests.detection_answers import main as answers_main
-from loadtests.detection_human import CLAIM_TOKENS, first_places, previous_places, repeats, window_sums
+from loadtests.detection_human import (
+    CLAIM_TOKENS,
+    alarm_rates,
+    first_places,
+    previous_places,
+    repeats,
+    window_sums,
+)
 from loadtests.detection_study import GUMBEL, WINDOW, keys_of_many_tenants
 from serving.provenance import detect
 from serving.provenance.detection.drawn import Sampling
 from serving.provenance.detection.power import OPENING_NATS
+from serving.provenance.schemes import SCHEMES
 from serving.provenance.schemes.gumbel import uniforms
 
 TEXT = np.random.default_rng(0).integers(0, 60, 4000).tolist()
@@ -38,6 +46,25 @@ def test_window_sums_are_what_the_detector_scores() -> None:
         window = GUMBEL.pairs(ids[start - 4 : start + WINDOW]).select(slice(4, None))
         assert count == len(window)
         assert total == pytest.approx(GUMBEL.token_scores([key.seed], window).sum())
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+def test_alarms_are_those_of_the_detector(name: str) -> None:
+    ids = (TEXT[:150] * 3 + TEXT)[:1500]
+    keys, scheme, starts = keys_of_many_tenants(8), SCHEMES[name], np.array([4, 100, 151, 500, 900, 1200])
+    levels = (0.4, 0.2, 0.1)
+
+    rates = alarm_rates(scheme, ids, keys, starts, levels)
+
+    for row, key in enumerate(keys):
+        p_values = []
+        for start in starts.tolist():
+            window = scheme.pairs(ids[start - 4 : start + WINDOW])
+            window = window.select(window.positions >= 4)
+            score = float(scheme.token_scores([key.seed_for(name)], window).sum())
+            p_values.append(math.exp(scheme.log_p_value(score, len(window))))
+        assert rates[:, row].tolist() == [np.mean([p <= level for p in p_values]) for level in levels]
+    assert 0 < rates[0].mean() < 1
 
 
 def test_its_marked_answers_are_found_and_others_are_not() -> None:
