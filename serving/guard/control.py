@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 from itertools import accumulate
 
-from serving.guard.folding import fold_wide
+from serving.guard.folding import fold_wide, origins
 from serving.guard.known_tokens import AMBIGUOUS_TOKENS, KNOWN_TOKENS
 
 _MAX_PASSES = 8
@@ -26,7 +26,7 @@ class ControlTokens:
         served = frozenset(served)
         tokens = KNOWN_TOKENS | served | frozenset(extra) | (frozenset() if served else AMBIGUOUS_TOKENS)
         # A token of one character, or of spaces, is no structure that could be broken and still be read.
-        folded = {fold_wide(token)[0] for token in tokens if len(token.strip()) > 1}
+        folded = {fold_wide(token) for token in tokens if len(token.strip()) > 1}
         self._pattern = re.compile(_trie_pattern(folded))
 
     def inert(self, text: str) -> tuple[str, int]:
@@ -64,10 +64,11 @@ class ControlTokens:
 
     def _places(self, text: str) -> list[int]:
         """Where spaces have to go: after the first character of every token."""
-        folded, origin = fold_wide(text)
-        starts = (match.start() for match in self._pattern.finditer(folded))
-        if origin is None:
+        folded = fold_wide(text)
+        starts = [match.start() for match in self._pattern.finditer(folded)]
+        if not starts or len(folded) == len(text):
             return [start + 1 for start in starts]
+        origin = origins(text)
         return sorted({origin[start] + 1 for start in starts})
 
 

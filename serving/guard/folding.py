@@ -56,19 +56,15 @@ def fold(text: str) -> str:
     return text if text.isascii() else _folded(text, _table())
 
 
-def fold_wide(text: str) -> tuple[str, list[int] | None]:
-    """Like `fold`, but characters that NFKC makes several ASCII ones (the ligature fi, full-width units) are widened.
+def fold_wide(text: str) -> str:
+    """Like `fold`, but characters that NFKC makes several ASCII ones (the ligature fi, units) are widened."""
+    return text if text.isascii() else _folded(text, _wide_table())
 
-    Returns:
-        the fold, and for each of its characters the place in `text` it came from; None where they are the same.
-    """
-    if text.isascii():
-        return text, None
+
+def origins(text: str) -> list[int]:
+    """For each character of `fold_wide(text)` the place in `text` that it came from."""
     table = _wide_table()
-    folded = _folded(text, table)
-    if len(folded) == len(text):
-        return folded, None
-    return folded, [place for place, char in enumerate(text) for _ in table.get(ord(char), char)]
+    return [place for place, char in enumerate(text) for _ in table.get(ord(char), char)]
 
 
 def _folded(text: str, table: dict[int, str]) -> str:

@@ -42,6 +42,24 @@ _URL_REST = re.compile(rf"{_URL_CHARS}*+")
 _URL_BEGUN = re.compile(r"(?i:h(?:t(?:t(?:p(?:s?:?/?)?)?)?)?|w(?:w(?:w)?)?)\Z")
 
 
+_NESTS, _GAP = r"(?P<nest>(?<=[\[\\]))", r"(?P<gap>(?<=\n\n))"
+
+
+def _trigger(signs: str, more: str, masks_links: bool) -> re.Pattern[str]:
+    """What is of interest, each found at its last character.
+
+    A set of characters first: it is looked for ten times as fast as what has to be true of each.
+    """
+    url = ""
+    if masks_links:
+        signs, url = f"{signs}hHwW", r"(?P<url>(?<![A-Za-z0-9].)(?i:(?<=h)ttps?:|(?<=w)ww\.))|"
+    return re.compile(
+        rf"[{signs}](?:{url}(?P<tag>(?<=<)(?:(?=[A-Za-z/!?])|\Z))|(?P<target>(?<=\][(:]))|(?P<image>(?<=!\[))|{more}"
+        r"(?P<fence>(?<![`~][`~])(?<=[`~]))|(?P<return>(?<=\r)))",
+        re.DOTALL,
+    )
+
+
 class Rules:
     """What holds for the answers of one guard; made once."""
 
@@ -53,18 +71,10 @@ class Rules:
         self.acts = "mask" in (settings.images, settings.links, settings.html)
         self.reads_spans = settings.code == "allow" and not self.masks_links
         """Whether code between backticks is left alone; programs that fetch previews of links find them there, too."""
-        url = r"(?<![A-Za-z0-9])(?i:https?:|www\.)"
-        # A set of characters first: it is looked for ten times as fast as what has to be true of each.
-        signs, its = (
-            ("hHwW", r"(?P<url>(?<![A-Za-z0-9].)(?i:(?<=h)ttps?:|(?<=w)ww\.))|") if self.masks_links else ("", "")
-        )
-        self.trigger = re.compile(
-            rf"[<(:\[\\\n`~\r{signs}](?:{its}(?P<tag>(?<=<)(?:(?=[A-Za-z/!?])|\Z))|(?P<target>(?<=\][(:]))"
-            r"|(?P<image>(?<=!\[))|(?P<nest>(?<=[\[\\]))|(?P<gap>(?<=\n\n))|(?P<fence>(?<![`~][`~])(?<=[`~]))"
-            r"|(?P<return>(?<=\r)))",
-            re.DOTALL,
-        )
-        self._url = re.compile(url)
+        self.trigger = _trigger(r"<(:\[`~\r\\\n", rf"{_NESTS}|{_GAP}|", self.masks_links)
+        self.plain_trigger = _trigger(r"<(:\[`~\r", r"(?P<nest>(?<=\]\[))|", self.masks_links)
+        """Where no picture has begun and nothing is in doubt: then neither nesting nor a gap matters."""
+        self._url = re.compile(r"(?<![A-Za-z0-9])(?i:https?:|www\.)")
         self.tail = re.compile(rf"(?<![A-Za-z0-9]){_URL_BEGUN.pattern}") if self.masks_links else None
 
     def may_act(self, text: str) -> bool:
@@ -153,7 +163,9 @@ class Markup:
 
     def _step(self, raw: str, place: int, out: list[str], final: bool) -> int | None:
         """Release up to the next thing of interest and past it; None: the rest is held back."""
-        found = self._rules.trigger.search(raw, place)
+        rules = self._rules
+        matters = self._image or self._doubtful or self._trust == _PARAGRAPH
+        found = (rules.trigger if matters else rules.plain_trigger).search(raw, place)
         tail = None if final or self._rules.tail is None else self._rules.tail.search(raw, max(place, len(raw) - 8))
         if tail is not None and (found is None or tail.start() < found.start()):
             self._hold(raw, place, tail.start(), out)
