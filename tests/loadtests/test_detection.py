@@ -105,19 +105,19 @@ def cool_answer(seed: int, temperature: float, length: int) -> dict[str, Any]:
 
 
 def test_kept_answers_are_found_as_often_as_what_they_were_drawn_from_says() -> None:
-    answers = [judged("gumbel", Sampling(0.4), cool_answer(seed, 0.4, 40), 40) for seed in range(150)]
+    answers = [judged("gumbel", Sampling(0.4), cool_answer(seed, 0.4, 40), 40) for seed in range(100)]
 
     cell, off = power_cell(answers)
 
     found, told, blind = (float(part.split(" ")[0]) for part in cell.split(" / "))
     assert 0.1 < found < 0.9
-    assert abs(found - told) < 0.08
+    assert abs(found - told) < 0.1
     assert blind > told + 0.2  # as at temperature 1
     assert off < 0.02
     assert [float(share) for share in levels_cell(answers).split()][1] == found
     found_weighted, told_weighted = (float(part) for part in weighted_cell(answers).split(" / "))
     assert found_weighted > found
-    assert abs(found_weighted - told_weighted) < 0.08
+    assert abs(found_weighted - told_weighted) < 0.1
 
 
 def test_kept_answers_are_shown_by_file(tmp_path: Path) -> None:
