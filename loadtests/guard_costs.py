@@ -92,7 +92,7 @@ def _times(call: Callable[[str], object], text: str, rounds: int) -> tuple[float
     """Median and 99th percentile, in milliseconds of this thread."""
     taken = []
     for number in range(rounds):
-        fresh = _another(text, number)
+        fresh = another(text, number)
         start = time.thread_time()
         call(fresh)
         taken.append(1000 * (time.thread_time() - start))
@@ -100,7 +100,7 @@ def _times(call: Callable[[str], object], text: str, rounds: int) -> tuple[float
     return taken[len(taken) // 2], taken[int(len(taken) * 0.99)]
 
 
-def _another(text: str, number: int) -> str:
+def another(text: str, number: int) -> str:
     """A text like it: the detectors remember where they looked in an equal one."""
     return text[:-1] + "\n\t"[number % 2]
 
@@ -127,7 +127,7 @@ def _seconds(scan: Callable[[str], object], pattern: str, size: int, rounds: int
     text = (pattern * size)[:size]
     best = 10.0
     for number in range(rounds):
-        fresh = _another(text, number)
+        fresh = another(text, number)
         start = time.thread_time()
         scan(fresh)
         best = min(best, time.thread_time() - start)

@@ -40,6 +40,8 @@ _READABLE = re.compile(r"[^\x00-\x08\x0e-\x1f\x7f-\x9f\ufffd]+")
 
 
 def _base64(run: str) -> bytes:
+    if run[1:].islower() and run.isalpha():
+        raise ValueError("a word")
     compact = run.translate(_TO_STANDARD).rstrip("=")
     return b64decode(compact + "=" * (-len(compact) % 4), validate=True)
 

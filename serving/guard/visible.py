@@ -51,36 +51,41 @@ _UNSPACED = "\u0e01-\u0e4f\u0e81-\u0ecf\u0edc-\u0eff\u1000-\u103f\u1050-\u108f\u
 
 _MONGOLIAN = "\u1807\u1820-\u18aa"
 
-_KEPT = "|".join(
-    (
-        # UTS #51: emoji sequences
-        f"{_FLAG}(?:{'|'.join(_REGIONS)})",
-        f"(?:(?<=[{_EMOJI}])|(?<=[{_EMOJI}]\ufe0f))\u200d(?=[{_EMOJI}])",
-        f"(?<=[{_EMOJI}])[\ufe0e\ufe0f]|(?<=[0-9#*])\ufe0f(?=\u20e3)",
-        # The Unicode Standard, chapters 9 and 23: joining and keeping apart; a letter's form by itself
-        f"(?<=[{_ARABIC}])\u200c(?=[{_ARABIC}])|(?<=[{_ARABIC}])\u200d(?![{_HIDDEN}])|(?<![{_HIDDEN}])\u200d(?=[{_ARABIC}])",
-        # chapters 12 and 13: half forms, conjuncts, chillus behind a virama; ya-phalaa and touching letters before it
-        f"(?<=[{_VIRAMA}])[\u200c\u200d](?![{_HIDDEN}])|(?<=[{_INDIC}])[\u200c\u200d](?=[{_VIRAMA}])",
-        # UAX #9: where punctuation between two directions belongs
-        f"(?<=[{_RIGHT_TO_LEFT}])[\u200e\u200f\u061c](?![{_HIDDEN}])"
-        f"|(?<![{_HIDDEN}])[\u200e\u200f\u061c](?=[{_RIGHT_TO_LEFT}])"
-        f"|(?<=[{_RIGHT_TO_LEFT}][.!?:;,)%\"'])[\u200e\u200f\u061c](?=\\s|\\Z)",
-        # chapters 13 and 16: Mongolian's variants; places to break a line, and Khmer's signs above that stay so
-        f"(?<=[{_MONGOLIAN}])[\u180b-\u180f](?![{_HIDDEN}])",
-        f"(?<=[{_UNSPACED}])\u200b(?=[{_UNSPACED}])|(?<=[\u1780-\u17df])\u200c(?=[\u17c9\u17ca])",
-    )
-)
-"""Characters that stay, each between two that are seen: a run of them, which could spell something, does not."""
+_KEPT = {
+    # UTS #51: emoji sequences
+    _FLAG: f"{_FLAG}(?:{'|'.join(_REGIONS)})",
+    "\ufe0e": f"(?<=[{_EMOJI}]).",
+    "\ufe0f": f"(?<=[{_EMOJI}]).|(?<=[0-9#*]).(?=\u20e3)",
+    # The Unicode Standard, chapters 9, 12 and 13: Arabic letters that join or not, or show their form by themselves;
+    # conjuncts, half forms and chillus behind a virama, ya-phalaa and touching letters before it; Khmer's signs above
+    "\u200c": f"(?<=[{_ARABIC}]).(?=[{_ARABIC}])|(?<=[{_VIRAMA}]).(?![{_HIDDEN}])|(?<=[{_INDIC}]).(?=[{_VIRAMA}])"
+    "|(?<=[\u1780-\u17df]).(?=[\u17c9\u17ca])",
+    "\u200d": f"(?:(?<=[{_EMOJI}])|(?<=[{_EMOJI}]\ufe0f)).(?=[{_EMOJI}])"
+    f"|(?<=[{_ARABIC}]).(?![{_HIDDEN}])|(?<![{_HIDDEN}]).(?=[{_ARABIC}])"
+    f"|(?<=[{_VIRAMA}]).(?![{_HIDDEN}])|(?<=[{_INDIC}]).(?=[{_VIRAMA}])",
+    # UAX #9: where punctuation between two directions belongs
+    **dict.fromkeys(
+        "\u200e\u200f\u061c",
+        f"(?<=[{_RIGHT_TO_LEFT}]).(?![{_HIDDEN}])|(?<![{_HIDDEN}]).(?=[{_RIGHT_TO_LEFT}])"
+        f"|(?<=[{_RIGHT_TO_LEFT}][.!?:;,)%\"']).(?=\\s|\\Z)",
+    ),
+    # chapters 13 and 16: Mongolian's variants; places to break a line where no spaces stand
+    **dict.fromkeys("\u180b\u180c\u180d\u180e\u180f", f"(?<=[{_MONGOLIAN}]).(?![{_HIDDEN}])"),
+    "\u200b": f"(?<=[{_UNSPACED}]).(?=[{_UNSPACED}])",
+}
+"""Where a character stays, between two that are seen: a run of them, which could spell something, does not."""
 
 _MAX_PARAMETERS, _MAX_STRING = 48, 256
 """Longest terminal sequences that are recognised; of longer ones only the escape character is removed."""
 
-_ESCAPES = "|".join(
-    (
-        rf"(?:\x1b\[|\x9b)[0-?]{{0,{_MAX_PARAMETERS}}}[ -/]{{0,4}}[@-~]",  # CSI: colours, cursor
-        rf"\x1b[\]PX^_][^\x07\x1b\x9c]{{0,{_MAX_STRING}}}(?:\x07|\x1b\\|\x9c)",  # OSC, DCS …: titles, hyperlinks
-        r"\x1b[()*+#%][0-9A-Za-z@]",
-        r"\x1b[78=>cDEHMNOZ]",
+_ESCAPE = re.compile(
+    "|".join(
+        (
+            rf"(?:\x1b\[|\x9b)[0-?]{{0,{_MAX_PARAMETERS}}}[ -/]{{0,4}}[@-~]",  # CSI: colours, cursor
+            rf"\x1b[\]PX^_][^\x07\x1b\x9c]{{0,{_MAX_STRING}}}(?:\x07|\x1b\\|\x9c)",  # OSC, DCS: titles, hyperlinks
+            r"\x1b[()*+#%][0-9A-Za-z@]",
+            r"\x1b[78=>cDEHMNOZ]",
+        )
     )
 )
 _AWAITING = "\u061c\u180b-\u180f\u200b-\u200f\ufe0f"
@@ -114,8 +119,8 @@ def _candidates() -> re.Pattern[str]:
 
 
 @cache
-def _removed() -> re.Pattern[str]:
-    return re.compile(f"(?P<kept>{_KEPT})|{_ESCAPES}|[{_HIDDEN}]")
+def _kept() -> dict[str, re.Pattern[str]]:
+    return {sign: re.compile(pattern) for sign, pattern in _KEPT.items()}
 
 
 class VisibleText:
@@ -151,15 +156,19 @@ class VisibleText:
 
     def _take(self, raw: str, start: int, end: int) -> str:
         pieces = []
-        candidates, removed = _candidates(), _removed()
+        candidates, kept = _candidates(), _kept()
         place = start
         while (candidate := candidates.search(raw, place, end)) is not None:
-            match = removed.match(raw, candidate.start())
-            if match is None or match["kept"] is not None:
-                place = candidate.end() if match is None else match.end()
+            place, sign = candidate.end(), candidate[0]
+            if (stays := kept.get(sign)) is not None and (match := stays.match(raw, candidate.start())) is not None:
+                place = match.end()
                 continue
-            pieces.append(raw[start : match.start()])
-            start = place = match.end()
+            if sign == _FLAG:
+                continue
+            if sign in "\x1b\x9b" and (match := _ESCAPE.match(raw, candidate.start())) is not None:
+                place = match.end()
+            pieces.append(raw[start : candidate.start()])
+            start = place
             self.num_removed += 1
         end = max(start, end)
         pieces.append(raw[start:end])
