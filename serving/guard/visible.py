@@ -1,9 +1,10 @@
 """Removes what no reader sees: invisible and control characters, terminal escapes.
 
 By class, not by list: all of Unicode's format (Cf) and control characters, tags, variation selectors, fillers and
-other default-ignorables. Kept are tab and line ends, and what shapes the text that is seen, one by one and only where
-it does: joiners of emoji and of scripts that join or stack, direction marks beside letters written from right to left,
-the places for a line's end in scripts without spaces, Mongolian's variants, the flags of England, Scotland and Wales.
+other default-ignorables, and what Unicode will never make a character. Kept are tab and line ends, and what shapes
+the text that is seen, one by one and only where it does: joiners of emoji and of scripts that join or stack, direction
+marks beside letters written from right to left, the places for a line's end in scripts without spaces, Mongolian's
+variants, the flags of England, Scotland and Wales.
 A character that is kept always touches one of which no value is made, so it cannot hide a value from the detectors.
 """
 
@@ -15,8 +16,8 @@ from functools import cache
 _HIDDEN = (
     "\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f\\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f"
     "\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb"
-    "\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
-)
+    "\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff\ufdd0-\ufdef"
+) + "".join(f"{chr(plane + 0xFFFE)}{chr(plane + 0xFFFF)}" for plane in range(0, 0x110000, 0x10000))
 """Removed unless it shapes something. Not here: the Cf characters that are seen (Arabic and other number signs)."""
 
 _EMOJI = (

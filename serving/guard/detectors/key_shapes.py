@@ -42,8 +42,8 @@ def _address(*segments: Part, least: int) -> Shape:
     return Shape(tuple(part for segment in segments for part in (segment, *_SLASH)), _WORD, least, _PATH)
 
 
-# The number of a Discord bot in base64, as its tokens begin; a name in code seldom holds a digit.
-_BOT = r"(?=[A-Za-z_-]{0,23}[0-9]|(?:[MNO][DTjz][AEIMQUYcgk][w-z0-5]){2})"
+# A name in code of such a form seldom holds a digit; a token without one among its first characters is rarer still.
+_WITH_DIGIT = r"(?=[A-Za-z_.-]{0,57}[0-9])"
 
 API_KEYS: tuple[Shape, ...] = (
     *_prefixed(16, _WORD, "sk-signet- sk-ant- sk-proj- sk-svcacct- sk-admin- sk-or-v1-"),
@@ -85,7 +85,7 @@ API_KEYS: tuple[Shape, ...] = (
     Shape((("[0-9]", 6, 12), ":AA"), _WORD, 33),
     Shape(("bot", ("[0-9]", 6, 12), ":AA"), _WORD, 33),
     # docs.discord.com/developers/reference#authentication, …/resources/webhook
-    Shape((("[MNO]", 1, 1), (_WORD, 23, 27), ".", (_WORD, 6, 6), "."), _WORD, 27, only=_BOT),
+    Shape((("[MNO]", 1, 1), (_WORD, 23, 27), ".", (_WORD, 6, 6), "."), _WORD, 27, only=_WITH_DIGIT),
     *(
         _address(host, "api", *version, "webhooks", ("[0-9]", 17, 20), least=24)
         for host in ("discord.com", "discordapp.com")

@@ -41,6 +41,9 @@ def test_every_format_and_control_character_is_removed_by_class() -> None:
     [
         pytest.param([(0xFE00, 0xFE0F), (0xE0100, 0xE01EF), (0x180B, 0x180F)], id="variation selectors"),
         pytest.param([(0xE0000, 0xE0FFF)], id="tags and the rest of their plane's ignorables"),
+        pytest.param(
+            [(0xFDD0, 0xFDEF), (0xFFFE, 0xFFFF), (0x1FFFE, 0x1FFFF), (0x10FFFE, 0x10FFFF)], id="noncharacters"
+        ),
         pytest.param([(0x115F, 0x1160), (0x3164, 0x3164), (0xFFA0, 0xFFA0), (0x34F, 0x34F)], id="fillers"),
     ],
 )
