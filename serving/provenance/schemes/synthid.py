@@ -39,8 +39,10 @@ ONES = float(SAMPLING_TABLE.mean())
 # The tables of `winners`: by the log-odds of a token's probability, and by how concentrated its rivals are.
 _LOG_ODDS = np.linspace(-12, 12, 121)
 _CONCENTRATIONS = np.array([0.0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0])
+# By how much in a round, at which the mean score of the default model's tokens is that of simulated tournaments.
+PACE = 0.1
 # Of the rivals of tokens about whose rivals nothing is known.
-TYPICAL_CONCENTRATION = 0.15
+TYPICAL_CONCENTRATION = 0.2
 
 
 class SynthId:
@@ -100,12 +102,12 @@ def _moments_of_winners(concentration: float) -> tuple[NDArray[np.float64], ...]
 
     In a round the weight w of the token becomes w * (1 + (1 - w) * (own bit - rivals' mean bit)). The rivals' mean bit
     is a half plus or minus what gives it its variance: exact for one rival and for endlessly many. Winning tilts each
-    outcome by the weight's growth. Rivals concentrate from round to round as those of an unlikely token do.
+    outcome by the weight's growth. Rivals concentrate from round to round.
     """
     weight = 1 / (1 + np.exp(-_LOG_ODDS))
     concentrations = [concentration]
     for _ in range(DEPTH - 1):
-        concentrations.append(concentrations[-1] * (5 - concentrations[-1]) / 4)
+        concentrations.append(concentrations[-1] * (1 + PACE * (1 - concentrations[-1])))
     first = second = third = np.zeros_like(weight)
     for spread in np.sqrt(concentrations[::-1]):
         sums = [np.zeros_like(weight) for _ in range(3)]
