@@ -39,7 +39,8 @@ def render_page(report: dict[str, Any]) -> str:
 def _summary(report: dict[str, Any]) -> str:
     targets = " and ".join(f"{target['name']} ({target['model']} at {target['url']})" for target in report["targets"])
     count = sum(sum(total["outcomes"].values()) for total in report["totals"])
-    return f"{count} attempts on {targets}; {report['started']}, {report['seconds']:.0f} s"
+    started = report["started"].replace("T", " ").replace("+00:00", " UTC")
+    return f"{count} attempts on {targets}; {started}, {report['seconds']:.0f} s"
 
 
 def _tiles(report: dict[str, Any]) -> Iterable[str]:
