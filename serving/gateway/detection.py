@@ -221,7 +221,7 @@ def _check(request: DetectRequest) -> None:
     if request.top_logprobs is not None and request.logprobs is None:
         raise BadRequest("'top_logprobs' are beside those of the text's own tokens: give 'logprobs'.", param="logprobs")
     for name in ("temperature", "top_k", "top_p"):
-        if getattr(request, name) is not None and request.top_logprobs is None:
+        if getattr(request, name) not in (None, getattr(PLAIN, name)) and request.top_logprobs is None:
             message = f"What '{name}' does to a text is known with 'top_logprobs' only; without, all holds for 1."
             raise BadRequest(message, param=name)
     unknown = [name for name in request.schemes or () if name not in SCHEMES]

@@ -161,6 +161,7 @@ def test_what_a_text_could_show_depends_on_the_temperature_it_was_made_at(
     cold = detect(detecting, detecting.key, **known, temperature=0.05)
     filtered = detect(detecting, detecting.key, **known, top_k=1)
 
+    assert detect(detecting, detecting.key, temperature=1.0, top_p=1.0)["power"] == blind["power"]
     assert [one["power_temperature"] for one in (blind, warm, cold, filtered)] == [None, 1.0, 0.05, 1.0]
     assert warm["power"] > 0.95
     assert cold["power"] < 0.05
