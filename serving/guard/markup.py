@@ -108,7 +108,7 @@ class Markup:
     def __init__(self, rules: Rules, report: GuardReport) -> None:
         self._rules = rules
         self._report = report
-        self._calm = not rules.masks_links
+        self._calm = _NOT_CALM if rules.masks_links else _CALM
         self._held = ""
         self._context = ""  # the characters that came last
         self._image = False  # a picture may have begun in this paragraph, and its target not come
@@ -126,7 +126,9 @@ class Markup:
         return len(self._held)
 
     def feed(self, text: str) -> str:
-        if self._calm and not self._rules.may_act(text):
+        calm = self._calm
+        if calm and not self._rules.may_act(text) and (calm == _CALM or not ("\n" in text or "|" in text)):
+            self._room -= len(text)
             self._context = (self._context + text)[-_CONTEXT:]
             return text
         return self._advance(text, final=False)
@@ -152,14 +154,16 @@ class Markup:
             place = after
         else:
             self._context = raw[-_CONTEXT:]
-        self._calm = self._is_calm()
+        self._calm = self._how_calm()
         return "".join(out)
 
-    def _is_calm(self) -> bool:
-        """Whether nothing that came before matters for a text that is ordinary itself."""
-        if self._held or self._fence or self._swallowing or self._image or self._span or self._rules.masks_links:
-            return False
-        return self._trust != _PARAGRAPH and not self._doubtful and self._context[-1:] not in ("]", "!")
+    def _how_calm(self) -> int:
+        """What must be in a text, beside signs of markup, for what came before to matter."""
+        if self._held or self._fence or self._swallowing or self._image or self._rules.masks_links:
+            return _NOT_CALM
+        if self._context[-1:] in ("]", "!"):
+            return _NOT_CALM
+        return _CALM_ON_LINE if self._span or self._doubtful or self._trust == _PARAGRAPH else _CALM
 
     def _step(self, raw: str, place: int, out: list[str], final: bool) -> int | None:
         """Release up to the next thing of interest and past it; None: the rest is held back."""
@@ -371,5 +375,7 @@ class Markup:
 
 
 _NESTING = frozenset({"tag", "fence", "nest"})
+_NOT_CALM, _CALM_ON_LINE, _CALM = range(3)
+"""Which texts pass without a look: none; those without line ends; all that hold no sign of markup."""
 _TRUSTED, _PARAGRAPH, _NEVER = range(3)
 """Whether marks of fenced code are taken for it: yes; not in this paragraph; not in the rest of the text."""

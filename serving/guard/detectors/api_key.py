@@ -9,8 +9,8 @@ from serving.guard.detector import Span
 from serving.guard.detectors import sieve
 from serving.guard.detectors.boundary import LEFT
 from serving.guard.detectors.growing import Run, beginning, whole
+from serving.guard.detectors.key_places import AWS_CUE, BEARER_CUE, KEYS
 from serving.guard.detectors.key_shapes import AGE_KEYS, API_KEYS, DOTTED, PLAIN, Shape
-from serving.guard.detectors.sieve import Sieve
 
 # sk-… without more is also how CSS classes and packages are named: a capital or digit must come early.
 _PLAIN_SK = r"sk-(?=[A-Za-z0-9_-]{0,19}[A-Z0-9])[A-Za-z0-9_-]{20}", r"sk-[A-Za-z0-9_-]{0,19}"
@@ -19,30 +19,13 @@ _MAX_UNDECIDED = 270
 """Longer than the longest beginning that is not yet certain: a JWT's header."""
 _TAIL_CHARS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-.:/\\"
 
-_BEARER_CUE = r"[Bb](?:earer|EARER)[ \t]{1,4}"
-_AWS_CUE = r"[Ss](?:ecret|ECRET)[_ -]?(?:access|Access|ACCESS)[_ -]?(?:key|Key|KEY)[\"' \t:=]{1,8}"
-
 
 def _one_of(patterns: Iterable[str]) -> str:
     return "|".join(patterns)
 
 
-def _begun_twice(shape: Shape) -> str:
-    """Parts of a shape and two characters behind them: few places have that, and it takes RE2 few states."""
-    return whole((*shape.parts, (shape.chars, min(2, shape.least), 2)))
-
-
 def _certain(shape: Shape) -> str:
     return whole((*shape.parts, (shape.chars, shape.least, shape.least)))
-
-
-_SIEVE = Sieve(
-    rf"{sieve.LEFT}(?:{_one_of(_begun_twice(shape) for shape in (*API_KEYS, *AGE_KEYS))})",
-    rf"{sieve.LEFT}(?:sk-|eyJ)[A-Za-z0-9_-]{{2}}",
-    _BEARER_CUE,
-    _AWS_CUE,
-)
-"""Where a key may begin, or the JSON escape before it, or a cue."""
 
 
 class ShapedKeys:
@@ -50,9 +33,13 @@ class ShapedKeys:
 
     skips_plain_words = True
 
-    def __init__(self, entity: str, shapes: Sequence[Shape], *others: tuple[str, str, Run]) -> None:
-        """`others`: patterns of a whole key and of what may become one, and how it goes on."""
+    def __init__(self, entity: str, shapes: Sequence[Shape], *others: tuple[str, str, Run], initial: str = "") -> None:
+        """`others`: patterns of a whole key and of what may become one, and how it goes on.
+
+        `initial`: the letter with which all keys begin; most pieces of a stream hold none.
+        """
         self.entity = entity
+        self._initial = initial
         rests = list(dict.fromkeys([*(shape.rest for shape in shapes), *(rest for _, _, rest in others)]))
         self._rests = {f"rest{number}": rest for number, rest in enumerate(rests)}
         patterns = [(shape.only + _certain(shape), shape.rest) for shape in shapes]
@@ -73,6 +60,8 @@ class ShapedKeys:
     def scan(self, text: str, start: int, final: bool) -> tuple[list[Span], int]:
         spans: list[Span] = []
         size = len(text)
+        if text.find(self._initial, start) < 0:
+            return spans, size
         while (match := self._next(text, start)) is not None:
             if not final and (begun := self._begun_at(text, start)) < match.start():
                 return spans, begun
@@ -85,7 +74,7 @@ class ShapedKeys:
 
     def _next(self, text: str, start: int) -> re.Match[str] | None:
         """What `_key.search` finds."""
-        for place in sieve.places_from(_SIEVE.places(text), start - sieve.MAX_ESCAPE):
+        for place in sieve.places_from(KEYS.places(text), start - sieve.MAX_ESCAPE):
             begin = sieve.after_escape(text, place)
             if begin >= start and (key := self._key.match(text, begin)) is not None:
                 return key
@@ -103,10 +92,10 @@ def api_keys() -> ShapedKeys:
 
 
 def age_keys() -> ShapedKeys:
-    return ShapedKeys("PRIVATE_KEY", AGE_KEYS)
+    return ShapedKeys("PRIVATE_KEY", AGE_KEYS, initial="A")
 
 
-_CUE = re.compile(rf"{_BEARER_CUE}|(?P<aws>{_AWS_CUE})")
+_CUE = re.compile(rf"{BEARER_CUE}|(?P<aws>{AWS_CUE})")
 _MAX_CUE = 32
 _BEARER = re.compile(r"(?=[A-Za-z0-9._~+/-]{0,19}[0-9])[A-Za-z0-9._~+/-]{20}")
 _AWS_SECRET = re.compile(r"[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=])")
@@ -122,7 +111,7 @@ class CuedKeys:
 
     def scan(self, text: str, start: int, final: bool) -> tuple[list[Span], int]:
         spans: list[Span] = []
-        for cue in sieve.matches(_CUE, text, _SIEVE.places(text), max(0, start - _MAX_CUE)):
+        for cue in sieve.matches(_CUE, text, KEYS.places(text), max(0, start - _MAX_CUE)):
             begin = cue.end()
             if begin < start:
                 continue

@@ -7,11 +7,11 @@ from base64 import b64decode
 
 from serving.guard.detector import Span
 from serving.guard.detectors.growing import Run
-from serving.guard.detectors.sieve import Sieve, matches
+from serving.guard.detectors.key_places import KEYS
+from serving.guard.detectors.sieve import matches
 
 _IS = r"\\{0,2}[\"']?\s{0,2}[:=]\s{0,2}\\{0,2}[\"']?"
 _CUE = re.compile(rf"[Bb](?:asic|ASIC)[ \t]{{1,4}}|auth{_IS}")
-_SIEVE = Sieve(r"[Bb](?:asic|ASIC)[ \t]", r"auth\\{0,2}[\"']?[\s\x0b\x1c-\x1f?]{0,2}[:=]")
 _MAX_CUE = 16
 _MAX_READ = 128
 """Characters that are decoded: the name and the beginning of the password. The rest is swallowed."""
@@ -32,7 +32,7 @@ class BasicCredentials:
 
     def scan(self, text: str, start: int, final: bool) -> tuple[list[Span], int]:
         spans: list[Span] = []
-        for cue in matches(_CUE, text, _SIEVE.places(text), max(0, start - _MAX_CUE)):
+        for cue in matches(_CUE, text, KEYS.places(text), max(0, start - _MAX_CUE)):
             begin = cue.end()
             if begin < start:
                 continue

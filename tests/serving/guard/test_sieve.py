@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.guard import Detector
-from serving.guard.detectors import api_key, basic, default_detectors, numbers, secret
+from serving.guard.detectors import basic, default_detectors, numbers, secret
 from serving.guard.detectors import phrases as words
 from serving.guard.detectors.growing import whole
+from serving.guard.detectors.key_places import KEYS
 from serving.guard.detectors.key_shapes import AGE_KEYS, API_KEYS, Shape
 from serving.guard.detectors.sieve import LEFT, OPEN, Sieve, after_escape
 from serving.guard.folding import fold
@@ -146,10 +147,10 @@ def test_each_shape_of_a_key_is_let_through(shape: Shape) -> None:
     parts = (*shape.parts, (shape.chars, shape.least, shape.least))
     value = "".join(part if isinstance(part, str) else one_of(part[0]) * part[1] for part in parts)
     for before in ("", " ", "\\n", "\\u0041", "-", "\u4e2d"):
-        places = api_key._SIEVE.places(f"{before}{value}")
+        places = KEYS.places(f"{before}{value}")
 
         assert (0 if before.startswith("\\") else len(before)) in places, before
-    assert 1 not in api_key._SIEVE.places(f"_{value}")
+    assert 1 not in KEYS.places(f"_{value}")
 
 
 def one_of(chars: str) -> str:
@@ -159,7 +160,7 @@ def one_of(chars: str) -> str:
 
 @pytest.mark.parametrize("prefix", ["sk-ab", "eyJab"])
 def test_keys_without_a_vendor_are_let_through(prefix: str) -> None:
-    assert api_key._SIEVE.places(f"a {prefix}") == [2]
+    assert KEYS.places(f"a {prefix}") == [2]
 
 
 @pytest.mark.parametrize("cue", ["Basic ", "basic\t", "BASIC ", "auth=", '"auth" : ', '\\"auth\\":'])
@@ -167,14 +168,14 @@ def test_each_cue_of_basic_credentials_is_let_through(cue: str) -> None:
     found = basic._CUE.search(cue)
 
     assert found is not None
-    assert found.start() in basic._SIEVE.places(cue)
+    assert found.start() in KEYS.places(cue)
 
 
 @pytest.mark.parametrize(
     "cue", ["bearer ", "BEARER\t", "secret_access_key=", "SecretAccessKey: ", "SECRET-ACCESS-KEY'"]
 )
 def test_each_cue_of_a_key_is_let_through(cue: str) -> None:
-    assert api_key._SIEVE.places(f"a {cue}") == [2]
+    assert KEYS.places(f"a {cue}") == [2]
 
 
 @pytest.mark.parametrize(
