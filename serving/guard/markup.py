@@ -128,8 +128,9 @@ class Markup:
     def feed(self, text: str) -> str:
         calm = self._calm
         if calm and not self._rules.may_act(text) and (calm == _CALM or not ("\n" in text or "|" in text)):
-            self._room -= len(text)
-            self._context = (self._context + text)[-_CONTEXT:]
+            if self._span:
+                self._room -= len(text)
+            self._context = text[-_CONTEXT:] if len(text) >= _CONTEXT else (self._context + text)[-_CONTEXT:]
             return text
         return self._advance(text, final=False)
 

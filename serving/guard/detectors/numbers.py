@@ -8,7 +8,7 @@ each detector tries its own patterns on.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
 from serving.guard.detectors.boundary import ascii_pattern
@@ -104,12 +104,12 @@ _ANNOUNCED = Sieve(
 )
 
 
-def numbers(pattern: re.Pattern[str], text: str, start: int) -> Iterator[re.Match[str]]:
+def numbers(pattern: re.Pattern[str], text: str, start: int) -> Iterable[re.Match[str]]:
     """Matches of a detector's pattern, from `start` on, each beginning with the first digit of a number."""
     return matches(pattern, text, _places(text)[0], start)
 
 
-def announced_numbers(pattern: re.Pattern[str], text: str, start: int) -> Iterator[re.Match[str]]:
+def announced_numbers(pattern: re.Pattern[str], text: str, start: int) -> Iterable[re.Match[str]]:
     """The same of numbers that words announce, which are few."""
     return matches(pattern, text, _places(text)[1], start)
 

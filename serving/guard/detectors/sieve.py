@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 
 import re2
@@ -51,14 +51,23 @@ class Sieve:
         return places
 
 
-def places_from(places: Sequence[int], start: int) -> Iterator[int]:
+def places_from(places: Sequence[int], start: int) -> Iterable[int]:
     """Those of rising places that are not before `start`."""
-    for number in range(bisect_left(places, start), len(places)):
+    # Of most texts, and of nearly all pieces of a stream, there are none.
+    return _from(places, bisect_left(places, start)) if places and places[-1] >= start else ()
+
+
+def _from(places: Sequence[int], first: int) -> Iterator[int]:
+    for number in range(first, len(places)):
         yield places[number]
 
 
-def matches(pattern: re.Pattern[str], text: str, places: Sequence[int], start: int) -> Iterator[re.Match[str]]:
+def matches(pattern: re.Pattern[str], text: str, places: Sequence[int], start: int) -> Iterable[re.Match[str]]:
     """Matches of a detector's own pattern that begin at one of the places, from `start` on."""
+    return _matches(pattern, text, places, start) if places and places[-1] >= start else ()
+
+
+def _matches(pattern: re.Pattern[str], text: str, places: Sequence[int], start: int) -> Iterator[re.Match[str]]:
     for place in places_from(places, start):
         found = pattern.match(text, place)
         if found is not None:
