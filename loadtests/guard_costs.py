@@ -68,8 +68,8 @@ def cost_lines(prose: Path) -> list[str]:
         "|---|---|---|---|---|",
     ]
     for name, text in texts(prose).items():
-        patterns = _times(_scanner(ours), text, 400)
-        every, whole = _times(_scanner(default_detectors()), text, 20), _times(guard.clean_text, text, 30)
+        patterns = times(scanner(ours), text, 400)
+        every, whole = times(scanner(default_detectors()), text, 20), times(guard.clean_text, text, 30)
         held = "held" if patterns[1] < BAR_MS else f"**not held**: {BAR_MS:g} ms"
         cells = (f"{patterns[0]:.2f} / {patterns[1]:.2f}", f"{every[0]:.2f}", f"{whole[0]:.2f}")
         lines.append(f"| {name} | {' | '.join(cells)} | {'' if name == NOTHING_BUT_VALUES else held} |")
@@ -84,15 +84,15 @@ def cost_lines(prose: Path) -> list[str]:
     ]
 
 
-def _scanner(detectors: Sequence[Detector]) -> Callable[[str], object]:
+def scanner(detectors: Sequence[Detector]) -> Callable[[str], object]:
     return lambda text: [detector.scan(text, 0, True) for detector in detectors]
 
 
-def _times(call: Callable[[str], object], text: str, rounds: int) -> tuple[float, float]:
+def times(call: Callable[[str], object], text: str, rounds: int) -> tuple[float, float]:
     """Median and 99th percentile, in milliseconds of this thread."""
     taken = []
     for number in range(rounds):
-        fresh = another(text, number)
+        fresh = _another(text, number)
         start = time.thread_time()
         call(fresh)
         taken.append(1000 * (time.thread_time() - start))
@@ -100,7 +100,7 @@ def _times(call: Callable[[str], object], text: str, rounds: int) -> tuple[float
     return taken[len(taken) // 2], taken[int(len(taken) * 0.99)]
 
 
-def another(text: str, number: int) -> str:
+def _another(text: str, number: int) -> str:
     """A text like it: the detectors remember where they looked in an equal one."""
     return text[:-1] + "\n\t"[number % 2]
 
@@ -109,7 +109,7 @@ def _ratios() -> Iterator[tuple[float, str, str]]:
     """How many times as long twice as much takes, for each hostile text and detector that it keeps busy."""
     for pattern in HOSTILE:
         for detector in default_detectors():
-            scan = _scanner([detector])
+            scan = scanner([detector])
             if _seconds(scan, pattern, 32 * 1024, 1) > LEAST_BUSY_S:
                 ratio = _ratio(scan, pattern)
                 if ratio > BAR_RATIO:  # other work on the machine may have been in the way
@@ -127,7 +127,7 @@ def _seconds(scan: Callable[[str], object], pattern: str, size: int, rounds: int
     text = (pattern * size)[:size]
     best = 10.0
     for number in range(rounds):
-        fresh = another(text, number)
+        fresh = _another(text, number)
         start = time.thread_time()
         scan(fresh)
         best = min(best, time.thread_time() - start)

@@ -8,23 +8,24 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import click
 
-from loadtests.guard_costs import SIZE, another, texts
+from loadtests.guard_costs import SIZE, scanner, texts, times
 from loadtests.report import machine
 from loadtests.sections import NOTES, table_head, write_section
 
 REPOSITORY = Path(__file__).parents[1]
 PAGE = REPOSITORY / "docs" / "benchmarks" / "guard.md"
 ROUNDS = 3
-_SCANS = 20
+_TOKEN = re.compile(r"\s?\w{1,5}|\s|[^\w\s]")
+"""About what a model sends at a time."""
+_COLUMNS = ("answer", "question", "stream")
 _FOREIGN = {
     "Russian": "\u041e\u0442\u0447\u0451\u0442 \u0433\u043e\u0442\u043e\u0432, \u0437\u0430\u0432\u0442\u0440\u0430. ",
     "Persian": "\u06af\u0632\u0627\u0631\u0634: \u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645. ",
@@ -40,30 +41,37 @@ def samples() -> dict[str, str]:
     return texts(REPOSITORY / "docs") | foreign
 
 
-def measure() -> dict[str, tuple[float, float]]:
-    """Milliseconds for an answer and for a question of each kind, the median of some; of the guard that is imported."""
+def measure() -> dict[str, list[float]]:
+    """Milliseconds for each kind of text, of the guard that is imported: an answer, a question, an answer's stream,
+    and the patterns alone, median and 99th percentile."""
     from serving.guard import Guard, GuardSettings
+    from serving.guard.detectors import default_detectors
 
     guard = Guard(GuardSettings())
+    masked = GuardSettings().output.acting()
+    patterns = scanner([detector for detector in default_detectors() if detector.entity in masked])
 
     def ask(text: str) -> None:
         guard.clean_request({"messages": [{"role": "user", "content": text}]}, "chat")
 
-    return {name: (_median(guard.clean_text, text), _median(ask, text)) for name, text in samples().items()}
+    def stream(text: str) -> None:
+        cleaner = guard.stream()
+        for token in _TOKEN.findall(text):
+            cleaner.feed(token)
+        cleaner.finish()
+
+    return {
+        name: [
+            times(guard.clean_text, text, 20)[0],
+            times(ask, text, 20)[0],
+            times(stream, text, 5)[0],
+            *times(patterns, text, 200),
+        ]
+        for name, text in samples().items()
+    }
 
 
-def _median(call: Callable[[str], object], text: str) -> float:
-
-    taken = []
-    for number in range(_SCANS):
-        fresh = another(text, number)
-        start = time.thread_time()
-        call(fresh)
-        taken.append(1000 * (time.thread_time() - start))
-    return sorted(taken)[_SCANS // 2]
-
-
-def measured_in(tree: Path) -> dict[str, tuple[float, float]]:
+def measured_in(tree: Path) -> dict[str, list[float]]:
     """The same of the guard in another tree."""
     env = {**os.environ, "PYTHONPATH": f"{tree}{os.pathsep}{REPOSITORY}"}
     code = "import json; from loadtests.guard_stages import measure; print(json.dumps(measure()))"
@@ -83,16 +91,18 @@ def report(before: str) -> str:
     where = f"{about['cores']} cores ({about['cpu']}), Python {about['python']}, load {about['load']}"
     lines = [
         f"`python -m loadtests.guard_stages --before {before}`, {about['date']}; {where}.",
-        "Milliseconds of processor time for 8 KB, whole, by default settings: all stages of an answer, and of a "
-        f"question. The least of {ROUNDS} rounds in which both took turns.",
+        "Milliseconds of processor time for 8 KB by default settings: all stages of a whole answer, of a question, and "
+        f"of an answer that comes word by word; the least of {ROUNDS} rounds in which both took turns. Patterns: the "
+        "detectors alone, now.",
         "",
-        *table_head("8 KB of", "answer before", "now", "ratio", "question before", "now", "ratio"),
+        *table_head("8 KB of", *_COLUMNS, "patterns, p50 / p99"),
     ]
     for name in samples():
         cells = []
-        for side in (0, 1):
+        for side in range(3):
             was, now = (min(each[state][name][side] for each in rounds) for state in (0, 1))
-            cells += [f"{was:.2f}", f"{now:.2f}", f"{now / was:.2f}"]
+            cells.append(f"{was:.2f} → {now:.2f}, ×{now / was:.2f}")
+        cells.append(" / ".join(f"{min(now[name][side] for _, now in rounds):.2f}" for side in (3, 4)))
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

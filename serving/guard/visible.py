@@ -13,11 +13,16 @@ from __future__ import annotations
 import re
 from functools import cache
 
-_HIDDEN = (
+_HIDDEN_BELOW = (
     "\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f\\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f"
-    "\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb"
-    "\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff\ufdd0-\ufdef"
-) + "".join(f"{chr(plane + 0xFFFE)}{chr(plane + 0xFFFF)}" for plane in range(0, 0x110000, 0x10000))
+    "\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\ufdd0-\ufdef\ufffe\uffff"
+)
+_BEYOND = "\U00013430-\U0010ffff"
+"""Where others lie. Python looks a set of characters below U+10000 up, and goes through one beyond."""
+_HIDDEN = (
+    f"{_HIDDEN_BELOW}\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+    + "".join(f"{chr(plane + 0xFFFE)}{chr(plane + 0xFFFF)}" for plane in range(0x10000, 0x110000, 0x10000))
+)
 """Removed unless it shapes something. Not here: the Cf characters that are seen (Arabic and other number signs)."""
 
 _EMOJI = (
@@ -89,7 +94,7 @@ _ESCAPE = re.compile(
         )
     )
 )
-_AWAITING = "\u061c\u180b-\u180f\u200b-\u200f\ufe0f"
+_AWAITING = f"[\u061c\u180b-\u180f\u200c-\u200f\ufe0f]|(?<=[{_UNSPACED}])\u200b"
 """What stays or goes by the character behind it."""
 
 _UNFINISHED = re.compile(
@@ -98,7 +103,7 @@ _UNFINISHED = re.compile(
             rf"(?:\x1b\[|\x9b)[0-?]{{0,{_MAX_PARAMETERS}}}[ -/]{{0,4}}\Z",
             rf"\x1b[\]PX^_][^\x07\x1b\x9c]{{0,{_MAX_STRING}}}\x1b?\Z",
             r"\x1b[()*+#%]?\Z",
-            f"[{_AWAITING}]\\Z",
+            f"(?:{_AWAITING})\\Z",
             f"{_FLAG}[\U000e0061-\U000e007a]{{0,5}}\\Z",
         )
     )
@@ -116,7 +121,12 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 @cache
 def _candidates() -> re.Pattern[str]:
     """Where something may have to be removed. A set of characters alone is looked for ten times as fast."""
-    return re.compile(f"[{_HIDDEN}{_FLAG}]")
+    return re.compile(f"[{_HIDDEN_BELOW}{_BEYOND}]")
+
+
+@cache
+def _hidden() -> re.Pattern[str]:
+    return re.compile(f"[{_HIDDEN}]")
 
 
 @cache
@@ -157,14 +167,14 @@ class VisibleText:
 
     def _take(self, raw: str, start: int, end: int) -> str:
         pieces = []
-        candidates, kept = _candidates(), _kept()
+        candidates, kept, hidden = _candidates(), _kept(), _hidden()
         place = start
         while (candidate := candidates.search(raw, place, end)) is not None:
             place, sign = candidate.end(), candidate[0]
             if (stays := kept.get(sign)) is not None and (match := stays.match(raw, candidate.start())) is not None:
                 place = match.end()
                 continue
-            if sign == _FLAG:
+            if sign > "\uffff" and hidden.match(sign) is None:
                 continue
             if sign in "\x1b\x9b" and (match := _ESCAPE.match(raw, candidate.start())) is not None:
                 place = match.end()
