@@ -5,7 +5,7 @@
 
 One file a kind, scheme and sampling; what is there already is kept and added to. Each answer has a key of its own, and
 ends where the model ends it: what keeps it from ending is not in the log-probabilities. `loadtests.detection_answers`
-and `loadtests.paraphrase` read the files.
+reads the files.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ from typing import Any
 
 import click
 
-from loadtests.mark_power import KINDS, TENANT, Engine, served_model
-from loadtests.mark_schemes import mark
+from loadtests.mark_power import KINDS, TENANT, Engine, mark, served_model
 from serving.provenance import Keyring
 from serving.provenance.schemes import SCHEMES
 

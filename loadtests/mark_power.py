@@ -68,6 +68,11 @@ KINDS = {
 }  # fmt: skip
 
 
+def mark(scheme: str | None, key: MarkKey) -> dict[str, Any]:
+    """What asks an engine for a mark."""
+    return {} if scheme is None else {"vllm_xargs": {"signet_mark": scheme, "signet_key": key.id}}
+
+
 @dataclass(frozen=True)
 class Engine:
     """The engine under study and the key it marks with."""
@@ -77,8 +82,8 @@ class Engine:
     key: MarkKey
 
     def body(self, prompt: str, marked: bool, **fields: Any) -> dict[str, Any]:
-        mark = {"vllm_xargs": {"signet_mark": "gumbel", "signet_key": self.key.id}} if marked else {}
-        return {"model": self.model, "messages": [{"role": "user", "content": prompt}], **fields, **mark}
+        asked = mark("gumbel" if marked else None, self.key)
+        return {"model": self.model, "messages": [{"role": "user", "content": prompt}], **fields, **asked}
 
     def answers(self, bodies: Sequence[dict[str, Any]], label: str, streams: int = 32) -> list[dict[str, Any]]:
         """The choices of all answers, so many requests at a time."""

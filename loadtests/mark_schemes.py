@@ -24,7 +24,7 @@ import uvloop
 from loadtests.client import LoadClient
 from loadtests.detection_study import LEVEL, log_p
 from loadtests.figures import median_ratio, spread
-from loadtests.mark_power import CHAT, KINDS, TENANT, Engine, served_model
+from loadtests.mark_power import CHAT, KINDS, TENANT, Engine, mark, served_model
 from loadtests.prompts import MEDIUM, SHORT
 from loadtests.report import machine
 from serving.engine.plugin.draws import make_draw
@@ -64,11 +64,6 @@ class Bench:
         return [
             Answer(each["token_ids"], [token["logprob"] for token in each["logprobs"]["content"]]) for each in choices
         ]
-
-
-def mark(scheme: str | None, key: MarkKey) -> dict[str, Any]:
-    """What asks an engine for a mark."""
-    return {} if scheme is None else {"vllm_xargs": {"signet_mark": scheme, "signet_key": key.id}}
 
 
 def predicted_and_seen(scheme: str, key: MarkKey, answer: Answer) -> tuple[float, float]:

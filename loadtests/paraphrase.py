@@ -1,10 +1,10 @@
 """What a model's paraphrase leaves of a mark: marked answers, written again in its own words by an engine.
 
-    python -m loadtests.paraphrase FOLDER --engine-url http://127.0.0.1:8001 \
+    python -m loadtests.paraphrase --engine-url http://127.0.0.1:8001 --keyring .signet/keyring.json \
         --model-folder .signet/registry/smollm2-135m-instruct/1
 
-FOLDER holds answers that `loadtests.mark_answers` kept. Beside what is found: which share of the paraphrase's runs of
-five tokens stood in the original, for those are all that a mark can survive in, and which share of its words.
+Beside what is found: which share of the paraphrase's runs of five tokens stood in the original, for those are all that
+a mark can survive in, and which share of its words.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -21,14 +21,15 @@ import click
 from tokenizers import Tokenizer
 
 from loadtests.detection_study import LEVEL, log_p
-from loadtests.mark_power import Engine, served_model
+from loadtests.mark_power import KINDS, TENANT, Engine, mark, served_model
 from loadtests.report import machine
 from loadtests.sections import table_head
-from serving.provenance.keyring import Keyring
+from serving.provenance import Keyring
 from serving.provenance.schemes import SCHEMES
 
 RUN = 5
 LENGTHS = (200, 400)
+STREAMS = 96
 ASK = (
     "Rewrite the following text in your own words. Keep what it says, but use other words and other sentences. "
     "Answer with the new text only.\n\n{}"
@@ -86,63 +87,73 @@ def row(scheme: str, length: int, found: Sequence[Comparison]) -> str:
     return f"| {scheme}, {length} tokens | {len(found)} | {' | '.join(cells)} |"
 
 
+@dataclass(frozen=True)
+class Original:
+    """The beginning of a marked answer."""
+
+    scheme: str
+    seed: int
+    length: int
+    text: str
+
+
+def originals(
+    engine: Engine, keyring: Keyring, tokenizer: Tokenizer, schemes: Sequence[str], number: int
+) -> list[Original]:
+    """Marked answers, each with a key of its own, and their beginnings of each length."""
+    asked = [(scheme, keyring.mark_key(f"{TENANT}-{index}")) for scheme in schemes for index in range(number)]
+    length = {"max_tokens": max(LENGTHS), "min_tokens": max(LENGTHS), "temperature": 1.0}
+    bodies = [
+        engine.body(KINDS["prose"][place % len(KINDS["prose"])], False, **length) | mark(scheme, key)
+        for place, (scheme, key) in enumerate(asked)
+    ]
+    choices = engine.answers(bodies, "marked answers", STREAMS)
+    return [
+        Original(scheme, key.seed_for(scheme), length, tokenizer.decode(choice["token_ids"][:length]))
+        for (scheme, key), choice in zip(asked, choices, strict=True)
+        for length in LENGTHS
+    ]
+
+
 @click.command()
-@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
-@click.option("--engine-url", required=True, help="The engine that paraphrases, unmarked.")
+@click.option("--engine-url", required=True, help="A running engine with Signet's plugin; it paraphrases unmarked.")
 @click.option("--keyring", required=True, type=click.Path(path_type=Path, exists=True), help="The engine's.")
 @click.option("--model-folder", required=True, type=click.Path(path_type=Path, exists=True), help="For the tokenizer.")
-@click.option("--answers", default=30, show_default=True, help="Of each scheme and length.")
+@click.option("--scheme", "schemes", multiple=True, type=click.Choice([*SCHEMES]), help="Default: all.")
+@click.option("--answers", default=10, show_default=True, help="Of each scheme.")
 @click.option("--temperature", default=0.7, show_default=True, help="Of the paraphrase.")
 @click.option("--keep", type=click.Path(path_type=Path, dir_okay=False), help="File to write the texts to.")
 def main(
-    folder: Path,
     engine_url: str,
     keyring: Path,
     model_folder: Path,
+    schemes: tuple[str, ...],
     answers: int,
     temperature: float,
     keep: Path | None,
 ) -> None:
     """Let an engine write marked answers in its own words, and look for the marks."""
-    url = engine_url.rstrip("/")
-    engine = Engine(url, served_model(url), Keyring.open(keyring).mark_key("paraphrase"))
+    url, ring = engine_url.rstrip("/"), Keyring.open(keyring)
+    engine = Engine(url, served_model(url), ring.mark_key(TENANT))
     tokenizer = Tokenizer.from_file(str(model_folder / "tokenizer.json"))
-    click.echo(f"{machine()['date']}\n")
-    columns = (
-        "answers",
-        "number",
-        "found, median p before",
-        "and after",
-        f"runs of {RUN} tokens kept",
-        "words kept",
-        "length",
-    )
-    click.echo("\n".join(table_head(*columns)))
-    texts = []
-    for file in sorted(folder.glob("*.json")):
-        kept = json.loads(file.read_text())
-        if kept["scheme"] not in SCHEMES:
-            continue
-        for length in LENGTHS:
-            long = [answer for answer in kept["answers"] if len(answer["token_ids"]) >= length][:answers]
-            originals = [tokenizer.decode(answer["token_ids"][:length]) for answer in long]
-            bodies = [
-                engine.body(ASK.format(text), False, max_tokens=length * 3 // 2, temperature=temperature)
-                for text in originals
-            ]
-            choices = engine.answers(bodies, f"{kept['scheme']}, {length} tokens")
-            said = [choice["message"]["content"] for choice in choices]
-            found = [
-                compared(tokenizer, kept["scheme"], answer["seed"], original, other)
-                for answer, original, other in zip(long, originals, said, strict=True)
-            ]
-            texts += [
-                {"scheme": kept["scheme"], "original": a, "paraphrase": b} for a, b in zip(originals, said, strict=True)
-            ]
-            if found:
-                click.echo(row(kept["scheme"], length, found))
+    marked = originals(engine, ring, tokenizer, schemes or tuple(SCHEMES), answers)
+    bodies = [
+        engine.body(ASK.format(one.text), False, max_tokens=one.length, temperature=temperature) for one in marked
+    ]
+    said = [choice["message"]["content"] for choice in engine.answers(bodies, "paraphrases", STREAMS)]
     if keep is not None:
-        keep.write_text(json.dumps(texts, indent=1))
+        both = [asdict(one) | {"paraphrase": other} for one, other in zip(marked, said, strict=True)]
+        keep.write_text(json.dumps(both, indent=1))
+    click.echo(f"{machine()['date']}\n")
+    shares = (f"runs of {RUN} tokens kept", "words kept", "length")
+    click.echo("\n".join(table_head("answers", "number", "found, median p before", "and after", *shares)))
+    found: dict[tuple[str, int], list[Comparison]] = {}
+    for one, other in zip(marked, said, strict=True):
+        found.setdefault((one.scheme, one.length), []).append(
+            compared(tokenizer, one.scheme, one.seed, one.text, other)
+        )
+    for (scheme, length), comparisons in found.items():
+        click.echo(row(scheme, length, comparisons))
 
 
 if __name__ == "__main__":

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from loadtests.detection_study import log_p
+from loadtests.mark_power import mark
 from loadtests.mark_schemes import (
     SIMULATED_VOCABULARY,
     Answer,
     foreign_detector,
-    mark,
     perplexity_of,
     predicted_and_seen,
     simulated,
