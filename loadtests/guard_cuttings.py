@@ -22,7 +22,8 @@ from serving.guard.answer import Stage
 from serving.guard.detector import Detector
 from serving.guard.detectors import default_detectors
 from serving.guard.escapes import PlainEscapes
-from serving.guard.markup import Markup, Rules
+from serving.guard.markup import Markup
+from serving.guard.markup_rules import Rules
 from serving.guard.settings import LinkSettings
 from serving.guard.system_prompt import LeakStage, SystemPrompt
 

@@ -12,7 +12,8 @@ from typing import Protocol
 
 from serving.guard.detector import Detector
 from serving.guard.escapes import PlainEscapes
-from serving.guard.markup import Markup, Rules
+from serving.guard.markup import Markup
+from serving.guard.markup_rules import Rules
 from serving.guard.memory import Memory
 from serving.guard.outcome import GuardReport
 from serving.guard.restore import Restorer

@@ -11,7 +11,7 @@ from serving.guard.answer import AnswerCleaner, TextStream
 from serving.guard.control import ControlTokens
 from serving.guard.detector import Detector
 from serving.guard.detectors import default_detectors
-from serving.guard.markup import Rules
+from serving.guard.markup_rules import Rules
 from serving.guard.memory import Remembers
 from serving.guard.outcome import GuardReport
 from serving.guard.request import Endpoint, RequestCleaner

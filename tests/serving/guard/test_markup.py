@@ -10,7 +10,8 @@ from cuttings import assert_cutting_is_all_the_same, run
 
 from serving.guard import Guard, GuardReport, GuardSettings
 from serving.guard.hosts import Hosts, Leads
-from serving.guard.markup import MAX_MARKUP_HELD, Markup, Rules
+from serving.guard.markup import MAX_MARKUP_HELD, Markup
+from serving.guard.markup_rules import Rules
 from serving.guard.settings import LinkSettings
 
 DEFAULT = Rules(LinkSettings())
