@@ -24,6 +24,7 @@ HOSTILE = (
     *("1", "1 ", "12 34 ", "+", "@", "a", "A", "AB", "AB12 ", "GB29", "DE89 ", "123-45-", "078-05-1120 ", "1."),
     *("::", "a:", "password:", "token=", "key key", "secret=a1", "://a:", "ssn 1", "born 1 ", "passport A-"),
     *("account 1 ", "(", "-", "eyJ", "sk-", "Ann ", "Ann-", "12 Main St, ", "x" * 19 + " ", "\n", "\\u0041", "\\n1"),
+    *("Basic ", "Basic a", "auth=a", "1234567:AA", "hooks.slack.com/", "discord.com/api/", "MTk4.", "AGE-", "0a"),
     *("account of of ", "ssn no no ", "1 2 3 4 5 6 7 8 9 0 ", "4111 1111 1111 1111 ", "0123 45 67 89 ", "12.345.678/"),
 )  # fmt: skip
 

@@ -70,6 +70,13 @@ CUED = [
     ('"client_secret": "{}"', "aB3dE5fG7hI9jK1lM3", "API_KEY"),
     ("AccountKey={};", "abcdEFGH1234567890abcdEFGH==", "API_KEY"),
     ("API key = {}", "0123456789abcdef0123456789abcdef", "API_KEY"),
+    ("Authorization: Basic {}", "c3ZjOnMzY3JldC1Fbm91Z2g=", "PASSWORD"),
+    ('"auth": "{}"', "c3ZjOnMzY3JldC1Fbm91Z2g=", "PASSWORD"),
+    ("https://{}", "hooks.slack.com/services/T0000000A/B0000000A/abcdefghijklmnopqrstuvwx", "API_KEY"),
+    ("bot {}", "123456789:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw8", "API_KEY"),
+    ("token {}", "MTk4NjIyNDgzNDcxOTI1MjQ4.Cl2FMQ.ZnCjm1XVW7vRze4b7Cq4se7kKWs", "API_KEY"),
+    ("licence {}", "0123456789abcdef0123456789abcdefFFFFNRAL", "API_KEY"),
+    ("age: {}", "AGE-SECRET-KEY-1GFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPQ4EGAEX", "PRIVATE_KEY"),
     ("postgres://{}", "user:pa55@db.example.com:5432/app?x=1", "CONNECTION_STRING"),
     ("mongodb+srv://{}", "root:s3cret@a.example.com,b.example.com/admin", "CONNECTION_STRING"),
     ("https://{}", "joe:pw@example.com/x.git", "CONNECTION_STRING"),
@@ -144,6 +151,7 @@ HOSTILE = [
         "born ",
     ),
     *("born 1 ", "passport ", "passport A-", "A-1", "account 1 ", "mar ", "3 March ", "X-", "[[[[", "'\""),
+    *("Basic ", "Basic a", "auth=a", "1234567:AA", "hooks.slack.com/", "discord.com/api/", "MTk4.", "AGE-", "0a"),
     *("\\u0041", "ssn no no ", "4111 1111 ", "0123 45 67 "),
 ]
 
