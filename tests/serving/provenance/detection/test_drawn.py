@@ -68,7 +68,7 @@ def test_twenty_of_twenty_thousand_are_enough(places: list[Floats], sampling: Sa
 
     told = drawn_from(own, [likeliest(place) for place in places], sampling)
 
-    near = 0.12 if sampling.temperature <= 1 else 0.4  # the tail weighs more, and here it is shorter than assumed
+    near = 0.12 if sampling.temperature <= 1 else 0.4  # the tail weighs more, and here it is longer than assumed
     truth = np.array([place[token] for place, token in zip(whole, came, strict=True)])
     assert np.log(told.probabilities) == pytest.approx(np.log(truth), abs=0.2)
     assert np.mean(np.log(told.probabilities / truth)) == pytest.approx(0, abs=0.05)
@@ -76,6 +76,18 @@ def test_twenty_of_twenty_thousand_are_enough(places: list[Floats], sampling: Sa
     assert told.rivals is not None
     rivals = [np.square(place).sum() - place[token] ** 2 for place, token in zip(whole, came, strict=True)]
     assert told.rivals.collision == pytest.approx(rivals, abs=0.02)
+
+
+@pytest.mark.parametrize("sampling", [Sampling(1.5), Sampling(0.7, 15_000, 0.99)], ids=str)
+def test_whole_distributions_leave_nothing_to_assume(places: list[Floats], sampling: Sampling) -> None:
+    whole = [as_drawn(place, sampling) for place in places[:4]]
+    came = [int(place.argmax()) for place in whole]
+    own = [math.log(place[token]) for place, token in zip(places, came, strict=False)]
+
+    told = drawn_from(own, [likeliest(place, VOCABULARY) for place in places[:4]], sampling)
+
+    assert told.probabilities == pytest.approx([place.max() for place in whole], rel=1e-6)
+    assert told.collision_nats == pytest.approx([-math.log(np.square(place).sum()) for place in whole], rel=1e-6)
 
 
 def test_what_the_settings_rule_out_was_not_drawn_by_them() -> None:
@@ -136,5 +148,5 @@ def test_no_tokens_are_no_places() -> None:
 def test_a_tail_holds_what_the_listed_leave_over() -> None:
     for left, number in ((0.3, 20), (0.1, 20), (0.9, 3)):
         power = drawn._tail_power(np.log([left / 0.01]), np.array([number]))
-        ranks = np.arange(number, drawn.VOCABULARY)
+        ranks = np.arange(number, drawn.LAST_RANK)
         assert 0.01 * ((ranks + 0.5) / number) ** -power[0] @ np.ones(len(ranks)) == pytest.approx(left, rel=0.05)
