@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -58,3 +60,22 @@ def answers_ok(url: str) -> bool:
         return httpx.get(url, timeout=2).status_code == 200
     except httpx.HTTPError:
         return False
+
+
+@contextmanager
+def running_engine(home: Path, model: str, *arguments: str, **settings: str) -> Iterator[str]:
+    """A `signet engine` of its own, stopped at the end; yields its URL when it is ready."""
+    port = free_port()
+    command = [sys.executable, "-m", "signet", "engine", "--model", model, "--port", str(port), *arguments]
+    environment = signet_environment(home, **settings)
+    with (home / "engine-test.log").open("wb") as log:
+        process = subprocess.Popen(command, env=environment, cwd=home, stdout=log, stderr=subprocess.STDOUT)
+    try:
+        wait_until(lambda: answers_ok(f"http://127.0.0.1:{port}/health"), 300, f"engine ready; see {log.name}", process)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()

@@ -15,7 +15,7 @@ import openai
 import pytest
 from conftest import DEFAULT_MODEL, PREPARED, Stack
 from gateways import start_gateway, stop_gateway
-from running import answers_ok, free_port, signet_environment, wait_until
+from running import answers_ok, running_engine, wait_until
 
 pytestmark = pytest.mark.engine
 
@@ -115,19 +115,11 @@ def test_a_model_that_generates_does_not_embed(client: openai.OpenAI) -> None:
 
 @pytest.mark.slow
 def test_embeddings_of_a_pooling_engine(pooling_model: Path, tmp_path: Path) -> None:
-    port, home = free_port(), tmp_path / "home"
+    home = tmp_path / "home"
     home.mkdir()
     # A link with the model's name: it is served under its folder's.
     (tmp_path / "minilm").symlink_to(pooling_model)
-    command = ["engine", "--model", str(tmp_path / "minilm"), "--allow-unverified", "--runner", "pooling"]
-    with (home / "engine.log").open("wb") as log:
-        engine = subprocess.Popen(
-            [sys.executable, "-m", "signet", *command, "--port", str(port)],
-            env=signet_environment(home), cwd=home, stdout=log, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-    try:
-        url = f"http://127.0.0.1:{port}"
-        wait_until(lambda: answers_ok(f"{url}/health"), 180, f"the engine is ready; see {log.name}", engine)
+    with running_engine(home, str(tmp_path / "minilm"), "--allow-unverified", "--runner", "pooling") as url:
         gateway = start_gateway(home, url)
         try:
             wait_until(lambda: answers_ok(f"{gateway.url}/readyz"), 20, "the gateway sees it", gateway.process)
@@ -140,9 +132,6 @@ def test_embeddings_of_a_pooling_engine(pooling_model: Path, tmp_path: Path) -> 
                     client.chat.completions.create(model=model, messages=[{"role": "user", "content": "x"}])
         finally:
             stop_gateway(gateway)
-    finally:
-        engine.terminate()
-        engine.wait(30)
     assert len(cat) == 384
     assert _dot(cat, kitten) > _dot(cat, rates) + 0.2
     assert raw.parse().usage.prompt_tokens > 0

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import signal
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 from conftest import DEFAULT_MODEL, fresh_home
-from running import answers_ok, free_port, run_signet, signet_environment, wait_until
+from running import run_signet, running_engine
 
 from serving.engine.processor import lacks_avx512
 from training.compress.quantize import CALIBRATION, HELDOUT_FRACTION, MAX_CHAT_TOKENS
@@ -28,30 +23,6 @@ def home(prepared_home: Path, compressor_home: Path, tmp_path: Path) -> Path:
     folder = fresh_home(prepared_home, tmp_path / "home")
     (folder / "cache").symlink_to(compressor_home / "cache")
     return folder
-
-
-@contextmanager
-def engine(home: Path, ref: str) -> Iterator[str]:
-    """A running `signet engine`; yields its URL."""
-    port = free_port()
-    log = (home / "engine-test.log").open("wb")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "signet", "engine", "--model", ref, "--port", str(port)],
-        env=signet_environment(home),
-        cwd=home,
-        stdout=log,
-        stderr=subprocess.STDOUT,
-    )
-    try:
-        wait_until(lambda: answers_ok(f"http://127.0.0.1:{port}/health"), 300, f"engine ready; see {log.name}", process)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.send_signal(signal.SIGINT)
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-        log.close()
 
 
 @pytest.mark.slow
@@ -79,7 +50,7 @@ def test_the_engine_serves_a_quantized_checkpoint(scheme: str, largest_mb: int, 
         assert "needs a CPU with AVX-512" in refused.stderr
         return
 
-    with engine(home, made["ref"]) as url:
+    with running_engine(home, made["ref"]) as url:
         model = httpx.get(f"{url}/v1/models").json()["data"][0]["id"]
         question = {"role": "user", "content": "What is 2 + 2?"}
         body = {"model": model, "messages": [question], "temperature": 0, "max_tokens": 24}

@@ -1,0 +1,164 @@
+"""Every scheme with everything that a request may ask for. All are asked at once: a server's batch is mixed as well."""
+
+import json
+import math
+import re
+from concurrent.futures import ThreadPoolExecutor
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+from engine_client import QUESTION, EngineClient
+
+from loadtests.mark_schemes import foreign_detector
+from serving.provenance import MarkKey
+from serving.provenance.schemes import SCHEMES, lefthash
+
+pytestmark = pytest.mark.engine
+
+Answers = dict[tuple[str, str], list[dict[str, Any]]]
+
+GREEN_LISTS = ("kgw", lefthash.NAME)
+ALL_SCHEMES = ("gumbel", "dual-gumbel", "synthid", *GREEN_LISTS)
+# Letters of prose: a small model that may write nothing but digits soon repeats them.
+PROSE = "Once upon a time[a-z ,]{400}"
+FIELDS = ("title", "keeper", "island", "weather", "ship", "storm", "rescue", "morning", "moral", "end")
+NOTE = {
+    "name": "note",
+    "strict": True,
+    "parameters": {
+        "type": "object",
+        "properties": {field: {"type": "string"} for field in FIELDS},
+        "required": FIELDS,
+        "additionalProperties": False,
+    },
+}
+ASKED: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "top-p": {"top_p": 0.9},
+    "top-k": {"temperature": 0.9, "top_k": 50, "top_p": 0.95},
+    "min-p": {"min_p": 0.05},
+    "penalties": {"repetition_penalty": 1.2, "presence_penalty": 0.5, "frequency_penalty": 0.2},
+    "seed": {"seed": 11},
+    "n": {"n": 2, "seed": 1},
+    "logprobs": {"logprobs": True, "top_logprobs": 3},
+    "grammar": {"structured_outputs": {"regex": PROSE}, "max_tokens": 200, "min_tokens": 0},
+    "tools": {
+        "tools": [{"type": "function", "function": NOTE}],
+        "tool_choice": {"type": "function", "function": {"name": "note"}},
+        "max_tokens": 600,
+        "min_tokens": 0,
+    },
+}
+
+
+def length(scheme: str) -> dict[str, int]:
+    """Enough tokens for each to be found: a green list moves tokens by 2 nats, the others decide them."""
+    return dict.fromkeys(("min_tokens", "max_tokens"), 150 if scheme in GREEN_LISTS else 80)
+
+
+@pytest.fixture(scope="module")
+def answers(engine: EngineClient) -> Answers:
+    asked = list(product(ALL_SCHEMES, ASKED))
+
+    def ask(case: tuple[str, str]) -> list[dict[str, Any]]:
+        scheme, name = case
+        return engine.choices(scheme, **{"temperature": 1.0, **length(scheme), **ASKED[name]})
+
+    with ThreadPoolExecutor(len(asked)) as pool:
+        return dict(zip(asked, pool.map(ask, asked), strict=True))
+
+
+@pytest.fixture(scope="module")
+def vocabulary(model_folder: Path) -> int:
+    size: int = json.loads((model_folder / "config.json").read_bytes())["vocab_size"]
+    return size
+
+
+def p_value(scheme: str, key: MarkKey, token_ids: list[int], vocabulary: int) -> float:
+    reader = lefthash.Lefthash(vocabulary) if scheme == lefthash.NAME else SCHEMES[scheme]
+    pairs = reader.pairs(token_ids)
+    return math.exp(reader.log_p_value(float(reader.token_scores([key.seed_for(scheme)], pairs).sum()), len(pairs)))
+
+
+@pytest.mark.parametrize("asked", ASKED)
+@pytest.mark.parametrize("scheme", ALL_SCHEMES)
+def test_each_answer_carries_the_keys_mark_and_no_other(
+    answers: Answers, key: MarkKey, stranger: MarkKey, vocabulary: int, scheme: str, asked: str
+) -> None:
+    choices = answers[scheme, asked]
+
+    assert len(choices) == ASKED[asked].get("n", 1)
+    for choice in choices:
+        assert p_value(scheme, key, choice["token_ids"], vocabulary) < 1e-3
+        assert p_value(scheme, stranger, choice["token_ids"], vocabulary) > 1e-6
+
+
+@pytest.mark.parametrize("scheme", sorted(set(ALL_SCHEMES) - {"kgw"}))
+def test_a_detector_that_others_wrote_reads_it(answers: Answers, key: MarkKey, vocabulary: int, scheme: str) -> None:
+    [choice] = answers[scheme, "plain"]
+
+    assert foreign_detector(scheme, key, vocabulary)(choice["token_ids"])
+
+
+@pytest.mark.parametrize("scheme", ALL_SCHEMES)
+def test_grammars_hold(answers: Answers, scheme: str) -> None:
+    [free], [call] = answers[scheme, "grammar"], answers[scheme, "tools"]
+    [made] = call["message"]["tool_calls"]
+
+    assert re.fullmatch(PROSE, free["message"]["content"])
+    assert set(json.loads(made["function"]["arguments"])) == set(FIELDS)
+
+
+@pytest.mark.parametrize("scheme", ALL_SCHEMES)
+def test_n_answers_differ(answers: Answers, scheme: str) -> None:
+    first, second = answers[scheme, "n"]
+
+    assert first["token_ids"] != second["token_ids"]
+
+
+@pytest.mark.parametrize("scheme", ALL_SCHEMES)
+def test_logprobs_are_the_models_own(answers: Answers, scheme: str) -> None:
+    """Taken before the plugin: the chosen token keeps its probability, and others keep theirs."""
+    [choice] = answers[scheme, "logprobs"]
+    tokens = choice["logprobs"]["content"]
+
+    assert len(tokens) == len(choice["token_ids"])
+    assert any(token["logprob"] < -0.1 for token in tokens)
+    assert all(-100 < top["logprob"] <= 0 for token in tokens for top in token["top_logprobs"])
+
+
+def cached_tokens(engine: EngineClient) -> float:
+    found = re.search(r"^vllm:prefix_cache_hits_total\{.*\} (\S+)$", engine.http.get("/metrics").text, re.MULTILINE)
+    assert found
+    return float(found[1])
+
+
+def test_a_prompt_from_the_prefix_cache_changes_nothing(engine: EngineClient, key: MarkKey, vocabulary: int) -> None:
+    """The marks read the answer alone: of a cached prompt the plugin sees no logits."""
+    messages = [
+        {"role": "system", "content": "Be kind, be brief, be right. " * 40},
+        {"role": "user", "content": QUESTION},
+    ]
+    engine.choices(None, messages=messages, max_tokens=1)
+    before = cached_tokens(engine)
+
+    def ask(scheme: str) -> list[int]:
+        ids: list[int] = engine.choices(scheme, messages=messages, temperature=1.0, **length(scheme))[0]["token_ids"]
+        return ids
+
+    with ThreadPoolExecutor(len(ALL_SCHEMES)) as pool:
+        answers = dict(zip(ALL_SCHEMES, pool.map(ask, ALL_SCHEMES), strict=True))
+
+    assert cached_tokens(engine) - before >= 128 * len(ALL_SCHEMES)
+    for scheme, token_ids in answers.items():
+        assert p_value(scheme, key, token_ids, vocabulary) < 1e-3, scheme
+
+
+def test_a_green_list_marks_greedy_answers(engine: EngineClient) -> None:
+    first, again, unmarked = (
+        engine.choices(scheme, temperature=0, max_tokens=40)[0]["token_ids"] for scheme in ("kgw", "kgw", None)
+    )
+
+    assert first == again != unmarked
