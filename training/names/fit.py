@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import accumulate
 
@@ -19,8 +20,10 @@ OnProgress = Callable[[int, int], None]
 
 _BATCH = 8192
 _MAX_TRAITS = 13
-_LEXICAL_DROPPED = 0.35
+_LEXICAL_DROPPED = 0.2
 """How often a word is not seen itself, only its shape, beginning and end: for names that were never drawn."""
+_JOINT_DROPPED = 0.5
+"""How often words together are not seen: there are few sentences, and these would be learnt by heart."""
 _LARGEST = 4.0
 """Weights are cut here before rounding."""
 
@@ -76,10 +79,7 @@ class Fitted:
 def fit(corpus: Corpus, epochs: int, learning_rate: float, seed: int, on_progress: OnProgress | None = None) -> Fitted:
     """Fit over all words, each seen `epochs` times."""
     torch.manual_seed(seed)
-    traits = torch.full((len(corpus.vocabulary), _MAX_TRAITS), NUM_ROWS)
-    for word, kind in corpus.vocabulary.items():
-        found = rows(word, NUM_ROWS) if word else []
-        traits[kind, : len(found)] = torch.tensor(found, dtype=torch.long)
+    traits = _traits(corpus)
     kinds, joint = torch.tensor(corpus.kinds), torch.tensor(corpus.joint)
     tags = torch.tensor(corpus.tags)
     table = torch.zeros(NUM_ROWS + 1, WIDTH, requires_grad=True)
@@ -89,20 +89,41 @@ def fit(corpus: Corpus, epochs: int, learning_rate: float, seed: int, on_progres
     num_steps = epochs * len(starts)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / num_steps)
     total = 0.0
-    for epoch in range(epochs):
-        total = 0.0
-        for number, place in enumerate(torch.randperm(len(starts)).tolist()):
-            here = slice(starts[place], starts[place] + _BATCH)
-            loss = _loss(table, pairs, traits[kinds[here]], joint[here], tags[here])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            total += loss.item()
-            if on_progress is not None:
-                on_progress(epoch * len(starts) + number + 1, num_steps)
+    with _one_thread():
+        for epoch in range(epochs):
+            total = 0.0
+            for number, place in enumerate(torch.randperm(len(starts)).tolist()):
+                here = slice(starts[place], starts[place] + _BATCH)
+                loss = _loss(table, pairs, traits[kinds[here]], joint[here], tags[here])
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+                total += loss.item()
+                if on_progress is not None:
+                    on_progress(epoch * len(starts) + number + 1, num_steps)
     scale = _LARGEST / 127
     return Fitted(_rounded(table, scale), _rounded(pairs, scale), scale, total / len(starts))
+
+
+def _traits(corpus: Corpus) -> torch.Tensor:
+    """The rows of each word of the vocabulary."""
+    traits = torch.full((len(corpus.vocabulary), _MAX_TRAITS), NUM_ROWS)
+    for word, kind in corpus.vocabulary.items():
+        found = rows(word, NUM_ROWS) if word else []
+        traits[kind, : len(found)] = torch.tensor(found, dtype=torch.long)
+    return traits
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Sums in one order, so that weights are the same however many cores there are."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _loss(
@@ -113,7 +134,8 @@ def _loss(
     added = functional.embedding_bag(traits, table, mode="sum", per_sample_weights=seen, padding_idx=NUM_ROWS).view(
         len(traits), -1, len(TAGS)
     )
-    scores = functional.embedding_bag(joint, pairs, mode="sum", padding_idx=NUM_JOINT_ROWS)
+    together = (torch.rand(joint.shape) >= _JOINT_DROPPED).float()
+    scores = functional.embedding_bag(joint, pairs, mode="sum", per_sample_weights=together, padding_idx=NUM_JOINT_ROWS)
     for offset in range(-SIDE, SIDE + 1):
         # The word at `offset` adds what it says about a word that lies on its opposite side.
         column = added[:, SIDE - offset]

@@ -15,10 +15,31 @@ NAME, ADDRESS, NONE = 0, 1, len(TAGS)
 SENTENCES = Path(__file__).with_name("sentences.txt")
 PROSE = Path(__file__).with_name("prose.txt")
 """Paragraphs of our documentation, in which nobody is named; a copy, since pages change and weights should not."""
+WORDS = Path(__file__).with_name("words.txt")
+"""Words of everyday life, medicine, law and programming that the paragraphs have not."""
 
 _SLOT = re.compile(r"\{(\w+)\}")
+_ADDRESS = re.compile(r"\{(address|street|street_no|flat|pobox|zip)\}")
 _LOWERED, _RAISED, _JOINED = 0.14, 0.02, 0.25
 """Shares of texts that are written in small letters or capitals, and that are two sentences."""
+_NOBODY, _WOVEN = 0.12, 0.3
+"""Shares of texts that are prose as it is, and of sentences that are prose with names woven in."""
+
+_THING = re.compile(
+    r"(?<![`\w/.-])(?:(?:[Tt]he|[Aa]n?|[Ee]very|[Ii]ts|[Yy]our|[Ee]ach|[Oo]ur) [a-z]{3,}|[Ii]t|[Tt]hey|[Yy]ou|them|one)"
+    r"(?![`\w'/-])"
+)
+"""Words in whose place a sentence may as well have somebody's name."""
+_WOVEN_IN = {
+    "{name}": 36, "{first}": 14, "{last}": 10, "{title} {last}": 4, "{org}": 7, "{city}": 6, "{Word}": 7,
+    "the {Word}": 3, "{Words}": 3, "{weekday}": 1, "{month}": 1, "{nationality}": 2, "{street_no}": 4, "{address}": 4,
+}  # fmt: skip
+"""What is woven in, by weight; some that is no name, so that not everything in such a place is one."""
+_EXCHANGED = 0.2
+"""Share of the words of such a sentence that become others: few texts have many words."""
+_PLAIN_WORD = re.compile(r"(?<![`\w{/.'-])[A-Z]?[a-z]{3,}(?![`\w}/.'(:-])")
+_ENDINGS = ("s", "s", "ed", "ing", "ly", "er")
+_INFLECTED = 0.25
 
 _TITLES = (
     "Mr.",
@@ -69,24 +90,46 @@ class Texts:
         self._random = random.Random(seed)  # noqa: S311 - training data, no secret
         self._places = places
         self._prose = prose
-        self._words = sorted({word for text in prose for word in re.findall(r"[A-Za-z]{2,14}", text)})
-        self._templates = read_lines(SENTENCES)
+        of_prose = {word.lower() for text in prose for word in re.findall(r"[A-Za-z]{2,14}", text)}
+        self._words = sorted(of_prose.union(read_lines(WORDS)))
+        sentences = read_lines(SENTENCES)
+        # An address has more ways to be written than a name, and fewer sentences.
+        self._templates = sentences + [line for line in sentences if _ADDRESS.search(line)]
+        self._plain = [line for text in prose for line in re.split(r"(?<=[.!?:;])\s+", text) if _THING.search(line)]
 
     def draw(self) -> list[Piece]:
         """One text: a sentence or two, in small letters or capitals now and then, or prose that names nobody."""
         draw = self._random.random
-        if self._prose and draw() < 0.12:
+        if self._prose and draw() < _NOBODY:
             return [Piece(self._random.choice(self._prose), NONE)]
-        pieces = list(self._fill(self._random.choice(self._templates)))
+        pieces = list(self._fill(self._template()))
         if draw() < _JOINED:
             pieces += [Piece(self._random.choice((" ", "\n", ". ", "\n\n")), NONE)]
-            pieces += self._fill(self._random.choice(self._templates))
+            pieces += self._fill(self._template())
         chance = draw()
         if chance < _LOWERED:
             return [Piece(piece.text.lower(), piece.tag) for piece in pieces]
         if chance < _LOWERED + _RAISED:
             return [Piece(piece.text.upper(), piece.tag) for piece in pieces]
         return pieces
+
+    def _template(self) -> str:
+        """A sentence of ours, or one of prose: names stand between more words than anybody thinks of."""
+        if not self._plain or self._random.random() >= _WOVEN:
+            return self._choice(self._templates)
+        plain = self._choice(self._plain)
+        things = list(_THING.finditer(plain))
+        chosen = self._random.sample(things, min(len(things), self._random.choice((1, 1, 2, 3))))
+        slots = self._random.choices(list(_WOVEN_IN), list(_WOVEN_IN.values()), k=len(chosen))
+        # From the last to the first, so that places stay right.
+        for thing, slot in sorted(zip(chosen, slots, strict=True), key=lambda pair: -pair[0].start()):
+            plain = plain[: thing.start()] + slot + plain[thing.end() :]
+        return _PLAIN_WORD.sub(self._exchanged, plain)
+
+    def _exchanged(self, word: re.Match[str]) -> str:
+        if self._random.random() >= _EXCHANGED:
+            return word[0]
+        return "{Word}" if word[0][0].isupper() else "{word}"
 
     def _fill(self, template: str) -> Iterator[Piece]:
         place = 0
@@ -230,7 +273,11 @@ class Texts:
         return self._places.person(self._random)[1]
 
     def _word(self) -> str:
-        return self._choice(self._words).lower()
+        word = self._choice(self._words)
+        if len(word) < 4 or self._random.random() >= _INFLECTED:
+            return word
+        ending = self._choice(_ENDINGS)
+        return word.removesuffix("e" if ending[0] in "ei" else "") + ending
 
     def _several(self, change: Callable[[str], str]) -> str:
         return " ".join(change(self._word()) for _ in range(self._random.randint(2, 6)))
@@ -279,6 +326,7 @@ _SLOTS: dict[str, Callable[[Texts], tuple[str, int]]] = {
     "iban": lambda texts: (texts._digits("DE## #### #### #### #### ##"), NONE),
     "email": lambda texts: (texts._email(), NONE),
     "url": lambda texts: (f"https://www.{texts._word()}{texts._word()}.com/{texts._word()}", NONE),
+    "letter": lambda texts: (texts._choice("abcdefghijklmnopqrstuvwxyzABCKMNPTXYZ"), NONE),
     "word": lambda texts: (texts._word(), NONE),
     "words": lambda texts: (texts._several(str), NONE),
     "Word": lambda texts: (texts._word().capitalize(), NONE),

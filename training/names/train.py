@@ -17,7 +17,7 @@ from training.errors import TrainingError
 from training.names.fit import Corpus, corpus_of, fit
 from training.names.places import LOCALES, Places
 from training.names.recipe import NamesRecipe
-from training.names.texts import NONE, PROSE, SENTENCES, Piece, Texts, read_lines
+from training.names.texts import NONE, PROSE, SENTENCES, WORDS, Piece, Texts, read_lines
 from training.progress import Track, track
 from training.recipes.guard import Trained
 from training.registry import DataDigest
@@ -54,6 +54,7 @@ def train(recipe: NamesRecipe, folder: Path, show: bool = True) -> Trained:
         _card(recipe, corpus, len(prose), evaluation),
         [
             _digest(SENTENCES.name, SENTENCES.read_text(), len(read_lines(SENTENCES))),
+            _digest(WORDS.name, WORDS.read_text(), len(read_lines(WORDS))),
             _digest("prose", "\n".join(prose), len(prose)),
         ],
     )
@@ -98,12 +99,14 @@ def measure(model: Model, texts: Sequence[Sequence[Piece]]) -> dict[str, float]:
 def _card(recipe: NamesRecipe, corpus: Corpus, num_prose: int, evaluation: dict[str, float]) -> dict[str, Any]:
     return {
         "purpose": "Finds names of persons and street addresses in prompts and answers, for masking.",
-        "data": "Generated: sentences of ours with names, streets, towns and jobs of faker put in. No person's data.",
+        "data": "Generated: sentences and prose of ours with names, streets, towns and jobs of faker put in. No "
+        "person's data.",
         "sources": {
-            "sentences": "training/names/sentences.txt, ours (Apache-2.0)",
-            "names and places": f"faker {_faker_version()} (MIT), {len(set(LOCALES))} locales",
+            "sentences": "training/names/sentences.txt and words.txt, ours (Apache-2.0)",
+            "names and places": f"faker {_release('faker')} (MIT), {len(set(LOCALES))} locales",
             "prose": f"{num_prose} paragraphs of our documentation (Apache-2.0) and the recipe's, which name nobody",
         },
+        "fitted_with": f"torch {_release('torch')}, on one thread",
         "texts": corpus.num_texts,
         "words": len(corpus.kinds),
         "distinct_words": len(corpus.vocabulary),
@@ -119,8 +122,8 @@ def _card(recipe: NamesRecipe, corpus: Corpus, num_prose: int, evaluation: dict[
     }
 
 
-def _faker_version() -> str:
+def _release(package: str) -> str:
     try:
-        return version("faker")
+        return version(package)
     except PackageNotFoundError:
         return "of unknown version"

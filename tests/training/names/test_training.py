@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,19 @@ def test_what_is_put_into_a_slot_is_labelled_and_the_sentence_is_not(places: Pla
     assert [piece.tag for piece in pieces] == [NONE, 0, NONE, 1, NONE, NONE, NONE]
     assert pieces[0].text == "Ship to "
     assert pieces[-1].text == " {if}."
+
+
+def test_names_other_slots_and_other_words_are_woven_into_prose(places: Places) -> None:
+    texts = Texts(places, ["The engine stops, and they wait for a signal at `some.place`."], 1)
+
+    woven = [text for _ in range(400) if "`some.place`" in (text := texts._template())]
+
+    slots = {slot for text in woven for slot in re.findall(r"\{\w+\}", text)}
+    assert {"{name}", "{first}", "{last}", "{city}", "{org}", "{Word}"} <= slots
+    assert 60 < len(woven) < 180
+    assert not any("engine" in text and "they" in text and "signal" in text for text in woven)
+    assert sum("{word}" in text for text in woven) > 30
+    assert len(set(woven)) > 40
 
 
 def test_every_slot_of_the_sentences_is_filled(places: Places) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from serving.guard.classifiers.attacks import WEIGHTS as attack_weights
 from serving.guard.names.model import read
 from training.errors import RecipeError
 from training.names import train as names_training
@@ -15,6 +16,7 @@ from training.recipes import GuardRecipe, SftRecipe, load_recipe
 from training.recipes.guard import CARD, GuardOutcome, run_guard
 from training.registry import Registry
 
+RECIPES = Path(__file__).parents[3] / "recipes"
 RECIPE = "method: guard-names\nname: tiny\ntexts: 100\nepochs: 2\nlearning_rate: 0.05\ndraws: 10\n"
 
 
@@ -75,3 +77,13 @@ def test_several_processes_are_refused(path: Path, home: Path, monkeypatch: pyte
 
     with pytest.raises(RecipeError, match=r"recipe.yaml: trains in one process"):
         run(path, home)
+
+
+def test_what_is_shipped_was_made_by_the_shipped_recipes() -> None:
+    names, attacks = (load_recipe(RECIPES / f"guard-{name}.yaml") for name in ("names", "attacks"))
+    cards = [json.loads(weights.with_name(CARD).read_bytes()) for weights in (names_training.WEIGHTS, attack_weights)]
+
+    assert cards[0]["recipe"] == names.model_dump(mode="json")
+    assert (cards[1]["name"], cards[1]["false_flags"]) == (attacks.name, attacks.model_dump()["false_flags"])
+    assert cards[1]["sources"]["own grammar"]["texts"] == attacks.model_dump()["size"]
+    assert cards[1]["meanings"].keys() >= {"encoder", "licence", "words"}
