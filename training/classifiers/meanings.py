@@ -21,6 +21,7 @@ from training.registry.manifest import digest_of_files
 
 _WORD = re.compile(r"[a-z]+(?:'[a-z]+)?")
 _SLOTS = re.compile(r"\{[^}]*\}")
+_TITLE = re.compile(r"^# *(.+?) *$", re.MULTILINE)
 _LICENCE = re.compile(r"^license: *(\S+)", re.MULTILINE)
 _COMMON = 5
 """Texts of the open data that a word has to be in."""
@@ -48,14 +49,15 @@ def distill(encoder: Path, data: OpenData, show: bool = True) -> Meanings:
 
 
 def about(encoder: Path) -> dict[str, str]:
-    """Which encoder it was, for the data card; its licence as its own card states it."""
+    """Which encoder it was, for the data card; its name and licence as its own card states them."""
     card = encoder / "README.md"
-    stated = _LICENCE.search(card.read_text()) if card.is_file() else None
+    said = card.read_text() if card.is_file() else ""
+    title, licence = _TITLE.search(said), _LICENCE.search(said)
     files = hash_files(encoder, sorted(path.name for path in encoder.iterdir() if path.is_file()))
     return {
-        "encoder": encoder.resolve().name,
+        "encoder": title[1] if title else encoder.resolve().name,
         "digest": digest_of_files(files),
-        "licence": stated[1] if stated else "not stated",
+        "licence": licence[1] if licence else "not stated",
     }
 
 
@@ -93,7 +95,9 @@ def _loaded(encoder: Path) -> tuple[Any, Any]:
     """Tokenizer and model."""
     # Only who distills needs these.
     from transformers import AutoModel, AutoTokenizer
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # ours shows the steps
     try:
         reader = AutoTokenizer.from_pretrained(encoder, local_files_only=True)
         return reader, AutoModel.from_pretrained(encoder, local_files_only=True).eval()

@@ -62,7 +62,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         vocab_size=len(pieces), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
     )
     BertModel(config).save_pretrained(folder)
-    (folder / "README.md").write_text("---\nlicense: mit\n---\nRandom.\n")
+    (folder / "README.md").write_text("---\nlicense: mit\n---\n\n# Tiny encoder\nRandom.\n")
     return folder
 
 
@@ -77,7 +77,7 @@ def test_a_recipe_that_names_an_encoder_distills_it(encoder: Path, tmp_path: Pat
     assert np.linalg.norm(own, axis=1)[:3].min() > 0
     assert not own[3].any()
     about = trained.card["meanings"]
-    assert (about["encoder"], about["licence"], about["words"]) == (encoder.name, "mit", len(meanings.words))
+    assert (about["encoder"], about["licence"], about["words"]) == ("Tiny encoder", "mit", len(meanings.words))
     assert about["digest"].startswith("sha256:")
     assert distill(encoder, OpenData(), show=False).vectors.tolist() == meanings.vectors.tolist()
 
