@@ -1,6 +1,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 WITH_STACK := $(BIN)/python -m loadtests.with_stack
+# Files whole, those of the real engine together and first: tests/conftest.py.
+IN_TWO := --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 SOURCES := signet.py serving training monitoring deploy tests loadtests docs
 
 .DEFAULT_GOAL := help
@@ -15,7 +17,7 @@ serve: install-serve ## Start an engine with the default model, and the gateway
 test: install-test lint ## Lint, types, unit tests and integration tests against the real engine
 	$(BIN)/python deploy/services.py
 	$(BIN)/python deploy/tools.py
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(IN_TWO)
 
 lint: install-test ## Check style, import rules and types
 	$(BIN)/ruff check $(SOURCES)

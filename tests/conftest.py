@@ -20,6 +20,15 @@ DEFAULT_MODEL = "smollm2-135m-instruct"
 PREPARED = REPOSITORY / ".signet" / "tests"
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """For runs in several processes: all tests of the real engine share one, and start first; files stay whole."""
+    items.sort(key=lambda item: item.get_closest_marker("engine") is None)
+    for item in items:
+        group = "engine" if item.get_closest_marker("engine") else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @dataclass(frozen=True)
 class Stack:
     """A running `signet serve`."""
