@@ -174,28 +174,24 @@ def test_released_text_is_at_every_moment_a_beginning_of_the_result(entity: str,
 
 
 @pytest.mark.parametrize(("entity", "value"), EVERY_VALUE)
-@pytest.mark.parametrize("after", ["", ".", ",", "!", "?", ")", '"', ";", ":", "\n", "'", ">", "]"])
-def test_a_value_at_the_end_or_before_punctuation_is_masked(entity: str, value: str, after: str) -> None:
-    assert whole(f"It is {value}{after}")[0] == f"It is [{entity}]{after}"
+def test_a_value_at_the_end_or_before_punctuation_is_masked(entity: str, value: str) -> None:
+    for after in ("", ".", ",", "!", "?", ")", '"', ";", ":", "\n", "'", ">", "]"):
+        assert whole(f"It is {value}{after}")[0] == f"It is [{entity}]{after}"
 
 
 @pytest.mark.parametrize(("entity", "value"), EVERY_VALUE)
-@pytest.mark.parametrize("before", ["", '"', "(", "\n", "\\n", "\u6c49", ": ", "=", "\t", "<", "*", "[", "'"])
-def test_a_value_at_the_beginning_or_after_punctuation_is_masked(entity: str, value: str, before: str) -> None:
-    result = whole(f"{before}{value} ok")[0]
-
-    assert result == f"{before}[{entity}] ok"
+def test_a_value_at_the_beginning_or_after_punctuation_is_masked(entity: str, value: str) -> None:
+    for before in ("", '"', "(", "\n", "\\n", "\u6c49", ": ", "=", "\t", "<", "*", "[", "'"):
+        assert whole(f"{before}{value} ok")[0] == f"{before}[{entity}] ok"
 
 
 @pytest.mark.parametrize(("entity", "value"), EVERY_VALUE)
-@pytest.mark.parametrize(
-    "hidden", ["\u200b", "\u200d", "\u00ad", "\u202e", "\ufe0f", "\U000e0061", "\x00", "\x1b[31m", "\u2060"]
-)
-def test_hidden_characters_do_not_hide_a_value(entity: str, value: str, hidden: str) -> None:
-    text = hidden.join(value)
+def test_hidden_characters_do_not_hide_a_value(entity: str, value: str) -> None:
+    for hidden in ("\u200b", "\u200d", "\u00ad", "\u202e", "\ufe0f", "\U000e0061", "\x00", "\x1b[31m", "\u2060"):
+        text = hidden.join(value)
 
-    assert whole(text)[0] == f"[{entity}]"
-    assert cleaned(text, range(len(text)))[0] == f"[{entity}]"
+        assert whole(text)[0] == f"[{entity}]"
+        assert cleaned(text, range(len(text)))[0] == f"[{entity}]"
 
 
 @pytest.mark.parametrize("text", VALUES["nothing"])
