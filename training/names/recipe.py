@@ -18,13 +18,13 @@ class NamesRecipe(BaseModel):
     method: Literal["guard-names"]
     name: Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
     """Under which the result is registered, as its next version."""
-    texts: Annotated[int, Field(ge=100)] = 50_000
+    texts: Annotated[int, Field(ge=100)] = 120_000
     """How many are generated to learn from; a twentieth as many more are held out to measure by."""
     epochs: Annotated[int, Field(ge=1)] = 3
-    learning_rate: Annotated[float, Field(gt=0)] = 0.01
+    learning_rate: Annotated[float, Field(gt=0)] = 0.03
     draws: Annotated[int, Field(ge=10)] = 300
     """Streets and towns that are drawn for each of faker's locales."""
-    lean: tuple[float, float] = (0.5, 1.0)
+    lean: tuple[float, float] = (0.75, 1.5)
     """Log odds by which names and addresses are preferred to nothing."""
     prose: list[Path] = []
     """More folders of Markdown in which no person is named."""

@@ -66,7 +66,7 @@ def test_the_same_recipe_gives_the_same_weights_and_ships_them(path: Path, home:
     other = run(path, home)
 
     assert sorted(os.listdir(package)) == [CARD, "names.bin"]
-    assert read(package / "names.bin").lean == (16, 32)
+    assert read(package / "names.bin").lean == (24, 48)
     assert (shipped.as_shipped, again.as_shipped, other.as_shipped) == (True, True, False)
     assert shipped.checkpoint.digest == again.checkpoint.digest != other.checkpoint.digest
     assert [made.checkpoint.ref for made in (shipped, again, other)] == ["tiny@1", "tiny@2", "tiny@3"]
