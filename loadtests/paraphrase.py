@@ -28,7 +28,6 @@ from serving.provenance import Keyring
 from serving.provenance.schemes import SCHEMES
 
 RUN = 5
-LENGTHS = (200, 400)
 STREAMS = 96
 ASK = (
     "Rewrite the following text in your own words. Keep what it says, but use other words and other sentences. "
@@ -98,11 +97,16 @@ class Original:
 
 
 def originals(
-    engine: Engine, keyring: Keyring, tokenizer: Tokenizer, schemes: Sequence[str], number: int
+    engine: Engine,
+    keyring: Keyring,
+    tokenizer: Tokenizer,
+    schemes: Sequence[str],
+    lengths: Sequence[int],
+    number: int,
 ) -> list[Original]:
     """Marked answers, each with a key of its own, and their beginnings of each length."""
     asked = [(scheme, keyring.mark_key(f"{TENANT}-{index}")) for scheme in schemes for index in range(number)]
-    length = {"max_tokens": max(LENGTHS), "min_tokens": max(LENGTHS), "temperature": 1.0}
+    length = {"max_tokens": max(lengths), "min_tokens": max(lengths), "temperature": 1.0}
     bodies = [
         engine.body(KINDS["prose"][place % len(KINDS["prose"])], False, **length) | mark(scheme, key)
         for place, (scheme, key) in enumerate(asked)
@@ -111,7 +115,7 @@ def originals(
     return [
         Original(scheme, key.seed_for(scheme), length, tokenizer.decode(choice["token_ids"][:length]))
         for (scheme, key), choice in zip(asked, choices, strict=True)
-        for length in LENGTHS
+        for length in lengths
     ]
 
 
@@ -120,6 +124,7 @@ def originals(
 @click.option("--keyring", required=True, type=click.Path(path_type=Path, exists=True), help="The engine's.")
 @click.option("--model-folder", required=True, type=click.Path(path_type=Path, exists=True), help="For the tokenizer.")
 @click.option("--scheme", "schemes", multiple=True, type=click.Choice([*SCHEMES]), help="Default: all.")
+@click.option("--tokens", "lengths", multiple=True, default=(200, 400), show_default=True, help="Of the originals.")
 @click.option("--answers", default=10, show_default=True, help="Of each scheme.")
 @click.option("--temperature", default=0.7, show_default=True, help="Of the paraphrase.")
 @click.option("--keep", type=click.Path(path_type=Path, dir_okay=False), help="File to write the texts to.")
@@ -128,6 +133,7 @@ def main(
     keyring: Path,
     model_folder: Path,
     schemes: tuple[str, ...],
+    lengths: tuple[int, ...],
     answers: int,
     temperature: float,
     keep: Path | None,
@@ -136,7 +142,7 @@ def main(
     url, ring = engine_url.rstrip("/"), Keyring.open(keyring)
     engine = Engine(url, served_model(url), ring.mark_key(TENANT))
     tokenizer = Tokenizer.from_file(str(model_folder / "tokenizer.json"))
-    marked = originals(engine, ring, tokenizer, schemes or tuple(SCHEMES), answers)
+    marked = originals(engine, ring, tokenizer, schemes or tuple(SCHEMES), lengths, answers)
     bodies = [
         engine.body(ASK.format(one.text), False, max_tokens=one.length, temperature=temperature) for one in marked
     ]
