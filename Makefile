@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 WITH_STACK := $(BIN)/python -m loadtests.with_stack
 # Files whole, those of the real engine together and first: tests/conftest.py.
-IN_TWO := --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+IN_TWO := --numprocesses 2 --dist loadscope --no-loadscope-reorder
 SOURCES := signet.py serving training monitoring deploy tests loadtests docs
 
 .DEFAULT_GOAL := help

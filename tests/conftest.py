@@ -9,24 +9,38 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
 from running import answers_ok, free_port, run_signet, signet_environment, wait_until
+from xdist.scheduler import LoadScopeScheduling
 
 REPOSITORY = Path(__file__).parent.parent
 DEFAULT_MODEL = "smollm2-135m-instruct"
 # Kept between runs: the converted default model. Everything else of a run is fresh.
 PREPARED = REPOSITORY / ".signet" / "tests"
+ENGINE = "engine"
 
 
-@pytest.hookimpl(tryfirst=True)
+@cache
+def _scope(file: str) -> str:
+    """What one process runs whole: a file, or all files that need the real engine."""
+    return ENGINE if "pytest.mark.engine" in (REPOSITORY / file).read_text() else file
+
+
+class FilesWhole(LoadScopeScheduling):  # type: ignore[misc]
+    def _split_scope(self, nodeid: str) -> str:
+        return _scope(nodeid.partition("::")[0])
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> FilesWhole:
+    return FilesWhole(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """For runs in several processes: all tests of the real engine share one, and start first; files stay whole."""
-    items.sort(key=lambda item: item.get_closest_marker("engine") is None)
-    for item in items:
-        group = "engine" if item.get_closest_marker("engine") else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
+    """The engine's tests are the longest piece, so they start first."""
+    items.sort(key=lambda item: _scope(str(item.path.relative_to(REPOSITORY))) != ENGINE)
 
 
 @dataclass(frozen=True)
