@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 WITH_STACK := $(BIN)/python -m loadtests.with_stack
-# Files whole, those of the real engine together and first: tests/conftest.py.
+# Files whole, those of the real engine together and last: tests/conftest.py.
 IN_TWO := --numprocesses 2 --dist loadscope --no-loadscope-reorder
 SOURCES := signet.py serving training monitoring deploy tests loadtests docs
 
