@@ -72,7 +72,7 @@ def _folded(text: str, table: dict[int, str]) -> str:
     return _BEYOND_ASCII.sub(lambda match: match[0].translate(table), text)
 
 
-_BEYOND_ASCII = re.compile(r"[^\x00-\x7f]+(?:[\x00-@]{1,2}[^\x00-\x7f]+)*+")
+_BEYOND_ASCII = re.compile(r"[^\x00-\x7f]+(?>(?:[\x00-@]{1,2}[^\x00-\x7f]+)*)")
 """With what stands between words, so that text in another writing is one piece."""
 
 

@@ -17,7 +17,7 @@ _UNSEEN = (
     "\u3164\ufe00-\ufe0f\ufeff\uffa0\U000e0000-\U000e0fff"
 )
 _UNSEEN_SIGN = re.compile(f"[{_UNSEEN}]")
-_WORD = re.compile(f"[{_LETTERS}]+(?:[{_UNSEEN}]+[{_LETTERS}]+)*+")
+_WORD = re.compile(f"[{_LETTERS}]+(?>(?:[{_UNSEEN}]+[{_LETTERS}]+)*)")
 _MAX_PIECE = 3
 """Letters of the longest piece of a word that counts: names that break lines have longer ones."""
 _MIN_WORDS = 5

@@ -28,7 +28,7 @@ MAX_COMPARED = 4096
 """Longest value that is compared with those of the question; it is held back until its end."""
 
 _WORD = r"[A-Za-z']{0,15}+\.?+"
-_PLAIN = re.compile(rf"((?:{_WORD}[ \n\t,;:!?\"*)\]\[{{}}<>=#|]++)*+)({_WORD})")
+_PLAIN = re.compile(rf"((?>(?:{_WORD}[ \n\t,;:!?\"*)\]\[{{}}<>=#|]++)*))({_WORD})")
 """Ordinary words and what stands between them, and the word that may go on. Detectors need not see it."""
 
 _PENDING = re.compile(_WORD)

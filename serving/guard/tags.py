@@ -21,9 +21,9 @@ _ATTRIBUTE = (
     r"\s++(?P<name>[A-Za-z_][\w-]*+(?::[\w-]++)?)(?:\s*+=\s*+(?P<value>\"[^\"<>]*+\"|'[^'<>]*+'|[^\s\"'<>=`]++))?"
 )
 _UNNAMED = re.sub(r"\?P<\w+>", "?:", _ATTRIBUTE)
-_TAG = re.compile(rf"</?({_NAME})((?:{_UNNAMED})*+)\s*+/?>", re.ASCII)
+_TAG = re.compile(rf"</?({_NAME})((?>(?:{_UNNAMED})*))\s*+/?>", re.ASCII)
 _BEGUN = re.compile(
-    rf"</?(?:{_NAME}(?:{_UNNAMED})*+(?::|\s*+=\s*+(?:\"[^\"<>]*+|'[^'<>]*+)?|\s*+/?|\s++[A-Za-z_][\w-]*+:?)?)?\Z",
+    rf"</?(?:{_NAME}(?>(?:{_UNNAMED})*)(?::|\s*+=\s*+(?:\"[^\"<>]*+|'[^'<>]*+)?|\s*+/?|\s++[A-Za-z_][\w-]*+:?)?)?\Z",
     re.ASCII,
 )
 _DOCTYPE = re.compile(r"<!(?i:doctype\s++html)(?i:\s++(?:public|system)(?:\s++\"[^\"<>]*+\"){1,2})?\s*+>", re.ASCII)

@@ -26,7 +26,7 @@ _GROUPED = tuple(
     )
 )
 # Any other even grouping must be the whole run of digits, or lists of numbers would be full of cards.
-_EVEN = ascii_pattern(rf"{LEFT}(?<!\d\.)(?<!\d[ -])\d{{1,8}}([ -])\d{{1,8}}(?:\1\d{{1,8}})*+(?![ -]?\d)(?!\.\d)")
+_EVEN = ascii_pattern(rf"{LEFT}(?<!\d\.)(?<!\d[ -])\d{{1,8}}([ -])\d{{1,8}}(?>(?:\1\d{{1,8}})*)(?![ -]?\d)(?!\.\d)")
 # Where one of these shapes may begin: decided in one pass, so that texts full of numbers stay cheap.
 _CANDIDATE = ascii_pattern(
     rf"\d(?<!\d\d)(?:\d{{11}}|\d{{3}}{_SEP}\d{{4}}{_SEP}\d{{4}}{_SEP}\d|\d{{3}}{_SEP}\d{{6}}{_SEP}\d{{4}}"

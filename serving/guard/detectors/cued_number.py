@@ -17,7 +17,7 @@ _MAX_HEAD = 8
 _START = re.compile(LEFT)
 _VALUE = ascii_pattern(r"[A-Za-z0-9](?:-?[A-Za-z0-9]){4,23}(?: \d{3,6}(?![A-Za-z])){0,4}(?![A-Za-z0-9_-])(?![.,:/]\d)")
 _UNDECIDED = ascii_pattern(
-    rf"{LEFT}(?:[A-Za-z-]{{1,8}}|[A-Za-z-]{{0,8}}\d(?<![A-Za-z-]{{9}}\d)(?:-?[A-Za-z0-9])*+(?: \d+)*+[ .,:/-]?)\Z"
+    rf"{LEFT}(?:[A-Za-z-]{{1,8}}|[A-Za-z-]{{0,8}}\d(?<![A-Za-z-]{{9}}\d)(?>(?:-?[A-Za-z0-9])*)(?>(?: \d+)*)[ .,:/-]?)\Z"
 )
 _DATE = ascii_pattern(r"(?:19|20)\d\d-\d\d?-\d\d?(?!\d)|\d{1,2}-\d{1,2}-(?:\d\d){1,2}(?!\d)")
 _MAX_UNDECIDED = 88

@@ -16,7 +16,7 @@ class Run:
     """
 
     def __init__(self, chars: str, joints: str = "") -> None:
-        joined = rf"(?:[{joints}][{chars}]++)*+" if joints else ""
+        joined = rf"(?>(?:[{joints}][{chars}]++)*)" if joints else ""
         self._pattern = re.compile(rf"[{chars}]*+{joined}")
         self._joints = joints
 

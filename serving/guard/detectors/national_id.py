@@ -53,8 +53,8 @@ _LEADING = {"nino": 2, "codice": 6, "curp": 4, "pan": 5, "nric": 1, "nie": 1, "n
 
 _START = re.compile(LEFT)
 _UNDECIDED = ascii_pattern(
-    rf"{LEFT}(?=[A-Z0-9])(?:[A-Z]{{0,6}}\d[0-9A-Z]*+|[A-Z]{{1,6}}(?:-(?:\d[0-9A-Z]*+)?)?+)"
-    r"(?:[ ./+,-][0-9A-Z]++)*+[ ./+,-]?\Z"
+    rf"{LEFT}(?=[A-Z0-9])(?:[A-Z]{{0,6}}\d[0-9A-Z]*+|[A-Z]{{1,6}}(?>(?:-(?:\d[0-9A-Z]*+)?)?))"
+    r"(?>(?:[ ./+,-][0-9A-Z]++)*)[ ./+,-]?\Z"
 )
 _MAX_UNDECIDED = 64
 """Longer than a candidate and what must follow it."""
