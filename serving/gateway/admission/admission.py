@@ -118,7 +118,7 @@ class Admission:
                 self._num_granted -= 1
                 lane.note_idle(ticket.presence, time.perf_counter())
                 self.dispatch()
-            elif ticket.future.cancelled():
+            elif ticket in self._queued.get(ticket.tenant, ()):
                 self._withdraw(ticket)
             raise
         finally:
@@ -135,6 +135,9 @@ class Admission:
         for lane in list(self._lanes.values()):
             while lane.num_waiting and (ticket := self._next(lane, now)) is not None:
                 self._forget(ticket)
+                if ticket.future.done():  # its client has just left, and its task is yet to run
+                    lane.note_idle(ticket.presence, now)
+                    continue
                 self._num_granted += 1
                 ticket.future.set_result(None)
 
@@ -231,8 +234,9 @@ class Admission:
 
     def _drop(self, ticket: Ticket, error: GatewayError) -> None:
         self._withdraw(ticket)
-        self._note_refusal(error)
-        ticket.future.set_exception(error)
+        if not ticket.future.done():
+            self._note_refusal(error)
+            ticket.future.set_exception(error)
 
     def _check(self, lane: Lane, context: RequestContext, has_deadline: bool, patience_s: float, now: float) -> None:
         """Refuse what would wait in vain; make room for a tenant that has less waiting than another."""

@@ -58,7 +58,7 @@ def rows(word: str, num_rows: int) -> list[int]:
         traits += [f"l{min(len(word), 12)}{looks}"]
         traits += [f"<{low[:size]}" for size in (2, 3, 4) if len(low) > size]
         traits += [f">{low[-size:]}" for size in (2, 3, 4, 5) if len(low) > size]
-    return [crc32(trait.encode()) % num_rows for trait in traits]
+    return [crc32(trait.encode(errors="surrogatepass")) % num_rows for trait in traits]
 
 
 def joint_rows(around: tuple[str, str, str, str, str], num_rows: int) -> list[int]:
@@ -76,4 +76,4 @@ def joint_rows(around: tuple[str, str, str, str, str], num_rows: int) -> list[in
         f"h{word.lower()}|{looks[3]}|{looks[4]}",
         f"i{word.lower()}|{looks[0]}|{looks[1]}",
     )
-    return [crc32(trait.encode()) % num_rows for trait in traits]
+    return [crc32(trait.encode(errors="surrogatepass")) % num_rows for trait in traits]

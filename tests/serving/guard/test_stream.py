@@ -9,12 +9,13 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from serving.guard import MAX_HELD, EntityActions, Guard, GuardSettings, Span, StreamCleaner
 from serving.guard.detectors import default_detectors
 from serving.guard.folding import fold
+from serving.guard.names import PersonNames
 
 VALUES: dict[str, list[str]] = json.loads((Path(__file__).parent / "values.json").read_text())
 ENTITIES = [entity for entity in VALUES if entity != "nothing"]
@@ -327,6 +328,7 @@ def test_a_detector_of_whole_words_plugs_in() -> None:
 
 
 @settings(max_examples=300, deadline=None)
+@example("Dear A\ud800nn Smith", 0.5, PersonNames())
 @given(TEXTS, st.floats(0, 1), st.sampled_from(default_detectors()))
 def test_detectors_keep_their_contract(text: str, share: float, detector: object) -> None:
     folded = fold(text)

@@ -337,6 +337,38 @@ def test_new_settings_let_more_in_at_once() -> None:
     run(scenario())
 
 
+def test_a_place_that_is_free_in_the_moment_its_heir_leaves_goes_to_the_next() -> None:
+    async def scenario() -> None:
+        gate = Gate(concurrency=1)
+        first = await gate.ask()
+        leaving, waiting = gate.ask(), gate.ask()
+        await settle()
+        leaving.cancel()
+        gate.end(first)
+        gate.end(await asyncio.wait_for(waiting, 1))
+        assert leaving.cancelled()
+        assert gate.is_clean()
+
+    run(scenario())
+
+
+def test_who_leaves_in_the_moment_it_is_crowded_out_is_counted_once() -> None:
+    async def scenario() -> None:
+        gate = Gate(concurrency=1, max_queued=2)
+        first = await gate.ask("flood")
+        crowd = [gate.ask("flood") for _ in range(2)]
+        await settle()
+        for task in crowd:
+            task.cancel()
+        polite = gate.ask("polite")
+        await settle()
+        gate.end(first)
+        gate.end(await asyncio.wait_for(polite, 1))
+        assert gate.is_clean()
+
+    run(scenario())
+
+
 def test_headroom_is_kept_for_who_asks_less_than_its_share() -> None:
     async def scenario() -> None:
         gate = Gate(concurrency=20, headroom=0.2)
