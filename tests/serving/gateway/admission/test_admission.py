@@ -358,9 +358,9 @@ def test_who_leaves_in_the_moment_it_is_crowded_out_is_counted_once() -> None:
         first = await gate.ask("flood")
         crowd = [gate.ask("flood") for _ in range(2)]
         await settle()
+        polite = gate.ask("polite")
         for task in crowd:
             task.cancel()
-        polite = gate.ask("polite")
         await settle()
         gate.end(first)
         gate.end(await asyncio.wait_for(polite, 1))
