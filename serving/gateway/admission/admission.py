@@ -53,6 +53,8 @@ class Admission:
         self._queued: dict[str, OrderedDict[Ticket, None]] = {}
         self._num_waiting = 0
         self._num_granted = 0
+        self._granted: dict[str, int] = {}
+        self._held_back = False
         self._sequence = itertools.count()
         self._waiting: dict[str, int] = {}
         self._running: dict[str, int] = {}
@@ -115,7 +117,7 @@ class Admission:
         except asyncio.CancelledError:
             if not ticket.future.cancelled() and ticket.future.exception() is None:
                 # The turn came in the same moment as the end: it goes to the next.
-                self._num_granted -= 1
+                self._take_up(ticket)
                 lane.note_idle(ticket.presence, time.perf_counter())
                 self.dispatch()
             elif ticket in self._queued.get(ticket.tenant, ()):
@@ -124,7 +126,7 @@ class Admission:
         finally:
             timer.cancel()
         # From here to the engine's place there is no await: the place that was granted is still free.
-        self._num_granted -= 1
+        self._take_up(ticket)
         return self._begin(context, lane, ticket.presence, ticket.account)
 
     def dispatch(self) -> None:
@@ -139,6 +141,7 @@ class Admission:
                     lane.note_idle(ticket.presence, now)
                     continue
                 self._num_granted += 1
+                self._granted[ticket.model] = self._granted.get(ticket.model, 0) + 1
                 ticket.future.set_result(None)
 
     def state(self) -> AdmissionState:
@@ -203,11 +206,25 @@ class Admission:
             if room is None:
                 room = rooms[model] = self._places.room(model, now)
             free, places = room[0] - self._num_granted, room[1]
-            if free <= 0 or not is_shared:
-                return free > 0
-            return free > self._kept(places) or lane.is_modest(lane.presences[tenant], places)
+            goes = free > 0 and (
+                not is_shared or free > self._kept(places) or lane.is_modest(lane.presences[tenant], places)
+            )
+            if not goes and room[0] > 0 and self._granted.get(model, 0) < self._num_granted:
+                self._held_back = True
+            return goes
 
         return lane.next(can_go, now)
+
+    def _take_up(self, ticket: Ticket) -> None:
+        """The turn that the ticket was granted begins, or is given back."""
+        self._num_granted -= 1
+        self._granted[ticket.model] -= 1
+        if not self._granted[ticket.model]:
+            del self._granted[ticket.model]
+        if self._held_back and not self._num_granted:
+            # A place was kept free for a turn of another model, which may have gone to another engine.
+            self._held_back = False
+            asyncio.get_running_loop().call_soon(self.dispatch)
 
     def _queue(self, ticket: Ticket, now: float) -> None:
         ticket.lane.wait(ticket, now)

@@ -101,6 +101,7 @@ class Gate:
         return (
             not admission._num_waiting
             and not admission._num_granted
+            and not admission._granted
             and not admission._queued
             and not any(admission._waiting.values())
             and not any(admission._running.values())

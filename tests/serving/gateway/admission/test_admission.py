@@ -352,6 +352,21 @@ def test_a_place_that_is_free_in_the_moment_its_heir_leaves_goes_to_the_next() -
     run(scenario())
 
 
+def test_a_place_kept_for_another_models_turn_is_given_when_that_went_elsewhere() -> None:
+    async def scenario() -> None:
+        gate = Gate(SeenEngine("one", "x", "y"), SeenEngine("two", "y", "z"), concurrency=1)
+        first = await gate.ask(model="z")
+        second = gate.ask(model="z")
+        await settle()
+        third = gate.ask(model="x")
+        gate.end(first)
+        gate.end(await asyncio.wait_for(third, 1))
+        gate.end(await second)
+        assert gate.is_clean()
+
+    run(scenario())
+
+
 def test_who_leaves_in_the_moment_it_is_crowded_out_is_counted_once() -> None:
     async def scenario() -> None:
         gate = Gate(concurrency=1, max_queued=2)
