@@ -104,7 +104,7 @@ def test_reloads_fail_no_request(gateway: RunningGateway) -> None:
     def write(text: str, result: str) -> None:
         before = reloads(result)
         file.write_text(text)
-        wait_until(lambda: reloads(result) > before, 10, f"the file is {result}")
+        wait_until(lambda: reloads(result) > before, 30, f"the file is {result}")
 
     with load(gateway.url, gateway.key) as seen:
         for choices in (5, 6, 7):
