@@ -11,7 +11,7 @@ import asyncio
 import itertools
 import math
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -52,8 +52,8 @@ class Admission:
         self._lanes: dict[str, Lane] = {}
         self._queued: dict[str, OrderedDict[Ticket, None]] = {}
         self._num_waiting = 0
-        self._num_granted = 0
-        self._granted: dict[str, int] = {}
+        # Turns that are given and not begun, by model.
+        self._granted: Counter[str] = Counter()
         self._held_back = False
         self._sequence = itertools.count()
         self._waiting: dict[str, int] = {}
@@ -81,7 +81,7 @@ class Admission:
         patience_of(context)
         now = time.perf_counter()
         lane = self._lane(context.model, now)
-        if lane.num_waiting or self._num_granted or not self._places.has_room(context.model, now):
+        if lane.num_waiting or self._granted or not self._places.has_room(context.model, now):
             return None
         lane.forget_idle(now - self.settings.tenant_memory_s)
         presence = lane.presence(principal.tenant, principal.weight)
@@ -140,8 +140,7 @@ class Admission:
                 if ticket.future.done():  # its client has just left, and its task is yet to run
                     lane.note_idle(ticket.presence, now)
                     continue
-                self._num_granted += 1
-                self._granted[ticket.model] = self._granted.get(ticket.model, 0) + 1
+                self._granted[ticket.model] += 1
                 ticket.future.set_result(None)
 
     def state(self) -> AdmissionState:
@@ -199,17 +198,18 @@ class Admission:
 
     def _next(self, lane: Lane, now: float) -> Ticket | None:
         rooms: dict[str, tuple[int, int]] = {}
+        num_granted = self._granted.total()
         is_shared = len(lane.presences) > 1
 
         def can_go(tenant: str, model: str) -> bool:
             room = rooms.get(model)
             if room is None:
                 room = rooms[model] = self._places.room(model, now)
-            free, places = room[0] - self._num_granted, room[1]
+            free, places = room[0] - num_granted, room[1]
             goes = free > 0 and (
                 not is_shared or free > self._kept(places) or lane.is_modest(lane.presences[tenant], places)
             )
-            if not goes and room[0] > 0 and self._granted.get(model, 0) < self._num_granted:
+            if not goes and room[0] > 0 and self._granted[model] < num_granted:
                 self._held_back = True
             return goes
 
@@ -217,11 +217,10 @@ class Admission:
 
     def _take_up(self, ticket: Ticket) -> None:
         """The turn that the ticket was granted begins, or is given back."""
-        self._num_granted -= 1
         self._granted[ticket.model] -= 1
         if not self._granted[ticket.model]:
             del self._granted[ticket.model]
-        if self._held_back and not self._num_granted:
+        if self._held_back and not self._granted:
             # A place was kept free for a turn of another model, which may have gone to another engine.
             self._held_back = False
             asyncio.get_running_loop().call_soon(self.dispatch)

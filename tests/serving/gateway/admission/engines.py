@@ -100,7 +100,6 @@ class Gate:
         accounts = [each for lane in lanes for found in lane._classes.values() for each in found.accounts.values()]
         return (
             not admission._num_waiting
-            and not admission._num_granted
             and not admission._granted
             and not admission._queued
             and not any(admission._waiting.values())
