@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import pytest
-from running import answers_ok, free_port, run_signet, signet_environment, wait_until
+from running import free_port, run_signet, running_signet
 from xdist.scheduler import LoadScopeScheduling
 
 REPOSITORY = Path(__file__).parent.parent
@@ -76,26 +74,10 @@ def stack(prepared_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     """The whole of Signet on free ports, with the default model."""
     home = fresh_home(prepared_home, tmp_path_factory.mktemp("stack") / "home")
     gateway, engine = free_port(), free_port()
-    log = (home / "serve.log").open("wb")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "signet", "serve", "--port", str(gateway)],
-        env=signet_environment(home, SIGNET_ENGINE__PORT=str(engine), SIGNET_DRIFT__PORT=str(free_port())),
-        cwd=home,
-        stdout=log,
-        stderr=subprocess.STDOUT,
-    )
-    try:
-        url = f"http://127.0.0.1:{gateway}"
-        wait_until(lambda: answers_ok(f"{url}/readyz"), 400, f"the stack is ready; see {log.name}", process)
-        key = (home / "first_key").read_text().strip()
-        yield Stack(home, url, f"http://127.0.0.1:{engine}", key, process)
-    finally:
-        process.send_signal(signal.SIGINT)
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-        log.close()
+    url, engine_url = (f"http://127.0.0.1:{port}" for port in (gateway, engine))
+    settings = {"SIGNET_ENGINE__PORT": str(engine), "SIGNET_DRIFT__PORT": str(free_port())}
+    with running_signet(home, f"{url}/readyz", 400, "serve", "--port", str(gateway), **settings) as process:
+        yield Stack(home, url, engine_url, (home / "first_key").read_text().strip(), process)
 
 
 @pytest.fixture(scope="session")

@@ -63,19 +63,29 @@ def answers_ok(url: str) -> bool:
 
 
 @contextmanager
-def running_engine(home: Path, model: str, *arguments: str, **settings: str) -> Iterator[str]:
-    """A `signet engine` of its own, stopped at the end; yields its URL when it is ready."""
-    port = free_port()
-    command = [sys.executable, "-m", "signet", "engine", "--model", model, "--port", str(port), *arguments]
+def running_signet(
+    home: Path, ready_url: str, seconds: float, *arguments: str, **settings: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A `signet` command that goes on until it is stopped, at the end; yields its process when it is ready."""
+    command = [sys.executable, "-m", "signet", *arguments]
     environment = signet_environment(home, **settings)
-    with (home / "engine-test.log").open("wb") as log:
+    with (home / f"{arguments[0]}.log").open("wb") as log:
         process = subprocess.Popen(command, env=environment, cwd=home, stdout=log, stderr=subprocess.STDOUT)
     try:
-        wait_until(lambda: answers_ok(f"http://127.0.0.1:{port}/health"), 300, f"engine ready; see {log.name}", process)
-        yield f"http://127.0.0.1:{port}"
+        wait_until(lambda: answers_ok(ready_url), seconds, f"{arguments[0]} is ready; see {log.name}", process)
+        yield process
     finally:
         process.send_signal(signal.SIGINT)
         try:
-            process.wait(30)
+            process.wait(20)
         except subprocess.TimeoutExpired:
             process.kill()
+
+
+@contextmanager
+def running_engine(home: Path, model: str, *arguments: str) -> Iterator[str]:
+    """A `signet engine` of its own; yields its URL."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    with running_signet(home, f"{url}/health", 300, "engine", "--model", model, "--port", str(port), *arguments):
+        yield url
