@@ -6,6 +6,7 @@ import re
 from base64 import b64decode
 
 from serving.guard.detector import Span
+from serving.guard.detectors.cued import CuedValue
 from serving.guard.detectors.growing import Run
 from serving.guard.detectors.key_places import KEYS
 from serving.guard.detectors.sieve import matches
@@ -31,21 +32,8 @@ class BasicCredentials:
     skips_plain_words = True
 
     def scan(self, text: str, start: int, final: bool) -> tuple[list[Span], int]:
-        spans: list[Span] = []
-        for cue in matches(_CUE, text, KEYS.places(text), max(0, start - _MAX_CUE)):
-            begin = cue.end()
-            if begin < start:
-                continue
-            if not final and _UNDECIDED.match(text, begin) is not None:
-                return spans, begin
-            value = _VALUE.match(text, begin)
-            if value is None or not _is_credentials(value.group()):
-                continue
-            start, still_open = _REST(text, value.end(), final)
-            if still_open:
-                return [*spans, Span(begin, start, _REST)], start
-            spans.append(Span(begin, start))
-        return spans, len(text)
+        cues = matches(_CUE, text, KEYS.places(text), max(0, start - _MAX_CUE))
+        return _CREDENTIALS_BEHIND.scan((cue.end() for cue in cues), text, start, final)
 
 
 def _is_credentials(value: str) -> bool:
@@ -55,3 +43,6 @@ def _is_credentials(value: str) -> bool:
     # A letter may be cut where no more was read.
     text = text.rstrip("\ufffd") if len(value) == _MAX_READ else text
     return _CREDENTIALS.fullmatch(text) is not None
+
+
+_CREDENTIALS_BEHIND = CuedValue(_VALUE, _UNDECIDED, _REST, _is_credentials)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 from serving.guard.detector import Span
+from serving.guard.detectors.cued import CuedValue
 from serving.guard.detectors.growing import Run
 from serving.guard.detectors.sieve import Sieve, matches
 
@@ -51,24 +52,10 @@ class CuedSecrets:
     ) -> None:
         self.entity = entity
         self._cue = cue
-        self._value = value
-        self._least_different = least_different
+        self._behind = CuedValue(value, _UNDECIDED, _REST, lambda begun: len(set(begun)) >= least_different)
 
     def scan(self, text: str, start: int, final: bool) -> tuple[list[Span], int]:
-        spans: list[Span] = []
-        for begin in self._begins(text, start):
-            if begin < start:
-                continue
-            if not final and _UNDECIDED.match(text, begin) is not None:
-                return spans, begin
-            value = self._value.match(text, begin)
-            if value is None or len(set(value.group())) < self._least_different:
-                continue
-            start, still_open = _REST(text, value.end(), final)
-            if still_open:
-                return [*spans, Span(begin, start, _REST)], start
-            spans.append(Span(begin, start))
-        return spans, len(text)
+        return self._behind.scan(self._begins(text, start), text, start, final)
 
     def _begins(self, text: str, start: int) -> list[int]:
         """Where what follows a cue begins."""
