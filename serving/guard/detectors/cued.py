@@ -1,4 +1,4 @@
-"""Values that the words before them give away: certain after their first characters, and then swallowed to their end."""
+"""Values behind a cue that gives them away: certain after their first characters, and then swallowed to their end."""
 
 from __future__ import annotations
 

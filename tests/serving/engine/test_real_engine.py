@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import urllib.request
 from contextlib import suppress
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from conftest import fresh_home
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
@@ -40,9 +40,7 @@ def engine_parts(run) -> dict[str, psutil.Process]:
 
 
 def test_answers_survives_kill_9_and_leaves_nothing(prepared_home: Path, tmp_path: Path, start_serve):
-    home = tmp_path / "home"
-    for part in ("registry", "keys"):
-        shutil.copytree(prepared_home / part, home / part, copy_function=os.link)
+    home = fresh_home(prepared_home, tmp_path / "home")
     run = start_serve(home)
 
     run.wait_for("Ctrl-C stops everything", START_SECONDS)
