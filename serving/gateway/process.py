@@ -114,6 +114,8 @@ class GatewayProcess:
     async def serve(self, listener: socket.socket, on_listening: Callable[[], None]) -> None:
         """Until the process is told to stop, and everything is written."""
         self._heed_signals()
+        if self._place is not None and self._place.replaces:
+            self._reload_quietly()
         await self._server.start([listener])
         if self._metrics is not None:
             await self._metrics.start()
@@ -155,6 +157,7 @@ class GatewayProcess:
             return
         # Ctrl-C reaches every process of the terminal: the parent alone decides.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
         loop.add_reader(self._place.parent_gone, self._parent_gone)
 
     def _stop(self) -> None:

@@ -38,6 +38,8 @@ class WorkerPlace:
     parent_gone: int
     """A pipe's read end: at its end of file the parent is dead, and the worker must stop."""
     report_ready: Callable[[], None]
+    replaces: bool = False
+    """Whether another worker died here before: the settings that the parent started with may be old."""
 
 
 @dataclass(slots=True)
@@ -48,6 +50,7 @@ class _Worker:
     started: float = 0.0
     ready: bool = False
     failures: int = 0
+    restarts: int = 0
     restart_at: float | None = None
     ready_pipe: int = -1
     exit_code: int = 0
@@ -133,13 +136,21 @@ class Workers:
             for other in self._workers:
                 if other is not worker:
                     other.listener.close()
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            # A SIGHUP that comes before the worker heeds it would end it: it waits until the worker unblocks it.
+            signal.pthread_sigmask(signal.SIG_SETMASK, {*mask, signal.SIGHUP})
 
             def report_ready() -> None:
                 os.write(ready, b"\n")
                 os.close(ready)
 
-            place = WorkerPlace(worker.index, len(self._workers), worker.listener, self._parent_gone, report_ready)
+            place = WorkerPlace(
+                worker.index,
+                len(self._workers),
+                worker.listener,
+                self._parent_gone,
+                report_ready,
+                replaces=worker.restarts > 0,
+            )
             code = self._serve(place)
         except BaseException:
             log.exception("worker failed", extra={"worker": worker.index})
@@ -174,6 +185,7 @@ class Workers:
 
     def _plan_restart(self, worker: _Worker) -> None:
         now = time.monotonic()
+        worker.restarts += 1
         worker.failures = 0 if now - worker.started > _HEALTHY_S else worker.failures + 1
         wait = min(_LONGEST_BACKOFF_S, _FIRST_BACKOFF_S * 2 ** max(0, worker.failures - 1))
         worker.restart_at = now + wait

@@ -9,6 +9,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -140,6 +141,49 @@ def test_sighup_reaches_every_worker(engine: ScriptedEngine, tmp_path: Path):
         gateway.process.send_signal(signal.SIGHUP)
         done = re.compile(r'signet_gateway_reloads_total\{worker="\d",result="done"} 1.0')
         wait_until(lambda: len(done.findall(exposition(gateway))) == 2, 10, "both workers have reloaded")
+        assert all(choices_allowed(gateway, 5) for _ in range(8))
+    finally:
+        stop_gateway(gateway)
+
+
+def test_sighup_does_not_end_workers_that_start(engine: ScriptedEngine, tmp_path: Path):
+    over = threading.Event()
+
+    def hang_up() -> None:
+        while not over.wait(0.02):
+            for home in Path("/proc").glob("[0-9]*"):
+                with suppress(OSError, ValueError):
+                    words = (home / "cmdline").read_bytes().split(b"\0")
+                    children = (home / "task" / home.name / "children").read_text().split()
+                    if b"gateway" in words and (home / "cwd").readlink() == tmp_path and len(children) == 2:
+                        os.kill(int(home.name), signal.SIGHUP)
+
+    hanging_up = threading.Thread(target=hang_up)
+    hanging_up.start()
+    try:
+        gateway = start_gateway(tmp_path, engine.url, SIGNET_GATEWAY__WORKERS="2")
+    finally:
+        over.set()
+        hanging_up.join()
+    try:
+        reloaded = re.compile(r'signet_gateway_reloads_total\{worker="\d",result="done"} ')
+        assert len(reloaded.findall(exposition(gateway))) == 2
+        assert "worker died" not in (tmp_path / "gateway.log").read_text()
+    finally:
+        stop_gateway(gateway)
+
+
+def test_a_worker_that_replaces_another_has_the_settings_of_now(engine: ScriptedEngine, tmp_path: Path):
+    file = tmp_path / "signet.yaml"
+    file.write_text("gateway: {max_choices: 4, workers: 2, reload_interval_s: 0}\n")
+    gateway = start_gateway(tmp_path, engine.url)
+    try:
+        file.write_text("gateway: {max_choices: 5, workers: 2, reload_interval_s: 0}\n")
+        for worker in workers_of(gateway):
+            os.kill(worker, signal.SIGKILL)
+            wait_until(lambda gone=worker: gone not in workers_of(gateway), 10, "the worker is gone")
+        wait_until(lambda: len(workers_of(gateway)) == 2, 10, "both have successors")
+        wait_until(lambda: httpx.get(f"{gateway.url}/readyz", timeout=20).status_code == 200, 10, "the engine is up")
         assert all(choices_allowed(gateway, 5) for _ in range(8))
     finally:
         stop_gateway(gateway)

@@ -166,7 +166,7 @@ def test_calibration_is_kept_and_used(ring: Keyring, folder: Path, signet: Calla
     assert "1 keys calibrated on 80 windows of 100 tokens." in result.output
     after = json.loads(signet("detect", str(one), "--model", str(folder), "--json").output)
     assert (before["calibrated"], after["calibrated"]) == (False, True)
-    assert before["p_value"] < 0.1 * after["p_value"]
+    assert before["p_value"] < 0.5 * after["p_value"]
 
 
 def test_too_little_text_to_calibrate_is_one_line(ring: Keyring, folder: Path, signet: Callable[..., Result]) -> None:
