@@ -2,7 +2,8 @@
 
 Writes the section `Attacks` of docs/benchmarks/guard.md. Each row is a data set that was used neither to train nor to
 calibrate; the intervals are Wilson's, 95 %. With `--artifacts FOLDER` (github.com/JailbreakBench/artifacts),
-attacks of PAIR and others are measured as they were sent.
+attacks of PAIR and others are measured as they were sent. With `--encoder FOLDER` (the one that the weights were
+trained with) questions are scored with a second look, too.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ from typing import Any
 from loadtests.report import machine
 from loadtests.sections import NOTES, write_section
 from serving.guard.classifiers import ClassifierPool, ClassifiersSettings, make_pool
-from serving.guard.classifiers.attacks import AttackClassifier, IndirectClassifier
+from serving.guard.classifiers.attacks import AttackClassifier, IndirectClassifier, shipped
 from serving.guard.classifiers.classifier import HATE, ILLICIT, INDIRECT, JAILBREAK, TOXICITY, Classifier
+from serving.guard.classifiers.second_look import SecondLook
 from serving.guard.classifiers.toxicity import ToxicityClassifier
 from training.classifiers.sources import heldout_wild
 from training.evaluate.redteam.statistics import Share
@@ -179,7 +181,24 @@ def _table(classifier: Classifier, rows: Sequence[Row], say: Callable[[str], Non
     return lines
 
 
-def report(data: Path, artifacts: Path | None, say: Callable[[str], None]) -> str:
+def _compared(first: Classifier, second: Classifier, rows: Sequence[Row], say: Callable[[str], None]) -> list[str]:
+    """The same for a classifier alone and with a second look."""
+    lines = [
+        "| data set, never trained on | texts | flagged | 95 % | ms a text | with the encoder | 95 % | ms a text |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        cells = [row.name, str(len(row.texts))]
+        for classifier in (first, second):
+            hits, took = measure(classifier, row)
+            low, high = Share(hits, len(row.texts)).interval
+            cells += [f"{hits / len(row.texts):.3f}", f"{low:.3f} – {high:.3f}", f"{took:.1f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+        say(lines[-1])
+    return lines
+
+
+def report(data: Path, artifacts: Path | None, encoder: Path | None, say: Callable[[str], None]) -> str:
     """The section."""
     attack, indirect, toxicity = AttackClassifier(), IndirectClassifier(), ToxicityClassifier()
     both = (JAILBREAK, ILLICIT)
@@ -217,17 +236,22 @@ def report(data: Path, artifacts: Path | None, say: Callable[[str], None]) -> st
         Row("harmless: tweets, held out", _tweets(data, "2"), (TOXICITY, HATE)),
         *(Row(name, texts, (TOXICITY, HATE)) for name, texts in harmless.items()),
     ]
-    more = " --artifacts FOLDER" if artifacts else ""
+    more = "".join(f" --{name} FOLDER" for name, given in (("artifacts", artifacts), ("encoder", encoder)) if given)
     command = f"`python -m loadtests.guard_attacks --data FOLDER{more}`"
     about = machine()
     parts = [f"{command}, {about['date']}; {about['cores']} cores ({about['cpu']}), load {about['load']}.", ""]
+    parts += ["### Questions (`attack`: jailbreak or illicit)", ""]
+    if encoder is None:
+        parts += [*_table(attack, direct, say), ""]
+    else:
+        again = AttackClassifier(second_look=SecondLook.open(encoder, shipped().second_look))
+        parts += [*_compared(attack, again, direct, say), ""]
     for title, classifier, rows in (
-        ("Questions (`attack`: jailbreak or illicit)", attack, direct),
         ("Orders in data (`indirect`)", indirect, hidden),
         ("Toxicity (`toxicity`, without Perspective)", toxicity, rude),
     ):
         parts += [f"### {title}", "", *_table(classifier, rows, say), ""]
-    parts += ["### Cost", "", *costs(data, say), ""]
+    parts += ["### Cost", "", *costs(data, encoder, say), ""]
     return "\n".join(parts)
 
 
@@ -255,24 +279,32 @@ async def _delays(pool: ClassifierPool, text: str, questions: int) -> tuple[list
     return late, took
 
 
-def costs(data: Path, say: Callable[[str], None]) -> list[str]:
+def costs(data: Path, encoder: Path | None, say: Callable[[str], None]) -> list[str]:
     """What a question costs, and how late the event loop is meanwhile."""
     prose = " ".join(_wikitext(data))
-    pool = make_pool(ClassifiersSettings())
+    story = _stories(data)[0]
+    pools = [make_pool(ClassifiersSettings()), make_pool(ClassifiersSettings(encoder=encoder))]
     lines = ["| text scored by `attack` and `toxicity` | ms, p50 | loop late by ms, p50 / p99 |", "|---|---|---|"]
-    asyncio.run(pool.scores("warm", ("attack", "toxicity"), 60))
-    for name, text, questions in (
-        ("none, for comparison", "", 20),
-        ("a question of 40 characters", "What is the capital of Portugal, please?", 100),
-        ("2,000 characters of prose", prose[:2000], 30),
-        ("20,000 characters of prose", prose[:20_000], 10),
-    ):
+    rows = [
+        ("none, for comparison", "", 20, pools[0]),
+        ("a question of 40 characters", "What is the capital of Portugal, please?", 100, pools[0]),
+        ("2,000 characters of prose", prose[:2000], 30, pools[0]),
+        ("20,000 characters of prose", prose[:20_000], 10, pools[0]),
+        (f"a story of {len(story)} characters", story, 30, pools[0]),
+    ]
+    if encoder is not None:
+        rows.append(
+            (f"the same with the encoder: {len(story)} characters that are looked at twice", story, 30, pools[1])
+        )
+    for name, text, questions, pool in rows:
+        asyncio.run(pool.scores("warm", ("attack", "toxicity"), 60))
         late, took = asyncio.run(_delays(pool, text, questions))
         p99 = statistics.quantiles(late, n=100)[98] if len(late) > 1 else late[0]
         shown = f"{statistics.median(took):.1f}" if text else "–"
         lines.append(f"| {name} | {shown} | {statistics.median(late):.1f} / {p99:.1f} |")
         say(lines[-1])
-    pool.close()
+    for pool in pools:
+        pool.close()
     return lines
 
 
@@ -280,9 +312,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder with the data sets")
     parser.add_argument("--artifacts", type=Path, help="checkout of github.com/JailbreakBench/artifacts")
+    parser.add_argument("--encoder", type=Path, help="folder of the encoder that the weights were trained with")
     parser.add_argument("--out", type=Path, default=Path("docs/benchmarks/guard.md"))
     options = parser.parse_args()
-    made = report(options.data, options.artifacts, print)
+    made = report(options.data, options.artifacts, options.encoder, print)
     write_section(options.out, SECTION, f"{made}\n\n{NOTES}")
 
 

@@ -22,6 +22,8 @@ class ClassifierRecipe(BaseModel):
     """Folder of the openly licensed data sets; without it, only texts of our own grammar are learnt from."""
     encoder: Path | None = None
     """Folder of a sentence encoder from which the meanings of words are distilled anew, instead of taken as shipped."""
+    second_look: Path | None = None
+    """Folder of a sentence encoder that gateways may ask about texts in doubt: what it takes is then trained too."""
     size: Annotated[int, Field(ge=20)] = 3000
     """Texts of our own grammar for each category."""
     epochs: Annotated[int, Field(ge=1)] = 6

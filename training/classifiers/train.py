@@ -17,6 +17,7 @@ import yaml
 
 from serving.guard.classifiers.attacks import WEIGHTS, attack_margin, illicit_margin, indirect_margin, shipped
 from serving.guard.classifiers.classifier import HATE, ILLICIT, INDIRECT, JAILBREAK, TOXICITY
+from serving.guard.classifiers.head import Head as SecondHead
 from serving.guard.classifiers.linear import LinearModel, Weights, save
 from serving.guard.classifiers.meaning import NO_MEANINGS, Meanings
 from serving.guard.classifiers.ngrams import normal, word_hashes
@@ -32,7 +33,9 @@ from training.classifiers.examples import (
 )
 from training.classifiers.fit import calibrate, fit, model_of, read_rows, threshold_at
 from training.classifiers.grammar import TEMPLATES
+from training.classifiers.meanings import about
 from training.classifiers.recipe import ClassifierRecipe
+from training.classifiers.second_look import train_head
 from training.classifiers.sources import SOURCES
 from training.errors import DataError
 from training.progress import track
@@ -50,6 +53,9 @@ Margin = Callable[[LinearModel, Meanings, str], float]
 _SHARES = {TOXICITY: 0.55, HATE: 0.35}
 """These two are asked together and seldom err on the same text: they share the rate of false flags,
 with a tenth kept back, since the calibration tweets are a sample."""
+
+_SECOND_SHARE = 0.75
+"""A second look flags with `jailbreak` beside it, and what it finds hardly falls when a quarter is kept back."""
 
 
 def train(recipe: ClassifierRecipe, folder: Path, show: bool = True) -> Trained:
@@ -100,7 +106,20 @@ def train(recipe: ClassifierRecipe, folder: Path, show: bool = True) -> Trained:
     # A jailbreak shows in how it is said. Its subject can be anything, and only misleads.
     keep(JAILBREAK, jailbreak_head(data, recipe.size, chance()), None, attack_margin, NO_MEANINGS)
     # The widest of the categories: harm has more words than any other.
-    keep(ILLICIT, illicit_head(data, 3 * recipe.size, chance()), None, illicit_margin)
+    harm = illicit_head(data, 3 * recipe.size, chance())
+    keep(ILLICIT, harm, None, illicit_margin)
+    head: SecondHead | None = None
+    if recipe.second_look is not None:
+        head, found_again = train_head(
+            folder / recipe.second_look,
+            harm,
+            models[ILLICIT],
+            meanings,
+            recipe.false_flags * _SECOND_SHARE,
+            recipe.seed,
+            show,
+        )
+        evaluation |= found_again
     found = indirect_head(data, meanings, recipe.size // 2, chance())
     windows = Head(
         [(name, window) for name, window, _ in found.attacks],
@@ -111,13 +130,15 @@ def train(recipe: ClassifierRecipe, folder: Path, show: bool = True) -> Trained:
     keep(INDIRECT, windows, [shown for _, _, shown in (*found.attacks, *found.harmless)], indirect_margin)
     if data.train.get("toxic"):
         for category, labels in ((TOXICITY, ("toxic", "hate")), (HATE, ("hate",))):
-            head = toxic_head(data, labels.__contains__, recipe.size, chance())
-            extra = [lexicon_signs(lexicon, text) for _, text in (*head.attacks, *head.harmless)]
+            rude = toxic_head(data, labels.__contains__, recipe.size, chance())
+            extra = [lexicon_signs(lexicon, text) for _, text in (*rude.attacks, *rude.harmless)]
             keep(
-                category, head, extra, lambda model, _, text: float(model.margins(toxic_features(lexicon, text)).max())
+                category, rude, extra, lambda model, _, text: float(model.margins(toxic_features(lexicon, text)).max())
             )
-    weights = replace(lexicon, models=models)
+    weights = replace(lexicon, models=models, second_look=head)
     card = {**data_card(recipe, data, sizes, evaluation, len(lexicon.lexicon)), "meanings": origin}
+    if recipe.second_look is not None:
+        card["second look"] = about(folder / recipe.second_look)
     return Trained(partial(save, weights=weights), WEIGHTS, evaluation, card, digests_of(data))
 
 
@@ -125,7 +146,7 @@ def _meanings(encoder: Path | None, data: OpenData, show: bool) -> tuple[Meaning
     """Those that are shipped or ones distilled anew, with what the data card says of where they are from."""
     if encoder is None:
         return shipped().meanings, json.loads(WEIGHTS.with_name(CARD).read_bytes())["meanings"]
-    from training.classifiers.meanings import about, distill
+    from training.classifiers.meanings import distill
 
     meanings = distill(encoder, data, show)
     return meanings, {**about(encoder), "words": len(meanings.words)}
@@ -189,11 +210,12 @@ def data_card(
         "texts": sizes,
         "calibration": {key: round(value, 4) for key, value in evaluation.items()},
         "false_flags": recipe.false_flags,
-        "held_out": "BIPIA, XSTest, DAN files, extraction attacks, HarmBench, real toxicity prompts, MT-Bench, "
-        "Vicuna's questions, WikiText, JailbreakBench's artifacts, two fifths of the jailbreaks in the wild by family, "
-        "every fifth tweet.",
-        "chosen_on": "Do-Not-Answer and the training part of BIPIA (other attacks and contexts than its test part): "
-        "no text of theirs was trained or calibrated on, but features and the size of the grammar were chosen by them.",
+        "held_out": "BIPIA, XSTest, DAN files, extraction attacks, real toxicity prompts, MT-Bench, Vicuna's "
+        "questions, WikiText, JailbreakBench's artifacts, two fifths of the jailbreaks in the wild by family, every "
+        "fifth tweet.",
+        "chosen_on": "Do-Not-Answer, HarmBench and the training part of BIPIA (other attacks and contexts than its "
+        "test part): no text of theirs was trained or calibrated on, but features, data and the size of the grammar "
+        "were chosen by them.",
         "limits": "English. Tweets were labelled by readers who took dialects, African American English above all, for "
         "offensive more often than they are (Sap et al. 2019). The weights hold hashes, no text.",
     }

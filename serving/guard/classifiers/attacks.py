@@ -14,6 +14,7 @@ from serving.guard.classifiers.classifier import ILLICIT, INDIRECT, JAILBREAK
 from serving.guard.classifiers.linear import LinearModel, Weights, load, read_features
 from serving.guard.classifiers.meaning import Meanings, directions
 from serving.guard.classifiers.ngrams import normal
+from serving.guard.classifiers.second_look import SecondLook
 from serving.guard.classifiers.windows import chunks, windows
 
 WEIGHTS = Path(__file__).with_name("weights.npz")
@@ -38,23 +39,33 @@ class AttackClassifier:
     name = "attack"
     categories = (JAILBREAK, ILLICIT)
 
-    def __init__(self, weights: Callable[[], Weights] = shipped) -> None:
+    def __init__(self, weights: Callable[[], Weights] = shipped, second_look: SecondLook | None = None) -> None:
         self._weights = weights
+        self._second_look = second_look
 
     @property
     def thresholds(self) -> Mapping[str, float]:
-        return {category: self._weights().models[category].threshold for category in self.categories}
+        models, second = self._weights().models, self._second_look
+        illicit = models[ILLICIT].threshold if second is None else second.head.threshold
+        return {JAILBREAK: models[JAILBREAK].threshold, ILLICIT: illicit}
 
     def scores(self, texts: Sequence[str]) -> list[dict[str, float]]:
         weights = self._weights()
-        jailbreak, illicit = weights.models[JAILBREAK], weights.models[ILLICIT]
+        jailbreak = weights.models[JAILBREAK]
         return [
             {
                 JAILBREAK: jailbreak.probability(attack_margin(jailbreak, weights.meanings, text)),
-                ILLICIT: illicit.probability(illicit_margin(illicit, weights.meanings, text)),
+                ILLICIT: self._illicit(weights, text),
             }
             for text in texts
         ]
+
+    def _illicit(self, weights: Weights, text: str) -> float:
+        model = weights.models[ILLICIT]
+        if self._second_look is None:
+            return model.probability(illicit_margin(model, weights.meanings, text))
+        margin = self._second_look.margin(text, lambda piece: illicit_margin(model, weights.meanings, piece))
+        return self._second_look.head.probability(margin)
 
 
 class IndirectClassifier:

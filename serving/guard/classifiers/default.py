@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
+from pathlib import Path
 
 from serving.guard.classifiers.classifier import HATE, ILLICIT, INDIRECT, JAILBREAK, TOXICITY, Classifier
 from serving.guard.classifiers.pool import ClassifierPool, Observer
@@ -16,13 +18,34 @@ _CATEGORIES: dict[str, tuple[str, ...]] = {
 
 
 def make_pool(settings: ClassifiersSettings, observe: Observer | None = None) -> ClassifierPool:
-    """A pool of all classifiers, and of Perspective where there is a key."""
+    """A pool of all classifiers, and of Perspective where there is a key.
+
+    Raises:
+        EncoderError: there is an encoder in the settings and it is not to be used; says why in one line.
+    """
     classifiers: list[Classifier] = [_Lazy(name, categories) for name, categories in _CATEGORIES.items()]
+    if settings.encoder is not None:
+        classifiers[0] = _with_encoder(settings.encoder)
     if settings.perspective.key is not None:
         from serving.guard.classifiers.perspective import PerspectiveClassifier
 
         classifiers.append(PerspectiveClassifier(settings.perspective))
     return ClassifierPool(classifiers, settings, observe) if observe else ClassifierPool(classifiers, settings)
+
+
+def _with_encoder(folder: Path) -> Classifier:
+    """The classifier of attacks with a second look, opened at once: a wrong folder shows when a gateway starts."""
+    stamps = tuple((path.name, path.stat().st_mtime_ns, path.stat().st_size) for path in sorted(folder.glob("*")))
+    return _opened(folder, stamps)
+
+
+@lru_cache(maxsize=1)
+def _opened(folder: Path, stamps: tuple[tuple[str, int, int], ...]) -> Classifier:
+    """Kept while its files stay as they are: a reload of other settings does not read 90 MB again."""
+    from serving.guard.classifiers.attacks import AttackClassifier, shipped
+    from serving.guard.classifiers.second_look import SecondLook
+
+    return AttackClassifier(shipped, SecondLook.open(folder, shipped().second_look))
 
 
 class _Lazy:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.guard.classifiers.head import Head
 from serving.guard.classifiers.meaning import NUM_DIMENSIONS, Meanings
 from serving.guard.classifiers.ngrams import NUM_BUCKETS, Grams, Hashes, hashed, normal
 from serving.guard.classifiers.signs import NAMES, signs
@@ -74,6 +75,8 @@ class Weights:
     severity: NDArray[np.float16]
     """How offensive each is, from 0 to 1."""
     meanings: Meanings
+    second_look: Head | None = None
+    """Where one was trained."""
 
 
 def save(path: Path, weights: Weights) -> None:
@@ -86,6 +89,8 @@ def save(path: Path, weights: Weights) -> None:
         arrays[f"{category}/named"] = model.named
         numbers = (model.bias, model.slope, model.offset, model.threshold)
         arrays[f"{category}/numbers"] = np.array(numbers, dtype=np.float64)
+    if weights.second_look is not None:
+        arrays |= {f"{_SECOND_LOOK}/{name}": array for name, array in weights.second_look.arrays().items()}
     with path.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
 
@@ -99,7 +104,8 @@ def load(path: Path) -> Weights:
     with np.load(path, allow_pickle=False) as arrays:
         if str(arrays["features"][0]) != _FEATURES:
             raise ValueError(f"{path} was trained for other features; train it again.")
-        categories = sorted({name.split("/")[0] for name in arrays.files if "/" in name})
+        parts = {name.split("/")[0] for name in arrays.files if "/" in name}
+        categories = sorted(parts - {_SECOND_LOOK})
         models = {
             category: LinearModel(
                 arrays[f"{category}/grams"],
@@ -109,8 +115,12 @@ def load(path: Path) -> Weights:
             for category in categories
         }
         meanings = Meanings(arrays["meanings"], arrays["vectors"])
-        return Weights(models, arrays["lexicon"], arrays["severity"], meanings)
+        own = f"{_SECOND_LOOK}/"
+        found = {name.removeprefix(own): arrays[name] for name in arrays.files if name.startswith(own)}
+        head = Head.from_arrays(found) if found else None
+        return Weights(models, arrays["lexicon"], arrays["severity"], meanings, head)
 
 
+_SECOND_LOOK = "second_look"
 _FEATURES = f"{NUM_BUCKETS} buckets; {NUM_DIMENSIONS} dimensions; {' '.join(NAMES)}"
 """What the weights belong to: others would give nonsense."""

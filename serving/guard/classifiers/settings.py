@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
@@ -68,5 +69,10 @@ class ClassifiersSettings(BaseModel):
     mark_data: bool = Field(
         default=False,
         description="Put results of tools and documents between delimiters that say they are data, no instructions.",
+    )
+    encoder: Path | None = Field(
+        default=None,
+        description="Folder of the sentence encoder that the weights were trained with (all-MiniLM-L6-v2): `attack` "
+        "asks it about texts that it is unsure of. Without one it decides alone.",
     )
     perspective: PerspectiveSettings = PerspectiveSettings()

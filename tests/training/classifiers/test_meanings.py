@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+from tiny_bert import write_tiny_bert
 
 from serving.guard.classifiers.linear import load
 from serving.guard.classifiers.meaning import NUM_DIMENSIONS, directions
@@ -43,27 +43,7 @@ def test_what_was_alike_stays_alike_and_frequent_words_tell_little() -> None:
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random encoder of one layer, with letters and a few words as its vocabulary."""
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
-
-    folder = tmp_path_factory.mktemp("tiny-encoder")
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    letters = [chr(code) for code in range(97, 123)]
-    pieces = [*special, "the", "ship", "harbour", "'", *letters, "##ing", *(f"##{letter}" for letter in letters)]
-    raw = Tokenizer(models.WordPiece({piece: number for number, piece in enumerate(pieces)}, unk_token="[UNK]"))
-    raw.normalizer = normalizers.BertNormalizer(lowercase=True)
-    raw.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    raw.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
-    names = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), special, strict=True))
-    PreTrainedTokenizerFast(tokenizer_object=raw, **names).save_pretrained(folder)
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(pieces), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
-    )
-    BertModel(config).save_pretrained(folder)
-    (folder / "README.md").write_text("---\nlicense: mit\n---\n\n# Tiny encoder\nRandom.\n")
-    return folder
+    return write_tiny_bert(tmp_path_factory.mktemp("tiny-encoder"))
 
 
 def test_a_recipe_that_names_an_encoder_distills_it(encoder: Path, tmp_path: Path) -> None:
