@@ -4,28 +4,35 @@ Layout, in words of eight bytes, native order (the file never leaves its machine
 
     0            magic and version
     1            columns ever used, from the first
+    2            whose turn it is: which lock excludes (see below)
+    3 · 4        process that took it last · how often it was taken
     64 …         SLOTS records of STRIDE words:
                  0–1 digest of the account's name (0: never used) · 2 time of the last change (float) ·
                  3–5 the account's numbers · 6–7 unused · 8 … 8 + COLUMNS: what each process holds
 
 A process owns one column as long as it holds the kernel's lock on that column's byte; the kernel lets go of it when
-the process ends, however it ends, and then what the column holds can be taken back. Two files, since on a network file
-system both kinds of lock are one.
+the process ends, however it ends, and then what the column holds can be taken back.
+
+Steps exclude each other by a lock of the same kind, on the byte behind the columns that word 2 names. It is held for
+microseconds; a process that the machine lets wait meanwhile is waited for, since two inside at once would lose counts.
+One that was stopped (SIGSTOP, a debugger) must not stop all others: they go on to the next byte, together.
 """
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
+import logging
 import mmap
 import os
 import struct
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
-MAGIC = 0x5349474E4C494D01
+log = logging.getLogger(__name__)
+
+MAGIC = 0x5349474E4C494D02
 COLUMNS = 64
 SLOTS = 32_768
 FIRST_SLOT = 64
@@ -33,8 +40,10 @@ FIRST_COLUMN = 8
 STRIDE = FIRST_COLUMN + COLUMNS
 _SIZE = 8 * (FIRST_SLOT + SLOTS * STRIDE)
 _PROBES = 256
-# The lock is held for microseconds. A process that was stopped just then must not stop all others.
-_LOCK_PATIENCE_S = 0.05
+_TURN, _HOLDER, _TAKEN = 2, 3, 4
+# How long a holder is waited for until it is asked whether it was stopped, and, if not, until it is passed over anyway.
+_LOOK_AFTER_S = 0.05
+_LOCK_PATIENCE_S = 2.0
 
 
 class TableError(ValueError):
@@ -48,10 +57,12 @@ class Table:
         self._forget_after_s = forget_after_s
         self._clock = clock
         self._places: dict[str, tuple[int, int, int]] = {}
-        self._locked_out = False
+        self._pid = os.getpid()
+        self._turn = 0
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             self._fd = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            # A file of its own: on a network file system a lock on the whole and those on bytes are one.
             lock = file.with_name(f"{file.name}.lock")
             self._lock_fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._lock_fd, fcntl.LOCK_EX)
@@ -90,26 +101,52 @@ class Table:
 
     def lock(self) -> None:
         """Keep other processes out for a moment."""
-        try:
-            fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._locked_out = False
-        except BlockingIOError:
-            if not self._locked_out:
-                self._wait_for_lock()
-
-    def _wait_for_lock(self) -> None:
-        deadline = time.monotonic() + _LOCK_PATIENCE_S
-        while time.monotonic() < deadline:
-            with suppress(BlockingIOError):
-                fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            time.sleep(20e-6)
-        # Its holder is stopped (SIGSTOP, a debugger). Going on without may lose the count of the one request that
-        # it was in the middle of; waiting would lose every request.
-        self._locked_out = True
+        turn = self.words[_TURN]
+        if not self._enter(turn):
+            turn = self._wait_for_lock()
+        self._turn = turn
+        self.words[_HOLDER] = self._pid
+        self.words[_TAKEN] += 1
 
     def unlock(self) -> None:
-        fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
+        self._lock_byte(fcntl.F_UNLCK, self._turn)
+
+    def _enter(self, turn: int, follows: int | None = None) -> bool:
+        """Take this turn's lock, unless it is taken; `follows`: the turn that is passed over for it."""
+        if not self._lock_byte(fcntl.F_WRLCK, turn):
+            return False
+        if self.words[_TURN] == (turn if follows is None else follows):
+            self.words[_TURN] = turn
+            return True
+        self._lock_byte(fcntl.F_UNLCK, turn)
+        return False
+
+    def _wait_for_lock(self) -> int:
+        """Returns the turn that was entered."""
+        seen: tuple[int, int] | None = None
+        since = 0.0
+        while True:
+            turn, now = self.words[_TURN], time.monotonic()
+            if self._enter(turn):
+                return turn
+            if seen != (turn, self.words[_TAKEN]):
+                seen, since = (turn, self.words[_TAKEN]), now
+            waited_s = now - since
+            if waited_s < _LOOK_AFTER_S:
+                time.sleep(20e-6)
+                continue
+            holder = self.words[_HOLDER]
+            if (waited_s > _LOCK_PATIENCE_S or _is_stopped(holder)) and self._enter(turn + 1, follows=turn):
+                log.warning("passed over a process that holds the lock of the limits", extra={"pid": holder})
+                return turn + 1
+            time.sleep(1e-3)
+
+    def _lock_byte(self, kind: int, turn: int) -> bool:
+        try:
+            fcntl.fcntl(self._fd, fcntl.F_OFD_SETLK, _flock(kind, COLUMNS + turn))
+        except BlockingIOError:
+            return False
+        return True
 
     def place(self, account: str) -> int:
         """The first word of an account's record, made when missing. Call with the lock held.
@@ -204,3 +241,11 @@ _FLOCK = "hhqqi4x"
 
 def _flock(kind: int, byte: int) -> bytes:
     return struct.pack(_FLOCK, kind, os.SEEK_SET, byte, 1, 0)
+
+
+def _is_stopped(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:  # it is gone, and its lock with it
+        return False
+    return state in "Tt"
