@@ -89,7 +89,7 @@ def jailbreak_head(data: OpenData, size: int, chance: random.Random) -> Head:
 def illicit_head(data: OpenData, size: int, chance: random.Random) -> Head:
     """Harmful aims, plain and in stories, against harmless ones in the same words and the same stories."""
     head = _head((("harm_ask", 0.6), ("harm_more", 1.6), ("pair", 0.4)), data, size, chance)
-    head.attacks += 2 * data.train.get("illicit", [])
+    head.attacks += data.train.get("illicit", [])
     head.calibration_attacks += data.calibrate.get("illicit", [])
     # Scored by windows of sentences: in a harmless text each of them is harmless.
     head.harmless += [
@@ -113,7 +113,7 @@ def _head(attacks: Sequence[tuple[str, float]], data: OpenData, size: int, chanc
         good += _own(_LOOKALIKES, scale, chance, whole)
     head.attacks += [(name, disguise(text, chance)) for name, text in head.attacks if chance.random() < 0.15]
     head.harmless += [(name, disguise(text, chance)) for name, text in head.harmless if chance.random() < 0.15]
-    for label in ("plain", "data"):
+    for label in ("plain", "question", "data"):
         head.harmless += [(name, text[:CHUNK_CHARS]) for name, text in _some(data.train.get(label, ()), size, chance)]
         head.calibration_harmless += _some(data.calibrate.get(label, ()), size // 2, chance)
     # Few, and in form the nearest to a jailbreak.

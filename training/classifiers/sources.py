@@ -18,9 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-Label = Literal["jailbreak", "illicit", "plain", "task", "toxic", "hate", "data"]
+Label = Literal["jailbreak", "illicit", "plain", "task", "question", "toxic", "hate", "data"]
 """`illicit` asks for something harmful. `plain` is a harmless question or statement, `task` harmless work for a model,
-often with a part to play, `data` harmless text of some length, such as an abstract or code."""
+often with a part to play, `question` one of an examination, `data` harmless text of some length, such as an abstract
+or code."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +130,16 @@ def _mmlu(file: Path) -> Iterator[tuple[Label, str]]:
             yield "plain", question
 
 
+def _examination(file: Path) -> Iterator[tuple[Label, str]]:
+    for _, question in _mmlu(file):
+        yield "question", question
+
+
+def _prompts(file: Path) -> Iterator[tuple[Label, str]]:
+    for line in file.read_text().splitlines():
+        yield "task", json.loads(line)
+
+
 def _contracts(file: Path) -> Iterator[tuple[Label, str]]:
     for line in file.read_text().splitlines():
         row = json.loads(line)
@@ -166,6 +177,7 @@ def _roles(file: Path) -> Iterator[tuple[Label, str]]:
             yield "task", row["prompt"]
 
 
+_EXAMINATIONS = ("clinical_knowledge", "high_school_world_history", "jurisprudence", "marketing", "philosophy")
 _TOPICS = ("fraud", "politics", "pornography_sexual_minors", "race", "religion", "suicide", "terrorism", "violence")
 
 SOURCES: tuple[Source, ...] = (
@@ -180,6 +192,10 @@ SOURCES: tuple[Source, ...] = (
     Source("mmlu, international law", "mmlu_subset/international_law_test.csv", "MIT", _mmlu),
     Source("mmlu, medicine", "mmlu_subset/professional_medicine_test.csv", "MIT", _mmlu),
     Source("legalbench cuad", "legalbench_cuad/clauses.jsonl", "CC-BY-4.0", _contracts),
+    *(
+        Source(f"mmlu, {name.replace('_', ' ')}", f"mmlu_subset/{name}_test.csv", "MIT", _examination)
+        for name in _EXAMINATIONS
+    ),
     # Checkouts of repositories, under their own names.
     Source("harmfulqa", "red-instruct/harmful_questions/harmfulqa.json", "Apache-2.0", _questions),
     Source("catqa", "red-instruct/harmful_questions/catqa_english.json", "Apache-2.0", _questions),
@@ -190,5 +206,9 @@ SOURCES: tuple[Source, ...] = (
     ),
     Source("seed tasks", "self-instruct/data/seed_tasks.jsonl", "Apache-2.0", _instructions),
     Source("user tasks", "self-instruct/human_eval/user_oriented_instructions.jsonl", "Apache-2.0", _instructions),
+    *(
+        Source(f"oasst, {name}", f"oasst-model-eval/model_eval/manual/data/{name}.jsonl", "Apache-2.0", _prompts)
+        for name in ("en_100_text", "prompt_lottery_en_250_text")
+    ),
     Source("chatgpt prompts", "awesome-chatgpt-prompts/prompts.csv", "CC0-1.0", _roles),
 )

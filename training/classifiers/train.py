@@ -50,12 +50,11 @@ _WORST = 3.0
 
 Margin = Callable[[LinearModel, Meanings, str], float]
 
-_SHARES = {TOXICITY: 0.55, HATE: 0.35}
-"""These two are asked together and seldom err on the same text: they share the rate of false flags,
-with a tenth kept back, since the calibration tweets are a sample."""
-
-_SECOND_SHARE = 0.75
-"""A second look flags with `jailbreak` beside it, and what it finds hardly falls when a quarter is kept back."""
+_SHARES = {ILLICIT: 0.75, TOXICITY: 0.55, HATE: 0.35}
+"""What is asked together shares the rate of false flags: toxicity and hate seldom err on the same text, and a tenth is
+kept back, since the calibration tweets are a sample. `illicit` errs more on texts unlike those that calibrate it."""
+_SECOND_SHARE = 0.5
+"""The same with a second look, which finds more at half the rate than the linear model alone at all of it."""
 
 
 def train(recipe: ClassifierRecipe, folder: Path, show: bool = True) -> Trained:
