@@ -179,5 +179,5 @@ def _slopes(
 
 
 def _mask(chance: np.random.Generator, shape: tuple[int, ...]) -> Floats:
-    result: Floats = (chance.random(shape, dtype=np.float32) < _KEPT) / np.float32(_KEPT)
+    result: Floats = (chance.random(shape, dtype=np.float32) < _KEPT).astype(np.float32) / np.float32(_KEPT)
     return result

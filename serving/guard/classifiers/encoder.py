@@ -27,7 +27,7 @@ MAX_TOKENS = 256
 _AT_ONCE = 1024
 """Tokens that are read together, in texts of one length."""
 
-_KINDS = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2")}
+_KINDS: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2")}
 _ERF = tuple(np.float32(term) for term in (0.254829592, -0.284496736, 1.421413741, -1.453152027, 1.061405429))
 _SLOWING = np.float32(0.3275911)
 """With the terms above: erf to seven digits (Abramowitz and Stegun, 7.1.26)."""
@@ -134,7 +134,8 @@ class Encoder:
         scores = (query @ key.swapaxes(2, 3)) * np.float32(size**-0.5)
         scores = np.exp(scores - scores.max(axis=3, keepdims=True))
         scores /= scores.sum(axis=3, keepdims=True)
-        return (scores @ value).swapaxes(1, 2).reshape(-1, self.width)
+        result: Floats = (scores @ value).swapaxes(1, 2).reshape(-1, self.width)
+        return result
 
     def _normed(self, states: Floats, weights: tuple[Floats, Floats]) -> Floats:
         centred = states - states.mean(axis=1, keepdims=True)

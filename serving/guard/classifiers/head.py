@@ -49,5 +49,6 @@ class Head:
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, NDArray[Any]]) -> Head:
-        numbers = (float(number) for number in arrays["numbers"])
-        return cls(arrays["hidden"], arrays["hidden_bias"], arrays["out"], *numbers, str(arrays["digest"][0]))
+        bias, slope, offset, threshold = (float(number) for number in arrays["numbers"])
+        kernel, kernel_bias, out = arrays["hidden"], arrays["hidden_bias"], arrays["out"]
+        return cls(kernel, kernel_bias, out, bias, slope, offset, threshold, str(arrays["digest"][0]))
