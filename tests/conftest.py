@@ -18,13 +18,16 @@ REPOSITORY = Path(__file__).parent.parent
 DEFAULT_MODEL = "smollm2-135m-instruct"
 # Kept between runs: the converted default model. Everything else of a run is fresh.
 PREPARED = REPOSITORY / ".signet" / "tests"
-ENGINE = "engine"
+SHARED_ENGINE = "engine"
+# How a test file says so in its first lines.
+ASKS_THE_ENGINE = "pytestmark = pytest.mark.engine\n"
+STARTS_ENGINES = "pytestmark = [pytest.mark.engine, pytest.mark.slow]\n"
 
 
 @cache
 def _scope(file: str) -> str:
-    """What one process runs whole: a file, or all files that need the real engine."""
-    return ENGINE if "pytest.mark.engine" in (REPOSITORY / file).read_text() else file
+    """What one process runs whole: a file, or all files that ask the one engine."""
+    return SHARED_ENGINE if ASKS_THE_ENGINE in (REPOSITORY / file).read_text() else file
 
 
 class FilesWhole(LoadScopeScheduling):  # type: ignore[misc]
@@ -36,9 +39,19 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> FilesWhol
     return FilesWhole(config, log)
 
 
+def _turn(item: pytest.Item) -> int:
+    """Engines come last: beside them, on few cores, whatever else runs would starve.
+
+    The shared one in one process, those that files of their own start and stop in the other.
+    """
+    file = str(item.path.relative_to(REPOSITORY))
+    if _scope(file) == SHARED_ENGINE:
+        return 1
+    return 2 if STARTS_ENGINES in (REPOSITORY / file).read_text() else 0
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The engine's tests come last: beside them, on few cores, whatever else runs would starve."""
-    items.sort(key=lambda item: _scope(str(item.path.relative_to(REPOSITORY))) == ENGINE)
+    items.sort(key=_turn)
 
 
 @dataclass(frozen=True)

@@ -87,5 +87,12 @@ def running_engine(home: Path, model: str, *arguments: str) -> Iterator[str]:
     """A `signet engine` of its own; yields its URL."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    with running_signet(home, f"{url}/health", 300, "engine", "--model", model, "--port", str(port), *arguments):
+    command = ("engine", "--model", model, "--port", str(port), *arguments)
+    with running_signet(home, f"{url}/health", 300, *command, **beside_another_engine()):
         yield url
+
+
+def beside_another_engine() -> dict[str, str]:
+    """Settings that keep an engine off the cores where every engine on this machine would start first."""
+    cores = sorted(os.sched_getaffinity(0))
+    return {"SIGNET_ENGINE__CPU_THREADS_BIND": ",".join(map(str, cores[len(cores) // 2 :]))}

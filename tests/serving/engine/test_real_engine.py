@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 from conftest import fresh_home
+from running import beside_another_engine
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
@@ -41,7 +42,7 @@ def engine_parts(run) -> dict[str, psutil.Process]:
 
 def test_answers_survives_kill_9_and_leaves_nothing(prepared_home: Path, tmp_path: Path, start_serve):
     home = fresh_home(prepared_home, tmp_path / "home")
-    run = start_serve(home)
+    run = start_serve(home, **beside_another_engine())
 
     run.wait_for("Ctrl-C stops everything", START_SECONDS)
     key = (home / "first_key").read_text().strip()

@@ -16,6 +16,8 @@ from training.compress.quantize import CALIBRATION, HELDOUT_FRACTION, MAX_CHAT_T
 from training.data import IGNORED, ChatEncoder, Example, encode_all, read_chats, split_heldout
 from training.evaluate.loading import load_tokenizer
 
+pytestmark = [pytest.mark.engine, pytest.mark.slow]
+
 
 @pytest.fixture
 def home(prepared_home: Path, compressor_home: Path, tmp_path: Path) -> Path:
@@ -25,8 +27,6 @@ def home(prepared_home: Path, compressor_home: Path, tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.slow
-@pytest.mark.engine
 @pytest.mark.parametrize(
     ("scheme", "largest_mb"),
     [

@@ -54,7 +54,7 @@ def test_answers_of_adapter_and_base_are_marked(engines: dict[str, EngineClient]
 
     def token_ids(case: tuple[EngineClient, str]) -> list[int]:
         client, scheme = case
-        choices = client.choices(scheme, n=3, temperature=1.0, min_tokens=100, max_tokens=100)
+        choices = client.choices(scheme, temperature=1.0, min_tokens=100, max_tokens=100)
         return [token for choice in choices for token in choice["token_ids"]]
 
     with ThreadPoolExecutor(len(asked)) as pool:
