@@ -37,7 +37,7 @@ _DECAY = 0.1
 _KEPT = 0.7
 """Of inputs and hidden units at each step; the rest is hidden from it."""
 _SOFTENED = 0.01
-_OWN, _EACH = 2000, 500
+_OWN, _EACH = 1500, 400
 """Texts of our own grammar, and of each source besides: to read a text costs some twenty milliseconds."""
 _AT_ONCE = 256
 """Texts of about one length that are read together."""
