@@ -196,7 +196,8 @@ SOURCES: tuple[Source, ...] = (
         Source(f"mmlu, {name.replace('_', ' ')}", f"mmlu_subset/{name}_test.csv", "MIT", _examination)
         for name in _EXAMINATIONS
     ),
-    # Checkouts of repositories, under their own names.
+    # Checkouts of repositories, under their own names: red-instruct 73c759c, aart-ai-safety-dataset fcdb2a8,
+    # SAP 8f2c4df, self-instruct 0b26cca, oasst-model-eval ce935de, awesome-chatgpt-prompts of 27 February 2023.
     Source("harmfulqa", "red-instruct/harmful_questions/harmfulqa.json", "Apache-2.0", _questions),
     Source("catqa", "red-instruct/harmful_questions/catqa_english.json", "Apache-2.0", _questions),
     Source("aart", "aart-ai-safety-dataset/aart-v1-20231117.csv", "CC-BY-4.0", _red_teaming),
