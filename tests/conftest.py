@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import httpx._transports.default as http_transport
 import pytest
 from running import free_port, run_signet, running_signet
 from xdist.scheduler import LoadScopeScheduling
@@ -22,6 +23,9 @@ SHARED_ENGINE = "engine"
 # How a test file says so in its first lines.
 ASKS_THE_ENGINE = "pytestmark = pytest.mark.engine\n"
 STARTS_ENGINES = "pytestmark = [pytest.mark.engine, pytest.mark.slow]\n"
+
+# A client reads all certificate authorities, for 50 ms of processor time, and tests make one for each question.
+http_transport.create_ssl_context = cache(http_transport.create_ssl_context)
 
 
 @cache

@@ -6,10 +6,15 @@ import json
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import openai
-from running import answers_ok, free_port, run_signet, signet_environment, wait_until
+from click.testing import CliRunner
+from running import answers_ok, free_port, signet_environment, wait_until
+
+from serving.identity.cli import keys
+from serving.settings import load_settings
 
 
 @dataclass(frozen=True)
@@ -26,10 +31,8 @@ class RunningGateway:
         self.clients.append(made)
         return made
 
-    def new_key(self, *options: str, **settings: str) -> str:
-        created = run_signet(self.home, "keys", "create", "--tenant", "acme", "--json", *options, **settings)
-        assert created.returncode == 0, created.stderr
-        key: str = json.loads(created.stdout)["key"]
+    def new_key(self, *options: str, tenant: str = "acme", **settings: str) -> str:
+        key = create_key(self.home, "--tenant", tenant, *options, **settings)
         wait_until(lambda: self.knows(key), 5, "the gateway knows the new key")
         return key
 
@@ -41,10 +44,19 @@ class RunningGateway:
         return True
 
 
+def create_key(home: Path, *options: str, **settings: str) -> str:
+    """`signet keys create` in this process: one of its own would take seconds to begin, a hundred times in a run."""
+    file = home / "signet.yaml"
+    load = partial(load_settings, file if file.exists() else None, environment=signet_environment(home, **settings))
+    created = CliRunner().invoke(keys, ["create", "--json", *options], obj=load)
+    assert created.exit_code == 0, created.output
+    key: str = json.loads(created.stdout)["key"]
+    return key
+
+
 def start_gateway(home: Path, *engine_urls: str, **settings: str) -> RunningGateway:
     port = free_port()
-    created = run_signet(home, "keys", "create", "--tenant", "default", "--admin", "--json", **settings)
-    assert created.returncode == 0, created.stderr
+    key = create_key(home, "--tenant", "default", "--admin", **settings)
     arguments = [part for url in engine_urls for part in ("--engine-url", url)]
     with (home / "gateway.log").open("wb") as log:
         process = subprocess.Popen(
@@ -56,7 +68,7 @@ def start_gateway(home: Path, *engine_urls: str, **settings: str) -> RunningGate
         )
     url = f"http://127.0.0.1:{port}"
     wait_until(lambda: answers_ok(f"{url}/healthz"), 60, "the gateway listens", process)
-    return RunningGateway(url, home, json.loads(created.stdout)["key"], process)
+    return RunningGateway(url, home, key, process)
 
 
 def stop_gateway(gateway: RunningGateway) -> int:

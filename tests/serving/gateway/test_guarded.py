@@ -11,7 +11,7 @@ import openai
 import pytest
 import yaml
 from gateways import RunningGateway, start_gateway, stop_gateway
-from running import answers_ok, run_signet, wait_until
+from running import answers_ok, wait_until
 from scripted import CLOSE, DONE, EVENTS, ScriptedEngine, SeenRequest, answer, chunk, head, stream, usage_chunk, whole
 from token_engine import TokenEngine
 
@@ -268,10 +268,7 @@ def test_a_tenant_has_its_own_actions_and_a_reload_changes_them(
     guarded: RunningGateway, engines: list[ScriptedEngine]
 ) -> None:
     seen = script(engines, lambda _: whole(answer("x@y.example")))
-    created = run_signet(guarded.home, "keys", "create", "--tenant", "open", "--json")
-    key = json.loads(created.stdout)["key"]
-    wait_until(lambda: guarded.knows(key), 5, "the gateway knows the new key")
-    client = guarded.client(key)
+    client = guarded.client(guarded.new_key(tenant="open"))
 
     assert ask(client).choices[0].message.content == "x@y.example"
     assert seen[-1].body["messages"] == ASKED
