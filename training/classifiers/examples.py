@@ -46,15 +46,17 @@ class OpenData:
     calibrate: dict[Label, list[Text]] = field(default_factory=dict)
     used: list[tuple[Source, Path, int]] = field(default_factory=list)
     """For the data card: what was read, from where, how many texts."""
+    missing: list[Source] = field(default_factory=list)
 
 
 def read_open_data(folder: Path | None) -> OpenData:
-    """What of `SOURCES` lies in the folder; nothing without one."""
+    """What of `SOURCES` lies in the folder, and what does not; nothing without one."""
     data = OpenData()
     for source in SOURCES if folder is not None else ():
         assert folder is not None
         file = folder / source.file
         if not file.is_file():
+            data.missing.append(source)
             continue
         count = 0
         for label, text in source.read(file):

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import yaml
 
@@ -67,6 +68,9 @@ def train(recipe: ClassifierRecipe, folder: Path, show: bool = True) -> Trained:
     data = read_open_data(data_folder)
     if recipe.data is not None and not data.used:
         raise DataError(f"{data_folder}: holds none of the data sets, such as {SOURCES[0].file}")
+    if show and data.missing:
+        names = ", ".join(source.name for source in data.missing)
+        click.echo(f"Trained without these sets, which {data_folder} has not: {names}.", err=True)
     meanings, origin = _meanings(None if recipe.encoder is None else folder / recipe.encoder, data, show)
     lexicon = read_lexicon(data_folder, meanings)
     models: dict[str, LinearModel] = {}
@@ -206,6 +210,7 @@ def data_card(
         "license": recipe.license,
         "language": "en",
         "sources": {"own grammar": {"licence": "Apache-2.0", "texts": recipe.size}, **sources},
+        "not_there": [source.name for source in data.missing],
         "texts": sizes,
         "calibration": {key: round(value, 4) for key, value in evaluation.items()},
         "false_flags": recipe.false_flags,

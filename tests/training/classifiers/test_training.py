@@ -65,6 +65,8 @@ def test_a_recipe_becomes_a_checkpoint_with_digests_and_licences_of_its_data(tra
     assert card["sources"]["hate and offensive tweets"]["licence"] == "MIT"
     assert card["sources"]["lexicon of offensive words"]["texts"] == 1
     assert card["meanings"]["encoder"] == "all-MiniLM-L6-v2"
+    assert "harmfulqa" in card["not_there"]
+    assert "hate and offensive tweets" not in card["not_there"]
 
 
 def test_what_was_trained_tells_attacks_from_questions(trained: GuardOutcome) -> None:
@@ -129,6 +131,16 @@ def test_families_of_jailbreaks_are_not_cut() -> None:
     assert not all(held)
     for family in range(10):
         assert len(set(held[3 * family : 3 * family + 3])) == 1
+
+
+def test_sets_that_are_not_there_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = ClassifierRecipe(method="guard-classifiers", name="small", size=20, epochs=1, data=open_data(tmp_path))
+
+    train(recipe, tmp_path)
+
+    [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("Trained without")]
+    assert "harmfulqa" in line
+    assert "tweets" not in line
 
 
 def test_without_data_there_is_only_our_own_text(tmp_path: Path) -> None:
