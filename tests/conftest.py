@@ -44,14 +44,17 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> FilesWhol
 
 
 def _turn(item: pytest.Item) -> int:
-    """Engines come last: beside them, on few cores, whatever else runs would starve.
+    """What trains and compresses comes first, engines last: on few cores whatever runs beside an engine would starve.
 
-    The shared one in one process, those that files of their own start and stop in the other.
+    The shared engine is asked by one process, those that files of their own start and stop by the other.
     """
     file = str(item.path.relative_to(REPOSITORY))
+    text = (REPOSITORY / file).read_text()
     if _scope(file) == SHARED_ENGINE:
-        return 1
-    return 2 if STARTS_ENGINES in (REPOSITORY / file).read_text() else 0
+        return 2
+    if STARTS_ENGINES in text:
+        return 3
+    return 0 if "pytest.mark.slow" in text else 1
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

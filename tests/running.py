@@ -37,7 +37,7 @@ def run_signet(home: Path, *arguments: str, **settings: str) -> subprocess.Compl
         cwd=home,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
         check=False,
     )
 
