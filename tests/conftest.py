@@ -43,22 +43,22 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> FilesWhol
     return FilesWhole(config, log)
 
 
-def _turn(item: pytest.Item) -> int:
+@cache
+def _turn(file: str) -> int:
     """What trains and compresses comes first, engines last: on few cores whatever runs beside an engine would starve.
 
     The shared engine is asked by one process, those that files of their own start and stop by the other.
     """
-    file = str(item.path.relative_to(REPOSITORY))
-    text = (REPOSITORY / file).read_text()
     if _scope(file) == SHARED_ENGINE:
         return 2
+    text = (REPOSITORY / file).read_text()
     if STARTS_ENGINES in text:
         return 3
     return 0 if "pytest.mark.slow" in text else 1
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=_turn)
+    items.sort(key=lambda item: _turn(str(item.path.relative_to(REPOSITORY))))
 
 
 @dataclass(frozen=True)
