@@ -150,7 +150,7 @@ def test_sighup_does_not_end_workers_that_start(engine: ScriptedEngine, tmp_path
     over = threading.Event()
 
     def hang_up() -> None:
-        while not over.wait(0.02):
+        while not over.wait(0.1):
             for home in Path("/proc").glob("[0-9]*"):
                 with suppress(OSError, ValueError):
                     words = (home / "cmdline").read_bytes().split(b"\0")
@@ -167,7 +167,7 @@ def test_sighup_does_not_end_workers_that_start(engine: ScriptedEngine, tmp_path
         hanging_up.join()
     try:
         reloaded = re.compile(r'signet_gateway_reloads_total\{worker="\d",result="done"} ')
-        assert len(reloaded.findall(exposition(gateway))) == 2
+        wait_until(lambda: len(reloaded.findall(exposition(gateway))) == 2, 20, "both workers have reloaded")
         assert "worker died" not in (tmp_path / "gateway.log").read_text()
     finally:
         stop_gateway(gateway)
