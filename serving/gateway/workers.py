@@ -50,7 +50,6 @@ class _Worker:
     started: float = 0.0
     ready: bool = False
     failures: int = 0
-    restarts: int = 0
     restart_at: float | None = None
     ready_pipe: int = -1
     exit_code: int = 0
@@ -149,7 +148,7 @@ class Workers:
                 worker.listener,
                 self._parent_gone,
                 report_ready,
-                replaces=worker.restarts > 0,
+                replaces=worker.started > 0,
             )
             code = self._serve(place)
         except BaseException:
@@ -185,7 +184,6 @@ class Workers:
 
     def _plan_restart(self, worker: _Worker) -> None:
         now = time.monotonic()
-        worker.restarts += 1
         worker.failures = 0 if now - worker.started > _HEALTHY_S else worker.failures + 1
         wait = min(_LONGEST_BACKOFF_S, _FIRST_BACKOFF_S * 2 ** max(0, worker.failures - 1))
         worker.restart_at = now + wait

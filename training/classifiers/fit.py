@@ -58,6 +58,13 @@ def read_rows(texts: Sequence[str], meanings: Meanings, extra: Sequence[Sequence
     return Rows(np.concatenate(buckets), np.concatenate(values), starts, named)
 
 
+def balanced(labels: NDArray[np.bool_]) -> Floats:
+    """What each text counts for, so that both classes weigh the same."""
+    share = labels.mean()
+    result: Floats = np.where(labels, 0.5 / share, 0.5 / (1 - share)).astype(np.float32)
+    return result
+
+
 def fit(
     rows: Rows,
     labels: NDArray[np.bool_],
@@ -76,8 +83,7 @@ def fit(
     first, second = np.zeros_like(weights), np.zeros_like(weights)
     rates = np.full_like(weights, rate)
     rates[NUM_BUCKETS:] *= _NAMED_RATE
-    share = labels.mean()
-    importance = np.where(labels, 0.5 / share, 0.5 / (1 - share)).astype(np.float32)
+    importance = balanced(labels)
     total = epochs * -(-len(labels) // batch)
     step = 0
     for _ in range(epochs):

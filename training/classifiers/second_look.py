@@ -23,7 +23,7 @@ from serving.guard.classifiers.meaning import Meanings
 from serving.guard.classifiers.second_look import SKIP, VIEWED_CHARS, SecondLook, views
 from training.classifiers.examples import OWN, Text
 from training.classifiers.examples import Head as Examples
-from training.classifiers.fit import calibrate, threshold_at
+from training.classifiers.fit import balanced, calibrate, threshold_at
 from training.errors import SourceError
 from training.progress import track
 
@@ -127,8 +127,7 @@ def fit_head(bags: Bags, labels: NDArray[np.bool_], seed: int) -> Head:
         (scale * chance.uniform(-1, 1, shape)).astype(np.float32) for scale, shape in zip(scales, shapes, strict=True)
     ]
     first, second = [np.zeros_like(part) for part in weights], [np.zeros_like(part) for part in weights]
-    share = labels.mean()
-    importance = np.where(labels, 0.5 / share, 0.5 / (1 - share)).astype(np.float32)
+    importance = balanced(labels)
     targets = np.where(labels, 1 - _SOFTENED, _SOFTENED).astype(np.float32)
     total = _EPOCHS * -(-len(labels) // _BATCH)
     step = 0

@@ -34,7 +34,7 @@ class Head:
         return result
 
     def probability(self, margin: float) -> float:
-        return float(1 / (1 + np.exp(-np.clip(self.slope * margin + self.offset, -30, 30))))
+        return calibrated(margin, self.slope, self.offset)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """For the file of weights."""
@@ -52,3 +52,8 @@ class Head:
         bias, slope, offset, threshold = (float(number) for number in arrays["numbers"])
         kernel, kernel_bias, out = arrays["hidden"], arrays["hidden_bias"], arrays["out"]
         return cls(kernel, kernel_bias, out, bias, slope, offset, threshold, str(arrays["digest"][0]))
+
+
+def calibrated(margin: float, slope: float, offset: float) -> float:
+    """Platt's probability of a margin."""
+    return float(1 / (1 + np.exp(-np.clip(slope * margin + offset, -30, 30))))

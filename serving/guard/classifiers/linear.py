@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.guard.classifiers.head import Head
+from serving.guard.classifiers.head import Head, calibrated
 from serving.guard.classifiers.meaning import NUM_DIMENSIONS, Meanings
 from serving.guard.classifiers.ngrams import NUM_BUCKETS, Grams, Hashes, hashed, normal
 from serving.guard.classifiers.signs import NAMES, signs
@@ -61,7 +61,7 @@ class LinearModel:
 
     def probability(self, margin: float) -> float:
         """Calibrated on texts, not on windows: for the largest margin of a text's windows."""
-        return float(1 / (1 + np.exp(-np.clip(self.slope * margin + self.offset, -30, 30))))
+        return calibrated(margin, self.slope, self.offset)
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,7 @@ time.sleep(0.5)
 table.words[word] = spent + 1000
 table.unlock()
 """
+LOCK = "store._table.lock(); print('locked', flush=True); time.sleep(60)"
 HOLD = (
     PROGRAM
     + """
@@ -66,6 +67,14 @@ time.sleep(60)
 
 def start(program: str, file: Path) -> subprocess.Popen[str]:
     return subprocess.Popen([sys.executable, "-c", program, str(file)], stdout=subprocess.PIPE, text=True)
+
+
+def start_locked(program: str, file: Path) -> subprocess.Popen[str]:
+    """A process that has the lock when this returns."""
+    process = start(PROGRAM + program, file)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "locked\n"
+    return process
 
 
 def spend(store: SharedStore, times: int) -> None:
@@ -146,9 +155,7 @@ def test_a_process_that_is_slow_with_the_lock_is_waited_for(tmp_path: Path) -> N
     store = SharedStore(tmp_path / "limits")
     store.open()
     store.compare(ACCOUNT, 0, 0, 60)
-    slow = start(PROGRAM + SPEND_SLOWLY, tmp_path / "limits")
-    assert slow.stdout is not None
-    assert slow.stdout.readline() == "locked\n"
+    slow = start_locked(SPEND_SLOWLY, tmp_path / "limits")
 
     spend(store, 100)
     slow.communicate(timeout=20)
@@ -160,9 +167,7 @@ def test_a_process_that_is_slow_with_the_lock_is_waited_for(tmp_path: Path) -> N
 def test_a_stopped_process_with_the_lock_stops_the_others_for_a_moment_and_only_once(tmp_path: Path) -> None:
     store = SharedStore(tmp_path / "limits")
     store.open()
-    locker = start(PROGRAM + "store._table.lock(); print('locked', flush=True); time.sleep(60)", tmp_path / "limits")
-    assert locker.stdout is not None
-    assert locker.stdout.readline() == "locked\n"
+    locker = start_locked(LOCK, tmp_path / "limits")
     os.kill(locker.pid, signal.SIGSTOP)
 
     # Others are exact among themselves while it is stopped, and when it goes on.
@@ -173,8 +178,7 @@ def test_a_stopped_process_with_the_lock_stops_the_others_for_a_moment_and_only_
     os.kill(locker.pid, signal.SIGCONT)
     granted = sum(int(process.communicate(timeout=60)[0]) for process in processes)
     locker.kill()
-    locker.wait()
-    locker.stdout.close()
+    locker.communicate()
 
     assert waited_s < 4
     assert store.budget(ACCOUNT) == (2 * granted + 200, 0)
@@ -184,16 +188,13 @@ def test_a_stopped_process_with_the_lock_stops_the_others_for_a_moment_and_only_
 def test_a_process_that_never_goes_on_is_passed_over(tmp_path: Path) -> None:
     store = SharedStore(tmp_path / "limits")
     store.open()
-    locker = start(PROGRAM + "store._table.lock(); print('locked', flush=True); time.sleep(60)", tmp_path / "limits")
-    assert locker.stdout is not None
-    assert locker.stdout.readline() == "locked\n"
+    locker = start_locked(LOCK, tmp_path / "limits")
 
     spend(store, 3)
 
     assert locker.poll() is None
     locker.kill()
-    locker.wait()
-    locker.stdout.close()
+    locker.communicate()
     assert store.budget(ACCOUNT) == (6, 0)
     store.close()
 

@@ -54,8 +54,9 @@ def test_answers_of_adapter_and_base_are_marked(engines: dict[str, EngineClient]
 
     def token_ids(case: tuple[EngineClient, str]) -> list[int]:
         client, scheme = case
-        choices = client.choices(scheme, temperature=1.0, min_tokens=100, max_tokens=100)
-        return [token for choice in choices for token in choice["token_ids"]]
+        [choice] = client.choices(scheme, temperature=1.0, min_tokens=100, max_tokens=100)
+        ids: list[int] = choice["token_ids"]
+        return ids
 
     with ThreadPoolExecutor(len(asked)) as pool:
         answers = list(pool.map(token_ids, asked))
