@@ -87,6 +87,8 @@ class RequestContext:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     usage_reported: bool = False
+    counted_chars: int = 0
+    """Characters of the answer that had come when its usage was reported last."""
     answer_chars: int = 0
     answer_start: str = ""
     finish_reason: str = ""
@@ -99,6 +101,32 @@ class RequestContext:
     @property
     def target(self) -> bytes:
         return TARGETS[self.endpoint] if self.dialect is None else self.dialect.target
+
+    def note_usage(self, prompt: int | None, completion: int | None) -> None:
+        """Keep what an engine has counted, of the text that has come by now; None: it did not say.
+
+        It need not be the last word: a count at the beginning of a stream is provisional.
+        """
+        if prompt:
+            self.prompt_tokens = prompt
+        if completion is not None:
+            self.completion_tokens = completion
+            self.usage_reported = True
+            self.counted_chars = self.answer_chars
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether an engine has counted all of the answer that has come; zero tokens for some text is no count."""
+        if not self.usage_reported or not self.answer_chars:
+            return self.usage_reported
+        return self.completion_tokens > 0 and self.counted_chars >= self.answer_chars
+
+    def forget_answer(self) -> None:
+        """What came of the answer was dropped before the client saw any: another engine begins anew."""
+        self.prompt_tokens = self.completion_tokens = self.counted_chars = self.answer_chars = 0
+        self.usage_reported = False
+        self.answer_start = self.finish_reason = ""
+        self.first_token_at = 0.0
 
     def mark_header(self) -> bytes:
         """Value of `X-Signet-Mark`: `SCHEME;key=ID`, or `off`, with the reason when a mark was wanted."""

@@ -150,6 +150,7 @@ class Exchange:
             answer = clean_answer(self._context, self._answers, body)
         else:
             answer = clean_whole(self._context, dialect, self._answers, body)
+        self._context.counted_chars = self._context.answer_chars
         self._settlement.note_output(answer.reports)
         refuse_blocked(answer.reports)
         self._settlement.note_text()

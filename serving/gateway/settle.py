@@ -22,6 +22,30 @@ log = logging.getLogger(__name__)
 CLIENT_CLOSED_REQUEST = 499
 
 
+def count_by_length(context: RequestContext, *, is_whole: bool) -> None:
+    """Complete what the engine has counted by the length of what it has not, as the reservation was made.
+
+    An answer that was cut short may have a count from its beginning, or none; a whole one may have a count of zero.
+    """
+    if context.engine is None:
+        return
+    if not context.is_counted:
+        by_length = _tokens(context.answer_chars)
+        counted = context.completion_tokens
+        since = _tokens(context.answer_chars - context.counted_chars) if counted else by_length
+        # While they run, engines report the choices of one answer each by itself.
+        context.completion_tokens = counted + since if context.choices == 1 else max(counted + since, by_length)
+    elif context.choices > 1 and not is_whole:
+        context.completion_tokens = max(context.completion_tokens, _tokens(context.answer_chars))
+    has_cost = context.dialect is None or context.dialect.is_billed
+    if not context.prompt_tokens and has_cost and (is_whole or context.answer_chars):
+        context.prompt_tokens = _tokens(context.prompt_chars)
+
+
+def _tokens(num_chars: int) -> int:
+    return -(-num_chars // CHARS_PER_TOKEN)
+
+
 class Settlement:
     """The end of one request. `commit`, `fail` or `abandon` takes effect once; the first one wins."""
 
@@ -112,11 +136,7 @@ class Settlement:
         context = self._context
         if context.input_report:
             self._metrics.guard_actions(context.input_report.counts, "input")
-        if not context.usage_reported:
-            # The engine never said: an answer cut short is accounted by its length, as the reservation was.
-            context.completion_tokens = -(-context.answer_chars // CHARS_PER_TOKEN)
-            if context.answer_chars:
-                context.prompt_tokens = -(-context.prompt_chars // CHARS_PER_TOKEN)
+        count_by_length(context, is_whole=status == 200)
         context.cost_nanos = self._prices.cost(context.model, context.prompt_tokens, context.completion_tokens)
         duration = time.perf_counter() - context.started
         self._metrics.request_settled(context, status, duration)

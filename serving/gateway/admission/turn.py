@@ -73,7 +73,7 @@ class Turn:
             return
         self._is_over = True
         context, settings = self._context, self._owner.settings
-        if context.usage_reported:
+        if context.usage_reported or context.completion_tokens:
             if not self._output and context.completion_tokens:
                 self._owner.first_token(context, None)
             missing_input = context.prompt_tokens - self._input

@@ -51,12 +51,10 @@ def clean_whole(context: RequestContext, dialect: Dialect, guard: Answers, body:
 
 
 def note_usage(context: RequestContext, dialect: Dialect, answer: Json) -> None:
-    """Keep what the engine counted; in a stream, what it said last."""
+    """Keep what the engine counted; in a stream, what it has said so far."""
     usage = dialect.usage(answer)
     if usage is not None:
-        context.prompt_tokens = usage.prompt
-        context.completion_tokens = usage.completion
-        context.usage_reported = True
+        context.note_usage(usage.prompt, usage.completion)
 
 
 def clean_places(guard: Answers, places: Iterable[Place]) -> list[GuardReport]:

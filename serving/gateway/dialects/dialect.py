@@ -55,10 +55,10 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens that the engine counted."""
+    """Tokens that the engine counted; None: it does not say."""
 
-    prompt: int
-    completion: int
+    prompt: int | None
+    completion: int | None
 
 
 class Dialect:
@@ -69,6 +69,8 @@ class Dialect:
     streams: ClassVar[bool] = False
     generates: ClassVar[bool] = False
     """Tokens are sampled, and the engine takes `vllm_xargs` here."""
+    is_billed: ClassVar[bool] = False
+    """A question costs its tokens; where nothing is generated, those of the prompt."""
     cleans_answer: ClassVar[bool] = False
     """The answer holds text."""
     numbers_events: ClassVar[bool] = False
@@ -146,6 +148,11 @@ def texts_in(value: Any) -> Iterator[str]:
             elif isinstance(part, dict):
                 for key in ("text", "thinking", "arguments", "content", "output"):
                     yield from texts_in(part.get(key))
+
+
+def count_of(value: Any) -> int | None:
+    """A count of tokens; None where the engine has not said it."""
+    return None if value is None else whole_number(value)
 
 
 def whole_number(value: Any) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from serving.gateway.dialects.dialect import Dialect, Json, Usage, texts_in, whole_number
+from serving.gateway.dialects.dialect import Dialect, Json, Usage, count_of, texts_in
 from serving.gateway.errors import BadRequest
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ class Embeddings(Dialect):
 
     path = "/v1/embeddings"
     endpoint = "embeddings"
+    is_billed = True
 
     def check(self, body: Json, settings: GatewaySettings) -> None:
         given = body.get("input")
@@ -30,7 +31,7 @@ class Embeddings(Dialect):
 
     def usage(self, answer: Json) -> Usage | None:
         usage = answer.get("usage")
-        return Usage(whole_number(usage.get("prompt_tokens")), 0) if isinstance(usage, dict) else None
+        return Usage(count_of(usage.get("prompt_tokens")), 0) if isinstance(usage, dict) else None
 
 
 EMBEDDINGS = Embeddings()

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from serving.gateway.dialects.dialect import ALL, Dialect, Event, Json, Place, Usage, texts_in, whole_number
+from serving.gateway.dialects.dialect import ALL, Dialect, Event, Json, Place, Usage, count_of, texts_in, whole_number
 from serving.gateway.errors import BadRequest, GatewayError
 
 _encode = msgspec.json.Encoder().encode
@@ -53,6 +53,7 @@ class Messages(CountTokens):
     path = "/v1/messages"
     streams = True
     generates = True
+    is_billed = True
     cleans_answer = True
     limit_field = "max_tokens"
     parameter_names: ClassVar[dict[str, str]] = {"stop": "stop_sequences"}
@@ -79,7 +80,7 @@ class Messages(CountTokens):
             return None
         # Anthropic counts what came from the cache apart.
         parts = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
-        return Usage(sum(whole_number(usage.get(part)) for part in parts), whole_number(usage.get("output_tokens")))
+        return Usage(sum(whole_number(usage.get(part)) for part in parts), count_of(usage.get("output_tokens")))
 
     def finish_reason(self, answer: Json) -> str:
         holder = answer.get("delta") if answer.get("type") == "message_delta" else answer

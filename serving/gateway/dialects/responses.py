@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 
-from serving.gateway.dialects.dialect import ALL, Dialect, Event, Json, Place, Usage, texts_in, whole_number
+from serving.gateway.dialects.dialect import ALL, Dialect, Event, Json, Place, Usage, count_of, texts_in, whole_number
 from serving.gateway.errors import BadRequest, GatewayError
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ class Responses(Dialect):
     endpoint = "responses"
     streams = True
     generates = True
+    is_billed = True
     cleans_answer = True
     limit_field = "max_output_tokens"
     parameter_names: ClassVar[dict[str, str]] = {"max_tokens": "max_output_tokens"}
@@ -66,7 +67,7 @@ class Responses(Dialect):
         usage = _response(answer).get("usage")
         if not isinstance(usage, dict):
             return None
-        return Usage(whole_number(usage.get("input_tokens")), whole_number(usage.get("output_tokens")))
+        return Usage(count_of(usage.get("input_tokens")), count_of(usage.get("output_tokens")))
 
     def finish_reason(self, answer: Json) -> str:
         response = _response(answer)

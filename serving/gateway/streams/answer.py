@@ -40,9 +40,7 @@ def clean_answer(context: RequestContext, guard: Answers, body: bytes) -> CleanA
     except UNREADABLE:
         raise EngineFailed("The engine sent what is no answer in JSON.") from None
     if answer.usage is not None:
-        context.prompt_tokens = answer.usage.prompt_tokens
-        context.completion_tokens = answer.usage.completion_tokens or 0
-        context.usage_reported = True
+        context.note_usage(answer.usage.prompt_tokens, answer.usage.completion_tokens)
     if any(choice.finish_reason == ABORTED for choice in answer.choices):
         raise EngineFailed("The engine gave the answer up when it was stopped.")
     changed: list[tuple[int, tuple[str, int], str]] = []

@@ -186,14 +186,19 @@ class StreamRelay:
             if learns and self._lessons > 0 and self._context.choices == 1:
                 self._learn(answer.choices[0], came)
         elif answer.choices:
-            # Each choice waits for its own text only, so each gets an event of its own.
-            whole = decode_any(data)
-            for choice, raw in zip(answer.choices, whole["choices"], strict=True):
-                self._take_choice(choice, b"data: " + encode({**whole, "choices": [raw]}), out)
+            self._take_apart(answer, data, out)
         elif answer.usage is None:
             out.append(event)
         elif self._context.wants_usage:
             self._closing.append(event)
+        if answer.usage is not None:  # it counts the text beside it too
+            self._context.counted_chars = self._context.answer_chars
+
+    def _take_apart(self, answer: Answer, data: bytes, out: list[bytes]) -> None:
+        """Each choice waits for its own text only, so each gets an event of its own."""
+        whole = decode_any(data)
+        for choice, raw in zip(answer.choices, whole["choices"], strict=True):
+            self._take_choice(choice, b"data: " + encode({**whole, "choices": [raw]}), out)
 
     def _learn(self, choice: Choice, came: bytes) -> None:
         """The event that came was parsed: know the next ones like it by their bytes."""
@@ -212,9 +217,7 @@ class StreamRelay:
         if answer.error is not None:
             raise StreamBroken("The engine reported an error in the middle of the answer.")
         if answer.usage is not None:
-            self._context.prompt_tokens = answer.usage.prompt_tokens
-            self._context.completion_tokens = answer.usage.completion_tokens or 0
-            self._context.usage_reported = True
+            self._context.note_usage(answer.usage.prompt_tokens, answer.usage.completion_tokens)
         return answer
 
     def _take_choice(self, choice: Choice, event: bytes, out: list[bytes]) -> None:

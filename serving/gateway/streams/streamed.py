@@ -80,10 +80,8 @@ class StreamedAnswer:
         tap = self._relay.tap
         if tap is None or tap.blind or not tap.first:
             return False
-        if not self._context.usage_reported:
-            self._context.prompt_tokens = tap.prompt_tokens
-            self._context.completion_tokens = tap.completion_tokens
-            self._context.usage_reported = True
+        if not self._context.is_counted:
+            self._context.note_usage(tap.prompt_tokens, tap.completion_tokens)
         return True
 
     async def _pump(self, response: UpstreamResponse, joined: Joined | None) -> None:
@@ -164,6 +162,7 @@ class StreamedAnswer:
         """Where no engine has: the answer came from several, or its last one died too early."""
         context, relay = self._context, self._relay
         if not context.continued and relay.done:
+            self.count_tokens()
             return
         usage = b""
         if not context.usage_reported and self.count_tokens() and relay.tap is not None and context.wants_usage:
