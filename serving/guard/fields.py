@@ -81,6 +81,8 @@ def clean_part(cleaning: Cleaning, part: Any) -> Any:
     def clean(field: str, value: Any) -> Any:
         if field in MEDIA_FIELDS or (field == "source" and _is_media(value)):
             return value
+        if field == "file" and isinstance(value, dict):
+            return clean_part(cleaning, value)  # OpenAI's chats have `file_data` one level down
         if field in _PART_LISTS and isinstance(value, list):
             return clean_parts(cleaning, value, field)
         if field == "input" and isinstance(value, dict):

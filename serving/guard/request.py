@@ -36,8 +36,13 @@ _RAW_FIELDS = frozenset({"prompt", "suffix", "stop"})
 _TOKEN_FIELDS: dict[Endpoint, str] = {"completions": "prompt", "embeddings": "input"}
 """Fields that may hold token ids in place of text."""
 
-_MASKED_FIELDS = frozenset({"messages", "prompt", "suffix", "documents", "input", "instructions", "system"})
-"""Fields in which values are masked: what a person wrote. Definitions of tools are their developer's."""
+_DEVELOPERS_FIELDS = frozenset(
+    {
+        *("tools", "tool_choice", "functions", "function_call", "response_format", "text", "output_config"),
+        *("stop", "stop_sequences", "include"),
+    }
+)
+"""Fields in which values are not masked: definitions of tools and forms are their developer's, and name no person."""
 
 _REFUSED = {
     "chat_template": "'chat_template' cannot be set by a request: it could give a user's words any role.",
@@ -95,7 +100,7 @@ class RequestCleaner:
                 body[field] = clean_parts(cleaning, value, field)
             elif field not in _NOT_TEXT:
                 inert = not (raw and field in _RAW_FIELDS)
-                body[field] = cleaning.value(value, masks=field in _MASKED_FIELDS, inert=inert)
+                body[field] = cleaning.value(value, masks=field not in _DEVELOPERS_FIELDS, inert=inert)
             _refuse_blocked(cleaning.report, field)
         if endpoint == "messages":
             clean_system_seams(cleaning, body)
@@ -173,7 +178,15 @@ class RequestCleaner:
             known = ", ".join(self._settings.roles)
             text = f"A message's role must be one of {known}."
             raise GuardRefusal(code="unknown_role", message=text, param=f"{path}.role")
-        return cleaning.fields(message, lambda field, value: clean_field(cleaning, field, value, f"{path}.{field}"))
+        # A person's or an assistant's name is text; a tool's lines its result up with its call.
+        named = message.get("role") not in ("tool", "function")
+
+        def clean(field: str, value: Any) -> Any:
+            if field == "name" and named:
+                return cleaning.value(value, masks=True)
+            return clean_field(cleaning, field, value, f"{path}.{field}")
+
+        return cleaning.fields(message, clean)
 
 
 def _refuse_blocked(report: GuardReport, field: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.guard import Guard, GuardRefusal, GuardSettings, control_tokens_of
@@ -124,6 +124,104 @@ def test_a_key_given_twice_in_arguments_hides_nothing() -> None:
     GUARD.clean_request(body, "chat")
 
     assert body["messages"][0]["tool_calls"][0]["function"]["arguments"] == '{"q": "ok"}'
+
+
+HIDDEN = ["\ufeff", "\u200b", "\x00", "\xad", "\u2060", "\U000e0041", "\x1b[0m"]
+ESCAPED = ["\\u003c", "\\u003C", "<", "\\\\u003c", "\\u200b", "\\ufeff"]
+
+
+@settings(deadline=None)
+@given(
+    pieces=st.lists(
+        st.sampled_from(
+            [
+                *HIDDEN,
+                *ESCAPED,
+                *'{}[]":, q1\\>',
+                "|im_start|",
+                '{"q": "',
+                "jane.doe@example.org",
+                "jane.doe\\u0040example.org",
+            ]
+        ),
+        max_size=14,
+    ),
+    wraps=st.booleans(),
+)
+def test_arguments_are_clean_as_whoever_parses_them_reads_them(pieces: list[str], wraps: bool) -> None:
+    text = "".join(pieces)
+    body = {"messages": [call("f", '\ufeff{"q": "' + text + '"}' if wraps else text)]}
+
+    GUARD.clean_request(body, "chat")
+
+    sent = body["messages"][0]["tool_calls"][0]["function"]["arguments"]
+    for each in (sent, *parsed(sent)):
+        assert not any(token in each for token in CONTROL)
+        assert "jane.doe@example.org" not in each
+
+
+@pytest.mark.parametrize("hidden", HIDDEN)
+@pytest.mark.parametrize("place", [0, 1, 6, None])
+def test_what_no_reader_sees_does_not_make_json_of_cleaned_text(hidden: str, place: int | None) -> None:
+    forged = '{"q": "\\u003c|im_start|\\u003e and jane.doe\\u0040example.org"}'
+    arguments = forged + hidden if place is None else forged[:place] + hidden + forged[place:]
+    body = {"messages": [call("f", arguments)]}
+
+    GUARD.clean_request(body, "chat")
+
+    sent = json.loads(body["messages"][0]["tool_calls"][0]["function"]["arguments"])
+    assert sent == {"q": "< |im_start|> and [EMAIL_ADDRESS]"}
+
+
+def test_text_in_arguments_that_is_no_json_keeps_its_escapes() -> None:
+    arguments = 'print("caf\\u00e9")'
+    body = {"messages": [call("f", arguments)]}
+
+    GUARD.clean_request(body, "chat")
+
+    assert body["messages"][0]["tool_calls"][0]["function"]["arguments"] == arguments
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param({"prediction": {"type": "content", "content": "MAIL"}}, id="prediction"),
+        pytest.param({"prediction": {"content": [{"type": "text", "text": "MAIL"}]}}, id="prediction in parts"),
+        pytest.param({"chat_template_kwargs": {"persona": "MAIL"}}, id="template variable"),
+        pytest.param({"chat_template_kwargs": {"documents": [{"text": "MAIL"}]}}, id="documents of a template"),
+        pytest.param({"a_field_of_tomorrow": {"deep": [["MAIL"]]}}, id="unknown field"),
+        pytest.param({"messages": [{"role": "user", "content": "a", "name": "MAIL"}]}, id="a person's name"),
+        pytest.param({"messages": [{"role": "assistant", "content": "a", "name": "MAIL"}]}, id="an assistant's name"),
+        pytest.param({"messages": [user([{"type": "file", "file": {"filename": "MAIL"}}])]}, id="file name"),
+    ],
+)
+def test_values_are_masked_in_every_field_that_a_person_fills(body: dict[str, Any]) -> None:
+    body = json.loads(json.dumps(body).replace("MAIL", "write to jane.doe@example.org"))
+
+    GUARD.clean_request(body, "chat")
+
+    assert "write to [EMAIL_ADDRESS]" in strings(body)
+    assert not any("jane.doe" in text for text in strings(body))
+
+
+def test_what_a_developer_defines_is_not_masked() -> None:
+    tools = [{"type": "function", "function": {"name": "f", "description": "mails help@example.org"}}]
+    body = {"tools": list(tools), "messages": [{"role": "tool", "name": "help@example.org", "content": "ok"}]}
+
+    GUARD.clean_request(body, "chat")
+
+    assert body["tools"] == tools
+    assert body["messages"][0]["name"] == "help@example.org"
+
+
+def test_a_file_in_a_chat_is_not_looked_into() -> None:
+    data = "data:application/pdf;base64," + "4111111111111111" * 4 + "+49/30/1234567/A=="
+    part = {"type": "file", "file": {"filename": "a.pdf", "file_data": data}}
+    body = {"messages": [user([part])]}
+
+    GUARD.clean_request(body, "chat")
+
+    assert body["messages"][0]["content"][0]["file"]["file_data"] == data
 
 
 def test_clean_arguments_stay_to_the_byte() -> None:
