@@ -92,13 +92,14 @@ class AnswerCleaner:
         self,
         detectors: Sequence[Detector],
         actions: Mapping[str, Action],
-        rules: Rules,
+        rules: Rules | None,
         leaks: SystemPromptSettings,
         memory: Memory | None = None,
     ) -> None:
+        """`rules`: for markup; None where no client shows the answer as Markdown."""
         self._detectors = detectors
         self._actions = actions
-        self._rules = rules
+        self._rules = rules if rules is not None and rules.acts else None
         self._leaks = leaks
         self._memory = memory
         self._patient = memory is None and all(detector.skips_plain_words for detector in detectors)
@@ -108,9 +109,13 @@ class AnswerCleaner:
         """The same, for the answer to one question."""
         return AnswerCleaner(self._detectors, self._actions, self._rules, self._leaks, memory)
 
+    def never_shown(self) -> AnswerCleaner:
+        """The same for answers that programs read: markup stays in them."""
+        return AnswerCleaner(self._detectors, self._actions, None, self._leaks, self._memory)
+
     def clean_text(self, text: str, *, json: bool = False) -> tuple[str, GuardReport]:
         """Clean a whole text; `json`: it is JSON, as the arguments of a tool call are."""
-        if self._patient and is_plain(text) and (json or not self._rules.may_act(text)):
+        if self._patient and is_plain(text) and (json or self._rules is None or not self._rules.may_act(text)):
             return text, GuardReport()
         stream = self.stream(json=json)
         return stream.feed(text) + stream.finish(), stream.report
@@ -121,7 +126,7 @@ class AnswerCleaner:
         values = StreamCleaner(self._detectors, self._actions, seen=memory.seen if memory is not None else None)
         report = values.report
         stages: list[Stage] = [values]
-        if not json and self._rules.acts:
+        if not json and self._rules is not None:
             stages.append(Markup(self._rules, report))
         json = json or (memory is not None and memory.json_answer)
         if json:

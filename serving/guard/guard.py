@@ -16,6 +16,7 @@ from serving.guard.memory import Remembers
 from serving.guard.outcome import GuardReport
 from serving.guard.request import Endpoint, RequestCleaner
 from serving.guard.settings import GuardSettings
+from serving.guard.shown import is_shown
 
 
 class Guard:
@@ -31,6 +32,7 @@ class Guard:
         tokens = ControlTokens(control_tokens, settings.control_tokens)
         acting = settings.output.acting()
         self._answers = AnswerCleaner(_detectors(acting), acting, Rules(settings.links), settings.system_prompt)
+        self._answers_never_shown = self._answers.never_shown()
         self._requests = RequestCleaner(
             settings, tokens, _detectors(settings.input.acting()), _detectors(self._remembers.compared)
         )
@@ -61,12 +63,13 @@ class Guard:
         Raises:
             GuardRefusal: it holds something that is refused rather than cleaned.
         """
+        answers = self._answers if is_shown(body, endpoint) else self._answers_never_shown
         if self._remembers_nothing:
-            return self._requests.clean(body, endpoint), self._answers
+            return self._requests.clean(body, endpoint), answers
         memory = self._remembers.new()
         report = self._requests.clean(body, endpoint, memory)
         self._remembers.end(memory, body)
-        return report, self._answers.remembering(memory)
+        return report, answers.remembering(memory)
 
     def clean_text(self, text: str, *, json: bool = False) -> tuple[str, GuardReport]:
         """Clean a whole text of an answer to which no question is known."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from serving.guard.seen import SeenValues
 from serving.guard.settings import GuardSettings
+from serving.guard.shown import is_structured
 from serving.guard.system_prompt import SystemPrompt
 from serving.guard.vault import Vault
 from serving.guard.visible import VisibleText
@@ -30,7 +31,7 @@ class Memory:
 
     def begin(self, body: dict[str, Any]) -> None:
         """Look at a body that is not cleaned yet."""
-        self.json_answer = _asks_for_json(body)
+        self.json_answer = is_structured(body)
         if self.vault is not None:
             visible = VisibleText()
             # Names that stand in the question already, in whichever field, would be mistaken for placeholders.
@@ -76,14 +77,6 @@ class Remembers:
 
 def _with(actions: dict[str, Any], action: str) -> Iterable[str]:
     return (entity for entity, each in actions.items() if each == action)
-
-
-def _asks_for_json(body: dict[str, Any]) -> bool:
-    if body.get("structured_outputs") or body.get("guided_json"):
-        return True
-    text = body.get("text")
-    wanted = body.get("response_format") or (text.get("format") if isinstance(text, dict) else None)
-    return isinstance(wanted, dict) and wanted.get("type", "text") != "text"
 
 
 def _system_texts(body: dict[str, Any]) -> Iterator[tuple[Any, Any]]:

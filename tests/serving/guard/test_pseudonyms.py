@@ -96,7 +96,7 @@ def test_a_question_for_json_is_answered_in_json() -> None:
 
     text, _ = answers.clean_text('{"to": "EMAIL\\u005fADDRESS_1", "html": "<b onclick=1>"}')
 
-    assert json.loads(text) == {"to": "joe@example.com", "html": "< b onclick=1>"}
+    assert json.loads(text) == {"to": "joe@example.com", "html": "<b onclick=1>"}
 
 
 def test_numbers_and_strings_in_tool_calls_are_pseudonymized() -> None:
