@@ -15,6 +15,8 @@ import pytest
 from running import free_port, run_signet, running_signet
 from xdist.scheduler import LoadScopeScheduling
 
+from training.registry import Registry
+
 REPOSITORY = Path(__file__).parent.parent
 DEFAULT_MODEL = "smollm2-135m-instruct"
 # Kept between runs: the converted default model. Everything else of a run is fresh.
@@ -123,4 +125,4 @@ def default_model_ref() -> str:
 @pytest.fixture(scope="session")
 def model_folder(prepared_home: Path) -> Path:
     """The default model's checkpoint folder."""
-    return prepared_home / "registry" / DEFAULT_MODEL / "1"
+    return Registry(prepared_home / "registry", prepared_home / "keys").resolve(DEFAULT_MODEL).path

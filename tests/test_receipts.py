@@ -32,6 +32,6 @@ def test_a_text_is_proven_to_be_the_default_models(stack: Stack, tmp_path: Path)
 
     for done in (by_id, by_receipt):
         assert done.returncode == 0, done.stdout + done.stderr
-        assert f"model     ok  {DEFAULT_MODEL}@1, sha256:" in done.stdout
+        assert f"model     ok  {DEFAULT_MODEL}@" in done.stdout
     assert Receipt.parse(raw.headers["x-signet-receipt"]).salts.keys() == {"answer", "prompt", "tenant"}
     assert changed.returncode == 1

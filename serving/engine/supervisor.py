@@ -235,6 +235,7 @@ class Supervisor:
         body = {
             "model": source.served_name,
             "messages": [{"role": "user", "content": "What is the capital of France?"}],
+            "max_tokens": 64,
         }
         say(
             f"curl {self.address.url}/v1/chat/completions -H 'Authorization: Bearer {key or 'YOUR_KEY'}' "

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from serving.engine import default_model
-from serving.engine.convert_gguf import TEMPLATE
+from serving.engine.convert_gguf import SAMPLING, TEMPLATE
 from serving.engine.default_model import NAME, ensure_default_model
 from serving.engine.errors import ModelUnavailable
-from training.registry import Registry
+from training.registry import Checkpoint, ManifestDraft, Registry
 
 # As the model's authors ship it, in the GGUF file's metadata.
 ORIGINAL_TEMPLATE = (
@@ -81,6 +81,63 @@ def test_second_time_nothing_is_made(registry: Registry, cache: Path, conversion
 
     assert ensure_default_model(registry, Path("/nowhere"), quietly) == first
     assert len(conversions) == 1
+
+
+@pytest.fixture
+def registered_before(registry: Registry, tmp_path: Path) -> Checkpoint:
+    """The default model as it was made before its checkpoint said how to sample."""
+    folder = tmp_path / "made"
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(b"weights")
+    (folder / "generation_config.json").write_text('{"eos_token_id": [2, 0]}')
+    return registry.register(folder, NAME, default_model._draft())
+
+
+def test_one_made_before_gets_a_version_that_says_how_to_sample(
+    registry: Registry, registered_before: Checkpoint, tmp_path: Path
+):
+    made = ensure_default_model(registry, tmp_path / "cache", quietly)
+    again = ensure_default_model(registry, Path("/nowhere"), quietly)
+
+    assert (made.ref, again.ref) == (f"{NAME}@2", f"{NAME}@2")
+    registry.verify(made)
+    registry.verify(registered_before)
+    assert json.loads((made.path / "generation_config.json").read_bytes()) == {"eos_token_id": [2, 0], **SAMPLING}
+    assert (made.path / "model.safetensors").read_bytes() == b"weights"
+    assert not (tmp_path / "cache" / "default-model.partial").exists()
+
+
+def test_one_made_before_stays_where_it_is_promoted(
+    registry: Registry, registered_before: Checkpoint, tmp_path: Path
+):
+    registry.promote(NAME, 1)
+
+    assert [ensure_default_model(registry, tmp_path / "cache", quietly).ref for _ in range(2)] == [f"{NAME}@1"] * 2
+    assert [each.ref for each in registry.list()] == [f"{NAME}@1", f"{NAME}@2"]
+
+
+def test_one_that_was_changed_is_not_signed_again(registry: Registry, registered_before: Checkpoint, tmp_path: Path):
+    (registered_before.path / "model.safetensors").write_bytes(b"WEIGHTS")
+
+    assert ensure_default_model(registry, tmp_path / "cache", quietly).ref == f"{NAME}@1"
+    assert len(registry.list()) == 1
+
+
+def test_one_made_before_is_served_where_nothing_can_be_written(
+    registry: Registry, registered_before: Checkpoint, tmp_path: Path
+):
+    (tmp_path / "file").touch()
+
+    assert ensure_default_model(registry, tmp_path / "file" / "cache", quietly) == registered_before
+
+
+def test_another_model_of_that_name_is_left_alone(registry: Registry, tmp_path: Path):
+    folder = tmp_path / "own"
+    folder.mkdir()
+    (folder / "generation_config.json").write_text("{}")
+    own = registry.register(folder, NAME, ManifestDraft(kind="base"))
+
+    assert ensure_default_model(registry, tmp_path / "cache", quietly) == own
 
 
 def test_two_starts_at_once_make_it_once(registry: Registry, cache: Path, conversions: list[Path]):
@@ -205,6 +262,7 @@ def test_converted_model_is_what_the_engine_needs(model_folder: Path):
     assert "quantization_config" not in config
     assert config["dtype"] == "bfloat16"
     assert generation["eos_token_id"] == [tokenizer.token_to_id("<|im_end|>"), tokenizer.token_to_id("<|endoftext|>")]
+    assert {name: generation[name] for name in SAMPLING} == SAMPLING
     # Digits stand alone, and spaces before them stay together.
     assert tokenizer.encode("a  12").tokens == ["a", "\u0120\u0120", "1", "2"]
     assert {oct(file.stat().st_mode & 0o777) for file in model_folder.iterdir()} == {"0o644"}
