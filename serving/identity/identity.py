@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 
 from serving.identity.errors import AlreadyExists, IdentityError, Rejected
-from serving.identity.key import digest_of
+from serving.identity.key import digest_of, is_key
+from serving.identity.lookups import Lookups
 from serving.identity.principal import Principal
 from serving.identity.rows import Snapshot, load_snapshot
 from serving.identity.schema import identity_revision
@@ -25,12 +26,17 @@ logger = logging.getLogger(__name__)
 
 # Verified tokens that are remembered; about 1 KB each.
 MAX_TOKENS = 20_000
+# Digests of keys that the database does not know; about 100 bytes each.
+MAX_UNKNOWN = 10_000
+# An asker waits no longer for a look at the database; a server that hangs answers after many seconds or never.
+LOOKUP_TIMEOUT_S = 3.0
 
 
 class Identity(IdentityStore):
     """The tenants and keys of one database, and their holders in memory.
 
-    `start` follows changes made by other processes; `refresh` looks once.
+    `start` follows changes made by other processes; `refresh` looks once. A key that another process made is let in
+    from the moment its call has returned, and one that it revoked is not.
 
     Raises:
         DatabaseError, IdentityError: (constructor) the database cannot be opened, or not written now.
@@ -44,6 +50,8 @@ class Identity(IdentityStore):
         self._snapshot = Snapshot({}, {}, frozenset(), frozenset())
         self._principals = self._snapshot.principals
         self._tokens: dict[bytes, Principal] = {}
+        self._unknown: dict[bytes, None] = {}
+        self._lookups = Lookups(self._look)
         self._used: set[str] = set()
         self._revision = -1
         self._reload_lock = threading.Lock()
@@ -52,12 +60,15 @@ class Identity(IdentityStore):
         self.refresh()
 
     def authenticate(self, presented: str) -> Principal | None:
-        """Whose key this is, or token seen before; else None. In memory, about a microsecond.
+        """Whose key this is, or token seen before; else None, and `verify` says. In memory, about a microsecond.
 
         What is looked up is the digest: a caller who measures how long the lookup takes learns about a hash
         it cannot steer, never how many characters of a key were right.
         """
-        digest = digest_of(presented)
+        # Asked first: what is looked up afterwards is then at least as new.
+        return None if self._changes.pending() else self._holder(digest_of(presented))
+
+    def _holder(self, digest: bytes) -> Principal | None:
         principal = self._principals.get(digest) or self._tokens.get(digest)
         if principal is None or (principal.expires_at is not None and principal.expires_at <= time.time()):
             return None
@@ -65,14 +76,24 @@ class Identity(IdentityStore):
         return principal
 
     async def verify(self, presented: str) -> Principal:
-        """Whose token this is, for what `authenticate` did not find. Remembered until it expires.
+        """Whose key or token this is, for what `authenticate` did not find; looks at the database where that may help.
+
+        A token is remembered until it expires, a key that nobody knows until the database changes.
 
         Raises:
             Rejected: what is presented lets nobody in, and why.
         """
         digest = digest_of(presented)
+        if self._changes.pending() or (is_key(presented) and digest not in self._unknown):
+            has_looked = await self._looked()
+            if (principal := self._holder(digest)) is not None:
+                return principal
+            if not has_looked and is_key(presented) and digest not in self._snapshot.suspended:
+                raise Rejected("Keys cannot be looked up just now.", code="identity_unavailable", status=503)
         verifier, tokens, snapshot = self._verifier, self._tokens, self._snapshot
         if verifier is None or presented.count(".") != 2:
+            if is_key(presented):
+                self._note_unknown(digest, snapshot)
             raise _why_not(snapshot, digest)
         token = await verifier.verify(presented)
         if token.tenant not in snapshot.tenants:
@@ -128,19 +149,52 @@ class Identity(IdentityStore):
         Raises:
             IdentityError: the database cannot be read; the keys known so far stay valid.
         """
-        with self._reload_lock, self._reading() as connection:
+        with self._reload_lock:
+            note = self._changes.note()
+            try:
+                return self._reload()
+            finally:
+                # Also where the database cannot be read: keys known so far stay valid, and the poller looks again.
+                self._changes.seen(note)
+
+    def _reload(self) -> bool:
+        with self._reading() as connection:
             # The revision first: a change in between is seen again at the next look, never missed.
             revision = connection.scalar(select(identity_revision.c.revision)) or 0
             if revision == self._revision:
                 return False
             self._snapshot = load_snapshot(connection)
             self._principals = self._snapshot.principals
-            self._tokens = {}
+            self._tokens, self._unknown = {}, {}
             self._revision = revision
             return True
 
     def _changed(self) -> None:
         self.refresh()
+
+    async def _looked(self) -> bool:
+        """Whether what is in memory is what the database held when this was called."""
+        try:
+            return await asyncio.wait_for(self._lookups.fresh(), LOOKUP_TIMEOUT_S)
+        except TimeoutError:
+            return False
+
+    def _look(self) -> bool:
+        try:
+            self.refresh()
+        except IdentityError as error:
+            logger.debug("an unknown key cannot be looked up: %s", error)
+            return False
+        return True
+
+    def _note_unknown(self, digest: bytes, snapshot: Snapshot) -> None:
+        """Remember a key that is in no database, until something changes there."""
+        unknown = self._unknown  # first: a change meanwhile replaces it after the snapshot
+        if digest in snapshot.principals or digest in snapshot.suspended or snapshot is not self._snapshot:
+            return
+        while len(unknown) >= MAX_UNKNOWN:
+            unknown.pop(next(iter(unknown)), None)
+        unknown[digest] = None
 
     async def _make_tenant(self, name: str) -> None:
         """Make the tenant of a token, where that is allowed; see one that another process just made."""
@@ -160,7 +214,8 @@ class Identity(IdentityStore):
     def _poll(self) -> None:
         failing = False
         write_used_at = time.monotonic() + self._settings.last_used_interval_s
-        while not self._stopping.wait(self._settings.poll_interval_s):
+        while not self._stopping.is_set():
+            self._changes.wait(self._stopping, self._settings.poll_interval_s, self._revision)
             try:
                 if self.refresh():
                     logger.info("keys reloaded: %d valid", len(self._principals))

@@ -86,7 +86,7 @@ class IdentitySettings(BaseModel):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     poll_interval_s: float = Field(default=1.0, gt=0)
-    """A key created, or revoked, elsewhere takes effect within about this time."""
+    """Seconds between two looks at the database for changes of keys, where nobody tells of them sooner."""
     last_used_interval_s: float = Field(default=60.0, gt=0)
     """When keys were last used is written this often."""
     limits_url: SecretStr | None = None

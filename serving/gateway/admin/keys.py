@@ -107,7 +107,7 @@ def key_routes(identity: Identity, audit: Audit, access: Access) -> APIRouter:
 
     @routes.post("/{key_id}/revoke")
     async def revoke_key(who: Admin, key_id: Plain, response: Response) -> KeyView:
-        """End a key for good, everywhere within about a second. Repeating it changes nothing."""
+        """End a key for good, everywhere before this answers. Repeating it changes nothing."""
         await change(audit, who, "key.revoke", key_id, {}, lambda: identity.revoke(key_id))
         return await _shown(key_id, response)
 

@@ -18,7 +18,7 @@ from serving.identity.store import new_key_id
 
 @click.group()
 def keys() -> None:
-    """Manage API keys and tenants. A running gateway follows within about a second.
+    """Manage API keys and tenants. A running gateway follows before a command returns.
 
     Example: signet keys create --tenant acme --requests-per-minute 60
     """
@@ -141,7 +141,7 @@ def rotate(load_settings: LoadSettings, /, key_id: str, grace_s: float, as_json:
 @json_option("a JSON object")
 @click.pass_obj
 def revoke(load_settings: LoadSettings, /, key_id: str, as_json: bool) -> None:
-    """End a key: requests with it are refused within about a second.
+    """End a key: requests with it are refused when the command returns.
 
     Example: signet keys revoke key_0123456789abcdef
     """

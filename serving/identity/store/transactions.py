@@ -1,7 +1,8 @@
 """How identity reads and changes the database.
 
-A change first counts up `identity_revision`. That row is what running gateways poll, and its lock lets one change
-in at a time, on SQLite as on PostgreSQL: what a transaction reads after it, nobody changes before it ends.
+A change first counts up `identity_revision`. That row is what running gateways look at, and its lock lets one change
+in at a time, on SQLite as on PostgreSQL: what a transaction reads after it, nobody changes before it ends. When the
+change is durable the gateways are told, before the call returns.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from contextlib import contextmanager
 from sqlalchemy import Connection, Engine, insert, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
+from serving.identity.changes import changes_of
 from serving.identity.errors import IdentityError, VersionConflict
 from serving.identity.schema import identity_revision
 from serving.ledger.database import explain, open_engine
@@ -28,6 +30,7 @@ class Transactions:
         self._engine = open_engine(url)
         migrate(self._engine)
         self._begin_revision()
+        self._changes = changes_of(self._engine)
 
     @property
     def database(self) -> Engine:
@@ -36,6 +39,7 @@ class Transactions:
 
     def close(self) -> None:
         """Release the database."""
+        self._changes.close()
         self._engine.dispose()
 
     def _changed(self) -> None:
@@ -46,9 +50,13 @@ class Transactions:
         try:
             with self._engine.begin() as connection:
                 connection.execute(update(identity_revision).values(revision=identity_revision.c.revision + 1))
+                revision = connection.scalar(select(identity_revision.c.revision)) or 0
                 yield connection
+                self._changes.notify(connection)
         except SQLAlchemyError as error:
             raise IdentityError(explain(self._engine, error)) from error
+        # First, so that what `_changed` takes over is not told to this process again.
+        self._changes.announce(revision)
         self._changed()
 
     @contextmanager

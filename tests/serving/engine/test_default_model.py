@@ -107,9 +107,7 @@ def test_one_made_before_gets_a_version_that_says_how_to_sample(
     assert not (tmp_path / "cache" / "default-model.partial").exists()
 
 
-def test_one_made_before_stays_where_it_is_promoted(
-    registry: Registry, registered_before: Checkpoint, tmp_path: Path
-):
+def test_one_made_before_stays_where_it_is_promoted(registry: Registry, registered_before: Checkpoint, tmp_path: Path):
     registry.promote(NAME, 1)
 
     assert [ensure_default_model(registry, tmp_path / "cache", quietly).ref for _ in range(2)] == [f"{NAME}@1"] * 2
