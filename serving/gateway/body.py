@@ -25,10 +25,12 @@ def parse_body(context: RequestContext, max_choices: int) -> RequestContext:
     body = decode_object(context.raw_body)
     model = model_of(body)
     stream = stream_of(body)
-    choices = body.get("n")
-    choices = 1 if choices is None else choices
-    if type(choices) is not int or not 1 <= choices <= max_choices:
-        raise BadRequest(f"'n' must be a whole number from 1 to {max_choices}.", param="n")
+    choices = _number_of("n", body, max_choices)
+    made = max(choices, _number_of("best_of", body, max_choices))
+    prompts = _num_prompts(body) if context.endpoint == "completions" else 1
+    if prompts * made > max_choices:
+        message = f"{prompts} prompts with {made} answers each are more than {max_choices} answers; send fewer at once."
+        raise BadRequest(message, param="prompt")
     options = body.get("stream_options")
     if options is not None and not isinstance(options, dict):
         raise BadRequest("'stream_options' must be an object.", param="stream_options")
@@ -37,7 +39,8 @@ def parse_body(context: RequestContext, max_choices: int) -> RequestContext:
     context.body = body
     context.model = model
     context.stream = stream
-    context.choices = choices * _num_prompts(body)
+    context.choices = choices * prompts
+    context.sequences = made * prompts
     context.wants_usage = bool(options and options.get("include_usage"))
     return context
 
@@ -108,10 +111,19 @@ def _prompt_name(prompt: dict[str, Any]) -> str:
     return f"prompt:{name.removeprefix('prompt:')}" + ("" if version is None else f"@{version}")
 
 
+def _number_of(name: str, body: dict[str, Any], most: int) -> int:
+    number = body.get(name)
+    if number is None:
+        return 1
+    if type(number) is not int or not 1 <= number <= most:
+        raise BadRequest(f"{name!r} must be a whole number from 1 to {most}.", param=name)
+    return number
+
+
 def _num_prompts(body: dict[str, Any]) -> int:
-    # A list of strings (or of token lists) is a batch: each prompt gets its own `n` choices.
+    """A list of strings (or of token lists) is a batch: each prompt gets its own choices."""
     prompt = body.get("prompt")
-    if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int):
+    if isinstance(prompt, list) and prompt and not all(type(item) is int for item in prompt):
         return len(prompt)
     return 1
 

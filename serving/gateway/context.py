@@ -61,6 +61,9 @@ class RequestContext:
     priority: int = 0
     stream: bool = False
     choices: int = 1
+    """Answers that come back: of each prompt `n`."""
+    sequences: int = 1
+    """Answers that the engine makes side by side, which is what limits and places count."""
     wants_usage: bool = False
     prompt_chars: int = 0
     policy: str = ""

@@ -11,9 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from serving.gateway.body import encode
 from serving.gateway.context import RequestContext
 from serving.gateway.engines.pool import EnginePool
-from serving.gateway.errors import BadRequest, BudgetExhausted, LedgerDown, LimitExceeded
+from serving.gateway.errors import BadRequest, BudgetExhausted, GatewayError, LedgerDown, LimitExceeded
+from serving.gateway.media import media_of
 from serving.gateway.steps import CHARS_PER_TOKEN
 from serving.gateway.wire import encode_headers
 from serving.identity import Amount, Lease, Limiter, Refusal, SpendingUnknown
@@ -24,8 +26,12 @@ ASSUMED_ANSWER_TOKENS = 256
 COMPLETION_DEFAULT_TOKENS = 16
 # An answer that a budget's end would cut shorter than this is refused instead.
 SHORTEST_ANSWER_TOKENS = 16
-# A chat template adds a few tokens around what the client wrote; JSON's own characters pay for more than that.
-_TEMPLATE_TOKENS = 64
+# A chat template's own words: a default system message, how tools are called. JSON's characters pay for the rest.
+_TEMPLATE_TOKENS = 256
+# Below this size a body is not looked through for the sake of an estimate.
+_SMALL_BODY_BYTES = 4096
+# What models take for a picture of usual size; in an estimate, for any part that is no text.
+_MEDIA_TOKENS = 1024
 _LENGTH_FIELDS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 _FIELD_OF: Mapping[str, str] = {"responses": "max_output_tokens"}
 _NO_ANSWER = ("embeddings", "tokenize")
@@ -57,7 +63,8 @@ class Reserver:
 
         Raises:
             LimitExceeded, BudgetExhausted: with `Retry-After` and the `x-ratelimit-*` headers.
-            BadRequest: under a budget, a length that is no number.
+            BadRequest: it can never fit a limit; under a budget, a length that is no number, or media whose cost
+                nobody can bound.
         """
         assert context.principal is not None
         bound = self._bound(context) if context.principal.budgets else None
@@ -85,7 +92,7 @@ class Reserver:
         if decision is None:
             return False
         if isinstance(decision, Refusal):
-            raise _refused(decision)
+            raise refused(decision)
         context.lease = decision
         if bound is not None and decision.granted:
             self._cap(context, decision.granted, amount, bound)
@@ -101,21 +108,39 @@ class Reserver:
             answer = 0
         if type(answer) is not int or answer < 0:
             answer = ASSUMED_ANSWER_TOKENS
-        tokens = len(context.raw_body) // CHARS_PER_TOKEN + answer * context.choices
+        prompt = len(context.raw_body) // CHARS_PER_TOKEN
+        if prompt > _SMALL_BODY_BYTES // CHARS_PER_TOKEN or answer > _SMALL_BODY_BYTES:
+            prompt, answer = self._likely(context, prompt, answer)
+        tokens = prompt + answer * context.sequences
         if bound is None:
-            return Amount(tokens)
+            return Amount(tokens, sequences=context.sequences)
         cost = self._prices.cost
-        most = cost(context.model, bound.prompt_tokens, bound.answer_tokens * context.choices)
-        shortest = min(bound.answer_tokens, SHORTEST_ANSWER_TOKENS) * context.choices
+        most = cost(context.model, bound.prompt_tokens, bound.answer_tokens * context.sequences)
+        shortest = min(bound.answer_tokens, SHORTEST_ANSWER_TOKENS) * context.sequences
         least = most if bound.fixed else cost(context.model, bound.prompt_tokens, shortest)
-        return Amount(tokens, most, least)
+        return Amount(tokens, most, least, context.sequences)
+
+    def _likely(self, context: RequestContext, prompt: int, answer: int) -> tuple[int, int]:
+        """The estimate of a large request: media are not counted as text, and no model reads more than its window."""
+        media = media_of(context.body)
+        prompt = max(0, prompt - media.chars // CHARS_PER_TOKEN) + media.parts * _MEDIA_TOKENS
+        window = self._window(context.model)
+        if window is None:
+            return prompt, answer
+        if context.endpoint != "embeddings":
+            prompt = min(prompt, window * _num_prompts(context))
+        return prompt, min(answer, window)
 
     def _bound(self, context: RequestContext) -> Bound:
         window = self._window(context.model)
-        # A token is at least one byte of text, so the body's length bounds the prompt's.
-        prompt = len(context.raw_body) + _TEMPLATE_TOKENS
-        if window is not None and not isinstance(context.body.get("prompt"), list):
-            prompt = min(prompt, window)
+        if media_of(context.body).parts:
+            prompt = self._bound_of_media(context, window)
+        else:
+            # A token is at least one byte of text, so the body's length bounds the prompt's: of the body as it is
+            # now, with a prompt template's words in it.
+            prompt = len(encode(context.body)) + _TEMPLATE_TOKENS
+            if window is not None and context.endpoint != "embeddings":
+                prompt = min(prompt, window * _num_prompts(context))
         if context.endpoint in _NO_ANSWER:
             return Bound(prompt, 0, fixed=True, enforced=True)
         named = _named_length(context.body)
@@ -129,10 +154,22 @@ class Reserver:
             return Bound(prompt, window, fixed=False, enforced=True)
         return Bound(prompt, most, fixed=False, enforced=False)
 
+    def _bound_of_media(self, context: RequestContext, window: int | None) -> int:
+        """What media take at the most: all that the model can read."""
+        if window is None:
+            raise BadRequest(
+                "Pictures, sound and files cannot be sent under a budget here: what they cost at the most is not "
+                "known, as no engine tells the model's context length.",
+                code="cost_unknown",
+            )
+        return window
+
     def _window(self, model: str) -> int | None:
-        """Tokens that prompt and answer may have together, where an engine says so: the largest."""
-        windows = [card.get("max_model_len") for engine in self._pool.engines if (card := engine.cards.get(model))]
-        return max((window for window in windows if isinstance(window, int)), default=None)
+        """Tokens that prompt and answer may have together, the largest of all engines; None: one does not say."""
+        engines = [engine for engine in self._pool.engines if model in engine.cards or engine.serves(model)]
+        windows = [engine.cards.get(model, {}).get("max_model_len") for engine in engines]
+        known = [window for window in windows if type(window) is int and window > 0]
+        return max(known) if known and len(known) == len(windows) else None
 
     def _cap(self, context: RequestContext, granted: int, amount: Amount, bound: Bound) -> None:
         """Keep the answer within what was reserved for it."""
@@ -142,7 +179,7 @@ class Reserver:
         per_million = self._prices.cost(context.model, 0, _MILLION)
         if granted < amount.nanos and per_million:
             left = granted - self._prices.cost(context.model, bound.prompt_tokens, 0)
-            length = min(length, max(1, left * _MILLION // (per_million * context.choices)))
+            length = min(length, max(1, left * _MILLION // (per_million * context.sequences)))
         for name in _LENGTH_FIELDS:
             context.body.pop(name, None)
         context.body[_FIELD_OF.get(context.endpoint, "max_tokens")] = length
@@ -165,11 +202,19 @@ def _named_length(body: dict[str, Any]) -> int:
     return longest
 
 
-def _refused(refusal: Refusal) -> LimitExceeded:
+def _num_prompts(context: RequestContext) -> int:
+    answers_each = context.body.get("n")
+    return context.choices // answers_each if type(answers_each) is int else context.choices
+
+
+def refused(refusal: Refusal) -> GatewayError:
+    """The limiter's refusal as the client is told it."""
     if refusal.code == "insufficient_quota":
         # OpenAI's clients would retry any 429 by themselves; this one does not pass by waiting.
         headers = encode_headers((("x-should-retry", "false"), *refusal.headers))
         return BudgetExhausted(refusal.message, headers=headers)
-    # What can never succeed has no time to wait.
-    wait = () if refusal.retry_after_s is None else (("retry-after", str(math.ceil(refusal.retry_after_s))),)
-    return LimitExceeded(refusal.message, code=refusal.code, headers=encode_headers((*wait, *refusal.headers)))
+    if refusal.retry_after_s is None:
+        # A 429 would be asked again for ever.
+        return BadRequest(refusal.message, code=refusal.code, headers=encode_headers(refusal.headers))
+    wait = ("retry-after", str(math.ceil(refusal.retry_after_s)))
+    return LimitExceeded(refusal.message, code=refusal.code, headers=encode_headers((wait, *refusal.headers)))

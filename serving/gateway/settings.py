@@ -59,7 +59,10 @@ class GatewaySettings(BaseModel):
         default=8 * 1024 * 1024, ge=1024, description="Larger request bodies are refused with 413."
     )
     max_choices: int = Field(
-        default=128, ge=1, description="Most answers that one request may ask for by 'n', as OpenAI's."
+        default=128,
+        ge=1,
+        description="Most answers that one request may ask for: its prompts times `n`, or times `best_of` where that "
+        "is more.",
     )
     prompts: Path | None = Field(
         default=None,

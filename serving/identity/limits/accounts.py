@@ -81,14 +81,14 @@ def decide(
     now: float,
 ) -> int | Refusal:
     """May a request start: the nano-dollars it gets, or why not. Books nothing."""
-    tokens = amount.tokens
+    tokens, sequences = amount.tokens, amount.sequences
     for index, rate in enumerate(rates):
         limits = plan.rates[index][2]
         rate.fade(limits, now)
         reached: LimitName | None = None
-        if (most := limits.concurrency) is not None and rate.open >= most:
+        if (most := limits.concurrency) is not None and rate.open + sequences > most:
             reached = "concurrency"
-        elif (most := limits.requests_per_minute) is not None and most - rate.requests < 1.0:
+        elif (most := limits.requests_per_minute) is not None and most - rate.requests < sequences:
             reached = "requests"
         elif (most := limits.tokens_per_minute) is not None and most - rate.tokens < tokens:
             reached = "tokens"
@@ -117,19 +117,21 @@ def _share(scope: BudgetScopeAccount, account: BudgetAccount, amount: Amount) ->
     return free if amount.nanos > left and amount.least_nanos <= free else None
 
 
-def book(rates: Sequence[RateAccount], budgets: Sequence[BudgetAccount], tokens: int, granted: int) -> None:
+def book(
+    rates: Sequence[RateAccount], budgets: Sequence[BudgetAccount], tokens: int, granted: int, sequences: int
+) -> None:
     """Start a request that `decide` has let in."""
     for rate in rates:
-        rate.requests += 1.0
+        rate.requests += sequences
         rate.tokens += tokens
-        rate.open += 1
+        rate.open += sequences
     for account in budgets:
         account.reserved += granted
 
 
-def settle_rate(rate: RateAccount, limits: Limits, extra_tokens: float, now: float) -> None:
+def settle_rate(rate: RateAccount, limits: Limits, extra_tokens: float, sequences: int, now: float) -> None:
     """End a request: its estimate was too small by `extra_tokens`."""
-    rate.open = max(0, rate.open - 1)
+    rate.open = max(0, rate.open - sequences)
     if limits.tokens_per_minute is not None:
         rate.fade(limits, now)
         rate.tokens = max(0.0, rate.tokens + extra_tokens)

@@ -18,6 +18,8 @@ Usage = tuple[Limits, float, float]
 # When all slots, or all of a budget, are taken nobody knows how long answers still take; clients try again after this.
 _BUSY_RETRY_S = 1.0
 _NANOS_PER_DOLLAR = 1_000_000_000
+_ASK_FOR_FEWER = "Ask for fewer with 'n', 'best_of' or a shorter list of prompts."
+_SEND_LESS = "Send less, or name a smaller 'max_tokens'."
 _DEGRADED: RateLimitHeaders = (("x-signet-degraded", "limits"),)
 
 
@@ -41,7 +43,7 @@ class Refusal:
     def code(self) -> str:
         """The error's stable code, OpenAI's where OpenAI has one."""
         if self.limit != "budget":
-            return "rate_limit_exceeded"
+            return "exceeds_limit" if self.retry_after_s is None else "rate_limit_exceeded"
         return "insufficient_quota" if self.retry_after_s is None else "budget_reserved"
 
 
@@ -57,7 +59,7 @@ class Lease:
     As a context manager it releases by itself. `settle` and `release` may be repeated; only the first counts.
     """
 
-    __slots__ = ("_store", "_usages", "degraded", "granted", "plan", "tokens", "windows")
+    __slots__ = ("_store", "_usages", "degraded", "granted", "plan", "sequences", "tokens", "windows")
 
     def __init__(
         self,
@@ -68,6 +70,7 @@ class Lease:
         windows: Sequence[int],
         usages: tuple[Usage, ...],
         degraded: bool = False,
+        sequences: int = 1,
     ) -> None:
         self._store = store
         self._usages = usages
@@ -76,6 +79,8 @@ class Lease:
         """The estimate that was booked."""
         self.granted = granted
         """Nano-dollars reserved in every budget; the answer must not cost more."""
+        self.sequences = sequences
+        """As how many requests it counts."""
         self.windows = windows
         """Of the plan's budgets, when the request began."""
         self.degraded = degraded
@@ -139,14 +144,18 @@ def refuse_rate(plan: Plan, index: int, limit: LimitName, usages: tuple[Usage, .
     whose = f"This {scope.whose}"
     if limit == "concurrency":
         allowed = limits.concurrency or 0
+        if amount.sequences > allowed:
+            message = f"The request asks for {amount.sequences} answers at once, and this {scope.whose} may have "
+            return Refusal(limit, scope.whose, allowed, 0, None, headers, f"{message}{allowed}. {_ASK_FOR_FEWER}")
         message = f"{whose} may have {allowed} requests open at once; wait for one to finish."
         return Refusal(limit, scope.whose, allowed, 0, _BUSY_RETRY_S, headers, message)
     is_tokens = limit == "tokens"
     allowed = (limits.tokens_per_minute if is_tokens else limits.requests_per_minute) or 0
-    used, needed = (tokens, amount.tokens) if is_tokens else (requests, 1)
+    used, needed = (tokens, amount.tokens) if is_tokens else (requests, amount.sequences)
     remaining = max(0, int(allowed - used))
     if needed > allowed:
-        message = f"The request needs more tokens than this {scope.whose}'s limit of {allowed} per minute allows."
+        message = f"The request needs more {limit} than this {scope.whose}'s limit of {allowed} per minute allows. "
+        message += _SEND_LESS if is_tokens else _ASK_FOR_FEWER
         return Refusal(limit, scope.whose, allowed, remaining, None, headers, message)
     wait = max(0.001, (used + needed - allowed) * 60.0 / allowed)
     message = f"{whose}'s limit of {allowed} {limit} per minute is used up; try again in {duration(wait)}."

@@ -71,8 +71,8 @@ class MemoryStore:
         granted = decide(plan, rates, budgets, windows, amount, now)
         if isinstance(granted, Refusal):
             return granted
-        book(rates, budgets, amount.tokens, granted)
-        return Lease(self, plan, amount.tokens, granted, windows, usages(plan, rates))
+        book(rates, budgets, amount.tokens, granted, amount.sequences)
+        return Lease(self, plan, amount.tokens, granted, windows, usages(plan, rates), sequences=amount.sequences)
 
     def book(self, lease: Lease) -> None:
         """Count a request that another store has let in."""
@@ -80,13 +80,14 @@ class MemoryStore:
         rates = self._rates_of(lease.plan, now)
         for scope, rate in zip(lease.plan.rates, rates, strict=True):
             rate.fade(scope.limits, now)
-        book(rates, [self._budget(account) for account, _ in lease.plan.budgets], lease.tokens, lease.granted)
+        budgets = [self._budget(account) for account, _ in lease.plan.budgets]
+        book(rates, budgets, lease.tokens, lease.granted, lease.sequences)
 
     def settle(self, lease: Lease, tokens: int, nanos: int) -> None:
         """End a request: called by its lease, once."""
         now = self._clock()
         for scope in lease.plan.rates:
-            settle_rate(self._rates[scope.account], scope.limits, tokens - lease.tokens, now)
+            settle_rate(self._rates[scope.account], scope.limits, tokens - lease.tokens, lease.sequences, now)
         if lease.plan.budgets:
             for (account, _), window in zip(lease.plan.budgets, lease.windows, strict=True):
                 settle_budget(self._budgets[account], window, lease.granted, nanos, now)

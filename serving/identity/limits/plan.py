@@ -45,6 +45,8 @@ class Amount(NamedTuple):
     """Upper bound of its cost, in nano-dollars."""
     least_nanos: int = 0
     """With this much it could still be answered, shortened; equal to `nanos` when its length is fixed."""
+    sequences: int = 1
+    """Answers that an engine makes for it side by side: each counts as a request."""
 
 
 LimitName = Literal["requests", "tokens", "concurrency", "budget"]

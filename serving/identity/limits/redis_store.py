@@ -121,7 +121,8 @@ class RedisStore:
             return self._acquire_alone(plan, amount)
         windows = [self._calendar.window(budget.period) for _, budget in plan.budgets]
         keys = [WORKERS, *(PREFIX + account for account in plan.accounts)]
-        arguments: list[Argument] = [self._worker, amount.tokens, amount.nanos, amount.least_nanos, len(plan.rates)]
+        arguments: list[Argument] = [self._worker, amount.tokens, amount.nanos, amount.least_nanos]
+        arguments += [amount.sequences, len(plan.rates)]
         for _, _, limits in plan.rates:
             arguments += [limits.requests_per_minute or 0, limits.tokens_per_minute or 0, limits.concurrency or 0]
         for (_, budget), window in zip(plan.budgets, windows, strict=True):
@@ -146,8 +147,8 @@ class RedisStore:
         """End a request: counted here at once, at the server with the next round trip."""
         self._local.settle(lease, tokens, nanos)
         for account, _, limits in lease.plan.rates:
-            self._held[account] -= 1
-            self._ended.add_rate(account, limits, tokens - lease.tokens, 1)
+            self._held[account] -= lease.sequences
+            self._ended.add_rate(account, limits, tokens - lease.tokens, lease.sequences)
         for (account, _), window in zip(lease.plan.budgets, lease.windows, strict=True):
             self._held[account] -= lease.granted
             self._ended.add_budget(account, window, nanos, lease.granted)
@@ -170,14 +171,14 @@ class RedisStore:
             self._hold(decision)
             # Joining tells the server what is held at that moment and clears this; what comes after it is told too.
             for account, _, limits in plan.rates:
-                self._ended.add_rate(account, limits, 0.0, -1)
+                self._ended.add_rate(account, limits, 0.0, -decision.sequences)
             for (account, _), window in zip(plan.budgets, decision.windows, strict=True):
                 self._ended.add_budget(account, window, 0, -decision.granted)
         return decision
 
     def _hold(self, lease: Lease) -> None:
         for account, _, _ in lease.plan.rates:
-            self._held[account] += 1
+            self._held[account] += lease.sequences
         for account, _ in lease.plan.budgets:
             self._held[account] += lease.granted
 
@@ -258,7 +259,8 @@ class RedisStore:
             return refuse_budget(plan, index, call.windows[index], what == "used_up", spent[index], usages)
         if what != "granted":
             return refuse_rate(plan, index, cast(LimitName, what), usages, call.amount)
-        lease = Lease(self, plan, call.amount.tokens, int(reply[2]), call.windows, usages)
+        amount = call.amount
+        lease = Lease(self, plan, amount.tokens, int(reply[2]), call.windows, usages, sequences=amount.sequences)
         self._local.book(lease)
         self._hold(lease)
         return lease

@@ -86,17 +86,17 @@ class SharedStore:
             granted = decide(plan, rates, budgets, windows, amount, now)
             if isinstance(granted, Refusal):
                 return granted
-            book(rates, budgets, amount.tokens, granted)
+            book(rates, budgets, amount.tokens, granted, amount.sequences)
             own = FIRST_COLUMN + table.column
             for place, rate in zip(rate_places, rates, strict=True):
-                table.words[place + own] += 1
+                table.words[place + own] += amount.sequences
                 _store_rate(table, place, rate)
             for place, account in zip(budget_places, budgets, strict=True):
                 table.words[place + own] += granted
                 _store_budget(table, place, account)
         finally:
             table.unlock()
-        return Lease(self, plan, amount.tokens, granted, windows, usages(plan, rates))
+        return Lease(self, plan, amount.tokens, granted, windows, usages(plan, rates), sequences=amount.sequences)
 
     def book(self, lease: Lease) -> None:
         """As `MemoryStore.book`."""
@@ -108,8 +108,8 @@ class SharedStore:
                 place = table.place(scope.account)
                 rate = _load_rate(table, place)
                 rate.fade(scope.limits, now)
-                book([rate], (), lease.tokens, 0)
-                table.words[place + own] += 1
+                book([rate], (), lease.tokens, 0, lease.sequences)
+                table.words[place + own] += lease.sequences
                 _store_rate(table, place, rate)
             for name, _ in lease.plan.budgets:
                 table.words[table.place(name) + own] += lease.granted
@@ -127,9 +127,9 @@ class SharedStore:
             for scope in lease.plan.rates:
                 place = table.place(scope.account)
                 rate = _load_rate(table, place)
-                settle_rate(rate, scope.limits, tokens - lease.tokens, now)
+                settle_rate(rate, scope.limits, tokens - lease.tokens, lease.sequences, now)
                 _store_rate(table, place, rate)
-                _give_back(table, place + own, 1)
+                _give_back(table, place + own, lease.sequences)
             for (name, _), window in zip(lease.plan.budgets, lease.windows, strict=True):
                 place = table.place(name)
                 account = _load_budget(table, place)

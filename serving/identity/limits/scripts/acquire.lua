@@ -1,13 +1,13 @@
 -- Start a request on all its accounts, or on none.
 -- KEYS: live workers, then the rate accounts, then the budgets.
--- ARGV: worker, tokens, nanos, least nanos, number of rate accounts,
+-- ARGV: worker, tokens, nanos, least nanos, sequences, number of rate accounts,
 --       of each: requests a minute, tokens a minute, concurrency (0: no limit); of each budget: window, amount.
 -- Returns {what, index, granted, of each rate: requests used, tokens used, open; of each budget: spent, reserved}.
 -- what: granted | unknown (worker) | unseeded | requests | tokens | concurrency | reserved | used_up
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) + tonumber(clock[2]) / 1e6
 local worker, tokens, nanos, least = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local num_rates = tonumber(ARGV[5])
+local sequences, num_rates = tonumber(ARGV[5]), tonumber(ARGV[6])
 local num_budgets = #KEYS - 1 - num_rates
 
 local alive = {}
@@ -39,21 +39,21 @@ local refused, at = nil, 0
 local rates, reply = {}, {}
 for i = 1, num_rates do
   local f, open = read(KEYS[1 + i])
-  local a = 5 + 3 * (i - 1)
+  local a = 6 + 3 * (i - 1)
   local rpm, tpm, most = tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2]), tonumber(ARGV[a + 3])
   local elapsed = math.max(0, now - (f.u or now))
   local r, t = math.max(0, (f.r or 0) - elapsed * rpm / 60), math.max(0, (f.t or 0) - elapsed * tpm / 60)
   rates[i] = {r, t, open}
   if not refused then
-    if most > 0 and open >= most then refused, at = 'concurrency', i
-    elseif rpm > 0 and rpm - r < 1 then refused, at = 'requests', i
+    if most > 0 and open + sequences > most then refused, at = 'concurrency', i
+    elseif rpm > 0 and rpm - r < sequences then refused, at = 'requests', i
     elseif tpm > 0 and tpm - t < tokens then refused, at = 'tokens', i end
   end
 end
 local granted, budgets = nanos, {}
 for i = 1, num_budgets do
   local key = KEYS[1 + num_rates + i]
-  local a = 5 + 3 * num_rates + 2 * (i - 1)
+  local a = 6 + 3 * num_rates + 2 * (i - 1)
   local window, amount = tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2])
   local f, reserved = read(key)
   if not f.s then return {'unseeded', i, '0'} end
@@ -77,10 +77,10 @@ local own = 'h:' .. worker
 if not refused then
   for i = 1, num_rates do
     local rate = rates[i]
-    rate[1], rate[2], rate[3] = rate[1] + 1, rate[2] + tokens, rate[3] + 1
+    rate[1], rate[2], rate[3] = rate[1] + sequences, rate[2] + tokens, rate[3] + sequences
     redis.call('HSET', KEYS[1 + i], 'r', string.format('%.6f', rate[1]), 't', string.format('%.6f', rate[2]),
       'u', string.format('%.6f', now))
-    redis.call('HINCRBY', KEYS[1 + i], own, 1)
+    redis.call('HINCRBY', KEYS[1 + i], own, sequences)
     redis.call('EXPIRE', KEYS[1 + i], 86400)
   end
   for i = 1, num_budgets do

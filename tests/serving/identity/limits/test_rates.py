@@ -117,6 +117,33 @@ def test_a_request_larger_than_the_limit_never_succeeds(limiter: Limiter) -> Non
     assert "more tokens than this key's limit of 100 per minute" in refusal.message
 
 
+def test_every_sequence_counts_as_a_request(limiter: Limiter) -> None:
+    principal = holder(requests=10, concurrency=4)
+    lease = limiter.acquire_nowait(principal, Amount(1, sequences=3))
+    assert isinstance(lease, Lease)
+    assert limiter.open_requests("key:key_1") == 3
+    assert dict(lease.headers)["x-ratelimit-remaining-requests"] == "7"
+
+    refusal = limiter.acquire_nowait(principal, Amount(1, sequences=2))
+    assert isinstance(refusal, Refusal)
+    assert (refusal.limit, refusal.code) == ("concurrency", "rate_limit_exceeded")
+
+    lease.settle(1)
+    assert limiter.open_requests("key:key_1") == 0
+    limiter.acquire_nowait(principal, Amount(1, sequences=4)).release()  # type: ignore[union-attr]
+    refusal = limiter.acquire_nowait(principal, Amount(1, sequences=4))
+    assert isinstance(refusal, Refusal)
+    assert (refusal.limit, refusal.code) == ("requests", "rate_limit_exceeded")
+
+
+@pytest.mark.parametrize(("limits", "limit"), [({"concurrency": 4}, "concurrency"), ({"requests": 4}, "requests")])
+def test_more_sequences_than_a_limit_never_fit(limits: dict[str, int], limit: str, limiter: Limiter) -> None:
+    refusal = limiter.acquire_nowait(holder(**limits), Amount(1, sequences=5))
+
+    assert isinstance(refusal, Refusal)
+    assert (refusal.limit, refusal.code, refusal.retry_after_s) == (limit, "exceeds_limit", None)
+
+
 def test_concurrency(limiter: Limiter) -> None:
     principal = holder(concurrency=2)
     first, second = acquire(limiter, principal), acquire(limiter, principal)

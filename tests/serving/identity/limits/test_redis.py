@@ -104,6 +104,26 @@ async def test_replicas_share_every_limit(server: Redis) -> None:
         assert one.redis._local.open_requests("key:k") == 0
 
 
+async def test_replicas_count_every_sequence(server: Redis) -> None:
+    principal = Principal("k", "t", limits=Limits(requests_per_minute=10, concurrency=4))
+    async with replicas(server, 2) as (one, other):
+        lease = await one.limiter.acquire(principal, Amount(1, sequences=3))
+        refusal = await other.limiter.acquire(principal, Amount(1, sequences=2))
+        never = await other.limiter.acquire(principal, Amount(1, sequences=5))
+        assert isinstance(lease, Lease)
+        lease.settle(1)
+        await settled(one)
+        again = await other.limiter.acquire(principal, Amount(1, sequences=4))
+
+        assert dict(lease.headers)["x-ratelimit-remaining-requests"] == "7"
+        assert isinstance(refusal, Refusal)
+        assert (refusal.limit, refusal.code) == ("concurrency", "rate_limit_exceeded")
+        assert isinstance(never, Refusal)
+        assert never.code == "exceeds_limit"
+        assert isinstance(again, Lease)
+        again.release()
+
+
 async def test_replicas_never_overspend_a_budget_together(server: Redis) -> None:
     async with replicas(server, 3) as gateways:
         spent = 0
