@@ -1,37 +1,50 @@
-"""Engines behind a Kubernetes Service: its EndpointSlices, listed and then watched in a thread.
+"""Engines behind a Kubernetes Service: its EndpointSlices, listed and then watched.
 
-The `kubernetes` client supplies credentials (the pod's own, or a kubeconfig with its plugins) and is imported when
-the first source of this kind is started: a gateway that does not use it pays nothing. The gateway needs leave to
-`list` and `watch` `endpointslices.discovery.k8s.io`.
+lightkube supplies the credentials (the pod's own, or a kubeconfig with its plugins) and is imported when the first
+source of this kind is started: a gateway that does not use it pays nothing. The gateway needs leave to `list` and
+`watch` `endpointslices.discovery.k8s.io`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from serving.gateway.engines.discovery.backoff import Backoff
 from serving.gateway.engines.discovery.slices import addresses_in
 from serving.gateway.engines.discovery.source import Report
 from serving.gateway.engines.settings import EngineServiceSettings
 
-NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+if TYPE_CHECKING:
+    from httpx2 import AsyncClient, Response
+
 # The server ends a watch after this long and it is begun anew; a connection that died unseen lives no longer.
 WATCH_S = 60
 READ_TIMEOUT_S = WATCH_S + 15
 CONNECT_TIMEOUT_S = 5
 FIRST_RETRY_S = 0.5
 LONGEST_RETRY_S = 30.0
+# A server that ends every watch at once must not be asked without a pause.
+PAUSE_S = 0.05
 
 
 class WatchOutdated(Exception):
     """The server no longer knows where the watch had got to (410): list again."""
+
+
+class ApiRefused(Exception):
+    """The API server answered with an error status.
+
+    Its body stays unread: it can quote credentials.
+    """
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
 
 
 @dataclass(frozen=True)
@@ -48,159 +61,128 @@ class KubernetesSource:
         return f"kubernetes:{settings.namespace or ''}/{settings.service or settings.label_selector}{port}"
 
     async def run(self, report: Report) -> None:
-        watch = _Watch(self.settings, self.kubeconfig, report, asyncio.get_running_loop())
-        thread = threading.Thread(target=watch.run, name=self.label, daemon=True)
-        thread.start()
-        try:
-            await asyncio.Event().wait()
-        finally:
-            watch.stop()
+        backoff = Backoff(FIRST_RETRY_S, LONGEST_RETRY_S)
+        while True:
+            try:
+                # Reads certificates and tokens anew, which the cluster renews.
+                client, namespace = await asyncio.to_thread(_connect, self.kubeconfig)
+                async with client:
+                    await _Watch(self.settings, namespace, client, report).run(backoff)
+            except WatchOutdated:
+                continue
+            # The client, TLS and a kubeconfig's plugins raise all sorts; none may end the watch.
+            except Exception as error:
+                report.failed(_in_words(error))
+                await asyncio.sleep(backoff.next_s())
 
 
 class _Watch:
-    """The thread's side. Reports by the event loop; nothing else is shared."""
+    """The slices of one list, and what the watch that follows it changes in them."""
 
-    def __init__(
-        self,
-        settings: EngineServiceSettings,
-        kubeconfig: Path | None,
-        report: Report,
-        loop: asyncio.AbstractEventLoop,
-    ) -> None:
+    def __init__(self, settings: EngineServiceSettings, namespace: str, client: AsyncClient, report: Report) -> None:
         self._settings = settings
-        self._kubeconfig = kubeconfig
+        self._namespace = settings.namespace or namespace
+        self._client = client
         self._report = report
-        self._loop = loop
-        self._stopped = threading.Event()
-        self._response: Any = None
         self._slices: dict[str, Mapping[str, Any]] = {}
-        self._namespace = "default"
 
-    def stop(self) -> None:
-        """End the thread, also in the middle of a read."""
-        self._stopped.set()
-        response = self._response
-        if response is not None:
-            # The read may end by itself at this very moment.
-            with suppress(ValueError, RuntimeError, OSError):
-                response.shutdown()
+    async def run(self, backoff: Backoff) -> None:
+        """List, then watch until something fails.
 
-    def run(self) -> None:
-        backoff = Backoff(FIRST_RETRY_S, LONGEST_RETRY_S)
-        while not self._stopped.is_set():
-            try:
-                self._list_and_watch(backoff)
-            except WatchOutdated:
-                continue
-            # The client, urllib3 and a kubeconfig's plugins raise all sorts; none may end the watch.
-            except Exception as error:
-                if not self._stopped.is_set():
-                    self._tell(self._report.failed, _in_words(error))
-                    self._stopped.wait(backoff.next_s())
-
-    def _list_and_watch(self, backoff: Backoff) -> None:
-        api = self._connect()
-        version = self._list(api)
+        Raises:
+            WatchOutdated: begin again with a list.
+            ApiRefused: the server does not let us.
+        """
+        version = await self._list()
         backoff.reset()
-        while not self._stopped.is_set():
-            for event in self._events(api, version):
-                version = self._take(event) or version
-            # The stream's regular end; a server that ends it at once must not be asked without a pause.
-            self._stopped.wait(0.05)
+        while True:
+            version = await self._follow(version)
+            await asyncio.sleep(PAUSE_S)
 
-    def _connect(self) -> Any:
-        from kubernetes import client, config
+    async def _list(self) -> str:
+        response = await self._client.get(self._path, params=self._selector)
+        _check(response)
+        listed = response.json()
+        self._slices = {item["metadata"]["name"]: item for item in listed["items"]}
+        self._report_addresses()
+        return str(listed["metadata"]["resourceVersion"])
 
+    async def _follow(self, version: str) -> str:
+        """One watch, from `version` to its regular end; returns the version it got to."""
+        watch = {"watch": "true", "resourceVersion": version, "timeoutSeconds": str(WATCH_S)}
+        params = {**self._selector, **watch, "allowWatchBookmarks": "true"}
+        async with self._client.stream("GET", self._path, params=params) as response:
+            _check(response)
+            async for line in response.aiter_lines():
+                if line.strip():
+                    version = self._apply(json.loads(line)) or version
+        return version
+
+    @property
+    def _path(self) -> str:
+        return f"/apis/discovery.k8s.io/v1/namespaces/{self._namespace}/endpointslices"
+
+    @property
+    def _selector(self) -> dict[str, str]:
         settings = self._settings
-        configuration = client.Configuration()
-        if self._kubeconfig is None and NAMESPACE_FILE.exists():
-            config.load_incluster_config(client_configuration=configuration)
-            own = NAMESPACE_FILE.read_text().strip()
-        else:
-            file = str(self._kubeconfig) if self._kubeconfig is not None else None
-            config.load_kube_config(config_file=file, client_configuration=configuration)
-            _, active = config.list_kube_config_contexts(config_file=file)
-            own = active["context"].get("namespace", "default")
-        # Retries are ours to do, with what is told in between.
-        configuration.retries = False
-        self._namespace = settings.namespace or own
-        return client.DiscoveryV1Api(client.ApiClient(configuration))
+        return {"labelSelector": settings.label_selector or f"kubernetes.io/service-name={settings.service}"}
 
-    def _ask(self, api: Any, **options: Any) -> Any:
-        settings = self._settings
-        return api.list_namespaced_endpoint_slice(
-            self._namespace,
-            label_selector=settings.label_selector or f"kubernetes.io/service-name={settings.service}",
-            _preload_content=False,
-            _request_timeout=(CONNECT_TIMEOUT_S, READ_TIMEOUT_S),
-            **options,
-        )
-
-    def _list(self, api: Any) -> str:
-        response = self._ask(api)
-        found = json.loads(response.data)
-        self._slices = {each["metadata"]["name"]: each for each in found["items"]}
-        self._tell_addresses()
-        return str(found["metadata"]["resourceVersion"])
-
-    def _events(self, api: Any, version: str) -> Iterator[dict[str, Any]]:
-        response = self._ask(
-            api, watch=True, resource_version=version, timeout_seconds=WATCH_S, allow_watch_bookmarks=True
-        )
-        self._response = response
-        try:
-            rest = b""
-            for data in response.stream(amt=None, decode_content=True):
-                *lines, rest = (rest + data).split(b"\n")
-                for line in lines:
-                    if line.strip():
-                        yield json.loads(line)
-        finally:
-            self._response = None
-            response.release_conn()
-
-    def _take(self, event: dict[str, Any]) -> str:
+    def _apply(self, event: Mapping[str, Any]) -> str:
         """Apply one event; returns the version that the watch has got to.
 
         Raises:
             WatchOutdated: the watch cannot go on.
         """
-        kind, found = event["type"], event["object"]
+        kind, changed = event["type"], event["object"]
         if kind == "ERROR":
-            if found.get("code") == 410:
+            if changed.get("code") == 410:
                 raise WatchOutdated
-            raise RuntimeError(f"the watch failed: {found.get('reason', 'unknown reason')}")
+            raise ApiRefused(int(changed.get("code") or 500))
         if kind in ("ADDED", "MODIFIED"):
-            self._slices[found["metadata"]["name"]] = found
+            self._slices[changed["metadata"]["name"]] = changed
         elif kind == "DELETED":
-            self._slices.pop(found["metadata"]["name"], None)
+            self._slices.pop(changed["metadata"]["name"], None)
         if kind != "BOOKMARK":
-            self._tell_addresses()
-        return str(found["metadata"].get("resourceVersion", ""))
+            self._report_addresses()
+        return str(changed["metadata"].get("resourceVersion", ""))
 
-    def _tell_addresses(self) -> None:
+    def _report_addresses(self) -> None:
         settings = self._settings
-        named = f"{settings.service}.{self._namespace}.svc" if settings.service else None
-        addresses = addresses_in(
-            self._slices.values(), port=settings.port, scheme=settings.scheme, server_name=settings.server_name or named
+        host = f"{settings.service}.{self._namespace}.svc" if settings.service else None
+        server_name = settings.server_name or host
+        self._report.found(
+            addresses_in(self._slices.values(), port=settings.port, scheme=settings.scheme, server_name=server_name)
         )
-        self._tell(self._report.found, addresses)
 
-    def _tell(self, what: Any, value: Any) -> None:
-        if not self._stopped.is_set() and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._deliver, what, value)
 
-    def _deliver(self, what: Any, value: Any) -> None:
-        # Between the call and now the source may have been stopped.
-        if not self._stopped.is_set():
-            what(value)
+def _connect(kubeconfig: Path | None) -> tuple[AsyncClient, str]:
+    """A client with the cluster's credentials, and the namespace they belong to."""
+    from httpx2 import Timeout
+    from lightkube.config.client_adapter import AsyncClient as connect
+    from lightkube.config.client_adapter import ConnectionParams
+    from lightkube.config.kubeconfig import KubeConfig
+    from lightkube.config.models import User
+
+    known = KubeConfig.from_file(kubeconfig) if kubeconfig is not None else KubeConfig.from_env()
+    config = known.get()
+    assert config is not None
+    if config.user is None:
+        config = config._replace(user=User())
+    timeout = Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
+    return connect(config, ConnectionParams(timeout=timeout)), config.namespace
+
+
+def _check(response: Response) -> None:
+    if response.status_code == 410:
+        raise WatchOutdated
+    if response.status_code != 200:
+        raise ApiRefused(response.status_code)
 
 
 def _in_words(error: Exception) -> str:
-    """One line without what the server has sent: its answers can quote credentials."""
-    status, reason = getattr(error, "status", None), getattr(error, "reason", None)
-    if status == 403:
+    """One line without what the server has sent."""
+    if not isinstance(error, ApiRefused):
+        return type(error).__name__
+    if error.status == 403:
         return "403: the service account may not list and watch endpointslices.discovery.k8s.io"
-    if status:
-        return f"the API server answered {status} {reason or ''}".rstrip()
-    return type(error).__name__
+    return f"the API server answered {error.status}"

@@ -13,6 +13,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import yaml
+from lightkube.config.kubeconfig import KubeConfig
+from lightkube.config.models import Cluster, User
 from pools import eventually, pool_settings, running_pool
 
 from serving.gateway.engines.address import Address
@@ -45,6 +47,8 @@ class ApiServer:
         self.events: queue.Queue[object] = queue.Queue()
         self.asked: list[dict[str, str]] = []
         self.tokens: set[str | None] = set()
+        self.left = 0
+        """Watches whose client went away."""
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -76,13 +80,17 @@ class ApiServer:
                 self.send_header("content-type", "application/json")
                 self.send_header("transfer-encoding", "chunked")
                 self.end_headers()
-                while (event := outer.events.get()) is not END:
-                    data = json.dumps(event).encode() + b"\n"
-                    # Events are cut anywhere by the network.
-                    for part in (data[:17], data[17:]):
-                        self.wfile.write(b"%x\r\n%s\r\n" % (len(part), part))
-                        self.wfile.flush()
-                self.wfile.write(b"0\r\n\r\n")
+                try:
+                    while (event := outer.events.get()) is not END:
+                        data = json.dumps(event).encode() + b"\n"
+                        # Events are cut anywhere by the network.
+                        for part in (data[:17], data[17:]):
+                            self.wfile.write(b"%x\r\n%s\r\n" % (len(part), part))
+                            self.wfile.flush()
+                    self.wfile.write(b"0\r\n\r\n")
+                except OSError:
+                    outer.left += 1
+                    self.close_connection = True
 
             def log_message(self, *_: object) -> None: ...
 
@@ -178,18 +186,39 @@ async def test_an_outdated_watch_lists_again(api: ApiServer, tmp_path: Path) -> 
         assert all(log.sources.values())
 
 
-async def test_stopping_ends_the_thread_although_the_watch_is_silent(api: ApiServer, tmp_path: Path) -> None:
+async def test_removing_the_source_ends_its_watch_although_it_is_silent(api: ApiServer, tmp_path: Path) -> None:
     settings = pool_settings(engine_services=["vllm:http"], kubeconfig=api.kubeconfig(tmp_path))
-
-    def watching() -> bool:
-        return any(thread.name.startswith("kubernetes:") for thread in threading.enumerate())
-
     async with running_pool(settings) as (pool, log):
         await eventually(lambda: len(api.asked) > 1, "the watch begins", 10)
-        assert watching()
         pool.apply(pool_settings())
-        await eventually(lambda: not watching(), "the thread ends")
+
+        def left() -> bool:
+            # The server notices at the next event that nobody reads.
+            api.events.put({"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "8"}}})
+            return api.left == 1
+
+        await eventually(left, "the connection is closed")
         assert log.sources == {}
+
+
+async def test_a_pods_own_credentials_come_first(
+    api: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The files that a pod finds, and its token renewed by the kubelet."""
+    (tmp_path / "token").write_text("first")
+    (tmp_path / "namespace").write_text("models")
+
+    def from_env() -> KubeConfig:
+        user = User(token_file=str(tmp_path / "token"))
+        return KubeConfig.from_one(cluster=Cluster(server=api.url), user=user, namespace="models")
+
+    monkeypatch.setattr(KubeConfig, "from_env", from_env)
+    async with running_pool(pool_settings(engine_services=["vllm:http"])):
+        await eventually(lambda: len(api.asked) > 1, "the watch begins", 10)
+        (tmp_path / "token").write_text("second")
+        api.status = 401
+        api.events.put(END)
+        await eventually(lambda: "Bearer second" in api.tokens, "the renewed token is read")
 
 
 def read(slices: Sequence[dict[str, Any]], port: int | str | None = "http") -> list[Address]:
