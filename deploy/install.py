@@ -28,16 +28,21 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 CONSTRAINTS = ROOT / "deploy" / "constraints"
+TOOLS = CONSTRAINTS / "tools.txt"
 
-PIP = "pip==26.3"
 OLDEST, NEWEST = (3, 11), (3, 13)
 
-# A plain machine's package index has torch for CUDA only; the same version for the CPU is here.
-TORCH = "torch==2.13.0"
+# The index of PyTorch's CPU builds; a plain machine's has them for CUDA only. Torch is installed by itself, from one
+# index: with two at once, whoever owns a name on either could supply it.
+TORCH = CONSTRAINTS / "torch.txt"
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 
-# vLLM asks for them, and their common builds break beside a CPU torch (`torchvision::nms does not exist`).
-UNWANTED = ("torchvision", "torchaudio", "torchcodec")
+# Pinned packages and their hashes, each list with the extras it serves; made by deploy/pin.py.
+PINNED = (
+    ("gateway.txt", frozenset()),
+    ("cpu.txt", frozenset({"cpu", "train"})),
+    ("test.txt", frozenset({"cpu", "train", "load", "test", "export"})),
+)
 
 # Environment, download and pip's cache together, in GB: measured, rounded up.
 DISK_GB = {"cpu": 7, "gpu": 25}
@@ -125,11 +130,10 @@ def install(venv: Path, extras: set[str]) -> None:
         stamp.unlink(missing_ok=True)
         create(venv)
         pip = Pip(venv)
-        pip.run("getting pip ready", ["install", PIP])
-        pip.run("installing packages", install_arguments(pip, extras))
-        unwanted = [name for name in UNWANTED if pip.has(name)]
-        if unwanted:
-            pip.run("removing packages that break a CPU torch", ["uninstall", "--yes", *unwanted])
+        pip.run("getting pip ready", ["install", "--requirement", str(TOOLS)])
+        install_packages(pip, extras)
+        own = ["--no-deps", "--no-build-isolation", "--editable", str(ROOT)]
+        pip.run("installing Signet", ["install", *own])
         write_stamp(stamp, extras)
         say(f"environment ready in {shown(venv)}")
 
@@ -183,21 +187,40 @@ def create(venv: Path) -> None:
         raise InstallError(f"{shown(venv)} could not be created: {last_line(result.stdout.decode())}")
 
 
-def install_arguments(pip: Pip, extras: set[str]) -> list[str]:
-    """pip's arguments for Signet itself, editable, with every version pinned that we have tried."""
-    names = ",".join(sorted(extras))
-    target = f"{ROOT}[{names}]" if names else str(ROOT)
-    arguments = ["install", "--editable", target]
-    constraints = constraints_of(extras)
-    if constraints.exists():
-        arguments += ["--constraint", str(constraints)]
-    if "cpu" in extras and not pip.finds_cpu_torch():
-        arguments += ["--extra-index-url", CPU_INDEX]
-    return arguments
+def install_packages(pip: Pip, extras: set[str]) -> None:
+    """Everything that Signet needs with `extras`, as pinned."""
+    if "gpu" in extras:
+        # vLLM's builds for GPUs pin what they were tested with themselves.
+        pip.run("installing packages", ["install", *requirements_of(extras)])
+        return
+    if "cpu" in extras:
+        index = [] if pip.finds_cpu_torch() else ["--index-url", CPU_INDEX]
+        pip.run("installing torch", ["install", *hashed(TORCH), *index])
+    pip.run("installing packages", ["install", *hashed(pinned(extras))])
 
 
-def constraints_of(extras: set[str]) -> Path:
-    return CONSTRAINTS / ("gpu.txt" if "gpu" in extras else "cpu.txt")
+def hashed(file: Path) -> list[str]:
+    """pip's arguments to install what `file` lists, nothing else, and no file whose hash it does not name."""
+    return ["--no-deps", "--require-hashes", "--requirement", str(file)]
+
+
+def pinned(extras: set[str]) -> Path:
+    """The smallest list of pinned packages that has what `extras` need."""
+    for name, covers in PINNED:
+        if extras <= covers:
+            return CONSTRAINTS / name
+    raise InstallError(
+        f"there is no extra named {min(extras - PINNED[-1][1])}: choose from {', '.join(sorted(PINNED[-1][1]))}"
+    )
+
+
+def requirements_of(extras: set[str]) -> list[str]:
+    """What pyproject.toml asks for, our own package left out."""
+    import tomllib  # not before check_python: 3.11 has it first
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    optional = project["optional-dependencies"]
+    return [*project["dependencies"], *(line for extra in sorted(extras) for line in optional[extra])]
 
 
 # -- the stamp: what the environment was made from
@@ -205,9 +228,9 @@ def constraints_of(extras: set[str]) -> Path:
 
 def recipe(extras: set[str]) -> str:
     """Changes with everything that decides what is installed, the extras themselves left out."""
-    digest = hashlib.sha256(f"{PIP} {CPU_INDEX} {engine_of(extras)}".encode())
-    for path in (ROOT / "pyproject.toml", constraints_of(extras)):
-        digest.update(path.read_bytes() if path.exists() else b"-")
+    digest = hashlib.sha256(f"{CPU_INDEX} {engine_of(extras)}".encode())
+    for path in (ROOT / "pyproject.toml", TOOLS, TORCH, *(CONSTRAINTS / name for name, _ in PINNED)):
+        digest.update(path.read_bytes())
     return digest.hexdigest()
 
 
@@ -255,38 +278,20 @@ class Pip:
         self.site_packages = next(venv.glob("lib/python3*/site-packages"))
         self.log.write_text("")
 
-    def has(self, name: str) -> bool:
-        return any(self.site_packages.glob(name + "-*.dist-info"))
-
     def finds_cpu_torch(self) -> bool:
-        """Whether pip as it is set up here takes the CPU build of torch by itself. Only metadata is read."""
-        if sys.platform != "linux" or platform.machine() != "x86_64":
-            return True  # elsewhere the common build is the CPU's
-        command = [
-            *self.command,
-            "install",
-            "--dry-run",
-            "--no-deps",
-            "--ignore-installed",
-            "--quiet",
-            "--report=-",
-            TORCH,
-        ]
-        result = subprocess.run(command, capture_output=True, check=False)
+        """Whether pip as it is set up here has torch's CPU build. Only metadata is read."""
+        question = ["install", "--dry-run", "--ignore-installed", "--quiet", *hashed(TORCH)]
+        result = subprocess.run([*self.command, *question], capture_output=True, check=False)
         with self.log.open("ab") as log:
             log.write(result.stderr)
-        try:
-            version = json.loads(result.stdout)["install"][0]["metadata"]["version"]
-        except (ValueError, LookupError):
-            return False
-        return str(version).endswith("+cpu")
+        return result.returncode == 0
 
     def run(self, what: str, arguments: Sequence[str]) -> None:
         """Run pip to its end. Raises InstallError with the cause and the log's place."""
         progress = Progress(what)
         packages = 0
         command = [*self.command, *arguments]
-        if arguments[0] == "install" and PIP not in arguments:
+        if arguments[0] == "install" and str(TOOLS) not in arguments:
             command.append("--progress-bar=raw")  # a venv is born with an older pip that does not know it
         environment = dict(os.environ, PYTHONUNBUFFERED="1", PIP_ROOT_USER_ACTION="ignore")
         before = self.installed()

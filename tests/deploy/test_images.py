@@ -1,11 +1,17 @@
-"""The container files: linted, pinned, without root, and what they copy exists and reaches the builder."""
+"""The container files: linted, pinned, without root, what they copy exists and reaches the builder, and they build."""
 
 import json
 import re
 import subprocess
+import tomllib
+from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 
 import pytest
+from containerfile import Build, instructions, stages
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from running import answers_ok, free_port, wait_until
 
 from training.registry import CheckpointChanged, ManifestDraft, RecipeRecord, Registry
 
@@ -14,26 +20,15 @@ IMAGES = ROOT / "deploy" / "images"
 FILES = sorted(IMAGES.glob("*.Containerfile"))
 CONSTRAINTS = ROOT / "deploy" / "constraints"
 
-Instruction = tuple[str, str]
-
-
-def instructions(file: Path) -> list[Instruction]:
-    """(name, arguments) of each instruction, continued lines joined."""
-    lines = [line for line in file.read_text().splitlines() if not line.lstrip().startswith("#")]
-    joined = "\n".join(lines).replace("\\\n", " ")
-    return [(line.split()[0], line.split(maxsplit=1)[1]) for line in joined.splitlines() if line.strip()]
-
-
-def last_stage(file: Path) -> list[Instruction]:
-    """The instructions of the image that is shipped."""
-    found = instructions(file)
-    start = max(index for index, (name, _) in enumerate(found) if name == "FROM")
-    return found[start:]
-
 
 def pins(file: Path) -> dict[str, str]:
-    lines = [line for line in file.read_text().splitlines() if line and not line.startswith("#")]
-    return {name.lower().replace("_", "-"): version for name, version in (line.split("==") for line in lines)}
+    """Versions by package, of a list in which every package has hashes."""
+    entries = re.findall(
+        r"^([\w.-]+)==([\w.+]+)[^\n]*((?:\\\n +--hash=sha256:[0-9a-f]{64} *)+)$", file.read_text(), re.M
+    )
+    listed = [line for line in file.read_text().splitlines() if line and line[0] not in "# "]
+    assert len(entries) == len(listed), "a package without hashes"
+    return {canonicalize_name(name): version for name, version, _ in entries}
 
 
 @pytest.fixture(params=FILES, ids=lambda file: file.stem)
@@ -62,25 +57,26 @@ def test_linter_notices_a_mistake(tools, tmp_path):
     assert result.returncode != 0
 
 
-def test_bases_are_pinned_to_a_patch_version(file):
-    stages = {arguments.split()[-1] for name, arguments in instructions(file) if name == "FROM" and " AS " in arguments}
+def test_bases_are_pinned(file):
+    named = {arguments.split()[-1] for name, arguments in instructions(file) if name == "FROM" and " AS " in arguments}
     for name, arguments in instructions(file):
-        if name == "FROM" and arguments not in stages:
+        if name == "FROM" and arguments not in named:
             image = arguments.split()[0]
-            assert re.search(r":v?\d+\.\d+\.\d+[a-z0-9.-]*$", image), image
+            assert re.search(r":v?\d+\.\d+\.\d+[a-z0-9.-]*(@sha256:[0-9a-f]{64})?$", image), image
+            assert "@sha256:" in image or image.startswith("vllm/"), image
 
 
 def test_runs_as_the_charts_user(file):
-    users = [arguments for name, arguments in last_stage(file) if name == "USER"]
+    users = [arguments for name, arguments in stages(file)[-1] if name == "USER"]
 
     assert users == ["10001:0"]
-    names = [name for name, _ in last_stage(file)]
+    names = [name for name, _ in stages(file)[-1]]
     assert "RUN" not in names[names.index("USER") :]
 
 
 def test_starts_signet_without_a_shell(file):
-    [entrypoint] = [arguments for name, arguments in last_stage(file) if name == "ENTRYPOINT"]
-    [command] = [arguments for name, arguments in last_stage(file) if name == "CMD"]
+    [entrypoint] = [arguments for name, arguments in stages(file)[-1] if name == "ENTRYPOINT"]
+    [command] = [arguments for name, arguments in stages(file)[-1] if name == "CMD"]
 
     assert json.loads(entrypoint) == ["signet"]
     assert json.loads(command)[0] == file.stem.partition("-")[0]
@@ -101,7 +97,7 @@ def test_copies_what_exists_and_is_sent(file):
 
 
 def test_home_is_where_the_chart_mounts_it(file):
-    variables = " ".join(arguments for name, arguments in last_stage(file) if name == "ENV")
+    variables = " ".join(arguments for name, arguments in stages(file)[-1] if name == "ENV")
 
     assert "SIGNET_HOME=/var/lib/signet" in variables
 
@@ -113,19 +109,68 @@ def test_gateway_is_pinned_without_torch():
     assert len(gateway) > 30
 
 
-def test_gateway_runs_the_versions_that_were_tested():
-    tested = pins(CONSTRAINTS / "cpu.txt")
+@pytest.mark.parametrize("name", ["gateway.txt", "cpu.txt"])
+def test_images_run_the_versions_that_were_tested(name):
+    tested = pins(CONSTRAINTS / "test.txt")
 
-    assert {
-        name: version for name, version in pins(CONSTRAINTS / "gateway.txt").items() if tested.get(name) != version
-    } == {}
+    assert {name: version for name, version in pins(CONSTRAINTS / name).items() if tested.get(name) != version} == {}
 
 
-def test_gateways_pins_cover_what_the_package_requires():
-    declared = (ROOT / "pyproject.toml").read_text().partition("\ndependencies = [")[2].partition("\n]")[0]
-    required = {re.split(r"[\[>=<;]", line.strip(' ",'))[0] for line in declared.splitlines() if line.strip()}
+@pytest.mark.parametrize(("name", "extras"), [("gateway.txt", ()), ("cpu.txt", ("cpu", "train"))])
+def test_pins_are_closed(name, extras):
+    """Everything that a pinned package needs is pinned too: images install these lists and nothing else."""
+    pinned = pins(CONSTRAINTS / name)
+    left_out = {"torch", "torchaudio", "torchcodec", "torchvision", "triton"} if extras else set()
 
-    assert required - set(pins(CONSTRAINTS / "gateway.txt")) == set()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    own = [*project["dependencies"], *(line for extra in extras for line in project["optional-dependencies"][extra])]
+    needs = {"signet": needed(own)} | {package: needed(asks_for(package)) for package in pinned}
+
+    missing = {package: need - set(pinned) - left_out for package, need in needs.items()}
+    assert {package: need for package, need in missing.items() if need} == {}
+
+
+def asks_for(package: str) -> list[str]:
+    """The requirements of an installed package; none of one that only other machines have."""
+    try:
+        return requires(package) or []
+    except PackageNotFoundError:
+        return []
+
+
+def needed(requirements: list[str]) -> set[str]:
+    """The packages among `requirements` that this machine needs."""
+    read = [Requirement(line) for line in requirements]
+    return {canonicalize_name(one.name) for one in read if one.marker is None or one.marker.evaluate({"extra": ""})}
+
+
+@pytest.fixture(scope="module")
+def gateway_image(tmp_path_factory) -> Path:
+    """What the gateway's container file builds: the environment that its image has."""
+    build = Build(tmp_path_factory.mktemp("image"))
+    build.run(stages(IMAGES / "gateway.Containerfile")[0])
+    return build.below("/opt/signet")
+
+
+@pytest.mark.slow
+def test_gateways_image_builds_and_starts(gateway_image, tmp_path):
+    port = free_port()
+    environment = {"PATH": f"{gateway_image}/bin", "SIGNET_HOME": str(tmp_path), "HOME": str(tmp_path)}
+    command = ["signet", "gateway", "--host", "127.0.0.1", "--port", str(port), "--engine-url", "http://127.0.0.1:9"]
+    process = subprocess.Popen(command, env={**environment, "PYTHONDONTWRITEBYTECODE": "1"}, cwd=tmp_path)
+    try:
+        wait_until(lambda: answers_ok(f"http://127.0.0.1:{port}/healthz"), 30, "the image's gateway answers", process)
+    finally:
+        process.terminate()
+        assert process.wait(30) == 0
+
+
+@pytest.mark.slow
+def test_gateways_image_is_small(gateway_image):
+    size = sum(file.lstat().st_size for file in gateway_image.rglob("*") if not file.is_dir())
+
+    assert size < 260e6
+    assert not list(gateway_image.glob("lib/python3*/site-packages/pip"))
 
 
 def test_engines_are_of_one_version():

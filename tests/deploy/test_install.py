@@ -100,20 +100,46 @@ def test_gpu_replaces_the_cpu_engine(installer: ModuleType):
     assert installer.extras_of(installer.parse(["--extras", "cpu,train", "--gpu"])) == {"gpu", "train"}
 
 
-class PipThat:
-    """A pip that finds a CPU build of torch by itself, or does not."""
+class RecordedPip:
+    """A pip that finds a CPU build of torch by itself, or does not; keeps what it was told."""
 
     def __init__(self, finds: bool) -> None:
         self.finds_cpu_torch = lambda: finds
+        self.told: list[list[str]] = []
+
+    def run(self, what: str, arguments: list[str]) -> None:
+        self.told.append(arguments)
 
 
-def test_pytorchs_index_is_added_only_where_pip_does_not_find_a_cpu_build(installer: ModuleType):
-    plain = installer.install_arguments(PipThat(False), {"cpu", "train"})
-    assert plain[-2:] == ["--extra-index-url", "https://download.pytorch.org/whl/cpu"]
-    assert f"{installer.ROOT}[cpu,train]" in plain
+def installed_with(installer: ModuleType, finds: bool, extras: set[str]) -> list[list[str]]:
+    pip = RecordedPip(finds)
+    installer.install_packages(pip, extras)
+    return pip.told
 
-    assert "--extra-index-url" not in installer.install_arguments(PipThat(True), {"cpu"})
-    assert "--extra-index-url" not in installer.install_arguments(PipThat(False), {"gpu"})
+
+def test_pytorchs_index_is_asked_for_torch_alone(installer: ModuleType):
+    torch, others = installed_with(installer, False, {"cpu", "train"})
+    assert torch[-3:] == [str(installer.TORCH), "--index-url", "https://download.pytorch.org/whl/cpu"]
+    assert not {"--index-url", "--extra-index-url"} & {*others}
+
+    assert "--index-url" not in installed_with(installer, True, {"cpu"})[0]
+
+
+def test_only_files_with_known_hashes_are_installed(installer: ModuleType):
+    for told in installed_with(installer, False, {"cpu", "train", "load", "test"}):
+        assert "--require-hashes" in told
+        assert "--no-deps" in told
+
+
+def test_lists_are_no_longer_than_needed(installer: ModuleType):
+    names = {extras: installer.pinned(set(extras)).name for extras in [(), ("cpu",), ("cpu", "train"), ("export",)]}
+
+    assert list(names.values()) == ["gateway.txt", "cpu.txt", "cpu.txt", "test.txt"]
+
+
+def test_an_unknown_extra_is_named(installer: ModuleType):
+    with pytest.raises(installer.InstallError, match="no extra named tpu: choose from cpu, export"):
+        installer.install_packages(RecordedPip(True), {"tpu"})
 
 
 @pytest.mark.parametrize(

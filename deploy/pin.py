@@ -1,0 +1,58 @@
+"""Pin every package, with the hashes of its files, in `deploy/constraints/*.txt`.
+
+    pip install uv && python deploy/pin.py             # what pyproject.toml newly asks for; all else stays
+    pip install uv && python deploy/pin.py --upgrade   # the newest versions of everything
+
+The files hold what to install on Linux, on x86-64 and ARM, with Python 3.11 to 3.13. PyTorch is left out: it comes from
+an index of its own, and deploy/constraints/torch.txt pins it.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+CONSTRAINTS = ROOT / "deploy" / "constraints"
+
+EXTRAS = {"gateway.txt": (), "cpu.txt": ("cpu", "train"), "test.txt": ("cpu", "train", "load", "test", "export")}
+
+# What torch needs, which is not resolved here; and what only some wheels of intel-openmp name.
+TORCH_NEEDS = ("filelock", "fsspec", "jinja2", "networkx", "setuptools<82", "sympy", "typing-extensions")
+INTEL_NEEDS = "intel-cmplr-lib-ur==2024.2.1; platform_machine == 'x86_64'"
+# vLLM asks for these, and their common builds break beside a CPU torch.
+LEFT_OUT = ("torch", "torchaudio", "torchcodec", "torchvision", "triton")
+
+# Repeated behind every package that pyproject.toml's two environments share.
+EVERYWHERE = (
+    " ; implementation_name == 'cpython' and ((platform_machine == 'aarch64' and sys_platform == 'linux')"
+    " or (platform_machine == 'x86_64' and sys_platform == 'linux'))"
+)
+
+HEADER = "# Made by deploy/pin.py: {}. Do not edit.\n"
+
+
+def main(arguments: list[str]) -> int:
+    for name, extras in EXTRAS.items():
+        pin(CONSTRAINTS / name, extras, arguments)
+    return 0
+
+
+def pin(file: Path, extras: tuple[str, ...], arguments: list[str]) -> None:
+    """Resolve the base package with `extras`, keeping the versions in `file` that still fit."""
+    with tempfile.TemporaryDirectory() as folder:
+        overrides, more = Path(folder) / "overrides.txt", Path(folder) / "more.in"
+        overrides.write_text("".join(f"{package}; python_version < '3'\n" for package in LEFT_OUT))
+        more.write_text("\n".join((*TORCH_NEEDS, INTEL_NEEDS) if "cpu" in extras else ()))
+        what = [str(ROOT / "pyproject.toml"), str(more), *(word for extra in extras for word in ("--extra", extra))]
+        options = ["--universal", "--python-version", "3.11", "--generate-hashes", "--no-header", "--no-annotate"]
+        command = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", *options, "--override", str(overrides)]
+        subprocess.run([*command, *arguments, "--output-file", str(file), *what], cwd=ROOT, check=True)
+    holds = f"the package with {', '.join(extras)}" if extras else "the package alone"
+    file.write_text(HEADER.format(holds) + file.read_text().replace(EVERYWHERE, ""))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
