@@ -11,7 +11,7 @@ from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel, Field
 
-from serving.gateway.access import Access
+from serving.gateway.access import principal
 from serving.gateway.errors import BadRequest, Forbidden, ModelNotFound
 from serving.identity import Identity, Principal
 from serving.provenance import DEFAULT_THRESHOLD, Detection, Detector, Keyring, MarkKey
@@ -30,6 +30,8 @@ MOST_AT_A_TIME = 1
 
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+# A list of a hundred thousand wrong values is one error, not as many.
+_Listed = Annotated[list[Finite], Field(max_length=MAX_LISTED, fail_fast=True)]
 
 
 class DetectRequest(BaseModel):
@@ -45,18 +47,21 @@ class DetectRequest(BaseModel):
         "default: the served model's.",
     )
     schemes: list[str] | None = Field(
-        default=None, min_length=1, description="Schemes to look for; default: all. The fewer, the stronger the test."
+        default=None,
+        min_length=1,
+        max_length=len(SCHEMES),
+        description="Schemes to look for; default: all. The fewer, the stronger the test.",
     )
     spans: bool = Field(default=True, description="Whether to look for marked parts of the text.")
     threshold: float = Field(
         default=DEFAULT_THRESHOLD, gt=0, le=0.5, description="Corrected p-value below which a text is called marked."
     )
-    logprobs: list[Finite | None] | None = Field(
+    logprobs: Annotated[list[Finite | None], Field(fail_fast=True)] | None = Field(
         default=None,
         description="Of `text`, for each of its tokens: natural logarithms of the model's probabilities, before "
         "temperature.",
     )
-    top_logprobs: list[Annotated[list[Finite], Field(max_length=MAX_LISTED)] | None] | None = Field(
+    top_logprobs: Annotated[list[_Listed | None], Field(fail_fast=True)] | None = Field(
         default=None, description="With `logprobs`: the same of the likeliest tokens in each place, twenty or so."
     )
     temperature: float | None = Field(
@@ -175,12 +180,11 @@ def detection_routes(
     """The endpoint; `folders` and `home` as for `Detectors`."""
     router = APIRouter(tags=["provenance"])
     detectors = Detectors(folders, home)
-    access = Access(identity)
     limiter = CapacityLimiter(MOST_AT_A_TIME)
 
     @router.post("/v1/provenance/detect")
     async def detect(
-        request: DetectRequest, who: Annotated[Principal, Depends(access.principal)]
+        request: DetectRequest, who: Annotated[Principal, Depends(principal)]
     ) -> DetectResponse | DetectResponses:
         """Tell whether a text carries a mark, which parts of it do, and whose.
 

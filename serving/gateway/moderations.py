@@ -15,11 +15,11 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel, Field
 
-from serving.gateway.access import Access
+from serving.gateway.access import principal
 from serving.gateway.errors import BadRequest, ClassifierUnavailable, Forbidden, ModelNotFound
 from serving.gateway.inspect import Inspector
 from serving.guard.classifiers import HATE, ILLICIT, JAILBREAK, THREAT, TOXICITY, Verdicts
-from serving.identity import Identity, Principal
+from serving.identity import Principal
 
 MODEL = "signet-guard"
 ACCEPTED = (MODEL, "omni-moderation-latest", "text-moderation-latest", "text-moderation-stable")
@@ -63,10 +63,15 @@ class ImagePart(BaseModel):
     image_url: ImageUrl
 
 
+# A list of a hundred thousand wrong values is one error, not as many.
+_Texts = Annotated[list[str], Field(fail_fast=True)]
+_Parts = Annotated[list[TextPart | ImagePart], Field(fail_fast=True)]
+
+
 class ModerationRequest(BaseModel):
     """Text to moderate."""
 
-    input: str | list[str] | list[TextPart | ImagePart] = Field(
+    input: str | _Texts | _Parts = Field(
         description=f"A text, up to {MAX_INPUTS} texts, or the parts of one; {MAX_CHARS:,} characters in all."
     )
     model: str = Field(default=MODEL, description=f"One of {', '.join(ACCEPTED)}: they are the same here.")
@@ -90,15 +95,12 @@ class ModerationResponse(BaseModel):
     unavailable: list[str] = Field(description="Classifiers that gave no answer, `perspective` for one.")
 
 
-def moderation_routes(identity: Identity, inspector: Callable[[], Inspector]) -> APIRouter:
+def moderation_routes(inspector: Callable[[], Inspector]) -> APIRouter:
     """The route; `inspector` tells the one in use, which a reload of the settings replaces."""
     router = APIRouter(tags=["inference"])
-    access = Access(identity)
 
     @router.post("/v1/moderations", operation_id="moderations")
-    async def moderate(
-        request: ModerationRequest, who: Annotated[Principal, Depends(access.principal)]
-    ) -> ModerationResponse:
+    async def moderate(request: ModerationRequest, who: Annotated[Principal, Depends(principal)]) -> ModerationResponse:
         """Score texts for attacks and toxicity, as OpenAI's moderations."""
         if not who.may_use_endpoint("moderations"):
             raise Forbidden("This key may not be used for moderations.", code="endpoint_not_allowed")

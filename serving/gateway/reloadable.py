@@ -70,6 +70,7 @@ def parts_of(app: GatewayApp, server: Server) -> list[Part]:
             (
                 "gateway.http",
                 "gateway.max_body_bytes",
+                "gateway.max_other_body_bytes",
                 "gateway.max_choices",
                 "gateway.max_embedding_inputs",
                 "gateway.drain_delay_s",

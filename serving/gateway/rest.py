@@ -18,7 +18,15 @@ def build_rest(count_error: Callable[[str], None]) -> FastAPI:
 
     `count_error` is told the code of every error, on the event loop.
     """
-    app = FastAPI(title="Signet", summary="Language models that can prove where an answer came from.", version="0.1.0")
+    app = FastAPI(
+        title="Signet",
+        summary="Language models that can prove where an answer came from.",
+        version="0.1.0",
+        # A redirect would name the host that the client wrote; there is one spelling of each path.
+        redirect_slashes=False,
+        swagger_ui_oauth2_redirect_url=None,
+        redoc_url=None,
+    )
 
     async def gateway_error(_: Request, error: Exception) -> Response:
         assert isinstance(error, GatewayError)

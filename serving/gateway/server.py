@@ -7,6 +7,7 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry
 
 from monitoring.telemetry import GatewayMetrics, Tracing, observe_ledger
+from serving.gateway.access import AuthenticationMiddleware
 from serving.gateway.admin import admin_routes
 from serving.gateway.admission.admission import Admission
 from serving.gateway.app import GatewayApp
@@ -84,9 +85,12 @@ def build(settings: Settings, reload: Callable[[], list[str]]) -> GatewayApp:
     rest = build_rest(metrics.error)
     rest.include_router(detection_routes(identity, keyring, lambda: pipeline.settings.model_folders, settings.home))
     rest.include_router(receipt_routes(identity, lambda: pipeline.receipts))
-    rest.include_router(moderation_routes(identity, lambda: pipeline.inspector))
+    rest.include_router(moderation_routes(lambda: pipeline.inspector))
     rest.include_router(admin_routes(identity, pool, drains, pipeline.ledger, reload))
-    return GatewayApp(pipeline, registry, rest)
+    behind_keys = AuthenticationMiddleware(
+        rest, identity, lambda: pipeline.settings.max_other_body_bytes, metrics.error
+    )
+    return GatewayApp(pipeline, registry, behind_keys)
 
 
 def guard_of(settings: Settings) -> Guard:

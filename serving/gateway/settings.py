@@ -58,6 +58,12 @@ class GatewaySettings(BaseModel):
     max_body_bytes: int = Field(
         default=8 * 1024 * 1024, ge=1024, description="Larger request bodies are refused with 413."
     )
+    max_other_body_bytes: int = Field(
+        default=2 * 1024 * 1024,
+        ge=1024,
+        description="The same for what is no question to a model: `/v1/moderations`, `/v1/provenance/…`, "
+        "`/admin/…`. Detection with `top_logprobs` of very long answers needs more.",
+    )
     max_choices: int = Field(
         default=128,
         ge=1,

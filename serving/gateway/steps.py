@@ -31,18 +31,31 @@ async def authenticate(context: RequestContext, identity: Identity) -> RequestCo
     """Find the holder of the key or token. Waits only for a token's issuer, or its first check.
 
     Raises:
+        BadRequest: two different keys.
         Unauthorized: no key, or none that is known, valid and not revoked.
         Forbidden: the holder is known and not let in.
         IdentityUnavailable: a token cannot be checked just now.
     """
-    authorization = context.headers.get(b"authorization")
-    if authorization is None and (key := context.headers.get(b"x-api-key")):
-        presented = key.decode("latin-1").strip()  # as Anthropic's clients send it
-    else:
-        presented = bearer_of((authorization or b"").decode("latin-1"))
+    presented = presented_key(context.headers)
     principal = identity.authenticate(presented)
     context.principal = principal if principal is not None else await verify(presented, identity)
     return context
+
+
+def presented_key(headers: dict[bytes, bytes]) -> str:
+    """The key or token of a request, in `Authorization` or, as Anthropic's clients send it, in `X-Api-Key`.
+
+    Raises:
+        Unauthorized: there is none.
+        BadRequest: there are two, and whose request it is depends on who reads it.
+    """
+    authorization, key = headers.get(b"authorization"), headers.get(b"x-api-key")
+    if not key:
+        return bearer_of((authorization or b"").decode("latin-1"))
+    presented = key.decode("latin-1").strip()
+    if authorization and bearer_of(authorization.decode("latin-1")) != presented:
+        raise BadRequest("'Authorization' and 'X-Api-Key' hold different keys. Send one of them.", code="two_api_keys")
+    return presented
 
 
 def bearer_of(authorization: str) -> str:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field
 from sqlalchemy import Engine, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from serving.gateway.access import Access
+from serving.gateway.access import administrator
 from serving.gateway.admin.schemas import MAX_PAGE, Plain
 from serving.gateway.errors import LedgerDown
 from serving.identity import Principal
@@ -58,10 +58,10 @@ class Verification(BaseModel):
     findings: list[str] = Field(description="The first thousand.")
 
 
-def audit_routes(database: Engine, access: Access) -> APIRouter:
+def audit_routes(database: Engine) -> APIRouter:
     """List administrative actions, verify the chains."""
     routes = APIRouter(prefix="/admin", tags=["admin: audit"])
-    Admin = Annotated[Principal, Depends(access.admin)]
+    Admin = Annotated[Principal, Depends(administrator)]
     verifying = asyncio.Lock()
 
     @routes.get("/audit")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends
 
-from serving.gateway.access import Access
+from serving.gateway.access import administrator
 from serving.gateway.admin.changes import Audit, change
 from serving.gateway.admin.schemas import EngineList, EngineView, Plain
 from serving.gateway.engines.drains import Drains
@@ -16,10 +16,10 @@ from serving.gateway.errors import NotFound
 from serving.identity import Identity, Principal
 
 
-def engine_routes(identity: Identity, pool: EnginePool, drains: Drains, audit: Audit, access: Access) -> APIRouter:
+def engine_routes(identity: Identity, pool: EnginePool, drains: Drains, audit: Audit) -> APIRouter:
     """List engines; take one out of service and back."""
     routes = APIRouter(prefix="/admin/engines", tags=["admin: engines"])
-    Admin = Annotated[Principal, Depends(access.admin)]
+    Admin = Annotated[Principal, Depends(administrator)]
 
     @routes.get("")
     async def list_engines(who: Admin) -> EngineList:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Response
 
-from serving.gateway.access import Access
+from serving.gateway.access import administrator
 from serving.gateway.admin.changes import Audit, change, read
 from serving.gateway.admin.schemas import (
     MAX_PAGE,
@@ -27,10 +27,10 @@ from serving.identity.principal import BudgetPeriod
 from serving.identity.store import new_key_id
 
 
-def key_routes(identity: Identity, audit: Audit, access: Access) -> APIRouter:
+def key_routes(identity: Identity, audit: Audit) -> APIRouter:
     """Make, change, rotate, revoke and list keys."""
     routes = APIRouter(prefix="/admin/keys", tags=["admin: keys"])
-    Admin = Annotated[Principal, Depends(access.admin)]
+    Admin = Annotated[Principal, Depends(administrator)]
 
     @routes.get("")
     async def list_keys(

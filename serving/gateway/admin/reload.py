@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel, Field
 
-from serving.gateway.access import Access
+from serving.gateway.access import administrator
 from serving.gateway.admin.changes import Audit, change
 from serving.gateway.errors import BadRequest
 from serving.identity import Principal
@@ -21,10 +21,10 @@ class Reloaded(BaseModel):
     changed: list[str] = Field(description="Settings that are others now, dotted; none when the file says what it did.")
 
 
-def reload_routes(reload: Callable[[], list[str]], audit: Audit, access: Access) -> APIRouter:
+def reload_routes(reload: Callable[[], list[str]], audit: Audit) -> APIRouter:
     """Take the settings file over, all of it or none."""
     routes = APIRouter(prefix="/admin", tags=["admin: settings"])
-    Admin = Annotated[Principal, Depends(access.admin)]
+    Admin = Annotated[Principal, Depends(administrator)]
 
     @routes.post("/reload")
     async def reload_settings(who: Admin) -> Reloaded:

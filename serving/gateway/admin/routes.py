@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 from fastapi import APIRouter
 
-from serving.gateway.access import Access
 from serving.gateway.admin.audit import audit_routes
 from serving.gateway.admin.changes import Audit
 from serving.gateway.admin.engines import engine_routes
@@ -31,12 +30,11 @@ def admin_routes(
         audit: the ledger; every change is written there first.
         reload: reads the settings again; returns what changed, or raises SettingsError.
     """
-    access = Access(identity)
     routes = APIRouter()
-    routes.include_router(tenant_routes(identity, audit, access))
-    routes.include_router(key_routes(identity, audit, access))
-    routes.include_router(engine_routes(identity, pool, drains, audit, access))
-    routes.include_router(usage_routes(identity.database, access))
-    routes.include_router(audit_routes(identity.database, access))
-    routes.include_router(reload_routes(reload, audit, access))
+    routes.include_router(tenant_routes(identity, audit))
+    routes.include_router(key_routes(identity, audit))
+    routes.include_router(engine_routes(identity, pool, drains, audit))
+    routes.include_router(usage_routes(identity.database))
+    routes.include_router(audit_routes(identity.database))
+    routes.include_router(reload_routes(reload, audit))
     return routes

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Response
 
-from serving.gateway.access import Access
+from serving.gateway.access import administrator
 from serving.gateway.admin.changes import Audit, change, read
 from serving.gateway.admin.schemas import (
     MAX_PAGE,
@@ -24,10 +24,10 @@ from serving.identity.amounts import parse_dollars
 from serving.identity.principal import BudgetPeriod
 
 
-def tenant_routes(identity: Identity, audit: Audit, access: Access) -> APIRouter:
+def tenant_routes(identity: Identity, audit: Audit) -> APIRouter:
     """Make, change and list tenants."""
     routes = APIRouter(prefix="/admin/tenants", tags=["admin: tenants"])
-    Admin = Annotated[Principal, Depends(access.admin)]
+    Admin = Annotated[Principal, Depends(administrator)]
 
     @routes.get("")
     async def list_tenants(

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import AwareDatetime, BaseModel
 from sqlalchemy import Engine
 
-from serving.gateway.access import Access
+from serving.gateway.access import administrator
 from serving.gateway.admin.audit import as_moment, read_ledger
 from serving.gateway.admin.schemas import Plain
 from serving.identity import Principal
@@ -41,10 +41,10 @@ class UsageReport(BaseModel):
     data: list[UsageRow]
 
 
-def usage_routes(database: Engine, access: Access) -> APIRouter:
+def usage_routes(database: Engine) -> APIRouter:
     """Sum up usage."""
     routes = APIRouter(prefix="/admin", tags=["admin: usage"])
-    Admin = Annotated[Principal, Depends(access.admin)]
+    Admin = Annotated[Principal, Depends(administrator)]
 
     @routes.get("/usage", response_model_exclude_unset=True)
     async def show_usage(

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, Response
 from fastapi import Path as InPath
 from pydantic import BaseModel, Field
 
-from serving.gateway.access import Access
+from serving.gateway.access import principal
 from serving.gateway.admin.audit import read_ledger
 from serving.gateway.errors import NotFound
 from serving.identity import Identity, Principal
@@ -79,9 +79,8 @@ class JwkSet(BaseModel):
 
 def receipt_routes(identity: Identity, issuer: Callable[[], ReceiptIssuer | None]) -> APIRouter:
     """Routes for the application that serves what is not hot. `issuer` signs at the moment; None: nobody does."""
-    access = Access(identity)
     routes = APIRouter(tags=["provenance"])
-    Holder = Annotated[Principal, Depends(access.principal)]
+    Holder = Annotated[Principal, Depends(principal)]
 
     def signing() -> ReceiptIssuer:
         found = issuer()
