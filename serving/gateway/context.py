@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from serving.provenance.receipts import Passage, Receipt
 
 Endpoint = Literal["chat", "completions", "embeddings", "responses", "messages", "tokenize"]
-TARGETS: dict[Endpoint, bytes] = {"chat": b"/v1/chat/completions", "completions": b"/v1/completions"}
+PATHS: dict[Endpoint, str] = {"chat": "/v1/chat/completions", "completions": "/v1/completions"}
+TARGETS: dict[Endpoint, bytes] = {endpoint: path.encode() for endpoint, path in PATHS.items()}
 
 
 def new_request_id() -> str:
@@ -65,6 +66,14 @@ class RequestContext:
     sequences: int = 1
     """Answers that the engine makes side by side, which is what limits and places count."""
     wants_usage: bool = False
+    ignored_fields: tuple[str, ...] = ()
+    """Fields of the request that no engine is sent."""
+    own_salt: str = ""
+    """The client's own salt for the engines' prefix cache."""
+    cache_salt: str = ""
+    """What engines are given in its place: others' prompts are not found in their cache."""
+    binds_tools: bool = False
+    """A tool that the client forces is to be bound to its schema."""
     prompt_chars: int = 0
     policy: str = ""
     input_report: GuardReport | None = None
@@ -100,6 +109,11 @@ class RequestContext:
     earlier_manifests: list[str] = field(default_factory=list)
     receipt: Receipt | None = None
     """To be shown only once it is on record."""
+
+    @property
+    def path(self) -> str:
+        """The path that was asked, and that the engine is asked at."""
+        return PATHS[self.endpoint] if self.dialect is None else self.dialect.path
 
     @property
     def target(self) -> bytes:

@@ -6,14 +6,15 @@ import logging
 from collections.abc import Sequence
 
 from serving.gateway.attempts import Attempts, Question
-from serving.gateway.body import engine_body
 from serving.gateway.context import RequestContext
 from serving.gateway.dialects.answer import clean_whole
 from serving.gateway.dialects.relay import DialectRelay
+from serving.gateway.engine_body import question_body
 from serving.gateway.engines.engine import Engine
 from serving.gateway.engines.upstream import UpstreamError, UpstreamResponse
-from serving.gateway.errors import EngineFailed, GatewayError, LedgerDown
+from serving.gateway.errors import BadRequest, ContextTooLong, EngineFailed, GatewayError, LedgerDown
 from serving.gateway.failover import Failover
+from serving.gateway.fields.rules import ignored_header
 from serving.gateway.policy import PolicySteps
 from serving.gateway.policy.answer import (
     joined,
@@ -28,7 +29,7 @@ from serving.gateway.receipts.step import receipt_comment, receipt_header
 from serving.gateway.settle import Settlement
 from serving.gateway.steps import drop_mark
 from serving.gateway.streams.answer import clean_answer
-from serving.gateway.streams.continuation import reports_tokens, tap_for
+from serving.gateway.streams.continuation import tap_for
 from serving.gateway.streams.relay import StreamBroken, StreamRelay, refuse_blocked
 from serving.gateway.streams.sse import EventTooLong
 from serving.gateway.streams.streamed import StreamedAnswer, interrupted
@@ -69,7 +70,12 @@ class Exchange:
     async def run(self) -> None:
         question = Question(self._context.target, self._body_for)
         while True:
-            response = await self._attempts.ask(question)
+            try:
+                response = await self._attempts.ask(question)
+            except BadRequest as refusal:
+                if not self._unbinds(refusal):
+                    raise
+                continue
             if response.header(b"content-type").startswith(b"text/event-stream"):
                 await self._relay_stream(response, question)
                 return
@@ -127,15 +133,24 @@ class Exchange:
         if self._context.mark_scheme != "off" and self._context.mark_scheme not in engine.schemes:
             drop_mark(self._context, "engine")
         context = self._context
-        if context.stream and self._continues and reports_tokens(engine, context.model):
-            return engine_body(context, return_token_ids=True)
-        return engine_body(context)
+        if context.stream and self._continues and engine.is_vllm(context.model):
+            return question_body(context, engine, return_token_ids=True)
+        return question_body(context, engine)
+
+    def _unbinds(self, refusal: BadRequest) -> bool:
+        """Whether to ask again without binding tools: not every schema can be made a grammar of."""
+        if not self._context.binds_tools or isinstance(refusal, ContextTooLong):
+            return False
+        self._context.binds_tools = False
+        return True
 
     def _headers(self) -> list[tuple[bytes, bytes]]:
         context = self._context
         headers = [(b"x-request-id", context.request_id.encode())]
         if context.lease is not None:
             headers += encode_headers(context.lease.headers)
+        if context.ignored_fields:
+            headers.append((b"x-signet-ignored-fields", ignored_header(context.ignored_fields)))
         if context.engine is not None:
             headers.append((b"x-signet-mark", context.mark_header()))
         if context.review is not None:

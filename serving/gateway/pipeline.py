@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from monitoring.telemetry import GatewayMetrics, Tracing
 from serving.gateway.admission.admission import Admission
 from serving.gateway.attempts import Attempts
-from serving.gateway.body import parse_body
+from serving.gateway.cache_salt import CacheSalts
 from serving.gateway.context import RequestContext
-from serving.gateway.dialects.question import read_question
 from serving.gateway.engines.drains import Drains
 from serving.gateway.engines.pool import EnginePool
 from serving.gateway.errors import ClientGone, EngineUnavailable, GatewayError
@@ -25,6 +24,7 @@ from serving.gateway.inspect import Inspector
 from serving.gateway.policy import PolicySteps
 from serving.gateway.prompts import PREFIX, PromptLibrary
 from serving.gateway.prompts.step import apply_template
+from serving.gateway.question import QuestionReader
 from serving.gateway.receipts.step import begin_receipt
 from serving.gateway.reserve import Reserver
 from serving.gateway.routing.models import ModelTable
@@ -47,6 +47,8 @@ class Pipeline:
     """The parts that every request meets, made once."""
 
     settings: GatewaySettings
+    questions: QuestionReader
+    salts: CacheSalts
     identity: Identity
     limiter: Limiter
     reserver: Reserver
@@ -136,10 +138,8 @@ class Pipeline:
             settlement.close()
 
     def _understand(self, context: RequestContext) -> None:
-        if context.dialect is None:
-            parse_body(context, self.settings.max_choices)
-        else:
-            read_question(context, context.dialect, self.settings)
+        self.questions.read(context)
+        self.salts.salt(context)
         if self.receipts is not None:
             begin_receipt(context)
         check_scope(context)

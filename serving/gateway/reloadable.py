@@ -24,6 +24,8 @@ def parts_of(app: GatewayApp, server: Server) -> list[Part]:
         server.apply(settings.gateway.http)
         server.max_body_bytes = settings.gateway.max_body_bytes
         pipeline.settings = settings.gateway
+        pipeline.questions.apply(settings.gateway)
+        pipeline.salts.apply(settings.gateway.shared_cache)
 
     def receipts(settings: Settings) -> None:
         pipeline.receipts = open_receipts(settings.receipts, settings.receipt_keys_file)
@@ -72,7 +74,13 @@ def parts_of(app: GatewayApp, server: Server) -> list[Part]:
                 "gateway.max_body_bytes",
                 "gateway.max_other_body_bytes",
                 "gateway.max_choices",
+                "gateway.max_answer_tokens",
                 "gateway.max_embedding_inputs",
+                "gateway.unknown_fields",
+                "gateway.engine_fields",
+                "gateway.media_hosts",
+                "gateway.bind_forced_tools",
+                "gateway.shared_cache",
                 "gateway.drain_delay_s",
                 "gateway.drain_timeout_s",
                 "gateway.reload_interval_s",

@@ -11,6 +11,7 @@ from serving.gateway.access import AuthenticationMiddleware
 from serving.gateway.admin import admin_routes
 from serving.gateway.admission.admission import Admission
 from serving.gateway.app import GatewayApp
+from serving.gateway.cache_salt import CacheSalts
 from serving.gateway.detection import detection_routes
 from serving.gateway.engines.drains import Drains
 from serving.gateway.engines.pool import EnginePool
@@ -20,6 +21,7 @@ from serving.gateway.moderations import moderation_routes
 from serving.gateway.pipeline import Pipeline
 from serving.gateway.policy import PolicySteps
 from serving.gateway.prompts import PromptLibrary
+from serving.gateway.question import QuestionReader
 from serving.gateway.receipts.routes import receipt_routes
 from serving.gateway.receipts.step import open_receipts
 from serving.gateway.reserve import Reserver
@@ -59,6 +61,8 @@ def build(settings: Settings, reload: Callable[[], list[str]]) -> GatewayApp:
     inspector = Inspector(settings.guard.classifiers, metrics.classifiers)
     pipeline = Pipeline(
         settings=gateway,
+        questions=QuestionReader(gateway),
+        salts=CacheSalts(keyring, gateway.shared_cache),
         identity=identity,
         limiter=limiter,
         reserver=Reserver(limiter, prices, pool),

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
 from serving.gateway.admission.settings import AdmissionSettings
 from serving.gateway.engines.settings import CircuitSettings, EngineServiceSettings, EngineTlsSettings
 from serving.gateway.failover import FailoverSettings
+from serving.gateway.fields.lists import NEVER_ADDED
 from serving.gateway.http.settings import HttpSettings, TlsSettings
 from serving.gateway.routing.settings import ModelSettings, RoutingSettings
+
+
+def _may_be_added(name: str) -> str:
+    if not _FIELD_NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is not a field's name")
+    if name in NEVER_ADDED:
+        raise ValueError(f"{name!r} is set by the gateway, or would get round its guard: clients may not set it")
+    return name
+
+
+EngineField = Annotated[str, AfterValidator(_may_be_added)]
+_FIELD_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*(?:\.[A-Za-z_][A-Za-z0-9_.-]*)?")
 
 
 class GatewaySettings(BaseModel):
@@ -69,6 +84,37 @@ class GatewaySettings(BaseModel):
         ge=1,
         description="Most answers that one request may ask for: its prompts times `n`, or times `best_of` where that "
         "is more.",
+    )
+    max_answer_tokens: int = Field(
+        default=2_000_000,
+        ge=1,
+        description="Most tokens that one request may ask for: answers times `max_tokens`, times one more than the "
+        "log-probabilities asked for of each.",
+    )
+    unknown_fields: Literal["ignore", "refuse", "pass"] = Field(
+        default="ignore",
+        description="What happens to fields of a request that the [lists](api.md#fields) do not have: left out and "
+        "named in `X-Signet-Ignored-Fields`, refused, or passed to the engine. Dangerous ones are refused in any case.",
+    )
+    engine_fields: list[EngineField] = Field(
+        default_factory=list,
+        description="Fields that clients may set besides those of the [lists](api.md#fields), and arguments of engine "
+        "plugins: `vllm_xargs.NAME`.",
+    )
+    media_hosts: list[str] = Field(
+        default_factory=list,
+        description="Hosts from which engines may fetch pictures, sound and files: `host`, or `*.domain` for those "
+        "below it. Media sent as `data:` need none.",
+    )
+    bind_forced_tools: bool = Field(
+        default=True,
+        description="Whether the arguments of a tool that a request forces (`tool_choice`) keep to the tool's schema, "
+        "also without `strict`.",
+    )
+    shared_cache: list[str] = Field(
+        default_factory=list,
+        description="Tenants that find each other's prompts in the engines' prefix cache, and so share its time; `*`: "
+        "all. Each other tenant's part of the cache is its own.",
     )
     prompts: Path | None = Field(
         default=None,

@@ -124,6 +124,10 @@ class Keyring:
             raise UnknownMarkKey(f"the key {key_id!r} was not issued from this keyring")
         return root.seed(key_id, scheme)
 
+    def cache_salt(self, owner: str) -> str:
+        """The owner's salt for engines' prefix caches, from the newest epoch's root: the same in every process."""
+        return self._contents.roots[max(self._contents.roots)].cache_salt(owner)
+
     def is_revoked(self, key_id: str) -> bool:
         """Whether nothing may be marked with the key any more, as the file was within the last second."""
         if time.monotonic() >= self._look_again_at:

@@ -158,6 +158,13 @@ class Engine:
         """Whether the engine has the model, as far as it tells: one that lists none judges by itself."""
         return model in self.cards or (self.up and not self.lists_models)
 
+    def is_vllm(self, model: str) -> bool:
+        """Whether it is a vLLM, as far as it tells: it gives token ids, takes them as a prompt, and salts its cache."""
+        if self.has_plugin:
+            return True
+        card = self.cards.get(model)
+        return card is not None and card.get("owned_by") == "vllm"
+
     def has_room(self) -> bool:
         """Whether admission would let one more answer run here; always, where it sets no limit."""
         return self.limit is None or self.in_flight < self.limit.limit

@@ -12,17 +12,17 @@ from typing import Any
 import msgspec
 
 from monitoring.telemetry import PolicyMetrics
-from serving.gateway.body import encode
+from serving.gateway.engine_body import engine_body
 from serving.gateway.engines.engine import Engine
 from serving.gateway.engines.pool import EnginePool
 from serving.gateway.engines.upstream import UpstreamError
+from serving.gateway.fields.lists import CHAT
 from serving.gateway.wire import JSON
 from serving.guard.classifiers import ClassifierPool
 from serving.guard.control import ControlTokens
 from serving.guard.policy import CheckFailed, ClassifierCheck, JudgeCheck, Principle
 from serving.guard.policy.wording import ANSWERS, Messages, judge_messages, read_answer
 
-_CHAT = b"/v1/chat/completions"
 _MAX_ANSWER_BYTES = 1024 * 1024
 _JUDGE_TOKENS = 8
 
@@ -59,7 +59,10 @@ class Asker:
         classifiers: Callable[[], ClassifierPool],
         tokens: ControlTokens,
         metrics: PolicyMetrics,
+        cache_salt: str,
     ) -> None:
+        """`cache_salt`: of the tenant whose texts the models read."""
+        self._cache_salt = cache_salt
         self._model = model
         self._pool = pool
         self._classifiers = classifiers
@@ -98,7 +101,7 @@ class Asker:
         body = {"model": name, "messages": inert, "temperature": 0, "max_tokens": max_tokens, **more}
         release = engine.occupy()
         try:
-            answer = await self._answer(engine, encode(body))
+            answer = await self._answer(engine, engine_body(CHAT, body, engine, self._cache_salt))
         except UpstreamError as error:
             engine.failed(str(error))
             raise CheckFailed("no engine answered") from None
@@ -123,7 +126,7 @@ class Asker:
         return min(fit, key=lambda engine: engine.load)
 
     async def _answer(self, engine: Engine, body: bytes) -> _Answer:
-        response = await engine.client.request(b"POST", _CHAT, [*engine.headers, JSON], body)
+        response = await engine.client.request(b"POST", CHAT.encode(), [*engine.headers, JSON], body)
         try:
             data = await response.read(_MAX_ANSWER_BYTES)
         finally:

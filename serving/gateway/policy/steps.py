@@ -114,7 +114,7 @@ class PolicySteps:
         tenant, model = context.principal.tenant, context.model
         question, answer = policy.rules("input", tenant, model), policy.rules("output", tenant, model)
         if question or answer:
-            asker = Asker(model, self._pool, self._classifiers, self._tokens, self._metrics)
+            asker = Asker(model, self._pool, self._classifiers, self._tokens, self._metrics, context.cache_salt)
             context.review = Review(policy, question, answer, asker)
         if answer.masks is not None:
             assert context.answers is not None

@@ -37,7 +37,9 @@ def choose_engine(pool: EnginePool, context: RequestContext, tried: Collection[E
         )
     affinity = context.affinity
     if affinity is None:
-        affinity = context.affinity = read_affinity(context.headers, context.body, pool.placement.settings)
+        affinity = context.affinity = read_affinity(
+            context.headers, context.body, pool.placement.settings, context.cache_salt
+        )
     chosen = pool.placement.choose(candidates, affinity.prompt, affinity.session)
     unread = send(chosen, affinity.prompt)
     # An answer in one piece does not show when its prompt was read: most of its time is writing.

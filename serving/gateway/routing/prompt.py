@@ -59,21 +59,27 @@ class Affinity(NamedTuple):
     session: int | None
 
 
-def read_affinity(headers: Mapping[bytes, bytes], body: Mapping[str, Any], settings: RoutingSettings) -> Affinity:
-    """What the settings let count of a request's prompt and session."""
+def read_affinity(
+    headers: Mapping[bytes, bytes], body: Mapping[str, Any], settings: RoutingSettings, salt: str
+) -> Affinity:
+    """What the settings let count of a request's prompt and session; `salt` is that of the engines' prefix cache."""
     return Affinity(
-        read_prompt(body) if settings.prefix else None,
+        read_prompt(body, salt) if settings.prefix else None,
         session_key(headers, body) if settings.session_chars else None,
     )
 
 
-def read_prompt(body: Mapping[str, Any]) -> Prompt | None:
-    """The prompt of a request, None when it is too short to matter or has no text."""
+def read_prompt(body: Mapping[str, Any], salt: str = "") -> Prompt | None:
+    """The prompt of a request, None when it is too short to matter or has no text.
+
+    Under another salt it is another prompt, as it is to an engine.
+    """
     chain: list[int] = []
     ends: list[int] = []
-    root = conversation = last = chars = 0
+    root = conversation = chars = 0
+    last = crc32(salt.encode())
     for role, data in _texts(body):
-        if role != "system" and not root:
+        if role != "system" and chain and not root:
             root = last
         for start in range(0, len(data), BLOCK_CHARS):
             block = data[start : start + BLOCK_CHARS]

@@ -13,8 +13,8 @@ from typing import Any, Protocol
 
 import msgspec
 
-from serving.gateway.body import encode
 from serving.gateway.context import RequestContext
+from serving.gateway.engine_body import engine_body
 from serving.gateway.engines.engine import Engine
 from serving.gateway.engines.pool import EnginePool
 from serving.gateway.engines.upstream import UpstreamError
@@ -74,7 +74,7 @@ class Shadows:
             self._metrics.shadow(name, shadow.target, "skipped")
             return
         body = {field: value for field, value in context.body.items() if field not in _LEFT_OUT}
-        data = encode({**body, "model": shadow.target})
+        data = engine_body(context.path, {**body, "model": shadow.target}, engine, context.cache_salt)
         task = asyncio.create_task(self._compare(context, shadow, engine, data))
         self._tasks[task] = name
         task.add_done_callback(lambda done: self._tasks.pop(done))

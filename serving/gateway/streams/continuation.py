@@ -17,14 +17,14 @@ from typing import Any
 from serving.gateway.attempts import Question
 from serving.gateway.body import encode
 from serving.gateway.context import RequestContext
+from serving.gateway.engine_body import engine_body, mark_arguments
 from serving.gateway.engines.engine import Engine
+from serving.gateway.fields.lists import COMPLETIONS, DETOKENIZE
 from serving.gateway.streams.chunks import decode_any
 from serving.gateway.streams.joining import ContinuedChoice, RestartedAnswer
 from serving.gateway.streams.seam import Seam
 from serving.gateway.streams.tokens import ChoiceProgress, TokenTap
 
-COMPLETIONS = b"/v1/completions"
-DETOKENIZE = b"/detokenize"
 # vLLM's own default for `/v1/completions`.
 DEFAULT_COMPLETION_TOKENS = 16
 MAX_LOGIT_BIAS = 100.0
@@ -90,14 +90,6 @@ class CannotContinue(Exception):
     """Why a stream ends in an error event; a few words for the log."""
 
 
-def reports_tokens(engine: Engine, model: str) -> bool:
-    """Whether the engine is a vLLM, which gives token ids with its events and takes them as a prompt."""
-    if engine.has_plugin:
-        return True
-    card = engine.cards.get(model)
-    return card is not None and card.get("owned_by") == "vllm"
-
-
 def carries_mark(context: RequestContext, engine: Engine) -> bool:
     """Whether the engine can go on with the mark that the client has been told of."""
     return context.mark_scheme == "off" or context.mark_scheme in engine.schemes
@@ -105,7 +97,7 @@ def carries_mark(context: RequestContext, engine: Engine) -> bool:
 
 def can_take_over(context: RequestContext, engine: Engine) -> bool:
     """Whether an answer of which text was sent can go on there."""
-    return carries_mark(context, engine) and reports_tokens(engine, context.model)
+    return carries_mark(context, engine) and engine.is_vllm(context.model)
 
 
 def tap_for(context: RequestContext) -> TokenTap:
@@ -173,7 +165,9 @@ class ChoiceContinuation:
         self._progress.prompt = _prompt_of(tap, index, context.body)
         self._prompt = self._progress.prompt_ids
         self._stops = _stops(context.body)
-        self.question = Question(COMPLETIONS, self._body, self._prepare, lambda engine: can_take_over(context, engine))
+        self.question = Question(
+            COMPLETIONS.encode(), self._body, self._prepare, lambda engine: can_take_over(context, engine)
+        )
         self.answer = ContinuedChoice(tap.first, index, context.endpoint)
 
     async def _prepare(self, engine: Engine) -> None:
@@ -204,9 +198,11 @@ class ChoiceContinuation:
     async def _text_of(self, engine: Engine, num_ids: int) -> str:
         if num_ids == 0:
             return ""
-        asked = encode({"model": self._context.model, "tokens": self._progress.ids[:num_ids].tolist()})
+        asked = engine_body(
+            DETOKENIZE, {"model": self._context.model, "tokens": self._progress.ids[:num_ids].tolist()}, engine, ""
+        )
         headers = [*engine.headers, (b"content-type", b"application/json")]
-        response = await engine.client.request(b"POST", DETOKENIZE, headers, asked)
+        response = await engine.client.request(b"POST", DETOKENIZE.encode(), headers, asked)
         try:
             body = await response.read()
         finally:
@@ -249,11 +245,10 @@ class ChoiceContinuation:
         if penalty := body.pop("frequency_penalty", None):
             body["frequency_penalty"] = penalty
             body["logit_bias"] = _with_frequencies(body.get("logit_bias") or {}, penalty, ids.tolist())
-        if context.mark_scheme != "off":
-            mark: dict[str, Any] = {"signet_mark": context.mark_scheme, "signet_key": context.mark_key_id}
+        mark = mark_arguments(context)
+        if mark:
             mark["signet_answer_start"] = len(self._prompt)
-            body["vllm_xargs"] = {**(body.get("vllm_xargs") or {}), **mark}
-        return encode(body)
+        return engine_body(COMPLETIONS, body, engine, context.cache_salt, mark)
 
     def _tokens_left(self, engine: Engine) -> int:
         context, sent = self._context, len(self._progress.ids)

@@ -102,8 +102,8 @@ def test_a_session_is_named_by_header_or_field() -> None:
 
 def test_settings_turn_either_off() -> None:
     body = {**chat("What?"), "user": "a"}
-    assert read_affinity({}, body, RoutingSettings(prefix=False)).prompt is None
-    assert read_affinity({}, body, RoutingSettings(session_chars=0)).session is None
+    assert read_affinity({}, body, RoutingSettings(prefix=False), "").prompt is None
+    assert read_affinity({}, body, RoutingSettings(session_chars=0), "").session is None
 
 
 def test_memory_is_bounded_and_the_oldest_leaves_go_first() -> None:

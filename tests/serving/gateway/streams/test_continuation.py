@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from token_engine import CARD, QUESTION, TokenEngine
 
 from serving.gateway.attempts import Question
-from serving.gateway.body import engine_body
 from serving.gateway.context import RequestContext
+from serving.gateway.engine_body import question_body
 from serving.gateway.engines.engine import Engine
 from serving.gateway.streams.continuation import (
     CannotContinue,
@@ -73,6 +73,9 @@ class FakeEngine:
         self.cards = {"scripted": CARD}
         self.client = self
 
+    def is_vllm(self, model: str) -> bool:
+        return True
+
     async def request(self, method: bytes, target: bytes, headers: object, body: bytes) -> FakeResponse:
         assert (method, target) == (b"POST", b"/detokenize")
         return FakeResponse(self.tokens.detokenize(json.loads(body)))
@@ -91,7 +94,7 @@ def cut_and_continue(context: RequestContext, tokens: TokenEngine, cuts: list[in
     """The bytes the client gets when the n-th engine's stream ends after cuts[n] bytes."""
     engine = cast(Engine, FakeEngine(tokens))
     relay = StreamRelay(context, GUARD, tap_for(context))
-    question = Question(context.target, lambda _: engine_body(context, return_token_ids=True))
+    question = Question(context.target, lambda engine: question_body(context, engine, return_token_ids=True))
     joined, out = None, b""
     places = iter(cuts)
     while True:

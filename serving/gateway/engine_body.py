@@ -1,0 +1,60 @@
+"""Every body that leaves for an engine: questions, continuations, what judges and shadows are asked.
+
+A body holds the fields of its endpoint's list and those that an operator added, the salt of the engine's prefix cache,
+and the mark. Nothing else is put into a body anywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from serving.gateway.body import encode
+from serving.gateway.context import RequestContext
+from serving.gateway.engines.engine import Engine
+from serving.gateway.fields.lists import CHAT, COMPLETIONS, EMBEDDINGS, MESSAGES, RESPONSES
+from serving.gateway.fields.tools import bind_forced
+
+_SALTED = frozenset({CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES, MESSAGES})
+"""Paths where an engine reads a prompt into its cache."""
+
+
+def engine_body(
+    path: str, fields: Mapping[str, Any], engine: Engine, salt: str, arguments: Mapping[str, Any] = {}
+) -> bytes:
+    """A body for an engine's `path`.
+
+    Args:
+        path: one of those in `fields.lists.FIELDS`.
+        fields: what was read by `QuestionReader`, or made here.
+        engine: who gets it; what only vLLM understands is sent to no other.
+        salt: whose part of the engine's prefix cache it is read into.
+        arguments: what our plugin is told.
+    """
+    body = dict(fields)
+    if salt and path in _SALTED and engine.is_vllm(body["model"]):
+        body["cache_salt"] = salt
+    if arguments:
+        body["vllm_xargs"] = {**(body.get("vllm_xargs") or {}), **arguments}
+    return encode(body)
+
+
+def question_body(context: RequestContext, engine: Engine, **more: Any) -> bytes:
+    """The question as `engine` gets it, with `more` fields.
+
+    Usage is asked for where it does not come by itself, since the ledger needs it. The question itself stays as it is:
+    the next engine may be asked for another mark.
+    """
+    body = {**context.body, **more}
+    if context.stream and context.dialect is None:
+        body["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
+    if context.binds_tools and engine.is_vllm(context.model):
+        body = bind_forced(context.path, body)
+    return engine_body(context.path, body, engine, context.cache_salt, mark_arguments(context))
+
+
+def mark_arguments(context: RequestContext) -> dict[str, Any]:
+    """What our plugin is told of the answer's mark."""
+    if context.mark_scheme == "off":
+        return {}
+    return {"signet_mark": context.mark_scheme, "signet_key": context.mark_key_id}

@@ -1,0 +1,103 @@
+"""Bytes to a question: a body of known fields, and what of it steers the gateway."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from serving.gateway.body import decode_object, model_of
+from serving.gateway.context import RequestContext
+from serving.gateway.errors import BadRequest
+from serving.gateway.fields.rules import FieldRules
+from serving.gateway.fields.tools import forces_tool
+from serving.gateway.prompts import PREFIX
+from serving.gateway.settings import GatewaySettings
+
+_LENGTHS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+# What an answer is taken to be long where its question does not say: `gateway.max_answer_bytes` bounds what comes.
+_ASSUMED_TOKENS = 1024
+_CHARS_PER_TOKEN = 4
+
+
+class QuestionReader:
+    """Reads questions as the settings say."""
+
+    def __init__(self, settings: GatewaySettings) -> None:
+        self.apply(settings)
+
+    def apply(self, settings: GatewaySettings) -> None:
+        """Take other settings from now on."""
+        self._settings = settings
+        self._rules = FieldRules(settings)
+
+    def read(self, context: RequestContext) -> None:
+        """Fill in body, model, stream, and how many answers are asked for.
+
+        Raises:
+            BadRequest: not a JSON object, or a field that cannot be used.
+        """
+        body = decode_object(context.raw_body)
+        context.model = model_of(body)
+        context.ignored_fields = self._rules.apply(body, context.path, context.model.startswith(PREFIX))
+        dialect = context.dialect
+        context.stream = body.get("stream", False) and (dialect is None or dialect.streams)
+        context.own_salt = body.pop("cache_salt", "")
+        context.binds_tools = self._settings.bind_forced_tools and forces_tool(context.path, body)
+        if dialect is None:
+            _read_stream_options(context, body)
+        else:
+            context.asked_model = context.model
+            dialect.check(body, self._settings)
+        self._read_choices(context, body)
+        self._check_amount(context, body)
+        context.body = body
+
+    def _read_choices(self, context: RequestContext, body: dict[str, Any]) -> None:
+        if context.dialect is not None:
+            return
+        most = self._settings.max_choices
+        each: int = body.get("n", 1)
+        made = max(each, body.get("best_of", 1))
+        if made > most:
+            name = "n" if each > most else "best_of"
+            raise BadRequest(f"'{name}' must be a whole number from 1 to {most}.", param=name)
+        prompts = num_texts(body.get("prompt")) if context.endpoint == "completions" else 1
+        if prompts * made > most:
+            message = (
+                f"{prompts:,} prompts with {made:,} answers each are more than {most:,} answers; send fewer at once."
+            )
+            raise BadRequest(message, param="prompt")
+        context.choices = each * prompts
+        context.sequences = made * prompts
+
+    def _check_amount(self, context: RequestContext, body: dict[str, Any]) -> None:
+        """Bound what the answer can be large by: tokens, and alternatives to each."""
+        top = body.get("top_logprobs") or body.get("logprobs") or 0
+        details = max(int(top), len(body.get("logprob_token_ids", ())))
+        of_prompt = body.get("prompt_logprobs", -1) + 1
+        if context.sequences == 1 and not details and not of_prompt:
+            return
+        length = next((body[name] for name in _LENGTHS if name in body), _ASSUMED_TOKENS)
+        amount = context.sequences * length * (1 + details)
+        amount += len(context.raw_body) // _CHARS_PER_TOKEN * of_prompt
+        most = self._settings.max_answer_tokens
+        if amount > most:
+            raise BadRequest(
+                f"The request asks for {amount:,} tokens, log-probabilities counted; {most:,} is the most. "
+                "Ask for fewer answers, shorter ones, or fewer log-probabilities.",
+                code="answer_too_large",
+                param="n" if context.sequences > 1 else "logprobs",
+            )
+
+
+def num_texts(given: Any) -> int:
+    """How many texts a prompt or an input is: a list of token ids, or of messages, is one."""
+    if type(given) is not list or not given:
+        return 1
+    return 1 if type(given[0]) in (int, dict) else len(given)
+
+
+def _read_stream_options(context: RequestContext, body: dict[str, Any]) -> None:
+    options = body.get("stream_options")
+    if options is not None and not context.stream:
+        raise BadRequest("'stream_options' is only allowed when 'stream' is true.", param="stream_options")
+    context.wants_usage = bool(options and options.get("include_usage"))
