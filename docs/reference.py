@@ -51,7 +51,32 @@ def commands_page() -> str:
     return "\n".join(lines)
 
 
-PAGES = {"settings.md": settings_page, "commands.md": commands_page}
+def fields_page() -> str:
+    """Every endpoint's fields."""
+    from serving.gateway.fields.lists import BESIDE_TEMPLATE, FIELDS, REFUSED, TEMPLATE_FIELDS
+
+    lines = [
+        "# Fields of requests",
+        "",
+        "What each endpoint takes, and of what kind; `null` is as good as nothing. What happens to others, and what",
+        "an operator can add: [API](api.md#fields).",
+        "",
+        "This page is made by `python docs/reference.py`.",
+        "",
+    ]
+    for path, fields in FIELDS.items():
+        lines += [f"## {path}", "", "| field | must be |", "|---|---|"]
+        lines += [f"| `{name}` | {_cell(kind.words)} |" for name, kind in sorted(fields.items())]
+        lines.append("")
+    lines += ["## Beside a prompt template", ""]
+    lines += [f"{', '.join(f'`{name}`' for name in sorted(TEMPLATE_FIELDS))} fill it in. Refused, since they could"]
+    lines += ["show or cut its words: " + ", ".join(f"`{name}`" for name in BESIDE_TEMPLATE) + ".", ""]
+    lines += ["## Refused everywhere", "", "| field | why |", "|---|---|"]
+    lines += [f"| `{name}` | {_cell(why)} |" for name, why in REFUSED.items()]
+    return "\n".join(lines) + "\n"
+
+
+PAGES = {"settings.md": settings_page, "commands.md": commands_page, "fields.md": fields_page}
 
 
 def _fields(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, FieldInfo]]:

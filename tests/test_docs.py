@@ -24,7 +24,7 @@ def reference() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("page", ["settings.md", "commands.md"])
+@pytest.mark.parametrize("page", ["settings.md", "commands.md", "fields.md"])
 def test_reference_pages_are_up_to_date(page: str) -> None:
     assert (DOCS / page).read_text() == reference().PAGES[page](), "run: python docs/reference.py"
 

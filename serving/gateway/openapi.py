@@ -1,7 +1,7 @@
 """The OpenAPI document of the endpoints that bypass FastAPI, put beside those that do not.
 
-The schemas hold what the gateway itself reads, and let everything else through as the gateway does: they describe
-enough for generated clients, and refuse nothing that an engine would take.
+The schemas hold the fields that matter most, and refuse no others: they describe enough for generated clients. All
+fields, with their types, are in `docs/fields.md`.
 """
 
 from __future__ import annotations
