@@ -11,6 +11,8 @@ from typing import Any
 
 import click
 
+from serving import VERSION
+
 # command -> module, attribute, summary. A module is imported when its command runs or its help is asked for.
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "serve": ("serving.engine.cli", "serve", "Start an engine and the gateway, and supervise both."),
@@ -57,7 +59,7 @@ class LazyCommands(click.Group):
 
 
 @click.group(cls=LazyCommands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option("0.1.0", prog_name="signet")
+@click.version_option(VERSION, prog_name="signet")
 @click.pass_context
 def cli(ctx: click.Context) -> None:
     """Serve language models, and prove where every answer came from."""

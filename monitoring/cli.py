@@ -100,21 +100,35 @@ def _comparison(
 ) -> Iterator[_Comparison]:
     """The parts, from the settings; their errors end the command in one line."""
     settings = load_settings()
-    ref = ref or settings.drift.reference
-    if ref is None:
-        raise click.UsageError("say which checkpoint to compare with: --reference NAME[@VERSION]")
     registry = Registry(settings.home / "registry", settings.home / "keys")
     reader = LedgerReader(settings.database_url)
+    span_s = since or settings.drift.window_s
     try:
-        yield _Comparison(registry, reader, ref, models, since or settings.drift.window_s, settings.drift)
+        ref = ref or settings.drift.reference or _served(registry, reader, span_s)
+        yield _Comparison(registry, reader, ref, models, span_s, settings.drift)
     except (RegistryError, LedgerUnreadable) as error:
         raise click.ClickException(str(error)) from error
     finally:
         reader.close()
 
 
+def _served(registry: Registry, reader: LedgerReader, span_s: float) -> str:
+    """The one checkpoint that answered in that span, by the names in the ledger."""
+    now = time.time()
+    served = [model for model in reader.models(now - span_s, now) if registry.has(model.partition("@")[0])]
+    if len(served) == 1:
+        return served[0]
+    why = f"{', '.join(served[:5])} answered" if served else "no checkpoint of the registry answered"
+    raise click.UsageError(f"{why} in that time: say which to compare with, --reference NAME[@VERSION]")
+
+
 @click.group(invoke_without_command=True)
-@click.option("--reference", "ref", metavar="NAME[@VERSION]", help="Checkpoint whose reference to compare with.")
+@click.option(
+    "--reference",
+    "ref",
+    metavar="NAME[@VERSION]",
+    help="Checkpoint whose reference to compare with. Default: the one that is served.",
+)
 @click.option("--since", type=Span(), help="How far back: 30m, 24h, 7d or a date. Default: the drift window, 1h.")
 @click.option("--model", "models", multiple=True, help="Model name in the ledger. Default: the checkpoint's name.")
 @click.option("--watch", "watching", is_flag=True, help="Keep comparing; serve gauges to Prometheus.")

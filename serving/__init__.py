@@ -3,3 +3,6 @@
 In come requests in OpenAI's shape, settings and verified checkpoints; out go cleaned, marked, recorded answers. The
 rest of the house is reached only through leaves: the model registry and telemetry.
 """
+
+VERSION = "0.1.0"
+"""Signet's version; packaging and every program read it here, the chart repeats it."""

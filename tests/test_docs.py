@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import tomllib
+from collections import Counter
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+import yaml
+from click.testing import CliRunner
 
 import signet
+from serving import VERSION
 
-DOCS = Path(__file__).parent.parent / "docs"
-README = DOCS.parent / "README.md"
+REPOSITORY = Path(__file__).parent.parent
+DOCS = REPOSITORY / "docs"
+README = REPOSITORY / "README.md"
+PAGES = [*sorted(DOCS.rglob("*.md")), README]
 
 
 def reference() -> ModuleType:
@@ -45,6 +52,38 @@ def test_every_command_has_an_example() -> None:
     assert [text.splitlines()[0] for text in leaves if "xample" not in text] == []
 
 
+def test_every_error_code_has_one_row() -> None:
+    rows = re.findall(r"^\| [\d, ]+ \| ([^|]+) \|", (DOCS / "errors.md").read_text(), re.MULTILINE)
+    codes = [code for cell in rows for code in re.findall(r"`(\w+)`", cell)]
+
+    assert [code for code, times in Counter(codes).items() if times > 1] == []
+
+
+def test_rows_of_a_table_stand_together() -> None:
+    """A blank line ends a table: rows after it are shown as text."""
+    for page in PAGES:
+        lines = page.read_text().splitlines()
+        for number, line in enumerate(lines):
+            begins = line.startswith("|") and not lines[number - 1].startswith("|")
+            if begins and not _in_code(lines, number):
+                assert re.fullmatch(r"\|(\s*:?-+:?\s*\|)+", lines[number + 1]), f"{page}:{number + 1}"
+
+
+def test_the_version_is_written_once() -> None:
+    chart = yaml.safe_load((REPOSITORY / "deploy" / "helm" / "signet" / "Chart.yaml").read_text())
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+    shown = CliRunner().invoke(signet.cli, ["--version"]).output
+
+    assert project["project"]["dynamic"] == ["version"]
+    assert (chart["version"], chart["appVersion"]) == (VERSION, VERSION)
+    assert shown == f"signet, version {VERSION}\n"
+    assert set(re.findall(r"/(?:gateway|engine-\w+):([\d.]+) ", (DOCS / "deploy.md").read_text())) == {VERSION}
+
+
+def _in_code(lines: list[str], number: int) -> bool:
+    return sum(line.lstrip().startswith("```") for line in lines[:number]) % 2 == 1
+
+
 def test_every_error_code_is_documented() -> None:
     page = (DOCS / "errors.md").read_text()
     source = "".join(path.read_text() for path in (DOCS.parent / "serving").rglob("*.py"))
@@ -53,7 +92,7 @@ def test_every_error_code_is_documented() -> None:
     assert {code for code in codes if f"`{code}`" not in page} == set()
 
 
-@pytest.mark.parametrize("page", [*sorted(DOCS.rglob("*.md")), README], ids=lambda path: path.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 def test_links_lead_somewhere(page: Path) -> None:
     targets = re.findall(r"\]\((?!https?://|#|mailto:)([^)#]+)", page.read_text())
 

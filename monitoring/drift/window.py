@@ -5,12 +5,14 @@ from __future__ import annotations
 import bisect
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import (
     ColumnElement,
+    Connection,
     Engine,
     and_,
     case,
@@ -84,7 +86,6 @@ class LedgerReader:
         Raises:
             LedgerUnreadable: now; a later call may succeed.
         """
-        self._require_file()
         chosen: list[ColumnElement[bool]] = [
             _requests.c.created_at >= since,
             _requests.c.created_at < until,
@@ -93,26 +94,43 @@ class LedgerReader:
         if models:
             chosen.append(_requests.c.model.in_(models))
         condition = and_(*chosen)
-        try:
-            with self._connected().connect() as connection:
-                refused = func.sum(case((_requests.c.refused, 1), else_=0))
-                guarded = func.sum(case((_requests.c.guard_hits > 0, 1), else_=0))
-                totals = connection.execute(select(func.count(), refused, guarded).where(condition)).one()
-                lengths = []
-                for name in ("prompt_tokens", "completion_tokens"):
-                    length = _requests.c[name]
-                    rows = connection.execute(select(length, func.count()).where(condition).group_by(length))
-                    lengths.append(Counter({int(value): int(count) for value, count in rows}))
-        except SQLAlchemyError as error:
-            reason = str(getattr(error, "orig", None) or error).splitlines()[0]
-            raise LedgerUnreadable(f"the ledger {self._url.render_as_string()} cannot be read now: {reason}") from error
+        with self._reading() as connection:
+            refused = func.sum(case((_requests.c.refused, 1), else_=0))
+            guarded = func.sum(case((_requests.c.guard_hits > 0, 1), else_=0))
+            totals = connection.execute(select(func.count(), refused, guarded).where(condition)).one()
+            lengths = []
+            for name in ("prompt_tokens", "completion_tokens"):
+                length = _requests.c[name]
+                rows = connection.execute(select(length, func.count()).where(condition).group_by(length))
+                lengths.append(Counter({int(value): int(count) for value, count in rows}))
         samples, num_refused, num_guarded = (int(value or 0) for value in totals)
         return Window(samples, num_refused, num_guarded, *lengths)
+
+    def models(self, since: float, until: float) -> list[str]:
+        """Names under which answers were asked for in that span, the most frequent first.
+
+        Raises:
+            LedgerUnreadable: as `read`.
+        """
+        in_span = and_(_requests.c.created_at >= since, _requests.c.created_at < until, _requests.c.status == 200)
+        query = select(_requests.c.model).where(in_span).group_by(_requests.c.model).order_by(func.count().desc())
+        with self._reading() as connection:
+            return list(connection.scalars(query))
 
     def close(self) -> None:
         """Release the database."""
         if self._engine is not None:
             self._engine.dispose()
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        self._require_file()
+        try:
+            with self._connected().connect() as connection:
+                yield connection
+        except SQLAlchemyError as error:
+            reason = str(getattr(error, "orig", None) or error).splitlines()[0]
+            raise LedgerUnreadable(f"the ledger {self._url.render_as_string()} cannot be read now: {reason}") from error
 
     def _require_file(self) -> None:
         # Opening would create an empty file, and a later gateway would find it.

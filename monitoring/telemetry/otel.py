@@ -32,14 +32,6 @@ _MAX_WAITING_SPANS = 4096
 _EXPORT_TIMEOUT_S = 5.0
 # The gateway has ten seconds to stop in, and answers to finish.
 _STOP_TIMEOUT_S = 2.0
-_ROUTES = {
-    "chat": "/v1/chat/completions",
-    "completions": "/v1/completions",
-    "embeddings": "/v1/embeddings",
-    "responses": "/v1/responses",
-    "messages": "/v1/messages",
-    "tokenize": "/tokenize",
-}
 
 
 class OpenTrace:
@@ -74,7 +66,7 @@ class ExportedTracing(Tracing):
         self._propagator = TraceContextTextMapPropagator()
 
     def start_request(self, request: ObservedRequest) -> OpenTrace:
-        route = _ROUTES.get(request.endpoint, request.endpoint)
+        route = request.target.decode()
         attributes: dict[str, AttributeValue] = {
             genai.HTTP_REQUEST_METHOD: "POST",
             genai.HTTP_ROUTE: route,

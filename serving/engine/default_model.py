@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
+from serving import VERSION
 from serving.engine.child import output_lines
 from serving.engine.convert_gguf import SAMPLING
 from serving.engine.errors import ModelUnavailable
@@ -209,7 +210,7 @@ def _draft() -> ManifestDraft:
         kind="base",
         license="Apache-2.0",
         recipe=RecipeRecord(name=RECIPE, settings=dict(settings)),
-        code_version="0.1.0",
+        code_version=VERSION,
     )
 
 

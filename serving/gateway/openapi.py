@@ -93,12 +93,11 @@ _OPERATIONS: dict[str, tuple[str, str, str]] = {
 _ERRORS = {
     "400": "A field cannot be used",
     "401": "No valid key",
-    "402": "A budget is spent",
     "403": "The key may not do this",
     "404": "No such model, or its engine does not have the endpoint",
     "413": "The body is too large",
     "422": "The engine refuses a value",
-    "429": "A limit is reached",
+    "429": "A limit is reached, or a budget spent",
     "502": "The engine failed",
     "503": "No engine can answer just now",
     "504": "The engine took too long",

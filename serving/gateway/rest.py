@@ -8,6 +8,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
+from serving import VERSION
 from serving.gateway.errors import BadRequest, GatewayError, MethodNotAllowed, NotFound
 from serving.gateway.openapi import describe_hot_paths
 from serving.gateway.wire import JSON
@@ -21,7 +22,7 @@ def build_rest(count_error: Callable[[str], None]) -> FastAPI:
     app = FastAPI(
         title="Signet",
         summary="Language models that can prove where an answer came from.",
-        version="0.1.0",
+        version=VERSION,
         # A redirect would name the host that the client wrote; there is one spelling of each path.
         redirect_slashes=False,
         swagger_ui_oauth2_redirect_url=None,

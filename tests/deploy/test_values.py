@@ -106,10 +106,3 @@ def test_manifests_in_the_guide_are_valid():
     assert {each["kind"] for each in objects} == {"PersistentVolumeClaim", "Pod"}
     for each in objects:
         kubernetes_validate.validate(each, "1.37", strict=True)
-
-
-def test_chart_and_package_have_one_version():
-    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
-    package = (ROOT / "pyproject.toml").read_text()
-
-    assert f'version = "{chart["appVersion"]}"' in package

@@ -16,6 +16,7 @@ from random import Random
 
 import pytest
 from click.testing import CliRunner, Result
+from ledgers import a_record
 from prometheus_client.parser import text_string_to_metric_families
 from running import signet_environment, wait_until
 
@@ -108,6 +109,25 @@ def test_the_same_traffic_has_not_drifted(with_reference: Path) -> None:
     assert (printed["reference"], printed["samples"], printed["drifted"]) == ("bot@1", 300, False)
 
 
+def test_what_is_served_is_compared_unless_told_otherwise(with_reference: Path) -> None:
+    write(with_reference, [*answers(300), a_record(model="elsewhere", created_at=time.time() - 60)])
+
+    assert json.loads(run(with_reference, "--json").stdout)["reference"] == "bot@1"
+
+
+def test_several_checkpoints_that_are_served_are_named(with_reference: Path, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "config.json").write_text("{}")
+    registry = Registry(with_reference / "registry", with_reference / "keys")
+    registry.register(tmp_path / "other", "cat", ManifestDraft(kind="base"))
+    write(with_reference, [*answers(300), a_record(model="cat", created_at=time.time() - 60)])
+
+    result = run(with_reference)
+
+    assert result.exit_code == 2
+    assert "bot, cat answered in that time: say which" in result.stderr
+
+
 def test_other_traffic_has_drifted(with_reference: Path) -> None:
     write(with_reference, answers(300, length=200, refused=0.2))
 
@@ -138,7 +158,7 @@ def test_too_few_answers_say_so(with_reference: Path) -> None:
         pytest.param(["--reference", "bot"], "record one with `signet drift record bot@1`", 1, id="no reference"),
         pytest.param(["--reference", "nobody"], "nobody", 1, id="unknown checkpoint"),
         pytest.param(["record", "bot"], "there is no ledger at", 1, id="no ledger"),
-        pytest.param([], "say which checkpoint to compare with", 2, id="no checkpoint"),
+        pytest.param([], "there is no ledger at", 1, id="nothing was served"),
         pytest.param(["--reference", "bot", "--since", "soon"], "neither a span such as", 2, id="bad span"),
         pytest.param(["--reference", "bot", "--since", "2999-01-01"], "not in the past", 2, id="future"),
     ],

@@ -39,6 +39,7 @@ class Request:
 
     request_id: str = "req_1"
     endpoint: str = "chat"
+    target: bytes = b"/v1/chat/completions"
     headers: dict[bytes, bytes] = field(default_factory=dict)
     body: dict[str, Any] = field(default_factory=dict)
     model: str = "m"
@@ -131,6 +132,18 @@ def test_a_request_makes_a_server_and_a_client_span_in_the_clients_trace() -> No
         "server.port": 8100,
         "signet.mark.scheme": "gumbel",
     }
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "target"),
+    [("messages", b"/v1/messages/count_tokens"), ("tokenize", b"/detokenize"), ("tokenize", b"/tokenize")],
+)
+def test_the_span_is_named_by_the_path_that_was_asked(endpoint: str, target: bytes):
+    server = next(span for span in spans_of(Request(endpoint=endpoint, target=target)) if span.kind is SpanKind.SERVER)
+
+    assert server.name == f"POST {target.decode()}"
+    assert server.attributes is not None
+    assert server.attributes["http.route"] == target.decode()
 
 
 def test_the_engine_continues_the_trace_of_its_attempt() -> None:

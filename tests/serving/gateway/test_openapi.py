@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -36,6 +37,16 @@ def test_every_endpoint_is_described(gateway: RunningGateway) -> None:
     references = {part.split('"')[0] for part in json.dumps(document).split("#/components/schemas/")[1:]}
     assert references <= document["components"]["schemas"].keys()
     assert "swagger" in httpx.get(f"{gateway.url}/docs").text
+
+
+def test_statuses_are_those_that_the_errors_page_has(gateway: RunningGateway) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "errors.md").read_text()
+    listed = {status for cell in re.findall(r"^\| ([\d, ]+) \|", page, re.MULTILINE) for status in cell.split(", ")}
+
+    document = httpx.get(f"{gateway.url}/openapi.json").json()
+
+    hot = [document["paths"][path]["post"]["responses"] for path in (*ANSWERS, *DIALECTS)]
+    assert {status for answers in hot for status in answers} <= listed | {"200"}
 
 
 def _campaign(engine: ScriptedEngine, gateway: RunningGateway, tmp_path: Path, examples: int) -> None:

@@ -74,7 +74,9 @@ def test_the_file_is_followed_and_a_bad_one_changes_nothing(
 def test_a_gateway_does_not_start_with_a_bad_file(tmp_path: Path):
     bad = tmp_path / "policy.yaml"
     bad.write_text("version: 1\nprinciples: [{id: X}]\n")
-    started = run_signet(tmp_path, "gateway", "--engine-url", "http://127.0.0.1:1", SIGNET_GUARD__POLICY=str(bad))
+    started = run_signet(
+        tmp_path, "gateway", "--port", "0", "--engine-url", "http://127.0.0.1:1", SIGNET_GUARD__POLICY=str(bad)
+    )
 
     assert started.returncode == 1
     said = started.stderr.splitlines()[-1]
