@@ -6,6 +6,8 @@ import json
 import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
 
 import click
 from sqlalchemy import select
@@ -14,6 +16,14 @@ from serving.ledger.anchor import Head, anchor
 from serving.ledger.audit import audit as audit_table
 from serving.ledger.command import LoadSettings, opened, operator, progress
 from serving.ledger.verify import Report, verify
+from serving.provenance.receipts import ReceiptKeys, ReceiptKeysError
+
+
+class _Settings(Protocol):
+    """What these commands read of the settings tree, besides what opens the ledger."""
+
+    @property
+    def receipt_keys_file(self) -> Path: ...
 
 
 @click.group()
@@ -42,11 +52,23 @@ def verify_command(load_settings: LoadSettings, anchors: tuple[str, ...], as_jso
         except ValueError:
             raise click.BadParameter(f"{text!r} is not of the form CHAIN:NUMBER:HASH", param_hint="--expect") from None
         expected[head.chain, head.seq] = head.hash
+    keys = _receipt_keys(load_settings)
     with opened(load_settings) as engine, progress("verifying") as show:
-        report = verify(engine, expected, show)
+        report = verify(engine, expected, show, keys)
     click.echo(json.dumps(asdict(report), indent=2) if as_json else _describe(report))
     if report.num_findings:
         sys.exit(1)
+
+
+def _receipt_keys(load_settings: LoadSettings) -> ReceiptKeys | None:
+    """The keys that receipts of this home are signed with; None: it has none."""
+    settings: _Settings = load_settings()  # type: ignore[assignment]  # the tree has both
+    if not settings.receipt_keys_file.exists():
+        return None
+    try:
+        return ReceiptKeys.open(settings.receipt_keys_file)
+    except ReceiptKeysError as error:
+        raise click.ClickException(str(error)) from None
 
 
 def _describe(report: Report) -> str:
@@ -58,6 +80,17 @@ def _describe(report: Report) -> str:
     lines.append(f"{outcome}: {counted} in {report.num_chains} chains")
     if report.num_unchained:
         lines.append(f"{report.num_unchained} requests are older than the chains: nothing is known about them")
+    if report.num_receipts or report.num_foreign_receipts:
+        foreign = f"; {report.num_foreign_receipts} are signed by keys that are not here"
+        lines.append(
+            f"{report.num_receipts} requests were held against their receipts"
+            + (foreign if report.num_foreign_receipts else "")
+        )
+    if not report.num_expected:
+        lines.append(
+            "no anchor was given: whoever can write to the whole database could have cut off or rewritten records and "
+            "computed every hash anew (docs/ledger.md)"
+        )
     return "\n".join(lines)
 
 

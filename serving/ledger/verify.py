@@ -1,5 +1,8 @@
 """Checks the hash chains: finds records that were changed, removed, added or put in another's place.
 
+Whoever can write to the whole database can compute every hash anew: against that stand only what was noted elsewhere
+(`expected`) and the receipts, whose keys are not in the database.
+
 Reads one snapshot of the database as a stream; memory does not grow with the number of records.
 """
 
@@ -19,6 +22,8 @@ from serving.ledger.chain import entry_hash, genesis_hash
 from serving.ledger.database import DatabaseError, explain
 from serving.ledger.links import chains
 from serving.ledger.record import UsageRecord, requests
+from serving.ledger.stated import Receipts
+from serving.provenance.receipts import ReceiptKeys
 
 ANCHOR_ACTION = "ledger.anchor"
 # A destroyed ledger would otherwise fill the memory with findings.
@@ -46,6 +51,12 @@ class Report:
     num_chains: int = 0
     num_unchained: int = 0
     """Requests written before there were chains; nothing is known about them."""
+    num_receipts: int = 0
+    """Requests that were held against their own signed receipts."""
+    num_foreign_receipts: int = 0
+    """Requests whose receipts were signed by keys that are not at hand."""
+    num_expected: int = 0
+    """Records that were known from outside of the database: without any, the newest may be cut off unnoticed."""
     findings: list[str] = field(default_factory=list)
     num_findings: int = 0
 
@@ -70,15 +81,18 @@ def verify(
     engine: Engine,
     expected: Mapping[tuple[str, int], bytes] | None = None,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
+    receipt_keys: ReceiptKeys | None = None,
 ) -> Report:
     """Check every chained record, and those noted elsewhere: `expected` is (chain's name, number) to hash.
+
+    With `receipt_keys` each request is also held against its own receipt.
 
     Raises:
         DatabaseError: the database cannot be read.
     """
     try:
         with _snapshot(engine) as connection:
-            return _Verifier(connection, progress).run(expected or {})
+            return _Verifier(connection, progress, Receipts(receipt_keys)).run(expected or {})
     except SQLAlchemyError as error:
         raise DatabaseError(explain(engine, error)) from error
 
@@ -96,8 +110,9 @@ def _snapshot(engine: Engine) -> Iterator[Connection]:
 
 
 class _Verifier:
-    def __init__(self, connection: Connection, progress: Callable[[int, int], None]) -> None:
+    def __init__(self, connection: Connection, progress: Callable[[int, int], None], receipts: Receipts) -> None:
         self._connection = connection
+        self._receipts = receipts
         self._progress = progress
         self._report = Report()
         self._chains: dict[int, _Chain] = {}
@@ -106,8 +121,12 @@ class _Verifier:
     def run(self, expected: Mapping[tuple[str, int], bytes]) -> Report:
         for (name, seq), value in expected.items():
             self._expect(name, seq, value, "the given anchor")
+        self._report.num_expected = len(expected)
         self._read_chains()
         self._read_anchors()
+        # Now that everything is known that may name a chain's beginning: it has no record of its own to meet it.
+        for chain in self._chains.values():
+            self._meet(chain.name, 0, chain.head)
         self._check_requests()
         for chain in self._chains.values():
             self._finish(chain)
@@ -115,6 +134,8 @@ class _Verifier:
         for (name, seq), unmet in self._expected.items():
             for expectation in unmet:
                 self._report.add(f"{name}: record {seq}, which {expectation.source} names, is missing")
+        self._report.num_receipts = self._receipts.num_checked
+        self._report.num_foreign_receipts = self._receipts.num_foreign
         return self._report
 
     def _expect(self, name: str, seq: int, value: bytes, source: str) -> None:
@@ -135,8 +156,6 @@ class _Verifier:
             elif self._chains:
                 self._report.add(f"{row.name}: it is linked to no earlier chain")
             self._chains[row.id] = _Chain(row.id, row.name, 0, row.genesis, row.seq, row.head)
-        for chain in self._chains.values():
-            self._meet(chain.name, 0, chain.head)
         self._report.num_chains = len(self._chains)
 
     def _read_anchors(self) -> None:
@@ -157,6 +176,8 @@ class _Verifier:
         for done, row in enumerate(rows):
             if done % _ROWS_AT_ONCE == 0:
                 self._progress(done, total)
+            if (denied := self._receipts.contradiction(row)) is not None:
+                self._report.add(f"request {row.request_id} {denied}")
             if row.chain is not None:
                 self._report.num_requests += 1
                 self._check_in_turn(row)

@@ -14,7 +14,7 @@ from serving.provenance.receipts.check import (
     verified,
 )
 from serving.provenance.receipts.digests import Passage, RunningDigest
-from serving.provenance.receipts.jws import read_jwks
+from serving.provenance.receipts.jws import kid_of, read_jwks
 from serving.provenance.receipts.keys import ReceiptKey, ReceiptKeys, ReceiptKeysError
 from serving.provenance.receipts.statement import Answer, Receipt, ReceiptIssuer, Statement
 
@@ -34,6 +34,7 @@ __all__ = [
     "check_tenant",
     "check_text",
     "contradiction",
+    "kid_of",
     "read_jwks",
     "verified",
 ]

@@ -130,10 +130,9 @@ def test_verify_says_what_was_changed(signet: Run, tmp_path: Path) -> None:
     bad = signet("audit", "verify")
     report = json.loads(signet("audit", "verify", "--json").stdout)
 
-    assert (good.exit_code, good.stdout) == (
-        0,
-        "the chains hold: 9 requests and 1 administrative records in 1 chains\n",
-    )
+    assert good.exit_code == 0
+    assert good.stdout.startswith("the chains hold: 9 requests and 1 administrative records in 1 chains\n")
+    assert "no anchor was given" in good.stdout
     assert bad.exit_code == 1
     assert "record 2 (req_" in bad.stdout.splitlines()[0]
     assert report["num_findings"] == 1

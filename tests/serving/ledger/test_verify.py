@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import Callable
+from pathlib import Path
 
+import msgspec
 import pytest
 from ledgers import a_record, rows
 from sqlalchemy import Connection, delete, insert, select, text, update
 
-from serving.ledger import Ledger
+from serving.ledger import Ledger, UsageRecord
 from serving.ledger.anchor import Head, anchor, write_audit
 from serving.ledger.audit import audit
+from serving.ledger.chain import genesis_hash
 from serving.ledger.database import open_engine
 from serving.ledger.links import chains
+from serving.ledger.migrate import migrate
 from serving.ledger.record import requests
 from serving.ledger.verify import Report, verify
+from serving.ledger.writer import RecordWriter
+from serving.provenance.receipts import Answer, Passage, ReceiptIssuer, ReceiptKeys
+from serving.provenance.receipts.jws import b64, unb64
 
 Forgery = Callable[[Connection], object]
 
@@ -222,3 +230,135 @@ def test_progress_is_told(url: str) -> None:
     check(url, progress=lambda done, total: seen.append((done, total)))
 
     assert seen[-1] == (3, 3)
+
+
+def test_an_anchor_holds_whenever_it_was_taken(url: str) -> None:
+    """Before there is a chain, before its first record, after each one, and when it has ended."""
+    anchors: list[Head] = []
+    engine = open_engine(url)
+
+    async def live() -> None:
+        ledger = Ledger(url)
+        ledger.start()
+
+        async def note() -> None:
+            anchors.append(await asyncio.to_thread(anchor, engine, "cli:test"))
+
+        await note()
+        for _ in range(3):
+            await ledger.commit(a_record())
+            await note()
+        await ledger.audit("key_admin", "key.create", "key_2")
+        await note()
+        await asyncio.to_thread(ledger.stop)
+        await note()
+
+    migrate(engine)
+    anchors.append(anchor(engine, "cli:test"))
+    asyncio.run(live())
+    engine.dispose()
+
+    assert check(url).findings == []
+    for noted in anchors:
+        assert check(url, expected={(noted.chain, noted.seq): noted.hash}).findings == []
+    assert check(url, expected={(noted.chain, noted.seq): noted.hash for noted in anchors}).num_expected == len(anchors)
+
+
+def test_a_beginning_that_an_anchor_names_may_not_change(url: str) -> None:
+    engine = open_engine(url)
+    writer = RecordWriter(engine, "gateway")
+    migrate(engine)
+    writer.probe()
+    anchor(engine, "cli:test")
+    writer.close()
+
+    def begin_anew(connection: Connection) -> None:
+        first = connection.execute(select(chains).order_by(chains.c.id)).first()
+        assert first is not None
+        genesis = genesis_hash(first.name, 1.0, first.writer, ("", 0, b""))
+        connection.execute(
+            update(chains).where(chains.c.id == first.id).values(started_at=1.0, genesis=genesis, head=genesis)
+        )
+
+    assert any("is not the one that anchor evt_" in finding for finding in check(url, begin_anew).findings)
+    engine.dispose()
+
+
+@pytest.fixture
+def receipt_keys(tmp_path: Path) -> ReceiptKeys:
+    return ReceiptKeys.open(tmp_path / "receipt-keys.json", create=True)
+
+
+def signed_record(keys: ReceiptKeys, **changes: object) -> UsageRecord:
+    record = a_record(prompt_tokens=3, completion_tokens=7, finish_reason="stop", engine="e", created_at=time.time())
+    stated = Answer(record.endpoint, record.model, record.policy, "off", 3, 7, "stop")
+    receipt = ReceiptIssuer(keys, "signet").issue(record.request_id, record.tenant, stated, Passage({"prompt": "x"}))
+    return msgspec.structs.replace(record, receipt=receipt.signed, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        pytest.param({"completion_tokens": 0}, "completion_tokens", id="tokens"),
+        pytest.param({"tenant": "other"}, "tenant", id="tenant"),
+        pytest.param({"model": "cheaper"}, "model", id="model"),
+        pytest.param({"created_at": 1_795_000_000.5}, "created_at", id="day"),
+        pytest.param({"mark_scheme": "kgw"}, "mark_scheme", id="mark"),
+        pytest.param({"request_id": "req_" + "0" * 24}, "request_id", id="another request's"),
+    ],
+)
+def test_a_record_that_denies_its_receipt_is_named_though_every_hash_fits(
+    url: str, receipt_keys: ReceiptKeys, changed: dict[str, object], named: str
+) -> None:
+    """What somebody writes who computes all hashes anew and has no key to sign with."""
+    write(url, signed_record(receipt_keys), signed_record(receipt_keys, **changed))
+
+    report = check(url, receipt_keys=receipt_keys)
+
+    [finding] = report.findings
+    assert "says otherwise than its receipt: " in finding
+    assert named in finding
+    assert report.num_receipts == 2
+    assert check(url).findings == []
+
+
+def test_a_receipt_that_was_changed_with_its_record_is_found(url: str, receipt_keys: ReceiptKeys) -> None:
+    record = signed_record(receipt_keys)
+    assert record.receipt is not None
+    head, payload, signature = record.receipt.split(".")
+    other = b64(unb64(payload).replace(b'"completion_tokens":7', b'"completion_tokens":1'))
+    write(url, msgspec.structs.replace(record, completion_tokens=1, receipt=f"{head}.{other}.{signature}"))
+
+    [finding] = check(url, receipt_keys=receipt_keys).findings
+
+    assert "was changed after it was signed" in finding
+
+
+def test_receipts_of_other_keys_are_counted_and_accuse_nobody(
+    url: str, receipt_keys: ReceiptKeys, tmp_path: Path
+) -> None:
+    write(url, signed_record(receipt_keys))
+
+    report = check(url, receipt_keys=ReceiptKeys.open(tmp_path / "others.json", create=True))
+
+    assert (report.findings, report.num_receipts, report.num_foreign_receipts) == ([], 0, 1)
+
+
+def test_receipts_hold_over_a_rotation(url: str, receipt_keys: ReceiptKeys) -> None:
+    first = signed_record(receipt_keys)
+    ReceiptKeys.rotate(receipt_keys.path)
+    keys = ReceiptKeys.open(receipt_keys.path)
+    write(url, first, signed_record(keys))
+
+    assert (check(url, receipt_keys=keys).findings, check(url, receipt_keys=keys).num_receipts) == ([], 2)
+
+
+def write(url: str, *records: UsageRecord) -> None:
+    async def commit() -> None:
+        ledger = Ledger(url)
+        ledger.start()
+        for record in records:
+            await ledger.commit(record)
+        await asyncio.to_thread(ledger.stop)
+
+    asyncio.run(commit())

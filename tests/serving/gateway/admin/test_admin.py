@@ -33,7 +33,11 @@ class Admin:
     def _request(self, method: str, path: str, json: Any, headers: dict[str, str]) -> httpx.Response:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         return httpx.request(
-            method, self._url + path, json=json, headers={"authorization": f"Bearer {self._key}", **named}
+            method,
+            self._url + path,
+            json=json,
+            headers={"authorization": f"Bearer {self._key}", **named},
+            timeout=60,  # verifying starts a process
         )
 
 

@@ -1,0 +1,68 @@
+"""Holds a record against its own receipt: what was signed when the answer was given, and what the row says now."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from sqlalchemy import Row
+
+from serving.provenance.receipts import Receipt, ReceiptKeys, Statement, check_signature, check_tenant, kid_of
+
+# A receipt is signed when its answer ends. Clocks are set now and then; days are what accounts are made of.
+MAX_CLOCK_STEP_S = 3600.0
+
+
+class Receipts:
+    """The keys of one issuer, and how many receipts they were used on."""
+
+    def __init__(self, keys: ReceiptKeys | None) -> None:
+        self._keys = keys
+        self._public: Mapping[str, Ed25519PublicKey] = {} if keys is None else keys.public()
+        self.num_checked = 0
+        self.num_foreign = 0
+        """Receipts of keys that are not at hand."""
+
+    def contradiction(self, row: Row[Any]) -> str | None:
+        """What the receipt of this request denies, as the end of a sentence about the record; None: nothing."""
+        if not row.receipt:
+            return None
+        try:
+            known = kid_of(row.receipt) in self._public
+        except ValueError:
+            return "has a receipt that is none"
+        if not known:
+            self.num_foreign += 1
+            return None
+        assert self._keys is not None
+        self.num_checked += 1
+        receipt = Receipt.reopen(row.receipt, self._keys, row.request_id)
+        statement, signature = check_signature(receipt, self._public)
+        if statement is None:
+            return f"has a receipt that {signature.says}"
+        denied = _denied(row, statement)
+        if check_tenant(statement, receipt.salts, row.tenant).holds is False:
+            denied.append("tenant")
+        return f"says otherwise than its receipt: {', '.join(denied)}" if denied else None
+
+
+def _denied(row: Row[Any], statement: Statement) -> list[str]:
+    """The columns that are not as the statement has them."""
+    stated: dict[str, tuple[object, object]] = {
+        "request_id": (row.request_id, statement.jti),
+        "model": (row.model[:255], statement.model),
+        "endpoint": (row.endpoint, statement.endpoint),
+        "prompt_tokens": (row.prompt_tokens, statement.prompt_tokens),
+        "completion_tokens": (row.completion_tokens, statement.completion_tokens),
+        "finish_reason": (row.finish_reason, statement.finish_reason),
+        "continued": (row.continued, statement.continued),
+        "policy": (row.policy, statement.policy),
+    }
+    if row.engine:  # an answer that no engine gave is the policy's own words, which carry no mark
+        stated["mark_scheme"] = (row.mark_scheme or "off", statement.mark)
+        stated["mark_key_id"] = (row.mark_key_id, statement.mark_key)
+    denied = [name for name, (found, signed) in stated.items() if found != signed]
+    if abs(row.created_at + row.duration_s - statement.iat) > MAX_CLOCK_STEP_S:
+        denied.append("created_at")
+    return denied
