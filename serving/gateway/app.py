@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from serving.gateway.context import Endpoint, RequestContext
 from serving.gateway.dialects import DIALECTS
-from serving.gateway.errors import GatewayError, MethodNotAllowed
+from serving.gateway.errors import GatewayError, MethodNotAllowed, ModelNotFound
 from serving.gateway.pipeline import Pipeline
+from serving.gateway.prompts import PREFIX, PromptError
 from serving.gateway.steps import authenticate
 from serving.gateway.streams.chunks import encode
 from serving.gateway.wire import JSON, AsgiApp, Client, Headers, Receive, Scope, Send, send_error, send_whole
 
 ANSWERS: dict[str, Endpoint] = {"/v1/chat/completions": "chat", "/v1/completions": "completions"}
 PROBE_PATHS = ("/healthz", "/readyz", "/metrics")
-# Pages that only the holder of a key may see.
-PRIVATE = {"/v1/models"}
+MODELS = "/v1/models/"
+"""What follows is a model's id, which may hold slashes."""
 TEXT = (b"content-type", b"text/plain; charset=utf-8")
 
-Page = Callable[[RequestContext], Awaitable[tuple[int, bytes, Headers]]]
+Page = Callable[[RequestContext, str], Awaitable[tuple[int, bytes, Headers]]]
 
 
 class GatewayApp:
@@ -71,6 +73,8 @@ class GatewayApp:
                 await send_error(send, MethodNotAllowed(f"{path} takes POST."), [(b"allow", b"POST")], context)
         elif (page := self._pages.get(path)) is not None:
             await self._show(page, scope, send)
+        elif path.startswith(MODELS) and path != MODELS:
+            await self._show(self._model, scope, send)
         else:
             await self._rest(scope, receive, send)
 
@@ -96,34 +100,53 @@ class GatewayApp:
             await send_error(send, MethodNotAllowed(f"{scope['path']} takes GET."), [(b"allow", b"GET"), request_id])
             return
         try:
-            if scope["path"] in PRIVATE:
+            if scope["path"] not in PROBE_PATHS:
                 await authenticate(context, self.pipeline.identity)
-            status, body, headers = await page(context)
+            status, body, headers = await page(context, scope["path"])
         except GatewayError as error:
             self.pipeline.metrics.error(error.code)
             await send_error(send, error, [request_id])
             return
         await send_whole(send, status, body, [*headers, request_id])
 
-    async def _healthz(self, _: RequestContext) -> tuple[int, bytes, Headers]:
+    async def _healthz(self, _: RequestContext, __: str) -> tuple[int, bytes, Headers]:
         return 200, b"ok\n", [TEXT]
 
-    async def _readyz(self, _: RequestContext) -> tuple[int, bytes, Headers]:
+    async def _readyz(self, _: RequestContext, __: str) -> tuple[int, bytes, Headers]:
         if self.draining:
             return 503, b"draining\n", [TEXT]
         if self.pipeline.pool.ready:
             return 200, b"ready\n", [TEXT]
         return 503, b"no engine can answer\n", [TEXT, (b"retry-after", b"2")]
 
-    async def _metrics(self, _: RequestContext) -> tuple[int, bytes, Headers]:
+    async def _metrics(self, _: RequestContext, __: str) -> tuple[int, bytes, Headers]:
         return 200, await self.exposition(), [(b"content-type", CONTENT_TYPE_LATEST.encode())]
 
-    async def _models(self, context: RequestContext) -> tuple[int, bytes, Headers]:
+    async def _models(self, context: RequestContext, _: str) -> tuple[int, bytes, Headers]:
         assert context.principal is not None
         cards = self.pipeline.models.cards()
         cards |= {card["id"]: card for card in self.pipeline.prompts.cards()}
         shown = [card for name, card in cards.items() if context.principal.may_use_model(name)]
         return 200, encode({"object": "list", "data": shown}), [JSON]
+
+    async def _model(self, context: RequestContext, path: str) -> tuple[int, bytes, Headers]:
+        assert context.principal is not None
+        name = path.removeprefix(MODELS)
+        card = self._card(name) if context.principal.may_use_model(name) else None
+        if card is None:
+            message = (
+                f"There is no model {name[:200]!r} here that this key may use. 'GET /v1/models' lists those it may."
+            )
+            raise ModelNotFound(message, param="model")
+        return 200, encode({**card, "id": name}), [JSON]
+
+    def _card(self, name: str) -> dict[str, Any] | None:
+        if not name.startswith(PREFIX):
+            return self.pipeline.models.cards().get(name)
+        try:
+            return self.pipeline.prompts.find(name).card()
+        except PromptError:
+            return None
 
     async def _own_exposition(self) -> bytes:
         return await asyncio.to_thread(generate_latest, self.registry)

@@ -69,6 +69,7 @@ _SCHEMAS: dict[str, Json] = {
     "TokenCount": _object(["input_tokens"], input_tokens=_INTEGER),
     "Tokens": _object(["tokens"], count=_INTEGER, tokens={"type": "array", "items": _INTEGER}),
     "Text": _object(["prompt"], prompt=_STRING),
+    "Model": _object(["id"], id=_STRING, object=_STRING, created=_INTEGER, owned_by=_STRING),
     "ModelList": _object(["data"], object=_STRING, data={"type": "array", "items": {"type": "object"}}),
     "Error": _object(
         ["error"],
@@ -134,6 +135,19 @@ def _hot_paths() -> Json:
             "summary": "List models and prompt templates",
             "security": _SECURITY,
             "responses": {"200": listed, **_errors("401", "403")},
+        }
+    }
+    paths["/v1/models/{model}"] = {
+        "get": {
+            "tags": ["inference"],
+            "operationId": "retrieve_model",
+            "summary": "Show a model or prompt template, as OpenAI's",
+            "security": _SECURITY,
+            "parameters": [{"name": "model", "in": "path", "required": True, "schema": _MODEL}],
+            "responses": {
+                "200": {"description": "The model", "content": _json("Model")},
+                **_errors("400", "401", "403", "404"),
+            },
         }
     }
     for path, summary, failure in (

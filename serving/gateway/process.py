@@ -21,7 +21,7 @@ from pathlib import Path
 import uvloop
 
 from monitoring.telemetry import configure_logging
-from serving.gateway.app import PROBE_PATHS, GatewayApp
+from serving.gateway.app import MODELS, PROBE_PATHS, GatewayApp
 from serving.gateway.http.server import Server
 from serving.gateway.reload import Reloader, follow
 from serving.gateway.reloadable import parts_of
@@ -100,6 +100,7 @@ class GatewayProcess:
             max_body_bytes=gateway.max_body_bytes,
             tls=gateway.tls,
             probe_paths=PROBE_PATHS,
+            names_below=[MODELS],
             on_refused=self._app.refused,
         )
         metrics = self._app.pipeline.metrics

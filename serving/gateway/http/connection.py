@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 import httptools
 
 from serving.gateway.errors import BadRequest, GatewayError, TooLarge
-from serving.gateway.http.heads import refusal
+from serving.gateway.http.heads import refusal, repeated_singleton
 from serving.gateway.http.request import BODY_HIGH_WATER_BYTES, Request, scope_of
+from serving.gateway.http.target import fault_of
 
 if TYPE_CHECKING:
     from serving.gateway.http.server import Server
@@ -217,9 +218,11 @@ class Connection(asyncio.Protocol):
         if len(self._url) > settings.max_url_bytes:
             self._refuse(BadRequest("The path is too long.", code="url_too_long", status=414))
         twice = len(fields) != len(headers)
+        if twice and (repeated := repeated_singleton(headers)):
+            self._refuse(_malformed(f"'{repeated}' is sent twice"))
         if version == "1.1":
-            if b"host" not in fields or (twice and sum(name == b"host" for name, _ in headers) > 1):
-                self._refuse(_malformed("one Host field is needed"))
+            if b"host" not in fields:
+                self._refuse(_malformed("a Host field is needed"))
         elif version != "1.0":
             self._refuse(BadRequest("Only HTTP/1.1 is spoken here.", code="malformed_http", status=505))
         coding = fields.get(b"transfer-encoding")
@@ -230,6 +233,8 @@ class Connection(asyncio.Protocol):
             self._refuse(self._too_large())
         if self._url[:1] != b"/" or self._probes_only or self._queue:
             self._check_target()
+        if (fault := fault_of(self._url, self.server.names_below)) is not None:
+            self._refuse(BadRequest(f"The path can be read in several ways: {fault}.", code="malformed_path"))
 
     def _check_target(self) -> None:
         if not self._url.startswith((b"/", b"*")):
@@ -456,7 +461,7 @@ def _path_of(url: bytes) -> bytes:
         parsed = httptools.parse_url(url)
     except httptools.HttpParserInvalidURLError:
         return b""
-    if not parsed.schema:
+    if not parsed.schema or b"#" in url:
         return b""
     path: bytes = parsed.path or b"/"
     return path + b"?" + parsed.query if parsed.query else path

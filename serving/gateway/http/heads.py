@@ -12,6 +12,12 @@ LAST_CHUNK = b"0\r\n\r\n"
 CLOSE = b"connection: close\r\n"
 CHUNKED = b"transfer-encoding: chunked\r\n"
 
+# Fields that a request has once. Of two, programs take the first, the last, or both (RFC 9110, section 5.3).
+SINGLETONS = frozenset(
+    b"authorization content-length content-type expect host idempotency-key origin transfer-encoding x-api-key "
+    b"x-session-id x-signet-deadline-ms x-signet-mark x-signet-priority access-control-request-method".split()
+)
+
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 
 
@@ -32,6 +38,17 @@ def head_lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     if joined.count(b"\n") != len(lines) // 4 or joined.count(b"\r") != len(lines) // 4:
         raise ValueError("a header field of the answer holds a line break")
     return joined
+
+
+def repeated_singleton(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """The name of a field that is there twice and may be there once; "" when there is none."""
+    seen: set[bytes] = set()
+    for name, _ in headers:
+        if name in SINGLETONS:
+            if name in seen:
+                return name.decode()
+            seen.add(name)
+    return ""
 
 
 def refusal(error: GatewayError, date_line: bytes) -> bytes:

@@ -41,6 +41,7 @@ class Server:
         max_body_bytes: larger bodies are refused with 413, by their Content-Length before a byte of them is read.
         tls: certificates; None for plain HTTP.
         probe_paths: paths that are answered even when `max_connections` are open.
+        names_below: prefixes of paths whose rest is a name that may hold slashes, as it is or percent-encoded.
         on_refused: told the error code of everything that the server refuses without asking the application.
     """
 
@@ -52,12 +53,14 @@ class Server:
         max_body_bytes: int,
         tls: TlsSettings | None = None,
         probe_paths: Collection[str] = (),
+        names_below: Collection[str] = (),
         on_refused: Callable[[str], None] = lambda code: None,
     ) -> None:
         self.app = app
         self.settings = settings
         self.max_body_bytes = max_body_bytes
         self.probe_paths = frozenset(path.encode() for path in probe_paths)
+        self.names_below = tuple(prefix.encode() for prefix in names_below)
         self.refused = on_refused
         self.draining = False
         self.loop: asyncio.AbstractEventLoop

@@ -31,7 +31,16 @@ CHECKS = "not_a_server_error,response_schema_conformance,content_type_conformanc
 def test_every_endpoint_is_described(gateway: RunningGateway) -> None:
     document = httpx.get(f"{gateway.url}/openapi.json").json()
     described = document["paths"].keys()
-    assert {*ANSWERS, *DIALECTS, "/v1/models", "/healthz", "/readyz", "/metrics", "/v1/provenance/detect"} <= described
+    assert {
+        *ANSWERS,
+        *DIALECTS,
+        "/v1/models",
+        "/v1/models/{model}",
+        "/healthz",
+        "/readyz",
+        "/metrics",
+        "/v1/provenance/detect",
+    } <= described
     names = [each["operationId"] for methods in document["paths"].values() for each in methods.values()]
     assert len(names) == len(set(names))
     references = {part.split('"')[0] for part in json.dumps(document).split("#/components/schemas/")[1:]}
@@ -62,7 +71,7 @@ def _campaign(engine: ScriptedEngine, gateway: RunningGateway, tmp_path: Path, e
     ]  # fmt: skip
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
-    assert "Tested: 15" in done.stdout, done.stdout[-6000:]
+    assert "Tested: 16" in done.stdout, done.stdout[-6000:]
     log = (gateway.home / "gateway.log").read_text()
     assert "unexpected failure" not in log
     assert "the application failed" not in log

@@ -7,7 +7,7 @@ import json
 import socket
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http.client import HTTPResponse
 from typing import Any
@@ -114,8 +114,11 @@ class Application:
 class Served:
     """A running server. Its event loop is another thread's: `call` runs something there."""
 
-    def __init__(self, settings: HttpSettings, tls: TlsSettings | None, max_body_bytes: int) -> None:
+    def __init__(
+        self, settings: HttpSettings, tls: TlsSettings | None, max_body_bytes: int, names_below: Sequence[str] = ()
+    ) -> None:
         self.app = Application()
+        self._names_below = names_below
         self._max_body_bytes = max_body_bytes
         self.refused: Counter[str] = Counter()
         self.settings, self.tls = settings, tls
@@ -132,6 +135,7 @@ class Served:
             max_body_bytes=self._max_body_bytes,
             tls=self.tls,
             probe_paths=["/healthz"],
+            names_below=self._names_below,
             on_refused=lambda code: self.refused.update([code]),
         )
         self._stop = asyncio.Event()
@@ -164,8 +168,10 @@ class Served:
 
 
 @contextmanager
-def serving(tls: TlsSettings | None = None, max_body_bytes: int = MAX_BODY, **settings: Any) -> Iterator[Served]:
-    with Served(HttpSettings(**settings), tls, max_body_bytes) as served:
+def serving(
+    tls: TlsSettings | None = None, max_body_bytes: int = MAX_BODY, names_below: Sequence[str] = (), **settings: Any
+) -> Iterator[Served]:
+    with Served(HttpSettings(**settings), tls, max_body_bytes, names_below) as served:
         yield served
 
 
