@@ -1,7 +1,7 @@
 """The engines that one request meets, one after the other: asked, given up, and every place given back.
 
-Only failures of an engine lead to the next one (no connection, a connection that breaks, a 5xx, an answer that is
-none); a refusal (4xx) is an answer and goes to the client.
+Whatever is not of the client's making leads to the next one: no connection, a connection that breaks, an answer that is
+none, and every status but those that say what is wrong with the request itself (400, 413, 422), which go to the client.
 """
 
 from __future__ import annotations
@@ -16,17 +16,19 @@ from monitoring.telemetry import Tracing
 from serving.gateway.context import RequestContext
 from serving.gateway.engines.engine import Engine, Occupancy
 from serving.gateway.engines.pool import EnginePool
+from serving.gateway.engines.refusal import read_refusal
 from serving.gateway.engines.upstream import ConnectTimeout, Patience, UpstreamError, UpstreamResponse, UpstreamTimeout
 from serving.gateway.errors import (
-    NOT_IMPLEMENTED,
     EngineFailed,
+    EngineOverloaded,
     EngineTimeout,
     EngineUnavailable,
     GatewayError,
+    NotFound,
     from_engine,
 )
 from serving.gateway.failover import Failover
-from serving.gateway.routing.choose import RETRY_AFTER, choose_engine
+from serving.gateway.routing.choose import RETRY_AFTER, choose_engine, retry_after
 from serving.gateway.settle import Settlement
 from serving.gateway.wire import JSON
 
@@ -91,16 +93,11 @@ class Attempts:
                         self._release.prompt_read()
                     return response
                 body = await response.read(MAX_ERROR_BODY_BYTES)
-                refusal = from_engine(response.status, body, question.target.decode())
             except UpstreamError as error:
                 self._give_up(str(error))
                 self._retry_after(error)
             else:
-                if response.status < 500 or response.status == NOT_IMPLEMENTED:
-                    engine.succeeded(time.perf_counter() - asked)
-                    raise refusal
-                self._give_up(f"it answered with status {response.status}")
-                self._allow_retry(refusal, costs=True)
+                self._refused(engine, response, body, question)
 
     async def ask_until_answered(self, question: Question, wait_s: float) -> UpstreamResponse:
         """As `ask`, for a stream that broke off: waits up to `wait_s` seconds for an engine that can be asked."""
@@ -124,7 +121,11 @@ class Attempts:
             EngineFailed: it may not be asked again.
         """
         self._give_up(reason)
-        error = EngineFailed("The engine stopped before its answer was complete. Ask again.")
+        self.begin_again(EngineFailed("The engine stopped before its answer was complete. Ask again."))
+
+    def begin_again(self, error: GatewayError) -> None:
+        """The engine was left before the client had any of its answer: the next may be asked, or `error` is raised."""
+        self._context.forget_answer()
         self._allow_retry(error, costs=self._num_failures > 0)
 
     def has_other(self, may_go_to: Callable[[Engine], bool]) -> bool:
@@ -170,7 +171,7 @@ class Attempts:
             if self._last_error is None:
                 raise
             log.warning("no engine left", extra={"request_id": self._context.request_id})
-            raise self._last_error from None
+            raise self._final(self._last_error) from None
 
     def _occupy(self, engine: Engine) -> None:
         self.close()
@@ -187,6 +188,19 @@ class Attempts:
         self._tried.append(engine)
         self.close()
 
+    def _refused(self, engine: Engine, response: UpstreamResponse, body: bytes, question: Question) -> None:
+        """Return when the next engine may be asked although this one refused; raise what the client did wrong."""
+        refusal = read_refusal(response.status, response.header(b"retry-after"))
+        error = from_engine(refusal.status, body, question.target.decode())
+        engine.refused(refusal)
+        if refusal.is_clients_fault:
+            raise error
+        if refusal.is_overload:
+            error = EngineOverloaded("Every engine of this model takes no more for now. Try again later.")
+        self._tried.append(engine)
+        self.close()
+        self._allow_retry(error, costs=refusal.costs_work)
+
     def _retry_after(self, failure: UpstreamError) -> None:
         """Return when the next engine may be asked although this one gave no answer."""
         if isinstance(failure, UpstreamTimeout) and not isinstance(failure, ConnectTimeout):
@@ -201,12 +215,21 @@ class Attempts:
     def _allow_retry(self, error: GatewayError, costs: bool) -> None:
         """Return when the next engine may be asked; raise `error` otherwise."""
         self._num_failures += 1
-        self._last_error = error
+        # That one engine does not have what is asked for says less than that another could not be asked.
+        if self._last_error is None or not isinstance(error, NotFound):
+            self._last_error = error
         if self._num_failures >= self._failover.settings.max_attempts:
-            raise error from None
+            raise self._final(self._last_error) from None
         if costs and not self._failover.budget.withdraw():
             log.warning("no retry left in the budget", extra={"request_id": self._context.request_id})
-            raise error from None
+            raise self._final(self._last_error) from None
+
+    def _final(self, error: GatewayError) -> GatewayError:
+        """What the client is told in the end, with the time after which an engine may be asked again."""
+        if isinstance(error, EngineOverloaded):
+            model = self._context.model
+            error.headers = retry_after(engine for engine in self._pool.engines if engine.serves(model))
+        return error
 
     def _headers(self) -> list[tuple[bytes, bytes]]:
         headers = [JSON, (b"x-request-id", self._context.request_id.encode())]

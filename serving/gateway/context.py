@@ -144,6 +144,8 @@ class RequestContext:
         self.usage_reported = False
         self.answer_start = self.finish_reason = ""
         self.first_token_at = 0.0
+        self.continued = 0
+        self.earlier_manifests.clear()
 
     def mark_header(self) -> bytes:
         """Value of `X-Signet-Mark`: `SCHEME;key=ID`, or `off`, with the reason when a mark was wanted."""

@@ -20,6 +20,7 @@ GatewayError
   EngineFailed          502 engine_error
   EngineTimeout         504 engine_timeout
   EngineUnavailable     503 engine_unavailable
+    EngineOverloaded    503 engine_overloaded
   LedgerDown            503 ledger_unavailable
   Overloaded            503 overloaded
   DeadlineExceeded      504 deadline_exceeded
@@ -33,11 +34,14 @@ GatewayError
 from __future__ import annotations
 
 import re
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import msgspec
 
+from serving.gateway.engines.refusal import NOT_IMPLEMENTED
+
 _encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder().decode
 
 
 class GatewayError(Exception):
@@ -175,6 +179,10 @@ class EngineUnavailable(GatewayError):
     default_code = "engine_unavailable"
 
 
+class EngineOverloaded(EngineUnavailable):
+    default_code = "engine_overloaded"
+
+
 class LedgerDown(GatewayError):
     status = 503
     default_code = "ledger_unavailable"
@@ -199,58 +207,87 @@ class ClientGone(Exception):
     """The client closed its connection: nobody is left to answer."""
 
 
-class _EngineErrorBody(msgspec.Struct):
-    message: str = ""
-    param: str | None = None
-
-
-class _EngineErrorEnvelope(msgspec.Struct):
-    error: _EngineErrorBody | None = None
-    message: str = ""
-    param: str | None = None
-
-
-_decode_envelope = msgspec.json.Decoder(_EngineErrorEnvelope).decode
 # vLLM lists every validation error as a dictionary's text; the first one, as a line, is what a person needs.
 _VALIDATION = re.compile(
     r"^\d+ validation errors?:\s+\{.*?'loc': '(?P<field>[^']*)', 'msg': (?P<quote>['\"])(?P<said>.*?)(?P=quote),",
     re.DOTALL,
 )
-_CONTEXT_WORDS = ("maximum context length", "context length", "max_model_len", "maximum model length")
-
-
-NOT_IMPLEMENTED = 501
+_CONTEXT_WORDS = ("context length", "context size", "context window", "max_model_len", "maximum model length")
+_MAX_MESSAGE_CHARS = 500
+# Where engines are, and what of their code they show, is nobody's business.
+_URL = re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s'\"<>)]+", re.IGNORECASE)
+_TRACE = re.compile(r"Traceback \(most recent call last\)|\n\s*File \"|<html", re.IGNORECASE)
+_SPACE = re.compile(r"[\s\x00-\x1f\x7f]+")
 
 
 def from_engine(status: int, body: bytes, path: str) -> GatewayError:
     """The engine's refusal of a request to `path`, in our own shape and with our own stable codes.
 
-    A client's mistake keeps its status and the engine's message; an engine's failure becomes 502 without details.
+    A client's own mistake keeps its status and the engine's message, cleaned; everything else names no fault of the
+    client's and no details.
     """
-    if status == NOT_IMPLEMENTED:
-        return _unsupported(path)
-    if not 400 <= status < 500:
-        return EngineFailed("The engine failed on this request. Try again; if it stays, see the engine's log.")
-    try:
-        envelope = _decode_envelope(body)
-        problem = envelope.error or _EngineErrorBody(envelope.message, envelope.param)
-    except msgspec.DecodeError:
-        problem = _EngineErrorBody()
-    message = problem.message or f"The engine refused the request with status {status}."
-    if found := _VALIDATION.match(message):
-        field = found["field"].removeprefix("body.")
-        return BadRequest(f"{field}: {found['said']}.", param=field, status=status)
-    if status == 400 and any(words in message.lower() for words in _CONTEXT_WORDS):
-        return ContextTooLong(message, param=problem.param)
-    if status in (401, 403):
-        return EngineFailed("The engine refused the gateway's credentials.")
-    if status in (404, 405) and not problem.message:
+    problem = _Problem.of(body)
+    if status in (405, NOT_IMPLEMENTED) or (status == 404 and not problem.message):
         return _unsupported(path)
     if status == 404:
-        return ModelNotFound(message, param="model")
-    if status == 429:
-        return LimitExceeded(message, code="engine_overloaded", headers=((b"retry-after", b"1"),))
+        return ModelNotFound(_cleaned(problem.message) or "There is no such model.", param="model")
+    if status in (400, 413, 422):
+        return _clients_mistake(status, problem)
+    if status in (401, 403):
+        return EngineFailed("The engine refused the gateway's credentials. Tell whoever runs this gateway.")
+    if status in (429, 529):
+        return EngineOverloaded("Every engine of this model takes no more for now. Try again later.")
+    if status == 408:
+        return EngineTimeout("The engine gave up waiting. Try again, or ask for less.")
+    return EngineFailed("The engine failed on this request. Try again; if it stays, see the engine's log.")
+
+
+def _clients_mistake(status: int, problem: _Problem) -> GatewayError:
+    if found := _VALIDATION.match(problem.message):
+        field = found["field"].removeprefix("body.")[:100]
+        return BadRequest(_cleaned(f"{field}: {found['said']}."), param=field, status=status)
+    message = _cleaned(problem.message) or f"The engine refused the request with status {status}."
+    if any(words in message.lower() for words in _CONTEXT_WORDS):
+        return ContextTooLong(message, param=problem.param)
     return BadRequest(message, param=problem.param, status=status)
+
+
+def _cleaned(message: str) -> str:
+    """One line for a person; empty where it shows the engine's code."""
+    if _TRACE.search(message):
+        return ""
+    line = _SPACE.sub(" ", _URL.sub("[address]", message)).strip()
+    return line if len(line) <= _MAX_MESSAGE_CHARS else f"{line[: _MAX_MESSAGE_CHARS - 1]}\u2026"
+
+
+class _Problem(NamedTuple):
+    """What an engine says is wrong, in any of the usual shapes."""
+
+    message: str
+    param: str | None
+
+    @classmethod
+    def of(cls, body: bytes) -> _Problem:
+        try:
+            said = _decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return cls("", None)
+        # {"error": {"message"}} of OpenAI's, {"error": "…"}, {"message"}; {"detail": [{"loc", "msg"}]} of FastAPI's.
+        found = said.get("error", said) if isinstance(said, dict) else None
+        if isinstance(found, str):
+            return cls(found, None)
+        if not isinstance(found, dict):
+            return cls("", None)
+        message, param = found.get("message"), found.get("param")
+        if isinstance(message, str):
+            return cls(message, param if isinstance(param, str) else None)
+        detail = found.get("detail")
+        first = detail[0] if isinstance(detail, list) and detail else None
+        if isinstance(first, dict) and isinstance(first.get("msg"), str):
+            place = first.get("loc")
+            field = ".".join(str(part) for part in place if part != "body") if isinstance(place, list) else ""
+            return cls(f"{field}: {first['msg']}" if field else first["msg"], field or None)
+        return cls("", None)
 
 
 def _unsupported(path: str) -> GatewayError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 
 from serving.gateway.attempts import Attempts, Question
@@ -25,19 +26,23 @@ from serving.gateway.policy.answer import (
     texts_of_whole,
 )
 from serving.gateway.policy.refusal import FILTERED, Written, written_stream, written_whole
-from serving.gateway.receipts.step import receipt_comment, receipt_header
+from serving.gateway.receipts.step import receipt_comment, receipt_header, restart_receipt
 from serving.gateway.settle import Settlement
 from serving.gateway.steps import drop_mark
 from serving.gateway.streams.answer import clean_answer
 from serving.gateway.streams.continuation import tap_for
 from serving.gateway.streams.relay import StreamBroken, StreamRelay, refuse_blocked
 from serving.gateway.streams.sse import EventTooLong
-from serving.gateway.streams.streamed import StreamedAnswer, interrupted
+from serving.gateway.streams.streamed import NotBegun, StreamedAnswer, interrupted
 from serving.gateway.wire import EVENT_STREAM, JSON, Headers, Send, encode_headers, error_event, send_error, send_whole
 from serving.guard import Answers, GuardReport
 from serving.ledger import LedgerUnavailable
 
 log = logging.getLogger(__name__)
+
+# An engine that sends signs of life while it reads a long question is to be heard by the client after this.
+_LONGEST_KEPT_S = 5.0
+_MOST_KEPT_BYTES = 64 * 1024
 
 
 class Exchange:
@@ -66,6 +71,9 @@ class Exchange:
         self._collected: bytearray | None = None
         """What a stream has released, where the policy reads the whole answer."""
         self._holds = False
+        self._first = b""
+        """The beginning of a stream, before its first text."""
+        self._kept_since = 0.0
 
     async def run(self) -> None:
         question = Question(self._context.target, self._body_for)
@@ -77,8 +85,13 @@ class Exchange:
                     raise
                 continue
             if response.header(b"content-type").startswith(b"text/event-stream"):
-                await self._relay_stream(response, question)
-                return
+                try:
+                    await self._relay_stream(response, question)
+                    return
+                except NotBegun:
+                    self._forget_stream()
+                    self._attempts.begin_again(interrupted())
+                    continue
             try:
                 await self._relay_whole(response)
                 return
@@ -191,11 +204,15 @@ class Exchange:
         review = self._context.review
         if review is not None and review.reads_answer:
             self._collected, self._holds = bytearray(), review.holds_answer
-        if not self._holds:
-            await self._start([*EVENT_STREAM, *self._headers()])
         if isinstance(relay, StreamRelay):
             stream = self._stream = StreamedAnswer(
-                self._context, self._settlement, self._attempts, self._failover.settings, relay, self._pass_on
+                self._context,
+                self._settlement,
+                self._attempts,
+                self._failover.settings,
+                relay,
+                self._pass_on,
+                has_begun=lambda: self._started,
             )
             await stream.run(response, question)
         else:
@@ -204,9 +221,15 @@ class Exchange:
         self._note_output(relay)
         events = await self._reviewed_events(relay)
         await self._commit()
-        if self._holds:
+        if not self._started:
             await self._start([*EVENT_STREAM, *self._headers()])
         await self._send({"type": "http.response.body", "body": self._last_bytes(relay, events)})
+
+    def _forget_stream(self) -> None:
+        """A stream broke off before the client had any of it."""
+        self._relay = self._stream = self._collected = None
+        self._first = b""
+        restart_receipt(self._context)
 
     async def _reviewed_events(self, relay: StreamRelay | DialectRelay) -> list[bytes]:
         """What the policy puts in place of a stream that it has held; nothing where it lets the stream be."""
@@ -224,9 +247,9 @@ class Exchange:
     def _last_bytes(self, relay: StreamRelay | DialectRelay, events: list[bytes]) -> bytes:
         comments = receipt_comment(self._context)
         if events:
-            return joined([*events[:-1], *comments, events[-1]])
+            return self._first + joined([*events[:-1], *comments, events[-1]])
         held = bytes(self._collected) if self._holds and self._collected is not None else b""
-        return held + relay.close(comments)
+        return self._first + held + relay.close(comments)
 
     def _new_relay(self) -> StreamRelay | DialectRelay:
         context = self._context
@@ -255,7 +278,7 @@ class Exchange:
         except (UpstreamError, StreamBroken, EventTooLong) as error:
             log.warning("stream broke off", extra={"request_id": self._context.request_id, "reason": str(error)})
             self._attempts.cut(str(error))
-            raise interrupted() from None
+            raise (interrupted() if self._started else NotBegun()) from None
 
     @property
     def _answers(self) -> Answers:
@@ -270,8 +293,24 @@ class Exchange:
     async def _pass_on(self, released: bytes) -> None:
         if released and self._collected is not None:
             self._collected += released
-        if released and not self._holds:
-            await self._send({"type": "http.response.body", "body": released, "more_body": True})
+        if not released or self._holds:
+            return
+        if not self._started:
+            # Until text has come the answer can begin anew elsewhere, and fail with a status of its own.
+            self._first += released
+            if self._may_still_wait():
+                return
+            released, self._first = self._first, b""
+            await self._start([*EVENT_STREAM, *self._headers()])
+        await self._send({"type": "http.response.body", "body": released, "more_body": True})
+
+    def _may_still_wait(self) -> bool:
+        """Whether the beginning of a stream is kept back: without text, short, and not for long."""
+        if self._relay is None or self._relay.num_text_events or len(self._first) > _MOST_KEPT_BYTES:
+            return False
+        now = time.monotonic()
+        self._kept_since = self._kept_since or now
+        return now - self._kept_since < _LONGEST_KEPT_S
 
     async def _start(self, headers: Headers) -> None:
         self._started = True

@@ -54,10 +54,27 @@ class Circuit:
         # The last outcomes, one bit each, 1 for a failure: counting them costs no loop.
         self._outcomes = 0
         self._num_outcomes = 0
+        self._rests_until = 0.0
         self.state: State = "closed"
+
+    @property
+    def rest_s(self) -> float:
+        """Seconds for which the engine has asked to be left alone."""
+        if not self._rests_until:
+            return 0.0
+        left = self._rests_until - self._clock()
+        if left <= 0:
+            self._rests_until = left = 0.0
+        return left
+
+    def rest(self, seconds: float) -> None:
+        """The engine asks to be left alone for so long (`Retry-After`); its newest word counts."""
+        self._rests_until = self._clock() + seconds
 
     def allows(self) -> bool:
         """Whether a request may be sent now; when half-open, only while no trial runs."""
+        if self._rests_until and self.rest_s:
+            return False
         if self.state == "closed":
             return True
         if self.state == "open":
@@ -77,7 +94,7 @@ class Circuit:
         self._trial_runs = False
 
     def succeeded(self) -> None:
-        """The engine answered. Refusals of a bad request (4xx) are answers."""
+        """The engine answered. A refusal of what the client got wrong is an answer."""
         if self.state == "closed":
             self._consecutive = 0
             if self._outcomes:
@@ -90,7 +107,7 @@ class Circuit:
             self._set("closed")
 
     def failed(self) -> None:
-        """The engine could not be reached, broke off, stayed silent too long or answered with a 5xx."""
+        """The engine could not be reached, broke off, stayed silent too long, or refused what another might answer."""
         if self.state == "half-open":
             self._open()
         elif self.state == "closed":
@@ -103,6 +120,7 @@ class Circuit:
         """The engine was started anew: nothing of the past counts."""
         self._forget()
         self._openings = 0
+        self._rests_until = 0.0
         self._set("closed")
 
     def _open(self) -> None:

@@ -22,6 +22,7 @@ from serving.gateway.engines.load import (
     parse_manifests,
     parse_schemes,
 )
+from serving.gateway.engines.refusal import Refusal
 from serving.gateway.engines.seen import SeenPrefixes, blocks_for
 from serving.gateway.engines.upstream import Timeouts, UpstreamError, UpstreamPool, UpstreamTimeout
 
@@ -189,8 +190,22 @@ class Engine:
         """The engine began to answer after `ttft_s` seconds, be it by refusing a bad request."""
         self.circuit.succeeded()
 
+    def refused(self, refusal: Refusal) -> None:
+        """The engine answered with a status that is no answer: learn from it for the requests to come."""
+        if refusal.rest_s:
+            self.circuit.rest(refusal.rest_s)
+        if refusal.is_engines_failure:
+            self.failed(f"it answered with status {refusal.status}")
+            return
+        self.circuit.succeeded()
+        if refusal.status == 404:
+            # It may have another model than it had: asked at once, since only its list can be trusted. Clients can
+            # have it say 404 too.
+            self._probes_since_lesson = PROBES_PER_LESSON
+            self.suspected.set()
+
     def failed(self, reason: str) -> None:
-        """It could not be reached, broke off, was silent too long, or answered with a 5xx: probed at once."""
+        """It could not be reached, broke off, was silent too long, or refused what another might answer."""
         before = self.circuit.state
         self.circuit.failed()
         if self.circuit.state != before:

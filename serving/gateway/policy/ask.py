@@ -15,6 +15,7 @@ from monitoring.telemetry import PolicyMetrics
 from serving.gateway.engine_body import engine_body
 from serving.gateway.engines.engine import Engine
 from serving.gateway.engines.pool import EnginePool
+from serving.gateway.engines.refusal import read_refusal
 from serving.gateway.engines.upstream import UpstreamError
 from serving.gateway.fields.lists import CHAT
 from serving.gateway.wire import JSON
@@ -132,6 +133,7 @@ class Asker:
         finally:
             response.close()
         if response.status != 200:
+            engine.refused(read_refusal(response.status, response.header(b"retry-after")))
             raise CheckFailed(f"the engine answered with status {response.status}")
         return _decode(data)
 

@@ -45,6 +45,13 @@ def begin_receipt(context: RequestContext) -> None:
         context.passage = Passage(context.body)
 
 
+def restart_receipt(context: RequestContext) -> None:
+    """The answer so far was dropped: only the question stays hashed."""
+    if context.passage is not None:
+        question, context.passage = context.passage.question, Passage({})
+        context.passage.question = question
+
+
 def issue_receipt(context: RequestContext, issuer: ReceiptIssuer) -> None:
     """Sign what is known of a complete answer; one that no engine gave is the policy's own words."""
     if context.passage is None:

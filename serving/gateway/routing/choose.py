@@ -2,32 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import math
+from collections.abc import Collection, Iterable
 
 from serving.gateway.context import RequestContext
 from serving.gateway.engines.engine import Engine
 from serving.gateway.engines.pool import EnginePool
-from serving.gateway.errors import EngineUnavailable
+from serving.gateway.errors import EngineOverloaded, EngineUnavailable
 from serving.gateway.routing.prompt import read_affinity
 from serving.gateway.routing.score import send
 
 RETRY_AFTER = ((b"retry-after", b"2"),)
 
 
+_OVERLOADED = "Every engine of this model takes no more for now. Try again later."
+
+
+def retry_after(engines: Iterable[Engine]) -> tuple[tuple[bytes, bytes], ...]:
+    """When the first of the engines that asked to be left alone may be asked again; in a second where none did."""
+    rests = [rest for engine in engines if (rest := engine.circuit.rest_s)]
+    return ((b"retry-after", str(math.ceil(min(rests, default=1.0))).encode()),)
+
+
 def choose_engine(pool: EnginePool, context: RequestContext, tried: Collection[Engine] = ()) -> Engine:
     """The best engine that can answer and was not tried before; notes in `context.unread` what it has to read.
 
     An engine that is full, or whose circuit is open, is passed over while there is another: traffic alone never
-    takes the last engine away.
+    takes the last engine away. One that has asked to be left alone is.
 
     Raises:
         EngineUnavailable: none is left.
+        EngineOverloaded: all that are left have asked to be left alone.
     """
     model, route = context.model, context.route
     present = [e for e in pool.engines if e.up and not e.draining and e.serves(model) and e not in tried]
     if route is not None and route.only is not None:
         present = [engine for engine in present if route.allows(engine.name)]
-    candidates = [e for e in present if e.circuit.allows() and e.has_room()] or present
+    candidates = [e for e in present if e.circuit.allows() and e.has_room()]
+    if not candidates:
+        candidates = [e for e in present if not e.circuit.rest_s]
+        if present and not candidates:
+            raise EngineOverloaded(_OVERLOADED, headers=retry_after(present))
     if len(candidates) == 1:
         context.unread = 0
         return candidates[0]

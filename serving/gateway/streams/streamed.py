@@ -27,6 +27,10 @@ def interrupted() -> EngineFailed:
     return EngineFailed(_ENGINE_DIED, code="stream_interrupted")
 
 
+class NotBegun(Exception):
+    """The stream broke off before the client had any of it: it may be asked for again from the beginning."""
+
+
 class _HandOver(Exception):
     """The engine is draining and its grace is over: another one goes on with the stream."""
 
@@ -42,6 +46,8 @@ class StreamedAnswer:
         failover: FailoverSettings,
         relay: StreamRelay,
         pass_on: Callable[[bytes], Awaitable[None]],
+        *,
+        has_begun: Callable[[], bool] = lambda: True,
     ) -> None:
         self._context = context
         self._settlement = settlement
@@ -49,12 +55,14 @@ class StreamedAnswer:
         self._failover = failover
         self._relay = relay
         self._pass_on = pass_on
+        self._has_begun = has_begun
         self.said_all = False
 
     async def run(self, response: UpstreamResponse, question: Question) -> None:
         """Relay until the answer is complete, all but the closing events.
 
         Raises:
+            NotBegun: nobody goes on with it, and the client has none of it yet.
             EngineFailed: `stream_interrupted`, when the rest cannot be had.
         """
         relay = self._relay
@@ -142,8 +150,7 @@ class StreamedAnswer:
     async def _continue(self, question: Question) -> tuple[UpstreamResponse, Joined]:
         """Ask another engine for what is missing.
 
-        Raises:
-            EngineFailed: `stream_interrupted`, when it cannot be had.
+        Raises: as `run`; before the client has any of it, also what the other engine failed with.
         """
         context, failover = self._context, self._failover
         try:
@@ -153,8 +160,12 @@ class StreamedAnswer:
             context.continued += 1
             response = await self._attempts.ask_until_answered(part.question, failover.engine_wait_s)
         except (CannotContinue, GatewayError) as error:
+            if not self._has_begun() and isinstance(error, CannotContinue):
+                raise NotBegun from None
             self._settlement.continued("lost")
             log.warning("stream is lost", extra={"request_id": context.request_id, "reason": str(error)})
+            if not self._has_begun() and isinstance(error, GatewayError):
+                raise
             raise interrupted() from None
         return response, part.answer
 

@@ -260,7 +260,7 @@ def test_keys_are_kept_to_their_endpoints(gateway: RunningGateway) -> None:
 @pytest.mark.parametrize("path", ["/v1/responses", "/v1/messages"])
 def test_a_stream_that_breaks_off_ends_in_an_error_event(engine: ScriptedEngine, http: httpx.Client, path: str) -> None:
     events = message_events([("text", ["Half a "])]) if "messages" in path else response_events(["Half a "])
-    engine.script = lambda _: [*stream_of(events[:3]), CLOSE]
+    engine.script = lambda _: [*stream_of(events[:4]), CLOSE]
     with http.stream("POST", path, json={"model": "scripted", **PATHS[path], "stream": True}) as answer:
         received = answer.read().decode()
     name, _, data = received.rstrip().rpartition("\n\n")[2].partition("\n")
