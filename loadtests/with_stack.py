@@ -23,7 +23,13 @@ def main(command: Sequence[str]) -> int:
     home = REPOSITORY / ".signet" / "bench-stack"
     home.mkdir(parents=True, exist_ok=True)
     gateway, engine = free_port(), free_port()
-    settings = {"SIGNET_HOME": str(home), "SIGNET_ENGINE__PORT": str(engine), "SIGNET_DRIFT__ENABLED": "false"}
+    settings = {
+        "SIGNET_HOME": str(home),
+        "SIGNET_ENGINE__PORT": str(engine),
+        # Benchmarks ask the engine itself too.
+        "SIGNET_ENGINE__ENVIRONMENT": '{"VLLM_API_KEY": ""}',
+        "SIGNET_DRIFT__ENABLED": "false",
+    }
     serve = [sys.executable, "-m", "signet", "serve", "--port", str(gateway)]
     print("starting signet serve …", file=sys.stderr)
     with running("signet serve", serve, home, env=settings) as program:

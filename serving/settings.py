@@ -90,6 +90,12 @@ class Settings(BaseSettings):
         return self.database.resolve(self.home)
 
     @property
+    def engine_key(self) -> str | None:
+        """What engines are asked with, and what ours ask for."""
+        key = self.gateway.engine_api_key
+        return key.get_secret_value() if key is not None else None
+
+    @property
     def spill_folder(self) -> Path:
         return self.home / "ledger-journal"
 

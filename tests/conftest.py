@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx._transports.default as http_transport
 import pytest
+from engine_client import ENGINE_KEY
 from running import free_port, run_signet, running_signet
 from xdist.scheduler import LoadScopeScheduling
 
@@ -97,7 +98,11 @@ def stack(prepared_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     home = fresh_home(prepared_home, tmp_path_factory.mktemp("stack") / "home")
     gateway, engine = free_port(), free_port()
     url, engine_url = (f"http://127.0.0.1:{port}" for port in (gateway, engine))
-    settings = {"SIGNET_ENGINE__PORT": str(engine), "SIGNET_DRIFT__PORT": str(free_port())}
+    settings = {
+        "SIGNET_ENGINE__PORT": str(engine),
+        "SIGNET_DRIFT__PORT": str(free_port()),
+        "SIGNET_GATEWAY__ENGINE_API_KEY": ENGINE_KEY,
+    }
     with running_signet(home, f"{url}/readyz", 400, "serve", "--port", str(gateway), **settings) as process:
         yield Stack(home, url, engine_url, (home / "first_key").read_text().strip(), process)
 

@@ -8,6 +8,8 @@ import httpx
 
 from serving.provenance import MarkKey
 
+ENGINE_KEY = "the-key-of-the-engines-that-tests-ask-themselves"
+AUTHORIZATION = {"authorization": f"Bearer {ENGINE_KEY}"}
 QUESTION = "Write a long story about a lighthouse keeper."
 
 
@@ -15,7 +17,7 @@ class EngineClient:
     """Sends chats with one key; the default scheme where none is named."""
 
     def __init__(self, url: str, key: MarkKey, model: str | None = None) -> None:
-        self.http = httpx.Client(base_url=url, timeout=300)
+        self.http = httpx.Client(base_url=url, headers=AUTHORIZATION, timeout=300)
         self.key = key
         self.model = model or self.http.get("/v1/models").json()["data"][0]["id"]
 

@@ -114,8 +114,9 @@ def _run_engine(settings: Settings, host: str, prepare_only: bool) -> None:
         Keyring.open(settings.keyring_file, create=True)
     traces = traces_endpoint(settings)
     command = engine_command(source, address, settings.engine, settings.keyring_file, traces)
+    environment = engine_environment(settings.engine, os.environ, traces, settings.engine_key)
     sys.stdout.flush()
-    os.execve(command[0], command, engine_environment(settings.engine, os.environ, traces))  # noqa: S606
+    os.execve(command[0], command, environment)  # noqa: S606
 
 
 def _engine_options(model: str | None, allow_unverified: bool) -> dict[str, Any]:

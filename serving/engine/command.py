@@ -28,7 +28,8 @@ def engine_command(
     traces_endpoint: str | None = None,
 ) -> list[str]:
     """The command that starts vLLM's OpenAI server for `source`."""
-    command = [sys.executable, "-m", SERVER_MODULE]
+    # -P: a `torch.py` in the working directory must not be taken for PyTorch.
+    command = [sys.executable, "-P", "-m", SERVER_MODULE]
     command += ["--model", str(source.path), *_names(source)]
     command += ["--host", address.host, "--port", str(address.port)]
     # The gateway logs requests. The engine's log must hold no prompt and stay readable.
@@ -53,9 +54,15 @@ def engine_command(
 
 
 def engine_environment(
-    settings: EngineSettings, inherited: Mapping[str, str], traces_endpoint: str | None = None
+    settings: EngineSettings,
+    inherited: Mapping[str, str],
+    traces_endpoint: str | None = None,
+    api_key: str | None = None,
 ) -> dict[str, str]:
-    """The environment of vLLM's process: ours, less our own settings (they may hold secrets), plus what vLLM needs."""
+    """The environment of vLLM's process: ours, less our own settings (they may hold secrets), plus what vLLM needs.
+
+    `api_key`: what whoever asks it must send; None asks for none, unless VLLM_API_KEY is set already.
+    """
     environment = {name: value for name, value in inherited.items() if not name.startswith("SIGNET_")}
     environment |= {
         # The model is a local folder by now. vLLM must not look for anything newer, or tell anyone.
@@ -64,6 +71,8 @@ def engine_environment(
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
         "PYTHONUNBUFFERED": "1",
+        # As -P, for the processes that vLLM starts.
+        "PYTHONSAFEPATH": "1",
         # Plain text in the log file.
         "NO_COLOR": "1",
         "VLLM_LOGGING_COLOR": "0",
@@ -71,6 +80,8 @@ def engine_environment(
     if settings.effective_device() == "cpu":
         environment["VLLM_CPU_KVCACHE_SPACE"] = str(settings.kv_cache_gb)
         environment["VLLM_CPU_OMP_THREADS_BIND"] = settings.cpu_threads_bind
+    if api_key:
+        environment["VLLM_API_KEY"] = api_key
     if traces_endpoint:
         # vLLM's own default is gRPC; the gateway exports over HTTP, to the same collector.
         environment.setdefault("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/protobuf")

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import http.client
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from enum import Enum
 from pathlib import Path
 
@@ -55,7 +56,9 @@ class SupervisedProcess:
         log_file: Path,
         start_timeout_seconds: float = 900.0,
         grace_seconds: float = 5.0,
+        before_restart: Callable[[], None] | None = None,
     ) -> None:
+        """`before_restart` is called, in a thread, before each start but the first; what it raises ends the program."""
         self.name = name
         self.address = address
         self.state = State.STOPPED
@@ -68,6 +71,8 @@ class SupervisedProcess:
         self._log_file = log_file
         self._start_timeout = start_timeout_seconds
         self._grace_seconds = grace_seconds
+        self._before_restart = before_restart
+        self._checked: Future[None] | None = None
         self._child: Child | None = None
         self._log: StartupLog | None = None
         self._was_ready = False
@@ -92,11 +97,13 @@ class SupervisedProcess:
     def step(self) -> State:
         """Look at the program and do what is due; returns the state it is in now.
 
-        Raises EngineFailed when it died before it was ever ready, or cannot be brought up again.
+        Raises EngineFailed when it died before it was ever ready, or cannot be brought up again; and what
+        `before_restart` raises.
         """
         if self.state is State.WAITING and time.monotonic() >= self._due:
-            self.restarts += 1
-            self.start()
+            if self._may_restart():
+                self.restarts += 1
+                self.start()
         elif self.state in (State.STARTING, State.READY):
             self._watch()
         return self.state
@@ -136,6 +143,20 @@ class SupervisedProcess:
             self._child.kill()
             self._child = None
         self._become(State.STOPPED)
+
+    def _may_restart(self) -> bool:
+        """Begin the check before a restart, then look whether it is done."""
+        if self._before_restart is None:
+            return True
+        if self._checked is None:
+            pool = ThreadPoolExecutor(max_workers=1)
+            self._checked = pool.submit(self._before_restart)
+            pool.shutdown(wait=False)
+        if not self._checked.done():
+            return False
+        checked, self._checked = self._checked, None
+        checked.result()
+        return True
 
     def _watch(self) -> None:
         assert self._child is not None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -53,6 +54,9 @@ class ModelSource:
     """Folder of a LoRA adapter to load on top of `path`."""
     warning: str | None = None
     """One line for the user, when the model is loaded although nothing vouches for it."""
+    verify_again: Callable[[], None] | None = None
+    """Checks signatures and every byte anew, before a restart: what was changed since must not be loaded under the
+    verified manifest's name. Raises RegistryError. None when nothing vouches for the model."""
 
     @property
     def manifests(self) -> dict[str, str]:
@@ -123,11 +127,21 @@ def _from_registry(
     name = checkpoint.path.parent.name
     trained_on = checkpoint.manifest.base
     if checkpoint.manifest.kind != "adapter" or trained_on is None:
-        return ModelSource(checkpoint.path, name, checkpoint, warning=warning)
+        again = _verifier(registry, checkpoint) if warning is None else None
+        return ModelSource(checkpoint.path, name, checkpoint, warning=warning, verify_again=again)
     base = registry.resolve(trained_on.digest)
     require_base(checkpoint, base)
     warning = _verify(registry, base, allow_unverified, on_progress) or warning
-    return ModelSource(base.path, name, checkpoint, adapter=checkpoint.path, warning=warning)
+    again = _verifier(registry, checkpoint, base) if warning is None else None
+    return ModelSource(base.path, name, checkpoint, adapter=checkpoint.path, warning=warning, verify_again=again)
+
+
+def _verifier(registry: Registry, *checkpoints: Checkpoint) -> Callable[[], None]:
+    def verify() -> None:
+        for checkpoint in checkpoints:
+            _verify(registry, checkpoint, False, lambda what, done, total: None)
+
+    return verify
 
 
 def _verify(registry: Registry, checkpoint: Checkpoint, allow_unverified: bool, on_progress: OnProgress) -> str | None:

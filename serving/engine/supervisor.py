@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import signal
 import sys
 import time
@@ -51,6 +52,8 @@ class Supervisor:
         self._config = config
         self._programs: list[SupervisedProcess] = []
         self._first_key: str | None = None
+        # Other users of this machine reach the engine's port too: without a key, past limits, guard and ledger.
+        self._engine_key = settings.engine_key or secrets.token_urlsafe(32)
 
     def run(self) -> None:
         """Bring everything up and keep it up until told to stop. Raises EngineError and its kin, one line each."""
@@ -96,12 +99,13 @@ class Supervisor:
         engine = SupervisedProcess(
             "engine",
             engine_command(source, address, options, settings.keyring_file, traces),
-            engine_environment(options, os.environ, traces),
+            engine_environment(options, os.environ, traces, self._engine_key),
             address,
             "/health",
             _fresh_log(logs / "engine.log"),
             settings.engine.start_timeout_s,
             ENGINE_STOP_SECONDS,
+            before_restart=source.verify_again,
         )
         gateway = SupervisedProcess(
             "gateway",
@@ -251,6 +255,7 @@ class Supervisor:
         environment = os.environ | {
             "SIGNET_GATEWAY__DRAIN_TIMEOUT_S": str(drain),
             "SIGNET_HOME": str(self.settings.home),
+            "SIGNET_GATEWAY__ENGINE_API_KEY": self._engine_key,
         }
         return environment | ({"SIGNET_CONFIG": str(self._config)} if self._config else {})
 

@@ -40,7 +40,9 @@ class GatewaySettings(BaseModel):
         description="Base URLs of OpenAI-compatible engines, such as http://127.0.0.1:8100.",
     )
     engine_api_key: SecretStr | None = Field(
-        default=None, description="Sent to the engines as a bearer token, where they ask for one."
+        default=None,
+        description="Sent to the engines as a bearer token, where they ask for one. `signet engine` asks for it "
+        "where it is set; `signet serve` makes one at each start where it is not.",
     )
     engine_dns: list[str] = Field(
         default_factory=list,

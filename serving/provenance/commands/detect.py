@@ -98,7 +98,7 @@ def detect(
     with click.progressbar(files, label="detecting", file=sys.stderr, hidden=len(files) == 1) as shown:
         for file in shown:
             text = read_text(file)
-            told = _told(engine_url, detector, text, asked) if engine_url else None
+            told = _told(engine_url, settings.engine_key, detector, text, asked) if engine_url else None
             found = detector.detect_text(
                 text,
                 keys,
@@ -152,11 +152,11 @@ def _percent(share: float) -> str:
     return f"{math.floor(100 * share)}%"
 
 
-def _told(engine_url: str, detector: Detector, text: str, question: str | None) -> Told:
+def _told(engine_url: str, key: str | None, detector: Detector, text: str, question: str | None) -> Told:
     """What the engine's model says of the tokens of the text."""
     from serving.provenance.commands.engine import prompt_logprobs
 
     try:
-        return prompt_logprobs(engine_url, detector.token_ids(text), question)
+        return prompt_logprobs(engine_url, detector.token_ids(text), question, key)
     except (OSError, ValueError) as error:
         raise click.ClickException(f"{engine_url} gives no log-probabilities: {error}") from None

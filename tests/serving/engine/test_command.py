@@ -34,7 +34,7 @@ def value(arguments: list[str], option: str) -> str:
 def test_names_model_address_and_keyring(source: ModelSource):
     arguments = command(source)
 
-    assert arguments[1:3] == ["-m", "vllm.entrypoints.openai.api_server"]
+    assert arguments[1:4] == ["-P", "-m", "vllm.entrypoints.openai.api_server"]
     assert value(arguments, "--model") == str(source.path)
     assert value(arguments, "--served-model-name") == "bot"
     assert (value(arguments, "--host"), value(arguments, "--port")) == ("127.0.0.1", "8100")
@@ -117,6 +117,15 @@ def test_environment_is_offline_silent_and_without_our_secrets():
     assert not any(name.startswith("SIGNET_") for name in environment)
     assert environment["HF_HUB_OFFLINE"] == environment["VLLM_NO_USAGE_STATS"] == environment["DO_NOT_TRACK"] == "1"
     assert environment["VLLM_CPU_KVCACHE_SPACE"] == "3"
+
+
+def test_engine_is_told_the_key_that_it_is_to_ask_for():
+    settings = EngineSettings(device="cpu")
+
+    assert engine_environment(settings, {}, api_key="k-1")["VLLM_API_KEY"] == "k-1"
+    assert "VLLM_API_KEY" not in engine_environment(settings, {})
+    open_to_all = settings.model_copy(update={"environment": {"VLLM_API_KEY": ""}})
+    assert engine_environment(open_to_all, {}, api_key="k-1")["VLLM_API_KEY"] == ""
 
 
 def test_settings_decide_over_the_inherited_environment():

@@ -9,6 +9,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -39,7 +40,7 @@ http.server.ThreadingHTTPServer(("127.0.0.1", port), Health).serve_forever()
 def make(tmp_path: Path) -> Iterator[Callable[..., SupervisedProcess]]:
     made: list[SupervisedProcess] = []
 
-    def build(start_seconds: float = 0.0, **options: float) -> SupervisedProcess:
+    def build(start_seconds: float = 0.0, **options: Any) -> SupervisedProcess:
         address = Address("127.0.0.1", free_port())
         command = [sys.executable, "-c", SERVER, str(address.port), str(start_seconds), str(tmp_path)]
         made.append(
@@ -126,6 +127,28 @@ def test_is_restarted_when_killed(make):
     assert server_of(engine).pid != first.pid
     with urllib.request.urlopen(f"{engine.address.url}/health", timeout=5) as answer:
         assert answer.status == 200
+
+
+def test_a_check_comes_before_each_restart_and_its_failure_ends_the_program(make):
+    failures = [ValueError("the weights have changed"), None]
+
+    def check() -> None:
+        if (failure := failures.pop()) is not None:
+            raise failure
+
+    engine = make(before_restart=check)
+    engine.start()
+    step_until(engine, State.READY)
+    assert len(failures) == 2
+
+    os.kill(server_of(engine).pid, signal.SIGKILL)
+    step_until(engine, State.WAITING)
+    step_until(engine, State.READY)
+    assert len(failures) == 1
+    os.kill(server_of(engine).pid, signal.SIGKILL)
+    step_until(engine, State.WAITING)
+    with pytest.raises(ValueError, match="weights have changed"):
+        step_until(engine, State.READY, 20)
 
 
 def test_is_restarted_when_it_says_that_it_is_dead(make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

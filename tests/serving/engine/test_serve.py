@@ -144,6 +144,29 @@ def test_engine_whose_core_is_killed_is_restarted(serve):
     assert core_pid(run.home) != first
 
 
+def test_engine_asks_for_a_key_that_only_the_gateway_knows(serve):
+    run = serve()
+    run.wait_for("Ctrl-C stops everything")
+    command = next(
+        each.cmdline() for each in run.tree() if each.cmdline()[2:4] == ["-m", "vllm.entrypoints.openai.api_server"]
+    )
+    port = command[command.index("--port") + 1]
+
+    assert answer(f"http://127.0.0.1:{port}/v1/models")[0] == 401
+    # It would not be ready if the engine had refused it.
+    assert answer(f"http://127.0.0.1:{run.port}/readyz")[0] == 200
+
+
+def test_checkpoint_that_was_changed_since_is_not_loaded_by_a_restart(home: Path, serve):
+    run = serve()
+    run.wait_for("Ctrl-C stops everything")
+    (home / "registry" / "bot" / "1" / "model.safetensors").write_bytes(b"wEights")
+
+    os.kill(core_pid(run.home), signal.SIGKILL)
+
+    one_line(run, "bot@1", "model.safetensors")
+
+
 def test_gateway_that_is_killed_is_restarted_and_the_engine_left_alone(serve):
     run = serve()
     run.wait_for("Ctrl-C stops everything")

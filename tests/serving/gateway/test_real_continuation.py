@@ -10,6 +10,7 @@ import httpx
 import openai
 import pytest
 from cutting_proxy import CuttingProxy
+from engine_client import AUTHORIZATION, ENGINE_KEY
 from gateways import RunningGateway, start_gateway, stop_gateway
 from running import answers_ok, wait_until
 
@@ -43,7 +44,7 @@ def gateway(
 ) -> Iterator[RunningGateway]:
     home = tmp_path_factory.mktemp("continued")
     shutil.copy(keyring_path, home / "keyring.json")
-    running = start_gateway(home, *(proxy.url for proxy in proxies))
+    running = start_gateway(home, *(proxy.url for proxy in proxies), SIGNET_GATEWAY__ENGINE_API_KEY=ENGINE_KEY)
     wait_until(lambda: answers_ok(f"{running.url}/readyz"), 10, "the engine is up", running.process)
     yield running
     stop_gateway(running)
@@ -83,9 +84,10 @@ class Answer:
 def widest_gap(engine_url: str, answer: Answer) -> float:
     """By how many nats a token of the answer lies below the likeliest one, at the most."""
     body = {"model": MODEL, "prompt": answer.prompt + answer.ids, "max_tokens": 1, "prompt_logprobs": 1}
-    told = httpx.post(f"{engine_url}/v1/completions", json=body, timeout=60).json()["choices"][0]["prompt_logprobs"]
+    told = httpx.post(f"{engine_url}/v1/completions", json=body, headers=AUTHORIZATION, timeout=60).json()
+    places = told["choices"][0]["prompt_logprobs"]
     gaps = [0.0]
-    for token, place in zip(answer.ids, told[len(answer.prompt) :], strict=True):
+    for token, place in zip(answer.ids, places[len(answer.prompt) :], strict=True):
         gaps.append(max(each["logprob"] for each in place.values()) - place[str(token)]["logprob"])
     return max(gaps)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
+from engine_client import ENGINE_KEY
 from gateways import RunningGateway, start_gateway, stop_gateway
 from running import answers_ok, wait_until
 
@@ -43,7 +44,11 @@ def gateway(engine_url: str, keyring_path: Path, tmp_path_factory: pytest.TempPa
     home = tmp_path_factory.mktemp("judged")
     shutil.copy(keyring_path, home / "keyring.json")
     (home / "policy.yaml").write_text(POLICY)
-    running = start_gateway(home, engine_url, SIGNET_GUARD__POLICY=str(home / "policy.yaml"))
+    settings = {
+        "SIGNET_GUARD__POLICY": str(home / "policy.yaml"),
+        "SIGNET_GATEWAY__ENGINE_API_KEY": ENGINE_KEY,
+    }
+    running = start_gateway(home, engine_url, **settings)
     wait_until(lambda: answers_ok(f"{running.url}/readyz"), 10, "the engine is up", running.process)
     yield running
     stop_gateway(running)

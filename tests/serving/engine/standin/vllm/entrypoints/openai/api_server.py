@@ -1,6 +1,7 @@
 """Stands in for vLLM's server where a test is about starting and stopping: a tree of processes and /health.
 
-Found before the real one by PYTHONPATH. STANDIN_START_SECONDS delays readiness; STANDIN_ERROR makes the start fail.
+Asks for VLLM_API_KEY where vLLM does. Found before the real one by PYTHONPATH. STANDIN_START_SECONDS delays readiness;
+STANDIN_ERROR makes the start fail.
 """
 
 from __future__ import annotations
@@ -32,6 +33,10 @@ if error := os.environ.get("STANDIN_ERROR"):
 
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
+        key = os.environ.get("VLLM_API_KEY")
+        if key and self.path.startswith("/v1") and self.headers["authorization"] != f"Bearer {key}":
+            self.send_error(401)
+            return
         body = b'{"object": "list", "data": [{"id": "%s"}]}' % str(options.served_model_name).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
