@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 
 from serving.gateway.attempts import Attempts, Question
+from serving.gateway.cached_counts import without_cached_counts
 from serving.gateway.context import RequestContext
 from serving.gateway.dialects.answer import clean_whole
 from serving.gateway.dialects.relay import DialectRelay
@@ -150,6 +151,12 @@ class Exchange:
             return question_body(context, engine, return_token_ids=True)
         return question_body(context, engine)
 
+    @property
+    def _hides_cached(self) -> bool:
+        """Whether the engine's cache is everybody's: it takes no salt."""
+        context = self._context
+        return context.engine is not None and not context.engine.is_vllm(context.model)
+
     def _unbinds(self, refusal: BadRequest) -> bool:
         """Whether to ask again without binding tools: not every schema can be made a grammar of."""
         if not self._context.binds_tools or isinstance(refusal, ContextTooLong):
@@ -184,6 +191,8 @@ class Exchange:
         self._settlement.note_text()
         body = await self._reviewed(answer.body, answer.reports)
         await self._commit()
+        if self._hides_cached:
+            body = without_cached_counts(body, is_stream=False)
         headers = [JSON, *self._headers(), *receipt_header(self._context)]
         await send_whole(self._send, 200, body, headers)
 
@@ -249,7 +258,8 @@ class Exchange:
         if events:
             return self._first + joined([*events[:-1], *comments, events[-1]])
         held = bytes(self._collected) if self._holds and self._collected is not None else b""
-        return self._first + held + relay.close(comments)
+        last = self._first + held + relay.close(comments)
+        return without_cached_counts(last, is_stream=True) if self._hides_cached else last
 
     def _new_relay(self) -> StreamRelay | DialectRelay:
         context = self._context
@@ -302,6 +312,8 @@ class Exchange:
                 return
             released, self._first = self._first, b""
             await self._start([*EVENT_STREAM, *self._headers()])
+        if self._hides_cached:
+            released = without_cached_counts(released, is_stream=True)
         await self._send({"type": "http.response.body", "body": released, "more_body": True})
 
     def _may_still_wait(self) -> bool:

@@ -138,10 +138,10 @@ class Pipeline:
             settlement.close()
 
     def _understand(self, context: RequestContext) -> None:
-        self.questions.read(context)
+        asked = self.questions.read(context)
         self.salts.salt(context)
         if self.receipts is not None:
-            begin_receipt(context)
+            begin_receipt(context, asked)
         check_scope(context)
         if context.model.startswith(PREFIX):
             apply_template(context, self.prompts, self.pool.only_model)

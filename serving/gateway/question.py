@@ -29,13 +29,14 @@ class QuestionReader:
         self._settings = settings
         self._rules = FieldRules(settings)
 
-    def read(self, context: RequestContext) -> None:
-        """Fill in body, model, stream, and how many answers are asked for.
+    def read(self, context: RequestContext) -> dict[str, Any]:
+        """Fill in body, model, stream, and how many answers are asked for. Returns the fields as the client sent them.
 
         Raises:
             BadRequest: not a JSON object, or a field that cannot be used.
         """
-        body = decode_object(context.raw_body)
+        asked = decode_object(context.raw_body)
+        body = dict(asked)
         context.model = model_of(body)
         context.ignored_fields = self._rules.apply(body, context.path, context.model.startswith(PREFIX))
         dialect = context.dialect
@@ -50,6 +51,7 @@ class QuestionReader:
         self._read_choices(context, body)
         self._check_amount(context, body)
         context.body = body
+        return asked
 
     def _read_choices(self, context: RequestContext, body: dict[str, Any]) -> None:
         if context.dialect is not None:

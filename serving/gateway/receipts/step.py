@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from serving.gateway.context import RequestContext
 from serving.gateway.receipts.settings import ReceiptSettings
@@ -39,10 +41,10 @@ def open_receipts(settings: ReceiptSettings, keys_file: Path) -> ReceiptIssuer |
         return None
 
 
-def begin_receipt(context: RequestContext) -> None:
+def begin_receipt(context: RequestContext, asked: Mapping[str, Any]) -> None:
     """Hash the question as the client sent it, before anything is put in or cleaned, and make ready for the answer."""
     if context.dialect is None or context.dialect.generates:
-        context.passage = Passage(context.body)
+        context.passage = Passage(asked)
 
 
 def restart_receipt(context: RequestContext) -> None:

@@ -19,7 +19,7 @@ from serving.gateway.body import encode
 from serving.gateway.context import RequestContext
 from serving.gateway.engine_body import engine_body, mark_arguments
 from serving.gateway.engines.engine import Engine
-from serving.gateway.fields.lists import COMPLETIONS, DETOKENIZE
+from serving.gateway.fields.lists import CHAT, COMPLETIONS, DETOKENIZE, FIELDS
 from serving.gateway.streams.chunks import decode_any
 from serving.gateway.streams.joining import ContinuedChoice, RestartedAnswer
 from serving.gateway.streams.seam import Seam
@@ -43,45 +43,19 @@ _OBSTACLES = (
     ("prompt_embeds", "a prompt of embeddings"),
     ("prompt_logprobs", "log-probabilities"),
     ("structured_outputs", "structured output"),
+    *((f"guided_{form}", "structured output") for form in ("json", "regex", "choice", "grammar")),
     ("presence_penalty", "a presence penalty"),
     ("bad_words", "bad words"),
     ("repetition_detection", "repetition detection"),
     ("thinking_token_budget", "a thinking budget"),
     ("kv_transfer_params", "transferred KV state"),
 )
-# Fields of a question that say how the prompt is built, or are set anew. All others are sampling settings and stay.
+# What completions have too, and is used up or set anew. All else that they have is sampling settings, and stays.
 _LEFT_OUT = frozenset(
     {
-        "messages",
-        "prompt",
-        "n",
-        "best_of",
-        "stream_options",
-        "max_completion_tokens",
-        "logprobs",
-        "top_logprobs",
-        "tools",
-        "tool_choice",
-        "parallel_tool_calls",
-        "functions",
-        "function_call",
-        "response_format",
-        "reasoning_effort",
-        "include_reasoning",
-        "echo",
-        "add_generation_prompt",
-        "continue_final_message",
-        "add_special_tokens",
-        "chat_template",
-        "chat_template_kwargs",
-        "documents",
-        "media_io_kwargs",
-        "mm_processor_kwargs",
-        "truncate_prompt_tokens",
-        "truncation_side",
-        "modalities",
-        "store",
-        "metadata",
+        *("prompt", "n", "best_of", "stream_options", "logprobs", "echo", "add_special_tokens", "response_format"),
+        # Only there where an operator lets clients set them.
+        *("truncate_prompt_tokens", "truncation_side", "media_io_kwargs", "mm_processor_kwargs"),
     }
 )
 
@@ -231,7 +205,7 @@ class ChoiceContinuation:
 
     def _body(self, engine: Engine) -> bytes:
         context, ids = self._context, self._progress.ids
-        body = {name: value for name, value in context.body.items() if name not in _LEFT_OUT}
+        body = {name: value for name, value in context.body.items() if _goes_along(name)}
         body |= {
             "prompt": [*self._prompt, *ids],
             "max_tokens": self._tokens_left(engine),
@@ -309,6 +283,11 @@ def _prompt_of(tap: TokenTap, index: int, body: dict[str, Any]) -> bytes:
     first = index - index % answers_each
     known = (tap.choices[each].prompt for each in range(first, first + answers_each) if each in tap.choices)
     return next((prompt for prompt in known if prompt), b"")
+
+
+def _goes_along(name: str) -> bool:
+    """Whether a chat's or completion's field means the same in `/v1/completions`; those an operator added may."""
+    return name not in _LEFT_OUT and (name in FIELDS[COMPLETIONS] or name not in FIELDS[CHAT])
 
 
 def _stops(body: dict[str, Any]) -> list[str]:

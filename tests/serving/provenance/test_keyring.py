@@ -349,3 +349,13 @@ def test_processes_writing_at_once_lose_no_key(ring: Keyring) -> None:
         writer.join(60)
 
     assert tenants(ring) == {f"t{number}" for number in range(60)}
+
+
+def test_cache_salts_are_stable_and_each_owners_own(ring: Keyring) -> None:
+    again = Keyring.open(ring.path)
+
+    assert ring.cache_salt("tenant a") == again.cache_salt("tenant a") != ring.cache_salt("tenant b")
+    assert len(ring.cache_salt("tenant \ud800")) == 43
+    before = ring.cache_salt("tenant a")
+    ring.rotate()
+    assert ring.cache_salt("tenant a") != before

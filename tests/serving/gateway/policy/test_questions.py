@@ -119,6 +119,7 @@ def test_a_judge_is_asked_in_structured_form(guarded: Guarded, says: str, finish
     judge = next(request for request in reversed(guarded.engine.seen) if is_judge(request))
     assert judge.body["structured_outputs"] == {"choice": ["yes", "no"]}
     assert judge.body["temperature"] == 0
+    assert len(judge.body["cache_salt"]) == 43
     shown = judge.body["messages"][1]["content"]
     assert "No cruelty to animals." in shown
     assert "<|im_end|>" not in shown

@@ -32,6 +32,23 @@ def test_the_next_turn_begins_with_the_one_before() -> None:
     assert second.chars_seen(seen) == first.chars == len(SYSTEM["content"]) + len("What is it?")
 
 
+def test_under_another_salt_a_prompt_is_another() -> None:
+    body = chat("What is it?")
+    plain, own, others = read_prompt(body), read_prompt(body, "own"), read_prompt(body, "others")
+    assert plain is not None
+    assert own is not None
+    assert others is not None
+    assert not {*own.chain} & {*others.chain, *plain.chain}
+    assert len({own.root, others.root, plain.root}) == 3
+    one, other = (
+        read_prompt(chat("One? " * 300, system=None), "own"),
+        read_prompt(chat("Two? " * 300, system=None), "own"),
+    )
+    assert one is not None
+    assert other is not None
+    assert one.root != other.root
+
+
 def test_questions_below_one_system_prompt_share_its_root_and_nothing_else() -> None:
     one, other = read_prompt(chat("One?")), read_prompt(chat("Other?"))
     assert one is not None

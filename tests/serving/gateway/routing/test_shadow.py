@@ -68,6 +68,7 @@ def test_a_copy_is_asked_for_compared_and_never_billed(
 
     asked = two.seen[-1].body
     assert (asked["model"], asked["seed"], asked["messages"]) == ("two", 7, HELLO)
+    assert asked["cache_salt"] == one.seen[-1].body["cache_salt"]
     assert not {"stream", "stream_options", "vllm_xargs"} & asked.keys()
     assert one.seen[-1].body["model"] == "one"
     two.script = lambda _: whole(answer("Something else altogether, and longer"))

@@ -199,7 +199,7 @@ def body_after(num_tokens: int, **fields: Any) -> dict[str, Any]:
     """What the second engine is asked after so many tokens of the first."""
     tokens = TokenEngine([b"one ", b"two ", b"one ", b"three ", b"four "])
     context = context_for(**{"max_tokens": 40, **fields})
-    context.mark_scheme, context.mark_key_id = "gumbel", "mk1-x"
+    context.mark_scheme, context.mark_key_id, context.cache_salt = "gumbel", "mk1-x", "salt"
     events = tokens.stream("/v1/chat/completions", {**context.body, "return_token_ids": True})
     relay = StreamRelay(context, GUARD, tap_for(context))
     relay.feed(b"".join(events[: num_tokens + 1]))
@@ -223,6 +223,16 @@ def test_sampling_settings_go_along_and_what_was_used_up_is_taken_off() -> None:
     assert body["prompt"][:3] == QUESTION
     assert len(body["prompt"]) == 6
     assert "messages" not in body
+
+
+def test_what_only_chats_have_stays_behind() -> None:
+    body = body_after(2, verbosity="low", safety_identifier="s", service_tier="auto", prediction={"a": 1})
+
+    assert not {"verbosity", "safety_identifier", "service_tier", "prediction"} & body.keys()
+
+
+def test_the_continued_prompt_is_its_tenants() -> None:
+    assert body_after(2)["cache_salt"] == "salt"
 
 
 def test_the_mark_goes_on_and_the_plugin_is_told_where_the_answer_began() -> None:
