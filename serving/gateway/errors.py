@@ -18,6 +18,7 @@ GatewayError
     BudgetExhausted     429 insufficient_quota
     QueueFull           429 queue_full
   EngineFailed          502 engine_error
+  AnswerTooLarge        502 answer_too_large
   EngineTimeout         504 engine_timeout
   EngineUnavailable     503 engine_unavailable
     EngineOverloaded    503 engine_overloaded
@@ -167,6 +168,13 @@ class DeadlineExceeded(GatewayError):
 class EngineFailed(GatewayError):
     status = 502
     default_code = "engine_error"
+
+
+class AnswerTooLarge(GatewayError):
+    """No fault of the engine's, and another would write the same: it is not asked."""
+
+    status = 502
+    default_code = "answer_too_large"
 
 
 class EngineTimeout(GatewayError):

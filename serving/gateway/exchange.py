@@ -14,7 +14,7 @@ from serving.gateway.dialects.relay import DialectRelay
 from serving.gateway.engine_body import question_body
 from serving.gateway.engines.engine import Engine
 from serving.gateway.engines.upstream import UpstreamError, UpstreamResponse
-from serving.gateway.errors import BadRequest, ContextTooLong, EngineFailed, GatewayError, LedgerDown
+from serving.gateway.errors import AnswerTooLarge, BadRequest, ContextTooLong, EngineFailed, GatewayError, LedgerDown
 from serving.gateway.failover import Failover
 from serving.gateway.fields.rules import ignored_header
 from serving.gateway.policy import PolicySteps
@@ -58,6 +58,7 @@ class Exchange:
         *,
         failover: Failover,
         policy: PolicySteps,
+        max_bytes: int,
     ) -> None:
         self._context = context
         self._settlement = settlement
@@ -65,6 +66,7 @@ class Exchange:
         self._attempts = attempts
         self._failover = failover
         self._policy = policy
+        self._max_bytes = max_bytes
         self._relay: StreamRelay | DialectRelay | None = None
         self._started = False
         self._noted = False
@@ -179,7 +181,7 @@ class Exchange:
 
     async def _relay_whole(self, response: UpstreamResponse) -> None:
         """Read, clean and send a whole answer. UpstreamError, EngineFailed: it is none, and nothing was sent."""
-        body = await response.read()
+        body = await self._read(response)
         dialect = self._context.dialect
         if dialect is None:
             answer = clean_answer(self._context, self._answers, body)
@@ -195,6 +197,22 @@ class Exchange:
             body = without_cached_counts(body, is_stream=False)
         headers = [JSON, *self._headers(), *receipt_header(self._context)]
         await send_whole(self._send, 200, body, headers)
+
+    async def _read(self, response: UpstreamResponse) -> bytes:
+        """UpstreamError: it could not be read to its end. AnswerTooLarge: reading ended at the limit."""
+        length = response.header(b"content-length")
+        if length.isdigit() and int(length[:20]) > self._max_bytes:
+            raise self._too_large()
+        body = await response.read(self._max_bytes + 1)
+        if len(body) > self._max_bytes:
+            raise self._too_large()
+        return body
+
+    def _too_large(self) -> AnswerTooLarge:
+        return AnswerTooLarge(
+            f"The answer is larger than {self._max_bytes} bytes. Ask for fewer answers, tokens or log-probabilities, "
+            "or stream it."
+        )
 
     async def _reviewed(self, body: bytes, reports: Sequence[GuardReport]) -> bytes:
         """What the policy makes of a whole answer."""
@@ -303,6 +321,8 @@ class Exchange:
     async def _pass_on(self, released: bytes) -> None:
         if released and self._collected is not None:
             self._collected += released
+            if len(self._collected) > self._max_bytes:
+                raise self._too_large()
         if not released or self._holds:
             return
         if not self._started:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from monitoring.telemetry import GatewayMetrics, Tracing
 from serving.gateway.admission.admission import Admission
+from serving.gateway.answer_size import check_answer_size
 from serving.gateway.attempts import Attempts
 from serving.gateway.cache_salt import CacheSalts
 from serving.gateway.context import RequestContext
@@ -96,7 +97,15 @@ class Pipeline:
         """Answer one request. Every failure ends in OpenAI-shaped JSON; nothing is raised."""
         settlement = Settlement(context, self.ledger, self.metrics, self.tracing, self.prices, self.receipts)
         attempts = Attempts(context, settlement, self.pool, self.tracing, self.failover)
-        exchange = Exchange(context, settlement, send, attempts, failover=self.failover, policy=self.policy)
+        exchange = Exchange(
+            context,
+            settlement,
+            send,
+            attempts,
+            failover=self.failover,
+            policy=self.policy,
+            max_bytes=self.settings.max_answer_bytes,
+        )
         departure = _Departure(client)
         try:
             await authenticate(context, self.identity)
@@ -146,6 +155,7 @@ class Pipeline:
         if context.model.startswith(PREFIX):
             apply_template(context, self.prompts, self.pool.only_model)
         self.models.resolve(context)
+        check_answer_size(context, self.settings.max_answer_bytes)
 
     def _prepare(self, context: RequestContext) -> None:
         sanitize(context, self.guard)

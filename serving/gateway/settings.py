@@ -118,6 +118,11 @@ class GatewaySettings(BaseModel):
         description="Tenants that find each other's prompts in the engines' prefix cache, and so share its time; `*`: "
         "all. Each other tenant's part of the cache is its own.",
     )
+    max_answer_bytes: int = Field(
+        default=32 * 1024 * 1024,
+        ge=64 * 1024,
+        description="Larger answers that are not streamed end in 502, as do streams that the policy keeps back whole.",
+    )
     prompts: Path | None = Field(
         default=None,
         description="Folder with prompt templates, one YAML file each, read again when a file changes; `builtin`: the "

@@ -36,6 +36,10 @@ PROBES_PER_LESSON = 15
 MISSED_PROBES = 2
 
 
+class BodyTooLarge(UpstreamError):
+    """A server that calls itself an engine sends more than any engine has to say."""
+
+
 class _ModelList(msgspec.Struct):
     data: list[dict[str, Any]] = []
 
@@ -301,7 +305,11 @@ class Engine:
         cards = _decode_models(models or b"{}").data
         self.cards = {card["id"]: card for card in cards if isinstance(card.get("id"), str)}
         own = self.in_flight
-        metrics = await self._get(b"/metrics", tolerate_missing=True) or b""
+        try:
+            metrics = await self._get(b"/metrics", tolerate_missing=True) or b""
+        except BodyTooLarge as error:
+            log.warning("engine's metrics are not read", extra={"engine": self.name, "reason": str(error)})
+            metrics = b""
         self.has_plugin = PLUGIN_METRIC in metrics
         self.schemes = parse_schemes(metrics)
         self.manifests = parse_manifests(metrics)

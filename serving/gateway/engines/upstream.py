@@ -304,9 +304,8 @@ class UpstreamResponse:
                 await connection.arrival(self._idle)
             else:
                 break
-        if len(parts) == 1 and limit is None:
-            return parts[0]
-        return b"".join(parts)[:limit]
+        body = parts[0] if len(parts) == 1 else b"".join(parts)
+        return body if limit is None or size <= limit else body[:limit]
 
     def close(self, said_all: bool = False) -> None:
         """Give the connection back; with `said_all` the rest on the wire is known to be empty."""

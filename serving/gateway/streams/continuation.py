@@ -28,6 +28,7 @@ from serving.gateway.streams.tokens import ChoiceProgress, TokenTap
 # vLLM's own default for `/v1/completions`.
 DEFAULT_COMPLETION_TOKENS = 16
 MAX_LOGIT_BIAS = 100.0
+MAX_TEXT_BYTES = 16 * 1024 * 1024
 # Tokens at the end of a text that may together hold less than a character: UTF-8 has four bytes.
 MAX_PARTIAL_TOKENS = 4
 _INCOMPLETE = "\ufffd"
@@ -178,7 +179,7 @@ class ChoiceContinuation:
         headers = [*engine.headers, (b"content-type", b"application/json")]
         response = await engine.client.request(b"POST", DETOKENIZE.encode(), headers, asked)
         try:
-            body = await response.read()
+            body = await response.read(MAX_TEXT_BYTES)
         finally:
             response.close()
         if response.status != 200:

@@ -1,0 +1,94 @@
+"""Answers, and all else that engines send, are read up to a limit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from gateways import RunningGateway, start_gateway, stop_gateway
+from running import answers_ok, wait_until
+from scripted import ScriptedEngine, answer, head, whole
+
+from serving.gateway.answer_size import check_answer_size
+from serving.gateway.context import RequestContext
+from serving.gateway.errors import BadRequest
+
+LIMIT = 1024 * 1024
+ASK = {"model": "scripted", "messages": [{"role": "user", "content": "hello"}]}
+TOO_LONG = json.dumps(answer("x " * LIMIT)).encode()
+
+
+@pytest.fixture(scope="module")
+def bounded(engine: ScriptedEngine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
+    home = tmp_path_factory.mktemp("bounded")
+    running = start_gateway(home, engine.url, SIGNET_GATEWAY__MAX_ANSWER_BYTES=str(LIMIT))
+    wait_until(lambda: answers_ok(f"{running.url}/readyz"), 10, "the engine is up", running.process)
+    yield running
+    stop_gateway(running)
+
+
+def ask(gateway: RunningGateway) -> httpx.Response:
+    headers = {"authorization": f"Bearer {gateway.key}"}
+    return httpx.post(f"{gateway.url}/v1/chat/completions", json=ASK, headers=headers, timeout=20)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [[head(length=len(TOO_LONG)) + TOO_LONG], [head(), TOO_LONG], [head(), *[b" " * 65536] * 1000]],
+    ids=["announced", "until it ends", "endless"],
+)
+def test_an_answer_that_is_too_large_is_told_and_blames_nobody(
+    script: list[object], bounded: RunningGateway, engine: ScriptedEngine
+) -> None:
+    engine.script = lambda _: script
+    for _ in range(6):  # one more than opens a circuit
+        refused = ask(bounded)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (502, "answer_too_large")
+
+    engine.script = lambda _: whole(answer("y" * (LIMIT // 2)))
+    assert ask(bounded).status_code == 200
+    assert 'circuit="open"} 1' not in httpx.get(f"{bounded.url}/metrics").text
+
+
+def test_endless_metrics_cost_neither_memory_nor_the_engine(tmp_path: Path) -> None:
+    engine = ScriptedEngine(has_plugin=False)
+    engine.fixed_paths["/metrics"] = b"# " + b"x" * (5 * LIMIT)
+    gateway = start_gateway(tmp_path, engine.url)
+    try:
+        wait_until(lambda: answers_ok(f"{gateway.url}/readyz"), 10, "the engine is up", gateway.process)
+        assert ask(gateway).status_code == 200
+    finally:
+        stop_gateway(gateway)
+        engine.stop()
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"n": 128, "max_tokens": 4096, "logprobs": True, "top_logprobs": 20},
+        {"n": 128, "max_completion_tokens": 4096, "logprobs": 20},
+        {"max_output_tokens": 1_000_000, "top_logprobs": 20},
+    ],
+)
+def test_what_can_only_be_too_large_is_refused_beforehand(more: dict[str, Any]) -> None:
+    context = RequestContext("chat", {}, b"")
+    context.body, context.choices = {**ASK, **more}, more.get("n", 1)
+
+    with pytest.raises(BadRequest) as refused:
+        check_answer_size(context, 32 * LIMIT)
+    assert refused.value.code == "answer_too_large"
+
+    context.stream = True
+    check_answer_size(context, 32 * LIMIT)
+
+
+@pytest.mark.parametrize("more", [{}, {"n": 128, "max_tokens": 4096}, {"max_tokens": 4096, "logprobs": True}])
+def test_what_may_fit_is_asked(more: dict[str, Any]) -> None:
+    context = RequestContext("chat", {}, b"")
+    context.body, context.choices = {**ASK, **more}, more.get("n", 1)
+
+    check_answer_size(context, 32 * LIMIT)
