@@ -50,6 +50,10 @@ class Answers(Protocol):
     def blocks(self) -> bool:
         """Whether a value may end the answer; it is then in the reports as `block`."""
 
+    @property
+    def hides_prompt(self) -> bool:
+        """Whether the prompt that the engine gets is not to be told: there is something in it that the client lacks."""
+
     def clean_text(self, text: str, *, json: bool = False) -> tuple[str, GuardReport]:
         """Clean a whole text; `json`: it is JSON, as the arguments of a tool call are."""
 
@@ -104,6 +108,11 @@ class AnswerCleaner:
         self._memory = memory
         self._patient = memory is None and all(detector.skips_plain_words for detector in detectors)
         self.blocks = "block" in actions.values()
+
+    @property
+    def hides_prompt(self) -> bool:
+        """Whether the prompt that the engine gets is not to be told."""
+        return self._memory is not None and self._memory.prompt is not None
 
     def remembering(self, memory: Memory) -> AnswerCleaner:
         """The same, for the answer to one question."""

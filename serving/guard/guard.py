@@ -42,6 +42,11 @@ class Guard:
         """Whether a value may end an answer."""
         return self._answers.blocks
 
+    @property
+    def hides_prompt(self) -> bool:
+        """Of an answer to which no question is known."""
+        return self._answers.hides_prompt
+
     def of_tenant(self, name: str) -> Guard:
         """What holds for a tenant's requests."""
         return self._tenants.get(name, self) if self._tenants else self

@@ -8,7 +8,8 @@ from serving.gateway.context import RequestContext
 from serving.gateway.dialects import Dialect
 from serving.gateway.policy.refusal import Written, written_choice, written_events, written_stream, written_whole
 from serving.gateway.policy.review import AnswerText
-from serving.gateway.streams.chunks import decode_answer, decode_any, decode_event, encode, texts_of
+from serving.gateway.streams.answer import texts_of_choice
+from serving.gateway.streams.chunks import Json, choice_number, choices_of, decode_any, encode
 from serving.gateway.streams.relay import ANSWER_START_CHARS
 from serving.gateway.streams.sse import DONE, EventSplitter, event_data
 from serving.provenance.receipts import Passage
@@ -21,9 +22,7 @@ def texts_of_whole(context: RequestContext, body: bytes) -> list[AnswerText]:
     dialect = context.dialect
     if dialect is None:
         return [
-            AnswerText(choice.index, channel[0], text, channel[1])
-            for choice in decode_answer(body).choices
-            for channel, text in texts_of(choice)
+            text for position, choice in enumerate(choices_of(decode_any(body))) for text in _texts(choice, position)
         ]
     found = []
     for place in dialect.places(decode_any(body)):
@@ -50,9 +49,9 @@ def texts_of_events(context: RequestContext, data: bytes) -> list[AnswerText]:
 def _pieces(dialect: Dialect | None, data: bytes) -> Iterator[tuple[tuple[object, ...], AnswerText]]:
     """The pieces of texts in one event, each with what tells its text from others."""
     if dialect is None:
-        for choice in decode_event(data).choices:
-            for channel, text in texts_of(choice):
-                yield (choice.index, *channel), AnswerText(choice.index, channel[0], text, channel[1])
+        for position, choice in enumerate(_choices(data)):
+            for text in _texts(choice, position):
+                yield (text.choice, text.kind, text.call), text
         return
     decoded = decode_any(data)
     for part in dialect.unfold(decoded) if isinstance(decoded, dict) else ():
@@ -61,14 +60,25 @@ def _pieces(dialect: Dialect | None, data: bytes) -> Iterator[tuple[tuple[object
             yield event.channel, AnswerText(0, event.channel[0], event.text)
 
 
+def _choices(data: bytes) -> list[Json]:
+    event = decode_any(data) if data != b"[DONE]" else None
+    return choices_of(event) if isinstance(event, dict) else []
+
+
+def _texts(choice: Json, position: int) -> Iterator[AnswerText]:
+    index = choice_number(choice, position)
+    for (kind, call), holder, key in texts_of_choice(choice):
+        yield AnswerText(index, kind, holder[key], call)
+
+
 def replaced_whole(context: RequestContext, body: bytes, written: Mapping[int, Written]) -> bytes:
     """The answer with other choices in place of some."""
     if context.dialect is not None:
         return written_whole(context, written)
     data = decode_any(body)
     for position, choice in enumerate(data["choices"]):
-        if (own := written.get(choice.get("index", 0))) is not None:
-            data["choices"][position] = written_choice(context, choice.get("index", 0), own)
+        if (own := written.get(index := choice_number(choice, position))) is not None:
+            data["choices"][position] = written_choice(context, index, own)
     return encode(data)
 
 
@@ -80,8 +90,8 @@ def replaced_events(context: RequestContext, data: bytes, written: Mapping[int, 
     end = 0
     for event in EventSplitter().feed(data):
         read = event_data(event)
-        choices = decode_event(read).choices if read is not None else []
-        if not choices or choices[0].index not in written:
+        choices = _choices(read) if read else []
+        if not choices or choice_number(choices[0], 0) not in written:
             kept.append(event)
             end = len(kept) if choices else end
     own = [event for index, text in written.items() for event in written_events(context, index, text)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from serving.gateway.streams.chunks import UNREADABLE, Channel, decode_event, texts_of
+from serving.gateway.streams.chunks import UNREADABLE, Channel, decode_usual, texts_of
 from serving.gateway.streams.sse import event_data
 from serving.gateway.streams.tokens import TOKENS, TokenTap
 
@@ -45,7 +45,7 @@ class Alike:
         `tap` is the reader of the answer's tokens, if they are read.
         """
         opening = _OPENINGS.get(channel)
-        if opening is None or b"\n" in event or (tap is not None and not tap.knows_prompts):
+        if opening is None or b"\n" in event or (tap is not None and not (tap.knows_prompts and tap.hides)):
             return None
         start, found, rest = event.partition(opening)
         start += found
@@ -90,14 +90,13 @@ class Alike:
 
     def _holds(self) -> bool:
         """Whether a text put into this place is the text that parsing finds: it might stand in another field."""
-        token = b"1" if self._between else b""
-        event = b"%b%b%b%b%b" % (self._start, _PROBE.encode(), self._between, token, self._end)
+        event = self._start + _PROBE.encode() + (self._shown_end or self._end)
         try:
-            answer = decode_event(event_data(event) or b"")
+            answer = decode_usual(event_data(event) or b"")
         except UNREADABLE:
             return False
-        if len(answer.choices) != 1 or answer.usage is not None or answer.error is not None:
+        if len(answer.choices) != 1 or answer.usage is not None:
             return False
         choice = answer.choices[0]
         expected = [(self.channel, _PROBE)]
-        return choice.finish_reason is None and choice.index == self.index and texts_of(choice) == expected
+        return not choice.finish_reason and choice.index == self.index and texts_of(choice) == expected

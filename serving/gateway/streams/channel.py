@@ -22,6 +22,8 @@ class ChannelRelay:
         self._waiting_chars = 0
         self._clear = ""  # released by the guard, not sent yet because its event is not wholly clear
         self._newest = b""
+        self.changed = False
+        """Whether the guard changed anything."""
 
     @property
     def report(self) -> GuardReport:
@@ -78,6 +80,7 @@ class ChannelRelay:
         What the guard still holds is, unless it spans events, the tail of the newest one; a stub of that
         event waits for it. Should the guess be wrong, the next release differs from it and comes here again.
         """
+        self.changed = True
         first = self._waiting[0][0]
         newest, text = self._waiting[-1]
         clear, self._clear = self._clear, ""

@@ -1,69 +1,101 @@
-"""The parts of an OpenAI answer that the gateway reads; everything else passes through unread."""
+"""What engines send, decoded: strictly where an event has the usual shape, loosely where it has another.
+
+An event of the usual shape holds no text but the one that the gateway knows, so its bytes may go on as they came.
+Whatever else comes is decoded as plain JSON and walked (see `texts.py`).
+"""
 
 from __future__ import annotations
 
+import json
+import math
+import re
 from typing import Any
 
 import msgspec
 
+Json = dict[str, Any]
+
 # The finish reason of an answer that vLLM gives up because it is being stopped.
 ABORTED = "abort"
+# Counts beyond it are no counts; the ledger's columns hold 64 bits.
+_MOST_TOKENS = 2**53
 
 
-class Usage(msgspec.Struct):
+class _Counts(msgspec.Struct, forbid_unknown_fields=True):
+    cached_tokens: int | None = None
+    audio_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    accepted_prediction_tokens: int | None = None
+    rejected_prediction_tokens: int | None = None
+
+
+class _Usage(msgspec.Struct, forbid_unknown_fields=True):
     prompt_tokens: int = 0
-    completion_tokens: int | None = 0
+    completion_tokens: int = 0
+    total_tokens: int = 0
+    prompt_tokens_details: _Counts | None = None
+    completion_tokens_details: _Counts | None = None
 
 
-class FunctionPart(msgspec.Struct):
+class _Function(msgspec.Struct, forbid_unknown_fields=True):
     arguments: str | None = None
+    name: None = None
 
 
-class ToolCallPart(msgspec.Struct):
-    index: int | None = None
-    function: FunctionPart | None = None
+class _ToolCall(msgspec.Struct, forbid_unknown_fields=True):
+    index: int
+    function: _Function
+    id: None = None
+    type: str | None = None
 
 
-class Message(msgspec.Struct):
-    """A whole message, or the delta of one."""
-
+class _Delta(msgspec.Struct, forbid_unknown_fields=True):
+    role: str | None = None
     content: str | None = None
     reasoning: str | None = None
     reasoning_content: str | None = None
     refusal: str | None = None
-    tool_calls: list[ToolCallPart] | None = None
+    tool_calls: list[_ToolCall] | None = None
 
 
-class Choice(msgspec.Struct):
+class UsualChoice(msgspec.Struct, forbid_unknown_fields=True):
+    """A piece of a choice that brings one text or a finish reason, and no details of tokens."""
+
     index: int = 0
-    delta: Message | None = None
-    message: Message | None = None
+    delta: _Delta | None = None
     text: str | None = None
     finish_reason: str | None = None
+    stop_reason: int | None = None
+    matched_stop: int | None = None
+    logprobs: None = None
+    token_ids: None = None
+    prompt_token_ids: None = None
+    prompt_logprobs: None = None
 
 
-class Answer(msgspec.Struct):
-    """One event of a streamed answer."""
+class UsualEvent(msgspec.Struct, forbid_unknown_fields=True):
+    """An event of a streamed answer, of the shape that nearly all have. No field of it holds a text unread."""
 
-    choices: list[Choice] = []
-    usage: Usage | None = None
-    error: Any = None
-
-
-class WholeAnswer(msgspec.Struct):
-    """An answer in one piece."""
-
-    choices: list[Choice]
-    usage: Usage | None = None
+    choices: list[UsualChoice]
+    id: str | None = None
+    object: str | None = None
+    created: int | None = None
+    model: str | None = None
+    system_fingerprint: str | None = None
+    service_tier: str | None = None
+    usage: _Usage | None = None
+    prompt_token_ids: None = None
+    prompt_logprobs: None = None
 
 
 # What bytes of an engine raise that are no JSON, no UTF-8, or nested as no answer is.
-UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+UNREADABLE = (msgspec.DecodeError, ValueError, RecursionError)
 
-decode_event = msgspec.json.Decoder(Answer).decode
-decode_answer = msgspec.json.Decoder(WholeAnswer).decode
+decode_usual = msgspec.json.Decoder(UsualEvent).decode
 decode_any = msgspec.json.Decoder().decode
-encode = msgspec.json.Encoder().encode
+_encode = msgspec.json.Encoder().encode
+_HALF = re.compile("[\ud800-\udfff]")
+_INCOMPLETE = "\ufffd"
 
 
 def require_utf8(data: bytes) -> None:
@@ -72,57 +104,141 @@ def require_utf8(data: bytes) -> None:
         data.decode()
 
 
+def decode_loose(data: bytes) -> tuple[Any, bool]:
+    """JSON as engines write it: with a mark in front, halves of characters (`\\ud83d`), or numbers such as `NaN`.
+
+    Returns:
+        the value, and whether the bytes are JSON by the standard (RFC 8259), so that they may be passed on.
+
+    Raises: one of UNREADABLE.
+    """
+    require_utf8(data)
+    try:
+        return decode_any(data), True
+    except msgspec.DecodeError:
+        return json.loads(data.decode().removeprefix("\ufeff")), False
+
+
+def encode(value: Any) -> bytes:
+    """As JSON; half a character becomes U+FFFD."""
+    try:
+        return _encode(value)
+    except UnicodeEncodeError:
+        return _encode(_whole_characters(value))
+
+
+def join_halves(text: str) -> tuple[str, str]:
+    """A text that may begin or end in the middle of a character, and what of it has to wait for the next piece."""
+    if _HALF.search(text) is None:
+        return text, ""
+    held = text[-1] if "\ud800" <= text[-1] <= "\udbff" else ""
+    text = text[: len(text) - len(held)]
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"), held
+
+
+def _whole_characters(value: Any) -> Any:
+    if isinstance(value, str):
+        return _HALF.sub(_INCOMPLETE, value)
+    if isinstance(value, list):
+        return [_whole_characters(each) for each in value]
+    if isinstance(value, dict):
+        return {_whole_characters(name): _whole_characters(each) for name, each in value.items()}
+    return value
+
+
 # A text channel of one choice: the field's name, and for tool calls which call.
 Channel = tuple[str, int]
-_CONTENT: Channel = ("content", 0)
+PLAIN = ("content", "text")
+CONTENT: Channel = ("content", 0)
 _TEXT: Channel = ("text", 0)
 _REASONING: Channel = ("reasoning", 0)
 _REASONING_CONTENT: Channel = ("reasoning_content", 0)
 _REFUSAL: Channel = ("refusal", 0)
+JSON_CHANNELS = frozenset({"arguments", "input", "function_call"})
+"""Channels whose text is JSON."""
+MESSAGE_TEXTS = ("content", "reasoning", "reasoning_content", "refusal", "thinking")
+"""Fields of a message that are texts of their own."""
 
 
-def texts_of(choice: Choice) -> list[tuple[Channel, str]]:
-    """Every non-empty text that a choice carries, with the channel it belongs to."""
+def texts_of(choice: UsualChoice) -> list[tuple[Channel, str]]:
+    """Every non-empty text that a choice of the usual shape carries, with the channel it belongs to."""
     found: list[tuple[Channel, str]] = []
     if choice.text:
         found.append((_TEXT, choice.text))
-    part = choice.delta or choice.message
+    part = choice.delta
     if part is None:
         return found
     if part.content:
-        found.append((_CONTENT, part.content))
+        found.append((CONTENT, part.content))
     if part.reasoning:
         found.append((_REASONING, part.reasoning))
     if part.reasoning_content:
         found.append((_REASONING_CONTENT, part.reasoning_content))
     if part.refusal:
         found.append((_REFUSAL, part.refusal))
-    if not part.tool_calls:
-        return found
-    for position, call in enumerate(part.tool_calls):
-        if call.function is not None and call.function.arguments:
-            index = position if call.index is None else call.index
-            found.append((("arguments", index), call.function.arguments))
+    if part.tool_calls:
+        calls = [(call.index, call.function.arguments) for call in part.tool_calls]
+        found += [(("arguments", index), text) for index, text in calls if text]
     return found
 
 
-def set_text(choice: dict[str, Any], channel: Channel, text: str) -> None:
-    """Write a text into the decoded JSON of a choice, and drop what would still spell out the old one."""
-    field, index = channel
+def set_text(choice: Json, channel: Channel, text: str) -> None:
+    """Write a text into the decoded JSON of a choice that carries no other, and drop what would spell the old one."""
+    field, _ = channel
     part = choice.get("delta") or choice.get("message") or {}
     if field == "text":
         choice["text"] = text
-    elif field == "arguments":
-        for position, call in enumerate(part.get("tool_calls") or ()):
-            if call.get("index", position) == index and call.get("function"):
-                call["function"]["arguments"] = text
+    elif field in ("arguments", "input"):
+        [call] = part["tool_calls"]
+        call["custom" if field == "input" else "function"][field] = text
+    elif field == "function_call":
+        part["function_call"]["arguments"] = text
+    elif field == "transcript":
+        part["audio"]["transcript"] = text
     else:
         part[field] = text
     drop_token_details(choice)
 
 
-def drop_token_details(choice: dict[str, Any]) -> None:
+def drop_token_details(choice: Json) -> None:
     """Log-probabilities and token ids spell out every token of a text."""
     for field in ("logprobs", "token_ids"):
         if choice.get(field) is not None:
             choice[field] = None
+
+
+def choices_of(answer: Json) -> list[Json]:
+    """The choices that can be read."""
+    choices = answer.get("choices")
+    return [each for each in choices if isinstance(each, dict)] if isinstance(choices, list) else []
+
+
+def choice_number(choice: Json, position: int) -> int:
+    """Which choice of the answer it is; its position where the engine does not say."""
+    index = choice.get("index")
+    if isinstance(index, str) and index.isdecimal() and len(index) < 10:
+        index = int(index)
+    return index if type(index) is int and 0 <= index < 2**31 else position
+
+
+def finish_reason_of(choice: Json) -> str:
+    """Why a choice ended; "" while it goes on."""
+    reason = choice.get("finish_reason")
+    return reason if isinstance(reason, str) else ""
+
+
+def reports_error(answer: Json) -> bool:
+    """Whether an object of an engine is an error in place of an answer."""
+    return bool(answer.get("error")) or answer.get("object") == "error"
+
+
+def token_count(value: Any) -> int | None:
+    """A count that an engine reported; None where it is none."""
+    if isinstance(value, str) and len(value) < 20:
+        try:
+            value = float(value)
+        except ValueError:
+            return None
+    if isinstance(value, float) and math.isfinite(value):
+        value = math.ceil(value)
+    return value if type(value) is int and 0 <= value <= _MOST_TOKENS else None

@@ -8,27 +8,39 @@ whole of it would give, for every way the engine or the network cut it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from serving.gateway.context import RequestContext
 from serving.gateway.errors import BadRequest
 from serving.gateway.streams.alike import Alike, Run
 from serving.gateway.streams.channel import ChannelRelay
+from serving.gateway.streams.choice import ChoiceRelay
 from serving.gateway.streams.chunks import (
     ABORTED,
+    JSON_CHANNELS,
+    PLAIN,
     UNREADABLE,
-    Answer,
     Channel,
-    Choice,
-    decode_any,
-    decode_event,
-    drop_token_details,
+    Json,
+    UsualChoice,
+    UsualEvent,
+    choice_number,
+    choices_of,
+    decode_loose,
+    decode_usual,
     encode,
+    finish_reason_of,
+    reports_error,
     require_utf8,
-    set_text,
     texts_of,
+    token_count,
 )
+from serving.gateway.streams.details import clean_prompt_details
+from serving.gateway.streams.extras import ExtraTexts
 from serving.gateway.streams.sse import DONE, EventSplitter, EventTooLong, event_data
+from serving.gateway.streams.texts import clean_keys, drop_opaque, is_identifier, texts_within
 from serving.gateway.streams.tokens import TokenTap
 from serving.guard import Answers, GuardReport
 
@@ -40,6 +52,17 @@ _MOST_LESSONS = 8
 # What an engine's bytes can raise: no end of an event, or tokens that are no numbers.
 _GARBAGE = (ValueError, OverflowError)
 _NO_ANSWER = "The engine sent an event that is no answer."
+_ABANDONED = "The engine gave the answer up when it was stopped."
+_FAILED = "The engine reported an error in the middle of the answer."
+# In place of comments and empty events, which keep a connection alive: theirs may hold anything.
+_KEEP_ALIVE = b":"
+_COMMENT = re.compile(rb":[ \w.-]{0,64}")
+# Fields that say of which answer an event is.
+_NAMES = ("id", "object", "created", "model", "system_fingerprint", "service_tier")
+_PROMPT_DETAILS = ("prompt_logprobs", "prompt_token_ids")
+_DATA = b"data: "
+_OBJECT = b"data: {"
+_NOT_OPAQUE = frozenset({"usage"})
 
 
 class StreamBroken(Exception):
@@ -59,10 +82,13 @@ class StreamRelay:
         self._guard = guard
         self.tap = tap
         self._splitter = EventSplitter()
-        self._channels: dict[int, dict[Channel, ChannelRelay]] = {}
+        self._choices: dict[int, ChoiceRelay] = {}
         self._reports: list[GuardReport] = []
+        self._extras = ExtraTexts(guard, self._reports, _written)
         self._unfinished = context.choices
-        self._closing: list[bytes] = []
+        self._tail: list[bytes] = []  # texts that came after the last finish reason, and the finish reasons
+        self._closing: list[bytes] = []  # what follows them
+        self._frame: tuple[object, ...] = ()
         self._unsent = b""  # came with what ends the answer
         self._alike: Alike | None = None
         self._lessons = _MOST_LESSONS
@@ -102,7 +128,8 @@ class StreamRelay:
                 raise StreamBroken("The engine ended the stream before the answer was complete.")
         except (StreamBroken, *_GARBAGE) as error:
             raise _broken(error, out) from None
-        self._closing = [*out, *self._closing]
+        self._tail += out
+        self._finish_choices(self._tail)
 
     @property
     def complete(self) -> bool:
@@ -118,25 +145,24 @@ class StreamRelay:
 
     def end(self, usage: bytes = b"") -> None:
         """The answer is complete although no engine said so; `usage` is the event that is missing."""
-        for index in list(self._channels):
-            self._finish_choice(index, self._closing)
+        self._finish_choices(self._tail)
         if usage:
             self._closing.append(usage)
 
     @property
     def closing(self) -> bytes:
         """The closing events but `[DONE]`, to be read."""
-        return _join(self._closing)
+        return _join([*self._tail, *self._closing])
 
     def close(self, comments: Sequence[bytes] = ()) -> bytes:
         """The closing events, from the last finish reason to `[DONE]`: sent once the record is durable."""
-        return _join([*self._closing, *comments, DONE])
+        self._finish_choices(self._tail)
+        return _join([*self._tail, *self._closing, *comments, DONE])
 
     def flush(self) -> bytes:
         """What is still held, cleaned: for a stream that breaks off."""
         rest: list[bytes] = []
-        for index in list(self._channels):
-            self._finish_choice(index, rest)
+        self._finish_choices(rest)
         return self._unsent + _join(rest)
 
     def reports(self) -> list[GuardReport]:
@@ -163,121 +189,196 @@ class StreamRelay:
         text = "".join(run.texts)
         self.num_text_events += len(run.events)
         note_text(self._context, alike.channel, text)
-        self._channels[alike.index][alike.channel].feed_all(run.events, run.texts, text, out)
+        self._choices[alike.index].channels[alike.channel].feed_all(run.events, run.texts, text, out)
 
     def _take(self, event: bytes, out: list[bytes], *, learns: bool = False) -> None:
         if self._unfinished <= 0:
-            out = self._closing
+            out = self._tail
+        if not event.startswith(_OBJECT) or b"\n" in event:
+            data = (event_data(event) or b"").strip()
+            if not data.startswith(b"{"):
+                self._take_bare_line(event, data, out)
+                return
+            event = _DATA + data
         came = event
         if self.tap is not None:
             event = self.tap.take(event)
-        data = event_data(event)
-        if data is None:
-            out.append(event)
+        data = event[len(_DATA) :]
+        usual = self._usual(data)
+        if usual is None:
+            self._take_odd(data, out)
             return
+        [choice] = usual.choices
+        self._take_choice(choice, event, out)
+        if learns and self._lessons > 0 and self._context.choices == 1:
+            self._learn(choice, came)
+
+    def _take_bare_line(self, event: bytes, data: bytes, out: list[bytes]) -> None:
+        """An event that holds no object: the end, a comment, nothing at all, or what no answer has."""
         if data == b"[DONE]":
             self.done = True
-            for index in list(self._channels):
-                self._finish_choice(index, self._closing)
+            self._finish_choices(self._tail)
             return
-        answer = self._decode(data)
-        if len(answer.choices) == 1:
-            self._take_choice(answer.choices[0], event, out)
-            if learns and self._lessons > 0 and self._context.choices == 1:
-                self._learn(answer.choices[0], came)
-        elif answer.choices:
-            self._take_apart(answer, data, out)
-        elif answer.usage is None:
-            out.append(event)
-        elif self._context.wants_usage:
-            self._closing.append(event)
-        if answer.usage is not None:  # it counts the text beside it too
-            self._context.counted_chars = self._context.answer_chars
+        if event.startswith(b"error:"):
+            raise StreamBroken(_FAILED)
+        if data:
+            self._take_odd(data, out)
+        else:
+            out.append(event if _COMMENT.fullmatch(event) is not None else _KEEP_ALIVE)
 
-    def _take_apart(self, answer: Answer, data: bytes, out: list[bytes]) -> None:
-        """Each choice waits for its own text only, so each gets an event of its own."""
-        whole = decode_any(data)
-        for choice, raw in zip(answer.choices, whole["choices"], strict=True):
-            self._take_choice(choice, b"data: " + encode({**whole, "choices": [raw]}), out)
+    def _usual(self, data: bytes) -> UsualEvent | None:
+        """The event, if it has the usual shape and may go on as it is, once its text is clear."""
+        try:
+            require_utf8(data)
+            event = decode_usual(data)
+        except UNREADABLE:
+            return None
+        if len(event.choices) != 1 or event.usage is not None or b"\n" in data:
+            return None
+        [choice] = event.choices
+        delta, state = choice.delta, self._choices.get(choice.index)
+        role, calls = (None, None) if delta is None else (delta.role, delta.tool_calls)
+        frame = (event.id, event.object, event.model, event.system_fingerprint, event.service_tier, role)
+        if frame != self._frame:
+            if any(each is not None and not is_identifier("id", each) for each in frame):
+                return None
+            self._frame = frame
+        if state is None:
+            return event if calls is None and choice.index >= 0 else None
+        if calls and (len(calls) > 1 or not state.calls.is_plain(calls[0].index)):
+            return None
+        return event if state.is_plain else None
 
-    def _learn(self, choice: Choice, came: bytes) -> None:
+    def _learn(self, choice: UsualChoice, came: bytes) -> None:
         """The event that came was parsed: know the next ones like it by their bytes."""
         texts = texts_of(choice)
-        if len(texts) == 1 and choice.finish_reason is None:
+        if len(texts) == 1 and not choice.finish_reason:
             self._lessons -= 1
             channel, text = texts[0]
             self._alike = Alike.of(came, choice.index, channel, text, self.tap) or self._alike
 
-    def _decode(self, data: bytes) -> Answer:
+    def _take_choice(self, choice: UsualChoice, event: bytes, out: list[bytes]) -> None:
+        texts, finish = texts_of(choice), choice.finish_reason
+        if finish == ABORTED:
+            raise StreamBroken(_ABANDONED)
+        if len(texts) > 1 or (finish and (texts or not is_identifier("finish_reason", finish))):
+            self._take_odd(event[len(_DATA) :], out)
+            return
+        tap, index = self.tap, choice.index
+        if tap is not None:
+            tap.note(index, texts, bool(finish))
+        state = self._choices.get(index)
+        if state is None:
+            state = self._open_choice(index)
+        if texts:
+            [(channel, text)] = texts
+            self._note(channel, text)
+            state.feed_text(channel, text, event, out)
+        elif finish:
+            self._note_end(state, finish)
+            state.end(event)
+        elif tap is None or not tap.is_filler(event):
+            out.append(event)
+
+    def _take_odd(self, data: bytes, out: list[bytes]) -> None:
+        """An event of any other shape: all of it is read. What is no object is no part of an answer."""
         try:
-            require_utf8(data)
-            answer = decode_event(data)
+            event, _ = decode_loose(data)
+            if isinstance(event, dict):
+                self._take_event(event, out)
         except UNREADABLE:
             raise StreamBroken(_NO_ANSWER) from None
-        if answer.error is not None:
-            raise StreamBroken("The engine reported an error in the middle of the answer.")
-        if answer.usage is not None:
-            self._context.note_usage(answer.usage.prompt_tokens, answer.usage.completion_tokens)
-        return answer
 
-    def _take_choice(self, choice: Choice, event: bytes, out: list[bytes]) -> None:
-        if choice.finish_reason == ABORTED:
-            raise StreamBroken("The engine gave the answer up when it was stopped.")
-        texts = texts_of(choice)
-        tap = self.tap
-        if tap is not None:
-            tap.note(choice.index, texts, choice.finish_reason is not None)
-        if len(texts) > 1 or (texts and choice.finish_reason is not None):
-            event = self._split(choice.index, texts, event, out)
-        elif texts:
-            self._take_text(choice.index, texts[0], event, out)
-            return
-        if choice.finish_reason is None:
-            if tap is None or not tap.is_filler(event):
-                out.append(event)
-            return
-        self._finish_choice(choice.index, out)
-        self._context.finish_reason = choice.finish_reason
-        self._unfinished -= 1
-        (out if self._unfinished > 0 else self._closing).append(event)
+    def _take_event(self, event: Json, out: list[bytes]) -> None:
+        if reports_error(event):
+            raise StreamBroken(_FAILED)
+        usage = event.get("usage")
+        choices = choices_of(event)
+        note_counts(self._context, usage)
+        frame = {n: event[n] for n in _NAMES if n in event and _is_name(n, event[n])}
+        odd = {n: value for n, value in event.items() if n not in frame and n != "choices" and value is not None}
+        prompt = self._take_prompt(odd)
+        drop_opaque(odd, _NOT_OPAQUE)
+        odd = {name: value for name, value in odd.items() if value is not None} | prompt
+        if not choices:
+            self._take_bare(frame, odd, out)
+        for position, choice in enumerate(choices):
+            index = choice_number(choice, position)
+            finish, ids = finish_reason_of(choice), choice.get("token_ids")
+            if finish == ABORTED:
+                raise StreamBroken(_ABANDONED)
+            choice |= self._take_prompt(choice)
+            state = self._choices.get(index) or self._open_choice(index)
+            self._alike = None
+            if finish:
+                self._note_end(state, finish)
+            texts = state.take(choice, frame, odd, out, filler=self.tap is not None and self.tap.hides)
+            odd = {}
+            for channel, text in texts:
+                self._note(channel, text)
+            if self.tap is not None:
+                self.tap.note(index, texts, bool(finish), ids if isinstance(ids, list) else None)
+        if isinstance(usage, dict):  # it counts the text beside it too
+            self._context.counted_chars = self._context.answer_chars
 
-    def _split(self, index: int, texts: list[tuple[Channel, str]], event: bytes, out: list[bytes]) -> bytes:
-        """Give every text an event of its own; returns the event that is left, without texts."""
-        data = event_data(event) or b"{}"
-        rest = decode_any(data)
-        for position, (channel, text) in enumerate(texts):
-            part = decode_any(data)
-            choice = part["choices"][0]
-            choice["finish_reason"] = None
-            if len(texts) > 1 or position:
-                drop_token_details(choice)
-            for other, _ in texts:
-                if other != channel:
-                    set_text(choice, other, "")
-            set_text(rest["choices"][0], channel, "")
-            self._take_text(index, (channel, text), b"data: " + encode(part), out)
-        return b"data: " + encode(rest)
+    def _open_choice(self, index: int) -> ChoiceRelay:
+        body = self._context.body
+        state = self._choices[index] = ChoiceRelay(
+            index,
+            self._guard,
+            self._open_channel,
+            self._reports,
+            is_chat=self._context.endpoint != "completions",
+            # Ids of what is hidden spell it.
+            shows_ids=bool(body.get("return_token_ids")) and body.get("include_reasoning") is not False,
+            stops=bool(body.get("stop")),
+        )
+        return state
 
-    def _take_text(self, index: int, named: tuple[Channel, str], event: bytes, out: list[bytes]) -> None:
-        channel, text = named
-        channels = self._channels.get(index)
-        if channels is None:
-            channels = self._channels[index] = {}
-        relay = channels.get(channel)
-        if relay is None:
-            passage = self._context.passage
-            digest = passage.text(index, *channel) if passage is not None else None
-            cleaner = self._guard.stream(json=channel[0] == "arguments")
-            relay = channels[channel] = ChannelRelay(cleaner, index, channel, digest)
-            self._reports.append(relay.report)
+    def _open_channel(self, index: int, channel: Channel) -> ChannelRelay:
+        passage = self._context.passage
+        digest = passage.text(index, *channel) if passage is not None else None
+        cleaner = self._guard.stream(json=channel[0] in JSON_CHANNELS)
+        self._reports.append(cleaner.report)
+        return ChannelRelay(cleaner, index, channel, digest)
+
+    def _note(self, channel: Channel, text: str) -> None:
         self.num_text_events += 1
         note_text(self._context, channel, text)
-        relay.feed(event, text, out)
 
-    def _finish_choice(self, index: int, out: list[bytes]) -> None:
+    def _take_bare(self, frame: Json, odd: Json, out: list[bytes]) -> None:
+        """An event without choices: the usage, or what only this engine knows."""
+        if "usage" in odd and not self._context.wants_usage:
+            del odd["usage"]
+            if not odd:
+                return
+        event = {**frame, "choices": [], **odd}
+        clean_keys(self._guard, odd)
+        if places := list(texts_within(event)):
+            self._extras.feed(event, places, out)
+        else:
+            (self._closing if "usage" in odd else out).append(_written(event))
+
+    def _take_prompt(self, holder: Json) -> Json:
+        """Take what is said of the question's tokens; returns what of it the client may see."""
+        found = {name: holder.pop(name) for name in _PROMPT_DETAILS if name in holder}
+        ids = found.get("prompt_token_ids")
+        if self.tap is not None and isinstance(ids, list) and ids:
+            self.tap.note_prompt(ids)
+        return clean_prompt_details(self._context, self._guard, found)
+
+    def _note_end(self, state: ChoiceRelay, finish: str) -> None:
+        self._context.finish_reason = finish if is_identifier("finish_reason", finish) else "stop"
+        if not state.ended:
+            self._unfinished -= 1
+
+    def _finish_choices(self, out: list[bytes]) -> None:
+        """Nothing follows of any choice."""
         self._alike = None
-        for relay in self._channels.pop(index, {}).values():
-            relay.finish(out)
+        for state in self._choices.values():
+            state.finish(out)
+        self._extras.finish(out)
+        self._choices = {}
 
 
 def refuse_blocked(reports: Iterable[GuardReport]) -> None:
@@ -295,8 +396,22 @@ def note_text(context: RequestContext, channel: Channel, text: str) -> None:
     """Keep an answer's length and its beginning, which drift detection needs; the text itself is not kept."""
     context.answer_chars += len(text)
     missing = ANSWER_START_CHARS - len(context.answer_start)
-    if missing > 0 and channel[0] in ("content", "text"):
+    if missing > 0 and channel[0] in PLAIN:
         context.answer_start += text[:missing]
+
+
+def note_counts(context: RequestContext, usage: Any) -> None:
+    """Keep what the engine counted, as far as it is a count; otherwise the text is counted in the end."""
+    if isinstance(usage, dict):
+        context.note_usage(token_count(usage.get("prompt_tokens")), token_count(usage.get("completion_tokens")))
+
+
+def _is_name(field: str, value: Any) -> bool:
+    return is_identifier(field, value) if isinstance(value, str) else isinstance(value, int | None)
+
+
+def _written(event: Json) -> bytes:
+    return _DATA + encode(event)
 
 
 def _broken(error: Exception, out: list[bytes]) -> StreamBroken:

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import json
 from array import array
+from collections.abc import Sequence
 
 from serving.gateway.streams.chunks import Channel
-from serving.gateway.streams.sse import DATA
 
-# Neither can stand inside a JSON string, where a quotation mark is escaped; vLLM writes JSON without spaces.
+# Neither can stand inside a JSON string, where a quotation mark is escaped. vLLM writes JSON without spaces; what an
+# engine writes otherwise is not found here.
 TOKENS = b',"token_ids":['
 _PROMPT = b',"prompt_token_ids":['
 _EMPTY_DELTA = b'"delta":{}'
 _BEFORE_TOKENS = len(TOKENS)
 _PLAIN = ("content", "text")
+_END_OF_IDS = 2**32
+_MAX_DIGITS = 10
 
 
 class ChoiceProgress:
@@ -76,16 +79,21 @@ class TokenTap:
         if self._prompts_due > 0:
             event = self._take_prompt(event)
         start = event.rfind(TOKENS)  # vLLM writes them last
-        if start < 0:
-            return event
+        if start < 0 or event.find(TOKENS) != start:
+            return event  # written in another way, or those of several choices: read with everything else
         end = event.find(b"]", start)
         self._found = event[start + _BEFORE_TOKENS : end]
         if not self.hides:
             return event
         return b"%bnull%b" % (event[: start + _BEFORE_TOKENS - 1], event[end + 1 :])
 
-    def note(self, index: int, texts: list[tuple[Channel, str]], finished: bool) -> None:
-        """The event taken last belongs to choice `index` and carries these texts."""
+    def note(
+        self, index: int, texts: list[tuple[Channel, str]], finished: bool, decoded: Sequence[object] | None = None
+    ) -> None:
+        """The event taken last belongs to choice `index` and carries these texts.
+
+        `decoded`: its tokens, where they were not found in the event's bytes.
+        """
         progress = self.choices.get(index)
         if progress is None:
             progress = self.choices[index] = ChoiceProgress()
@@ -93,15 +101,16 @@ class TokenTap:
             progress.prompt, self._prompt = self._prompt, b""
         ids, found = progress.ids, self._found
         num_new = 0
+        if decoded:
+            found = self._found = b""
+            num_new = self._extend(ids, decoded)
         if found:
             self._found = b""
-            if b"," in found:
-                before = len(ids)
-                ids.extend(map(int, found.split(b",")))
-                num_new = len(ids) - before
-            else:
+            if found.isdigit() and len(found) < _MAX_DIGITS:
                 ids.append(int(found))
                 num_new = 1
+            else:
+                num_new = self._extend(ids, [int(each) if each.isdigit() else None for each in found.split(b",")])
         if texts:
             progress.shown = len(ids)
             progress.in_last = num_new
@@ -110,6 +119,13 @@ class TokenTap:
                 self._note_texts(progress, texts, num_new)
         if finished:
             progress.finished = True
+
+    def note_prompt(self, ids: Sequence[object]) -> None:
+        """The tokens of a prompt, where they were not found in the event's bytes."""
+        known = [each for each in ids if isinstance(each, int)]
+        if not self._prompt and len(known) == len(ids):
+            self._prompt = self._last_prompt = b",".join(b"%d" % each for each in known)
+            self._prompts_due -= 1
 
     def note_plain(self, index: int, tokens: list[int], texts: list[str]) -> None:
         """Events of choice `index` were read without `take`: each had one plain text and its token."""
@@ -146,8 +162,15 @@ class TokenTap:
         """Tokens of the answer so far, all choices together."""
         return sum(len(progress.ids) for progress in self.choices.values())
 
+    def _extend(self, ids: array[int], found: Sequence[object]) -> int:
+        """Add tokens; what is none leaves the reader blind, as it does not know the answer any more."""
+        known = [each for each in found if isinstance(each, int) and 0 <= each < _END_OF_IDS]
+        self.blind = self.blind or len(known) != len(found)
+        ids.extend(known)
+        return len(known)
+
     def _take_prompt(self, event: bytes) -> bytes:
-        if not self.first and event.startswith(DATA):
+        if not self.first:
             self.first = event
         start = event.find(_PROMPT)
         if start < 0:

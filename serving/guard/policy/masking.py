@@ -65,6 +65,7 @@ class MaskedAnswers:
         self._answers = answers
         self._masks = masks
         self.blocks = answers.blocks
+        self.hides_prompt = answers.hides_prompt
 
     def clean_text(self, text: str, *, json: bool = False) -> tuple[str, GuardReport]:
         """Clean and mask a whole text."""

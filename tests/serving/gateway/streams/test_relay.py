@@ -122,7 +122,7 @@ def test_the_same_bytes_leave_wherever_the_network_cuts(events: list[bytes], lin
     relay.finish()
 
     assert released + relay.close() == whole
-    assert whole.count(b'"finish_reason": "stop"') == 2
+    assert whole.replace(b" ", b"").count(b'"finish_reason":"stop"') == 2
 
 
 def test_events_that_nothing_was_changed_in_keep_their_bytes() -> None:
@@ -160,7 +160,7 @@ def test_a_swallowed_key_does_not_gather_events() -> None:
 
     released = b"".join(relay.feed(chunk({"content": line})) for line in lines)
 
-    waiting = next(iter(relay._channels[0].values()))._waiting
+    waiting = relay._choices[0].channels["content", 0]._waiting
     assert len(waiting) <= 2
     assert b"MIIE" not in released
 

@@ -1,0 +1,355 @@
+"""One choice of a streamed answer: its texts, each cleaned on its own, and the events that bring them.
+
+An event of the usual shape brings one text, and waits as the bytes that came. Any other is taken apart, so that each
+text waits for itself only: an event for each text, one for the beginning of each tool call, one for all the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from serving.gateway.streams.calls import ToolCalls
+from serving.gateway.streams.channel import ChannelRelay
+from serving.gateway.streams.chunks import MESSAGE_TEXTS, Channel, Json, encode, finish_reason_of, join_halves
+from serving.gateway.streams.details import DetailGate, Spelled, joined_details, without_details
+from serving.gateway.streams.extras import ExtraTexts
+from serving.gateway.streams.texts import as_text, clean_keys, drop_opaque, is_identifier, plain_content, texts_within
+from serving.guard import Answers, GuardReport
+
+_MAX_NAME = 4096
+_FUNCTION_CALL = -1
+"""The number of the one call of the old `function_call`."""
+_NO_NEWS = frozenset({"index", "finish_reason", "logprobs", "token_ids", "text", "delta", "message"})
+_PROMPTS = frozenset({"prompt_logprobs", "prompt_token_ids"})
+_NOT_TOLD = object()
+_EMPTY: tuple[Any, ...] = (None, "", [], {})
+
+
+class ChoiceRelay:
+    """Takes the pieces of one choice; gives the events that may be sent.
+
+    Args:
+        open_channel: makes the relay of a text that begins.
+        shows_ids: whether the client asked for the ids of tokens.
+        stops: whether the client gave stop strings.
+    """
+
+    def __init__(
+        self,
+        index: int,
+        guard: Answers,
+        open_channel: Callable[[int, Channel], ChannelRelay],
+        reports: list[GuardReport],
+        *,
+        is_chat: bool,
+        shows_ids: bool,
+        stops: bool,
+    ) -> None:
+        self.channels: dict[Channel, ChannelRelay] = {}
+        self.calls = ToolCalls()
+        self.ended = False
+        self._index = index
+        self._guard = guard
+        self._open_channel = open_channel
+        self._reports = reports
+        self._shows_ids = shows_ids
+        self._stops = stops
+        self._gate: DetailGate | None = None
+        self._extras = ExtraTexts(guard, reports, _written)
+        self._heads: dict[int, Json] = {}
+        self._opened: set[int] = set()
+        self._halves: dict[Channel, str] = {}
+        self._frame: Json = {}
+        self._key = "delta" if is_chat else "text"
+        self._stop_reason: Any = _NOT_TOLD
+        self._end: Json | None = None
+        self._end_event = b""
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether events of the usual shape may go straight to their channels."""
+        return self._gate is None and not self._heads and not self._halves
+
+    def end(self, event: bytes) -> None:
+        """An event of the usual shape says why the choice ended; it is sent after everything else."""
+        if not self.ended:
+            self.ended, self._end_event = True, event
+
+    def feed_text(self, channel: Channel, text: str, event: bytes, out: list[bytes]) -> None:
+        """An event brings one text and no more."""
+        relay = self.channels.get(channel)
+        if relay is None:
+            relay = self.channels[channel] = self._open_channel(self._index, channel)
+        if self._gate is None:
+            relay.feed(event, text, out)
+        else:
+            own: list[bytes] = []
+            relay.feed(event, text, own)
+            self._gate.pass_on(own, out)
+
+    def take(
+        self, choice: Json, frame: Json, odd: Json, out: list[bytes], *, filler: bool = False
+    ) -> list[tuple[Channel, str]]:
+        """Take a piece of any shape.
+
+        Args:
+            frame: what names the answer in each of its events.
+            odd: what else the event holds besides choices.
+            filler: the event is only there because tokens were asked for, should it say nothing.
+
+        Returns:
+            the texts that it brought.
+        """
+        self._frame = frame
+        finish, details, ids = finish_reason_of(choice), choice.get("logprobs"), choice.pop("token_ids", None)
+        part = self._part_of(choice)
+        heads, texts = self._take_apart(choice, part)
+        drop_opaque(choice, _PROMPTS)
+        spelled = self._take_details(details, ids, texts)
+        rest = {"index": self._index, self._key: part if part is not None else "", "finish_reason": None}
+        more = {name: value for name, value in choice.items() if name not in _NO_NEWS and value is not None}
+        if heads and not (texts or finish or part):
+            self._open_heads(out, but=[number for number, _ in heads])
+        else:
+            self._open_heads(out)
+        says = part is not None and any(value not in _EMPTY for value in part.values())
+        if finish and not self.ended:
+            if says:
+                self._pass(self._event(rest), out)
+        elif says or more or odd or not (texts or heads or spelled or filler):
+            self._pass(self._event({**rest, **more}, odd), out)
+        for number, head in heads:
+            self._add_head(number, head)
+        for channel, text, message in texts:
+            self._open_heads(out)
+            event = self._event({**self._message(message), "logprobs": None, "finish_reason": None})
+            if spelled is None or len(texts) > 1:
+                self.feed_text(channel, text, _written(event), out)
+            else:
+                self.feed_text(channel, text, self._detailed(event, spelled), out)
+                spelled = None
+        if spelled is not None and self._gate is not None:
+            event = self._event({**self._message({}), "logprobs": None, "finish_reason": None})
+            self._gate.pass_on([self._detailed(event, spelled)], out)
+        if finish and not self.ended:
+            self.ended = True
+            self._stop_reason = choice.get("stop_reason", _NOT_TOLD)
+            reason = finish if is_identifier("finish_reason", finish) else "stop"
+            self._end = self._event({**self._message({}), "logprobs": None, "finish_reason": reason, **more}, odd)
+        return [*((channel, text) for channel, text, _ in texts), *((("name", n), "") for n, _ in heads)]
+
+    def finish(self, out: list[bytes]) -> None:
+        """Nothing follows: add to `out` what is left, the event with the finish reason last."""
+        self._open_heads(out)
+        rest: list[bytes] = []
+        for relay in self.channels.values():
+            relay.finish(rest)
+        extras: list[bytes] = []
+        if self._end is not None:
+            self._extras.feed(self._end, list(texts_within(self._end)), extras)
+        self._extras.finish(extras)
+        if self._gate is None:
+            out += rest
+        else:
+            self._gate.pass_on(rest, out)
+            self._gate.finish(out)
+            changed = self._gate.changed or self._extras.changed or any(c.changed for c in self.channels.values())
+            if not changed and not self._stopped_by_text():
+                out += self._late_details(self._gate)
+        out += extras
+        if self._end_event:
+            out.append(self._end_event)
+        self._end, self._end_event = None, b""
+
+    def _part_of(self, choice: Json) -> Json | None:
+        """The message or delta, if there is one; None: the choice is a piece of a completion, or holds none."""
+        for key in ("delta", "message"):
+            part = choice.get(key)
+            if isinstance(part, str):
+                part = {"content": part}
+            if isinstance(part, dict):
+                self._key = key
+                return part
+        if "text" in choice:
+            self._key = "text"
+            return None
+        return {} if self._key != "text" else None
+
+    def _message(self, message: Json) -> Json:
+        return {"index": self._index, self._key: message.get("text", "") if self._key == "text" else message}
+
+    def _event(self, choice: Json, more: Json | None = None) -> Json:
+        return {**self._frame, "choices": [choice], **(more or {})}
+
+    def _pass(self, event: Json, out: list[bytes]) -> None:
+        """Send what brings no text that has a channel; it may bring others."""
+        clean_keys(self._guard, event)
+        places = list(texts_within(event))
+        if places:
+            self._extras.feed(event, places, out)
+        elif self._gate is not None:
+            self._gate.pass_on([_written(event)], out)
+        else:
+            out.append(_written(event))
+
+    def _take_apart(self, choice: Json, part: Json | None) -> tuple[list[tuple[int, Json]], list[_Found]]:
+        """Take the texts that have channels, and beginnings of tool calls, out of a piece."""
+        texts: list[_Found] = []
+        heads: list[tuple[int, Json]] = []
+        if part is None:
+            text = choice.get("text")
+            self._find_text(texts, "text", text if isinstance(text, str) else plain_content(text))
+            return heads, texts
+        if (text := plain_content(part.get("content"))) is not None:
+            part["content"] = text
+        for field in MESSAGE_TEXTS:
+            if isinstance(part.get(field), str) and part[field]:
+                self._find_text(texts, field, part.pop(field))
+        self._take_function_call(part, heads, texts)
+        audio = part.get("audio")
+        if isinstance(audio, dict) and isinstance(audio.get("transcript"), str):
+            self._find_text(texts, "transcript", audio.pop("transcript"))
+        calls = part.get("tool_calls")
+        if isinstance(calls, list):
+            pieces = [call for call in calls if isinstance(call, dict)]
+            numbers = self.calls.numbers(pieces)
+            rest = [self._take_call(call, n, heads, texts) for call, n in zip(pieces, numbers, strict=True)]
+            part["tool_calls"] = [call for call in rest if call.keys() > {"index"}]
+        if not part.get("tool_calls"):
+            part.pop("tool_calls", None)
+        return heads, texts
+
+    def _take_call(self, call: Json, number: int, heads: list[tuple[int, Json]], texts: list[_Found]) -> Json:
+        """Take the name and the arguments out of a piece of a tool call; returns what is left."""
+        name = ""
+        kind = "custom" if isinstance(call.get("custom"), dict) else "function"
+        own = call.get(kind)
+        if isinstance(own, dict):
+            field = "input" if kind == "custom" else "arguments"
+            given = own.pop(field, None)
+            if given not in (None, ""):
+                self._find_text(texts, field, as_text(given), number)
+            name = own.pop("name", None) or ""
+            if not isinstance(name, str):
+                name = as_text(name)
+        if (call.get("id") or name) and number not in self._opened:
+            beginning = {"arguments" if kind == "function" else "input": "", "name": name}
+            heads.append((number, {"index": number, "id": call.get("id"), "type": kind, kind: beginning}))
+        rest = {
+            n: value for n, value in call.items() if n not in ("index", "id", "type") and value not in (None, {}, "")
+        }
+        return {"index": number, **rest}
+
+    def _take_function_call(self, part: Json, heads: list[tuple[int, Json]], texts: list[_Found]) -> None:
+        """The form of a call that came before `tool_calls`."""
+        call = part.get("function_call")
+        if not isinstance(call, dict):
+            return
+        name, given = call.pop("name", None), call.pop("arguments", None)
+        if name and isinstance(name, str) and _FUNCTION_CALL not in self._opened:
+            heads.append((_FUNCTION_CALL, {"name": name, "arguments": ""}))
+        if given not in (None, ""):
+            self._find_text(texts, "function_call", as_text(given))
+        if not call:
+            del part["function_call"]
+
+    def _find_text(self, texts: list[_Found], field: str, text: str | None, number: int = 0) -> None:
+        if not text:
+            return
+        channel = (field, number)
+        text, half = join_halves(self._halves.pop(channel, "") + text)
+        if half:
+            self._halves[channel] = half
+        if text:
+            texts.append((channel, text, _message_with(channel, text)))
+
+    def _add_head(self, number: int, head: Json) -> None:
+        """A tool call begins, or its name goes on."""
+        known = self._heads.setdefault(number, head)
+        if known is not head:
+            known["id"] = known.get("id") or head.get("id")
+            name = _named(known)["name"] + _named(head)["name"]
+            _named(known)["name"] = name[:_MAX_NAME]
+
+    def _open_heads(self, out: list[bytes], but: Iterable[int] = ()) -> None:
+        """Send the beginnings of tool calls: their names are whole."""
+        for number in [each for each in self._heads if each not in but]:
+            head = self._heads.pop(number)
+            self._opened.add(number)
+            self.calls.named(number)
+            for holder, field in ((_named(head), "name"), (head, "id")):
+                text = holder.get(field)
+                if isinstance(text, str) and not (field == "id" and is_identifier("id", text)):
+                    holder[field], report = self._guard.clean_text(text)
+                    if report:
+                        self._reports.append(report)
+            message = {"function_call": head} if number == _FUNCTION_CALL else {"tool_calls": [head]}
+            event = _written(self._event({**self._message(message), "logprobs": None, "finish_reason": None}))
+            if self._gate is None:
+                out.append(event)
+            else:
+                self._gate.pass_on([event], out)
+
+    def _take_details(self, details: Any, ids: Any, texts: list[_Found]) -> Spelled | None:
+        """Read what an event says of its tokens; what may be shown of it in its turn."""
+        if not details and not ids and self._gate is None:
+            return None
+        if self._gate is None:
+            self._gate = DetailGate(self._guard, without_details)
+        gate = self._gate
+        if self._shows_ids and isinstance(ids, list):
+            gate.late_ids += [each for each in ids if type(each) is int]
+        spelled = gate.read(details) if details else None
+        for _, text, _ in texts:
+            gate.note_text(text)
+        if spelled is not None and not gate.readable:
+            gate.late.append(spelled.value)
+            return None
+        return spelled
+
+    def _detailed(self, event: Json, spelled: Spelled) -> bytes:
+        assert self._gate is not None
+        event["choices"][0]["logprobs"] = spelled.value
+        data = _written(event)
+        self._gate.expect(data, spelled)
+        return data
+
+    def _stopped_by_text(self) -> bool:
+        """Whether a stop string may have ended the choice: its tokens spell what the text does not show."""
+        if not self._stops or (self._end is not None and self._end["choices"][0]["finish_reason"] != "stop"):
+            return False
+        return self._stop_reason is _NOT_TOLD or isinstance(self._stop_reason, str)
+
+    def _late_details(self, gate: DetailGate) -> list[bytes]:
+        if not gate.late and not gate.late_ids:
+            return []
+        choice = {**self._message({}), "logprobs": joined_details(gate.late), "finish_reason": None}
+        if gate.late_ids:
+            choice["token_ids"] = gate.late_ids
+        return [_written(self._event(choice))]
+
+
+_Found = tuple[Channel, str, Json]
+"""A text, its channel, and a message that holds nothing else."""
+
+
+def _message_with(channel: Channel, text: str) -> Json:
+    """A message with this text only."""
+    field, number = channel
+    if field in ("arguments", "input"):
+        kind = "function" if field == "arguments" else "custom"
+        return {"tool_calls": [{"index": number, kind: {field: text}}]}
+    if field == "function_call":
+        return {field: {"arguments": text}}
+    return {"audio": {field: text}} if field == "transcript" else {field: text}
+
+
+def _named(head: Json) -> Json:
+    """Where the name of a tool call stands."""
+    own: Json = head.get("function") or head.get("custom") or head
+    return own
+
+
+def _written(event: Json) -> bytes:
+    return b"data: " + encode(event)

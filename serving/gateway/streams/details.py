@@ -1,0 +1,386 @@
+"""What an answer says of its tokens: log-probabilities, alternatives, bytes and ids. They say no more than the text.
+
+An engine sends a token's details when it has sampled the token, and the token's text when no stop string and no
+parser of tool calls or reasoning can want it any more. So details are read as texts of their own: what the tokens
+spell, and what the alternatives of each rank spell. An event waits until the guard has released all characters of its
+own tokens, and goes without its details where any was changed.
+
+Details that cannot be read, such as ids, come at the end of the choice, if nothing of it was changed.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from serving.gateway.context import RequestContext
+from serving.gateway.streams.chunks import Json, decode_any, drop_token_details, encode
+from serving.gateway.streams.sse import event_data
+from serving.guard import Answers, TextStream
+
+_NUMBERED = re.compile(r"token_id:\d+")
+_UNKNOWN = "\ufffd"
+# How a template is named, whose text is its owner's.
+TEMPLATE = "prompt:"
+
+# Tokens whose text never comes, of a parser that swallows it: no more of them are compared with the text.
+_MOST_SPELLED = 65_536
+# The readings of the tokens themselves: as prose, and as JSON with its escapes.
+_PROSE, _AS_JSON = -2, -1
+
+
+class Spelled:
+    """Details of some tokens, freed of all that is not known: what they say, and what is spelled by it."""
+
+    __slots__ = ("alternatives", "readable", "tokens", "value")
+
+    def __init__(self, value: Any, tokens: list[str], alternatives: list[list[str]], readable: bool) -> None:
+        self.value = value
+        self.tokens = tokens
+        self.alternatives = alternatives
+        self.readable = readable
+        """Whether the tokens are told by their texts."""
+
+
+class TokenReader:
+    """Reads details in the order of their tokens; characters may be spread over several of them."""
+
+    def __init__(self) -> None:
+        self._bytes = codecs.getincrementaldecoder("utf-8")("replace")
+        self._readable = True
+
+    def read(self, details: Any) -> Spelled | None:
+        """None: nothing of it is known, so nothing can be shown."""
+        self._readable = True
+        tokens: list[str] = []
+        alternatives: list[list[str]] = []
+        value: Any = None
+        if isinstance(details, list):
+            value = self._entries(details, tokens, alternatives)
+        elif isinstance(details, dict) and isinstance(details.get("tokens"), list):
+            value = self._columns(details, tokens, alternatives)
+        elif isinstance(details, dict):
+            value = {
+                part: self._entries(details[part], tokens, alternatives)
+                for part in ("content", "refusal")
+                if isinstance(details.get(part), list)
+            }
+            if value:
+                value = {**dict.fromkeys(part for part in ("content", "refusal") if part in details), **value}
+        return Spelled(value, tokens, alternatives, self._readable) if value else None
+
+    def _entries(self, entries: list[Any], tokens: list[str], alternatives: list[list[str]]) -> list[Json]:
+        shown = []
+        for entry in entries:
+            if not isinstance(entry, dict) or not isinstance(entry.get("token"), str):
+                self._readable = False
+                continue
+            one, text = self._entry(entry, self._bytes)
+            others = []
+            ranks = []
+            for other in entry.get("top_logprobs") or ():
+                if isinstance(other, dict) and isinstance(other.get("token"), str):
+                    kept, rank = self._entry(other, codecs.getincrementaldecoder("utf-8")("replace"))
+                    others.append(kept)
+                    ranks.append(rank)
+            if "top_logprobs" in entry:
+                one["top_logprobs"] = others
+            tokens.append(text)
+            alternatives.append(ranks)
+            shown.append(one)
+        return shown
+
+    def _entry(self, entry: Json, decoder: codecs.IncrementalDecoder) -> tuple[Json, str]:
+        token: str = entry["token"]
+        kept = {name: entry[name] for name in ("id", "token", "logprob", "rank") if _is_number_or(entry, name, "token")}
+        text = token
+        given = entry.get("bytes")
+        if "bytes" in entry:
+            kept["bytes"] = None
+        if _UNKNOWN in token or token.startswith("bytes:"):
+            # A part of a character: what its bytes say.
+            raw = _as_bytes(given)
+            if raw is None or token.startswith("bytes:"):
+                self._readable = False
+            if raw is not None:
+                text = decoder.decode(raw)
+                kept["bytes"] = given
+        elif _NUMBERED.fullmatch(token) is not None:
+            self._readable = False
+        elif _as_bytes(given) == token.encode(errors="replace"):
+            kept["bytes"] = given
+        return kept, text
+
+    def _columns(self, details: Json, tokens: list[str], alternatives: list[list[str]]) -> Json:
+        own = [token if isinstance(token, str) else "" for token in details["tokens"]]
+        kept: Json = {"tokens": own}
+        tokens += own
+        if any(_NUMBERED.fullmatch(token) for token in own):
+            self._readable = False
+        for name in ("token_logprobs", "text_offset"):
+            if isinstance(details.get(name), list):
+                kept[name] = [each if isinstance(each, int | float) else None for each in details[name]]
+        ranked = details.get("top_logprobs")
+        if isinstance(ranked, list):
+            kept["top_logprobs"] = [_probabilities(each) for each in ranked]
+            alternatives += [list(each or ()) for each in kept["top_logprobs"]]
+        return kept
+
+
+def clean_details(guard: Answers, details: Any) -> Any:
+    """Details of a whole text, which the guard did not change, as they may be shown; None: not at all."""
+    spelled = TokenReader().read(details)
+    if spelled is None:
+        return None
+    own = ["".join(spelled.tokens)]
+    return None if _spells_a_value(guard, [own]) or _spells_a_value(guard, spelled.alternatives) else spelled.value
+
+
+def clean_prompt_details(context: RequestContext, guard: Answers, found: Json) -> Json:
+    """What the client may see of the question's tokens: what it asked for, of a prompt that is its own."""
+    shown: Json = {}
+    if context.asked_model.startswith(TEMPLATE) or guard.hides_prompt:
+        return shown
+    ids = found.get("prompt_token_ids")
+    if context.body.get("return_token_ids") and isinstance(ids, list):
+        shown["prompt_token_ids"] = [each for each in ids if type(each) is int]
+    details = found.get("prompt_logprobs")
+    if context.body.get("prompt_logprobs") is not None and isinstance(details, list):
+        kept = [_prompt_token(each) for each in details]
+        ranked = [[str(own.get("decoded_token") or "") for own in (each or {}).values()] for each in kept]
+        if not _spells_a_value(guard, ranked):
+            shown["prompt_logprobs"] = kept
+    return shown
+
+
+def _spells_a_value(guard: Answers, ranked: Sequence[Sequence[str]]) -> bool:
+    """Whether tokens, each with its alternatives behind it, spell what the guard would change."""
+    for rank in range(max(map(len, ranked), default=0)):
+        text = "".join(each[rank] for each in ranked if rank < len(each))
+        if guard.clean_text(text)[0] != text or (rank == 0 and guard.clean_text(text, json=True)[0] != text):
+            return True
+    return False
+
+
+def _prompt_token(token: Any) -> Json | None:
+    """One position of vLLM's `prompt_logprobs`: ids to what is said of them, the prompt's own token first."""
+    if not isinstance(token, dict):
+        return None
+    return {
+        number: {name: own[name] for name in ("logprob", "rank", "decoded_token") if name in own}
+        for number, own in token.items()
+        if number.isdecimal() and isinstance(own, dict)
+    }
+
+
+class _Reading:
+    """One text that details spell, and how far the guard has released it as it is."""
+
+    __slots__ = ("_changes", "_cleaner", "_raw", "fed", "settled")
+
+    def __init__(self, cleaner: TextStream) -> None:
+        self._cleaner = cleaner
+        self._raw = ""
+        self._changes: list[tuple[int, int]] = []
+        self.fed = 0
+        self.settled = 0
+
+    def feed(self, text: str) -> None:
+        self._raw += text
+        self.fed += len(text)
+        self._compare(self._cleaner.feed(text), self._cleaner.held)
+
+    def finish(self) -> None:
+        self._compare(self._cleaner.finish(), 0)
+
+    def changed(self, start: int, end: int) -> bool:
+        for first, last in reversed(self._changes):
+            if last <= start:
+                break
+            if first < end:
+                return True
+        return False
+
+    @property
+    def any_change(self) -> bool:
+        return bool(self._changes)
+
+    def _compare(self, released: str, held: int) -> None:
+        raw = self._raw
+        if raw.startswith(released) and len(raw) - len(released) <= held:
+            self._raw = raw[len(released) :]
+            self.settled += len(released)
+            return
+        same = next((at for at, (a, b) in enumerate(zip(raw, released, strict=False)) if a != b), len(released))
+        first, last = self.settled + min(same, len(raw)), self.fed - held
+        self._changes.append((min(first, last), max(last, first + 1)))
+        self.settled = last
+        self._raw = raw[len(raw) - held :] if held else ""
+
+
+class _Event:
+    """An event with details, until the guard is sure of them: from where to where they reach in each reading."""
+
+    __slots__ = ("event", "spans", "value")
+
+    def __init__(self, event: bytes, spans: list[tuple[_Reading, int, int]], value: Any) -> None:
+        self.event = event
+        self.spans = spans
+        self.value = value
+
+    @property
+    def refused(self) -> bool:
+        return any(reading.changed(start, end) for reading, start, end in self.spans)
+
+    @property
+    def settled(self) -> bool:
+        return all(reading.settled >= end for reading, _, end in self.spans)
+
+
+class DetailGate:
+    """Where the events of one choice wait for their details.
+
+    Args:
+        without: writes an event without its details.
+    """
+
+    def __init__(self, guard: Answers, without: Callable[[bytes], bytes]) -> None:
+        self._guard = guard
+        self._without = without
+        self._reader = TokenReader()
+        self._readings: dict[int, _Reading] = {}
+        self._waiting: deque[tuple[bytes, _Event | None]] = deque()
+        # By the identity of their bytes, which an event keeps while nothing of it is changed.
+        self._detailed: dict[int, _Event] = {}
+        self._spelled = ""
+        self._readable = True
+        self.late: list[Any] = []
+        """Details that could not be lined up with the text."""
+        self.late_ids: list[int] = []
+
+    def read(self, details: Any) -> Spelled | None:
+        """Take an event's details: what may be shown of them with the event, if its time has come."""
+        spelled = self._reader.read(details)
+        if spelled is None:
+            return None
+        self._feed(_PROSE, "".join(spelled.tokens))
+        self._feed(_AS_JSON, "".join(spelled.tokens))
+        for rank in range(max(map(len, spelled.alternatives), default=0)):
+            self._feed(rank, "".join(each[rank] for each in spelled.alternatives if rank < len(each)))
+        if self._readable:
+            self._spelled += _ascii("".join(spelled.tokens))
+        if not spelled.readable or len(self._spelled) > _MOST_SPELLED:
+            self._give_up()
+        if not self._readable:
+            self.late.append(spelled.value)
+            return None
+        return spelled
+
+    def expect(self, event: bytes, spelled: Spelled) -> None:
+        """The event carries the details that were read last."""
+        spans = []
+        for rank, reading in self._readings.items():
+            own = spelled.tokens if rank < 0 else [each[rank] for each in spelled.alternatives if rank < len(each)]
+            size = sum(map(len, own))
+            spans.append((reading, reading.fed - size, reading.fed))
+        self._detailed[id(event)] = _Event(event, spans, spelled.value)
+
+    def note_text(self, text: str) -> None:
+        """A text of the choice has come: its tokens have to be among those that were read, or others are meant."""
+        if not self._readable:
+            return
+        text = _ascii(text)
+        found = self._spelled.find(text)
+        if found < 0:
+            self._give_up()
+        else:
+            self._spelled = self._spelled[found + len(text) :]
+
+    def pass_on(self, events: Sequence[bytes], out: list[bytes]) -> None:
+        """Add to `out` the events that may go now; the order stays."""
+        for event in events:
+            self._waiting.append((event, self._detailed.get(id(event))))
+        while self._waiting:
+            event, details = self._waiting[0]
+            if details is not None:
+                if details.refused or not self._readable:
+                    event = self._without(event)
+                elif not details.settled:
+                    return
+                del self._detailed[id(details.event)]
+            self._waiting.popleft()
+            out.append(event)
+
+    def finish(self, out: list[bytes]) -> None:
+        """The choice is complete: nothing waits any more."""
+        for reading in self._readings.values():
+            reading.finish()
+        self.pass_on((), out)
+
+    @property
+    def readable(self) -> bool:
+        """Whether the tokens are told as the text is written."""
+        return self._readable
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything that tokens spell was changed."""
+        return any(reading.any_change for reading in self._readings.values())
+
+    def _feed(self, rank: int, text: str) -> None:
+        reading = self._readings.get(rank)
+        if reading is None:
+            reading = self._readings[rank] = _Reading(self._guard.stream(json=rank == _AS_JSON))
+        reading.feed(text)
+
+    def _give_up(self) -> None:
+        """The tokens are not told as the text is written: their details have to wait for the end."""
+        if self._readable:
+            self._readable = False
+            self._spelled = ""
+            self.late = [each.value for each in self._detailed.values()]
+
+
+def without_details(event: bytes) -> bytes:
+    """An event of a chat or completion without its details."""
+    data = decode_any(event_data(event) or b"{}")
+    for choice in data["choices"]:
+        drop_token_details(choice)
+    return b"data: " + encode(data)
+
+
+def joined_details(parts: Sequence[Any]) -> Any:
+    """Details of several events as those of one."""
+    if not parts:
+        return None
+    if isinstance(parts[0], list):
+        return [entry for part in parts for entry in part]
+    return {name: _joined([part.get(name) for part in parts]) for name in dict.fromkeys(k for p in parts for k in p)}
+
+
+def _joined(lists: Sequence[list[Any] | None]) -> list[Any] | None:
+    return [each for one in lists for each in one or ()] if any(one is not None for one in lists) else None
+
+
+def _probabilities(value: Any) -> Json | None:
+    if not isinstance(value, dict):
+        return None
+    return {token: each for token, each in value.items() if isinstance(each, int | float) or each is None}
+
+
+def _is_number_or(entry: Json, name: str, text: str) -> bool:
+    return name == text or (name in entry and (entry[name] is None or isinstance(entry[name], int | float)))
+
+
+def _as_bytes(value: Any) -> bytes | None:
+    if not isinstance(value, list) or not all(type(each) is int and 0 <= each < 256 for each in value):
+        return None
+    return bytes(value)
+
+
+def _ascii(text: str) -> str:
+    """What of a text can be compared: a character may come in parts."""
+    return text if text.isascii() else text.encode("ascii", "ignore").decode()

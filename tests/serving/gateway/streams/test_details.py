@@ -1,0 +1,288 @@
+"""Details of tokens: no more than the text says, and all of them where the guard changes nothing."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from streams.leaks import decoded_events, leaked
+from scripted import DONE, chunk
+
+from serving.gateway.context import RequestContext
+from serving.gateway.errors import BadRequest
+from serving.gateway.streams.answer import clean_answer
+from serving.gateway.streams.relay import StreamRelay
+from serving.guard import Guard, GuardSettings
+
+GUARD = Guard(GuardSettings())
+VALUES = [
+    "jane.doe@example.org",
+    "4111 1111 1111 1111",
+    "sk-proj-abcdefghijklmnopqrstuvwxyz0123456789AB",
+    "+1 415 555 2671",
+]
+WORDS = ["Hello", " there", ", ", " a very ordinary sentence.", "\n", " é", " 🎉", " 联系 "]
+
+
+def cut(text: str, sizes: list[int]) -> list[str]:
+    pieces, place = [], 0
+    while place < len(text):
+        size = sizes[len(pieces) % len(sizes)]
+        pieces.append(text[place : place + size])
+        place += size
+    return pieces
+
+
+def entry(token: str, others: list[str], written: str) -> dict[str, Any]:
+    """A token's details as OpenAI writes them."""
+    shown = f"token_id:{ord(token[0])}" if written == "ids" else token.replace(" ", "Ġ") if written == "raw" else token
+    ranked = [{"token": other, "logprob": -1.0, "bytes": list(other.encode())} for other in others]
+    return {"token": shown, "logprob": -0.5, "bytes": list(shown.encode()), "top_logprobs": ranked}
+
+
+def details_of(tokens: list[str], others: list[list[str]], written: str, shape: str) -> dict[str, Any]:
+    if shape == "chat":
+        return {"content": [entry(token, ranked, written) for token, ranked in zip(tokens, others, strict=True)]}
+    ranks = [{token: -0.5, **dict.fromkeys(ranked, -1.0)} for token, ranked in zip(tokens, others, strict=True)]
+    return {
+        "tokens": tokens,
+        "token_logprobs": [-0.5] * len(tokens),
+        "top_logprobs": ranks,
+        "text_offset": [0] * len(tokens),
+    }
+
+
+def streamed(
+    tokens: list[str],
+    lag: int,
+    per_event: int,
+    *,
+    shape: str = "chat",
+    written: str = "plain",
+    channel: str = "content",
+    others: list[str] | None = None,
+) -> bytes:
+    """As vLLM streams: details with their tokens, the text `lag` characters later."""
+    text, sent, data = "".join(tokens), 0, b""
+    ranked = [[each] if each else [] for each in others] if others is not None else [[] for _ in tokens]
+    for first in range(0, len(tokens), per_event):
+        last = first + per_event
+        end = len("".join(tokens[:last])) - lag if last < len(tokens) else len(text)
+        piece, sent = text[sent : max(sent, end)], max(sent, end)
+        more = {
+            "logprobs": details_of(tokens[first:last], ranked[first:last], written, shape),
+            "token_ids": [ord(c) for token in tokens[first:last] for c in token],
+        }
+        if channel == "arguments":
+            delta: dict[str, Any] = {"tool_calls": [{"index": 0, "function": {"arguments": piece}}]} if piece else {}
+        else:
+            delta = {channel: piece} if piece else {}
+        if shape == "chat":
+            data += chunk(delta, **more)
+        else:
+            choice = {"index": 0, "text": piece, "finish_reason": None, **more}
+            data += b"data: " + json.dumps({"id": "c", "choices": [choice]}).encode() + b"\n\n"
+    return data + chunk({}, "stop", stop_reason=None) + DONE
+
+
+def relayed(data: bytes, step: int = 1000, endpoint: Any = "chat", guard: Guard = GUARD, **body: Any) -> bytes:
+    context = RequestContext(endpoint, {}, b"")
+    context.body = body
+    relay = StreamRelay(context, guard)
+    out = b"".join(relay.feed(data[start : start + step]) for start in range(0, len(data), step))
+    relay.finish()
+    return out + relay.close()
+
+
+def texts(data: bytes) -> str:
+    choices = [choice for event in decoded_events(data) for choice in event["choices"]]
+    parts = [choice.get("delta", choice) for choice in choices]
+    calls = [call["function"]["arguments"] for part in parts for call in part.get("tool_calls", ())]
+    return "".join(part.get("content") or part.get("reasoning") or part.get("text") or "" for part in parts) + "".join(
+        calls
+    )
+
+
+def tokens_of(data: bytes) -> list[str]:
+    found = []
+    for event in decoded_events(data):
+        for choice in event["choices"]:
+            details = choice.get("logprobs") or {}
+            found += details.get("tokens") or [each["token"] for each in details.get("content") or ()]
+    return found
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    words=st.lists(st.sampled_from(VALUES + WORDS), min_size=1, max_size=7),
+    sizes=st.lists(st.integers(1, 9), min_size=1, max_size=9),
+    lag=st.sampled_from([0, 1, 8, 400]),
+    per_event=st.integers(1, 3),
+    shape=st.sampled_from(["chat", "completions"]),
+    written=st.sampled_from(["plain", "raw", "ids"]),
+    channel=st.sampled_from(["content", "reasoning", "arguments"]),
+    step=st.sampled_from([7, 100_000]),
+)
+def test_details_never_say_what_the_text_does_not(
+    words: list[str], sizes: list[int], lag: int, per_event: int, shape: str, written: str, channel: str, step: int
+) -> None:
+    text = "".join(words)
+    data = streamed(cut(text, sizes), lag, per_event, shape=shape, written=written, channel=channel)
+    endpoint = "chat" if shape == "chat" else "completions"
+
+    released = relayed(data, step, endpoint, logprobs=True, return_token_ids=True)
+
+    json_text = channel == "arguments" and shape == "chat"
+    cleaned = GUARD.clean_text(text, json=json_text)[0]
+    assert texts(released) == cleaned
+    assert not leaked(decoded_events(released), [value for value in VALUES if value not in cleaned])
+    assert "jane.doe@example" not in "".join(tokens_of(released)).replace("Ġ", " ")
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    words=st.lists(st.sampled_from(WORDS), min_size=1, max_size=7),
+    sizes=st.lists(st.integers(1, 9), min_size=1, max_size=9),
+    lag=st.sampled_from([0, 5, 400]),
+    per_event=st.integers(1, 3),
+    shape=st.sampled_from(["chat", "completions"]),
+)
+def test_a_clean_answer_keeps_all_details(
+    words: list[str], sizes: list[int], lag: int, per_event: int, shape: str
+) -> None:
+    tokens = cut("".join(words), sizes)
+    data = streamed(tokens, lag, per_event, shape=shape)
+
+    released = relayed(
+        data, 100_000, "chat" if shape == "chat" else "completions", logprobs=True, return_token_ids=True
+    )
+
+    assert tokens_of(released) == tokens
+    ids = [
+        each
+        for event in decoded_events(released)
+        for choice in event["choices"]
+        for each in choice.get("token_ids") or ()
+    ]
+    assert "".join(map(chr, ids)) == "".join(tokens)
+
+
+def test_details_stand_beside_their_text() -> None:
+    tokens = ["Hello", " there", ",", " how", " are", " you", "?"]
+
+    events = decoded_events(relayed(streamed(tokens, 0, 1), logprobs=True))
+
+    beside = [
+        (c["delta"].get("content"), [e["token"] for e in c["logprobs"]["content"]])
+        for e in events
+        for c in e["choices"]
+        if c.get("logprobs")
+    ]
+    assert beside == [(token, [token]) for token in tokens]
+
+
+@settings(max_examples=60, deadline=None)
+@given(sizes=st.lists(st.integers(1, 9), min_size=1, max_size=9), lag=st.sampled_from([0, 30]))
+def test_alternatives_spell_nothing_either(sizes: list[int], lag: int) -> None:
+    others = cut(f"Mail {VALUES[0]} now", sizes)
+    tokens = ["word "] * len(others)
+
+    released = relayed(streamed(tokens, lag, 1, others=others), logprobs=True, top_logprobs=1)
+
+    assert not leaked(decoded_events(released), VALUES)
+    assert texts(released) == "".join(tokens)
+
+
+def test_bytes_that_are_another_text_are_left_out() -> None:
+    data = chunk(
+        {"content": "Hello "},
+        logprobs={"content": [{"token": "Hello ", "logprob": -1, "bytes": list(VALUES[0].encode())}]},
+    )
+
+    released = relayed(data + chunk({}, "stop") + DONE, logprobs=True)
+
+    assert not leaked(decoded_events(released), VALUES)
+    assert tokens_of(released) == ["Hello "]
+
+
+@pytest.mark.parametrize("lag", [0, 10, 400])
+def test_details_of_a_blocked_value_are_not_out_before_the_error(lag: int) -> None:
+    guard = Guard(GuardSettings.model_validate({"output": {"email_address": "block"}}))
+    data = streamed(cut(f"Mail {VALUES[0]} now, please, " + "and more " * 50, [3]), lag, 1)
+    relay = StreamRelay(RequestContext("chat", {}, b"", body={"logprobs": True}), guard)
+    out = b""
+
+    with pytest.raises(BadRequest, match="EMAIL_ADDRESS"):  # noqa: PT012 - what came before the error counts
+        for start in range(0, len(data), 50):
+            out += relay.feed(data[start : start + 50])
+        relay.finish()
+
+    spelled = "".join(tokens_of(out + relay.flush()))
+    assert "doe" not in spelled
+
+
+def test_a_stop_string_hides_the_end_of_a_value() -> None:
+    """The text ends before the stop string, the tokens with it."""
+    tokens = ["Mail ", "jane", ".doe", "@example", ".org"]
+    events = [
+        chunk(
+            {"content": t} if t != ".org" else {},
+            logprobs=details_of([t], [[]], "plain", "chat"),
+            token_ids=[ord(c) for c in t],
+        )
+        for t in tokens
+    ]
+    data = b"".join(events) + chunk({}, "stop", stop_reason=".org") + DONE
+
+    released = relayed(data, logprobs=True, return_token_ids=True, stop=[".org"])
+
+    assert not leaked(decoded_events(released), VALUES)
+
+
+def whole(text: str, **more: Any) -> bytes:
+    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop", **more}
+    return json.dumps(
+        {"id": "c", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]}
+    ).encode()
+
+
+@pytest.mark.parametrize("value", VALUES)
+@pytest.mark.parametrize("written", ["plain", "raw", "ids"])
+def test_whole_answers_hold_too(value: str, written: str) -> None:
+    tokens = cut(f"Mail {value} now", [4])
+    details = {
+        "logprobs": details_of(tokens, [[] for _ in tokens], written, "chat"),
+        "token_ids": [ord(c) for c in "".join(tokens)],
+    }
+    for text in (f"Mail {value} now", "Mail "):
+        context = RequestContext("chat", {}, b"", body={"logprobs": True, "return_token_ids": True, "stop": ["x"]})
+        cleaned = json.loads(clean_answer(context, GUARD, whole(text, **details)).body)
+        if text != "Mail " or written == "plain":
+            assert not leaked([cleaned], VALUES)
+
+
+def test_a_clean_whole_answer_keeps_its_bytes() -> None:
+    details = {"logprobs": details_of(["Hello", " you"], [["a"], ["b"]], "plain", "chat"), "token_ids": [1, 2]}
+    context = RequestContext("chat", {}, b"", body={"logprobs": True, "return_token_ids": True})
+    body = whole("Hello you", **details)
+
+    assert clean_answer(context, GUARD, body).body == body
+
+
+def test_details_of_the_prompt_are_for_those_who_asked_and_wrote_it() -> None:
+    tokens = cut(f"system: {VALUES[0]}", [5])
+    prompt = [None, *({str(i): {"logprob": -1.0, "rank": 1, "decoded_token": t}} for i, t in enumerate(tokens))]
+    clean = [None, {"7": {"logprob": -1.0, "rank": 1, "decoded_token": "Hello"}}]
+    for asked, told, shown in ((1, prompt, None), (1, clean, clean), (None, clean, None)):
+        context = RequestContext("completions", {}, b"", body={"prompt_logprobs": asked})
+        body = json.dumps(
+            {"choices": [{"index": 0, "text": "x", "finish_reason": "stop", "prompt_logprobs": told}]}
+        ).encode()
+        answer = json.loads(clean_answer(context, GUARD, body).body)
+        assert answer["choices"][0]["prompt_logprobs"] == shown
+    context = RequestContext("chat", {}, b"", body={"return_token_ids": True}, asked_model="prompt:support@1")
+    body = json.dumps({"prompt_token_ids": [1, 2, 3], **json.loads(whole("x"))}).encode()
+    assert json.loads(clean_answer(context, GUARD, body).body)["prompt_token_ids"] is None
