@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -11,13 +11,17 @@ from serving.gateway.context import RequestContext
 from serving.gateway.dialects.dialect import Dialect, Json, Place
 from serving.gateway.errors import EngineFailed
 from serving.gateway.streams.answer import CleanAnswer
-from serving.gateway.streams.chunks import UNREADABLE, decode_any, encode
+from serving.gateway.streams.chunks import UNREADABLE, decode_any, decode_loose, encode
+from serving.gateway.streams.details import clean_details
 from serving.gateway.streams.relay import note_text
+from serving.gateway.streams.texts import clean_keys, drop_opaque, texts_within
 from serving.guard import Answers, GuardReport
+
+_NOT_OPAQUE = frozenset({"usage"})
 
 
 class _UsageOnly(msgspec.Struct):
-    usage: dict[str, Any] | None = None
+    usage: Any = None
 
 
 _decode_usage = msgspec.json.Decoder(_UsageOnly).decode
@@ -29,25 +33,33 @@ def clean_whole(context: RequestContext, dialect: Dialect, guard: Answers, body:
     Raises:
         EngineFailed: the engine's body is not an answer.
     """
+    is_standard = True
     try:
-        # An answer without text is passed on unread: a batch of vectors is long.
-        answer = decode_any(body) if dialect.cleans_answer else {"usage": _decode_usage(body).usage}
+        if dialect.cleans_answer:
+            answer, is_standard = decode_loose(body)
+        else:
+            # An answer without text is passed on unread: a batch of vectors is long.
+            answer = {"usage": _decode_usage(body).usage}
+        if not isinstance(answer, dict):
+            raise EngineFailed("The engine sent an answer that is no JSON object.")
+        note_usage(context, dialect, answer)
+        context.finish_reason = dialect.finish_reason(answer)
+        places = dialect.places(answer) if dialect.cleans_answer else []
+        if dialect.generates:
+            for place in places:
+                note_text(
+                    context, (place.key, 0), encode(place.holder[place.key]).decode() if place.parsed else _at(place)
+                )
+        cleaned = CleanTexts(guard, answer, places) if dialect.cleans_answer else None
     except UNREADABLE:
         raise EngineFailed("The engine sent an answer that is not valid JSON.") from None
-    if not isinstance(answer, dict):
-        raise EngineFailed("The engine sent an answer that is no JSON object.")
-    note_usage(context, dialect, answer)
-    context.finish_reason = dialect.finish_reason(answer)
-    places = dialect.places(answer)
-    if dialect.generates:
-        for place in places:
-            note_text(context, (place.key, 0), encode(place.holder[place.key]).decode() if place.parsed else _at(place))
-    reports = clean_places(guard, places)
     if context.passage is not None:
         for place in places:
             if place.is_answer:
                 context.passage.text(0).add(_at(place))
-    return CleanAnswer(encode(answer) if reports else body, reports)
+    if cleaned is None:
+        return CleanAnswer(body, [])
+    return CleanAnswer(encode(answer) if cleaned.changed or not is_standard else body, cleaned.reports)
 
 
 def note_usage(context: RequestContext, dialect: Dialect, answer: Json) -> None:
@@ -57,20 +69,65 @@ def note_usage(context: RequestContext, dialect: Dialect, answer: Json) -> None:
         context.note_usage(usage.prompt, usage.completion)
 
 
-def clean_places(guard: Answers, places: Iterable[Place]) -> list[GuardReport]:
-    """Clean texts where they stand; the reports are of those in which something was found."""
-    reports = []
-    for place in places:
-        before = place.holder[place.key]
-        text = encode(before).decode() if place.parsed else before
-        cleaned, report = guard.clean_text(text, json=place.parsed or place.key == "arguments")
+class CleanTexts:
+    """Cleans decoded JSON where it stands: the texts at `places`, and every other string but identifiers.
+
+    Attributes:
+        reports: of those texts in which something was found.
+        changed: whether the JSON is another one now.
+    """
+
+    def __init__(self, guard: Answers, tree: Json, places: list[Place]) -> None:
+        self._guard = guard
+        self._written: set[int] = set()
+        self.reports: list[GuardReport] = []
+        self.changed = False
+        details = [(holder, holder.pop("logprobs")) for holder in list(_with_details(tree))]
+        self.changed |= drop_opaque(tree, _NOT_OPAQUE)
+        arguments = [(place, self._cleaned(place)) for place in places if place.parsed]
+        for place, _ in arguments:
+            place.holder[place.key] = None
+        for text in list(texts_within(tree)):
+            self._clean(text.holder, text.key, json=text.is_json)
+        self.changed |= clean_keys(guard, tree)
+        for place, value in arguments:
+            place.holder[place.key] = value
+        for holder, value in details:
+            shown = clean_details(guard, value) or [] if value and id(holder) not in self._written else []
+            self.changed |= shown != value
+            holder["logprobs"] = shown
+
+    def _clean(self, holder: Any, key: Any, *, json: bool) -> None:
+        text = holder[key]
+        cleaned, report = self._guard.clean_text(text, json=json)
         if cleaned != text:
-            place.holder[place.key] = _parsed(cleaned) if place.parsed else cleaned
-            if place.holder.get("logprobs"):
-                place.holder["logprobs"] = []  # they spell out every token of the text
+            holder[key] = cleaned
+            self._written.add(id(holder))
+            self.changed = True
         if report:
-            reports.append(report)
-    return reports
+            self.reports.append(report)
+
+    def _cleaned(self, place: Place) -> Any:
+        """The arguments of a call, which are JSON and decoded already."""
+        text = encode(place.holder[place.key]).decode()
+        cleaned, report = self._guard.clean_text(text, json=True)
+        if report:
+            self.reports.append(report)
+        if cleaned == text:
+            return place.holder[place.key]
+        self.changed = True
+        return _parsed(cleaned)
+
+
+def _with_details(tree: Any) -> Iterator[Json]:
+    if isinstance(tree, dict):
+        if isinstance(tree.get("logprobs"), list):
+            yield tree
+        for value in tree.values():
+            yield from _with_details(value)
+    elif isinstance(tree, list):
+        for value in tree:
+            yield from _with_details(value)
 
 
 def _at(place: Place) -> str:

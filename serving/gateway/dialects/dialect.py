@@ -51,6 +51,10 @@ class Event:
     """The engine gives up on this answer."""
     places: list[Place] = field(default_factory=list)
     """Whole texts that the event repeats."""
+    whole: bool = True
+    """The event's texts are whole; False: they may go on in the next event of its kind."""
+    item: int = 0
+    """The item that the event belongs to, where its texts may go on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +123,10 @@ class Dialect:
     def unfold(self, data: Json) -> list[Json]:
         """An event as the events that it stands for, so that each carries a piece of one text at the most."""
         return [data]
+
+    def is_usual(self, data: Json) -> bool:
+        """Whether an event with a channel holds no other text, without a closer look."""
+        return False
 
     def read_event(self, data: Json) -> Event:
         """What an event of a stream means."""

@@ -107,23 +107,38 @@ class Messages(CountTokens):
         kind = data.get("type")
         index = whole_number(data.get("index"))
         if kind == "content_block_delta":
-            delta = data.get("delta")
-            field = _DELTA_FIELDS.get(delta.get("type", "")) if isinstance(delta, dict) else None
-            text = delta.get(field) if isinstance(delta, dict) and field else None
-            return Event(channel=(field, index, 0), text=text) if field and isinstance(text, str) else Event()
+            delta: Any = data.get("delta")
+            field = _text_field(delta)
+            return Event(channel=(field, index, 0), text=delta[field]) if field else Event(whole=False, item=index)
         if kind == "content_block_start":
             return Event(places=list(_places(data.get("content_block"))))
         if kind == "content_block_stop":
             return Event(ends=index)
         if kind == "message_delta":
-            return Event(ends=ALL, closing=True)
+            # Some engines tell the usage in several of them; the last one has the reason.
+            ends = bool(self.finish_reason(data))
+            return Event(ends=ALL if ends else None, closing=ends)
         if kind == "message_stop":
             return Event(ends=ALL, closing=True, last=True)
         return Event(failed=kind == "error")
 
     def write_text(self, data: Json, text: str) -> None:
-        delta = data["delta"]
-        delta[_DELTA_FIELDS[delta["type"]]] = text
+        field = _text_field(data["delta"])
+        data["delta"][field or "text"] = text
+
+    def is_usual(self, data: Json) -> bool:
+        return len(data) == 3 and len(data["delta"]) == 2
+
+
+def _text_field(delta: Any) -> str:
+    """Where the text of a delta stands; "": it has none, or several."""
+    if not isinstance(delta, dict):
+        return ""
+    known = _DELTA_FIELDS.get(str(delta.get("type")))
+    if known is not None:
+        return known if isinstance(delta.get(known), str) else ""
+    fields = [name for name, value in delta.items() if name != "type" and isinstance(value, str)]
+    return fields[0] if len(fields) == 1 else ""
 
 
 def _places(block: Any) -> Iterator[Place]:

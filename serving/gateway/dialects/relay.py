@@ -6,20 +6,31 @@ the whole of it gives, so a whole text that a later event repeats is the same.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 
 from serving.gateway.context import RequestContext
-from serving.gateway.dialects.answer import clean_places, note_usage
+from serving.gateway.dialects.answer import CleanTexts, note_usage
 from serving.gateway.dialects.dialect import ALL, Channel, Dialect, Json
 from serving.gateway.streams.channel import ChannelRelay
-from serving.gateway.streams.chunks import UNREADABLE, decode_any, encode
-from serving.gateway.streams.relay import StreamBroken, note_text, refuse_blocked
+from serving.gateway.streams.chunks import UNREADABLE, decode_any, decode_loose, encode, join_halves
+from serving.gateway.streams.details import DetailGate, Spelled
+from serving.gateway.streams.extras import ExtraTexts
+from serving.gateway.streams.relay import StreamBroken, keep_alive, note_text, refuse_blocked
 from serving.gateway.streams.sse import DATA, EventSplitter, event_data
+from serving.gateway.streams.texts import clean_keys, drop_opaque, is_identifier, texts_within
 from serving.guard import Answers, GuardReport, TextStream
 from serving.provenance.receipts import RunningDigest
 
-_JSON = frozenset({"partial_json", "function_call_arguments"})
+_JSON = frozenset({"partial_json", "function_call_arguments", "mcp_call_arguments", "custom_tool_call_input"})
 """Kinds of texts that are the arguments of a tool call."""
+
+_DONE = b"data: [DONE]"
+_FAILED = "The engine reported an error in the middle of the answer."
+_NOT_OPAQUE = frozenset({"usage"})
+_DETAILS = frozenset({"logprobs"})
+_USUAL = re.compile(rb"(?:event: [\w.]{1,64}\n)?data: \{[^\n]*")
+_NAME = re.compile(rb"event: ?([\w.-]{1,64})")
 
 
 class DialectRelay:
@@ -35,6 +46,10 @@ class DialectRelay:
         self._closing: list[bytes] = []
         self._unsent = b""  # came with what ends the answer
         self._holds = False
+        self._ended: set[Channel] = set()
+        self._gates: dict[Channel, DetailGate] = {}
+        self._halves: dict[Channel, str] = {}
+        self._extras = ExtraTexts(guard, self._reports, lambda data: with_data(*data))
         self._num_numbered = 0
         self._renumber = False
         self.done = False
@@ -90,38 +105,55 @@ class DialectRelay:
         return self._reports
 
     def _take(self, event: bytes, out: list[bytes]) -> None:
-        data = event_data(event)
-        if data is None or data == b"[DONE]":
-            (self._closing if self._holds else out).append(event)
+        data = (event_data(event) or b"").strip()
+        if event.startswith(b"error:"):
+            raise StreamBroken(_FAILED)
+        if not data or data == b"[DONE]":
+            (self._closing if self._holds else out).append(_DONE if data else keep_alive(event))
             return
         try:
-            decoded = decode_any(data)
+            decoded, is_standard = decode_loose(data)
+            parts = self._dialect.unfold(decoded) if isinstance(decoded, dict) else []
+            if len(parts) == 1 and is_standard and _USUAL.fullmatch(event) is not None:
+                self._take_part(decoded, event, out)
+                return
+            name = _NAME.search(event)
+            named = b"event: " + name[1] + b"\n" if name is not None and len(parts) == 1 else b""
+            for part in parts:
+                self._take_part(part, named + b"data: " + encode(part) if named else named_event(part), out)
         except UNREADABLE:
             raise StreamBroken("The engine sent an event that is no JSON.") from None
-        if not isinstance(decoded, dict):
-            raise StreamBroken("The engine sent an event that is no JSON object.")
-        parts = self._dialect.unfold(decoded)
-        for part in parts:
-            self._take_part(part, event if len(parts) == 1 else named_event(part), out)
 
     def _take_part(self, data: Json, event: bytes, out: list[bytes]) -> None:
         read = self._dialect.read_event(data)
         if read.failed:
-            raise StreamBroken("The engine reported an error in the middle of the answer.")
+            raise StreamBroken(_FAILED)
         if read.channel is not None:
-            self._take_text(read.channel, read.text, event, out)
+            if read.channel not in self._ended:
+                self._take_text(read.channel, read.text, data, event, out)
             return
         if read.ends is not None:
             self._end(read.ends, out)
         note_usage(self._context, self._dialect, data)
         self._context.finish_reason = self._dialect.finish_reason(data) or self._context.finish_reason
-        if read.places and clean_places(self._guard, read.places):
-            event = with_data(event, data)
         self._holds = self._holds or read.closing
-        (self._closing if self._holds else out).append(event)
+        out = self._closing if self._holds else out
+        if read.whole:
+            cleaned = CleanTexts(self._guard, data, read.places)
+            self._reports += cleaned.reports
+            out.append(with_data(event, data) if cleaned.changed else event)
+        else:
+            drop_opaque(data, _NOT_OPAQUE)
+            clean_keys(self._guard, data)
+            kind = str(data.get("type")), read.item
+            texts = [text._replace(path=(*kind, *text.path)) for text in texts_within(data)]
+            if texts:
+                self._extras.feed((event, data), texts, out)
+            else:
+                out.append(event)
         self.done = self.done or read.last
 
-    def _take_text(self, channel: Channel, text: str, event: bytes, out: list[bytes]) -> None:
+    def _take_text(self, channel: Channel, text: str, data: Json, event: bytes, out: list[bytes]) -> None:
         relay = self._channels.get(channel)
         if relay is None:
             passage = self._context.passage
@@ -130,15 +162,67 @@ class DialectRelay:
                 self._guard.stream(json=channel[0] in _JSON), self._rewrite, digest
             )
             self._reports.append(relay.report)
-        if text:
+        whole, half = join_halves(self._halves.pop(channel, "") + text)
+        if half:
+            self._halves[channel] = half
+        spelled = self._take_details(channel, data, whole)
+        shown, told = spelled.value if spelled is not None else [], data.get("logprobs") or []
+        if self._drop_others(data) or whole != text or shown != told:
+            self._dialect.write_text(data, whole)
+            if shown:
+                data["logprobs"] = shown
+            event = with_data(event, data)
+        gate = self._gates.get(channel)
+        if spelled is not None and gate is not None:
+            gate.expect(event, spelled)
+        if whole:
             self.num_text_events += 1
-            note_text(self._context, (channel[0], channel[1]), text)
-        relay.feed(event, text, out)
+            note_text(self._context, (channel[0], channel[1]), whole)
+        if gate is None:
+            relay.feed(event, whole, out)
+        else:
+            own: list[bytes] = []
+            relay.feed(event, whole, own)
+            gate.pass_on(own, out)
+
+    def _take_details(self, channel: Channel, data: Json, text: str) -> Spelled | None:
+        """Read what an event says of its tokens. What cannot be lined up with the text is left out."""
+        details = data.get("logprobs")
+        if not details and channel not in self._gates:
+            return None
+        gate = self._gates.get(channel)
+        if gate is None:
+            gate = self._gates[channel] = DetailGate(self._guard, _without_details)
+        spelled = gate.read(details) if details else None
+        gate.note_text(text)
+        return spelled if gate.readable else None
+
+    def _drop_others(self, data: Json) -> bool:
+        """Take out of a piece of text what else it says: nothing that clients know. Returns whether there was any."""
+        if self._dialect.is_usual(data):
+            return False
+        text = self._dialect.read_event(data).text
+        self._dialect.write_text(data, "")
+        others = list(texts_within(data))
+        for other in others:
+            other.holder[other.key] = ""
+        opaque = drop_opaque(data, _DETAILS)
+        self._dialect.write_text(data, text)
+        return bool(others) or opaque
 
     def _end(self, item: int, out: list[bytes]) -> None:
         ended = [channel for channel in self._channels if item in (ALL, channel[1])]
+        self._ended.update(ended)
         for channel in ended:
-            self._channels.pop(channel).finish(out)
+            rest: list[bytes] = []
+            self._channels.pop(channel).finish(rest)
+            gate = self._gates.pop(channel, None)
+            if gate is None:
+                out += rest
+            else:
+                gate.pass_on(rest, out)
+                gate.finish(out)
+        self._extras.finish(out)
 
     def _rewrite(self, event: bytes, text: str) -> bytes:
         """The event with another text. From here on there may be fewer or more events than the engine counted."""
@@ -182,6 +266,13 @@ def with_data(event: bytes, data: Json) -> bytes:
     return b"\n".join([*kept, b"data: " + encode(data)])
 
 
+def _without_details(event: bytes) -> bytes:
+    data = decode_any(event_data(event) or b"{}")
+    return with_data(event, {**data, "logprobs": []})
+
+
 def named_event(data: Json) -> bytes:
     """An event that is named by its `type`."""
-    return b"event: " + str(data.get("type")).encode() + b"\ndata: " + encode(data)
+    kind = data.get("type")
+    name = b"event: " + kind.encode() + b"\n" if isinstance(kind, str) and is_identifier("type", kind) else b""
+    return name + b"data: " + encode(data)

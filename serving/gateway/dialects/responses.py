@@ -13,6 +13,7 @@ import msgspec
 
 from serving.gateway.dialects.dialect import ALL, Dialect, Event, Json, Place, Usage, count_of, texts_in, whole_number
 from serving.gateway.errors import BadRequest, GatewayError
+from serving.gateway.streams.texts import is_identifier
 
 if TYPE_CHECKING:
     from serving.gateway.settings import GatewaySettings
@@ -22,6 +23,11 @@ _encode = msgspec.json.Encoder().encode
 _TEXT_FIELDS = frozenset({"text", "refusal", "arguments", "input", "code", "output", "delta"})
 _NO_TEXT_WITHIN = frozenset({"logprobs", "annotations", "tools", "format", "response"})
 _LAST = frozenset({"response.completed", "response.incomplete"})
+_DELTA_FIELDS = frozenset(
+    {"type", "item_id", "output_index", "content_index", "summary_index", "sequence_number", "delta", "logprobs"}
+)
+_WHOLE = frozenset({"response.created", "response.queued", "response.in_progress"})
+_WHOLE_ENDS = (".done", ".added", ".completed")
 _FAILED = frozenset({"error", "response.failed"})
 _NEED_MEMORY = {
     "previous_response_id": "Send the earlier turns in 'input'",
@@ -95,8 +101,13 @@ class Responses(Dialect):
             part = whole_number(data.get("content_index")) or whole_number(data.get("summary_index"))
             return Event(channel=("text" if name == "output_text" else name, item, part), text=delta)
         if kind in _LAST:
-            return Event(ends=ALL, closing=True, last=True, places=self.places(_response(data)))
-        return Event(ends=item if kind.endswith(".done") else None, places=list(_places(data)))
+            return Event(ends=ALL, closing=True, last=True)
+        whole = kind in _WHOLE or kind.endswith(_WHOLE_ENDS)
+        return Event(ends=item if kind.endswith(".done") else None, whole=whole, item=item)
+
+    def is_usual(self, data: Json) -> bool:
+        item = data.get("item_id")
+        return data.keys() <= _DELTA_FIELDS and (item is None or (isinstance(item, str) and is_identifier("id", item)))
 
     def write_text(self, data: Json, text: str) -> None:
         data["delta"] = text

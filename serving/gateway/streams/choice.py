@@ -6,12 +6,21 @@ text waits for itself only: an event for each text, one for the beginning of eac
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
+from serving.gateway.context import RequestContext
 from serving.gateway.streams.calls import ToolCalls
 from serving.gateway.streams.channel import ChannelRelay
-from serving.gateway.streams.chunks import MESSAGE_TEXTS, Channel, Json, encode, finish_reason_of, join_halves
+from serving.gateway.streams.chunks import (
+    JSON_CHANNELS,
+    MESSAGE_TEXTS,
+    Channel,
+    Json,
+    encode,
+    finish_reason_of,
+    join_halves,
+)
 from serving.gateway.streams.details import DetailGate, Spelled, joined_details, without_details
 from serving.gateway.streams.extras import ExtraTexts
 from serving.gateway.streams.texts import as_text, clean_keys, drop_opaque, is_identifier, plain_content, texts_within
@@ -30,38 +39,28 @@ class ChoiceRelay:
     """Takes the pieces of one choice; gives the events that may be sent.
 
     Args:
-        open_channel: makes the relay of a text that begins.
-        shows_ids: whether the client asked for the ids of tokens.
-        stops: whether the client gave stop strings.
+        reports: gets what the guard did to each text.
     """
 
-    def __init__(
-        self,
-        index: int,
-        guard: Answers,
-        open_channel: Callable[[int, Channel], ChannelRelay],
-        reports: list[GuardReport],
-        *,
-        is_chat: bool,
-        shows_ids: bool,
-        stops: bool,
-    ) -> None:
+    def __init__(self, context: RequestContext, index: int, guard: Answers, reports: list[GuardReport]) -> None:
+        body = context.body
         self.channels: dict[Channel, ChannelRelay] = {}
         self.calls = ToolCalls()
         self.ended = False
+        self._passage = context.passage
         self._index = index
         self._guard = guard
-        self._open_channel = open_channel
         self._reports = reports
-        self._shows_ids = shows_ids
-        self._stops = stops
+        # Ids of what a client asked not to see spell it all the same.
+        self._shows_ids = bool(body.get("return_token_ids")) and body.get("include_reasoning") is not False
+        self._stops = bool(body.get("stop"))
         self._gate: DetailGate | None = None
         self._extras = ExtraTexts(guard, reports, _written)
         self._heads: dict[int, Json] = {}
         self._opened: set[int] = set()
         self._halves: dict[Channel, str] = {}
         self._frame: Json = {}
-        self._key = "delta" if is_chat else "text"
+        self._key = "text" if context.endpoint == "completions" else "delta"
         self._stop_reason: Any = _NOT_TOLD
         self._end: Json | None = None
         self._end_event = b""
@@ -80,7 +79,7 @@ class ChoiceRelay:
         """An event brings one text and no more."""
         relay = self.channels.get(channel)
         if relay is None:
-            relay = self.channels[channel] = self._open_channel(self._index, channel)
+            relay = self.channels[channel] = self._open(channel)
         if self._gate is None:
             relay.feed(event, text, out)
         else:
@@ -161,6 +160,12 @@ class ChoiceRelay:
         if self._end_event:
             out.append(self._end_event)
         self._end, self._end_event = None, b""
+
+    def _open(self, channel: Channel) -> ChannelRelay:
+        digest = self._passage.text(self._index, *channel) if self._passage is not None else None
+        cleaner = self._guard.stream(json=channel[0] in JSON_CHANNELS)
+        self._reports.append(cleaner.report)
+        return ChannelRelay(cleaner, self._index, channel, digest)
 
     def _part_of(self, choice: Json) -> Json | None:
         """The message or delta, if there is one; None: the choice is a piece of a completion, or holds none."""
@@ -278,12 +283,12 @@ class ChoiceRelay:
             head = self._heads.pop(number)
             self._opened.add(number)
             self.calls.named(number)
-            for holder, field in ((_named(head), "name"), (head, "id")):
-                text = holder.get(field)
-                if isinstance(text, str) and not (field == "id" and is_identifier("id", text)):
-                    holder[field], report = self._guard.clean_text(text)
-                    if report:
-                        self._reports.append(report)
+            named, own = _named(head), head.get("id")
+            named["name"], report = self._guard.clean_text(named["name"])
+            if report:
+                self._reports.append(report)
+            if isinstance(own, str) and not is_identifier("id", own):
+                head["id"] = f"call_{number}"
             message = {"function_call": head} if number == _FUNCTION_CALL else {"tool_calls": [head]}
             event = _written(self._event({**self._message(message), "logprobs": None, "finish_reason": None}))
             if self._gate is None:

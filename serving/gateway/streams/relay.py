@@ -15,11 +15,9 @@ from typing import Any
 from serving.gateway.context import RequestContext
 from serving.gateway.errors import BadRequest
 from serving.gateway.streams.alike import Alike, Run
-from serving.gateway.streams.channel import ChannelRelay
 from serving.gateway.streams.choice import ChoiceRelay
 from serving.gateway.streams.chunks import (
     ABORTED,
-    JSON_CHANNELS,
     PLAIN,
     UNREADABLE,
     Channel,
@@ -54,9 +52,7 @@ _GARBAGE = (ValueError, OverflowError)
 _NO_ANSWER = "The engine sent an event that is no answer."
 _ABANDONED = "The engine gave the answer up when it was stopped."
 _FAILED = "The engine reported an error in the middle of the answer."
-# In place of comments and empty events, which keep a connection alive: theirs may hold anything.
-_KEEP_ALIVE = b":"
-_COMMENT = re.compile(rb":[ \w.-]{0,64}")
+_COMMENT = re.compile(rb":[ A-Za-z-]{0,32}")
 # Fields that say of which answer an event is.
 _NAMES = ("id", "object", "created", "model", "system_fingerprint", "service_tier")
 _PROMPT_DETAILS = ("prompt_logprobs", "prompt_token_ids")
@@ -224,7 +220,7 @@ class StreamRelay:
         if data:
             self._take_odd(data, out)
         else:
-            out.append(event if _COMMENT.fullmatch(event) is not None else _KEEP_ALIVE)
+            out.append(keep_alive(event))
 
     def _usual(self, data: bytes) -> UsualEvent | None:
         """The event, if it has the usual shape and may go on as it is, once its text is clear."""
@@ -322,25 +318,8 @@ class StreamRelay:
             self._context.counted_chars = self._context.answer_chars
 
     def _open_choice(self, index: int) -> ChoiceRelay:
-        body = self._context.body
-        state = self._choices[index] = ChoiceRelay(
-            index,
-            self._guard,
-            self._open_channel,
-            self._reports,
-            is_chat=self._context.endpoint != "completions",
-            # Ids of what is hidden spell it.
-            shows_ids=bool(body.get("return_token_ids")) and body.get("include_reasoning") is not False,
-            stops=bool(body.get("stop")),
-        )
-        return state
-
-    def _open_channel(self, index: int, channel: Channel) -> ChannelRelay:
-        passage = self._context.passage
-        digest = passage.text(index, *channel) if passage is not None else None
-        cleaner = self._guard.stream(json=channel[0] in JSON_CHANNELS)
-        self._reports.append(cleaner.report)
-        return ChannelRelay(cleaner, index, channel, digest)
+        choice = self._choices[index] = ChoiceRelay(self._context, index, self._guard, self._reports)
+        return choice
 
     def _note(self, channel: Channel, text: str) -> None:
         self.num_text_events += 1
@@ -379,6 +358,11 @@ class StreamRelay:
             state.finish(out)
         self._extras.finish(out)
         self._choices = {}
+
+
+def keep_alive(event: bytes) -> bytes:
+    """An event without data, which keeps a connection alive: as a comment that says nothing."""
+    return event if _COMMENT.fullmatch(event) is not None else b":"
 
 
 def refuse_blocked(reports: Iterable[GuardReport]) -> None:

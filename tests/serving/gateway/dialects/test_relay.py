@@ -101,7 +101,7 @@ def test_a_block_that_begins_with_text_is_cleaned_across_its_first_piece() -> No
         ("/v1/responses", event({"type": "response.failed", "response": {}})),
         ("/v1/messages", event({"type": "error", "error": {"message": "secret detail"}})),
         ("/v1/messages", b"data: {not json\n\n"),
-        ("/v1/messages", b"data: 5\n\n"),
+        ("/v1/messages", b"data: five\n\n"),
     ],
 )
 def test_an_engine_that_gives_up_breaks_the_stream(path: str, broken: bytes) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from streams.leaks import decoded_events, leaked
 from scripted import DONE, chunk
+from streams.leaks import decoded_events, leaked
 
 from serving.gateway.context import RequestContext
 from serving.gateway.errors import BadRequest
