@@ -162,7 +162,7 @@ class DialectRelay:
                 self._guard.stream(json=channel[0] in _JSON), self._rewrite, digest
             )
             self._reports.append(relay.report)
-        whole, half = join_halves(self._halves.pop(channel, "") + text)
+        whole, half = join_halves(self._halves.pop(channel, "") + text if self._halves else text)
         if half:
             self._halves[channel] = half
         spelled = self._take_details(channel, data, whole)

@@ -18,8 +18,12 @@ from serving.gateway.streams.chunks import (
     choice_number,
     choices_of,
     decode_loose,
+    decode_usual_answer,
     encode,
     finish_reason_of,
+    names_of,
+    require_utf8,
+    texts_of_answer,
 )
 from serving.gateway.streams.details import clean_details, clean_prompt_details
 from serving.gateway.streams.relay import note_counts, note_text
@@ -52,6 +56,8 @@ def clean_answer(context: RequestContext, guard: Answers, body: bytes) -> CleanA
     Raises:
         EngineFailed: the engine's body is not an answer, or only a part of one.
     """
+    if (report := _clean_usual(context, guard, body)) is not None:
+        return CleanAnswer(body, report)
     try:
         answer, is_standard = decode_loose(body)
         choices = choices_of(answer) if isinstance(answer, dict) else []
@@ -65,6 +71,38 @@ def clean_answer(context: RequestContext, guard: Answers, body: bytes) -> CleanA
     except UNREADABLE:
         raise EngineFailed("The engine sent what is no answer in JSON.") from None
     return CleanAnswer(encode(answer) if cleaning.changed or not is_standard else body, cleaning.reports)
+
+
+def _clean_usual(context: RequestContext, guard: Answers, body: bytes) -> list[GuardReport] | None:
+    """What the guard found in an answer of the usual shape; None: it has another, or the guard changes something."""
+    try:
+        require_utf8(body)
+        answer = decode_usual_answer(body)
+    except UNREADABLE:
+        return None
+    texts = [(choice.index, *own) for choice in answer.choices for own in texts_of_answer(choice)]
+    if not answer.choices or any(choice.finish_reason == ABORTED for choice in answer.choices):
+        return None
+    if any(name is not None and not is_identifier("id", name) for name in names_of(answer)):
+        return None
+    reports = []
+    for _, channel, text in texts:
+        cleaned, report = guard.clean_text(text, json=channel[0] in JSON_CHANNELS)
+        if cleaned != text:
+            return None
+        if report:
+            reports.append(report)
+    for index, channel, text in texts:
+        if channel[0] != "name":
+            note_text(context, channel, text)
+            if context.passage is not None:
+                context.passage.text(index, *channel).add(text)
+    if answer.usage is not None:
+        context.note_usage(answer.usage.prompt_tokens, answer.usage.completion_tokens)
+    context.finish_reason = next(
+        (choice.finish_reason for choice in reversed(answer.choices) if choice.finish_reason), ""
+    )
+    return reports
 
 
 class _Cleaning:

@@ -88,10 +88,65 @@ class UsualEvent(msgspec.Struct, forbid_unknown_fields=True):
     prompt_logprobs: None = None
 
 
+class _WholeFunction(msgspec.Struct, forbid_unknown_fields=True):
+    arguments: str
+    name: str
+
+
+class _WholeCall(msgspec.Struct, forbid_unknown_fields=True):
+    function: _WholeFunction
+    id: str | None = None
+    type: str | None = None
+    index: int | None = None
+
+
+class _Message(msgspec.Struct, forbid_unknown_fields=True):
+    role: str | None = None
+    content: str | None = None
+    reasoning: str | None = None
+    reasoning_content: str | None = None
+    refusal: str | None = None
+    tool_calls: list[_WholeCall] | None = None
+    annotations: None = None
+    audio: None = None
+    function_call: None = None
+
+
+class _WholeChoice(msgspec.Struct, forbid_unknown_fields=True):
+    index: int = 0
+    message: _Message | None = None
+    text: str | None = None
+    finish_reason: str | None = None
+    stop_reason: int | None = None
+    matched_stop: int | None = None
+    logprobs: None = None
+    token_ids: None = None
+    prompt_token_ids: None = None
+    prompt_logprobs: None = None
+    routed_experts: None = None
+
+
+class UsualAnswer(msgspec.Struct, forbid_unknown_fields=True):
+    """A whole answer of the shape that nearly all have. `names_of` gives its strings that are no text."""
+
+    choices: list[_WholeChoice]
+    id: str | None = None
+    object: str | None = None
+    created: int | None = None
+    model: str | None = None
+    system_fingerprint: str | None = None
+    service_tier: str | None = None
+    usage: _Usage | None = None
+    prompt_logprobs: None = None
+    prompt_token_ids: None = None
+    kv_transfer_params: None = None
+
+
 # What bytes of an engine raise that are no JSON, no UTF-8, or nested as no answer is.
 UNREADABLE = (msgspec.DecodeError, ValueError, RecursionError)
 
 decode_usual = msgspec.json.Decoder(UsualEvent).decode
+decode_usual_answer = msgspec.json.Decoder(UsualAnswer).decode
 decode_any = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 _HALF = re.compile("[\ud800-\udfff]")
@@ -129,7 +184,7 @@ def encode(value: Any) -> bytes:
 
 def join_halves(text: str) -> tuple[str, str]:
     """A text that may begin or end in the middle of a character, and what of it has to wait for the next piece."""
-    if _HALF.search(text) is None:
+    if text.isascii() or _HALF.search(text) is None:
         return text, ""
     held = text[-1] if "\ud800" <= text[-1] <= "\udbff" else ""
     text = text[: len(text) - len(held)]
@@ -179,6 +234,35 @@ def texts_of(choice: UsualChoice) -> list[tuple[Channel, str]]:
     if part.tool_calls:
         calls = [(call.index, call.function.arguments) for call in part.tool_calls]
         found += [(("arguments", index), text) for index, text in calls if text]
+    return found
+
+
+def texts_of_answer(choice: _WholeChoice) -> list[tuple[Channel, str]]:
+    """As `texts_of`, of a choice of a whole answer."""
+    part = choice.message
+    texts = [(_TEXT, choice.text)]
+    if part is not None:
+        texts += [
+            (CONTENT, part.content),
+            (_REASONING, part.reasoning),
+            (_REASONING_CONTENT, part.reasoning_content),
+            (_REFUSAL, part.refusal),
+        ]
+        calls = part.tool_calls or ()
+        texts += [(("name", number), call.function.name) for number, call in enumerate(calls)]
+        texts += [(("arguments", number), call.function.arguments) for number, call in enumerate(calls)]
+    return [(channel, text) for channel, text in texts if text]
+
+
+def names_of(answer: UsualAnswer) -> list[str | None]:
+    """What names an answer, and the parts of it."""
+    found = [answer.id, answer.object, answer.model, answer.system_fingerprint, answer.service_tier]
+    for choice in answer.choices:
+        found.append(choice.finish_reason)
+        if choice.message is not None:
+            found.append(choice.message.role)
+            for call in choice.message.tool_calls or ():
+                found += (call.id, call.type)
     return found
 
 

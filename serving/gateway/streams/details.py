@@ -20,6 +20,7 @@ from serving.gateway.context import RequestContext
 from serving.gateway.streams.chunks import Json, decode_any, drop_token_details, encode
 from serving.gateway.streams.sse import event_data
 from serving.guard import Answers, TextStream
+from serving.guard.stream import MAX_HELD
 
 _NUMBERED = re.compile(r"token_id:\d+")
 _UNKNOWN = "\ufffd"
@@ -255,7 +256,7 @@ class DetailGate:
         self._waiting: deque[tuple[bytes, _Event | None]] = deque()
         # By the identity of their bytes, which an event keeps while nothing of it is changed.
         self._detailed: dict[int, _Event] = {}
-        self._spelled = ""
+        self._spelled = self._before = ""
         self._readable = True
         self.late: list[Any] = []
         """Details that could not be lined up with the text."""
@@ -266,12 +267,19 @@ class DetailGate:
         spelled = self._reader.read(details)
         if spelled is None:
             return None
-        self._feed(_PROSE, "".join(spelled.tokens))
-        self._feed(_AS_JSON, "".join(spelled.tokens))
+        text = "".join(spelled.tokens)
+        self._feed(_PROSE, text)
+        if "\\" in text or _AS_JSON in self._readings:
+            # Escapes, read as those of JSON; before the first there is nothing that prose does not show.
+            if _AS_JSON not in self._readings:
+                self._feed(_AS_JSON, self._before)
+            self._feed(_AS_JSON, text)
+        else:
+            self._before = (self._before + text)[-MAX_HELD:]
         for rank in range(max(map(len, spelled.alternatives), default=0)):
             self._feed(rank, "".join(each[rank] for each in spelled.alternatives if rank < len(each)))
         if self._readable:
-            self._spelled += _ascii("".join(spelled.tokens))
+            self._spelled += _ascii(text)
         if not spelled.readable or len(self._spelled) > _MOST_SPELLED:
             self._give_up()
         if not self._readable:
