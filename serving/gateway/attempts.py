@@ -175,7 +175,7 @@ class Attempts:
 
     def _occupy(self, engine: Engine) -> None:
         self.close()
-        self._release = engine.occupy(self._context.unread)
+        self._release = engine.occupy(self._context.unread, self._context.places)
         if self._context.engine is None:
             self._settlement.routed()
             self._failover.budget.request()

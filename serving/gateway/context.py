@@ -64,7 +64,9 @@ class RequestContext:
     choices: int = 1
     """Answers that come back: of each prompt `n`."""
     sequences: int = 1
-    """Answers that the engine makes side by side, which is what limits and places count."""
+    """Answers that the engine makes side by side, which is what limits count."""
+    places: int = 1
+    """What it takes of an engine's room: as many as sequences; of texts to embed, by their length."""
     wants_usage: bool = False
     ignored_fields: tuple[str, ...] = ()
     """Fields of the request that no engine is sent."""

@@ -11,8 +11,7 @@ import logging
 from dataclasses import dataclass
 
 from monitoring.telemetry import GatewayMetrics, Tracing
-from serving.gateway.admission.admission import Admission
-from serving.gateway.answer_size import check_answer_size
+from serving.gateway.admission.admission import Admission, places_of
 from serving.gateway.attempts import Attempts
 from serving.gateway.cache_salt import CacheSalts
 from serving.gateway.context import RequestContext
@@ -155,7 +154,6 @@ class Pipeline:
         if context.model.startswith(PREFIX):
             apply_template(context, self.prompts, self.pool.only_model)
         self.models.resolve(context)
-        check_answer_size(context, self.settings.max_answer_bytes)
 
     def _prepare(self, context: RequestContext) -> None:
         sanitize(context, self.guard)
@@ -170,6 +168,7 @@ class Pipeline:
         return review is None or review.refused_by is None
 
     async def _take_turn(self, context: RequestContext) -> None:
+        context.places = places_of(context)
         if self.admission.settings.enabled:
             context.turn = self.admission.try_enter(context) or await self.admission.wait(context)
 

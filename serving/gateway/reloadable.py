@@ -75,6 +75,7 @@ def parts_of(app: GatewayApp, server: Server) -> list[Part]:
                 "gateway.max_other_body_bytes",
                 "gateway.max_choices",
                 "gateway.max_answer_tokens",
+                "gateway.max_answer_bytes",
                 "gateway.max_embedding_inputs",
                 "gateway.unknown_fields",
                 "gateway.engine_fields",

@@ -25,8 +25,11 @@ from serving.gateway.admission.wishes import patience_of, priority_of
 from serving.gateway.context import RequestContext
 from serving.gateway.engines.pool import EnginePool
 from serving.gateway.errors import DeadlineExceeded, GatewayError, Overloaded, QueueFull
+from serving.gateway.steps import CHARS_PER_TOKEN
 
 _MAX_IDLE_MODELS = 64
+# 8,192 tokens, the window of many models that embed.
+_CHARS_PER_PLACE = 8192 * CHARS_PER_TOKEN
 _RETRY_AT_LEAST_S, _RETRY_AT_MOST_S = 1, 60
 
 
@@ -79,9 +82,12 @@ class Admission:
         assert principal is not None
         context.priority = priority_of(context, self.settings.engine_priority)
         patience_of(context)
+        context.places = places_of(context)
         now = time.perf_counter()
         lane = self._lane(context.model, now)
         if lane.num_waiting or self._granted or not self._places.has_room(context.model, now):
+            return None
+        if context.places > 1 and not self._has_room_for(context, now):
             return None
         lane.forget_idle(now - self.settings.tenant_memory_s)
         presence = lane.presence(principal.tenant, principal.weight)
@@ -105,7 +111,8 @@ class Admission:
         lane.forget_idle(now - self.settings.tenant_memory_s)
         self._check(lane, context, asked is not None, leaves_at - now, now)
         tenant, weight = context.principal.tenant, context.principal.weight
-        ticket = Ticket(lane, tenant, context.model, context.priority, weight, next(self._sequence))
+        number = next(self._sequence)
+        ticket = Ticket(lane, tenant, context.model, context.priority, weight, number, context.places)
         self._queue(ticket, now)
         timer = asyncio.get_running_loop().call_later(
             leaves_at - now, self._expire, ticket, self._too_late(asked is not None)
@@ -122,6 +129,7 @@ class Admission:
                 self.dispatch()
             elif ticket in self._queued.get(ticket.tenant, ()):
                 self._withdraw(ticket)
+                self.dispatch()
             raise
         finally:
             timer.cancel()
@@ -140,7 +148,7 @@ class Admission:
                 if ticket.future.done():  # its client has just left, and its task is yet to run
                     lane.note_idle(ticket.presence, now)
                     continue
-                self._granted[ticket.model] += 1
+                self._granted[ticket.model] += ticket.places
                 ticket.future.set_result(None)
 
     def state(self) -> AdmissionState:
@@ -191,7 +199,15 @@ class Admission:
     def _may_use_room(self, lane: Lane, presence: Presence, context: RequestContext, now: float) -> bool:
         """Whether a place is free beyond those kept for others, or for this tenant."""
         free, places = self._places.room(context.model, now)
-        return free > self._kept(places) or lane.is_modest(presence, places, more=1)
+        kept = self._kept(places)
+        return free - kept >= min(context.places, places - kept) or lane.is_modest(
+            presence, places, more=context.places
+        )
+
+    def _has_room_for(self, context: RequestContext, now: float) -> bool:
+        """Whether all of a batch has room; one that is larger than all places together takes all of them."""
+        free, places = self._places.room(context.model, now)
+        return free >= min(context.places, places)
 
     def _kept(self, places: int) -> int:
         return math.ceil(places * self.settings.headroom) if places > 1 else 0
@@ -200,15 +216,25 @@ class Admission:
         rooms: dict[str, tuple[int, int]] = {}
         num_granted = self._granted.total()
         is_shared = len(lane.presences) > 1
+        is_kept_for_batch = False
 
-        def can_go(tenant: str, model: str) -> bool:
+        def can_go(tenant: str, model: str, wanted: int) -> bool:
+            nonlocal is_kept_for_batch
             room = rooms.get(model)
             if room is None:
                 room = rooms[model] = self._places.room(model, now)
             free, places = room[0] - num_granted, room[1]
-            goes = free > 0 and (
-                not is_shared or free > self._kept(places) or lane.is_modest(lane.presences[tenant], places)
-            )
+            if is_kept_for_batch or free <= 0:
+                goes = False
+            elif not is_shared or lane.is_modest(lane.presences[tenant], places):
+                goes = free >= min(wanted, places)
+            else:
+                kept = self._kept(places)
+                goes = free - kept >= min(wanted, max(1, places - kept))
+            if not goes and free > 0 and wanted > 1:
+                # Its turn has come, and its room not yet: what becomes free is kept for it, or small requests would
+                # take each place before a batch has all of its own.
+                is_kept_for_batch = True
             if not goes and room[0] > 0 and self._granted[model] < num_granted:
                 self._held_back = True
             return goes
@@ -217,7 +243,7 @@ class Admission:
 
     def _take_up(self, ticket: Ticket) -> None:
         """The turn that the ticket was granted begins, or is given back."""
-        self._granted[ticket.model] -= 1
+        self._granted[ticket.model] -= ticket.places
         if not self._granted[ticket.model]:
             del self._granted[ticket.model]
         if self._held_back and not self._granted:
@@ -247,6 +273,7 @@ class Admission:
     def _expire(self, ticket: Ticket, error: GatewayError) -> None:
         if not ticket.future.done():
             self._drop(ticket, error)
+            self.dispatch()  # room may have been kept for it
 
     def _drop(self, ticket: Ticket, error: GatewayError) -> None:
         self._withdraw(ticket)
@@ -300,6 +327,16 @@ class Admission:
             return DeadlineExceeded("The answer could not begin before the request's deadline.")
         message = f"No engine had room within {self.settings.max_wait_s:g} s. Try again later."
         return Overloaded(message, headers=_retry_after(0.0))
+
+
+def places_of(context: RequestContext) -> int:
+    """How much of an engine's room a request takes: a place for each sequence.
+
+    Embeddings take one for what a model usually reads at once, so that many short texts are one and long ones are not.
+    """
+    if context.endpoint != "embeddings":
+        return context.sequences
+    return max(1, context.prompt_chars // _CHARS_PER_PLACE)
 
 
 def _count(counts: dict[str, int], model: str, by: int) -> None:

@@ -19,7 +19,7 @@ _SWEEP_AT_LEAST = 1024
 
 
 class Waiter(Protocol):
-    """What waits: `sequence` tells who came first."""
+    """What waits: `sequence` tells who came first, `places` how much room it takes."""
 
     @property
     def tenant(self) -> str: ...
@@ -27,6 +27,8 @@ class Waiter(Protocol):
     def model(self) -> str: ...
     @property
     def sequence(self) -> int: ...
+    @property
+    def places(self) -> int: ...
 
 
 W = TypeVar("W", bound=Waiter)
@@ -46,12 +48,12 @@ class Account(Generic[W]):
         self.waiting: dict[str, OrderedDict[W, None]] = {}
         self.key = 0.0  # of the one valid entry in the heap, while something waits
 
-    def first(self, can_go: Callable[[str, str], bool]) -> W | None:
+    def first(self, can_go: Callable[[str, str, int], bool]) -> W | None:
         """The oldest waiting request whose model may go now."""
         best: W | None = None
         for model, waiters in self.waiting.items():
             oldest = next(iter(waiters))
-            if (best is None or oldest.sequence < best.sequence) and can_go(self.tenant, model):
+            if (best is None or oldest.sequence < best.sequence) and can_go(self.tenant, model, oldest.places):
                 best = oldest
         return best
 
@@ -97,10 +99,10 @@ class TokenCounters(Generic[W]):
         account.num_waiting -= 1
         self.num_waiting -= 1
 
-    def next(self, can_go: Callable[[str, str], bool]) -> W | None:
+    def next(self, can_go: Callable[[str, str, int], bool]) -> W | None:
         """Take out the request whose turn it is: of the tenant with the lowest counter that has one which may go.
 
-        `can_go` is asked for (tenant, model).
+        `can_go` is asked for (tenant, model, places).
         """
         passed: list[tuple[float, int, Account[W]]] = []
         chosen: W | None = None

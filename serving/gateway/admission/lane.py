@@ -9,15 +9,29 @@ from collections.abc import Callable
 from serving.gateway.admission.counters import Account, TokenCounters
 from serving.gateway.admission.drain import DrainRate
 
-CanGo = Callable[[str, str], bool]
+CanGo = Callable[[str, str, int], bool]
 
 
 class Ticket:
     """One waiting request."""
 
-    __slots__ = ("account", "counters", "future", "lane", "model", "presence", "priority", "sequence", "tenant")
+    __slots__ = (
+        "account",
+        "counters",
+        "future",
+        "lane",
+        "model",
+        "places",
+        "presence",
+        "priority",
+        "sequence",
+        "tenant",
+    )
 
-    def __init__(self, lane: Lane, tenant: str, model: str, priority: int, weight: float, sequence: int) -> None:
+    def __init__(
+        self, lane: Lane, tenant: str, model: str, priority: int, weight: float, sequence: int, places: int = 1
+    ) -> None:
+        self.places = places
         self.lane = lane
         self.tenant = tenant
         self.model = model
@@ -101,7 +115,7 @@ class Lane:
 
     def wait(self, ticket: Ticket, now: float) -> None:
         ticket.counters.wait(ticket.account, ticket)
-        ticket.presence.num_waiting += 1
+        ticket.presence.num_waiting += ticket.places
         if not self.num_waiting:
             self.rate.backlogged(now)
         self.num_waiting += 1
@@ -153,7 +167,7 @@ class Lane:
             self._earned = min(2.0, self._earned + self.lower_share)
 
     def _left_queue(self, ticket: Ticket) -> None:
-        ticket.presence.num_waiting -= 1
+        ticket.presence.num_waiting -= ticket.places
         self.num_waiting -= 1
         if not ticket.counters.num_waiting:
             self._last_turn.pop(ticket.priority, None)

@@ -51,8 +51,8 @@ class Turn:
         self._output = 0
         self._is_over = False
         self._since = time.perf_counter()
-        presence.num_running += 1
-        lane.num_running += 1
+        presence.num_running += context.places
+        lane.num_running += context.places
         counters.begin(account, self._input * owner.settings.input_weight)
 
     def charge(self, num_tokens: int) -> None:
@@ -83,7 +83,7 @@ class Turn:
         self._counters.end(self._account)
         lane = self._lane
         presence = lane.presences[self._account.tenant]
-        presence.num_running -= 1
-        lane.num_running -= 1
+        presence.num_running -= context.places
+        lane.num_running -= context.places
         lane.note_idle(presence, time.perf_counter())
         self._owner.left(lane, context.model)

@@ -85,9 +85,10 @@ class ConcurrencyLimit(Protocol):
 class Occupancy:
     """One answer's place on an engine. Calling it gives the place back; calling it again does nothing."""
 
-    __slots__ = ("_engine", "_is_trial", "_unread")
+    __slots__ = ("_engine", "_is_trial", "_places", "_unread")
 
-    def __init__(self, engine: Engine, is_trial: bool, unread: int) -> None:
+    def __init__(self, engine: Engine, is_trial: bool, unread: int, places: int) -> None:
+        self._places = places
         self._engine: Engine | None = engine
         self._is_trial = is_trial
         self._unread = unread
@@ -103,7 +104,7 @@ class Occupancy:
         if engine is not None:
             self.prompt_read()
             self._engine = None
-            engine.vacate(self._is_trial)
+            engine.vacate(self._is_trial, self._places)
 
 
 class Engine:
@@ -174,18 +175,18 @@ class Engine:
         """Whether admission would let one more answer run here; always, where it sets no limit."""
         return self.limit is None or self.in_flight < self.limit.limit
 
-    def occupy(self, unread: int = 0) -> Occupancy:
-        """Take a place for one answer; call what is returned on every path, as often as you like.
+    def occupy(self, unread: int = 0, places: int = 1) -> Occupancy:
+        """Take a place for each sequence of a request; call what is returned on every path, as often as you like.
 
         `unread`: characters of its prompt that the engine has to read first; see `Occupancy.prompt_read`.
         """
-        self._load.own += 1
+        self._load.own += places
         self.reading += unread
-        return Occupancy(self, self.circuit.begin(), unread)
+        return Occupancy(self, self.circuit.begin(), unread, places)
 
-    def vacate(self, was_trial: bool) -> None:
+    def vacate(self, was_trial: bool, places: int = 1) -> None:
         """An answer is over: use what `occupy` returned, which does this once."""
-        self._load.own -= 1
+        self._load.own -= places
         if was_trial:
             self.circuit.end_trial()
         self._watcher.slot_freed(self)

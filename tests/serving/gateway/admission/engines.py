@@ -61,9 +61,11 @@ class Gate:
 
     def context(self, tenant: str = "a", model: str = "m", weight: float = 1.0, **more: Any) -> RequestContext:
         headers = more.pop("headers", {})
+        sequences = more.pop("sequences", 1)
         context = RequestContext("chat", headers, b"")
         context.principal = Principal("key", tenant, weight=weight, priority=more.pop("priority", 5))
         context.model = model
+        context.sequences = sequences
         context.body = {"model": model, **more}
         context.prompt_chars = 40
         return context
@@ -74,7 +76,7 @@ class Gate:
         engine = min(
             (engine for engine in self.pool.engines if engine.serves(context.model)), key=lambda each: each.in_flight
         )
-        engine.in_flight += 1
+        engine.in_flight += context.places
         context.engine = engine  # type: ignore[assignment]
         assert context.principal is not None
         self.order.append(context.principal.tenant)
@@ -89,7 +91,7 @@ class Gate:
             turn.charge(tokens)
         turn.leave()
         engine: Any = turn._context.engine
-        engine.in_flight -= 1
+        engine.in_flight -= turn._context.places
         for callback in self.pool.on_capacity:
             callback()
 

@@ -20,9 +20,10 @@ class Asked:
     prompt: int = 1
     answer: int = 1
     model: str = "m"
+    places: int = 1
 
 
-def anyone(tenant: str, model: str) -> bool:
+def anyone(tenant: str, model: str, places: int) -> bool:
     return True
 
 
@@ -141,7 +142,7 @@ def test_nothing_is_lost_and_each_tenant_is_first_come_first_served(steps: list[
             counters.withdraw(counters.accounts[tenant], gone := model[tenant].pop())
             assert gone.tenant == tenant
         elif what == "next":
-            taken = counters.next(lambda _, asked_model, name=name: asked_model == name)
+            taken = counters.next(lambda _, asked_model, places, name=name: asked_model == name)
             ready = [next((a for a in queue if a.model == name), None) for queue in model.values()]
             assert (taken is None) == (not any(ready))
             if taken is not None:

@@ -5,17 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 from gateways import RunningGateway, start_gateway, stop_gateway
 from running import answers_ok, wait_until
 from scripted import ScriptedEngine, answer, head, whole
-
-from serving.gateway.answer_size import check_answer_size
-from serving.gateway.context import RequestContext
-from serving.gateway.errors import BadRequest
 
 LIMIT = 1024 * 1024
 ASK = {"model": "scripted", "messages": [{"role": "user", "content": "hello"}]}
@@ -64,31 +59,3 @@ def test_endless_metrics_cost_neither_memory_nor_the_engine(tmp_path: Path) -> N
     finally:
         stop_gateway(gateway)
         engine.stop()
-
-
-@pytest.mark.parametrize(
-    "more",
-    [
-        {"n": 128, "max_tokens": 4096, "logprobs": True, "top_logprobs": 20},
-        {"n": 128, "max_completion_tokens": 4096, "logprobs": 20},
-        {"max_output_tokens": 1_000_000, "top_logprobs": 20},
-    ],
-)
-def test_what_can_only_be_too_large_is_refused_beforehand(more: dict[str, Any]) -> None:
-    context = RequestContext("chat", {}, b"")
-    context.body, context.choices = {**ASK, **more}, more.get("n", 1)
-
-    with pytest.raises(BadRequest) as refused:
-        check_answer_size(context, 32 * LIMIT)
-    assert refused.value.code == "answer_too_large"
-
-    context.stream = True
-    check_answer_size(context, 32 * LIMIT)
-
-
-@pytest.mark.parametrize("more", [{}, {"n": 128, "max_tokens": 4096}, {"max_tokens": 4096, "logprobs": True}])
-def test_what_may_fit_is_asked(more: dict[str, Any]) -> None:
-    context = RequestContext("chat", {}, b"")
-    context.body, context.choices = {**ASK, **more}, more.get("n", 1)
-
-    check_answer_size(context, 32 * LIMIT)
