@@ -70,7 +70,7 @@ KINDS = {
 
 def mark(scheme: str | None, key: MarkKey) -> dict[str, Any]:
     """What asks an engine for a mark."""
-    return {} if scheme is None else {"vllm_xargs": {"signet_mark": scheme, "signet_key": key.id}}
+    return {} if scheme is None else {"vllm_xargs": {"signet_mark": scheme, "signet_key": key.permit(scheme)}}
 
 
 @dataclass(frozen=True)

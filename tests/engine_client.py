@@ -26,7 +26,7 @@ class EngineClient:
 
     def post(self, scheme: str | None = "gumbel", **fields: Any) -> httpx.Response:
         body = {"model": self.model, "messages": [{"role": "user", "content": QUESTION}], "return_token_ids": True}
-        mark = {"vllm_xargs": {"signet_mark": scheme, "signet_key": self.key.id}} if scheme else {}
+        mark = {"vllm_xargs": {"signet_mark": scheme, "signet_key": self.key.permit(scheme)}} if scheme else {}
         return self.http.post("/v1/chat/completions", json={**body, **mark, **fields})
 
     def choices(self, scheme: str | None = "gumbel", **fields: Any) -> list[dict[str, Any]]:

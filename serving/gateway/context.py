@@ -85,6 +85,8 @@ class RequestContext:
     """What the policy says about this request; None: no principle concerns it."""
     mark_scheme: str = "off"
     mark_key_id: str = ""
+    mark_permit: str = field(default="", repr=False)
+    """What the engine is asked for the mark with."""
     mark_note: str = ""
     mark_required: bool = False
     route: Route | None = None

@@ -57,4 +57,4 @@ def mark_arguments(context: RequestContext) -> dict[str, Any]:
     """What our plugin is told of the answer's mark."""
     if context.mark_scheme == "off":
         return {}
-    return {"signet_mark": context.mark_scheme, "signet_key": context.mark_key_id}
+    return {"signet_mark": context.mark_scheme, "signet_key": context.mark_permit}

@@ -179,7 +179,8 @@ def choose_mark(context: RequestContext, keyring: Keyring | None, pool: EnginePo
         context.mark_scheme = scheme
         # A name that no engine lists is anyone's: a key for each of them would fill the keyring.
         model = context.model if pool.lists(context.model) else None
-        context.mark_key_id = keyring.mark_key(context.principal.tenant, model).id
+        key = keyring.mark_key(context.principal.tenant, model)
+        context.mark_key_id, context.mark_permit = key.id, key.permit(scheme)
         context.mark_required = bool(asked)
         return context
     note, message = obstacle

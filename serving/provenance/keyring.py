@@ -8,6 +8,7 @@ it meets an epoch that it does not know.
 
 from __future__ import annotations
 
+import hmac
 import itertools
 import logging
 import os
@@ -113,6 +114,18 @@ class Keyring:
 
         Raises UnknownMarkKey.
         """
+        return self._root_of(key_id).seed(key_id, scheme)
+
+    def check_permit(self, permit: str, scheme: str) -> None:
+        """Let a request for a mark pass that was made by a holder of this keyring.
+
+        Raises UnknownMarkKey.
+        """
+        key_id = permit.partition(".")[0]
+        if not hmac.compare_digest(self._root_of(key_id).permit(key_id, scheme).encode(), permit.encode()):
+            raise UnknownMarkKey(f"the mark of {key_id!r} was not asked for by a holder of this keyring")
+
+    def _root_of(self, key_id: str) -> Root:
         match = KEY_ID.fullmatch(key_id)
         if match is None:
             raise UnknownMarkKey(f"{key_id!r} is not the id of a mark key")
@@ -122,7 +135,7 @@ class Keyring:
         root = self._contents.roots.get(epoch)
         if root is None or not root.has_issued(match[2], match[3]):
             raise UnknownMarkKey(f"the key {key_id!r} was not issued from this keyring")
-        return root.seed(key_id, scheme)
+        return root
 
     def cache_salt(self, owner: str) -> str:
         """The owner's salt for engines' prefix caches, from the newest epoch's root: the same in every process."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 SECRET_BYTES = 32
 SEED_BYTES = 8
+PERMIT_BYTES = 16
 KEY_ID = re.compile(r"mk([1-9][0-9]{0,5})-([0-9a-f]{12})([0-9a-f]{8})")
 TENANT = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 DEFAULT_SCHEME = "gumbel"
@@ -49,6 +50,14 @@ class Root:
         """What an engine's prefix cache is salted with for an owner: 43 characters, which tell nothing of the root."""
         return salt_from(self._derive("cache salt", 32), owner)
 
+    def permit(self, key_id: str, scheme: str) -> str:
+        """What an engine is asked for a mark with: the id and a MAC (RFC 2104) that only a holder of the root can make.
+
+        Ids are shown to everyone who gets an answer. Without the MAC, whoever reaches an engine could have it mark any
+        text as any tenant's.
+        """
+        return f"{key_id}.{self._derive(f'permit|{scheme}|{key_id}', PERMIT_BYTES).hex()}"
+
     def _check(self, body: str) -> str:
         return hmac.digest(self._derive("key id", 32), f"{self.epoch}-{body}".encode(), hashlib.sha256).hex()[:8]
 
@@ -80,6 +89,10 @@ class MarkKey:
     def seed_for(self, scheme: str) -> int:
         """The 64 bits that this scheme marks with."""
         return self.root.seed(self.id, scheme)
+
+    def permit(self, scheme: str = DEFAULT_SCHEME) -> str:
+        """What an engine is asked with for this scheme's mark; not to be shown."""
+        return self.root.permit(self.id, scheme)
 
 
 def salt_from(secret: bytes, owner: str) -> str:

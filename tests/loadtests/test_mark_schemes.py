@@ -65,7 +65,7 @@ def test_perplexity_of_even_chances_is_their_number() -> None:
 
 def test_no_scheme_asks_for_no_mark(key: MarkKey) -> None:
     assert mark(None, key) == {}
-    assert mark("kgw", key) == {"vllm_xargs": {"signet_mark": "kgw", "signet_key": key.id}}
+    assert mark("kgw", key) == {"vllm_xargs": {"signet_mark": "kgw", "signet_key": key.permit("kgw")}}
 
 
 @pytest.mark.parametrize("scheme", ["gumbel", "kgw"])

@@ -1,4 +1,6 @@
-"""What a request may tell the plugin: `vllm_xargs = {"signet_mark": SCHEME, "signet_key": KEY_ID}`.
+"""What a request may tell the plugin: `vllm_xargs = {"signet_mark": SCHEME, "signet_key": PERMIT}`.
+
+A permit is KEY_ID.MAC, which only a holder of the keyring can make (`MarkKey.permit`).
 
 A request that goes on with an answer begun elsewhere adds `"signet_answer_start"`: how many of its prompt's tokens
 came before the answer. What follows them is the part that was sent, and the mark goes on as if it had been made here.
@@ -22,11 +24,15 @@ PREFIX = "signet_"
 
 @dataclass(frozen=True, slots=True)
 class MarkArguments:
-    """A request for a mark; the key id has a key id's type, and nothing more is known of it."""
+    """A request for a mark; the permit has a permit's type, and nothing more is known of it."""
 
     scheme: str
-    key_id: str
+    permit: str
     answer_start: int | None = None
+
+    @property
+    def key_id(self) -> str:
+        return self.permit.partition(".")[0]
 
     def sent(self, prompt: list[int] | None) -> list[int]:
         """What of the prompt is the answer's beginning, made elsewhere."""
@@ -42,12 +48,12 @@ def mark_arguments(extra_args: Mapping[str, Any] | None) -> MarkArguments | None
     if unknown:
         known = f"{SCHEME_ARGUMENT}, {KEY_ARGUMENT} and {START_ARGUMENT}"
         raise ValueError(f"vllm_xargs: {unknown[0]} is unknown; there are {known}")
-    scheme, key_id = ours.get(SCHEME_ARGUMENT), ours.get(KEY_ARGUMENT)
+    scheme, permit = ours.get(SCHEME_ARGUMENT), ours.get(KEY_ARGUMENT)
     if scheme not in SCHEMES:
         raise ValueError(f"vllm_xargs: {SCHEME_ARGUMENT} must be one of {', '.join(SCHEMES)}")
-    if not isinstance(key_id, str):
-        raise ValueError(f"vllm_xargs: {SCHEME_ARGUMENT} needs {KEY_ARGUMENT}, the id of a mark key")
+    if not isinstance(permit, str):
+        raise ValueError(f"vllm_xargs: {SCHEME_ARGUMENT} needs {KEY_ARGUMENT}, the permit of a mark key")
     start = ours.get(START_ARGUMENT)
     if start is not None and (type(start) is not int or start < 0):
         raise ValueError(f"vllm_xargs: {START_ARGUMENT} must be a number of tokens")
-    return MarkArguments(scheme, key_id, start)
+    return MarkArguments(scheme, permit, start)

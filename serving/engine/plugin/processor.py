@@ -71,7 +71,7 @@ class MarkProcessor(LogitsProcessor, RunnerV2LogitsProcessor):  # type: ignore[m
             return
         try:
             keyring = cls.ready.require()
-            keyring.seed(wanted.key_id, wanted.scheme)
+            keyring.check_permit(wanted.permit, wanted.scheme)
         except KeyringError as error:
             raise ValueError(f"vllm_xargs: {error}") from None
         if keyring.is_revoked(wanted.key_id):

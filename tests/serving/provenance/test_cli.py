@@ -29,6 +29,10 @@ class Settings:
     home: Path
 
     @property
+    def engine_key(self) -> str | None:
+        return None
+
+    @property
     def keyring_file(self) -> Path:
         return self.home / "keyring.json"
 

@@ -30,7 +30,7 @@ def processor(engine_config: EngineConfig) -> GreenProcessor:
 
 
 def params(ring: Keyring, scheme: str | None = "kgw", **fields: Any) -> SamplingParams:
-    extra = {"signet_mark": scheme, "signet_key": ring.mark_key("acme").id} if scheme else None
+    extra = {"signet_mark": scheme, "signet_key": ring.mark_key("acme").permit(scheme)} if scheme else None
     return SamplingParams(extra_args=extra, **fields)
 
 

@@ -26,7 +26,7 @@ def processor(engine_config: EngineConfig, ring: Keyring) -> MarkProcessor:
 
 
 def params(ring: Keyring, tenant: str | None = "acme", **fields: Any) -> SamplingParams:
-    extra = {"signet_mark": "gumbel", "signet_key": ring.mark_key(tenant).id} if tenant else None
+    extra = {"signet_mark": "gumbel", "signet_key": ring.mark_key(tenant).permit()} if tenant else None
     return SamplingParams(extra_args=extra, **fields)
 
 
@@ -232,10 +232,18 @@ def test_validation_lets_issued_keys_and_unmarked_requests_pass(processor: MarkP
     MarkProcessor.validate_params(params(ring, "new-since-the-start"))
 
 
-@pytest.mark.parametrize("key_id", ["", "acme", "mk1-" + "0" * 20, "mk2-" + "0" * 20])
-def test_validation_refuses_keys_nobody_issued(processor: MarkProcessor, key_id: str) -> None:
+@pytest.mark.parametrize("permit", ["", "acme", "mk1-" + "0" * 20, "mk2-" + "0" * 20, "mk1-" + "0" * 20 + ".00", "."])
+def test_validation_refuses_keys_nobody_issued(processor: MarkProcessor, permit: str) -> None:
     with pytest.raises(ValueError, match="vllm_xargs"):
-        MarkProcessor.validate_params(SamplingParams(extra_args={"signet_mark": "gumbel", "signet_key": key_id}))
+        MarkProcessor.validate_params(SamplingParams(extra_args={"signet_mark": "gumbel", "signet_key": permit}))
+
+
+def test_validation_refuses_whoever_knows_an_id_only(processor: MarkProcessor, ring: Keyring) -> None:
+    """Ids stand in every answer's header and receipt."""
+    key = ring.mark_key("acme")
+    for permit in (key.id, f"{key.id}.", f"{key.id}.{'0' * 32}", f"{key.id}.é", key.permit("kgw"), key.permit() + "0"):
+        with pytest.raises(ValueError, match="not asked for by a holder of this keyring"):
+            MarkProcessor.validate_params(SamplingParams(extra_args={"signet_mark": "gumbel", "signet_key": permit}))
 
 
 def test_validation_refuses_marks_where_there_is_no_keyring(engine_config: EngineConfig, ring: Keyring) -> None:

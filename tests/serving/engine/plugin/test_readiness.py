@@ -133,10 +133,10 @@ def test_a_scheme_whose_processor_is_not_loaded_is_refused(
     """Else the answer would go out unmarked, under a header that says it is marked."""
     installed(monkeypatch, "signet_mark")
     MarkAnnouncement(engine_config(), engine_index=1)
-    key = ring.mark_key("acme").id
+    key = ring.mark_key("acme")
 
     for scheme in CPU_SCHEMES:
-        params = SamplingParams(extra_args={"signet_mark": scheme, "signet_key": key})
+        params = SamplingParams(extra_args={"signet_mark": scheme, "signet_key": key.permit(scheme)})
         if scheme in CHOOSING:
             MarkProcessor.validate_params(params)
         else:

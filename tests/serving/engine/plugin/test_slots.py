@@ -83,7 +83,7 @@ def runner(engine_config: EngineConfig, ring: Keyring) -> Runner:
 
 
 def params(ring: Keyring, scheme: str | None = "gumbel", tenant: str = "acme", **fields: Any) -> SamplingParams:
-    extra = {"signet_mark": scheme, "signet_key": ring.mark_key(tenant).id} if scheme else None
+    extra = {"signet_mark": scheme, "signet_key": ring.mark_key(tenant).permit(scheme)} if scheme else None
     return SamplingParams(extra_args=extra, **fields)
 
 

@@ -199,7 +199,8 @@ def body_after(num_tokens: int, **fields: Any) -> dict[str, Any]:
     """What the second engine is asked after so many tokens of the first."""
     tokens = TokenEngine([b"one ", b"two ", b"one ", b"three ", b"four "])
     context = context_for(**{"max_tokens": 40, **fields})
-    context.mark_scheme, context.mark_key_id, context.cache_salt = "gumbel", "mk1-x", "salt"
+    context.mark_scheme, context.mark_key_id, context.mark_permit = "gumbel", "mk1-x", "mk1-x.0"
+    context.cache_salt = "salt"
     events = tokens.stream("/v1/chat/completions", {**context.body, "return_token_ids": True})
     relay = StreamRelay(context, GUARD, tap_for(context))
     relay.feed(b"".join(events[: num_tokens + 1]))
@@ -239,7 +240,7 @@ def test_the_mark_goes_on_and_the_plugin_is_told_where_the_answer_began() -> Non
     assert body_after(2, vllm_xargs={"theirs": 1})["vllm_xargs"] == {
         "theirs": 1,
         "signet_mark": "gumbel",
-        "signet_key": "mk1-x",
+        "signet_key": "mk1-x.0",
         "signet_answer_start": 3,
     }
 

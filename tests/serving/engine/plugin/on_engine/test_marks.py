@@ -67,6 +67,7 @@ def test_an_unmarked_answer_of_one_seed_is_the_same_after_a_marked_one(engine: E
         {"signet_mark": "gumbel"},
         {"signet_mark": "gumbel", "signet_key": "mk1-00000000000000000000"},
         {"signet_mark": "gumbel", "signet_key": "acme"},
+        {"signet_mark": "gumbel", "signet_key": "mk1-00000000000000000000.00000000000000000000000000000000"},
         {"signet_mark": "gumbel", "signet_key": 7},
         {"signet_mark": ["gumbel"], "signet_key": "mk1-00000000000000000000"},
         {"signet_key": "mk1-00000000000000000000"},
