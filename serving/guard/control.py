@@ -8,8 +8,8 @@ goes in after the first character (`< |im_start|>`).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from itertools import accumulate
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 
 from serving.guard.folding import fold_wide, origins
 from serving.guard.known_tokens import AMBIGUOUS_TOKENS, KNOWN_TOKENS
@@ -55,11 +55,7 @@ class ControlTokens:
             if not places:
                 break
             count += len(places)
-            starts = [0, *accumulate(map(len, parts))]
-            parts = [
-                _with_spaces(part, [place - start for place in places if start < place <= start + len(part)])
-                for part, start in zip(parts, starts, strict=False)
-            ]
+            parts = list(_parts_with_spaces(parts, places))
         return parts, count
 
     def _places(self, text: str) -> list[int]:
@@ -75,6 +71,17 @@ class ControlTokens:
 def _with_spaces(text: str, places: list[int]) -> str:
     pieces = [text[start:end] for start, end in zip([0, *places], [*places, len(text)], strict=True)]
     return " ".join(pieces)
+
+
+def _parts_with_spaces(parts: Iterable[str], places: Sequence[int]) -> Iterator[str]:
+    """The parts of a text, with spaces at rising places of the whole; one between two parts ends the first."""
+    number = start = 0
+    for part in parts:
+        first, end = number, start + len(part)
+        number = bisect_right(places, end, lo=first)
+        own = [place - start for place in places[first:number]]
+        yield _with_spaces(part, own) if own else part
+        start = end
 
 
 class _Node(dict[str, "_Node"]):

@@ -16,7 +16,7 @@ from urllib.parse import unquote_to_bytes
 
 from serving.guard.control import ControlTokens
 from serving.guard.detector import Detector
-from serving.guard.detectors.sieve import Sieve
+from serving.guard.detectors.sieve import Sieve, one_byte_each
 from serving.guard.outcome import GuardReport
 from serving.guard.settings import Action
 from serving.guard.stream import StreamCleaner
@@ -62,8 +62,9 @@ class _Kind(NamedTuple):
     def runs(self, text: str) -> Iterator[re.Match[str]]:
         """The runs of a text, from left to right."""
         done = 0
+        data = one_byte_each(text)
         for _ in range(MAX_RUNS):
-            place = self.sieve.find(text, done)
+            place = self.sieve.find(data, done)
             if place < 0:
                 return
             run = self.shape.search(text, done if self.before < 0 else max(done, place - self.before))

@@ -83,13 +83,13 @@ class RequestCleaner:
         """
         if endpoint != "messages" and self._clean_plainly(body):
             return GuardReport()
-        check_limits(body, self._settings)
+        limits = check_limits(body, self._settings)
         _refuse_fields(body)
         if (token_field := _TOKEN_FIELDS.get(endpoint)) is not None:
             self._refuse_token_prompts(body.get(token_field), token_field)
         if memory is not None:
             memory.begin(body)
-        cleaning = Cleaning(self._rules, memory)
+        cleaning = Cleaning(self._rules, memory, limits)
         raw = endpoint in ("completions", "tokenize") and self._settings.raw_prompts == "allow"
         for field, value in list(body.items()):
             if field == "messages" and isinstance(value, list):

@@ -205,17 +205,19 @@ class StreamCleaner:
         settled = size if final else min(self._at, default=size)
         pieces: list[str] = []
         values = self._values
-        while values and (values[0].start < settled or final):
-            value = values[0]
+        number = 0
+        while number < len(values) and (values[number].start < settled or final):
+            value = values[number]
             if value.rest is not None and self._awaits_end(value):
                 break
             if value.announced or value.end > self._done:
                 self._replace(value, pieces)
             if value.rest is not None:
                 # What follows is swallowed, or waits for its end; so do the values within.
-                self._values = [each for each in values if each.rest is not None or each.end > self._done]
+                self._values = [each for each in values[number:] if each.rest is not None or each.end > self._done]
                 return "".join(pieces)
-            values.pop(0)
+            number += 1
+        del values[:number]
         end = max(self._done, min(settled, values[0].start) if values else settled)
         pieces.append(self._text[self._done : end])
         self._done = end

@@ -15,6 +15,7 @@ from serving.guard.encoded import EncodedText
 from serving.guard.escapes import PlainEscapes
 from serving.guard.folding import fold
 from serving.guard.hidden import ENTITY, mask_hidden
+from serving.guard.limits import Limits
 from serving.guard.memory import Memory
 from serving.guard.outcome import GuardReport
 from serving.guard.settings import Action
@@ -48,6 +49,7 @@ PLAIN_NAMES = frozenset(
 )
 """Names of nearly all fields there are: known to hold nothing to clean."""
 
+_LEAST_NUMBER = 10_000
 _MAX_ROUNDS = 8
 """Readings of one JSON text. The second finds nothing new in nearly all, the third in all but made-up ones."""
 
@@ -71,8 +73,10 @@ class InputRules:
 class Cleaning:
     """Cleans the strings of one request and counts."""
 
-    def __init__(self, rules: InputRules, memory: Memory | None) -> None:
+    def __init__(self, rules: InputRules, memory: Memory | None, limits: Limits) -> None:
+        """`limits`: what of the request was counted before; JSON in its strings counts too."""
         self._rules = rules
+        self._limits = limits
         self._tokens = rules.tokens
         self._vault = memory.vault if memory is not None else None
         self._seen = memory.seen if memory is not None else None
@@ -115,6 +119,7 @@ class Cleaning:
             plain = escapes.feed(text) + escapes.finish()
             cleaned_text = self._text(plain, masks=True, inert=True)
             return text if cleaned_text == plain else cleaned_text
+        self._limits.take_json(data)
         cleaned = self.data(data)
         # The escapes that JSON needs hide nothing from the model: it is shown the parsed strings.
         return text if cleaned == data and not doubled else json.dumps(cleaned, ensure_ascii=False)
@@ -135,16 +140,18 @@ class Cleaning:
         across = [] if is_plain(joined) else self._values_across(joined, ends)
         if not across:
             return texts
-        starts = [0, *ends]
-        cleaned = [""] * len(texts)
-        done = 0
-        for entity, span in [*across, ("", Span(len(joined), len(joined)))]:
-            for number, (start, end) in enumerate(pairwise(starts)):
-                cleaned[number] += joined[max(start, done) : min(end, span.start)]
-            if entity:
-                first = bisect_right(starts, span.start) - 1
-                cleaned[first] += self._stand_in(entity, joined[span.start : span.end])
-            done = span.end
+        cleaned: list[str] = []
+        number = done = 0  # the value that comes next, and the end of the one before
+        for start, end in pairwise([0, *ends]):
+            done = max(done, start)
+            pieces: list[str] = []
+            while number < len(across) and across[number][1].start < end:
+                entity, span = across[number]
+                pieces += (joined[done : span.start], self._stand_in(entity, joined[span.start : span.end]))
+                done = span.end
+                number += 1
+            pieces.append(joined[done:end])
+            cleaned.append("".join(pieces))
         return cleaned
 
     def _values_across(self, joined: str, ends: list[int]) -> list[tuple[str, Span]]:
@@ -152,7 +159,7 @@ class Cleaning:
         found = [(each.entity, span) for each in self._rules.detectors for span in each.scan(folded, 0, True)[0]]
         across: list[tuple[str, Span]] = []
         for entity, span in sorted(found, key=lambda value: value[1].start):
-            is_across = any(span.start < end < span.end for end in ends[:-1])
+            is_across = ends[bisect_right(ends, span.start)] < span.end
             if is_across and (not across or span.start >= across[-1][1].end):
                 across.append((entity, span))
         return across
@@ -169,7 +176,8 @@ class Cleaning:
         if isinstance(data, dict):
             return self._renamed(data, True, lambda name, item: self.data(item, name))
         if isinstance(data, int) and not isinstance(data, bool):
-            return self._number(data, key)
+            # Without a name so few digits are no value: long lists of numbers are mostly these.
+            return data if not key and abs(data) < _LEAST_NUMBER else self._number(data, key)
         return self.value(data, masks=True)
 
     def _number(self, number: int, key: str) -> int | str:

@@ -21,7 +21,7 @@ from serving.guard.detectors.phrases import (
     PHONES,
     STATE_NUMBERS,
 )
-from serving.guard.detectors.sieve import ESCAPE, LEFT, OPEN, Sieve, after_escape, matches
+from serving.guard.detectors.sieve import ESCAPE, LEFT, OPEN, Sieve, after_escape, matches, one_byte_each
 
 _DIGITS = ascii_pattern(r"\d+")
 # Four digits with at most six characters between two of them, as in the IBAN `GB29 NWBK 6016`.
@@ -123,7 +123,8 @@ def _places(text: str) -> tuple[list[int], list[int]]:
 
 def _first_digits(sieve: Sieve, text: str) -> Iterator[int]:
     """First digits of what a sieve finds. It goes on after their run: what leads to the next number is behind that."""
-    place = sieve.find(text, 0)
+    data = one_byte_each(text)
+    place = sieve.find(data, 0)
     while place >= 0:
         # The digits of an escape before the number are not its own.
         digits = _DIGITS.search(text, after_escape(text, place) if text[place] == "\\" else place)
@@ -132,4 +133,4 @@ def _first_digits(sieve: Sieve, text: str) -> Iterator[int]:
         begin, end = digits.span()
         if _START.match(text, begin) is not None:
             yield begin
-        place = sieve.find(text, end)
+        place = sieve.find(data, end)

@@ -37,17 +37,18 @@ class Sieve:
         self.places: Callable[[str], list[int]] = lru_cache(1)(self._places)
         """Every place of a text where one of the shapes begins."""
 
-    def find(self, text: str, start: int) -> int:
-        """Where the first of the shapes begins at `start` or later; -1 when none does."""
-        found = self._pattern.search(_ascii(text), start)
+    def find(self, data: bytes, start: int) -> int:
+        """Where the first of the shapes begins at `start` of `one_byte_each` or later; -1 when none does."""
+        found = self._pattern.search(data, start)
         return -1 if found is None else int(found.start())
 
     def _places(self, text: str) -> list[int]:
         places = []
-        place = self.find(text, 0)
+        data = one_byte_each(text)
+        place = self.find(data, 0)
         while place >= 0:
             places.append(place)
-            place = self.find(text, place + 1)
+            place = self.find(data, place + 1)
         return places
 
 
@@ -81,6 +82,9 @@ def after_escape(text: str, place: int) -> int:
 
 
 @lru_cache(1)
-def _ascii(text: str) -> bytes:
-    """A byte for each character; the same for all sieves that look at one text."""
+def one_byte_each(text: str) -> bytes:
+    """A byte for each character, for sieves to look at.
+
+    Several of them look at one text in turn. Who looks at other texts in between keeps the bytes.
+    """
     return text.encode("ascii", "replace")

@@ -195,8 +195,8 @@ def test_a_sieve_finds_every_place() -> None:
     sieve = Sieve(rf"{LEFT}ab", rf"{OPEN}\+1", "b[+]")
 
     assert sieve.places("ab+1 xab \\nab \u4e2dab (+1") == [0, 1, 9, 15, 18]
-    assert sieve.find("ab+1", 1) == 1
-    assert sieve.find("xab+2", 3) == -1
+    assert sieve.find(b"ab+1", 1) == 1
+    assert sieve.find(b"xab+2", 3) == -1
 
 
 def test_a_value_begins_behind_the_escape_before_it() -> None:
