@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 Body = dict[str, Any]
@@ -132,6 +133,10 @@ def texts(size: int) -> Iterator[tuple[str, str]]:
 
 def _chat(content: Any) -> Body:
     return {"model": "m", "messages": [{"role": "user", "content": content}]}
+
+
+def _text(piece: str, size: int) -> Body:
+    return _chat(_fill(piece, size))
 
 
 def _parts(piece: str, size: int) -> Body:
@@ -280,8 +285,4 @@ def bodies() -> Iterator[tuple[str, Hostile]]:
     """Every shape of body; a long text of each kind is one too."""
     yield from _BODIES.items()
     for name, piece in _PIECES.items():
-        yield f"text: {name}", Hostile("chat", lambda size, piece=piece: _chat(_fill(piece, size)))
-        yield (
-            f"arguments: {name}",
-            Hostile("chat", lambda size, piece=piece: _calls(json.dumps([_fill(piece, size)]), 1)),
-        )
+        yield f"text: {name}", Hostile("chat", partial(_text, piece))

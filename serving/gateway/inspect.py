@@ -10,6 +10,7 @@ import logging
 from collections.abc import Iterable
 
 from monitoring.telemetry import ClassifierMetrics
+from serving.gateway.cleaning import apart
 from serving.gateway.context import RequestContext
 from serving.gateway.errors import ClassifierUnavailable, ContentBlocked
 from serving.guard import GuardReport
@@ -47,7 +48,7 @@ class Inspector:
         """
         if context.dialect is not None and not context.dialect.generates:
             return context  # embeddings and counts: no model reads the text as an instruction
-        texts = read_texts(context.body)
+        texts = await apart(context, read_texts, context.body)
         verdicts = await self._verdicts(texts)
         self._act(context, verdicts)
         if self.settings.mark_data:

@@ -14,6 +14,7 @@ from monitoring.telemetry import GatewayMetrics, Tracing
 from serving.gateway.admission.admission import Admission, places_of
 from serving.gateway.attempts import Attempts
 from serving.gateway.cache_salt import CacheSalts
+from serving.gateway.cleaning import RequestCleaning
 from serving.gateway.context import RequestContext
 from serving.gateway.engines.drains import Drains
 from serving.gateway.engines.pool import EnginePool
@@ -31,9 +32,9 @@ from serving.gateway.routing.models import ModelTable
 from serving.gateway.routing.shadow import Shadows
 from serving.gateway.settings import GatewaySettings
 from serving.gateway.settle import Settlement
-from serving.gateway.steps import authenticate, check_endpoint, check_scope, choose_mark, sanitize
+from serving.gateway.steps import authenticate, check_endpoint, check_scope, choose_mark
 from serving.gateway.wire import Client, Receive, Send, read_body
-from serving.guard import Guard
+from serving.guard.limits import SMALL_BYTES
 from serving.identity import Identity, Limiter
 from serving.ledger import Ledger, PriceList
 from serving.provenance import Keyring
@@ -52,7 +53,7 @@ class Pipeline:
     identity: Identity
     limiter: Limiter
     reserver: Reserver
-    guard: Guard
+    cleaning: RequestCleaning
     inspector: Inspector
     policy: PolicySteps
     keyring: Keyring | None
@@ -88,6 +89,7 @@ class Pipeline:
         await self.pool.stop()
         await self.limiter.stop()
         self.inspector.stop()
+        await self.cleaning.stop()
         await asyncio.to_thread(self.ledger.stop)
         await asyncio.to_thread(self.identity.close)
         await asyncio.to_thread(self.tracing.stop)
@@ -110,11 +112,11 @@ class Pipeline:
             await authenticate(context, self.identity)
             check_endpoint(context)
             context.raw_body = await read_body(receive, self.settings.max_body_bytes)
-            self._understand(context)
+            await self._understand(context)
             if not self.reserver.reserve_nowait(context):
                 await self.reserver.reserve(context)
-            self._prepare(context)
             client.on_disconnect(departure)
+            await self._prepare(context)
             if self.inspector.active:
                 await self.inspector.inspect(context)
             if self.policy.policy is not None and not await self._keeps_policy(context):
@@ -145,7 +147,20 @@ class Pipeline:
             exchange.close()
             settlement.close()
 
-    def _understand(self, context: RequestContext) -> None:
+    async def _understand(self, context: RequestContext) -> None:
+        if len(context.raw_body) <= SMALL_BYTES:
+            self._read(context)
+        else:
+            async with self.cleaning.step(context):
+                self._read(context)
+
+    async def _prepare(self, context: RequestContext) -> None:
+        if not self.cleaning.clean_nowait(context):
+            await self.cleaning.clean(context)
+        choose_mark(context, self.keyring, self.pool)
+        context.trace = self.tracing.start_request(context)
+
+    def _read(self, context: RequestContext) -> None:
         asked = self.questions.read(context)
         self.salts.salt(context)
         if self.receipts is not None:
@@ -154,11 +169,6 @@ class Pipeline:
         if context.model.startswith(PREFIX):
             apply_template(context, self.prompts, self.pool.only_model)
         self.models.resolve(context)
-
-    def _prepare(self, context: RequestContext) -> None:
-        sanitize(context, self.guard)
-        choose_mark(context, self.keyring, self.pool)
-        context.trace = self.tracing.start_request(context)
 
     async def _keeps_policy(self, context: RequestContext) -> bool:
         self.policy.concern(context)

@@ -6,7 +6,7 @@ from serving.gateway.app import GatewayApp
 from serving.gateway.http.server import Server
 from serving.gateway.receipts.step import open_receipts
 from serving.gateway.reload import Part
-from serving.gateway.server import broken_tokens, guard_of
+from serving.gateway.server import broken_tokens, served_tokens
 from serving.settings import Settings
 
 
@@ -16,7 +16,7 @@ def parts_of(app: GatewayApp, server: Server) -> list[Part]:
 
     def guard(settings: Settings) -> None:
         pipeline.policy.apply(settings.guard.policy, broken_tokens(settings))
-        pipeline.guard = guard_of(settings)
+        pipeline.cleaning.apply(settings.guard, served_tokens(settings))
         pipeline.inspector.apply(settings.guard.classifiers)
         pipeline.settings = settings.gateway
 

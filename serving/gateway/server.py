@@ -12,6 +12,7 @@ from serving.gateway.admin import admin_routes
 from serving.gateway.admission.admission import Admission
 from serving.gateway.app import GatewayApp
 from serving.gateway.cache_salt import CacheSalts
+from serving.gateway.cleaning import RequestCleaning
 from serving.gateway.detection import detection_routes
 from serving.gateway.engines.drains import Drains
 from serving.gateway.engines.pool import EnginePool
@@ -28,7 +29,7 @@ from serving.gateway.reserve import Reserver
 from serving.gateway.rest import build_rest
 from serving.gateway.routing.models import ModelTable
 from serving.gateway.routing.shadow import Shadows
-from serving.guard import Guard, control_tokens_of
+from serving.guard import control_tokens_of
 from serving.guard.control import ControlTokens
 from serving.identity import Identity, Limiter
 from serving.ledger import Ledger, PriceList
@@ -66,7 +67,7 @@ def build(settings: Settings, reload: Callable[[], list[str]]) -> GatewayApp:
         identity=identity,
         limiter=limiter,
         reserver=Reserver(limiter, prices, pool),
-        guard=guard_of(settings),
+        cleaning=RequestCleaning(settings.guard, served_tokens(settings)),
         inspector=inspector,
         policy=PolicySteps(
             settings.guard.policy, broken_tokens(settings), pool, lambda: inspector.pool, ledger, metrics.policy
@@ -97,16 +98,12 @@ def build(settings: Settings, reload: Callable[[], list[str]]) -> GatewayApp:
     return GatewayApp(pipeline, registry, behind_keys)
 
 
-def guard_of(settings: Settings) -> Guard:
-    """The guard, for the control tokens of the models whose tokenizer is at hand."""
-    return Guard(settings.guard, _served_tokens(settings))
-
-
 def broken_tokens(settings: Settings) -> ControlTokens:
     """What is made inert in a text that a judge is asked about: the tokens that the guard breaks in questions."""
-    return ControlTokens(_served_tokens(settings), settings.guard.control_tokens)
+    return ControlTokens(served_tokens(settings), settings.guard.control_tokens)
 
 
-def _served_tokens(settings: Settings) -> frozenset[str]:
+def served_tokens(settings: Settings) -> frozenset[str]:
+    """Control tokens of the models whose tokenizer is at hand."""
     folders = settings.gateway.model_folders.values()
     return frozenset[str]().union(*(control_tokens_of(folder) for folder in folders))

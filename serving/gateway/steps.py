@@ -128,11 +128,22 @@ def allow_model(context: RequestContext, name: str) -> None:
 
 
 def sanitize(context: RequestContext, guard: Guard) -> RequestContext:
-    """Clean the question in place.
+    """Clean the question; nothing is changed before all of it is clean.
 
     Raises:
         BadRequest: it holds something that is refused rather than cleaned.
     """
+    body = dict(context.body)
+    try:
+        report, answers = begin_cleaning(context, guard).ask(body, context.endpoint)
+    except GuardRefusal as refusal:
+        raise refused(context, refusal) from None
+    context.body, context.input_report, context.answers = body, report, answers
+    return context
+
+
+def begin_cleaning(context: RequestContext, guard: Guard) -> Guard:
+    """Note what is to be known of a question that is not clean yet; returns what holds for its tenant."""
     if context.dialect is None:
         context.prompt_chars = _prompt_chars(context.body)
     else:
@@ -140,12 +151,13 @@ def sanitize(context: RequestContext, guard: Guard) -> RequestContext:
     assert context.principal is not None
     guard = guard.of_tenant(context.principal.tenant)
     context.policy = guard.policy_digest
-    try:
-        context.input_report, context.answers = guard.ask(context.body, context.endpoint)
-    except GuardRefusal as refusal:
-        context.input_report = refusal.report
-        raise BadRequest(refusal.message, code=refusal.code, param=refusal.param) from None
-    return context
+    return guard
+
+
+def refused(context: RequestContext, refusal: GuardRefusal) -> BadRequest:
+    """The error for a question that the guard refuses; what it did until then is counted."""
+    context.input_report = refusal.report
+    return BadRequest(refusal.message, code=refusal.code, param=refusal.param)
 
 
 def choose_mark(context: RequestContext, keyring: Keyring | None, pool: EnginePool) -> RequestContext:
@@ -205,14 +217,14 @@ def drop_mark(context: RequestContext, note: str) -> None:
 def _prompt_chars(body: dict[str, Any]) -> int:
     """Characters of text in the question: of messages and their text parts, or of prompts."""
     prompts = body.get("prompt")
-    texts = prompts if isinstance(prompts, list) else [prompts]
+    texts = list(prompts) if isinstance(prompts, list) else [prompts]
     messages = body.get("messages")
     for message in messages if isinstance(messages, list) else ():
         content = message.get("content") if isinstance(message, dict) else None
         if isinstance(content, list):
-            texts = texts + [part.get("text") for part in content if isinstance(part, dict)]
+            texts += [part.get("text") for part in content if isinstance(part, dict)]
         else:
-            texts = [*texts, content]
+            texts.append(content)
     return sum(len(text) for text in texts if isinstance(text, str))
 
 

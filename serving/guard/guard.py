@@ -12,7 +12,7 @@ from serving.guard.control import ControlTokens
 from serving.guard.detector import Detector
 from serving.guard.detectors import default_detectors
 from serving.guard.markup_rules import Rules
-from serving.guard.memory import Remembers
+from serving.guard.memory import Memory, Remembers
 from serving.guard.outcome import GuardReport
 from serving.guard.request import Endpoint, RequestCleaner
 from serving.guard.settings import GuardSettings
@@ -22,14 +22,23 @@ from serving.guard.shown import is_shown
 class Guard:
     """Cleans requests on their way in and answers on their way out. Holds no state of a request."""
 
-    def __init__(self, settings: GuardSettings, control_tokens: Iterable[str] = ()) -> None:
-        """`control_tokens`: those of the served models, by `control_tokens_of`; without any, every known one counts."""
-        self._tenants = {name: Guard(settings.of_tenant(name), control_tokens) for name in settings.tenants}
-        everybodys = settings.model_dump_json(exclude={"tenants"})
+    def __init__(
+        self, settings: GuardSettings, control_tokens: Iterable[str] = (), secret: bytes | None = None
+    ) -> None:
+        """`control_tokens`: those of the served models, by `control_tokens_of`; without any, every known one counts.
+
+        `secret`: 16 bytes that the canaries follow from, the same in every process that cleans for one gateway.
+        """
+        secret = secret or secrets.token_bytes(16)
+        tokens_given = tuple(control_tokens)
+        self._tenants = {
+            name: Guard(settings.of_tenant(name), tokens_given, _of_tenant(secret, name)) for name in settings.tenants
+        }
+        everybodys = settings.model_dump_json(exclude={"tenants", *_NO_POLICY})
         self.policy_digest = hashlib.sha256(everybodys.encode()).hexdigest()
-        self._remembers = Remembers(settings, secrets.token_bytes(16))
+        self._remembers = Remembers(settings, secret)
         self._remembers_nothing = not self._remembers.anything
-        tokens = ControlTokens(control_tokens, settings.control_tokens)
+        tokens = ControlTokens(tokens_given, settings.control_tokens)
         acting = settings.output.acting()
         self._answers = AnswerCleaner(_detectors(acting), acting, Rules(settings.links), settings.system_prompt)
         self._answers_never_shown = self._answers.never_shown()
@@ -76,6 +85,22 @@ class Guard:
         self._remembers.end(memory, body)
         return report, answers.remembering(memory)
 
+    def ask_apart(self, body: dict[str, Any], endpoint: Endpoint) -> tuple[GuardReport, dict[str, Any] | None]:
+        """As `ask`, in another process than that of the answer, whose `answers_knowing` takes what is returned.
+
+        Raises: as `ask`.
+        """
+        if self._remembers_nothing:
+            return self._requests.clean(body, endpoint), None
+        memory = self._remembers.new()
+        report = self._requests.clean(body, endpoint, memory)
+        self._remembers.end(memory, body)
+        return report, memory.handed_over()
+
+    def answers_knowing(self, remembered: dict[str, Any] | None) -> AnswerCleaner:
+        """What cleans the answer to a question that was cleaned apart."""
+        return self._answers if remembered is None else self._answers.remembering(Memory.taken_over(remembered))
+
     def clean_text(self, text: str, *, json: bool = False) -> tuple[str, GuardReport]:
         """Clean a whole text of an answer to which no question is known."""
         return self._answers.clean_text(text, json=json)
@@ -83,6 +108,14 @@ class Guard:
     def stream(self, *, json: bool = False) -> TextStream:
         """A cleaner for one text channel of such an answer."""
         return self._answers.stream(json=json)
+
+
+_NO_POLICY = frozenset({"cpu_budget_s", "cleaning_processes", "cleaning_queue"})
+"""Settings that change nothing of what is done to a text."""
+
+
+def _of_tenant(secret: bytes, name: str) -> bytes:
+    return hashlib.blake2b(name.encode(), key=secret, digest_size=16).digest()
 
 
 def _detectors(entities: Iterable[str]) -> tuple[Detector, ...]:

@@ -103,14 +103,18 @@ def is_large(raw: bytes, body: dict[str, Any]) -> bool:
         return False
     values = chars = 0
     level: list[Any] = [body]
-    while level and values <= SMALL_VALUES and chars <= SMALL_BYTES:
+    while level:
         values += len(level)
+        if values > SMALL_VALUES:
+            return True
         texts = [value for value in level if isinstance(value, str)]
         chars += sum(map(len, texts))
         # Strings may be JSON that is parsed.
         values += sum(map(_num_separators, texts))
+        if values > SMALL_VALUES or chars > SMALL_BYTES:
+            return True
         level = _children(level)
-    return bool(level) or values > SMALL_VALUES or chars > SMALL_BYTES
+    return False
 
 
 _JSON_BEGINS = frozenset("[{ \t\r\n\ufeff")

@@ -37,6 +37,27 @@ class Memory:
             # Names that stand in the question already, in whichever field, would be mistaken for placeholders.
             self.vault.avoid([visible.feed(json.dumps(body, ensure_ascii=False)) + visible.finish()])
 
+    def handed_over(self) -> dict[str, Any]:
+        """All of it as plain data, for the process of the answer: to be sent through a pipe, and stored nowhere."""
+        return {
+            "vault": self.vault.handed_over() if self.vault is not None else None,
+            "seen": self.seen.handed_over() if self.seen is not None else None,
+            "prompt": self.prompt.handed_over() if self.prompt is not None else None,
+            "json_answer": self.json_answer,
+        }
+
+    @classmethod
+    def taken_over(cls, data: dict[str, Any]) -> Memory:
+        """What another process has handed over."""
+        vault, seen, prompt = data["vault"], data["seen"], data["prompt"]
+        memory = cls(
+            Vault.taken_over(vault) if vault is not None else None,
+            SeenValues.taken_over(*seen) if seen is not None else None,
+        )
+        memory.prompt = SystemPrompt.taken_over(*prompt) if prompt is not None else None
+        memory.json_answer = data["json_answer"]
+        return memory
+
     def __repr__(self) -> str:
         return f"Memory({self.vault!r}, {self.seen!r}, {self.prompt!r})"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Iterable
 from hashlib import blake2b
 
 from serving.guard.folding import fold
@@ -23,6 +24,16 @@ class SeenValues:
 
     def __repr__(self) -> str:
         return f"SeenValues({len(self._digests)})"
+
+    def handed_over(self) -> tuple[bytes, list[bytes]]:
+        """Salt and digests, for the process that compares them."""
+        return self._salt, list(self._digests)
+
+    @classmethod
+    def taken_over(cls, salt: bytes, digests: Iterable[bytes]) -> SeenValues:
+        seen = cls()
+        seen._salt, seen._digests = salt, set(digests)
+        return seen
 
     def add(self, value: str) -> None:
         self._digests.add(self._digest(value))

@@ -153,6 +153,24 @@ class GuardSettings(BaseModel):
     )
     max_depth: int = Field(default=64, ge=8, le=256, description="Deepest nesting of a request body.")
     max_values: int = Field(default=200_000, ge=100, description="Most values (fields, items) in a request body.")
+    cpu_budget_s: float = Field(
+        default=10.0,
+        gt=0,
+        le=600,
+        description="Most seconds of CPU time that cleaning one request may take; beyond, it is refused.",
+    )
+    cleaning_processes: int = Field(
+        default=2,
+        ge=1,
+        le=64,
+        description="Processes (of each worker) that clean large requests, apart from everything else. With more than "
+        "one, a tenant has all but one of them at the most.",
+    )
+    cleaning_queue: int = Field(
+        default=64,
+        ge=4,
+        description="Large requests that may wait for such a process; a tenant's are a quarter of them at the most.",
+    )
     max_text_chars: int = Field(
         default=1_000_000, ge=1000, description="Most characters of text in a request, media left out."
     )

@@ -40,6 +40,16 @@ class SystemPrompt:
                 number += 1
             number += 1  # words of two texts do not stand in a row
 
+    def handed_over(self) -> tuple[str, dict[str, list[int]]]:
+        """Canary and words, for the process of the answer."""
+        return self.canary, self._places
+
+    @classmethod
+    def taken_over(cls, canary: str, places: dict[str, list[int]]) -> SystemPrompt:
+        prompt = cls((), canary)
+        prompt._places = places
+        return prompt
+
     def __repr__(self) -> str:
         return f"SystemPrompt({len(self._places)} words)"
 

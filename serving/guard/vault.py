@@ -6,7 +6,7 @@ A vault belongs to one request and dies with it. It shows nothing of what it hol
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NoReturn
 
 from serving.guard.folding import fold
@@ -33,6 +33,18 @@ class Vault:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a vault is neither copied nor stored")
+
+    def handed_over(self) -> dict[str, str]:
+        """Name to value, for the process that restores them."""
+        return dict(self._values)
+
+    @classmethod
+    def taken_over(cls, values: Mapping[str, str]) -> Vault:
+        """One that gives values back, and no more names out."""
+        vault = cls(())
+        vault._values.update(values)
+        vault._last = dict.fromkeys((name.rpartition("_")[0] for name in values), 0)
+        return vault
 
     def avoid(self, texts: Iterable[str]) -> None:
         """Names that stand in these texts already are given to no value."""

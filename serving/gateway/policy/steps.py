@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from monitoring.telemetry import PolicyMetrics
+from serving.gateway.cleaning import apart
 from serving.gateway.context import RequestContext
 from serving.gateway.engines.pool import EnginePool
 from serving.gateway.errors import LedgerDown, PolicyRefused, PolicyUnavailable
 from serving.gateway.policy.ask import Asker
-from serving.gateway.policy.question import question_places
+from serving.gateway.policy.question import Place, question_places
 from serving.gateway.policy.refusal import FILTERED, Written
 from serving.gateway.policy.review import AnswerText, Review
 from serving.gateway.policy.revise import revise
@@ -26,6 +27,7 @@ from serving.guard.control import ControlTokens
 from serving.guard.policy import (
     Decision,
     MaskedAnswers,
+    Masks,
     Passage,
     Policy,
     PolicyError,
@@ -130,15 +132,13 @@ class PolicySteps:
         """
         if not review.question:
             return
-        places = question_places(context.body)
+        places = await apart(context, question_places, context.body)
         counts = _counts([context.input_report] if context.input_report is not None else [])
         passages = [Passage(place.text, place.role) for place in places]
         verdict = await self._decide(review, review.question, passages, counts)
         review.note(verdict.decisions, "input")
         if review.question.masks is not None and verdict.passes:
-            report = GuardReport()
-            for place in places:
-                place.holder[place.key] = review.question.masks.whole(place.text, report)
+            report = await apart(context, _mask, places, review.question.masks)
             self._note_masks(review, [report], "input")
             if context.input_report is not None:
                 context.input_report.merge(report)
@@ -235,6 +235,14 @@ class PolicySteps:
             await self._ledger.audit(context.principal.key_id, "policy.decide", context.request_id, details)
         except LedgerUnavailable:
             raise LedgerDown("What the policy decided could not be recorded. Try again later.") from None
+
+
+def _mask(places: Iterable[Place], masks: Masks) -> GuardReport:
+    """Mask texts where they stand."""
+    report = GuardReport()
+    for place in places:
+        place.holder[place.key] = masks.whole(place.text, report)
+    return report
 
 
 def _counts(reports: Iterable[GuardReport]) -> dict[str, int]:

@@ -42,15 +42,16 @@ class Masks:
         """Released pieces from `start` on, the place up to which they reach, and up to which nothing can change."""
         plain = readable(text)
         pieces: list[str] = []
-        while True:
+        # All at once: each search of its own would encode the whole text anew.
+        for match in self._finder.match.finditer(plain, start):
             open_at = len(text) if final else self._open_at(plain, start)
-            match = self._finder.match.search(plain, start)
-            if match is None or match.start() >= open_at:
+            if match.start() >= open_at:
                 return pieces, start, open_at
             name = self._names[self._finder.whose(match)]
             pieces += (text[start : match.start()], f"[{name}]")
             report.add(name, "mask")
             start = match.end()
+        return pieces, start, len(text) if final else self._open_at(plain, start)
 
     def _open_at(self, plain: str, start: int) -> int:
         """Where the first match begins that what follows may yet complete or prolong."""

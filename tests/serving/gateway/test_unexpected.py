@@ -13,7 +13,8 @@ from in_process import running_in_process
 from load import outcome_of
 from scripted import ScriptedEngine, answer, stream, whole
 
-from serving.gateway import exchange, pipeline
+from serving.gateway import exchange
+from serving.gateway.cleaning import cleaner
 from serving.gateway.streams.relay import StreamRelay
 
 SECRET = "the prompt that nobody may read"
@@ -36,7 +37,7 @@ async def test_a_fault_of_ours_is_one_error_and_is_recorded(
         with monkeypatch.context() as broken, caplog.at_level(logging.ERROR):
             match place:
                 case "before":
-                    broken.setattr(pipeline, "sanitize", fail)
+                    broken.setattr(cleaner, "sanitize", fail)
                 case "whole":
                     broken.setattr(exchange, "clean_answer", fail)
                 case "stream":
