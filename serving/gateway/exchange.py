@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from serving.gateway.attempts import Attempts, Question
 from serving.gateway.cached_counts import without_cached_counts
+from serving.gateway.cleaning import apart
 from serving.gateway.context import RequestContext
 from serving.gateway.dialects.answer import clean_whole
 from serving.gateway.dialects.relay import DialectRelay
@@ -184,9 +185,9 @@ class Exchange:
         body = await self._read(response)
         dialect = self._context.dialect
         if dialect is None:
-            answer = clean_answer(self._context, self._answers, body)
+            answer = await apart(self._context, len(body), clean_answer, self._context, self._answers, body)
         else:
-            answer = clean_whole(self._context, dialect, self._answers, body)
+            answer = await apart(self._context, len(body), clean_whole, self._context, dialect, self._answers, body)
         self._context.counted_chars = self._context.answer_chars
         self._settlement.note_output(answer.reports)
         refuse_blocked(answer.reports)

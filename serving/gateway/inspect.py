@@ -48,7 +48,7 @@ class Inspector:
         """
         if context.dialect is not None and not context.dialect.generates:
             return context  # embeddings and counts: no model reads the text as an instruction
-        texts = await apart(context, read_texts, context.body)
+        texts = await apart(context, len(context.raw_body), read_texts, context.body)
         verdicts = await self._verdicts(texts)
         self._act(context, verdicts)
         if self.settings.mark_data:

@@ -21,6 +21,9 @@ from serving.guard.settings import Action, SystemPromptSettings
 from serving.guard.stream import StreamCleaner, is_plain
 from serving.guard.system_prompt import LeakStage
 
+MAX_PIECE = 16 * 1024
+"""Characters of a whole text that are looked at together."""
+
 
 class Stage(Protocol):
     """Takes one text in pieces; `"".join(feed(piece) …) + finish()` is the same for every cutting of it."""
@@ -124,10 +127,13 @@ class AnswerCleaner:
 
     def clean_text(self, text: str, *, json: bool = False) -> tuple[str, GuardReport]:
         """Clean a whole text; `json`: it is JSON, as the arguments of a tool call are."""
-        if self._patient and is_plain(text) and (json or self._rules is None or not self._rules.may_act(text)):
+        shows_markup = not json and self._rules is not None and self._rules.may_act(text)
+        if len(text) <= MAX_PIECE and self._patient and not shows_markup and is_plain(text):
             return text, GuardReport()
         stream = self.stream(json=json)
-        return stream.feed(text) + stream.finish(), stream.report
+        # In pieces, between which a thread that cleans a long text lets others go on.
+        pieces = [stream.feed(text[start : start + MAX_PIECE]) for start in range(0, len(text), MAX_PIECE)]
+        return "".join(pieces) + stream.finish(), stream.report
 
     def stream(self, *, json: bool = False) -> TextStream:
         """A cleaner for one text channel."""

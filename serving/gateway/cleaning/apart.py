@@ -1,4 +1,4 @@
-"""What only looks through a large question: on a thread, with which the event loop takes turns."""
+"""Long work in Python on a thread, with which the event loop takes turns every few milliseconds."""
 
 from __future__ import annotations
 
@@ -6,18 +6,25 @@ import asyncio
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
+from serving.gateway.cleaning.turns import FairTurns
 from serving.gateway.context import RequestContext
-from serving.guard.limits import SMALL_BYTES
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
+SHORT_BYTES = 16 * 1024
+"""No work on so little takes long."""
+# One at a time: the event loop waits for each thread that computes whenever it wants to go on.
+_turns = FairTurns(1, None)
 
-async def apart(context: RequestContext, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """What `work` returns: called at once for a question of the usual size, and on a thread for a large one.
 
-    For work in Python, linear in the question: one long call of C would hold the event loop all the same.
+async def apart(context: RequestContext, size: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """What `work` returns: called at once for a text of the usual size, and on a thread for a long one, one by one.
+
+    Work must be linear in `size`, in bytes, and call no C function for long: the interpreter's lock is held for that.
     """
-    if len(context.raw_body) <= SMALL_BYTES:
+    if size <= SHORT_BYTES:
         return work(*args, **kwargs)
-    return await asyncio.to_thread(work, *args, **kwargs)
+    assert context.principal is not None
+    async with _turns.turn(context.principal.tenant, size):
+        return await asyncio.to_thread(work, *args, **kwargs)

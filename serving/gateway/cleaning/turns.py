@@ -25,13 +25,14 @@ class _Waiting(NamedTuple):
 class FairTurns:
     """So many places. Who waits is let in tenant by tenant, whoever came first within each."""
 
-    def __init__(self, places: int, most_waiting: int) -> None:
+    def __init__(self, places: int, most_waiting: int | None) -> None:
+        """`most_waiting`: None for any number, where what waits is bounded elsewhere."""
         self.apply(places, most_waiting)
         self._taken: dict[str, int] = {}
         self._waiting: dict[str, deque[_Waiting]] = {}
         """By tenant; who comes first is let in next."""
 
-    def apply(self, places: int, most_waiting: int) -> None:
+    def apply(self, places: int, most_waiting: int | None) -> None:
         """Change the bounds; who has a place keeps it."""
         self._places = places
         self._most_waiting = most_waiting
@@ -69,6 +70,8 @@ class FairTurns:
             raise
 
     def _check(self, tenant: str, size: int) -> None:
+        if self._most_waiting is None:
+            return
         own = self._waiting.get(tenant, ())
         if own and (
             len(own) >= max(1, self._most_waiting // TENANTS_SHARE)

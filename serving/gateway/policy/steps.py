@@ -132,13 +132,13 @@ class PolicySteps:
         """
         if not review.question:
             return
-        places = await apart(context, question_places, context.body)
+        places = await apart(context, len(context.raw_body), question_places, context.body)
         counts = _counts([context.input_report] if context.input_report is not None else [])
         passages = [Passage(place.text, place.role) for place in places]
         verdict = await self._decide(review, review.question, passages, counts)
         review.note(verdict.decisions, "input")
         if review.question.masks is not None and verdict.passes:
-            report = await apart(context, _mask, places, review.question.masks)
+            report = await apart(context, len(context.raw_body), _mask, places, review.question.masks)
             self._note_masks(review, [report], "input")
             if context.input_report is not None:
                 context.input_report.merge(report)
