@@ -14,7 +14,7 @@ from serving.gateway.dialects import DIALECTS
 from serving.gateway.errors import GatewayError, MethodNotAllowed, ModelNotFound
 from serving.gateway.pipeline import Pipeline
 from serving.gateway.prompts import PREFIX, PromptError
-from serving.gateway.steps import authenticate
+from serving.gateway.steps import authenticate, presented_key
 from serving.gateway.streams.chunks import encode
 from serving.gateway.wire import JSON, AsgiApp, Client, Headers, Receive, Scope, Send, send_error, send_whole
 
@@ -81,6 +81,14 @@ class GatewayApp:
     def refused(self, code: str) -> None:
         """The server has refused a request, or cut a client off, without asking the application."""
         self.pipeline.metrics.error(code)
+
+    def holder_of(self, headers: dict[bytes, bytes]) -> str | None:
+        """The tenant whose key a request presents, where the key is known in memory."""
+        try:
+            holder = self.pipeline.identity.authenticate(presented_key(headers))
+        except GatewayError:
+            return None
+        return None if holder is None else holder.tenant
 
     async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":

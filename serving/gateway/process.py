@@ -99,9 +99,11 @@ class GatewayProcess:
             gateway.http,
             max_body_bytes=gateway.max_body_bytes,
             tls=gateway.tls,
+            cors=gateway.cors,
             probe_paths=PROBE_PATHS,
             names_below=[MODELS],
             on_refused=self._app.refused,
+            holder_of=self._app.holder_of,
         )
         metrics = self._app.pipeline.metrics
         self._reloader = Reloader(settings, load, parts_of(self._app, self._server), metrics.reloaded)

@@ -22,6 +22,7 @@ def parts_of(app: GatewayApp, server: Server) -> list[Part]:
 
     def bounds(settings: Settings) -> None:
         server.apply(settings.gateway.http)
+        server.apply_cors(settings.gateway.cors)
         server.max_body_bytes = settings.gateway.max_body_bytes
         pipeline.settings = settings.gateway
         pipeline.questions.apply(settings.gateway)
@@ -71,6 +72,7 @@ def parts_of(app: GatewayApp, server: Server) -> list[Part]:
         Part(
             (
                 "gateway.http",
+                "gateway.cors",
                 "gateway.max_body_bytes",
                 "gateway.max_other_body_bytes",
                 "gateway.max_choices",

@@ -12,7 +12,7 @@ from serving.gateway.admission.settings import AdmissionSettings
 from serving.gateway.engines.settings import CircuitSettings, EngineServiceSettings, EngineTlsSettings
 from serving.gateway.failover import FailoverSettings
 from serving.gateway.fields.lists import NEVER_ADDED
-from serving.gateway.http.settings import HttpSettings, TlsSettings
+from serving.gateway.http.settings import CorsSettings, HttpSettings, TlsSettings
 from serving.gateway.routing.settings import ModelSettings, RoutingSettings
 
 
@@ -171,6 +171,7 @@ class GatewaySettings(BaseModel):
     )
     tls: TlsSettings | None = Field(default=None, description="Certificates for HTTPS; left out: plain HTTP.")
     http: HttpSettings = HttpSettings()
+    cors: CorsSettings = CorsSettings()
 
     @property
     def finds_engines(self) -> bool:

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 import httptools
 
 from serving.gateway.errors import BadRequest, GatewayError, TooLarge
+from serving.gateway.http.buffers import FIELD_BYTES, REQUEST_BYTES, SMALL_BYTES
+from serving.gateway.http.cors import Cors
 from serving.gateway.http.heads import refusal, repeated_singleton
-from serving.gateway.http.request import BODY_HIGH_WATER_BYTES, Request, scope_of
+from serving.gateway.http.request import Request, scope_of
 from serving.gateway.http.target import fault_of
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ log = logging.getLogger(__name__)
 MAX_PIPELINED = 64
 # A client that is still sending when it is refused gets this long to read why, before its connection is reset.
 LINGER_S = 2.0
+# A head that has not ended is counted from so many bytes on: one cut by the network's packets is smaller.
+SMALL_HEAD_BYTES = 4096
 # Sizes and extensions of chunks may weigh so many times what they frame.
 _MAX_FRAMING = 8
 
@@ -51,6 +55,8 @@ class Connection(asyncio.Protocol):
         "_deaf",
         "_drained",
         "_fed",
+        "_fields",
+        "_head_held",
         "_headers",
         "_inexact",
         "_more",
@@ -88,8 +94,10 @@ class Connection(asyncio.Protocol):
         self._deaf = False  # what still comes is thrown away
         self._reading = True
         self._url = b""
+        self._fields: dict[bytes, bytes] = {}  # of the head that is being checked
         self._headers: list[tuple[bytes, bytes]] = []
         self._fed = 0  # bytes read since the message began
+        self._head_held = 0  # of them, those of a large head that has not ended, as `server.buffers` counts
         self._inexact = self._saw_end = False  # it began in the read in which another ended: its bytes are not known
         self._receiving: Request | None = None
         self._current: Request | None = None
@@ -138,7 +146,8 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = self._deaf = True
         self.server.forget(self)
-        self._queue.clear()
+        self._forget_queue()
+        self._let_head_go()
         self._wake_writer()
         if self._current is not None:
             self._current.lost()
@@ -178,15 +187,23 @@ class Connection(asyncio.Protocol):
         self._headers = []  # what a chunked body brings behind itself is not looked at
         fields = dict(headers)
         version: str = self._parser.get_http_version()
-        self._check_head(headers, fields, version)
+        if self._head_held:
+            self._let_head_go()
+        self._fields = fields
+        size = self._check_head(headers, fields, version)
+        self._fields = {}
         keep_alive = version == "1.1" and self._parser.should_keep_alive()
         scope = scope_of(self._parser.get_method().decode(), self._url, version, headers, self._origin)
         request = self._receiving = Request(self, scope, fields, keep_alive)
         scope["extensions"] = {"signet": request}
+        request.weight = REQUEST_BYTES + size + FIELD_BYTES * len(headers)
+        counts = request.weight > SMALL_BYTES or bool(self._queue)
         self._fed = 0
         self._phase = Phase.BODY
         self.deadline = self.server.now + self.server.settings.body_timeout_s
         self._enqueue(request)
+        if counts:
+            self._hold(request)
 
     def on_body(self, body: bytes) -> None:
         request = self._receiving
@@ -194,8 +211,10 @@ class Connection(asyncio.Protocol):
         request.add_body(body)
         if request.size > self.server.max_body_bytes:
             self._refuse(self._too_large())
-        if request.buffered > BODY_HIGH_WATER_BYTES:
-            self.regulate()
+        if request.weight > SMALL_BYTES or request.held:
+            self._hold(request)
+            if request.full:
+                self.regulate()
 
     def on_message_complete(self) -> None:
         self._phase = Phase.IDLE
@@ -207,11 +226,16 @@ class Connection(asyncio.Protocol):
 
     # Limits
 
-    def _check_head(self, headers: list[tuple[bytes, bytes]], fields: dict[bytes, bytes], version: str) -> None:
-        """Raises _Refused. What is malformed in itself (both lengths, folded lines, odd bytes) the parser refuses."""
+    def _check_head(self, headers: list[tuple[bytes, bytes]], fields: dict[bytes, bytes], version: str) -> int:
+        """The head's size, or, of a small read, the read's.
+
+        What is malformed in itself (both lengths, folded lines) the parser refuses.
+
+        Raises: _Refused.
+        """
         settings = self.server.settings
         size = self._fed
-        if self._inexact or size > settings.max_header_bytes:
+        if self._inexact or size > SMALL_HEAD_BYTES:  # there may be bytes of other messages, or the body, in it
             size = len(self._url) + sum(len(name) + len(value) + 4 for name, value in headers)
         if size > settings.max_header_bytes or len(headers) > settings.max_headers:
             self._refuse(self._headers_too_large())
@@ -235,6 +259,7 @@ class Connection(asyncio.Protocol):
             self._check_target()
         if (fault := fault_of(self._url, self.server.names_below)) is not None:
             self._refuse(BadRequest(f"The path can be read in several ways: {fault}.", code="malformed_path"))
+        return size
 
     def _check_target(self) -> None:
         if not self._url.startswith((b"/", b"*")):
@@ -252,10 +277,32 @@ class Connection(asyncio.Protocol):
             settings = self.server.settings
             if self._fed > settings.max_header_bytes or len(self._headers) > settings.max_headers:
                 self._refuse_quietly(self._headers_too_large())
+            elif self._fed + FIELD_BYTES * len(self._headers) > SMALL_HEAD_BYTES:
+                self._hold_head(self._fed + FIELD_BYTES * len(self._headers))
         elif self._receiving is not None:
             framing = self._fed - self._receiving.size
             if framing > _MAX_FRAMING * self._receiving.size + self.server.settings.max_header_bytes:
                 self._refuse_quietly(_malformed("chunks weigh less than their sizes"))
+
+    def _hold(self, request: Request) -> None:
+        """Count what a request holds; raises _Refused where there is no room for it."""
+        if not request.held:
+            request.holder = self.server.holder_of(request.headers)
+        if not self.server.buffers.hold(request.holder, request.weight - request.held):
+            self._refuse(self.server.buffers_full())
+        request.held = request.weight
+
+    def _hold_head(self, size: int) -> None:
+        """The same for a head that has not ended: nobody knows yet whose it is."""
+        if self.server.buffers.hold(None, size - self._head_held):
+            self._head_held = size
+        else:
+            self._refuse_quietly(self.server.buffers_full())
+
+    def _let_head_go(self) -> None:
+        if self._head_held:
+            self.server.buffers.release(None, self._head_held)
+            self._head_held = 0
 
     def _failed_to_parse(self, error: Exception) -> None:
         if self._deaf:
@@ -283,14 +330,17 @@ class Connection(asyncio.Protocol):
         """Read nothing more; answer `error` when the requests before are answered, and close."""
         self._deaf = True
         self.deadline = math.inf
+        self._headers = []
+        self._let_head_go()
         self.server.refused(error.code)
         request = self._receiving
         if request is None or request.complete:
-            request = Request(self, {}, {}, keep_alive=False)
+            request = Request(self, {}, self._fields, keep_alive=False)
             request.refused = error
             self._enqueue(request)
         else:
             request.refused = error
+            request.drop_body()
             request.lost()
 
     # Time: the server looks at all connections once a second
@@ -338,7 +388,7 @@ class Connection(asyncio.Protocol):
         if self._transport is None:
             return
         receiving = self._receiving
-        full = receiving is not None and receiving.buffered > BODY_HIGH_WATER_BYTES
+        full = receiving is not None and receiving.full
         want = self._deaf or not (full or self._queue)
         if want != self._reading:
             self._reading = want
@@ -384,9 +434,17 @@ class Connection(asyncio.Protocol):
                 if not self._reading:
                     self.regulate()
         finally:
+            if self._current is not None:
+                self._current.forget()
+            self._forget_queue()
             self._current = self._receiving = self._answering = None
             if self._phase is not Phase.CLOSING:
                 self.abort()  # the application was cancelled
+
+    def _forget_queue(self) -> None:
+        for request in self._queue:
+            request.forget()
+        self._queue.clear()
 
     async def _next(self) -> bool:
         """Whether there is another request; waits for it."""
@@ -401,20 +459,41 @@ class Connection(asyncio.Protocol):
         return bool(self._queue)
 
     async def _answer(self, request: Request) -> None:
+        cors = self.server.cors
         if request.refused is None:
             try:
-                await self.server.app(request.scope, request.receive, request.send)
+                if cors is None or not await self._answer_preflight(cors, request):
+                    await self.server.app(request.scope, request.receive, request.send)
             except Exception:
                 log.exception("the application failed")
         if request.refused is not None and not request.started:
-            self.write(refusal(request.refused, self.server.date_line))
+            self._write_error(request, request.refused)
             request.keep_alive = False
         elif not request.finished:
             if request.started or self.closed:
                 self.abort()  # an answer cut short must not look complete
             else:
-                self.write(refusal(GatewayError("The gateway failed on this request."), self.server.date_line))
+                self._write_error(request, GatewayError("The gateway failed on this request."))
             request.keep_alive = False
+
+    async def _answer_preflight(self, cors: Cors, request: Request) -> bool:
+        """Whether the request is a browser's question whether it may send another; it is answered then."""
+        try:
+            allowed = cors.preflight(request.scope["method"], request.headers)
+        except GatewayError as error:
+            request.refused = error
+            self.server.refused(error.code)
+            return True
+        if allowed is None:
+            return False
+        await request.send({"type": "http.response.start", "status": 204, "headers": allowed})
+        await request.send({"type": "http.response.body"})
+        return True
+
+    def _write_error(self, request: Request, error: GatewayError) -> None:
+        cors = self.server.cors
+        lines = cors.lines(request.headers) if cors is not None else b""
+        self.write(refusal(error, self.server.date_line, lines))
 
     def _write_refusal(self, error: GatewayError) -> None:
         self.write(refusal(error, self.server.date_line))

@@ -51,10 +51,10 @@ def repeated_singleton(headers: Iterable[tuple[bytes, bytes]]) -> str:
     return ""
 
 
-def refusal(error: GatewayError, date_line: bytes) -> bytes:
-    """A whole answer, after which the connection is closed."""
+def refusal(error: GatewayError, date_line: bytes, lines: bytes = b"") -> bytes:
+    """A whole answer, after which the connection is closed; `lines` are further header lines."""
     body = error.body()
     length = b"content-type: application/json\r\ncontent-length: %d\r\n" % len(body)
     return b"".join(
-        (status_line(error.http_status), date_line, length, CLOSE, head_lines(error.headers), b"\r\n", body)
+        (status_line(error.http_status), date_line, length, CLOSE, lines, head_lines(error.headers), b"\r\n", body)
     )

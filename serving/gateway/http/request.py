@@ -41,12 +41,15 @@ class Request:
         "finished",
         "gone",
         "headers",
+        "held",
+        "holder",
         "keep_alive",
         "refused",
         "scope",
         "size",
         "started",
-        "version",
+        "wanted",
+        "weight",
     )
 
     def __init__(self, connection: Connection, scope: Scope, headers: dict[bytes, bytes], keep_alive: bool) -> None:
@@ -61,6 +64,11 @@ class Request:
         """The whole body has come."""
         self.size = self.buffered = 0
         """Bytes of body that have come, and those of them that the application has not taken."""
+        self.weight = self.held = 0
+        """About what it takes of memory, and how much of that `server.buffers` has counted."""
+        self.holder: str | None = None
+        self.wanted = False
+        """The application has asked for the body."""
         self.started = self.finished = self.gone = False
         self._parts: list[bytes] = []
         self._handed_over = False
@@ -78,9 +86,18 @@ class Request:
     def add_body(self, data: bytes) -> None:
         self._parts.append(data)
         self.size += len(data)
+        self.weight += len(data)
         self.buffered += len(data)
         if self._receiver is not None:
             self._wake()
+
+    @property
+    def full(self) -> bool:
+        """No more is to be read now: much waits for the application, or it has not said that it wants any.
+
+        It need not say so of a request whose holder is known.
+        """
+        return self.buffered > BODY_HIGH_WATER_BYTES or (self.held > 0 and self.holder is None and not self.wanted)
 
     def end_body(self) -> None:
         self.complete = True
@@ -98,6 +115,13 @@ class Request:
         """The application has returned: break the reference cycles, so that memory is free without a collection."""
         self._on_gone = self._receiver = None
         self.scope = {}
+        self.drop_body()
+        if self.held:
+            self._connection.server.buffers.release(self.holder, self.held)
+            self.held = 0
+
+    def drop_body(self) -> None:
+        """What the application has not taken, it will not take."""
         self._parts.clear()
         self.buffered = 0
 
@@ -115,6 +139,10 @@ class Request:
 
     async def receive(self) -> Message:
         """ASGI's: the next piece of the body, or that the client has gone."""
+        if not self.wanted:
+            self.wanted = True
+            if self.held and self.holder is None:
+                self._let_in()
         while True:
             if self._parts or (self.complete and not self._handed_over and not self.gone):
                 return self._take()
@@ -165,6 +193,9 @@ class Request:
             raise RuntimeError("an answer begins with its head")
         fields = head_lines(self._headers)
         self.started, self._headers = True, ()
+        cors = self._connection.server.cors
+        if cors is not None:
+            fields += cors.lines(self.headers)
         lengthy = b"content-length: " in fields
         if self._connection.server.draining or not self.complete:
             self.keep_alive = False
@@ -193,6 +224,15 @@ class Request:
         # Of a complete body too: the next request, or that the client goes, must still be heard.
         self._connection.regulate()
         return {"type": "http.request", "body": body, "more_body": not self.complete}
+
+    def _let_in(self) -> None:
+        """The application reads on for somebody who was not known when the head came, such as a token's holder."""
+        server = self._connection.server
+        holder = server.holder_of(self.headers)
+        if holder is not None:
+            server.buffers.hand_over(holder, self.held)
+            self.holder = holder
+        self._connection.regulate()
 
     def _wake(self) -> None:
         receiver = self._receiver

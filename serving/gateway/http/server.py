@@ -12,9 +12,11 @@ from socket import socket
 from typing import Any
 
 from serving.gateway.errors import GatewayError
+from serving.gateway.http.buffers import Buffers
 from serving.gateway.http.connection import Connection
+from serving.gateway.http.cors import Cors
 from serving.gateway.http.lifespan import Lifespan
-from serving.gateway.http.settings import HttpSettings, TlsSettings
+from serving.gateway.http.settings import CorsSettings, HttpSettings, TlsSettings
 from serving.gateway.wire import AsgiApp
 
 log = logging.getLogger(__name__)
@@ -40,9 +42,11 @@ class Server:
         settings: bounds of connections and requests.
         max_body_bytes: larger bodies are refused with 413, by their Content-Length before a byte of them is read.
         tls: certificates; None for plain HTTP.
+        cors: origins whose pages may ask; None: none.
         probe_paths: paths that are answered even when `max_connections` are open.
         names_below: prefixes of paths whose rest is a name that may hold slashes, as it is or percent-encoded.
         on_refused: told the error code of everything that the server refuses without asking the application.
+        holder_of: whose request it is, by its header fields, as far as that is known without waiting; else None.
     """
 
     def __init__(
@@ -52,9 +56,11 @@ class Server:
         *,
         max_body_bytes: int,
         tls: TlsSettings | None = None,
+        cors: CorsSettings | None = None,
         probe_paths: Collection[str] = (),
         names_below: Collection[str] = (),
         on_refused: Callable[[str], None] = lambda code: None,
+        holder_of: Callable[[dict[bytes, bytes]], str | None] = lambda headers: "",
     ) -> None:
         self.app = app
         self.settings = settings
@@ -62,6 +68,11 @@ class Server:
         self.probe_paths = frozenset(path.encode() for path in probe_paths)
         self.names_below = tuple(prefix.encode() for prefix in names_below)
         self.refused = on_refused
+        self.holder_of = holder_of
+        self.cors: Cors | None = None
+        if cors is not None:
+            self.apply_cors(cors)
+        self.buffers = Buffers(settings.max_buffered_bytes)
         self.draining = False
         self.loop: asyncio.AbstractEventLoop
         self.now = 0.0
@@ -103,8 +114,13 @@ class Server:
     def apply(self, settings: HttpSettings) -> None:
         """Use other bounds from now on; open connections keep their write buffer."""
         self.settings = settings
+        self.buffers.limit = settings.max_buffered_bytes
         shortest = min(settings.head_timeout_s, settings.body_timeout_s, settings.keep_alive_s)
         self._interval = min(SCAN_INTERVAL_S, shortest / 2, settings.slow_reader_timeout_s / 2)
+
+    def apply_cors(self, settings: CorsSettings) -> None:
+        """Let pages of these origins ask from now on."""
+        self.cors = Cors(settings.origins, settings.max_age_s) if settings.origins else None
 
     def renew_certificates(self) -> None:
         """Read the certificate files again, for connections to come.
@@ -184,6 +200,10 @@ class Server:
     def full(self) -> GatewayError:
         message = "The gateway has as many connections as it may have. Try again shortly."
         return GatewayError(message, code="too_many_connections", status=503, headers=((b"retry-after", b"2"),))
+
+    def buffers_full(self) -> GatewayError:
+        message = "The gateway holds as many bytes of requests as it may, of this client or of all. Try again shortly."
+        return GatewayError(message, code="buffers_full", status=503, headers=((b"retry-after", b"2"),))
 
     def origin(self, transport: asyncio.Transport) -> dict[str, Any]:
         """What the scopes of one connection's requests share."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 
 class TlsSettings(BaseModel):
@@ -18,6 +19,35 @@ class TlsSettings(BaseModel):
         default=None,
         description="PEM file with the authorities of clients' certificates; given, each client needs one.",
     )
+
+
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:[a-z0-9._-]+|\[[0-9a-f:]+\])(?::[0-9]{1,5})?")
+
+
+class CorsSettings(BaseModel):
+    """Pages of which other origins may ask from a browser (CORS)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    origins: list[str] = Field(
+        default_factory=list,
+        description="Origins whose pages may ask, as browsers write them: `https://chat.example.org`, "
+        "`http://localhost:5173`. `*`: every page that has a key, wherever it is from; empty: none.",
+    )
+    max_age_s: int = Field(default=600, ge=0, description="Seconds for which a browser need not ask again.")
+
+    @field_validator("origins")
+    @classmethod
+    def _as_browsers_write_them(cls, origins: list[str]) -> list[str]:
+        for origin in origins:
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise ValueError(
+                    f"{origin[:100]!r} is no origin: write scheme, host in lower case and port, without a path "
+                    "or a slash at the end, as https://chat.example.org; or '*'"
+                )
+            if re.fullmatch(r"https:.*:443|http:.*:80", origin):
+                raise ValueError(f"{origin!r}: browsers leave a scheme's own port out, and so must this")
+        return origins
 
 
 class HttpSettings(BaseModel):
@@ -36,6 +66,13 @@ class HttpSettings(BaseModel):
     )
     max_headers: int = Field(default=100, ge=10, description="Most header fields of a request; more: 431.")
     max_url_bytes: int = Field(default=8 * 1024, ge=256, description="Longest path with its query; longer: 414.")
+    max_buffered_bytes: int = Field(
+        default=256 * 1024 * 1024,
+        ge=1024 * 1024,
+        description="Bytes of requests that a process holds at the most, from their first byte to the end of their "
+        "answers; above: 503. A tenant may have half of them, all whose key is not known yet a sixteenth; requests "
+        "below 16 KB are not counted.",
+    )
     head_timeout_s: float = Field(
         default=15.0, gt=0, description="Seconds in which a request's head must have come; later: 408."
     )

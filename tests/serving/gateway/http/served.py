@@ -15,7 +15,7 @@ from typing import Any
 import uvloop
 
 from serving.gateway.http.server import Server
-from serving.gateway.http.settings import HttpSettings, TlsSettings
+from serving.gateway.http.settings import CorsSettings, HttpSettings, TlsSettings
 from serving.gateway.wire import Receive, Scope, Send
 
 MAX_BODY = 100_000
@@ -82,6 +82,12 @@ class Application:
             await asyncio.sleep(0.005)
         await self.whole(send, b"done")
 
+    async def late(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Asks for the body late, as one that first finds out whose it is."""
+        while not self.go_on.is_set() and not self.left.is_set():  # noqa: ASYNC110 - set from the test's thread
+            await asyncio.sleep(0.005)
+        await self.echo(scope, receive, send)
+
     async def unread(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self.whole(send, b"not read", status=401)
 
@@ -115,10 +121,15 @@ class Served:
     """A running server. Its event loop is another thread's: `call` runs something there."""
 
     def __init__(
-        self, settings: HttpSettings, tls: TlsSettings | None, max_body_bytes: int, names_below: Sequence[str] = ()
+        self,
+        settings: HttpSettings,
+        tls: TlsSettings | None,
+        max_body_bytes: int,
+        names_below: Sequence[str] = (),
+        cors: CorsSettings | None = None,
     ) -> None:
         self.app = Application()
-        self._names_below = names_below
+        self._names_below, self._cors = names_below, cors
         self._max_body_bytes = max_body_bytes
         self.refused: Counter[str] = Counter()
         self.settings, self.tls = settings, tls
@@ -134,8 +145,10 @@ class Served:
             self.settings,
             max_body_bytes=self._max_body_bytes,
             tls=self.tls,
+            cors=self._cors,
             probe_paths=["/healthz"],
             names_below=self._names_below,
+            holder_of=lambda headers: headers[b"x-api-key"].decode() if b"x-api-key" in headers else None,
             on_refused=lambda code: self.refused.update([code]),
         )
         self._stop = asyncio.Event()
@@ -169,9 +182,13 @@ class Served:
 
 @contextmanager
 def serving(
-    tls: TlsSettings | None = None, max_body_bytes: int = MAX_BODY, names_below: Sequence[str] = (), **settings: Any
+    tls: TlsSettings | None = None,
+    max_body_bytes: int = MAX_BODY,
+    names_below: Sequence[str] = (),
+    cors: CorsSettings | None = None,
+    **settings: Any,
 ) -> Iterator[Served]:
-    with Served(HttpSettings(**settings), tls, max_body_bytes, names_below) as served:
+    with Served(HttpSettings(**settings), tls, max_body_bytes, names_below, cors) as served:
         yield served
 
 
