@@ -1,7 +1,7 @@
 """Where an address in an answer leads: to this site, to a host that is allowed, elsewhere, or to a script.
 
-Read as a browser reads it, and strictly: what is not plainly harmless (entities, escapes, control characters before the
-host is known) counts as leading elsewhere.
+Read as a browser reads it (https://url.spec.whatwg.org/#url-parsing), after what Markdown and HTML make of entities and
+backslashes. What hides its host behind such things leads elsewhere, whichever host it is.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from enum import Enum
+from html import unescape
 
 MAX_HEAD = 300
 """Characters of an address after which it leads elsewhere if nothing has said so before: a host has at most 253."""
@@ -16,19 +17,31 @@ MAX_HEAD = 300
 _RELATIVE = re.compile(r"[#?]|\.{0,2}/(?=[\w.~%?#-])|\.{0,2}/?\Z|[\w.~%-]++(?:[/?#]|\Z)")
 _ABSOLUTE = re.compile(r"https?://([A-Za-z0-9.-]+)(?::[0-9]{0,5})?(?=[/?#]|\Z)", re.ASCII | re.IGNORECASE)
 _PERSON = re.compile(r"(?:mailto|tel|sms):", re.IGNORECASE)
-_WEB = re.compile(r"https?:|//", re.IGNORECASE)
-_HIDING = re.compile(r"[:&\\\x00-\x20]")
-"""What a scheme or a host can be made of that is not plain to see."""
+_IGNORED = re.compile(r"^[\x00-\x20]+|[\t\n\r]")
+_ESCAPED = re.compile(r"\\([!-/:-@\[-`{-~])")
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
+_WEB = frozenset({"http", "https", "ftp", "ws", "wss"})
+_SCRIPTS = frozenset(
+    {
+        *("javascript", "vbscript", "livescript", "data", "blob", "file", "filesystem", "jar", "mhtml", "view-source"),
+        *("chrome", "hcp", "intent", "its", "mk", "search", "search-ms", "shell"),
+    }
+)
+_HANDLERS = "ms-"
+"""Schemes of Windows' programs begin with it; several of these have run what an address told them."""
+_PICTURE = re.compile(r"data:image/(?:avif|bmp|gif|jpe?g|png|webp|x-icon)[;,]", re.IGNORECASE)
+_SLASHES = re.compile(r"[/\\]{2}")
 
 
 class Leads(Enum):
     """Where an address leads."""
 
     HERE = "here"
+    """To this site, or to another program (`mailto:`, `vscode:`), which nothing opens unasked."""
     ALLOWED = "allowed"
     ELSEWHERE = "elsewhere"
     SCRIPT = "script"
-    """To nothing on the web: `javascript:`, `data:`, whatever else has a scheme of its own or may hide one."""
+    """To what a browser runs or shows as a page of its own: `javascript:`, `data:`, `file:` and the like."""
 
 
 class Hosts:
@@ -49,8 +62,29 @@ class Hosts:
             if host in self._names or (self._suffixes and host.endswith(self._suffixes)):
                 return Leads.ALLOWED
             return Leads.ELSEWHERE
-        if _PERSON.match(address):
+        if _PERSON.match(address) or _PICTURE.match(address):
             return Leads.HERE
-        if _WEB.match(address):
+        if "&" in address and len(address) >= MAX_HEAD:
+            return Leads.SCRIPT  # an entity may go on
+        plain = unescape(address)
+        return max(self._plain_leads(plain), self._plain_leads(_ESCAPED.sub(r"\1", plain)), key=_WORST.index)
+
+    def _plain_leads(self, address: str) -> Leads:
+        """Where an address leads whose entities are read, as far as that can be told from how it begins."""
+        address = _IGNORED.sub("", address)
+        if _SLASHES.match(address):
             return Leads.ELSEWHERE
-        return Leads.SCRIPT if _HIDING.search(address) else Leads.HERE
+        scheme = _SCHEME.match(address)
+        if scheme is None or address.startswith(":", scheme.end()):
+            return Leads.HERE  # a relative one, or a name of C++
+        name = scheme[1].lower()
+        return (
+            Leads.ELSEWHERE
+            if name in _WEB
+            else Leads.SCRIPT
+            if name in _SCRIPTS or name.startswith(_HANDLERS)
+            else Leads.HERE
+        )
+
+
+_WORST = (Leads.HERE, Leads.ELSEWHERE, Leads.SCRIPT)

@@ -13,23 +13,41 @@ from __future__ import annotations
 import re
 
 from serving.guard.hosts import MAX_HEAD, Leads
+from serving.guard.html_names import BLOCKS
+from serving.guard.long_tag import MAX_ATTRIBUTE, LongTag
 from serving.guard.markup_rules import Rules
 from serving.guard.outcome import GuardReport
-from serving.guard.tags import is_harmless, tag_at
 
-MAX_MARKUP_HELD = 600
-"""Most characters that this stage holds back: a tag, or an address until its host is known."""
+MAX_MARKUP_HELD = 600 + MAX_ATTRIBUTE
+"""Most characters that this stage holds back: a tag, or an address until its host is known, in a tag that is longer."""
 
 _MAX_SPACE = 32
-_CONTEXT = 3
-"""Characters before a sign on which it depends: a space and the signs of something emphasized."""
+_CONTEXT = 64
+"""Characters before a sign on which it depends: its line so far, or the name that a target gets."""
+_KEPT = _CONTEXT + 1
+"""Characters that are kept of what came: by one more it is known whether there was more."""
+_SPAN_CONTEXT = 3
+"""Of these, what code between backticks depends on: a space and the signs of something emphasized."""
+_LEAD = re.compile(r"[\s>*+.)0-9-]*+")
+"""What may stand before a block on its first line: spaces, and the signs of lists and quotations."""
+_DECLARED = re.compile(r"<(?:!--|!\[CDATA\[|![A-Za-z]|\?)")
+_DECLARED_BEGUN = re.compile(r"<!?(?:-|\[(?:C(?:D(?:A(?:T(?:A)?)?)?)?)?)?\Z")
+_ENDS = {"<!--": ("-->",), "<![CDATA[": ("]]>",), "<?": ("?>",)}
+_RAW_TEXTS = ("</pre>", "</script>", "</style>", "</textarea>")
+_RAW_NAMES = frozenset({"pre", "script", "style", "textarea"})
+_TO_BLANK_LINE = ("\n\n",)
+_BRACKET = re.compile(r"(?<!\\)[\[\]]")
+_TAG_NAME = re.compile(r"<([A-Za-z][^\s/>]*+)", re.ASCII)
+_MAX_PICTURES = 4000
+"""Characters of paragraphs with pictures that are kept, to know which names pictures have."""
 _ADDRESS = re.compile(
     rf"[:(]\s{{0,{_MAX_SPACE}}}(?:<(?P<quoted>[^<>\n]{{0,{MAX_HEAD}}})|(?P<bare>[^\s<>)]{{0,{MAX_HEAD}}}))"
 )
-_MAX_MARKS, _MAX_INFO = 16, 64
+_MAX_MARKS, _MAX_INFO, _MAX_INDENT = 16, 64, 3
 _FENCE = re.compile(rf"(?P<marks>`{{3,{_MAX_MARKS}}}|~{{3,{_MAX_MARKS}}})[^\n\r`~]{{0,{_MAX_INFO}}}\n")
 _FENCE_BEGUN = re.compile(rf"(?:`{{3,{_MAX_MARKS}}}|~{{3,{_MAX_MARKS}}})[^\n\r`~]{{0,{_MAX_INFO}}}\Z")
 _MARKS = re.compile(r"[`~]++")
+_LAST_LINES = {sign: re.compile(rf" *+{sign}*+[ \t]*+") for sign in "`~"}
 _SPAN = re.compile(r"`{1,2}(?!`)")
 _SPAN_ENDS = {size: re.compile(rf"(?<!`)`{{{size}}}(?!`)") for size in (1, 2)}
 _MAX_SPAN = 300
@@ -45,20 +63,26 @@ class Markup:
     """Cleans one text that comes in pieces."""
 
     __slots__ = (
+        "_block",
         "_calm",
+        "_certain",
         "_context",
+        "_defined",
         "_doubtful",
         "_fence",
         "_held",
         "_image",
+        "_indent",
         "_line",
+        "_long",
+        "_names",
         "_nested",
+        "_pictures",
         "_report",
         "_room",
         "_rules",
         "_span",
         "_swallowing",
-        "_trust",
     )
 
     def __init__(self, rules: Rules, report: GuardReport) -> None:
@@ -71,22 +95,28 @@ class Markup:
         self._nested = False  # what stands in it may take a `](` for its own
         self._swallowing = False  # the rest of an address
         self._fence = ""  # the marks of the code that we are in
+        self._indent = 0  # the spaces before them
         self._line: str | None = None  # in code: the line so far, while it may be the end of it
         self._span = 0  # the marks of the code between backticks that we may be in
         self._room = 0  # characters in which it has to end
         self._doubtful = False  # what came in this paragraph may take a backtick for its own
-        self._trust = _TRUSTED if rules.settings.code == "allow" else _NEVER
+        self._certain = rules.settings.code == "allow"  # marks of fenced code are taken for it by every reader
+        self._block: tuple[str, ...] = ()  # we may be in a block of HTML, which ends with one of these
+        self._long: LongTag | None = None  # the tag that we are in, and that is not waited for
+        self._pictures = ""  # the paragraphs in which pictures have begun: which names they have
+        self._names: str | None = None  # the same, for comparing names
+        self._defined = False  # a name was given to a target elsewhere, which no picture had then
 
     @property
     def held(self) -> int:
-        return len(self._held)
+        return len(self._held) + (0 if self._long is None else self._long.held)
 
     def feed(self, text: str) -> str:
         calm = self._calm
         if calm and not self._rules.may_act(text) and (calm == _CALM or not ("\n" in text or "|" in text)):
             if self._span:
                 self._room -= len(text)
-            self._context = text[-_CONTEXT:] if len(text) >= _CONTEXT else (self._context + text)[-_CONTEXT:]
+            self._context = text[-_KEPT:] if len(text) >= _KEPT else (self._context + text)[-_KEPT:]
             return text
         return self._advance(text, final=False)
 
@@ -94,10 +124,19 @@ class Markup:
         return self._advance("", final=True)
 
     def _advance(self, text: str, *, final: bool) -> str:
+        out: list[str] = []
+        rest: str | None = text
+        while rest is not None:
+            rest = self._pass(rest, out, final)
+        self._calm = self._how_calm()
+        return "".join(out)
+
+    def _pass(self, text: str, out: list[str], final: bool) -> str | None:
+        """Look at a text as far as the tag goes that we are in; returns what stands behind it, None if nothing may."""
+        text, rest = self._split(text, final)
         raw = self._context + self._held + text
         place = len(self._context)
         self._held = ""
-        out: list[str] = []
         while place < len(raw):
             if self._fence:
                 place = self._in_code(raw, place, out)
@@ -105,103 +144,162 @@ class Markup:
             if self._swallowing:
                 place = self._swallow(raw, place)
                 continue
-            after = (self._in_span if self._span else self._step)(raw, place, out, final)
+            was_long = self._long
+            ends = final and rest is None
+            after = (self._in_span if self._span else self._step)(raw, place, out, ends)
             if after is None:
                 break
             place = after
+            if self._long is not was_long:
+                text, rest = self._split(raw[place:], final)
+                raw = raw[:place] + text
         else:
-            self._context = raw[-_CONTEXT:]
-        self._calm = self._how_calm()
-        return "".join(out)
+            self._context = raw[-_KEPT:]
+        if rest is not None:
+            self._long = None
+        return rest
+
+    def _split(self, text: str, final: bool) -> tuple[str, str | None]:
+        """The text within the tag that we are in, as far as it may be looked at, and what stands behind the tag."""
+        return (text, None) if self._long is None else self._long.feed(text, final)
 
     def _how_calm(self) -> int:
         """What must be in a text, beside signs of markup, for what came before to matter."""
-        if self._held or self._fence or self._swallowing or self._image or self._rules.masks_links:
+        if self._held or self._fence or self._swallowing or self._image or self._long or self._rules.masks_links:
             return _NOT_CALM
         if self._context[-1:] in ("]", "!"):
             return _NOT_CALM
-        return _CALM_ON_LINE if self._span or self._doubtful or self._trust == _PARAGRAPH else _CALM
+        if self._block not in ((), _TO_BLANK_LINE):
+            return _NOT_CALM
+        return _CALM_ON_LINE if self._span or self._doubtful or self._block else _CALM
 
     def _step(self, raw: str, place: int, out: list[str], final: bool) -> int | None:
         """Release up to the next thing of interest and past it; None: the rest is held back."""
         rules = self._rules
-        matters = self._image or self._doubtful or self._trust == _PARAGRAPH
+        matters = self._image or self._doubtful or self._block
         found = (rules.trigger if matters else rules.plain_trigger).search(raw, place)
         tail = None if final or self._rules.tail is None else self._rules.tail.search(raw, max(place, len(raw) - 8))
         if tail is not None and (found is None or tail.start() < found.start()):
             self._hold(raw, place, tail.start(), out)
             return None
         if found is None:
-            out.append(raw[place:])
-            return len(raw)
+            return self._release(raw, place, len(raw), out)
         start, kind = found.start(), found.lastgroup
         if kind in _NESTING and not (kind == "tag" and found.end() == len(raw)):
             self._nested = True
-        if kind == "tag":
-            end = self._tag(raw, start, out, place, final)
-        elif kind == "target":
-            end = self._target(raw, start, out, place, final)
-        elif kind == "url":
-            end = self._url(raw, start, out, place, final)
-        elif kind == "image":
-            self._nested = self._image
-            self._image = True
-            end = self._release(raw, place, found.end(), out)
-        elif kind == "nest":
-            self._doubtful = self._doubtful or raw[start - 1 : start + 1] == "]["
-            end = self._release(raw, place, found.end(), out)
-        elif kind == "gap":
-            self._image = self._doubtful = False
-            self._trust = _TRUSTED if self._trust == _PARAGRAPH else self._trust
-            end = self._release(raw, place, found.end(), out)
-        elif kind == "return":
-            self._trust = _NEVER  # to some readers it ends a line
-            end = self._release(raw, place, found.end(), out)
-        else:
-            end = self._fenced(raw, start, out, place, final)
+        decide = _DECIDED.get(kind or "")
+        if decide is None:
+            return self._note(kind or "", raw, start, found.end(), out, place)
+        end = decide(self, raw, start, out, place, final)
         if end is None:
             self._hold(raw, place, start, out)
         return end
 
+    def _note(self, kind: str, raw: str, start: int, end: int, out: list[str], place: int) -> int:
+        """What says how the text that follows is read."""
+        if kind == "image":
+            return self._picture(raw, end, out, place)
+        self._release(raw, place, end, out)
+        if kind == "nest":
+            self._doubtful = self._doubtful or raw[start - 1 : start + 1] == "]["
+        elif kind == "gap":
+            self._image = self._doubtful = False
+            self._block = () if self._block == _TO_BLANK_LINE else self._block
+        elif kind == "end":
+            if self._block and raw[max(0, end - len("</textarea>")) : end].lower().endswith(self._block):
+                self._block = _TO_BLANK_LINE
+        else:
+            self._certain = False  # a return: to some readers it ends a line
+        return end
+
     def _release(self, raw: str, place: int, end: int, out: list[str]) -> int:
-        out.append(raw[place:end])
+        text = raw[place:end]
+        out.append(text)
+        if self._image and len(self._pictures) <= _MAX_PICTURES:
+            self._pictures += text
+            self._names = None
         return end
 
     def _hold(self, raw: str, place: int, start: int, out: list[str]) -> None:
-        out.append(raw[place:start])
+        self._release(raw, place, start, out)
         self._held = raw[start:]
-        self._context = raw[max(0, start - _CONTEXT) : start]
+        self._context = raw[max(0, start - _KEPT) : start]
 
     def _break(self, what: str, raw: str, place: int, at: int, out: list[str]) -> None:
         """Release up to `at` and put a space there."""
-        out += (raw[place:at], " ")
+        self._release(raw, place, at, out)
+        out.append(" ")
         self._report.add(what, "inert")
 
     def _tag(self, raw: str, start: int, out: list[str], place: int, final: bool) -> int | None:
-        if start + 1 == len(raw):
+        sign = raw[start + 1 : start + 2]
+        if not sign:
             return self._release(raw, place, start + 1, out) if final else None
-        known = tag_at(raw, start, final)
-        if known is None:
+        if not sign.isalpha():
+            return self._declared(raw, start, out, place, final)
+        raw_text = bool(self._block) and self._block != _TO_BLANK_LINE
+        begins = not self._block and self._is_lead(raw, start, max(0, start - _CONTEXT))
+        named = _TAG_NAME.match(raw, start)
+        name = named[1].lower() if named is not None else ""
+        verdict = self._rules.tags.judge(
+            raw,
+            start,
+            final,
+            in_html=bool(self._block) or (begins and name in BLOCKS),
+            ends_at_blank=not raw_text,
+        )
+        if verdict is None:
             return None
-        end, plain = known
-        tag = raw[start:end] if plain else raw[start : start + 16]
-        fault = self._rules.tags.fault(tag, plain)
-        if fault and not plain:
-            loose = is_harmless(raw, start, final)
-            if loose is None:
-                return None
-            fault = "" if loose else fault
+        fault = verdict.fault or ("active_html" if verdict.goes_on and self._long is not None else "")
         if fault:
             self._break(fault, raw, place, start + 1, out)
             return start + 1
-        # In a block of HTML a fence is text: until its end code is not trusted.
-        if self._trust != _NEVER:
-            self._trust = _NEVER if tag[:4].lower() == "<pre" else _PARAGRAPH
+        if begins and (name in BLOCKS or verdict.is_tag):
+            self._block = _RAW_TEXTS if name in _RAW_NAMES else _TO_BLANK_LINE
+        if verdict.is_tag:
+            self._doubtful = self._doubtful or verdict.goes_on or "`" in raw[start : verdict.end]
+        if verdict.goes_on:
+            self._long = LongTag(
+                self._rules.tags, self._report, name, in_html=bool(self._block), ends_at_blank=not raw_text
+            )
         # Readers that show HTML as text find Markdown within a tag.
         return self._release(raw, place, start + 1, out)
 
+    def _declared(self, raw: str, start: int, out: list[str], place: int, final: bool) -> int | None:
+        """A comment, a declaration, the end of an element: nothing of it is fetched, but it may take marks of code."""
+        if not final and _DECLARED_BEGUN.match(raw, start) is not None:
+            return None
+        declared = _DECLARED.match(raw, start)
+        if raw[start + 1] == "/":
+            if not self._block and self._is_lead(raw, start, max(0, start - _CONTEXT)):
+                self._block = _TO_BLANK_LINE
+        elif declared is not None:
+            self._doubtful = True
+            if not self._block and self._is_lead(raw, start, max(0, start - _CONTEXT)):
+                self._block = _ENDS.get(declared[0], (">",))
+        return self._release(raw, place, start + 1, out)
+
+    def _is_lead(self, raw: str, start: int, known: int) -> bool:
+        """Whether a block may begin here: what is known of its line before it are signs of lists and quotations."""
+        line = max(raw.rfind("\n", known, start), raw.rfind("\r", known, start)) + 1
+        return _LEAD.fullmatch(raw, max(line, known), start) is not None
+
+    def _picture(self, raw: str, end: int, out: list[str], place: int) -> int:
+        self._nested = self._image
+        if self._defined and self._rules.settings.images == "mask":
+            self._break("image", raw, place, end - 1, out)
+            return self._release(raw, end - 1, end, out)
+        self._release(raw, place, end, out)
+        if not self._image:
+            self._image = True
+            self._pictures += "!["
+        return end
+
     def _target(self, raw: str, start: int, out: list[str], place: int, final: bool) -> int | None:
         """What stands in `](target)` of a link or picture, or behind the `]:` that gives a name to one."""
+        name = self._name_at(raw, start) if raw[start] == ":" else ""
+        if name is None:
+            return self._release(raw, place, start + 1, out)
         match = _ADDRESS.match(raw, start)
         assert match is not None
         quoted = match["quoted"]
@@ -210,24 +308,51 @@ class Markup:
         full = hidden or len(address) >= MAX_HEAD
         if match.end() == len(raw) and not final and not full:
             return None
-        if fault := self._target_fault(address.strip(), raw[start], full):
+        shows = self._image if raw[start] == "(" else self._has_picture(name, raw[place:start])
+        if fault := self._target_fault(address.strip(), shows, full):
             self._break(fault, raw, place, start, out)
             place = start
+        elif raw[start] == ":" and self._rules.hosts.leads(address.strip()) is Leads.ELSEWHERE:
+            self._defined = True
+        end = self._release(raw, place, start + 1, out)
         self._image = self._image and (self._nested or raw[start] == ":")
         self._doubtful = True  # a target is read before code is
-        return self._release(raw, place, start + 1, out)
+        return end
 
-    def _target_fault(self, address: str, sign: str, full: bool) -> str:
+    def _target_fault(self, address: str, shows: bool, full: bool) -> str:
         settings = self._rules.settings
         leads = self._rules.hosts.leads(address)
         if not address and full:
             leads = Leads.ELSEWHERE  # hidden behind spaces
-        # Where a target has a name, a picture anywhere may use it.
-        if settings.images == "mask" and (self._image or sign == ":") and leads in (Leads.ELSEWHERE, Leads.SCRIPT):
+        if settings.images == "mask" and shows and leads in (Leads.ELSEWHERE, Leads.SCRIPT):
             return "image"
         if leads is Leads.SCRIPT and settings.html == "mask":
             return "active_html"
         return "link" if leads is Leads.ELSEWHERE and settings.links == "mask" else ""
+
+    def _name_at(self, raw: str, start: int) -> str | None:
+        """The name that the `:` at `start` may give to a target; "": it is too long to know, None: it gives none."""
+        known = max(0, start - _CONTEXT)
+        begins = raw.rfind("[", known, start - 1)
+        while begins > known and raw[begins - 1] == "\\":
+            begins = raw.rfind("[", known, begins - 1)
+        if begins < 0:
+            return "" if known else None
+        name = raw[begins + 1 : start - 1]
+        if _BRACKET.search(name) is not None or not self._is_lead(raw, begins, known):
+            return None
+        return _same_name(name)
+
+    def _has_picture(self, name: str, newest: str) -> bool:
+        """Whether a picture that came before may have this name; `newest`: what stands before it, not kept yet."""
+        pictures = self._pictures + newest if self._image else self._pictures
+        if not name or len(pictures) > _MAX_PICTURES:
+            return bool(pictures)
+        if self._image:
+            return f"[{name}]" in _same_name(pictures)
+        if self._names is None:
+            self._names = _same_name(pictures)
+        return f"[{name}]" in self._names
 
     def _url(self, raw: str, start: int, out: list[str], place: int, final: bool) -> int | None:
         match = _URL.match(raw, start)
@@ -261,24 +386,30 @@ class Markup:
             return None
         if size < len("```"):
             return self._release(raw, place, self._span_begun(raw, start) or marks.end(), out)
-        if self._trust == _TRUSTED and (start == 0 or raw[start - 1] == "\n"):
+        known = max(0, start - _CONTEXT)
+        line = max(raw.rfind("\n", known, start) + 1, known)
+        lead = raw[line:start]
+        if not self._is_lead(raw, start, known):
+            self._doubtful = True  # within a line such marks begin no fence
+            return self._release(raw, place, marks.end(), out)
+        if self._certain and not self._block and len(lead) <= _MAX_INDENT and not lead.strip(" "):
             fence = _FENCE.match(raw, start)
             if fence is not None:
-                self._fence, self._line = fence["marks"], ""
+                self._fence, self._line, self._indent = fence["marks"], "", len(lead)
                 return self._release(raw, place, fence.end(), out)
             if not final and _FENCE_BEGUN.match(raw, start) is not None:
                 return None
-        self._trust = _NEVER
+        self._certain = False
         return self._release(raw, place, marks.end(), out)
 
     def _span_begun(self, raw: str, start: int) -> int:
         """The end of the marks where code between backticks begins for certain; 0 where none does."""
         marks = _SPAN.match(raw, start)
-        before = raw[max(0, start - _CONTEXT) : start]
+        before = raw[max(0, start - _SPAN_CONTEXT) : start]
         lead = before.rstrip("(*_\"'")
         # Behind a space: no address takes the backtick for its own, and no backslash makes it a letter.
-        stands_free = lead[-1:] in ("", " ", "\t", "\n") and (lead != "" or len(before) < _CONTEXT)
-        if marks is None or not stands_free or self._doubtful or self._trust != _TRUSTED:
+        stands_free = lead[-1:] in ("", " ", "\t", "\n") and (lead != "" or len(before) < _SPAN_CONTEXT)
+        if marks is None or not stands_free or self._doubtful or self._block or not self._certain:
             self._doubtful = self._doubtful or "`" in raw[start : start + 2]
             return 0
         if self._rules.reads_spans:
@@ -312,27 +443,44 @@ class Markup:
 
     def _in_code(self, raw: str, place: int, out: list[str]) -> int:
         """Code is released as it comes, to the end of its line."""
-        end = raw.find("\n", place)
-        line, end = (raw[place:], len(raw)) if end < 0 else (raw[place:end], end + 1)
-        if "\r" in line:
-            self._fence = ""
-            return self._release(raw, place, place + line.index("\r"), out)
+        stop = raw.find("\n", place)
+        end = len(raw) if stop < 0 else stop
+        turn = raw.find("\r", place, end)
+        end = end if turn < 0 else turn
         if self._line is not None:
-            self._line += line
-            if len(self._line) > _MAX_LAST_LINE:
-                self._fence, self._trust = "", _NEVER
-                return self._release(raw, place, end, out)
-            last = re.compile(rf" {{0,3}}{self._fence[0]}*+[ \t]*+").fullmatch(self._line)
-            self._line = self._line if last is not None else None
-        if raw[end - 1] == "\n":
-            if self._line is not None and self._line.count(self._fence[0]) >= len(self._fence):
-                self._fence = ""
-            self._line = ""
-        return self._release(raw, place, end, out)
+            before = len(self._line)
+            self._line += raw[place:end]
+            indent = len(self._line) - len(self._line.lstrip(" "))
+            if indent < min(self._indent, len(self._line)):
+                # It is in no list item any more, and then in no code of one either.
+                self._fence, self._certain = "", False
+                return self._release(raw, place, place + max(0, indent - before), out)
+            if _LAST_LINES[self._fence[0]].fullmatch(self._line, 0, _MAX_LAST_LINE + 1) is None:
+                self._line = None
+            elif len(self._line) > _MAX_LAST_LINE:
+                self._fence, self._certain = "", False
+                return self._release(raw, place, place + _MAX_LAST_LINE + 1 - before, out)
+        if turn >= 0:
+            self._fence = ""
+            return self._release(raw, place, turn, out)
+        if stop < 0:
+            return self._release(raw, place, end, out)
+        if self._line is not None and self._line.count(self._fence[0]) >= len(self._fence):
+            # Further in, a reader that sees no list takes the line for code, and one that does for the end.
+            is_near = len(self._line) - len(self._line.lstrip(" ")) <= _MAX_INDENT
+            self._certain = self._certain and (is_near or not self._indent)
+            self._fence = "" if is_near or self._indent else self._fence
+        self._line = ""
+        return self._release(raw, place, stop + 1, out)
+
+
+def _same_name(text: str) -> str:
+    """A name, or a text with names, so that equal ones are alike (https://spec.commonmark.org/0.31.2/#matches)."""
+    return " ".join(text.casefold().split()).replace("[ ", "[").replace(" ]", "]")
 
 
 _NESTING = frozenset({"tag", "fence", "nest"})
+_DECIDED = {"tag": Markup._tag, "target": Markup._target, "url": Markup._url, "fence": Markup._fenced}
+"""What may have to be waited for."""
 _NOT_CALM, _CALM_ON_LINE, _CALM = range(3)
 """Which texts pass without a look: none; those without line ends; all that hold no sign of markup."""
-_TRUSTED, _PARAGRAPH, _NEVER = range(3)
-"""Whether marks of fenced code are taken for it: yes; not in this paragraph; not in the rest of the text."""

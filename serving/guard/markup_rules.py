@@ -9,7 +9,7 @@ from serving.guard.settings import LinkSettings
 from serving.guard.tags import TagRules
 
 _URL_BEGUN = re.compile(r"(?i:h(?:t(?:t(?:p(?:s?:?/?)?)?)?)?|w(?:w(?:w)?)?)\Z")
-_NESTS, _GAP = r"(?P<nest>(?<=[\[\\]))", r"(?P<gap>(?<=\n\n))"
+_NESTS, _GAP, _END = r"(?P<nest>(?<=[\[\\]))", r"(?P<gap>(?<=\n\n))", r"(?P<end>(?<=>))"
 
 
 def _trigger(signs: str, more: str, masks_links: bool) -> re.Pattern[str]:
@@ -38,9 +38,9 @@ class Rules:
         self.acts = "mask" in (settings.images, settings.links, settings.html)
         self.reads_spans = settings.code == "allow" and not self.masks_links
         """Whether code between backticks is left alone; programs that fetch previews of links find them there, too."""
-        self.trigger = _trigger(r"<(:\[`~\r\\\n", rf"{_NESTS}|{_GAP}|", self.masks_links)
+        self.trigger = _trigger(r"<(:\[`~\r\\\n>", rf"{_NESTS}|{_GAP}|{_END}|", self.masks_links)
         self.plain_trigger = _trigger(r"<(:\[`~\r", r"(?P<nest>(?<=\]\[))|", self.masks_links)
-        """Where no picture has begun and nothing is in doubt: then neither nesting nor a gap matters."""
+        """Where no picture and no HTML has begun and nothing is in doubt: then neither nesting nor a gap matters."""
         self._url = re.compile(r"(?<![A-Za-z0-9])(?i:https?:|www\.)")
         self.tail = re.compile(rf"(?<![A-Za-z0-9]){_URL_BEGUN.pattern}") if self.masks_links else None
 

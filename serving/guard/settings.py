@@ -60,23 +60,26 @@ class TenantGuardSettings(BaseModel):
 
 
 class LinkSettings(BaseModel):
-    """What a client would fetch or run when it shows an answer: pictures, links, HTML."""
+    """What a client would fetch or run when it shows the Markdown of a chat: pictures, links, HTML.
+
+    Answers that programs read (completions, JSON that was asked for, arguments of tool calls) keep their markup.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
     images: Literal["mask", "allow"] = Field(
         default="mask",
-        description="Pictures on other hosts, in Markdown and HTML, which clients fetch unasked: `mask` makes them "
-        "inert, `allow` lets them through.",
+        description="Pictures on other hosts in answers of chats, in Markdown and HTML, which clients fetch unasked: "
+        "`mask` makes them inert, `allow` lets them through.",
     )
     links: Literal["mask", "allow"] = Field(
         default="allow",
-        description="Links to other hosts: `allow`, or `mask` puts `[LINK]` for their addresses.",
+        description="Links to other hosts in answers of chats: `allow`, or `mask` puts `[LINK]` for their addresses.",
     )
     html: Literal["mask", "allow"] = Field(
         default="mask",
-        description="HTML that runs or loads something (scripts, handlers, styles, frames), links that run a script: "
-        "`mask` makes them inert, `allow` lets them through.",
+        description="HTML in answers of chats that runs or loads something (scripts, handlers, styles, frames), links that "
+        "run a script: `mask` makes them inert, `allow` lets them through.",
     )
     code: Literal["mask", "allow"] = Field(
         default="allow",

@@ -1,0 +1,123 @@
+"""A tag that is too long to be waited for: read attribute by attribute as it comes.
+
+An attribute that fetches or runs something gets a space into its name, which makes two of it that do nothing.
+"""
+
+from __future__ import annotations
+
+import re
+
+from serving.guard.outcome import GuardReport
+from serving.guard.tags import ATTRIBUTE, GAP, TagRules
+
+MAX_ATTRIBUTE = 320
+"""Characters of an attribute that are waited for: a name, and an address until its host is known."""
+
+_BLANK_LINE = re.compile(r"\n[ \t\r]*+\n")
+_BEGUN = re.compile(r"(=?[^\s/>=]*+)(?:\s*+=\s*+([\"']?))?", re.ASCII)
+
+
+class LongTag:
+    """Takes the text behind a tag's `<` in pieces."""
+
+    __slots__ = (
+        "_after_line",
+        "_ends_at_blank",
+        "_held",
+        "_in_html",
+        "_is_over",
+        "_name",
+        "_quote",
+        "_report",
+        "_rules",
+    )
+
+    def __init__(self, rules: TagRules, report: GuardReport, name: str, *, in_html: bool, ends_at_blank: bool) -> None:
+        self._rules = rules
+        self._report = report
+        self._name = name
+        self._in_html = in_html
+        self._ends_at_blank = ends_at_blank
+        self._held = ""
+        self._quote = ""  # of the value that we are in
+        self._after_line = False  # only spaces have come since a line ended
+        self._is_over = False
+
+    @property
+    def held(self) -> int:
+        return len(self._held)
+
+    def feed(self, text: str, final: bool) -> tuple[str, str | None]:
+        """Take the next piece; `final`: nothing follows.
+
+        Returns:
+            what may be released of the tag now, and what stands behind it; None while it goes on.
+        """
+        raw, self._held = self._held + text, ""
+        out: list[str] = []
+        place = 0
+        while place < len(raw) and not self._is_over:
+            end = self._in_value(raw, place, out) if self._quote else self._between(raw, place, out, final)
+            if end is None:
+                self._held = raw[place:]
+                break
+            place = end
+        return "".join(out), raw[place:] if self._is_over else None
+
+    def _between(self, raw: str, place: int, out: list[str], final: bool) -> int | None:
+        gap = GAP.match(raw, place)
+        start = place if gap is None else gap.end()
+        self._is_over = self._is_blank(raw, place, start) > 0 or raw.startswith(">", start)
+        if self._is_over or start > place:
+            out.append(raw[place:start])
+            return start
+        return self._attribute(raw, start, out, final)
+
+    def _attribute(self, raw: str, start: int, out: list[str], final: bool) -> int | None:
+        blank = _BLANK_LINE.search(raw, start, start + MAX_ATTRIBUTE) if self._ends_at_blank else None
+        stop = min(len(raw), start + MAX_ATTRIBUTE) if blank is None else blank.start()
+        found = ATTRIBUTE.match(raw, start, stop)
+        may_go_on = blank is None and not final and len(raw) < start + MAX_ATTRIBUTE
+        if may_go_on and (found is None or found.end() == len(raw)):
+            return None
+        self._after_line = False
+        begun = _BEGUN.match(raw, start, stop)
+        assert begun is not None
+        # Of a value that is too long, its beginning says where it leads; style in it may come later.
+        value = raw[begun.end() : stop] if found is None else found[2] or found[3] or found[4] or ""
+        is_whole = found is not None and found.end() < start + MAX_ATTRIBUTE
+        if fault := self._rules.attribute_fault(self._name, begun[1].lower(), value, is_whole=is_whole):
+            out += (raw[start], " ")
+            self._report.add(fault, "inert")
+            return start + 1
+        end = begun.end() if found is None else found.end()
+        self._quote = "" if found is not None else begun[2] or ""
+        end = max(end, start + 1)
+        out.append(raw[start:end])
+        return end
+
+    def _in_value(self, raw: str, place: int, out: list[str]) -> int:
+        found = raw.find(self._quote, place)
+        end = len(raw) if found < 0 else found
+        blank = self._is_blank(raw, place, end)
+        if blank:
+            # The block ends and the value does not: what Markdown becomes would go on with it.
+            out.append(raw[place : blank - 1] + (f"{self._quote}>" if self._in_html else ""))
+            if self._in_html:
+                self._report.add("active_html", "inert")
+            self._is_over = True
+            return blank - 1
+        self._quote = self._quote if found < 0 else ""
+        end = end if found < 0 else end + 1
+        out.append(raw[place:end])
+        return end
+
+    def _is_blank(self, raw: str, place: int, stop: int) -> int:
+        """Where the line end behind an empty line ends, if that ends the tag and stands before `stop`; else 0."""
+        while self._ends_at_blank and (line := raw.find("\n", place, stop)) >= 0:
+            if self._after_line and not raw[place:line].strip():
+                return line + 1
+            self._after_line = True
+            place = line + 1
+        self._after_line = self._after_line and not raw[place:stop].strip()
+        return 0
