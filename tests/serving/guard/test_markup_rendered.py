@@ -78,12 +78,6 @@ def test_no_attack_fetches_or_runs_anything(answer: str) -> None:
     assert cleaned != answer
 
 
-def test_nearly_all_attacks_would_have_worked() -> None:
-    attacks = exfiltrating()
-
-    assert sum(bool(fetched(answer)) for _, answer in attacks) >= len(attacks) - 2
-
-
 @pytest.mark.parametrize("answer", HARMLESS)
 def test_what_fetches_nothing_stays(answer: str) -> None:
     assert fetched(answer) == []
