@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from training.command import TrainingSettings, one_line_errors, open_registry
+from training.command import TrainingSettings, measured_on, one_line_errors, open_registry
 from training.errors import TrainingError
 from training.registry import Checkpoint, Registry, UnknownCheckpoint
 from training.registry_cli import registry
@@ -176,6 +176,7 @@ def _print_outcome(outcome: Outcome, checkpoint: Checkpoint, as_json: bool) -> N
         f"{checkpoint.ref}: held-out perplexity {before.value:.2f} before, {after.value:.2f} after, "
         f"{len(outcome.losses)} steps, {outcome.seconds:.0f} s"
     )
+    click.echo(measured_on(checkpoint.manifest))
     if checkpoint.manifest.kind == "merged":
         click.echo(f"Serve it:   signet serve --model {checkpoint.ref}")
     click.echo(f"Promote it: signet registry promote {checkpoint.ref}")

@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 import click
 
 from training.errors import TrainingError
-from training.registry import Registry, RegistryError
+from training.registry import Manifest, Registry, RegistryError
 
 _TRAINING_PACKAGES = frozenset({"accelerate", "peft", "safetensors", "torch", "transformers"})
 
@@ -22,6 +22,15 @@ class TrainingSettings(Protocol):
 
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def measured_on(manifest: Manifest) -> str:
+    """On which text a checkpoint's perplexities were measured, as a line for the user: on another they are others."""
+    held_out = [each for each in manifest.data if each.role == "heldout"]
+    where = f"{held_out[0].rows} chats of {held_out[0].name}" if held_out else "chats"
+    tokens = manifest.evaluation.get("heldout_tokens")
+    amount = f"{tokens:.0f} tokens that the assistant says" if tokens else "what the assistant says"
+    return f"Perplexity of {amount} in {where}, which were kept out; on another text it is another."
 
 
 def one_line_errors(command: Command) -> Command:

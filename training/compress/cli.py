@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from training.command import TrainingSettings, one_line_errors, open_registry
+from training.command import TrainingSettings, measured_on, one_line_errors, open_registry
 
 if TYPE_CHECKING:
     from training.compress.quantize import Outcome, Scheme
@@ -82,5 +82,6 @@ def _print_outcome(outcome: Outcome, as_json: bool) -> None:
         f"held-out perplexity {outcome.perplexity_before:.2f} before, {outcome.perplexity_after:.2f} after; "
         f"{outcome.seconds:.0f} s"
     )
+    click.echo(measured_on(checkpoint.manifest))
     click.echo(f"Serve it:   signet serve --model {checkpoint.ref}")
     click.echo(f"Promote it: signet registry promote {checkpoint.ref}")

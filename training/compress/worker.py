@@ -106,7 +106,7 @@ def run(job: Job, reporter: Reporter) -> dict[str, Any]:
 def compress(job: Job, on_progress: Callable[[int, int], None]) -> dict[str, Any]:
     """Write the compressed model to the job's target; returns what was chosen for it."""
     from llmcompressor import oneshot
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, GenerationConfig
 
     model = AutoModelForCausalLM.from_pretrained(job.source, dtype="auto", local_files_only=True)
     if job.scheme == "w8a8":
@@ -122,7 +122,10 @@ def compress(job: Job, on_progress: Callable[[int, int], None]) -> dict[str, Any
         num_calibration_samples=len(job.calibration),
         pipeline="sequential",
     )
+    # Settings that transformers finds odd would make it raise here; the source's file is copied beside the weights.
+    model.generation_config = GenerationConfig()
     model.save_pretrained(job.target, save_compressed=True)
+    Path(job.target, "generation_config.json").unlink(missing_ok=True)
     # llmcompressor's own record; ours is the manifest.
     Path(job.target, "recipe.yaml").unlink(missing_ok=True)
     return settings

@@ -1,11 +1,15 @@
 """Chats as JSON lines: `{"messages": [{"role": "user", "content": "…"}, …]}`, with `tools` where used.
 
-Other keys of a line are ignored, since data sets carry ids and sources of their own.
+Other keys of a line are ignored, since data sets carry ids and sources of their own. A file may be UTF-8 or UTF-16,
+with or without a byte order mark; lines end as on any system.
 """
 
 from __future__ import annotations
 
+import codecs
 import hashlib
+import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +18,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from training.errors import DataError
+
+# No other: JSON may hold U+2028 and the like inside its strings.
+_LINE_END = re.compile(r"\r\n|\n|\r")
 
 
 class Message(BaseModel):
@@ -24,12 +31,41 @@ class Message(BaseModel):
     role: Literal["system", "user", "assistant", "tool"]
     content: str | None = None
     tool_calls: list[dict[str, Any]] | None = None
+    weight: Literal[0, 1] | None = None
+    """Of the assistant's messages: 0 is read and not learned from, as in OpenAI's fine-tuning format."""
 
     @model_validator(mode="after")
     def _check_says_something(self) -> Message:
         if self.content is None and not self.tool_calls:
             raise ValueError("a message needs content or tool_calls")
+        for call in self.tool_calls or ():
+            _object_of(call)
         return self
+
+    @property
+    def is_learned(self) -> bool:
+        """Whether this is an answer to learn from."""
+        return self.role == "assistant" and self.weight != 0
+
+    def template_message(self) -> dict[str, Any]:
+        """The message as a chat template takes it: as vLLM hands it over, field by field.
+
+        Source: `vllm.renderers.chat_utils`, `_parse_chat_message_content` and `_postprocess_messages` of vLLM 0.32.
+        Templates may look whether a key is there: nothing else of the message is passed on.
+        """
+        more = self.model_extra or {}
+        made: dict[str, Any] = {"role": self.role, "content": self.content or ""}
+        if self.role == "assistant":
+            if self.tool_calls:
+                made["tool_calls"] = [_template_call(call) for call in self.tool_calls]
+            reasoning = more.get("reasoning", more.get("reasoning_content"))
+            if reasoning is not None:
+                made["reasoning"] = made["reasoning_content"] = reasoning
+        if self.role == "tool" and "tool_call_id" in more:
+            made["tool_call_id"] = more["tool_call_id"]
+        if isinstance(more.get("name"), str):
+            made["name"] = more["name"]
+        return made
 
 
 class Chat(BaseModel):
@@ -49,11 +85,49 @@ class Chat(BaseModel):
             raise ValueError("the assistant speaks before any user does")
         if "system" in roles[1:]:
             raise ValueError("only the first message may have the role system")
+        if not any(message.is_learned for message in self.messages):
+            raise ValueError("every answer has weight 0, so there is nothing to learn")
         return self
 
     def template_messages(self) -> list[dict[str, Any]]:
         """The messages as a chat template takes them."""
-        return [message.model_dump(exclude_none=True) for message in self.messages]
+        return [message.template_message() for message in self.messages]
+
+    def template_tools(self) -> list[dict[str, Any]] | None:
+        """The tools as a chat template takes them: a description or parameters that are missing are null there."""
+        if not self.tools:
+            return None
+        return [_template_tool(tool) for tool in self.tools]
+
+
+def _object_of(call: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a tool call, which travel as JSON in a string or as the object itself."""
+    function = call.get("function")
+    if call.get("type", "function") != "function" or not isinstance(function, dict):
+        raise ValueError('a tool call is {"type": "function", "function": {"name": …, "arguments": …}}')
+    arguments = function.get("arguments") or {}
+    if isinstance(arguments, str):
+        try:
+            arguments = json.loads(arguments)
+        except ValueError:
+            raise ValueError("the arguments of a tool call are no JSON") from None
+    if not isinstance(arguments, dict):
+        raise ValueError("the arguments of a tool call are no JSON object")
+    return arguments
+
+
+def _template_call(call: dict[str, Any]) -> dict[str, Any]:
+    return {**call, "function": {**call["function"], "arguments": _object_of(call)}}
+
+
+def _template_tool(tool: dict[str, Any]) -> dict[str, Any]:
+    function = tool.get("function")
+    if not isinstance(function, dict):
+        return tool
+    known = {name: function.get(name) for name in ("name", "description", "parameters")}
+    if function.get("strict") is not None:
+        known["strict"] = function["strict"]
+    return {"type": "function", "function": known}
 
 
 @dataclass(frozen=True)
@@ -73,7 +147,7 @@ def read_chats(path: Path) -> ChatFile:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
     chats = [
         _read_line(line, f"{path}:{number}")
-        for number, line in enumerate(content.split(b"\n"), start=1)
+        for number, line in enumerate(_LINE_END.split(_decoded(content, path)), start=1)
         if line.strip()
     ]
     if not chats:
@@ -81,7 +155,27 @@ def read_chats(path: Path) -> ChatFile:
     return ChatFile(path, hashlib.sha256(content).hexdigest(), chats)
 
 
-def _read_line(line: bytes, source: str) -> Chat:
+def _decoded(content: bytes, path: Path) -> str:
+    encoding = _encoding_of(content)
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError as error:
+        number = content.count(b"\n", 0, error.start) + 1
+        name = "UTF-8" if encoding == "utf-8-sig" else "UTF-16"
+        raise DataError(f"{path}:{number}: is not {name}: save the file as UTF-8") from None
+
+
+def _encoding_of(content: bytes) -> str:
+    """By a byte order mark, or by where the zero of the first character lies, which is ASCII (RFC 4627, 3)."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    first = content[:2]
+    if len(first) == 2 and first.count(0) == 1:
+        return "utf-16-le" if first[1] == 0 else "utf-16-be"
+    return "utf-8-sig"
+
+
+def _read_line(line: str, source: str) -> Chat:
     try:
         chat = Chat.model_validate_json(line)
     except ValidationError as error:

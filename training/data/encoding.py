@@ -58,7 +58,8 @@ class ChatEncoder:
     def _refuse_control_tokens(self, chat: Chat) -> None:
         """Text that forges the end of a turn would teach the model to obey such text."""
         for message in chat.messages:
-            said = str(message.model_dump())  # arguments of tool calls included
+            # As written, and as the template gets it: escapes in a call's arguments are undone there.
+            said = f"{message.model_dump()}{message.template_message()}"
             for token in self._control_tokens:
                 if token in said:
                     raise DataError(f"{chat.source}: the {message.role} says the control token {token}")
@@ -68,8 +69,8 @@ class ChatEncoder:
         messages = chat.template_messages()
         text = self._render(chat, messages)
         spans = []
-        for index, message in enumerate(messages):
-            if message["role"] != "assistant":
+        for index in range(len(messages)):
+            if not chat.messages[index].is_learned:
                 continue
             before = self._render(chat, messages[:index], add_generation_prompt=True)
             # Templates end a turn with a newline that the model never writes: it stops at its closing token.
@@ -87,7 +88,7 @@ class ChatEncoder:
 
         try:
             text: str = self._tokenizer.apply_chat_template(
-                list(messages), tools=chat.tools, tokenize=False, add_generation_prompt=add_generation_prompt
+                list(messages), tools=chat.template_tools(), tokenize=False, add_generation_prompt=add_generation_prompt
             )
         except (TemplateError, TypeError) as error:
             raise DataError(f"{chat.source}: the model's chat template refuses this chat: {error}") from None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import GenerationConfig
 
 from training.errors import RecipeError
 from training.evaluate.source import Source
@@ -37,6 +38,32 @@ def attach(model: PreTrainedModel, settings: LoraSettings) -> PeftModel:
         raise RecipeError(f"lora.targets: {str(error).splitlines()[0]}") from None
 
 
+def untie_for(model: PreTrainedModel, settings: LoraSettings, output: str) -> None:
+    """Give input and output embeddings weights of their own where an adapter is to change one of them.
+
+    Models share the two to be smaller. Merged into the shared weight, what was learned for one would also change the
+    other. Raises RecipeError where only the adapter is to be kept: on its base the weight is shared again.
+    """
+    if not getattr(model.config, "tie_word_embeddings", False) or settings.targets == "all-linear":
+        return  # peft leaves the output layer out of all-linear
+    shared = {
+        name
+        for name, module in model.named_modules()
+        if module in (model.get_input_embeddings(), model.get_output_embeddings())
+    }
+    hit = [target for target in settings.targets for name in shared if name == target or name.endswith(f".{target}")]
+    if not hit:
+        return
+    if output == "adapter":
+        raise RecipeError(
+            f"lora.targets: in this model {hit[0]} is one weight for input and output: leave it out, "
+            "or set output: merged, which makes it two"
+        )
+    head = model.get_output_embeddings()
+    head.weight = torch.nn.Parameter(head.weight.detach().clone())
+    model.config.tie_word_embeddings = False
+
+
 def merge(model: PeftModel, dtype: torch.dtype) -> PreTrainedModel:
     """Fold the adapters in and round to the type that will be stored.
 
@@ -55,7 +82,10 @@ def save_merged(model: PreTrainedModel, base_folder: Path, folder: Path, dtype: 
 
     Copied and not written by `save_pretrained`, so that the tokenizer stays the base's byte for byte.
     """
+    # transformers writes no generation settings that it finds odd, and raises. The base's own are copied instead.
+    model.generation_config = GenerationConfig()
     model.to(dtype).save_pretrained(folder)
+    (folder / "generation_config.json").unlink(missing_ok=True)
     _copy_companions(base_folder, folder)
 
 

@@ -43,6 +43,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
+# Rounding to the stored type costs some thousandths; what costs more is a fault of the merge.
+MOST_LOST_BY_MERGING = 1.05
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What a run made and how it went."""
@@ -86,14 +90,18 @@ class SftRun:
         data = self._read_data()
         base_model = load_model(self.base).to(self.accelerator.device)
         before = self._measure(base_model, data.heldout, "Held-out perplexity before")
+        lora.untie_for(base_model, self.recipe.lora, self.recipe.output)
         model = lora.attach(base_model, self.recipe.lora)
         try:
             losses = self._train(model, data.train)
         except torch.OutOfMemoryError:
             raise RecipeError("out of memory: lower micro_batch_size or data.max_tokens") from None
         dtype = stored_dtype(self.base)
-        result = lora.merge(model, dtype) if self.recipe.output == "merged" else model
-        after = self._measure(result, data.heldout, "Held-out perplexity after")
+        after = self._measure(model, data.heldout, "Held-out perplexity after")
+        result: PreTrainedModel | PeftModel = model
+        if self.recipe.output == "merged":
+            result = lora.merge(model, dtype)
+            after = self._check_merged(after, self._measure(result, data.heldout, "Held-out perplexity, merged"))
         draft = self._describe(data, before, after, losses)
         checkpoint = self._register(result, dtype, draft) if self.accelerator.is_main_process else None
         self.accelerator.wait_for_everyone()
@@ -132,6 +140,15 @@ class SftRun:
             loss = total_loss(model, share, self.pad_token_id, progress)
         tokens = count_targets(examples)
         return Perplexity(math.exp(self._sum(loss) / tokens), tokens, len(examples))
+
+    def _check_merged(self, trained: Perplexity, merged: Perplexity) -> Perplexity:
+        """What the merged weights are worth; refused where that is less than what was trained."""
+        if merged.value <= trained.value * MOST_LOST_BY_MERGING:  # so is what is no number
+            return merged
+        raise RecipeError(
+            f"merging spoils the model: held-out perplexity {trained.value:.4g} with the adapter, {merged.value:.4g} "
+            "merged; nothing was registered. Set output: adapter, or other lora.targets"
+        )
 
     def _train(self, model: PeftModel, examples: Sequence[Example]) -> list[float]:
         recipe = self.recipe

@@ -56,6 +56,7 @@ def test_the_outcome_in_words(home: Path, outcome: Outcome) -> None:
 
     assert result.exit_code == 0, result.output
     assert "113 MB, was 269 MB; held-out perplexity 12.50 before, 13.25 after; 61 s" in result.stdout
+    assert "\nPerplexity of " in result.stdout
     assert "signet serve --model tiny@1" in result.stdout
 
 

@@ -1,4 +1,5 @@
 import hashlib
+import json
 from pathlib import Path
 
 import pytest
@@ -70,3 +71,49 @@ def test_empty_and_absent_files_are_named(tmp_path: Path) -> None:
         read_chats(tmp_path / "empty.jsonl")
     with pytest.raises(DataError, match=r"absent\.jsonl: cannot be read: No such file"):
         read_chats(tmp_path / "absent.jsonl")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
+def test_files_of_other_systems_are_read(tmp_path: Path, encoding: str, line_end: str) -> None:
+    path = tmp_path / "chats.jsonl"
+    said = GOOD.replace('"a"', '"naïve\u2028 ไทย"')
+    path.write_bytes(f"{said}{line_end}{line_end}{GOOD}{line_end}".encode(encoding))
+
+    read = read_chats(path)
+
+    assert [chat.source for chat in read.chats] == [f"{path}:1", f"{path}:3"]
+    assert read.chats[0].messages[0].content == "naïve\u2028 ไทย"
+    assert read.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_half_a_utf16_character_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "chats.jsonl"
+    path.write_bytes(GOOD.encode("utf-16")[:-1])
+
+    with pytest.raises(DataError, match="is not UTF-16: save the file as UTF-8"):
+        read_chats(path)
+
+
+def chat_of(*messages: dict[str, object]) -> str:
+    return json.dumps({"messages": [{"role": "user", "content": "a"}, *messages]})
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        (chat_of({"role": "assistant", "content": "b", "weight": 0}), "every answer has weight 0"),
+        (chat_of({"role": "assistant", "content": "b", "weight": 0.5}), "messages.1.weight: Input should be 0 or 1"),
+        (chat_of({"role": "assistant", "tool_calls": [{"function": {"arguments": "{"}}]}), "are no JSON"),
+        (chat_of({"role": "assistant", "tool_calls": [{"function": {"arguments": "[1]"}}]}), "are no JSON object"),
+        (chat_of({"role": "assistant", "tool_calls": [{"name": "f"}]}), "a tool call is {"),
+    ],
+)
+def test_weights_and_tool_calls_are_checked(tmp_path: Path, line: str, why: str) -> None:
+    path = tmp_path / "chats.jsonl"
+    path.write_text(line)
+
+    with pytest.raises(DataError) as raised:
+        read_chats(path)
+
+    assert why in str(raised.value)

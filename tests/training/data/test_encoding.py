@@ -1,5 +1,6 @@
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -125,3 +126,113 @@ def test_default_models_template_labels_the_answers(model_folder: Path) -> None:
     example = ChatEncoder(tokenizer, 512).encode(chat)
 
     assert labelled_runs(tokenizer, example) == [" Yes, it is. \n<|im_end|>", "Ten. 🌱<|im_end|>"]
+
+
+def test_an_answer_of_weight_0_is_read_and_not_learned(tokenizer: Any) -> None:
+    chat = make_chat("Is it open?", "Yes, it is.", "Until when?", "Ten.")
+    chat.messages[1].weight = 0
+    same = make_chat("Is it open?", "Yes, it is.", "Until when?", "Ten.")
+
+    example, full = (ChatEncoder(tokenizer, 512).encode(each) for each in (chat, same))
+
+    assert labelled_runs(tokenizer, example) == ["Ten.<|im_end|>"]
+    assert example.input_ids == full.input_ids
+
+
+# How models' templates write a call's arguments: with tojson, item by item, or whichever the message has.
+TOJSON = "{{ call.function.arguments | tojson }}"
+ITEMS = "{% for name, value in call.function.arguments.items() %}<{{ name }}>{{ value }}</{{ name }}>{% endfor %}"
+EITHER = (
+    "{% if call.function.arguments is string %}{{ call.function.arguments }}"
+    "{% else %}{{ call.function.arguments | tojson }}{% endif %}"
+)
+WHOLE = "{{ call | tojson }}"
+TEMPLATE = (
+    "{{% for m in messages %}}<|im_start|>{{{{ m.role }}}}\n"
+    "{{% if m.content is none %}}NONE{{% else %}}{{{{ m.content }}}}{{% endif %}}"
+    "{{% for call in m.tool_calls or [] %}}{{{{ call.function.name }}}}({arguments}){{% endfor %}}<|im_end|>\n"
+    "{{% endfor %}}{{% if add_generation_prompt %}}<|im_start|>assistant\n{{% endif %}}"
+)
+CALL = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Oslo", "days": 2}'}}
+# What vLLM 0.32 hands to a template for the chat below (`vllm.renderers.chat_utils`).
+AS_SERVED = [
+    {"role": "user", "content": "How is it?"},
+    {
+        "role": "assistant",
+        "content": "",
+        "tool_calls": [
+            {
+                "id": "c1",
+                "type": "function",
+                "function": {"name": "weather", "arguments": {"city": "Oslo", "days": 2}},
+            }
+        ],
+    },
+    {"role": "tool", "content": "rain", "tool_call_id": "c1"},
+    {"role": "assistant", "content": "Rain."},
+]
+
+
+def chat_with_a_call(arguments: Any) -> Chat:
+    call = {**CALL, "function": {"name": "weather", "arguments": arguments}}
+    return Chat(
+        messages=[
+            Message(role="user", content="How is it?", mood="curious"),  # type: ignore[call-arg]
+            Message(role="assistant", tool_calls=[call], weight=1),
+            Message(role="tool", content="rain", tool_call_id="c1"),  # type: ignore[call-arg]
+            Message(role="assistant", content="Rain.", tool_calls=[]),
+        ],
+        tools=[{"type": "function", "function": {"name": "weather"}}],
+        source="chats.jsonl:7",
+    )
+
+
+@pytest.mark.parametrize("arguments", ['{"city": "Oslo", "days": 2}', {"city": "Oslo", "days": 2}])
+@pytest.mark.parametrize("written", [TOJSON, ITEMS, EITHER, WHOLE], ids=["tojson", "items", "either", "whole"])
+def test_training_renders_calls_as_serving_does(
+    tokenizer: Any, monkeypatch: pytest.MonkeyPatch, written: str, arguments: Any
+) -> None:
+    monkeypatch.setattr(tokenizer, "chat_template", TEMPLATE.format(arguments=written))
+    chat = chat_with_a_call(arguments)
+
+    example = ChatEncoder(tokenizer, 512).encode(chat)
+
+    assert chat.template_messages() == AS_SERVED
+    assert (
+        example.input_ids
+        == tokenizer(tokenizer.apply_chat_template(AS_SERVED, tokenize=False), add_special_tokens=False)["input_ids"]
+    )
+    assert "Oslo" in labelled_runs(tokenizer, example)[0]
+
+
+def test_tools_are_described_as_serving_describes_them() -> None:
+    assert chat_with_a_call("{}").template_tools() == [
+        {"type": "function", "function": {"name": "weather", "description": None, "parameters": None}}
+    ]
+
+
+@pytest.mark.parametrize("arguments", [None, "", {}, "{}"])
+def test_a_call_without_arguments_has_an_empty_object(arguments: Any) -> None:
+    assert chat_with_a_call(arguments).template_messages()[1]["tool_calls"][0]["function"]["arguments"] == {}
+
+
+def test_a_control_token_in_escapes_of_arguments_is_refused(tokenizer: Any) -> None:
+    chat = chat_with_a_call('{"city": "\\u003c|im_end|\\u003e"}')
+
+    with pytest.raises(DataError, match=r"the assistant says the control token <\|im_end\|>"):
+        ChatEncoder(tokenizer, 512).encode(chat)
+
+
+@pytest.mark.slow
+def test_messages_are_those_that_vllm_makes() -> None:
+    """vLLM's own functions on the same chat; they are private, so a version without them is skipped."""
+    renderers = pytest.importorskip("vllm.renderers.chat_utils", reason="needs vLLM")
+    tracker = MagicMock()
+    tracker.create_parser.return_value.mm_placeholder_storage.return_value = {}
+    chat = chat_with_a_call('{"city": "Oslo", "days": 2}')
+
+    asked = [message.model_dump(exclude_none=True) for message in chat.messages]
+    made = [each for m in asked for each in renderers._parse_chat_message_content(m, tracker, "string", False)]
+    renderers._postprocess_messages(made)
+
+    assert made == chat.template_messages() == AS_SERVED

@@ -42,3 +42,15 @@ def test_held_out_chat_that_is_trained_on_is_named() -> None:
 
     with pytest.raises(DataError, match=r"held\.jsonl:9: is held out, but chats\.jsonl:1 trains on the same chat"):
         check_disjoint(CHATS[:2], [make_chat("question 1", 9, "held.jsonl")])
+
+
+def test_a_weight_does_not_change_which_chat_it_is() -> None:
+    weighed = [chat.model_copy(deep=True) for chat in CHATS]
+    for chat in weighed:
+        chat.messages[1].weight = 1
+
+    before, after = (split_heldout(chats, 0.1)[1] for chats in (CHATS, weighed))
+
+    assert [chat.source for chat in before] == [chat.source for chat in after]
+    with pytest.raises(DataError, match="trains on the same chat"):
+        check_disjoint(CHATS[:1], weighed[:1])

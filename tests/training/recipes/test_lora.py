@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -84,3 +85,71 @@ def test_saved_adapter_loads_on_its_base(base: Source, tmp_path: Path) -> None:
     assert torch.equal(logits(again), logits(model))
     assert not (tmp_path / "model.safetensors").exists()
     assert json.loads((tmp_path / "adapter_config.json").read_text())["base_model_name_or_path"] == "tiny"
+
+
+ODD_GENERATION_CONFIGS = [
+    pytest.param('{"temperature": 0.6, "top_p": 0.9}', id="sampling without do_sample"),
+    pytest.param('{"do_sample": false, "temperature": 0.0}', id="temperature 0"),
+    pytest.param('{"pad_token_id": -1, "max_length": 3, "early_stopping": true}', id="beam search alone"),
+    pytest.param(None, id="none"),
+]
+
+
+@pytest.mark.parametrize("odd", ODD_GENERATION_CONFIGS)
+def test_an_odd_generation_config_of_the_base_loses_nothing(base: Source, tmp_path: Path, odd: str | None) -> None:
+    folder = tmp_path / "base"
+    shutil.copytree(base.path, folder)
+    file = folder / "generation_config.json"
+    file.unlink(missing_ok=True)
+    if odd is not None:
+        file.write_text(odd)
+    model = load_model(Source(folder, base.identity))
+    (tmp_path / "made").mkdir()
+
+    lora.save_merged(model, folder, tmp_path / "made", torch.bfloat16)
+
+    kept = tmp_path / "made" / "generation_config.json"
+    assert (kept.read_text() if kept.exists() else None) == odd
+
+
+@pytest.fixture
+def tied(base: Source, tmp_path: Path) -> Source:
+    """The same model with one weight for input and output embeddings."""
+    folder = tmp_path / "tied"
+    shutil.copytree(base.path, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": True}))
+    return Source(folder, base.identity)
+
+
+@pytest.mark.parametrize("target", ["lm_head", "embed_tokens"])
+def test_tied_embeddings_are_parted_before_one_is_trained(tied: Source, tmp_path: Path, target: str) -> None:
+    settings = LoraSettings(targets=["q_proj", target])
+    model = load_model(tied)
+    before = logits(model)
+    lora.untie_for(model, settings, "merged")
+    assert torch.equal(logits(model), before)
+    adapted = lora.attach(model, settings)
+    disturb(adapted)
+    expected = logits(adapted)
+
+    merged = lora.merge(adapted, torch.float32)
+    (tmp_path / "made").mkdir()
+    lora.save_merged(merged, tied.path, tmp_path / "made", torch.float32)
+
+    assert torch.allclose(logits(merged), expected, atol=1e-4)
+    assert torch.allclose(logits(load_model(Source(tmp_path / "made", tied.identity))), expected, atol=1e-4)
+
+
+def test_an_adapter_alone_is_refused_on_a_tied_weight(tied: Source) -> None:
+    with pytest.raises(RecipeError, match="lm_head is one weight for input and output"):
+        lora.untie_for(load_model(tied), LoraSettings(targets=["lm_head"]), "adapter")
+
+
+@pytest.mark.parametrize("targets", ["all-linear", ["q_proj"]])
+def test_what_touches_no_shared_weight_stays_tied(tied: Source, targets: Any) -> None:
+    model = load_model(tied)
+
+    lora.untie_for(model, LoraSettings(targets=targets), "adapter")
+
+    assert model.config.tie_word_embeddings

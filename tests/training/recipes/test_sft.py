@@ -5,8 +5,10 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from training.errors import RecipeError, SourceError, TrainingError
 from training.evaluate import resolve_source
@@ -121,6 +123,23 @@ def test_what_cannot_be_trained_says_what_to_train_instead(
 def test_hopeless_learning_rate_is_one_line_and_registers_nothing(run: Run, tiny: Registry) -> None:
     with pytest.raises(RecipeError, match=r"the loss is no longer a number: lower optimizer\.learning_rate"):
         run("optimizer.learning_rate=1e30", "optimizer.clip_norm=1e30")
+
+    assert [checkpoint.ref for checkpoint in tiny.list()] == ["tiny@1"]
+
+
+def test_what_merging_spoils_is_not_registered(run: Run, tiny: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    merge = sft_module.lora.merge
+
+    def spoil(model: Any, dtype: torch.dtype) -> Any:
+        merged = merge(model, dtype)
+        merged.get_output_embeddings().weight.data.mul_(-1)
+        return merged
+
+    monkeypatch.setattr(sft_module.lora, "merge", spoil)
+    with pytest.raises(
+        RecipeError, match=r"merging spoils the model: held-out perplexity \S+ with the adapter"
+    ):
+        run()
 
     assert [checkpoint.ref for checkpoint in tiny.list()] == ["tiny@1"]
 
