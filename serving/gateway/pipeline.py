@@ -36,7 +36,7 @@ from serving.gateway.steps import authenticate, check_endpoint, check_scope, cho
 from serving.gateway.wire import Client, Receive, Send, read_body
 from serving.guard.limits import SMALL_BYTES
 from serving.identity import Identity, Limiter
-from serving.ledger import Ledger, PriceList
+from serving.ledger import AnchorPublisher, Ledger, PriceList
 from serving.provenance import Keyring
 from serving.provenance.receipts import ReceiptIssuer
 
@@ -64,6 +64,7 @@ class Pipeline:
     failover: Failover
     admission: Admission
     ledger: Ledger
+    anchors: AnchorPublisher
     prices: PriceList
     receipts: ReceiptIssuer | None
     prompts: PromptLibrary
@@ -79,9 +80,11 @@ class Pipeline:
         self.prompts.start()
         self.policy.start()
         self.drains.start()
+        self.anchors.start()
 
     async def stop(self) -> None:
         """Close everything; no request is open any more."""
+        await self.anchors.stop()
         await self.drains.stop()
         await self.prompts.stop()
         await self.policy.stop()

@@ -32,7 +32,7 @@ from serving.gateway.routing.shadow import Shadows
 from serving.guard import control_tokens_of
 from serving.guard.control import ControlTokens
 from serving.identity import Identity, Limiter
-from serving.ledger import Ledger, PriceList
+from serving.ledger import AnchorPublisher, Ledger, PriceList
 from serving.provenance import Keyring
 from serving.settings import Settings
 
@@ -80,6 +80,7 @@ def build(settings: Settings, reload: Callable[[], list[str]]) -> GatewayApp:
         shadows=Shadows(pool, metrics),
         failover=Failover(gateway.failover),
         ledger=ledger,
+        anchors=AnchorPublisher(ledger, lambda: pipeline.receipts),
         prices=prices,
         receipts=open_receipts(settings.receipts, settings.receipt_keys_file),
         prompts=PromptLibrary(gateway.prompts),

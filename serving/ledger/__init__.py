@@ -4,6 +4,7 @@ In come `UsageRecord`s, one for each answer; out goes the promise that a record 
 sees the end of its answer. The `requests` table is read by others (drift, exports) with their own SELECT.
 """
 
+from serving.ledger.anchors import AnchorPublisher
 from serving.ledger.database import DatabaseError, DatabaseSettings
 from serving.ledger.ledger import Ledger
 from serving.ledger.prices import ModelPrice, PriceList
@@ -12,6 +13,7 @@ from serving.ledger.settings import LedgerSettings
 from serving.ledger.writer import LedgerUnavailable, RecordRefused
 
 __all__ = [
+    "AnchorPublisher",
     "DatabaseError",
     "DatabaseSettings",
     "Ledger",

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from sqlalchemy import Engine, select
+from sqlalchemy.exc import SQLAlchemyError
 
-from serving.ledger.audit import audit_record
-from serving.ledger.database import DatabaseError
+from serving.ledger.audit import audit, audit_record
+from serving.ledger.database import DatabaseError, explain
 from serving.ledger.links import chains
 from serving.ledger.verify import ANCHOR_ACTION
 from serving.ledger.writer import LedgerUnavailable, RecordWriter
@@ -58,6 +59,34 @@ def anchor(engine: Engine, actor: str) -> Head:
     Raises:
         DatabaseError: it could not be written.
     """
-    with engine.connect() as connection:
-        heads = connection.execute(select(chains.c.name, chains.c.seq, chains.c.head).order_by(chains.c.id)).all()
-    return write_audit(engine, actor, ANCHOR_ACTION, "", {name: [seq, head.hex()] for name, seq, head in heads})
+    return write_audit(engine, actor, ANCHOR_ACTION, "", grown_heads(engine, {}))
+
+
+def grown_heads(engine: Engine, known: Mapping[str, tuple[int, str]]) -> dict[str, tuple[int, str]]:
+    """By its name, how long each chain is that is not as in `known`, and its head in hexadecimal digits.
+
+    Raises:
+        DatabaseError: the database cannot be read.
+    """
+    query = select(chains.c.name, chains.c.seq, chains.c.head).order_by(chains.c.id)
+    try:
+        with engine.connect() as connection:
+            heads = {name: (seq, head.hex()) for name, seq, head in connection.execute(query)}
+    except SQLAlchemyError as error:
+        raise DatabaseError(explain(engine, error)) from error
+    return {name: head for name, head in heads.items() if known.get(name) != head}
+
+
+def head_of_event(engine: Engine, event_id: str) -> Head | None:
+    """Where an administrative record stands; None: it is not in the database.
+
+    Raises:
+        DatabaseError: the database cannot be read.
+    """
+    query = select(chains.c.name, audit.c.seq, audit.c.hash).join(chains, chains.c.id == audit.c.chain)
+    try:
+        with engine.connect() as connection:
+            row = connection.execute(query.where(audit.c.event_id == event_id)).first()
+    except SQLAlchemyError as error:
+        raise DatabaseError(explain(engine, error)) from error
+    return None if row is None else Head(*row)

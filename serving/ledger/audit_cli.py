@@ -7,12 +7,13 @@ import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
 import click
 from sqlalchemy import select
 
 from serving.ledger.anchor import Head, anchor
+from serving.ledger.anchors import read_anchors
 from serving.ledger.audit import audit as audit_table
 from serving.ledger.command import LoadSettings, opened, operator, progress
 from serving.ledger.verify import Report, verify
@@ -38,12 +39,17 @@ def audit() -> None:
 @click.option(
     "--expect", "anchors", multiple=True, metavar="ANCHOR", help="What `signet audit anchor` printed; repeatable."
 )
+@click.option(
+    "--anchors", "anchor_file", type=click.File(), help="A file of anchors, a line each, signed or not; - for stdin."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.pass_obj
-def verify_command(load_settings: LoadSettings, anchors: tuple[str, ...], as_json: bool) -> None:
+def verify_command(
+    load_settings: LoadSettings, anchors: tuple[str, ...], anchor_file: IO[str] | None, as_json: bool
+) -> None:
     """Find records that were changed, removed, added or moved; exit 1 when there are any.
 
-    Example: signet audit verify --expect chain_4f1d…:12:9c07…
+    Example: signet audit verify --anchors /mnt/other-machine/anchors
     """
     expected = {}
     for text in anchors:
@@ -53,6 +59,16 @@ def verify_command(load_settings: LoadSettings, anchors: tuple[str, ...], as_jso
             raise click.BadParameter(f"{text!r} is not of the form CHAIN:NUMBER:HASH", param_hint="--expect") from None
         expected[head.chain, head.seq] = head.hash
     keys = _receipt_keys(load_settings)
+    if anchor_file is not None:
+        try:
+            for head in read_anchors(anchor_file, {} if keys is None else keys.public()):
+                if expected.setdefault((head.chain, head.seq), head.hash) != head.hash:
+                    raise click.ClickException(
+                        f"{anchor_file.name}: two anchors of record {head.seq} of {head.chain} differ: the ledger was "
+                        "rewritten between them, or one is of another ledger"
+                    )
+        except ValueError as error:
+            raise click.ClickException(f"{anchor_file.name}: {error}") from None
     with opened(load_settings) as engine, progress("verifying") as show:
         report = verify(engine, expected, show, keys)
     click.echo(json.dumps(asdict(report), indent=2) if as_json else _describe(report))

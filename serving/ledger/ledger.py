@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from serving.ledger.anchor import Head, grown_heads, head_of_event
 from serving.ledger.audit import Entry, audit_record
 from serving.ledger.checkpointer import Checkpointer
 from serving.ledger.database import DatabaseError, open_engine
@@ -23,6 +24,7 @@ from serving.ledger.lane import NO_FAILURES, Batch, Failures, Lane
 from serving.ledger.migrate import migrate
 from serving.ledger.record import UsageRecord
 from serving.ledger.settings import LedgerSettings
+from serving.ledger.verify import ANCHOR_ACTION
 from serving.ledger.writer import LedgerUnavailable, RecordRefused, RecordWriter
 
 logger = logging.getLogger(__name__)
@@ -50,6 +52,7 @@ class Ledger:
         self._up = True
         self._down_because = ""
         self._retry_at = 0.0
+        self._anchored: dict[str, tuple[int, str]] = {}
         self.num_spilled = 0
         """Records written to the journal since the start."""
         self.on_commit: Callable[[float, int], None] = lambda _seconds, _num_records: None
@@ -99,6 +102,11 @@ class Ledger:
             lane.settings = settings
 
     @property
+    def settings(self) -> LedgerSettings:
+        """Those in force."""
+        return self._settings
+
+    @property
     def pending(self) -> int:
         """Records that wait for the disk."""
         return sum(lane.pending for lane in self._lanes)
@@ -130,6 +138,23 @@ class Ledger:
             LedgerUnavailable: as `commit`.
         """
         await self._add(audit_record(actor, action, subject, details))
+
+    async def anchor(self) -> Head | None:
+        """Record the heads of the chains that grew since the last anchor, and give that record's own.
+
+        The others are in earlier anchors of the same chain, which this one follows. None: it was spilled.
+
+        Raises:
+            LedgerUnavailable: as `commit`.
+        """
+        try:
+            heads = await asyncio.to_thread(grown_heads, self._engine, self._anchored)
+            record = audit_record("gateway", ANCHOR_ACTION, "", heads)
+            await self._add(record)
+            self._anchored |= heads
+            return await asyncio.to_thread(head_of_event, self._engine, record.event_id)
+        except DatabaseError as error:
+            raise LedgerUnavailable(str(error)) from error
 
     def _add(self, entry: Entry) -> asyncio.Future[None]:
         if not self._accepting:

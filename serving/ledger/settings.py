@@ -2,9 +2,36 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+
+
+class AnchorSettings(BaseModel):
+    """Anchors that the gateway writes by itself, and where it sends them; none while neither file nor URL is set."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    interval_s: float = Field(default=3600.0, ge=1)
+    """Seconds between two anchors: what was written after the last one can still be cut off unnoticed."""
+
+    file: Path | None = None
+    """Each anchor becomes a line of this file: put it where the database's owner cannot write."""
+
+    url: SecretStr | None = None
+    """Each anchor is POSTed there, as `application/jose`."""
+
+    @field_validator("url")
+    @classmethod
+    def _is_http(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value().startswith(("https://", "http://")):
+            raise ValueError("must begin with https:// or http://")
+        return value
+
+    @property
+    def is_wanted(self) -> bool:
+        return self.file is not None or self.url is not None
 
 
 class LedgerSettings(BaseModel):
@@ -32,3 +59,5 @@ class LedgerSettings(BaseModel):
 
     spill_max_bytes: int = Field(default=256 * 1024 * 1024, ge=4096)
     """Largest journal of one process, about 2 KB a record; when it is full, answers are refused."""
+
+    anchors: AnchorSettings = AnchorSettings()

@@ -14,13 +14,15 @@ from serving.provenance.receipts.check import (
     verified,
 )
 from serving.provenance.receipts.digests import Passage, RunningDigest
-from serving.provenance.receipts.jws import kid_of, read_jwks
+from serving.provenance.receipts.jws import NotSigned, kid_of, read_jwks
+from serving.provenance.receipts.jws import verify as verify_signature
 from serving.provenance.receipts.keys import ReceiptKey, ReceiptKeys, ReceiptKeysError
 from serving.provenance.receipts.statement import Answer, Receipt, ReceiptIssuer, Statement
 
 __all__ = [
     "Answer",
     "Check",
+    "NotSigned",
     "Passage",
     "Receipt",
     "ReceiptIssuer",
@@ -37,4 +39,5 @@ __all__ = [
     "kid_of",
     "read_jwks",
     "verified",
+    "verify_signature",
 ]

@@ -136,9 +136,7 @@ def test_what_merging_spoils_is_not_registered(run: Run, tiny: Registry, monkeyp
         return merged
 
     monkeypatch.setattr(sft_module.lora, "merge", spoil)
-    with pytest.raises(
-        RecipeError, match=r"merging spoils the model: held-out perplexity \S+ with the adapter"
-    ):
+    with pytest.raises(RecipeError, match=r"merging spoils the model: held-out perplexity \S+ with the adapter"):
         run()
 
     assert [checkpoint.ref for checkpoint in tiny.list()] == ["tiny@1"]
