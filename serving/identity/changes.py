@@ -1,7 +1,7 @@
 """How processes on one database tell each other that tenants and keys changed: before the changing call returns.
 
 On SQLite every process is on one machine and reads a note of 16 bytes in a file beside the database: looking at it
-costs a request half a microsecond. On PostgreSQL a change notifies all gateways that listen, and waits until
+costs a request less than a microsecond. On PostgreSQL a change notifies all gateways that listen, and waits until
 each has taken it over. Both only hasten what `Identity` also finds out by looking at the revision now and then.
 """
 
