@@ -55,8 +55,8 @@ class FakeResponse:
     def __init__(self, body: bytes) -> None:
         self.status, self._body = 200, body
 
-    async def read(self) -> bytes:
-        return self._body
+    async def read(self, limit: int) -> bytes:
+        return self._body[:limit]
 
     def close(self) -> None:
         pass
