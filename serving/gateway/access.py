@@ -14,17 +14,23 @@ from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 from starlette.routing import BaseRoute, Match, Route
 
+from serving.gateway.admission.own_work import OwnWork
 from serving.gateway.context import new_request_id
 from serving.gateway.errors import BadRequest, ClientGone, Forbidden, GatewayError, MethodNotAllowed, NotFound, TooLarge
+from serving.gateway.reserve import reserve_own_work
 from serving.gateway.steps import presented_key, verify
-from serving.gateway.wire import Client, Message, Receive, Scope, Send, read_body, send_error
-from serving.identity import Identity, Principal
+from serving.gateway.wire import Client, Message, Receive, Scope, Send, encode_headers, read_body, send_error
+from serving.identity import Identity, Limiter, Principal
 
 PUBLIC_PATHS = frozenset({"/", "/docs", "/openapi.json", "/v1/provenance/keys", "/.well-known/jwks.json"})
 """Besides `/healthz`, `/readyz` and `/metrics`, which do not come here."""
 ADMIN = "/admin/"
 MAX_VALUES = 200_000
 """Of a JSON body: it is decoded on the event loop, two hundred thousand values in some 40 ms."""
+
+_AT_A_TIME = {"/v1/provenance/detect": 1, "/v1/moderations": 4}
+"""Detection is arithmetic: more at a time would only take the core from the answers."""
+_OTHERS_AT_A_TIME = 8
 
 # Reads nothing by itself: it tells the documentation of the API how to authenticate.
 _DOCUMENTED = HTTPBearer(auto_error=False, description="An API key, or a token of the configured issuer.")
@@ -56,20 +62,35 @@ class AuthenticationMiddleware:
     Args:
         app: with all its routes.
         identity: knows the keys.
+        limiter: of keys and tenants. Each request but an administrator's counts as one, and its body as tokens.
         max_body_bytes: the bound now; a reload of the settings may change it.
         count_error: told the code of every refusal, on the event loop.
     """
 
     def __init__(
-        self, app: FastAPI, identity: Identity, max_body_bytes: Callable[[], int], count_error: Callable[[str], None]
+        self,
+        app: FastAPI,
+        identity: Identity,
+        limiter: Limiter,
+        max_body_bytes: Callable[[], int],
+        count_error: Callable[[str], None],
     ) -> None:
         self._app = app
+        self._limiter = limiter
+        self._work = {path: OwnWork(most) for path, most in _AT_A_TIME.items()}
+        self._other_work = OwnWork(_OTHERS_AT_A_TIME)
         self._identity = identity
         self._max_body_bytes = max_body_bytes
         self._count_error = count_error
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request_id = (b"x-request-id", new_request_id().encode())
+        own = [(b"x-request-id", new_request_id().encode())]
+
+        async def named(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), *own]
+            await send(message)
+
         try:
             routes = list(self._routes(scope))
             if not routes:
@@ -77,21 +98,25 @@ class AuthenticationMiddleware:
             if scope["path"] not in PUBLIC_PATHS:
                 scope["state"] = {"principal": await self._authenticate(scope)}
             route = _taking(scope["method"], routes, scope["path"])
+            body = b""
             if isinstance(route, APIRoute) and route.body_field is not None:
-                receive = _replayed(await self._body(scope, receive), receive)
+                body = await self._body(scope, receive)
+                receive = _replayed(body, receive)
+            if scope["path"] in PUBLIC_PATHS or scope["path"].startswith(ADMIN):
+                await self._app(scope, receive, named)
+                return
+            holder: Principal = scope["state"]["principal"]
+            with await reserve_own_work(self._limiter, holder, len(body)) as lease:
+                own += encode_headers(lease.headers)
+                async with self._work.get(scope["path"], self._other_work).turn(holder, len(body)):
+                    await self._app(scope, receive, named)
+                    lease.settle(lease.tokens)
         except GatewayError as error:
             self._count_error(error.code)
-            await send_error(send, error, [request_id])
+            await send_error(send, error, own)
             return
         except ClientGone:
             return
-
-        async def send_named(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), request_id]
-            await send(message)
-
-        await self._app(scope, receive, send_named)
 
     def _routes(self, scope: Scope) -> Iterator[BaseRoute]:
         """Those of this path, whatever the method."""

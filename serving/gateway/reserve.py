@@ -18,7 +18,7 @@ from serving.gateway.errors import BadRequest, BudgetExhausted, GatewayError, Le
 from serving.gateway.media import media_of
 from serving.gateway.steps import CHARS_PER_TOKEN
 from serving.gateway.wire import encode_headers
-from serving.identity import Amount, Lease, Limiter, Refusal, SpendingUnknown
+from serving.identity import Amount, Lease, Limiter, Principal, Refusal, SpendingUnknown
 from serving.ledger import PriceList
 
 ASSUMED_ANSWER_TOKENS = 256
@@ -200,6 +200,21 @@ def _named_length(body: dict[str, Any]) -> int:
             raise BadRequest(f"'{name}' must be a whole number.", param=name)
         longest = max(longest, value)
     return longest
+
+
+async def reserve_own_work(limiter: Limiter, holder: Principal, num_bytes: int) -> Lease:
+    """A request that no engine sees: one of its key's and tenant's requests, and its bytes in tokens.
+
+    Raises:
+        LimitExceeded: with `Retry-After` and the `x-ratelimit-*` headers.
+        BadRequest: it can never fit a limit.
+    """
+    amount = Amount(num_bytes // CHARS_PER_TOKEN)
+    decision = limiter.acquire_nowait(holder, amount)
+    decision = decision if decision is not None else await limiter.acquire(holder, amount)
+    if isinstance(decision, Refusal):
+        raise refused(decision)
+    return decision
 
 
 def _num_prompts(context: RequestContext) -> int:

@@ -94,7 +94,7 @@ def build(settings: Settings, reload: Callable[[], list[str]]) -> GatewayApp:
     rest.include_router(moderation_routes(lambda: pipeline.inspector))
     rest.include_router(admin_routes(identity, pool, drains, pipeline.ledger, reload))
     behind_keys = AuthenticationMiddleware(
-        rest, identity, lambda: pipeline.settings.max_other_body_bytes, metrics.error
+        rest, identity, limiter, lambda: pipeline.settings.max_other_body_bytes, metrics.error
     )
     return GatewayApp(pipeline, registry, behind_keys)
 

@@ -164,3 +164,35 @@ def test_more_answers_than_a_request_may_have_are_refused(
 
     assert (refused.status_code, refused.json()["error"]["code"]) == (400, "invalid_request")
     assert len(engine.seen) == seen
+
+
+LIMITED = [
+    ("POST", "/v1/provenance/detect", {"text": "some text"}),
+    ("POST", "/v1/moderations", {"input": "some text"}),
+    ("POST", "/v1/provenance/verify", {"receipt": "none"}),
+    ("GET", "/v1/provenance/receipts/req_1", None),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body"), LIMITED)
+def test_what_no_engine_sees_obeys_limits_too(method: str, path: str, body: Any, gateway: RunningGateway) -> None:
+    key = gateway.new_key("--requests-per-minute", "1")
+
+    def call() -> httpx.Response:
+        headers = {"authorization": f"Bearer {key}"}
+        return httpx.request(method, f"{gateway.url}{path}", headers=headers, json=body, timeout=30)
+
+    first, second = call(), call()
+
+    assert first.status_code != 429
+    assert first.headers["x-ratelimit-remaining-requests"] == "0"
+    assert (second.status_code, second.json()["error"]["code"]) == (429, "rate_limit_exceeded")
+    assert int(second.headers["retry-after"]) > 1
+
+
+def test_the_length_of_a_text_to_look_at_counts_as_tokens(gateway: RunningGateway) -> None:
+    key = gateway.new_key("--tokens-per-minute", "1000")
+
+    refused = post(gateway, key, "/v1/moderations", input="long " * 2000)
+
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "exceeds_limit")
