@@ -107,7 +107,12 @@ def _wide_table() -> dict[int, str]:
     return table
 
 
+_CYRILLIC = str.maketrans("\u043f\u0430\u0440\u043e\u043b\u041f\u0410\u0420\u041e\u041b", "parolPAROL")
+"""Letters that the word for a password is made of: with nothing but `x` it would be any word."""
+
+
 def _base_letter(char: str) -> str:
-    """The ASCII letter under the marks of a Latin one; `x` stands for every other letter and mark."""
+    """The ASCII letter under the marks of a Latin one; `x` stands for nearly every other letter and mark."""
+    char = char.translate(_CYRILLIC)
     base = unicodedata.normalize("NFKD", char)[0]
     return base if base.isascii() and base.isalpha() else "x"

@@ -14,6 +14,7 @@ from serving.guard.detectors.cued_number import CuedNumbers
 from serving.guard.detectors.email import EmailAddresses
 from serving.guard.detectors.iban import Ibans
 from serving.guard.detectors.ip_address import IpAddresses
+from serving.guard.detectors.login import LoginPasswords
 from serving.guard.detectors.national_id import NationalIds
 from serving.guard.detectors.phone import PhoneNumbers
 from serving.guard.detectors.phrases import ACCOUNTS, DOCUMENTS, MEDICAL
@@ -32,6 +33,7 @@ __all__ = [
     "EmailAddresses",
     "Ibans",
     "IpAddresses",
+    "LoginPasswords",
     "NationalIds",
     "PersonNames",
     "PhoneNumbers",
@@ -60,6 +62,7 @@ def default_detectors() -> tuple[Detector, ...]:
         CuedNumbers("DOCUMENT_NUMBER", DOCUMENTS),
         CuedNumbers("MEDICAL_NUMBER", MEDICAL),
         CuedNumbers("ACCOUNT_NUMBER", ACCOUNTS),
+        LoginPasswords(),
         passwords(),
         tokens(),
         IpAddresses(),

@@ -1,31 +1,39 @@
-"""Payment card numbers: 12 to 19 digits, plain or in groups, with Luhn's checksum and of a known issuer's range.
+"""Payment card numbers: by their issuer's range and length, grouped as that issuer does, with Luhn's checksum.
 
-After a word like `card` the issuer does not matter.
+Of random rows of numbers one in forty is like that, so a number that no word like `card` announces and no date of
+expiry follows must stand alone in its row. After such a word issuer and grouping do not matter.
 """
 
 from __future__ import annotations
 
-from serving.guard.detector import Span
+import re
+
+from serving.guard.detector import CONTEXT, Span
 from serving.guard.detectors.boundary import LEFT, ascii_pattern
 from serving.guard.detectors.checksums import luhn
 from serving.guard.detectors.cue import Cues
+from serving.guard.detectors.neighbours import (
+    AFTER,
+    BEFORE,
+    is_glued,
+    is_json_number,
+    is_named,
+    number_after,
+    number_before,
+)
 from serving.guard.detectors.numbers import numbers
 from serving.guard.detectors.phrases import CARDS
 
 _GROUP = ascii_pattern(r"\d+")
-# Plain digits stand alone: not the fraction or whole part of a decimal, not a piece of a hexadecimal string.
+# Plain digits are not the fraction or whole part of a decimal, not a piece of a hexadecimal string.
 _PLAIN = ascii_pattern(rf"{LEFT}(?<!\d\.)\d{{12,19}}(?!\d)(?!\.\d)(?![0-9A-Fa-f]{{1,8}}+(?![G-Zg-z]))")
 _SEP = r"[ ._/-]{1,3}"
-# In fours, and American Express' and Diners' 4-6-5 and 4-6-4: these may stand between other numbers.
-_GROUPED = tuple(
-    ascii_pattern(rf"{LEFT}(?<!\d\.){shape}(?!\d)")
-    for shape in (
-        rf"\d{{4}}(?:{_SEP}\d{{4}}){{3}}{_SEP}\d{{1,3}}",
-        rf"\d{{4}}(?:{_SEP}\d{{4}}){{2}}{_SEP}\d{{1,7}}",
-        rf"\d{{4}}{_SEP}\d{{6}}{_SEP}\d{{4,5}}",
-    )
+_GROUPED = ascii_pattern(
+    rf"{LEFT}(?<!\d\.)(?P<first>\d{{4}})(?P<sep>{_SEP})(?:\d{{4}}(?P=sep)\d{{4}}(?P=sep)\d{{4}}(?:(?P=sep)\d{{3}})?"
+    r"|\d{6}(?P=sep)\d{4,5}|\d{4}(?P=sep)\d{4}(?P=sep)\d{2,3})(?!\d)"
 )
-# Any other even grouping must be the whole run of digits, or lists of numbers would be full of cards.
+_GROUPS = ascii_pattern(rf"{LEFT}(?<!\d\.)\d{{1,8}}(?>(?:{_SEP}\d{{1,8}}(?!\d)){{1,18}})")
+# Any other even grouping must be the whole run of digits.
 _EVEN = ascii_pattern(rf"{LEFT}(?<!\d\.)(?<!\d[ -])\d{{1,8}}([ -])\d{{1,8}}(?>(?:\1\d{{1,8}})*)(?![ -]?\d)(?!\.\d)")
 # Where one of these shapes may begin: decided in one pass, so that texts full of numbers stay cheap.
 _CANDIDATE = ascii_pattern(
@@ -35,37 +43,57 @@ _CANDIDATE = ascii_pattern(
 _UNDECIDED = ascii_pattern(r"\d(?<!\d\d)[\d ._/-]*+[0-9A-Fa-f]{0,9}\Z")
 _MAX_UNDECIDED = 64
 """Longer than a candidate (19 digits with gaps of up to three) and what must follow it."""
-
-_ISSUERS: tuple[tuple[int, int, range], ...] = (
-    # first and last prefix (of equal length), lengths of the number; ISO/IEC 7812 as the networks publish it
-    (4, 4, range(13, 20, 3)),  # Visa
-    (51, 55, range(16, 17)),  # Mastercard
-    (2221, 2720, range(16, 17)),
-    (34, 34, range(15, 16)),  # American Express
-    (37, 37, range(15, 16)),
-    (300, 305, range(14, 20)),  # Diners Club
-    (36, 36, range(14, 20)),
-    (38, 39, range(14, 20)),
-    (3528, 3589, range(16, 20)),  # JCB
-    (60, 60, range(16, 20)),  # Discover, RuPay
-    (62, 62, range(16, 20)),  # UnionPay
-    (64, 65, range(16, 20)),
-    (81, 82, range(16, 17)),
-    (2200, 2205, range(16, 20)),  # Mir
-    (1800, 1800, range(15, 16)),  # JCB before 1989
-    (2131, 2131, range(15, 16)),
-    (50, 50, range(12, 20)),  # Maestro and national schemes
-    (56, 59, range(12, 20)),
-    (61, 61, range(12, 20)),
-    (63, 63, range(12, 20)),
-    (66, 69, range(12, 20)),
+_EXPIRY = ascii_pattern(
+    r"=\d{4}|[\s,;|:/\"'-]{1,3}(?:[A-Za-z]{3,7}[\s.:]{1,3})?(?:0[1-9]|1[0-2])[ /|:;-]{1,3}(?:20)?[2-4]\d(?!\d)"
 )
-_LENGTHS = {str(prefix): lengths for first, last, lengths in _ISSUERS for prefix in range(first, last + 1)}
+"""A card's month and year behind it; with `=` as on its magnetic stripe."""
+_PHONE_BEFORE = ascii_pattern(r"(?<![\w.])\+\d[\d ()./-]{6,24}\Z")
+_ROW_BEFORE = ascii_pattern(r"(?:\d|(?<![A-Za-z0-9])[0-9A-Fa-f]{4}|[0-9A-Fa-f]:)[ \t]{1,3}\Z")
+_ROW_AFTER = ascii_pattern(r"[ \t]{1,3}(?:\d|[0-9A-Fa-f]{4}(?![A-Za-z0-9]))")
+_FOURS = ascii_pattern(r"(?<!\d)\d{4}(?:[ ._/-]{1,3}\d{4}){3}(?!\d)")
+_LIST = "0123456789 \t\n,;\"'[(|"
+_AROUND = 48
+
+_ISSUERS: tuple[tuple[int, int, tuple[int, ...]], ...] = (
+    # first and last prefix (of equal length), lengths of the number; ISO/IEC 7812 as the networks publish it
+    (4, 4, (16, 13, 19)),  # Visa
+    (51, 55, (16,)),  # Mastercard
+    (2221, 2720, (16,)),
+    (34, 34, (15,)),  # American Express
+    (37, 37, (15,)),
+    (300, 305, (14, 16)),  # Diners Club
+    (3095, 3095, (14, 16)),
+    (36, 36, (14, 16)),
+    (38, 39, (14, 16)),
+    (3528, 3589, (16, 19)),  # JCB
+    (6011, 6011, (16, 19)),  # Discover
+    (644, 659, (16, 19)),
+    (60, 60, (16,)),  # RuPay
+    (81, 82, (16,)),
+    (508, 508, (16,)),
+    (62, 62, (16, 19)),  # UnionPay
+    (2200, 2204, (16, 19)),  # Mir
+    (1800, 1800, (15,)),  # JCB before 1989
+    (2131, 2131, (15,)),
+    (5018, 5018, (16, 18, 19)),  # Maestro
+    (5020, 5020, (16, 18, 19)),
+    (5038, 5038, (16, 18, 19)),
+    (5893, 5893, (16, 18, 19)),
+    (6304, 6304, (16, 18, 19)),
+    (6759, 6759, (16, 18, 19)),
+    (6761, 6763, (16, 18, 19)),
+)
+_LENGTHS: dict[str, set[int]] = {}
+for _first, _last, _lengths in _ISSUERS:
+    for _prefix in range(_first, _last + 1):
+        _LENGTHS.setdefault(str(_prefix), set()).update(_lengths)
+_USUAL = frozenset((14, 15, 16))
+"""Lengths that nearly all cards have."""
 _CUES = Cues(CARDS)
 
 
 class CardNumbers:
-    """Candidates by their shape, then issuer and checksum."""
+    """Candidates by their shape, then issuer, checksum, and what stands around."""
 
     entity = "CARD_NUMBER"
     skips_plain_words = True
@@ -77,7 +105,12 @@ class CardNumbers:
             begin = candidate.start()
             if begin >= settled:
                 break
-            if begin >= start and (end := _card_end(text, begin)):
+            if begin < start or not (ends := _possible_ends(text, begin)):
+                continue
+            if not final and len(text) - ends[-1] < _AROUND:
+                return spans, begin
+            end = next((end for end in ends if _is_card(text, begin, end)), 0)
+            if end:
                 spans.append(Span(begin, end))
                 start = end
         return spans, max(settled, start if spans else 0)
@@ -88,34 +121,97 @@ def _undecided_at(text: str, start: int) -> int:
     return len(text) if undecided is None else undecided.start()
 
 
-def _card_end(text: str, begin: int) -> int:
-    """The end of the card number that begins at `begin`, 0 when there is none."""
+def _possible_ends(text: str, begin: int) -> list[int]:
+    """Where a number from `begin` on may end: shape and checksum are a card's."""
     plain = _PLAIN.match(text, begin)
     if plain is not None:
-        digits = plain.group()
-        return plain.end() if _is_card(digits) or (luhn(digits) and _CUES.stand_before(text, begin)) else 0
-    for shape in _GROUPED:
-        grouped = shape.match(text, begin)
-        if grouped is not None and _is_card(_digits(grouped.group())):
-            return grouped.end()
-    even = _EVEN.match(text, begin, begin + _MAX_UNDECIDED)
-    if even is not None and _is_even(even.group()) and _is_card(_digits(even.group())):
-        return even.end()
-    return 0
+        return [plain.end()] if luhn(plain.group()) else []
+    groups = _GROUPS.match(text, begin, begin + _MAX_UNDECIDED)
+    ends: list[int] = []
+    digits = ""
+    for group in _GROUP.finditer(groups.group()) if groups is not None else ():
+        digits += group.group()
+        if len(digits) > 19:
+            break
+        if len(digits) >= 12 and group.start() and luhn(digits):
+            ends.append(begin + group.end())
+    return ends
+
+
+def _is_card(text: str, begin: int, end: int) -> bool:
+    digits = _digits(text[begin:end])
+    is_plain = len(digits) == end - begin
+    is_announced = _is_announced(text, begin)
+    if not _has_issuer(digits):
+        return is_plain and is_announced
+    if is_announced or _EXPIRY.match(text, end) is not None:
+        return True
+    if is_plain:
+        return _is_alone(text, begin, end, digits)
+    grouped = _GROUPED.fullmatch(text, begin, end)
+    if grouped is not None and _is_grouped_by_issuer(digits, grouped):
+        return not _is_in_row(text, begin, end)
+    even = _EVEN.fullmatch(text, begin, end)
+    return even is not None and _is_even(even.group()) and _has_no_digit_around(text, begin, end)
+
+
+def _is_announced(text: str, begin: int) -> bool:
+    """Whether a word says so, before the number itself or before a list that it stands in."""
+    if _CUES.stand_before(text, begin):
+        return True
+    before = text[max(0, begin - CONTEXT) : begin]
+    first = len(before.rstrip(_LIST))
+    return first < len(before) and _CUES.stand_before(before, min(len(before), first + 1))
+
+
+def _is_alone(text: str, begin: int, end: int, digits: str) -> bool:
+    """Whether plain digits are no row's, no column's and no identifier."""
+    if is_glued(text, begin, end) or is_named(text, begin) or is_json_number(text, begin):
+        return False
+    if len(digits) not in _USUAL and not _has_no_digit_around(text, begin, end):
+        return False
+    beside = [number_before(text, begin, lines=True), number_after(text, end, lines=True)]
+    around = _GROUP.findall(text, max(0, begin - BEFORE), begin) + _GROUP.findall(text, end, end + _AROUND)
+    beside += [each for each in around if len(each) == len(digits)]
+    return all(_is_valid(each) for each in beside if each)
+
+
+def _is_valid(number: str) -> bool:
+    return number.isdigit() and 12 <= len(number) <= 19 and _has_issuer(number) and luhn(number)
+
+
+def _is_in_row(text: str, begin: int, end: int) -> bool:
+    """Whether groups of digits go on before or behind, or make a table with the lines above and below."""
+    if is_glued(text, begin, end):
+        return True
+    if _ROW_AFTER.match(text, end, end + AFTER) is not None:
+        return True
+    before = text[max(0, begin - BEFORE) : begin]
+    if _ROW_BEFORE.search(before) is not None and _PHONE_BEFORE.search(before) is None:
+        return True
+    around = [*_FOURS.findall(before), *_FOURS.findall(text[end : end + _AROUND])]
+    return any(not _is_valid(_digits(each)) for each in around)
+
+
+def _has_no_digit_around(text: str, begin: int, end: int) -> bool:
+    around = f"{text[max(0, begin - _AROUND) : begin]} {text[end : end + _AROUND]}"
+    return _GROUP.search(around.replace(text[begin:end], "")) is None
 
 
 def _digits(text: str) -> str:
     return "".join(_GROUP.findall(text))
 
 
+def _is_grouped_by_issuer(digits: str, grouped: re.Match[str]) -> bool:
+    """American Express and Diners' Club write 4-6-5 and 4-6-4, all others fours."""
+    sizes = [len(group) for group in _GROUP.findall(grouped.group())]
+    return (sizes[1] == 6) == (len(digits) == 15 or sizes == [4, 6, 4])
+
+
 def _is_even(text: str) -> bool:
     """All groups as long as the first, but for a shorter last one."""
     sizes = [len(group) for group in _GROUP.findall(text)]
     return set(sizes[:-1]) == {sizes[0]} and sizes[-1] <= sizes[0]
-
-
-def _is_card(digits: str) -> bool:
-    return 12 <= len(digits) <= 19 and _has_issuer(digits) and luhn(digits)
 
 
 def _has_issuer(digits: str) -> bool:

@@ -13,6 +13,8 @@ REACH = 56
 
 _WORDS = re.compile(r"[a-z]+")
 _DIGIT = re.compile(r"[0-9]")
+_CODE = re.compile(r"(?<![A-Za-z])(?:sin|tin|nie?|pan|tax|sort|dl)\s?[=(]\s?\Z")
+"""Cues that are names in code as well."""
 _MAX_WORDS = 4
 _SIGNS = " \t\n\r.,:;=#-_/|()[]{}<>\"'`*~>&+\\"
 
@@ -26,8 +28,10 @@ class Cues:
     def stand_before(self, text: str, begin: int) -> bool:
         """Whether one of them does, with nothing between it and `begin` but signs and words like `number` or `is`."""
         # In lists of numbers this decides: what comes before must end in a letter. The rest costs ten times as much.
-        before = text[max(0, begin - 8) : begin].rstrip(_SIGNS)
-        return before[-1:].isalpha() and not self._phrases.isdisjoint(_phrases_before(text, begin))
+        before = text[max(0, begin - 8) : begin]
+        if not before.rstrip(_SIGNS)[-1:].isalpha() or _CODE.search(before) is not None:
+            return False
+        return not self._phrases.isdisjoint(_phrases_before(text, begin))
 
 
 def _phrases_before(text: str, begin: int) -> frozenset[str]:
@@ -47,7 +51,10 @@ def _found_in(text: str) -> dict[int, frozenset[str]]:
 
 def _find_phrases(text: str, begin: int) -> frozenset[str]:
     # A cue before another number belongs to that one.
-    words = _WORDS.findall(_DIGIT.split(text[max(0, begin - REACH) : begin].lower())[-1])
+    *numbers, before = _DIGIT.split(text[max(0, begin - REACH) : begin].lower())
+    words = _WORDS.findall(before)
+    if numbers and _WORDS.match(before) is not None:
+        del words[0]  # the rest of an identifier
     phrases: set[str] = set()
     while words:
         phrases.update(" ".join(words[-size:]) for size in range(1, _MAX_WORDS + 1))

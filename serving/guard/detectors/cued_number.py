@@ -20,6 +20,8 @@ _UNDECIDED = ascii_pattern(
     rf"{LEFT}(?:[A-Za-z-]{{1,8}}|[A-Za-z-]{{0,8}}\d(?<![A-Za-z-]{{9}}\d)(?>(?:-?[A-Za-z0-9])*)(?>(?: \d+)*)[ .,:/-]?)\Z"
 )
 _DATE = ascii_pattern(r"(?:19|20)\d\d-\d\d?-\d\d?(?!\d)|\d{1,2}-\d{1,2}-(?:\d\d){1,2}(?!\d)")
+_HEX = ascii_pattern(r"(?=[0-9]*[a-f])[0-9a-f]{8,}")
+"""A digest or an identifier of a machine."""
 _MAX_UNDECIDED = 88
 """Longer than the longest value and what must follow it."""
 
@@ -43,9 +45,10 @@ class CuedNumbers:
             if begin < start or _START.match(text, begin) is None or not self._cues.stand_before(text, begin):
                 continue
             value = _VALUE.match(text, begin)
-            if value is not None and _DATE.match(text, begin) is None:
-                spans.append(Span(begin, value.end()))
-                start = value.end()
+            if value is None or _DATE.match(text, begin) is not None or _HEX.fullmatch(value.group()) is not None:
+                continue
+            spans.append(Span(begin, value.end()))
+            start = value.end()
         return spans, max(settled, start if spans else 0)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from serving.guard.detector import Span
+from serving.guard.detector import CONTEXT, Span
+from serving.guard.detectors.top_levels import TOP_LEVELS
 
 _LOCAL = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_"
 _LOCAL_INNER = ".%+-'&~"
@@ -18,12 +19,28 @@ _DOMAIN = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9-]{0,62}\.)+(?:xn--[A-Za-z0-9-]{2
 _ESCAPE = re.compile(r"(?<=\\)(?:[nrtbf]|u[0-9A-Fa-f]{4})")
 _NOT_A_DOMAIN = re.compile(
     r"\d+\.\d+\."  # a version, as in lodash@4.17.21-rc.x
+    r"|v\d+\b"  # the same, as in tool@v2.sh
     r"|[1-9]x\.(?:png|jpe?g|gif|webp|svg|avif)\Z"  # a file, as in icon@2x.png
 )
+# Code goes on behind a name: a call, an index; a host before a path, as in `scp ann@host.com:notes/a.txt`.
+_GOES_ON = re.compile(r"[(\[]|:(?:[/~]|[\w.-]{1,32}/)")
+_OPERATOR = re.compile(r" ?(?:[*%^]|[@+/-] ?[\w(]|[-+*/|&]?=)")
+_UNDECIDED_BEHIND = re.compile(r"(?::[\w.-]{0,32}| ?[@+/|&-]? ?)\Z")
+_ATTRIBUTES = frozenset((
+    "id", "name", "to", "at", "is", "in", "it", "as", "do", "no", "by", "cc", "ps", "sh", "py", "rs",
+    "pl", "so", "md", "im", "info", "int", "one", "mt", "st", "tt",
+))  # fmt: skip
+"""Top levels that are names of attributes and files as well."""
+_FOLDED_TOPS = frozenset(("xx", "xxx", "rx", "orx", "xxr", "xxl", "xrx", "oxlaxx"))
+"""Cyrillic ones, as they are folded."""
+_CUE = re.compile(
+    r"(?:mail|mailto|courriel|correo|contact|from|to|cc|reply-to|address)[\"']?[\s:=<\"'(]{1,4}\Z", re.IGNORECASE
+)
+_REMOTE = re.compile(r"(?:ssh|git|sftp|scp|rsync|svn)://[^\s/\"'<>]*\Z")
 
 
 class EmailAddresses:
-    """`local@domain`, found at its @; the domain needs a dot and a top level of letters."""
+    """`local@domain`, found at its @; the domain ends in a top level that is in use, and no code goes on behind it."""
 
     entity = "EMAIL_ADDRESS"
     skips_plain_words = True
@@ -42,7 +59,12 @@ class EmailAddresses:
             if run.end() == size and not final and size - at - 1 <= _MAX_DOMAIN:
                 return spans, begin
             domain = _DOMAIN.match(text, at + 1, run.end())
-            if domain is None or not _is_address(text, begin, at, domain):
+            if domain is None:
+                start = at + 1
+                continue
+            if not final and _UNDECIDED_BEHIND.match(text, domain.end()) is not None:
+                return spans, begin
+            if not _is_address(text, begin, at, domain):
                 start = at + 1
                 continue
             start = domain.end()
@@ -67,7 +89,20 @@ def _local_start(text: str, start: int, at: int) -> int:
 
 
 def _is_address(text: str, begin: int, at: int, domain: re.Match[str]) -> bool:
-    if _NOT_A_DOMAIN.match(text, at + 1, domain.end()) is not None:
+    local, end = text[begin:at], domain.end()
+    if ".." in local or _NOT_A_DOMAIN.match(text, at + 1, end) is not None or _GOES_ON.match(text, end) is not None:
         return False
-    # git@host:path is how a repository is named, not whom to write to.
-    return not (text[begin:at] == "git" and text[domain.end() : domain.end() + 1] == ":")
+    # git@host:path is how a repository is named, not whom to write to; ssh://user@host is a login.
+    if local == "git" and (text[end : end + 1] == ":" or text[begin - 1 : begin] == "/"):
+        return False
+    if text[begin - 1 : begin] in ("/", ":") and _REMOTE.search(text, max(0, begin - CONTEXT), begin) is not None:
+        return False
+    labels = domain.group().split(".")
+    top = labels[-1].lower()
+    if not (top in TOP_LEVELS or top.startswith("xn--") or top in _FOLDED_TOPS):
+        in_brackets = text[begin - 1 : begin] == "<" and text[end : end + 1] == ">"
+        return in_brackets or _CUE.search(text, max(0, begin - 16), begin) is not None
+    if top in _ATTRIBUTES and len(labels) == 2:
+        is_name = labels[-1] in (top, top.upper()) and len(labels[0]) > 2
+        return is_name and _OPERATOR.match(text, end) is None
+    return True

@@ -1,40 +1,44 @@
-"""International bank account numbers: a country's length, and the remainder modulo 97."""
+"""International bank account numbers: a country's length and form, and the remainder modulo 97.
+
+However they are written: in groups of any size, in small letters, with dashes, dots or more than one space.
+"""
 
 from __future__ import annotations
 
 import re
+from functools import cache
 
 from serving.guard.detector import Span
 from serving.guard.detectors import checksums
 from serving.guard.detectors.boundary import LEFT, ascii_pattern
+from serving.guard.detectors.iban_forms import FORMS
 from serving.guard.detectors.numbers import numbers
 
-_LENGTHS = {
-    "AD": 24, "AE": 23, "AL": 28, "AT": 20, "AZ": 28, "BA": 20, "BE": 16, "BG": 22, "BH": 22, "BI": 27, "BR": 29,
-    "BY": 28, "CH": 21, "CR": 22, "CY": 28, "CZ": 24, "DE": 22, "DJ": 27, "DK": 18, "DO": 28, "EE": 20, "EG": 29,
-    "ES": 24, "FI": 18, "FK": 18, "FO": 18, "FR": 27, "GB": 22, "GE": 22, "GI": 23, "GL": 18, "GR": 27, "GT": 28,
-    "HN": 28, "HR": 21, "HU": 28, "IE": 22, "IL": 23, "IQ": 23, "IS": 26, "IT": 27, "JO": 30, "KW": 30, "KZ": 20,
-    "LB": 28, "LC": 32, "LI": 21, "LT": 20, "LU": 20, "LV": 21, "LY": 25, "MC": 27, "MD": 24, "ME": 22, "MK": 19,
-    "MN": 20, "MR": 27, "MT": 31, "MU": 30, "NI": 28, "NL": 18, "NO": 15, "OM": 23, "PK": 24, "PL": 28, "PS": 29,
-    "PT": 25, "QA": 29, "RO": 24, "RS": 22, "RU": 33, "SA": 24, "SC": 31, "SD": 18, "SE": 24, "SI": 19, "SK": 24,
-    "SM": 27, "SO": 23, "ST": 25, "SV": 28, "TL": 23, "TN": 24, "TR": 26, "UA": 29, "VA": 22, "VG": 24, "XK": 20,
-    "YE": 30,
-}  # fmt: skip
-"""Characters with the country's two letters, from SWIFT's registry."""
-
+_GAP = r"[ \t./-]{0,3}"
 # Found at the two check digits, which prose holds few of; the country's letters stand before them.
-_CANDIDATE = ascii_pattern(r"\d(?<!\d\d)(?<=[A-Z]{2}\d)\d(?:[ -]?[A-Z0-9]){11}")
-_START = re.compile(LEFT)
-_CHAR = ascii_pattern(r"[A-Z0-9]")
+_CANDIDATE = ascii_pattern(
+    rf"\d(?<!\d\d)(?:(?<=[A-Za-z]\d)|(?<=[A-Za-z][ .-]\d)|(?<=[A-Za-z][ .-]{{2}}\d)){_GAP}\d(?:{_GAP}[A-Za-z0-9]){{11}}"
+)
+_COUNTRY = ascii_pattern(rf"{LEFT}([A-Za-z]) ?([A-Za-z])[ .-]{{0,2}}\Z")
+_CHAR = ascii_pattern(rf"{_GAP}([A-Za-z0-9])")
 _MORE = ascii_pattern(r"[A-Za-z0-9_]")
-_BODY = ascii_pattern(r"(?:[ -]?[A-Z0-9]){2,30}")
-_UNDECIDED = ascii_pattern(rf"{LEFT}[A-Z]{{1,2}}(?<![A-Z]{{3}})(?:\d(?:\d(?:[ -]?[A-Z0-9]){{0,30}}[ -]?)?)?\Z")
-_MAX_UNDECIDED = 80
-"""Longer than the longest number in groups."""
+_BEGUN = ascii_pattern(rf"{LEFT}[A-Za-z] ?[A-Za-z][ .-]{{0,2}}(?P<digits>\d)")
+_OPENING = ascii_pattern(rf"{LEFT}[A-Za-z]{{1,2}}\Z")
+_ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_GAP_TO_END = ascii_pattern(rf"{_GAP}\Z")
+_MAX_UNDECIDED = 136
+"""Longer than the longest number with gaps of three signs."""
+
+
+@cache
+def _forms() -> dict[str, re.Pattern[str]]:
+    """What stands behind the letters of each country. Most places need no more than a look."""
+    chars = {"n": "[0-9]", "a": "[A-Za-z]", "c": "[A-Za-z0-9]"}
+    return {country: re.compile("".join(_GAP + chars[kind] for kind in form)) for country, form in FORMS.items()}
 
 
 class Ibans:
-    """Candidates by their beginning, then length and checksum."""
+    """Candidates by their beginning, then length, form and checksum."""
 
     entity = "IBAN"
     skips_plain_words = True
@@ -44,34 +48,48 @@ class Ibans:
         settled = len(text) if final else _undecided_at(text, start)
         place = start
         for candidate in numbers(_CANDIDATE, text, start):
-            begin = candidate.start() - 2
+            begin = _begin(text, candidate.start())
             if begin >= settled:
                 break
             if begin < place:
                 continue
-            end = _iban_end(text, begin)
-            if end:
+            end = _iban_end(text, candidate.start())
+            if end > 0:
                 spans.append(Span(begin, end))
                 place = end
         return spans, max(settled, place if spans else 0)
 
 
 def _undecided_at(text: str, start: int) -> int:
-    undecided = _UNDECIDED.search(text, max(start, len(text) - _MAX_UNDECIDED))
-    return len(text) if undecided is None else undecided.start()
+    """Where a number may have begun whose end is not known."""
+    for begun in _BEGUN.finditer(text, max(start, len(text) - _MAX_UNDECIDED)):
+        if _iban_end(text, begun.start("digits")) in (-1, len(text)):
+            return max(start, _begin(text, begun.start("digits")))
+    opening = _OPENING.search(text, max(start, len(text) - 2))
+    return len(text) if opening is None else opening.start()
 
 
-def _iban_end(text: str, begin: int) -> int:
-    """The end of the number that begins at `begin`, 0 when there is none."""
-    length = _LENGTHS.get(text[begin : begin + 2])
-    body = _BODY.match(text, begin + 2)
-    if length is None or body is None or _START.match(text, begin) is None:
+def _begin(text: str, digits: int) -> int:
+    """Where the mask begins: with the country's letters, unless they stand apart and may be a word."""
+    before = text[max(0, digits - 2) : digits]
+    return digits - len(before) + len(before.rstrip(_ALPHABET))
+
+
+def _iban_end(text: str, digits: int) -> int:
+    """The end of the number whose check digits begin there: 0 when there is none, -1 when it may yet become one."""
+    country = _COUNTRY.search(text, max(0, digits - 6), digits)
+    form = None if country is None else FORMS.get((country[1] + country[2]).upper())
+    if country is None or form is None:
         return 0
-    chars = list(_CHAR.finditer(body.group()))
-    if len(chars) < length - 2:
+    number, end = (country[1] + country[2]).upper(), digits
+    if len(text) - digits > _MAX_UNDECIDED and _forms()[number].match(text, digits) is None:
         return 0
-    end = begin + 2 + chars[length - 3].end()
-    if _MORE.match(text, end) is not None:
-        return 0
-    number = text[begin : begin + 2] + "".join(char.group() for char in chars[: length - 2])
-    return end if checksums.iban(number) else 0
+    for kind in form:
+        char = _CHAR.match(text, end)
+        if char is None:
+            return -1 if _GAP_TO_END.match(text, end) is not None else 0
+        if not (kind == "c" or (char[1].isdigit() == (kind == "n"))):
+            return 0
+        number += char[1].upper()
+        end = char.end()
+    return end if _MORE.match(text, end) is None and checksums.iban(number) else 0

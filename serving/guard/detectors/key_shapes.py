@@ -58,7 +58,7 @@ API_KEYS: tuple[Shape, ...] = (
     *_prefixed(10, _ALNUM, "sk_live_ sk_test_ rk_live_ rk_test_"),  # Stripe
     *_prefixed(16, _ALNUM, "whsec_"),
     *_prefixed(24, _ALNUM, "hf_ npm_ gsk_ xai- pplx-"),
-    *_prefixed(24, _WORD, "pypi- nvapi-"),
+    *_prefixed(24, _WORD, "pypi-Ag nvapi-"),
     *_prefixed(24, "[a-f0-9]", "dop_v1_"),
     *_prefixed(24, "[A-Fa-f0-9]", "shpat_"),
     *_prefixed(28, "[a-f0-9]", "dapi"),

@@ -1,7 +1,8 @@
 """Numbers that a state gives a person: recognised by shape and checksum, or by the words before them.
 
 Without a word before it a number counts only where about one in a hundred random numbers of its shape would pass, or
-fewer. With such a word every number of a fitting length does: a mistyped one is personal still.
+fewer, and where the weaker of these checks hold it must stand alone. With such a word every number of a fitting length
+does: a mistyped one is personal still.
 """
 
 from __future__ import annotations
@@ -13,6 +14,14 @@ from serving.guard.detector import Span
 from serving.guard.detectors import checksums
 from serving.guard.detectors.boundary import LEFT, ascii_pattern
 from serving.guard.detectors.cue import Cues
+from serving.guard.detectors.neighbours import (
+    AFTER,
+    is_glued,
+    is_json_number,
+    is_named,
+    number_after,
+    number_before,
+)
 from serving.guard.detectors.numbers import numbers
 from serving.guard.detectors.phrases import STATE_NUMBERS
 
@@ -28,7 +37,7 @@ _SHAPES: dict[str, str] = {
     "nric": r"(?<=[STFGM]\d)\d{6}[A-Z]",
     "nie": r"(?<=[XYZ]\d)\d{6}-?[A-Z]",
     "nie_apart": r"(?<=[XYZ]-\d)\d{6}-?[A-Z]",
-    "dni": r"\d{7}[ -]?[A-Z]",
+    "dni": r"\d{7}-?[A-Z]",
     "resident": r"\d{5}(?:19|20)\d\d[01]\d[0-3]\d{4}[0-9X]",
     "ssn": r"\d\d-\d\d-\d{4}|\d\d \d\d \d{4}",
     "cpf": r"\d\d\.\d{3}\.\d{3}-\d\d",
@@ -39,7 +48,7 @@ _SHAPES: dict[str, str] = {
     "rrn": r"\d[01]\d[0-3]\d-[1-8]\d{6}",
     "register": r"\d\.\d\d\.\d\d-\d{3}\.\d\d",
     "nir": r"(?<=[12]) ?\d\d ?[0-3]\d ?\d[0-9AB] ?\d{3} ?\d{3} ?\d\d",
-    "plain": r"\d{10}(?:\d\d)?",
+    "plain": r"\d{10}",
     "cued": r"(?:\d{1,5}(?:[ .-]\d{2,5}){1,4}|\d{6,13})(?:[ -]?[A-Z]{1,2})?",
 }
 _END = r"(?![A-Za-z0-9_])(?![.,-]\d)"
@@ -51,6 +60,28 @@ _CUED = ascii_pattern(rf"{_FIRST}(?:{_SHAPES['cued']}){_END}")
 _LEADING = {"nino": 2, "codice": 6, "curp": 4, "pan": 5, "nric": 1, "nie": 1, "nie_apart": 2}
 """How many characters before the first digit belong to the value. Letters set apart do not: they may be a word."""
 
+_WEAK = frozenset(
+    (
+        "nino",
+        "nino_apart",
+        "pan",
+        "nric",
+        "nie",
+        "nie_apart",
+        "dni",
+        "resident",
+        "ssn",
+        "personnummer",
+        "rrn",
+        "plain",
+        "nir",
+    )
+)
+"""Checks that one in a hundred random numbers of that shape passes, or more."""
+
+_CODE_BEFORE = ascii_pattern(r"\d[^\s,;:]{0,12}[ \t]{1,3}\Z")
+_CODE_AFTER = ascii_pattern(r"[ \t]{1,3}[^\s\d]{0,12}\d")
+_SIGNS = re.compile(r"[ ./+-]")
 _START = re.compile(LEFT)
 _UNDECIDED = ascii_pattern(
     rf"{LEFT}(?=[A-Z0-9])(?:[A-Z]{{0,6}}\d[0-9A-Z]*+|[A-Z]{{1,6}}(?>(?:-(?:\d[0-9A-Z]*+)?)?))"
@@ -75,9 +106,12 @@ class NationalIds:
             if candidate.start() < start:
                 continue
             span = _national_id(text, candidate)
-            if span is not None and start <= span.start < settled:
-                spans.append(span)
-                start = span.end
+            if span is None or not start <= span.start < settled:
+                continue
+            if not final and len(text) - span.end < AFTER:
+                return spans, span.start
+            spans.append(span)
+            start = span.end
         return spans, max(settled, start if spans else 0)
 
 
@@ -92,14 +126,32 @@ def _national_id(text: str, candidate: re.Match[str]) -> Span | None:
     assert name is not None
     begin = max(0, candidate.start() - _LEADING.get(name, 0))
     if name != "cued" and _START.match(text, begin) is not None:
-        compact = re.sub(r"[ ./+-]", "", text[begin : candidate.end()])
-        if _CHECKS[name](compact):
+        compact = _SIGNS.sub("", text[begin : candidate.end()])
+        if _CHECKS[name](compact) and _is_alone(text, begin, candidate.end(), name):
             return Span(begin, candidate.end())
     begin = candidate.start()
     cued = candidate if name == "cued" else _CUED.match(text, begin)
     if cued is None or _START.match(text, begin) is None or not _CUES.stand_before(text, begin):
         return None
     return Span(begin, cued.end()) if sum(map(str.isdigit, cued.group())) >= 7 else None
+
+
+def _is_alone(text: str, begin: int, end: int, name: str) -> bool:
+    if is_glued(text, begin, end):
+        return False
+    if name not in _WEAK:
+        return True
+    if is_named(text, begin):
+        return False
+    digits = _SIGNS.sub("", text[begin:end])
+    if not digits.isdigit():
+        return _CODE_AFTER.match(text, end) is None and _CODE_BEFORE.search(text, max(0, begin - 24), begin) is None
+    if "-" in text[begin:end]:
+        return True
+    plain = len(digits) == end - begin
+    if plain and is_json_number(text, begin):
+        return False
+    return not (number_before(text, begin, lines=plain) or number_after(text, end, lines=plain))
 
 
 def _is_date(digits: str) -> bool:
@@ -124,8 +176,6 @@ def _ssn(digits: str) -> bool:
 
 
 def _plain(digits: str) -> bool:
-    if len(digits) == 13:
-        return _is_date(digits) and digits[10] in "01" and checksums.luhn(digits)
     if _is_day_first(digits) and checksums.birth_number(digits):
         return True
     return _is_date(digits) and checksums.national_register(digits)

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
 from serving.guard.detectors.boundary import ascii_pattern
+from serving.guard.detectors.iban_forms import FORMS
 from serving.guard.detectors.phrases import (
     ACCOUNTS,
     CARDS,
@@ -24,8 +25,8 @@ from serving.guard.detectors.phrases import (
 from serving.guard.detectors.sieve import ESCAPE, LEFT, OPEN, Sieve, after_escape, matches, one_byte_each
 
 _DIGITS = ascii_pattern(r"\d+")
-# Four digits with at most six characters between two of them, as in the IBAN `GB29 NWBK 6016`.
-_START = ascii_pattern(r"\d(?<!\d\d)(?=(?:[^0-9]{0,6}\d){3})")
+# Four digits with at most sixteen characters between two of them, as in the IBAN `gb29 n w b k 6016`.
+_START = ascii_pattern(r"\d(?<!\d\d)(?=(?:[^0-9]{0,16}\d){3})")
 
 
 def _not_after(signs: str) -> str:
@@ -75,8 +76,17 @@ _PHONES = (
     r"0[1-9](?:\.\d\d){4}",
     rf"00[1-9]\d{{0,2}}[ ./()-]{{1,3}}\d(?:{_GAP}\d){{2}}",
 )
+_DIGITS_FIRST, _LETTERS_FIRST, _EITHER_FIRST = (
+    "|".join(f"{country[0]} ?{country[1]}" for country, form in FORMS.items() if form[2] == kind) for kind in "nac"
+)
+_IBAN_GAP = r"[ \t./-]{0,3}"
+_IBANS = (
+    rf"(?i:{_DIGITS_FIRST})[ .-]{{0,2}}\d(?:{_IBAN_GAP}\d){{5}}",
+    rf"(?i:{_LETTERS_FIRST})[ .-]{{0,2}}\d{_IBAN_GAP}\d(?:{_IBAN_GAP}[A-Za-z]){{2}}",
+    rf"(?i:{_EITHER_FIRST})[ .-]{{0,2}}\d{_IBAN_GAP}\d(?:{_IBAN_GAP}[A-Za-z0-9]){{4}}",
+)
 _LETTERED = (
-    r"[A-Z]{2}\d\d(?:[ -]?[A-Z0-9]){6}",  # IBAN
+    *_IBANS,
     r"[A-Z]{2}\d\d ?\d\d ?\d\d ?[A-D]",
     r"[A-Z]{6}\d\d[A-Z]\d\d[A-Z]",
     r"[A-Z]{4}\d{6}[HM]",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 CARDS = (
-    "credit", "debit", "credit card", "debit card", "card", "visa", "mastercard", "maestro", "amex",
+    "credit", "debit", "credit card", "debit card", "card", "cards", "credit cards", "cc", "card num", "visa",
+    "mastercard", "maestro", "amex",
     "american express", "discover", "diners", "jcb", "pan", "kreditkarte", "kreditkartennummer", "carte",
-    "carte bancaire", "tarjeta", "carta di credito", "cartao",
+    "carte bancaire", "carte bleue", "tarjeta", "carta", "carta di credito", "cartao", "kaart", "kort", "karta",
 )  # fmt: skip
 STATE_NUMBERS = (
     "ssn", "social security", "itin", "taxpayer", "taxpayer identification", "tax", "tin", "tax reference",
@@ -30,12 +31,13 @@ MEDICAL = (
     "krankenversicherungsnummer",
 )  # fmt: skip
 ACCOUNTS = (
-    "account", "acct", "a c", "bank account", "checking account", "savings account", "routing", "sort", "kontonummer",
+    "account", "acct", "a c no", "a c number", "bank account",
+    "checking account", "savings account", "routing", "sort", "kontonummer",
     "konto", "numero de compte", "cuenta", "bsb", "aba", "clabe", "swift", "bic", "customer account",
 )  # fmt: skip
 FILLERS = frozenset({
     "number", "numbers", "no", "nr", "num", "nummer", "numero", "nro", "id", "card", "code", "is", "are", "was", "has",
-    "as", "the", "a", "an", "of", "my", "your", "his", "her", "their", "our", "s", "on", "in", "at", "with", "to",
+    "as", "the", "a", "an", "of", "my", "your", "his", "her", "their", "our", "s", "on", "in", "with", "to",
     "be", "date", "e", "und", "and",
 })  # fmt: skip
 """What may stand between such a phrase and its number."""

@@ -18,6 +18,7 @@ from serving.guard.detectors import phrases as words
 from serving.guard.detectors.growing import whole
 from serving.guard.detectors.key_places import KEYS
 from serving.guard.detectors.key_shapes import AGE_KEYS, API_KEYS, Shape
+from serving.guard.detectors.secret_words import SECRETS
 from serving.guard.detectors.sieve import LEFT, OPEN, Sieve, after_escape
 from serving.guard.folding import fold
 
@@ -64,7 +65,7 @@ BETWEEN = [
 
 def every_number(text: str) -> tuple[list[int], list[int]]:
     """Without sieves: the first digits of all numbers of four digits."""
-    places = [match.start() for match in re.finditer(r"[0-9](?<![0-9]{2})(?=(?:[^0-9]{0,6}[0-9]){3})", text)]
+    places = [match.start() for match in re.finditer(r"[0-9](?<![0-9]{2})(?=(?:[^0-9]{0,16}[0-9]){3})", text)]
     return places, places
 
 
@@ -187,8 +188,8 @@ def test_each_cue_of_a_key_is_let_through(cue: str) -> None:
 def test_each_cue_of_a_secret_is_let_through(word: str, sign: str) -> None:
     text = f"my {word}{sign}"
 
-    assert any(cue.match(text, 3) for cue in (secret._PASSWORD_CUE, secret._TOKEN_CUE))
-    assert 3 in secret._SIEVE.places(text)
+    assert any(cue.match(text, 3) for cue in (secret._PASSWORD_CUE, secret._KEY_CUE))
+    assert 3 in SECRETS.places(text)
 
 
 def test_a_sieve_finds_every_place() -> None:

@@ -1,0 +1,70 @@
+"""Passwords that stand behind a user's name: `curl -u user:password`, lines of PostgreSQL's `.pgpass`.
+
+Here the place says enough, so letters alone count too, but for words that stand for a password.
+"""
+
+from __future__ import annotations
+
+import re
+
+from serving.guard.detector import Span
+from serving.guard.detectors.secret_words import SECRETS
+from serving.guard.detectors.sieve import places_from
+
+_USER = r"[\w.@+%-]{1,64}"
+_OPTION = r"(?:-u|--user|-a|--auth|--proxy-user|-U)[ =]?[\"']?"
+_FIELD = r"[\w.*-]{1,64}:"
+_PORT = r"(?:54\d\d|6432|\*):"
+_CUE = re.compile(rf"\s{_OPTION}{_USER}:")
+_HOST = re.compile(r"(?<![\w.*-])[\w.*-]{1,64}\Z")
+_LINE = re.compile(rf":{_PORT}{_FIELD}{_FIELD}")
+_BEGUN = re.compile(
+    rf"(?:(?<=\s)-{{1,2}}(?:[a-z-]{{0,10}}|{_OPTION}[\w.@+%-]{{0,64}})|(?<![\w.*-]){_FIELD}(?:[*\d]{{0,4}}|{_PORT}[\w.*-]{{0,64}}(?::[\w.*-]{{0,64}})?))\Z",
+    re.ASCII,
+)
+_CLIENT = re.compile(r"\b(?:curl|wget|https?|xh)\b[^\n]{0,64}\Z")
+_MAX_CLIENT = 80
+_MAX_CUE = 280
+_VALUE = re.compile(
+    r"(?![${<%[*]|(?i:password|passwd|pass|pwd|pw|token|secret|key|apikey|api_key)\b|x{3,}\b)[^\s\"'\\@/:]{4,64}"
+)
+_END = re.compile(r"[\s\"'\\@/:]")
+_MAX_VALUE = 66
+
+
+class LoginPasswords:
+    """What stands behind the name and its colon, up to a space or a quote."""
+
+    entity = "PASSWORD"
+    skips_plain_words = True
+
+    def scan(self, text: str, start: int, final: bool) -> tuple[list[Span], int]:
+        spans: list[Span] = []
+        for place in places_from(SECRETS.places(text), start - _MAX_CUE):
+            found = _cue(text, place)
+            if found is None or found[1] < start:
+                continue
+            begin, value_at = found
+            read = text[value_at : value_at + _MAX_VALUE]
+            if not final and len(read) < _MAX_VALUE and _END.search(read) is None:
+                # From the sign before the name on, or letters of the password would pass as an ordinary word.
+                return spans, max(start, begin)
+            value = _VALUE.match(text, value_at)
+            if value is not None:
+                spans.append(Span(value_at, value.end()))
+                start = value.end()
+        if final:
+            return spans, len(text)
+        begun = _BEGUN.search(text, max(start, len(text) - _MAX_CUE))
+        return spans, len(text) if begun is None else begun.start()
+
+
+def _cue(text: str, place: int) -> tuple[int, int] | None:
+    """Where what announces a password begins and ends."""
+    if text[place] == ":":
+        host, line = _HOST.search(text, max(0, place - 64), place), _LINE.match(text, place)
+        return None if host is None or line is None else (host.start(), line.end())
+    option = _CUE.match(text, place)
+    if option is None or _CLIENT.search(text, max(0, place - _MAX_CLIENT), place) is None:
+        return None
+    return place, option.end()
