@@ -48,8 +48,8 @@ _EXPIRY = ascii_pattern(
 )
 """A card's month and year behind it; with `=` as on its magnetic stripe."""
 _PHONE_BEFORE = ascii_pattern(r"(?<![\w.])\+\d[\d ()./-]{6,24}\Z")
-_ROW_BEFORE = ascii_pattern(r"(?:\d|(?<![A-Za-z0-9])[0-9A-Fa-f]{4}|[0-9A-Fa-f]:)[ \t]{1,3}\Z")
-_ROW_AFTER = ascii_pattern(r"[ \t]{1,3}(?:\d|[0-9A-Fa-f]{4}(?![A-Za-z0-9]))")
+_ROW_BEFORE = ascii_pattern(r"(?:\d|(?<![A-Za-z0-9])[0-9A-Fa-f]{4}|[0-9A-Fa-f]:)(?:[ \t]|\\t){1,3}\Z")
+_ROW_AFTER = ascii_pattern(r"(?:[ \t]|\\t){1,3}(?:\d|[0-9A-Fa-f]{4}(?![A-Za-z0-9]))")
 _FOURS = ascii_pattern(r"(?<!\d)\d{4}(?:[ ._/-]{1,3}\d{4}){3}(?!\d)")
 _LIST = "0123456789 \t\n,;\"'[(|"
 _AROUND = 48

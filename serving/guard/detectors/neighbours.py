@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import re
 
-from serving.guard.detectors.boundary import ascii_pattern
+from serving.guard.detectors.boundary import LEFT, ascii_pattern
 
 BEFORE = 64
 """Characters before a value that are looked at; less than a detector may count on seeing."""
 AFTER = 24
 """Characters behind a value that must be known before it is decided."""
 
-_BESIDE = r"[ \t,;|&\"'()\[\]{}\\]"
-_AROUND = r"[\s,;|&\"'()\[\]{}\\]"
+_BESIDE = r"(?:\\t|\\u202f|[ \t,;|&\"'()\[\]{}\\])"
+_AROUND = r"(?:\\[nrt]|[\s,;|&\"'()\[\]{}\\])"
 _NO_NUMBER = r"\\N|NULL|[Nn]ull|None|NaN|nan"
+_HEX = r"(?:0x)?(?=[A-Fa-f.:]*\d)[0-9A-Fa-f.:]*[0-9A-Fa-f:]%?"
 
 
 def _before(signs: str) -> re.Pattern[str]:
-    return ascii_pattern(
-        rf"(?<![A-Za-z0-9_.])(?P<token>[+-]?(?:0x)?(?=[A-Fa-f.:]*\d)[0-9A-Fa-f.:]*[0-9A-Fa-f:]%?|{_NO_NUMBER}){signs}{{1,6}}\Z"
-    )
+    return ascii_pattern(rf"(?:(?<!\.){LEFT})(?P<token>[+-]?{_HEX}|{_NO_NUMBER}){signs}{{1,6}}\Z")
 
 
 def _after(signs: str) -> re.Pattern[str]:

@@ -67,16 +67,16 @@ _MAX_UNDECIDED = 80
 
 _SIGNED_BEFORE = ascii_pattern(r"[\d)][ \t,;]{1,3}\Z")
 _SIGNED_AFTER = ascii_pattern(r"[ \t,;]{1,3}(?:-|\+\d{1,6}(?!\d)|\d)\d*")
-_PHONE_AFTER = ascii_pattern(r"(?:[,;|\t/]| {2}| ?[,;|/] ?)[ \t]*[\"']?(?:\+|\(|0[1-9]|\d{3}[ -]\d{3})")
+_PHONE_AFTER = ascii_pattern(r"(?:\t| ?[,;|/])[ \t]*[\"']?(?:\+|\(|0[1-9]|\d{3}[ -]\d{3})")
 _PHONE_BEFORE = ascii_pattern(
-    r"(?<![\w.,-])(?:\+|\(?0[1-9]|\(\d|\d{3}[ -]\d{3})[\d ()./-]{6,18}[\"']?(?:[,;|\t/]| {2}| [,;|/])[ \t]*[\"']?\Z"
+    r"(?<![\w.,-])(?:\+|\(?0[1-9]|\(\d|\d{3}[ -]\d{3})[\d ()./-]{6,18}[\"']?(?:\t| ?[,;|/])[ \t]*[\"']?\Z"
 )
 _BYTES_BEFORE = ascii_pattern(r"(?:(?<![A-Za-z0-9])[0-9A-Fa-f]{2}[ :]{1,2}){3}\Z")
 _BYTES_AFTER = ascii_pattern(r"(?:[ :]{1,2}[0-9A-Fa-f]{2}(?![A-Za-z0-9])){2}")
-_LINE_BEFORE = ascii_pattern(r"(?:^|\n)[\s,;|\"'(\[{]*\Z")
-_LINE_AFTER = ascii_pattern(r"[ \t,;|\"')\]}]*(?:\n|\Z)")
-_NUMBERS_BEFORE = ascii_pattern(r"(?:^|\n)[ \t|]*(?![0+(])\d[\d ,.|\t-]{5,}\n[\s|]*\Z")
-_NUMBERS_AFTER = ascii_pattern(r"[ \t,;|\"')\]}]*\n[ \t|]*(?![0+(])\d[\d ,.|\t-]{5,}")
+_LINE_BEFORE = ascii_pattern(r"(?:^|\n|\\n)[\s,;|\"'(\[{]*\Z")
+_LINE_AFTER = ascii_pattern(r"[ \t,;|\"')\]}]*(?:\n|\\n|\Z)")
+_NUMBERS_BEFORE = ascii_pattern(r"(?:^|\n|\\n)[ \t|]*(?![0+(])\d[\d ,.|\t-]{5,}(?:\n|\\n)[\s|]*\Z")
+_NUMBERS_AFTER = ascii_pattern(r"[ \t,;|\"')\]}]*(?:\n|\\n)[ \t|]*(?![0+(])\d[\d ,.|\t-]{5,}")
 
 _COUNTRY_CODES = frozenset(map(str, (
     1, 7, 20, 27, 30, 31, 32, 33, 34, 36, 39, 40, 41, 43, 44, 45, 46, 47, 48, 49, 51, 52, 53, 54, 55,
