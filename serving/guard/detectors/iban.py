@@ -62,9 +62,11 @@ class Ibans:
 
 def _undecided_at(text: str, start: int) -> int:
     """Where a number may have begun whose end is not known."""
-    for begun in _BEGUN.finditer(text, max(start, len(text) - _MAX_UNDECIDED)):
-        if _iban_end(text, begun.start("digits")) in (-1, len(text)):
-            return max(start, _begin(text, begun.start("digits")))
+    # The country's letters may have been passed already, as a word.
+    for begun in _BEGUN.finditer(text, max(0, start - 5, len(text) - _MAX_UNDECIDED)):
+        digits = begun.start("digits")
+        if digits >= start and _iban_end(text, digits) in (-1, len(text)):
+            return max(start, _begin(text, digits))
     opening = _OPENING.search(text, max(start, len(text) - 2))
     return len(text) if opening is None else opening.start()
 

@@ -18,10 +18,9 @@ _PORT = r"(?:54\d\d|6432|\*):"
 _CUE = re.compile(rf"\s{_OPTION}{_USER}:")
 _HOST = re.compile(r"(?<![\w.*-])[\w.*-]{1,64}\Z")
 _LINE = re.compile(rf":{_PORT}{_FIELD}{_FIELD}")
-_BEGUN = re.compile(
-    rf"(?:(?<=\s)-{{1,2}}(?:[a-z-]{{0,10}}|{_OPTION}[\w.@+%-]{{0,64}})|(?<![\w.*-]){_FIELD}(?:[*\d]{{0,4}}|{_PORT}[\w.*-]{{0,64}}(?::[\w.*-]{{0,64}})?))\Z",
-    re.ASCII,
-)
+_BEGUN_OPTION = rf"(?<=\s)(?:-{{1,2}}[A-Za-z-]{{0,10}}|{_OPTION}[\w.@+%-]{{0,64}})"
+_BEGUN_LINE = rf"(?<![\w.*-]){_FIELD}(?:[*\d]{{0,4}}|{_PORT}[\w.*-]{{0,64}}(?::[\w.*-]{{0,64}})?)"
+_BEGUN = re.compile(rf"(?:{_BEGUN_OPTION}|{_BEGUN_LINE})\Z", re.ASCII)
 _CLIENT = re.compile(r"\b(?:curl|wget|https?|xh)\b[^\n]{0,64}\Z")
 _MAX_CLIENT = 80
 _MAX_CUE = 280

@@ -31,7 +31,7 @@ def _after(signs: str) -> re.Pattern[str]:
 
 _TOKEN_BESIDE = _before(_BESIDE), _after(_BESIDE)
 _TOKEN_AROUND = _before(_AROUND), _after(_AROUND)
-_GLUED_BEFORE = ascii_pattern(r"(?:(?<!\\)[@#/$^~]|[A-Za-z0-9_\])][-._+*@#/&?%]{1,2}|[0-9:]:)\Z")
+_GLUED_BEFORE = ascii_pattern(r"(?:(?<!\\)[@#/$^~+-]|[A-Za-z0-9_\])][-._+*@#/&?%]{1,2}|[0-9:]:)\Z")
 _GLUED_AFTER = ascii_pattern(r"[-:._+*/@#&?=%^~]{0,2}[A-Za-z0-9_]|[/(\[]|::|\.\.")
 
 _IDENTIFIERS = frozenset((

@@ -33,7 +33,7 @@ _TRUNK = ascii_pattern(
     rf"{LEFT}(?<!\.)(?<!\d[./,:-])(?:(?<!\d )\(?0[1-9]\)?|\(?0[1-9]\d{{1,4}}\)?)"
     r"[ /-]{1,3}\d{2,8}(?:[ -]\d{2,5}){0,4}(?!\d)"
 )
-_NO_TRUNK = ascii_pattern(r"0\d{4}[ -]\d{4}(?![ -]?\d)|0\d\d+[ -]0|[01 /-]+(?!\d)")
+_NO_TRUNK = ascii_pattern(r"0\d{4}[ -]\d{4}(?![ -]?\d)|0\d\d+[ -]0|[01 /-]++(?!\d)")
 """A ZIP code with its four more digits, code points, octal numbers, bits."""
 _DOTTED_PAIRS = ascii_pattern(rf"{LEFT}(?<!\d\.)0[1-9](?:\.\d\d){{4}}(?!\d)(?!\.\d)")
 _CHINESE_MOBILE = ascii_pattern(rf"{LEFT}(?<!\d[ .-])1[3-9]\d[ -]\d{{4}}[ -]\d{{4}}(?!\d)(?![ .-]\d)")
@@ -236,8 +236,9 @@ def _trunk_end(text: str, begin: int) -> int:
 
 
 def _cued_end(text: str, begin: int) -> int:
-    number = _AFTER_CUE.match(text, begin)
-    if number is None or _DATE.match(text, begin) is not None or _IP_ADDRESS.match(text, begin) is not None:
+    first = begin + (text[begin] == "+")
+    number = _AFTER_CUE.match(text, first)
+    if number is None or _DATE.match(text, first) is not None or _IP_ADDRESS.match(text, first) is not None:
         return 0
     if _CUE.search(text[max(0, begin - _MAX_CUE) : begin].lower()) is None:
         return 0

@@ -38,7 +38,7 @@ _IS = rf"(?:{_QUOTE}?(?:{_SIGN}|{_WORD}){_QUOTE}?|>|{_VALUE_KEY}|{_ARGUMENT})!?"
 _OPTION = r"--?(?i:pass(?:word|wd|phrase)?|pw|pwd)(?:[ \t]{1,2}|=)[\"']?"
 _NETRC = r"login[ \t\n]{1,4}\S{1,64}[ \t\n]{1,4}password[ \t\n]{1,4}"
 _PASSWORD_CUE = re.compile(rf"(?:(?i:{LOGIN_WORDS})|{WEAK_WORDS}){_IS}|{_OPTION}|{_NETRC}")
-_KEY_OPTION = r"--(?i:token|api-key|secret)[ =][\"']?"
+_KEY_OPTION = r"-(?i:token|api-key|secret)[ =][\"']?"
 _KEY_CUE = re.compile(rf"(?i:{KEY_WORDS})(?:{_IS}|[ \t]{{1,2}}(?=[\"']))(?i:base64:|hex:)?|{_KEY_OPTION}")
 _FOREIGN_CUE = re.compile(rf"(?:{FOREIGN_WORDS})\s{{0,2}}[{FOREIGN_IS}:=]{{1,2}}\s{{0,2}}(?:{_QUOTE}|\u300c)?")
 
