@@ -24,6 +24,7 @@ from serving.gateway.settings import GatewaySettings
 from serving.guard.settings import GuardSettings
 from serving.identity.settings import IdentitySettings
 from serving.ledger import DatabaseSettings, LedgerSettings, ModelPrice
+from serving.masking import masked
 
 ENV_PREFIX = "SIGNET_"
 # Read before the tree exists, or by the tests.
@@ -101,7 +102,7 @@ class Settings(BaseSettings):
 
     def masked(self) -> str:
         """The effective settings as YAML; secrets show as asterisks."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+        return yaml.safe_dump(masked(self.model_dump()), sort_keys=False)
 
 
 def load_settings(

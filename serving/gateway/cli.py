@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import click
 
+from serving.masking import masked_url
 from serving.settings import Settings, settings_file
 
 
@@ -115,7 +116,7 @@ def _run(settings: Settings, load: Callable[[], Settings], file: Path | None) ->
 def _checked_url(url: str, option: str = "--engine-url") -> str:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise click.BadParameter(f"{url!r} is not of the form http://HOST:PORT", param_hint=option)
+        raise click.BadParameter(f"{masked_url(url)!r} is not of the form http://HOST:PORT", param_hint=option)
     return url
 
 

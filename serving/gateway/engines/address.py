@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from serving.masking import masked_url
+
 
 @dataclass(frozen=True, slots=True)
 class Address:
@@ -29,7 +31,11 @@ class Address:
         """
         # OpenAI's clients are configured with the /v1 at the end; an engine may well be given so too.
         url = url.rstrip("/").removesuffix("/v1")
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"engine URL {url!r} is not of the form http://HOST:PORT")
+        try:
+            parts = urlsplit(url)
+            usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:  # its words quote the URL
+            usable = False
+        if not usable:
+            raise ValueError(f"engine URL {masked_url(url)!r} is not of the form http://HOST:PORT")
         return cls(url, parts.netloc.rpartition("@")[2] + parts.path)

@@ -18,6 +18,8 @@ from urllib.parse import urlsplit
 
 import httptools
 
+from serving.masking import masked_url
+
 # Above this many unread bytes the socket is no longer read: a slow client then slows its engine, not our memory.
 HIGH_WATER_BYTES = 256 * 1024
 _FRAMING = (b"content-length", b"transfer-encoding")
@@ -336,7 +338,7 @@ class UpstreamPool:
     ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"engine URL {url!r} is not of the form http://HOST:PORT")
+            raise ValueError(f"engine URL {masked_url(url)!r} is not of the form http://HOST:PORT")
         self.loop = asyncio.get_running_loop()
         self._timeouts = timeouts
         self._host = parts.hostname
