@@ -7,14 +7,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
-from anyio import CapacityLimiter, to_thread
+from anyio import to_thread
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel, Field
 
 from serving.gateway.access import principal
 from serving.gateway.errors import BadRequest, Forbidden, ModelNotFound
+from serving.gateway.own_process import OwnProcess
 from serving.identity import Identity, Principal
 from serving.provenance import DEFAULT_THRESHOLD, Detection, Detector, Keyring, MarkKey
+from serving.provenance.adjustment import Adjustment, Subject
 from serving.provenance.detection import ASSUMED_NATS, PLAIN, Sampling, Verdict
 from serving.provenance.schemes import SCHEMES
 from training.registry import Registry, RegistryError
@@ -25,8 +27,6 @@ MAX_TEXTS = 256
 MAX_LISTED = 100
 # Tokens x keys x schemes of one request: a few seconds of one core.
 MAX_DRAWS = 40_000_000
-# Detection is arithmetic: more at a time would only take the core from the answers.
-MOST_AT_A_TIME = 1
 
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -139,8 +139,8 @@ class DetectResponses(BaseModel):
     results: list[DetectResponse]
 
 
-class Detectors:
-    """A detector for each model whose tokenizer is at hand, read when first needed.
+class Tokenizers:
+    """Where the tokenizer of each model lies.
 
     `folders` tells where the tokenizers of the served models lie now: a reload of the settings may bring others. Models
     that are not served are looked up in the registry under `home`, if it is on this disk.
@@ -149,10 +149,9 @@ class Detectors:
     def __init__(self, folders: Callable[[], Mapping[str, Path]], home: Path) -> None:
         self._folders = folders
         self._registry = Registry(home / "registry", home / "keys")
-        self._loaded: dict[Path, Detector] = {}
 
-    def get(self, model: str | None) -> Detector:
-        """The named model's, or the only one.
+    def find(self, model: str | None) -> tuple[str, Path]:
+        """The named model's, or the only one: the model's name and the folder.
 
         Raises:
             BadRequest: no model is named and there is more than one, or none has a tokenizer here.
@@ -165,22 +164,22 @@ class Detectors:
                 raise BadRequest(f"Name the model in 'model'; tokenizers are here for: {known}.", param="model")
             model = next(iter(folders))
         try:
-            folder = folders.get(model) or self._registry.resolve(model).path
-            if folder not in self._loaded:
-                self._loaded[folder] = Detector(folder)
+            return model, folders.get(model) or self._registry.resolve(model).path
         except (RegistryError, OSError, ValueError):
-            message = f"There is no tokenizer for {model[:200]!r} on this gateway."
-            raise ModelNotFound(message, param="model") from None
-        return self._loaded[folder]
+            raise _no_tokenizer(model) from None
+
+
+def _no_tokenizer(model: str) -> ModelNotFound:
+    return ModelNotFound(f"There is no tokenizer for {model[:200]!r} on this gateway.", param="model")
 
 
 def detection_routes(
     identity: Identity, keyring: Keyring | None, folders: Callable[[], Mapping[str, Path]], home: Path
 ) -> APIRouter:
-    """The endpoint; `folders` and `home` as for `Detectors`."""
+    """The endpoint; `folders` and `home` as for `Tokenizers`."""
     router = APIRouter(tags=["provenance"])
-    detectors = Detectors(folders, home)
-    limiter = CapacityLimiter(MOST_AT_A_TIME)
+    tokenizers = Tokenizers(folders, home)
+    process = OwnProcess()
 
     @router.post("/v1/provenance/detect")
     async def detect(
@@ -196,7 +195,7 @@ def detection_routes(
             raise BadRequest("This gateway has no keyring, so it cannot detect marks.", code="no_keyring")
         _check(request)
 
-        def work() -> list[DetectResponse]:
+        def look_up() -> tuple[str, Path, list[MarkKey]]:
             tenants = (
                 (identity.tenants() if request.tenant is None else [request.tenant]) if who.admin else [who.tenant]
             )
@@ -204,9 +203,21 @@ def detection_routes(
             if who.admin and request.tenant is None:
                 # Tenants that are gone have marked answers too.
                 keys = list({key.id: key for key in (*keys, *keyring.keys())}.values())
-            return _judge(request, detectors.get(request.model), keys, keyring)
+            return *tokenizers.find(request.model), list(keys)
 
-        results = await to_thread.run_sync(work, limiter=limiter)
+        model, folder, keys = await to_thread.run_sync(look_up)
+        try:
+            results = await process.run(_judge, request, folder, keys, dict(keyring.adjustments))
+        except _TooLarge:
+            raise BadRequest(
+                f"{len(keys)} keys under {len(request.schemes or SCHEMES)} schemes are too many to try on this much "
+                "text: name fewer schemes, or a tenant, or send less.",
+                code="detection_too_large",
+            ) from None
+        except _Unreadable:
+            raise _no_tokenizer(model) from None
+        except ValueError as error:  # log-probabilities that do not fit the text, or each other
+            raise BadRequest(f"logprobs: {error}.", param="logprobs") from None
         return results[0] if request.texts is None else DetectResponses(results=results)
 
     return router
@@ -233,39 +244,59 @@ def _check(request: DetectRequest) -> None:
         raise BadRequest(f"'schemes' takes each of these once: {', '.join(SCHEMES)}.", param="schemes")
 
 
+class _TooLarge(Exception):
+    """It would take more than some seconds."""
+
+
+class _Unreadable(Exception):
+    """The folder holds no tokenizer."""
+
+
+_detectors: dict[Path, Detector] = {}
+"""Of the process that detects: each is read when first needed."""
+
+
+def _detector(folder: Path) -> Detector:
+    if folder not in _detectors:
+        try:
+            _detectors[folder] = Detector(folder)
+        except (OSError, ValueError):
+            raise _Unreadable from None
+    return _detectors[folder]
+
+
 def _judge(
-    request: DetectRequest, detector: Detector, keys: Sequence[MarkKey], keyring: Keyring
+    request: DetectRequest, folder: Path, keys: Sequence[MarkKey], adjustments: Mapping[Subject, Adjustment]
 ) -> list[DetectResponse]:
+    """Runs in a process of its own.
+
+    Raises:
+        ValueError: log-probabilities that do not fit the text, or each other.
+    """
+    detector = _detector(folder)
     texts = [request.text] if request.text is not None else request.texts or []
     schemes = tuple(request.schemes or SCHEMES)
     num_draws = sum(len(detector.token_ids(text)) for text in texts) * len(keys) * len(schemes)
     if num_draws > MAX_DRAWS:
-        raise BadRequest(
-            f"{len(keys)} keys under {len(schemes)} schemes are too many to try on this much text: name fewer schemes, "
-            "or a tenant, or send less.",
-            code="detection_too_large",
+        raise _TooLarge
+    return [
+        _response(
+            detector.detect_text(
+                text,
+                keys,
+                threshold=request.threshold,
+                schemes=schemes,
+                spans=request.spans,
+                logprobs=request.logprobs,
+                top_logprobs=request.top_logprobs,
+                sampling=_sampling(request),
+                nats_per_token=request.nats_per_token,
+                adjustments=adjustments,
+            ),
+            request.threshold,
         )
-    try:
-        return [
-            _response(
-                detector.detect_text(
-                    text,
-                    keys,
-                    threshold=request.threshold,
-                    schemes=schemes,
-                    spans=request.spans,
-                    logprobs=request.logprobs,
-                    top_logprobs=request.top_logprobs,
-                    sampling=_sampling(request),
-                    nats_per_token=request.nats_per_token,
-                    adjustments=keyring.adjustments,
-                ),
-                request.threshold,
-            )
-            for text in texts
-        ]
-    except ValueError as error:  # log-probabilities that do not fit the text, or each other
-        raise BadRequest(f"logprobs: {error}.", param="logprobs") from None
+        for text in texts
+    ]
 
 
 def _sampling(request: DetectRequest) -> Sampling:
