@@ -110,7 +110,8 @@ _LOGIN = re.compile(r"(?i)(?:pass(?:word|wd|phrase|code)?|pwd|secret)[\"']?\s*(?
 _CODE_VALUE = re.compile(r"[\w.]+\(|[\w.]+\[|[a-z_]\w*(?:\.\w+)+\Z|[A-Za-z_]\w*\Z|[$%{<]")
 """A call, an index, a chain of attributes, a name, a template's place: none is a password."""
 _CONNECTION = re.compile(r"[a-z][a-z0-9+.-]*://[^\s:@/]*:[^\s@]+@", re.IGNORECASE)
-_TEMPLATE = re.compile(r"[{<$%]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]+.*", re.DOTALL)
+"""Control characters, and terminals' sequences that begin with one."""
 
 
 def is_right(change: Change, before: str, after: str) -> bool:
@@ -121,6 +122,8 @@ def is_right(change: Change, before: str, after: str) -> bool:
         return _begins_token(before, change.start)
     if detector == "markup":
         return _was_needed(change, after)
+    if detector == "invisible":
+        return _CONTROL.fullmatch(value) is not None
     near = f"{before[max(0, change.start - _NEAR) : change.start]} {before[change.end : change.end + 12]}"
     if detector in _CUES:
         return re.search(_CUES[detector], near, re.IGNORECASE) is not None or _is_international(detector, value)

@@ -165,7 +165,7 @@ class TagRules:
             return Verdict("", start + 1, False)  # a reader of Markdown takes it for text
         fault = self._fault(tag)
         is_long = blank is None and len(text) >= window
-        if tag.in_quotes and not is_long and self._masks_html:
+        if tag.in_quotes and blank is not None and self._masks_html:
             fault = "active_html"  # a value that does not end goes on in what Markdown is made into
         return Verdict(fault, stop, True, goes_on=not fault and (is_long or blank is not None))
 

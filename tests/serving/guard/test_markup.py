@@ -58,7 +58,7 @@ def shown(text: str, rules: Rules = DEFAULT) -> str:
         ("<p a='\"' onclick='x'>", "< p a='\"' onclick='x'>"),
         ("<iframe src=/x></iframe>", "< iframe src=/x></iframe>"),
         ('<link rel="preload" href="//x.test">', '< link rel="preload" href="//x.test">'),
-        ("\n<!-- <b a=' --> <script>", "\n<!-- < b a=' --> < script>"),
+        ("\n<!-- <b a=' --> <script>", "\n<!-- <b a=' --> < script>"),
         ("a<b || onclick=x>", "a< b || onclick=x>"),
         ("<x onclick='{go()}'>", "< x onclick='{go()}'>"),
         ("<data:text/html,x>", "< data:text/html,x>"),
@@ -78,6 +78,12 @@ def shown(text: str, rules: Rules = DEFAULT) -> str:
 def test_what_is_fetched_or_run_becomes_inert(text: str, inert: str) -> None:
     assert shown(text) == inert
     assert shown(f"so: {text}") == f"so: {inert}"
+
+
+def test_a_value_that_ends_with_no_block_of_html_does_not_go_on_behind_it() -> None:
+    assert shown("<div title='\n\n[x](/onclick=y)") == "< div title='\n\n[x](/onclick=y)"
+    assert shown(f"<div title='{'x' * 600}\n\n[x](/onclick=y)") == f"<div title='{'x' * 600}\n'>\n[x](/onclick=y)"
+    assert shown("<div\n\n<!-- onclick=y -->") == "<div\n\n<!-- o nclick=y -->"
 
 
 def test_a_picture_whose_target_has_come_before_becomes_inert() -> None:
@@ -114,6 +120,7 @@ def test_a_picture_whose_target_has_come_before_becomes_inert() -> None:
         "![x](data:image/png;base64,AAAA)",
         "1. Write:\n   ```html\n   <script>x</script>\n\n   <iframe src=/x>\n   ```\n2. Save `<script>`.",
         "- Write:\n  ~~~\n  <script>x</script>\n  ~~~\n",
+        "<div>\n<path d='M0 0",
         "one <b one=1 online=x ongoing>",
         "a ``` b\n```\n<script>\n```\n",
         "If a<b and c>d, then a<b || c>d is true.",
