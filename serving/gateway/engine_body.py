@@ -13,14 +13,19 @@ from serving.gateway.body import encode
 from serving.gateway.context import RequestContext
 from serving.gateway.engines.engine import Engine
 from serving.gateway.fields.lists import CHAT, COMPLETIONS, EMBEDDINGS, MESSAGES, RESPONSES
-from serving.gateway.fields.tools import bind_forced
+from serving.gateway.fields.tools import bound_tools
 
 _SALTED = frozenset({CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES, MESSAGES})
 """Paths where an engine reads a prompt into its cache."""
 
 
 def engine_body(
-    path: str, fields: Mapping[str, Any], engine: Engine, salt: str, arguments: Mapping[str, Any] = {}
+    path: str,
+    fields: Mapping[str, Any],
+    engine: Engine,
+    salt: str,
+    arguments: Mapping[str, Any] | None = None,
+    more: Mapping[str, Any] = {},
 ) -> bytes:
     """A body for an engine's `path`.
 
@@ -30,8 +35,9 @@ def engine_body(
         engine: who gets it; what only vLLM understands is sent to no other.
         salt: whose part of the engine's prefix cache it is read into.
         arguments: what our plugin is told.
+        more: takes the place of `fields` of the same names.
     """
-    body = dict(fields)
+    body = {**fields, **more}
     if salt and path in _SALTED and engine.is_vllm(body["model"]):
         body["cache_salt"] = salt
     if arguments:
@@ -45,16 +51,16 @@ def question_body(context: RequestContext, engine: Engine, **more: Any) -> bytes
     Usage is asked for where it does not come by itself, since the ledger needs it. The question itself stays as it is:
     the next engine may be asked for another mark.
     """
-    body = {**context.body, **more}
+    body, path = context.body, context.path
     if context.stream and context.dialect is None:
-        body["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
+        more["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
     if context.binds_tools and engine.is_vllm(context.model):
-        body = bind_forced(context.path, body)
-    return engine_body(context.path, body, engine, context.cache_salt, mark_arguments(context))
+        more["tools"] = bound_tools(path, body)
+    return engine_body(path, body, engine, context.cache_salt, mark_arguments(context), more)
 
 
-def mark_arguments(context: RequestContext) -> dict[str, Any]:
+def mark_arguments(context: RequestContext) -> dict[str, Any] | None:
     """What our plugin is told of the answer's mark."""
     if context.mark_scheme == "off":
-        return {}
+        return None
     return {"signet_mark": context.mark_scheme, "signet_key": context.mark_permit}

@@ -13,6 +13,8 @@ from serving.gateway.prompts import PREFIX
 from serving.gateway.settings import GatewaySettings
 
 _LENGTHS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+_ANSWERS = frozenset({"n", "best_of", "prompt"})
+_DETAILS = frozenset({"logprobs", "top_logprobs", "logprob_token_ids", "prompt_logprobs"})
 # What an answer is taken to be long where its question does not say: `gateway.max_answer_bytes` bounds what comes.
 _ASSUMED_TOKENS = 1024
 _CHARS_PER_TOKEN = 4
@@ -37,25 +39,28 @@ class QuestionReader:
         """
         asked = decode_object(context.raw_body)
         body = dict(asked)
-        context.model = model_of(body)
-        context.ignored_fields = self._rules.apply(body, context.path, context.model.startswith(PREFIX))
-        dialect = context.dialect
-        context.stream = body.get("stream", False) and (dialect is None or dialect.streams)
-        context.own_salt = body.pop("cache_salt", "")
-        context.binds_tools = self._settings.bind_forced_tools and forces_tool(context.path, body)
-        if dialect is None:
-            _read_stream_options(context, body)
-        else:
-            context.asked_model = context.model
-            dialect.check(body, self._settings)
-        self._read_choices(context, body)
-        self._check_amount(context, body)
         context.body = body
+        context.model = model = model_of(body)
+        path, dialect = context.path, context.dialect
+        context.ignored_fields = self._rules.apply(body, path, model.startswith(PREFIX))
+        context.stream = body.get("stream", False) and (dialect is None or dialect.streams)
+        if "cache_salt" in body:
+            context.own_salt = body.pop("cache_salt")
+        if "tool_choice" in body:
+            context.binds_tools = self._settings.bind_forced_tools and forces_tool(path, body)
+        if dialect is not None:
+            context.asked_model = model
+            dialect.check(body, self._settings)
+        else:
+            if "stream_options" in body:
+                _read_stream_options(context, body["stream_options"])
+            if not _ANSWERS.isdisjoint(body):
+                self._read_choices(context, body)
+        if context.sequences > 1 or not _DETAILS.isdisjoint(body):
+            self._check_amount(context, body)
         return asked
 
     def _read_choices(self, context: RequestContext, body: dict[str, Any]) -> None:
-        if context.dialect is not None:
-            return
         most = self._settings.max_choices
         each: int = body.get("n", 1)
         made = max(each, body.get("best_of", 1))
@@ -76,8 +81,6 @@ class QuestionReader:
         top = body.get("top_logprobs") or body.get("logprobs") or 0
         details = max(int(top), len(body.get("logprob_token_ids", ())))
         of_prompt = body.get("prompt_logprobs", -1) + 1
-        if context.sequences == 1 and not details and not of_prompt:
-            return
         length = next((body[name] for name in _LENGTHS if name in body), _ASSUMED_TOKENS)
         amount = context.sequences * length * (1 + details)
         amount += len(context.raw_body) // _CHARS_PER_TOKEN * of_prompt
@@ -98,8 +101,7 @@ def num_texts(given: Any) -> int:
     return 1 if type(given[0]) in (int, dict) else len(given)
 
 
-def _read_stream_options(context: RequestContext, body: dict[str, Any]) -> None:
-    options = body.get("stream_options")
-    if options is not None and not context.stream:
+def _read_stream_options(context: RequestContext, options: dict[str, bool]) -> None:
+    if not context.stream:
         raise BadRequest("'stream_options' is only allowed when 'stream' is true.", param="stream_options")
-    context.wants_usage = bool(options and options.get("include_usage"))
+    context.wants_usage = options.get("include_usage", False)

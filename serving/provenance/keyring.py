@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 
 # How long a changed file may go unnoticed by `mark_key`, which a gateway calls with every marked answer.
 LOOK_AGAIN_S = 1.0
+# Salts that are kept because making one costs more than a request's parsing; clients can make up any number of them.
+MOST_SALTS = 4096
 
 _Result = TypeVar("_Result")
 
@@ -41,6 +43,7 @@ class Keyring:
         self.path = path
         self._lock = threading.RLock()
         self._current: dict[tuple[str, str | None], MarkKey] = {}
+        self._salts: dict[str, str] = {}
         self._unwritten: dict[str, tuple[str, str | None]] = {}
         """Keys that could not be written, on a read-only disk: whose they are, only this process knows."""
         self._version: tuple[int, int, int] | None = None
@@ -139,7 +142,12 @@ class Keyring:
 
     def cache_salt(self, owner: str) -> str:
         """The owner's salt for engines' prefix caches, from the newest epoch's root: the same in every process."""
-        return self._contents.roots[max(self._contents.roots)].cache_salt(owner)
+        salt = self._salts.get(owner)
+        if salt is None:
+            if len(self._salts) >= MOST_SALTS:
+                self._salts.clear()
+            salt = self._salts[owner] = self._contents.roots[max(self._contents.roots)].cache_salt(owner)
+        return salt
 
     def is_revoked(self, key_id: str) -> bool:
         """Whether nothing may be marked with the key any more, as the file was within the last second."""
@@ -261,4 +269,5 @@ class Keyring:
             version = file_version(self.path)
             self._contents = keyring_file.read(self.path)
             self._current = {}
+            self._salts = {}
             self._version = version

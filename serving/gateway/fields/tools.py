@@ -1,7 +1,7 @@
 """Tools that a request forces: their arguments are to keep to their schema.
 
-OpenAI's models keep to it, and so did older vLLM. Since 0.20 or so vLLM binds only what is called `strict`, so a forced
-tool is called so here, in each endpoint's way of writing it.
+OpenAI's models keep to it, and so did older vLLM. vLLM 0.32 binds only what is called `strict`, so a forced tool is
+called so here, in each endpoint's way of writing it.
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from serving.gateway.fields.lists import CHAT, MESSAGES, RESPONSES
-
-Json = dict[str, Any]
 
 
 def forces_tool(path: str, body: Mapping[str, Any]) -> bool:
@@ -26,16 +24,14 @@ def forces_tool(path: str, body: Mapping[str, Any]) -> bool:
     return choice == "required" or (isinstance(choice, dict) and choice.get("type") == "function")
 
 
-def bind_forced(path: str, body: Json) -> Json:
-    """`body` with the tools that it forces made strict; the same body where there is nothing to do."""
-    if not forces_tool(path, body):
-        return body
+def bound_tools(path: str, body: Mapping[str, Any]) -> list[Any]:
+    """The tools of a request that forces one or any of them: those made strict."""
     choice = body["tool_choice"]
     name = None
     if isinstance(choice, dict):
         function = choice.get("function")
         name = function.get("name") if isinstance(function, dict) else choice.get("name")
-    return {**body, "tools": [_bound(tool, path, name) for tool in body["tools"]]}
+    return [_bound(tool, path, name) for tool in body["tools"]]
 
 
 def _bound(tool: Any, path: str, name: Any) -> Any:
