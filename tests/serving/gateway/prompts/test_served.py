@@ -138,3 +138,27 @@ def test_a_key_for_a_template_stays_with_the_templates_model(engine: ScriptedEng
 
     both = gateway.new_key("--model", "scripted", "--model", "prompt:*")
     assert status(both, **by_id, model="scripted") == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "field"),
+    [
+        ("/v1/chat/completions", {"echo": True}),
+        ("/v1/chat/completions", {"return_prompt_text": True}),
+        ("/v1/chat/completions", {"return_token_ids": True}),
+        ("/v1/chat/completions", {"prompt_logprobs": 1}),
+        ("/v1/chat/completions", {"truncate_prompt_tokens": 5}),
+        ("/v1/responses", {"truncation": "auto"}),
+        ("/v1/responses", {"truncation_side": "left"}),
+    ],
+)
+def test_nothing_shows_or_cuts_the_wording(
+    engine: ScriptedEngine, gateway: RunningGateway, path: str, field: dict[str, object]
+) -> None:
+    asked = len(engine.seen)
+
+    found = ask(gateway, path, **WITH_TEXT, **field)
+
+    error = found.json()["error"]
+    assert (found.status_code, error["code"], error["param"]) == (400, "field_refused", next(iter(field)))
+    assert len(engine.seen) == asked

@@ -1,0 +1,107 @@
+"""How a question's body is read."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, cast
+
+import pytest
+
+from serving.gateway.context import RequestContext
+from serving.gateway.dialects import DIALECTS
+from serving.gateway.errors import BadRequest
+from serving.gateway.question import QuestionReader
+from serving.gateway.settings import GatewaySettings
+
+
+def read(endpoint: str, settings: GatewaySettings | None = None, **fields: Any) -> RequestContext:
+    context = RequestContext(cast(Any, endpoint), {}, json.dumps({"model": "m", **fields}).encode())
+    QuestionReader(settings or GatewaySettings()).read(context)
+    return context
+
+
+@pytest.mark.parametrize(
+    ("fields", "choices", "sequences"),
+    [
+        ({"prompt": "a"}, 1, 1),
+        ({"prompt": "a", "n": 3}, 3, 3),
+        ({"prompt": ["a", "b"], "n": 3}, 6, 6),
+        ({"prompt": ["a", "b"], "n": 1, "best_of": 4}, 2, 8),
+        ({"prompt": ["a"] * 128}, 128, 128),
+        ({"prompt": [1, 2, 3]}, 1, 1),
+        ({"prompt": [[1, 2], [3]], "n": 2}, 4, 4),
+        ({"prompt": []}, 1, 1),
+        ({}, 1, 1),
+    ],
+)
+def test_answers_of_completions_are_counted(fields: dict[str, Any], choices: int, sequences: int) -> None:
+    context = read("completions", **fields)
+
+    assert (context.choices, context.sequences) == (choices, sequences)
+
+
+def test_a_chats_prompt_is_no_batch() -> None:
+    context = read("chat", prompt=["a", "b"], n=2)
+
+    assert (context.choices, context.sequences) == (2, 2)
+    assert context.ignored_fields == ("prompt",)
+
+
+@pytest.mark.parametrize("n", [0, 129, "2", 2.0, True])
+def test_n_is_a_whole_number_within_bounds(n: Any) -> None:
+    with pytest.raises(BadRequest) as refused:
+        read("chat", n=n)
+    assert refused.value.param == "n"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"n": 100, "max_tokens": 25_000},
+        {"n": 128, "max_completion_tokens": 4096, "logprobs": True, "top_logprobs": 20},
+        {"n": 16, "max_tokens": 4096, "logprob_token_ids": list(range(60))},
+        {"max_tokens": 100_000, "logprobs": True, "top_logprobs": 20},
+        {"messages": [{"role": "user", "content": "a" * 500_000}], "prompt_logprobs": 20},
+    ],
+)
+def test_what_an_answer_can_be_large_by_is_bounded(fields: dict[str, Any]) -> None:
+    with pytest.raises(BadRequest) as refused:
+        read("chat", **fields)
+    assert refused.value.code == "answer_too_large"
+    read("chat", GatewaySettings(max_answer_tokens=10**9), **fields)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"max_tokens": 2**31 - 1},
+        {"logprobs": True, "top_logprobs": 20},
+        {"n": 128, "max_tokens": 4096},
+        {"n": 4, "max_tokens": 4096, "logprobs": True, "top_logprobs": 20},
+    ],
+)
+def test_usual_amounts_pass(fields: dict[str, Any]) -> None:
+    read("chat", **fields)
+
+
+def test_what_the_client_sent_is_kept_for_its_receipt() -> None:
+    context = RequestContext("chat", {}, b'{"model": "m", "tools": null, "system": "s", "messages": []}')
+
+    asked = QuestionReader(GatewaySettings()).read(context)
+
+    assert asked == {"model": "m", "tools": None, "system": "s", "messages": []}
+    assert context.body == {"model": "m", "messages": []}
+
+
+@pytest.mark.parametrize("path", DIALECTS)
+@pytest.mark.parametrize("value", ["true", 1, "yes"])
+def test_stream_is_true_or_false(path: str, value: Any) -> None:
+    dialect = DIALECTS[path]
+    context = RequestContext(dialect.endpoint, {}, json.dumps({"model": "m", "stream": value}).encode(), dialect)
+    if dialect.streams:
+        with pytest.raises(BadRequest):
+            QuestionReader(GatewaySettings()).read(context)
+    else:
+        QuestionReader(GatewaySettings()).read(context)
+        assert context.ignored_fields == ("stream",)
+    assert not context.stream
