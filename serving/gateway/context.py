@@ -70,9 +70,9 @@ class RequestContext:
     wants_usage: bool = False
     ignored_fields: tuple[str, ...] = ()
     """Fields of the request that no engine is sent."""
-    own_salt: str = ""
+    own_salt: str = field(default="", repr=False)
     """The client's own salt for the engines' prefix cache."""
-    cache_salt: str = ""
+    cache_salt: str = field(default="", repr=False)
     """What engines are given in its place: others' prompts are not found in their cache."""
     binds_tools: bool = False
     """A tool that the client forces is to be bound to its schema."""
