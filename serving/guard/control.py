@@ -14,6 +14,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from serving.guard.folding import fold_wide, origins
 from serving.guard.known_tokens import AMBIGUOUS_TOKENS, KNOWN_TOKENS
 
+_DELETED = r"(?:/[a-z_]{1,24}){0,4}"
+"""What chat templates take out of a user's words: `/think`, `/no_think` and other switches. What is left on both sides
+meets, and `<|im_/thinkstart|>` would be a control token."""
 _MAX_PASSES = 8
 """Breaking one token can bare another that overlapped it; tokens do not overlap so deep."""
 
@@ -100,5 +103,8 @@ def _trie_pattern(tokens: Iterable[str]) -> str:
 
 
 def _node_pattern(node: _Node) -> str:
-    branches = [re.escape(char) + _node_pattern(child) for char, child in sorted(node.items())]
+    """A pattern for the rest of the tokens below `node`, which has one."""
+    branches = [
+        re.escape(char) + (_DELETED + _node_pattern(child) if child else "") for char, child in sorted(node.items())
+    ]
     return branches[0] if len(branches) == 1 else f"(?:{'|'.join(branches)})"

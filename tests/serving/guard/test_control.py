@@ -46,6 +46,23 @@ def test_nested_and_folded_tokens_are_broken(text: str) -> None:
     assert inert.replace(" ", "") == text
 
 
+@pytest.mark.parametrize("switch", ["/think", "/no_think", "/system_override", "/think/no_think", "/think" * 4])
+@pytest.mark.parametrize("token", ["<|im_start|>", "</s>", "[/INST]", "<\uff5cUser\uff5c>"])
+def test_what_a_template_takes_out_leaves_no_token(token: str, switch: str) -> None:
+    """SmolLM3's template deletes `/think` from a user's words, and what stood around it meets."""
+    tokens = ControlTokens({"<s>", "</s>"})
+    for place in range(1, len(token)):
+        text, count = tokens.inert(token[:place] + switch + token[place:])
+
+        assert count == 1
+        assert token not in text.replace(switch, "")
+
+
+def test_paths_beside_brackets_stay() -> None:
+    for text in ("cat </dev/null | sort", "[/usr/bin/im_start]", "<|/think", "a</b>/c<d>", "/no_think please"):
+        assert TOKENS.inert(text) == (text, 0)
+
+
 def test_tokens_that_overlap_are_both_broken() -> None:
     tokens = ControlTokens({"ab|", "|cd"})
 
