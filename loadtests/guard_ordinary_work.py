@@ -18,8 +18,9 @@ from typing import Any
 import click
 
 from loadtests.guard_ordinary_data import GENERATED
-from loadtests.guard_ordinary_right import changes, named
+from loadtests.guard_ordinary_right import Change, changes, is_right, named
 from loadtests.guard_ordinary_texts import FILES, pieces
+from loadtests.peers.question import Peer
 from loadtests.report import machine
 from loadtests.sections import NOTES, table_head, write_section
 from serving.guard import Guard, GuardSettings
@@ -31,6 +32,24 @@ BAR = 0.001
 _MODEL_TOKENS = ("<|im_start|>", "<|im_end|>", "<|endoftext|>")
 """Of the default model and many others."""
 _SCHEMA = {"type": "json_schema", "json_schema": {"name": "text", "schema": {"type": "object"}}}
+
+_PRESIDIO = {
+    "EMAIL_ADDRESS": "EMAIL_ADDRESS",
+    "PHONE_NUMBER": "PHONE_NUMBER",
+    "CREDIT_CARD": "CARD_NUMBER",
+    "IBAN_CODE": "IBAN",
+    "CRYPTO": "API_KEY",
+    "US_SSN": "NATIONAL_ID",
+    "US_ITIN": "NATIONAL_ID",
+    "UK_NHS": "NATIONAL_ID",
+    "US_BANK_NUMBER": "ACCOUNT_NUMBER",
+    "US_DRIVER_LICENSE": "DOCUMENT_NUMBER",
+    "US_PASSPORT": "DOCUMENT_NUMBER",
+    "MEDICAL_LICENSE": "MEDICAL_NUMBER",
+}
+"""Its entities of the kinds that we mask by default, and ours."""
+_THRESHOLD = 0.5
+"""Score from which on its findings count."""
 
 Way = Callable[[str], str]
 
@@ -100,19 +119,35 @@ def measure(texts: Sequence[str], through: dict[str, Way]) -> Tally:
     return tally
 
 
-def lines_of(tallies: dict[str, Tally], names: Sequence[str]) -> list[str]:
+def measure_presidio(texts: dict[str, list[str]], python: str, model: str) -> dict[str, int]:
+    """Pieces of each kind in which presidio finds what no rule calls right."""
+    peer = Peer(python, "presidio")
+    false = {}
+    for kind, pieces_of_kind in texts.items():
+        answered = peer.ask("named", pieces_of_kind, model=model, entities=list(_PRESIDIO), threshold=_THRESHOLD)
+        false[kind] = sum(
+            any(not is_right(Change(_PRESIDIO[name], start, end, start), text, "") for name, start, end in found)
+            for text, found in zip(pieces_of_kind, answered.texts, strict=True)
+        )
+    peer.close()
+    return false
+
+
+def lines_of(tallies: dict[str, Tally], names: Sequence[str], presidio: dict[str, int] | None = None) -> list[str]:
     """The section's tables: false changes by kind and way, then by detector."""
-    lines = table_head("pieces of", "pieces", *names, "bar")
+    lines = table_head("pieces of", "pieces", *names, "bar", *(["presidio"] if presidio else []))
     for kind, tally in tallies.items():
         cells = [f"{tally.false[way]} ({tally.changed[way]})" for way in names]
         most = max(tally.false[way] for way in names) / tally.pieces
-        lines.append(f"| {kind} | {tally.pieces} | {' | '.join(cells)} | {'held' if most <= BAR else '**not held**'} |")
+        cells += ["held" if most <= BAR else "**not held**", *([str(presidio[kind])] if presidio else [])]
+        lines.append(f"| {kind} | {tally.pieces} | {' | '.join(cells)} |")
     whole = sum(tally.pieces for tally in tallies.values())
     sums = [
         (sum(t.false[way] for t in tallies.values()), sum(t.changed[way] for t in tallies.values())) for way in names
     ]
     shares = [f"{100 * false / whole:.2f} % ({100 * changed / whole:.2f} %)" for false, changed in sums]
-    lines.append(f"| all | {whole} | {' | '.join(shares)} | |")
+    shares += ["", *([f"{100 * sum(presidio.values()) / whole:.2f} %"] if presidio else [])]
+    lines.append(f"| all | {whole} | {' | '.join(shares)} |")
     by: Counter[tuple[str, str]] = Counter()
     for tally in tallies.values():
         by.update(tally.false_by)
@@ -128,28 +163,44 @@ def lines_of(tallies: dict[str, Tally], names: Sequence[str]) -> list[str]:
 @click.option("--kind", "kinds", multiple=True, type=click.Choice([*FILES, *GENERATED]), help="Only it.")
 @click.option("--folder", "folders", multiple=True, type=click.Path(path_type=Path, exists=True), help="Its files.")
 @click.option("--model", type=click.Path(path_type=Path, exists=True), help="Served model, whose tokens count.")
+@click.option("--presidio", help="Python of an environment with presidio-analyzer.")
+@click.option("--language-model", default="en_core_web_sm", show_default=True, help="spaCy model or its folder.")
 @click.option("--show", default=0, show_default=True, help="False changes to print for each kind.")
 @click.option("--write/--no-write", default=False, help="Write the section of the page.")
 def main(
-    count: int, seed: int, kinds: Sequence[str], folders: Sequence[Path], model: Path | None, show: int, write: bool
+    count: int,
+    seed: int,
+    kinds: Sequence[str],
+    folders: Sequence[Path],
+    model: Path | None,
+    presidio: str | None,
+    language_model: str,
+    show: int,
+    write: bool,
 ) -> None:
     """Measure, print, and write the section when asked to."""
     guard = Guard(GuardSettings(), control_tokens_of(model) if model is not None else _MODEL_TOKENS)
     through = ways(guard)
     tallies = {}
-    for kind, texts in pieces(count, seed, kinds, folders).items():
+    made_of = pieces(count, seed, kinds, folders)
+    for kind, texts in made_of.items():
         tallies[kind] = tally = measure(texts, through)
         for number, ((detector, shown), found) in enumerate(tally.shown.items()):
             if number < show:
                 click.echo(f"{kind}: {detector} in {', '.join(found)}: {shown!r}")
+    beside = measure_presidio(made_of, presidio, language_model) if presidio else None
     about = machine()
     lines = [
         f"`python -m loadtests.guard_ordinary_work --pieces {count} --seed {seed}`, {about['date']}.",
         "Pieces with a change that no rule calls right, and in brackets all that were changed; each as a question, as "
         f"an answer in a chat and in a completion, as JSON and as a tool call's arguments. Bar: {BAR:.1%} of a kind.",
         "",
-        *lines_of(tallies, list(through)),
+        *lines_of(tallies, list(through), beside),
     ]
+    if beside:
+        lines.insert(
+            2, f"presidio-analyzer, for entities of the same kinds at a score of {_THRESHOLD}, by the same rules."
+        )
     made = "\n".join(lines)
     click.echo(made)
     if write:

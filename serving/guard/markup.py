@@ -15,6 +15,7 @@ import re
 from serving.guard.hosts import MAX_HEAD, Leads
 from serving.guard.html_names import BLOCKS
 from serving.guard.long_tag import MAX_ATTRIBUTE, LongTag
+from serving.guard.markdown import CONTEXT, TO_BLANK_LINE, begins_line, declared_at, ends_of, name_at, same_name
 from serving.guard.markup_rules import Rules
 from serving.guard.outcome import GuardReport
 
@@ -22,21 +23,10 @@ MAX_MARKUP_HELD = 600 + MAX_ATTRIBUTE
 """Most characters that this stage holds back: a tag, or an address until its host is known, in a tag that is longer."""
 
 _MAX_SPACE = 32
-_CONTEXT = 64
-"""Characters before a sign on which it depends: its line so far, or the name that a target gets."""
-_KEPT = _CONTEXT + 1
+_KEPT = CONTEXT + 1
 """Characters that are kept of what came: by one more it is known whether there was more."""
 _SPAN_CONTEXT = 3
 """Of these, what code between backticks depends on: a space and the signs of something emphasized."""
-_LEAD = re.compile(r"[\s>*+.)0-9-]*+")
-"""What may stand before a block on its first line: spaces, and the signs of lists and quotations."""
-_DECLARED = re.compile(r"<(?:!--|!\[CDATA\[|![A-Za-z]|\?)")
-_DECLARED_BEGUN = re.compile(r"<!?(?:-|\[(?:C(?:D(?:A(?:T(?:A)?)?)?)?)?)?\Z")
-_ENDS = {"<!--": ("-->",), "<![CDATA[": ("]]>",), "<?": ("?>",)}
-_RAW_TEXTS = ("</pre>", "</script>", "</style>", "</textarea>")
-_RAW_NAMES = frozenset({"pre", "script", "style", "textarea"})
-_TO_BLANK_LINE = ("\n\n",)
-_BRACKET = re.compile(r"(?<!\\)[\[\]]")
 _TAG_NAME = re.compile(r"<([A-Za-z][^\s/>]*+)", re.ASCII)
 _MAX_PICTURES = 4000
 """Characters of paragraphs with pictures that are kept, to know which names pictures have."""
@@ -44,8 +34,8 @@ _ADDRESS = re.compile(
     rf"[:(]\s{{0,{_MAX_SPACE}}}(?:<(?P<quoted>[^<>\n]{{0,{MAX_HEAD}}})|(?P<bare>[^\s<>)]{{0,{MAX_HEAD}}}))"
 )
 _MAX_MARKS, _MAX_INFO, _MAX_INDENT = 16, 64, 3
-_FENCE = re.compile(rf"(?P<marks>`{{3,{_MAX_MARKS}}}|~{{3,{_MAX_MARKS}}})[^\n\r`~]{{0,{_MAX_INFO}}}\n")
-_FENCE_BEGUN = re.compile(rf"(?:`{{3,{_MAX_MARKS}}}|~{{3,{_MAX_MARKS}}})[^\n\r`~]{{0,{_MAX_INFO}}}\Z")
+_FENCE = re.compile(rf"(?P<marks>`{{3,{_MAX_MARKS}}}|~{{3,{_MAX_MARKS}}})[^\n\r`~|<]{{0,{_MAX_INFO}}}\n")
+_FENCE_BEGUN = re.compile(rf"(?:`{{3,{_MAX_MARKS}}}|~{{3,{_MAX_MARKS}}})[^\n\r`~|<]{{0,{_MAX_INFO}}}\Z")
 _MARKS = re.compile(r"[`~]++")
 _LAST_LINES = {sign: re.compile(rf" *+{sign}*+[ \t]*+") for sign in "`~"}
 _SPAN = re.compile(r"`{1,2}(?!`)")
@@ -169,7 +159,7 @@ class Markup:
             return _NOT_CALM
         if self._context[-1:] in ("]", "!"):
             return _NOT_CALM
-        if self._block not in ((), _TO_BLANK_LINE):
+        if self._block not in ((), TO_BLANK_LINE):
             return _NOT_CALM
         return _CALM_ON_LINE if self._span or self._doubtful or self._block else _CALM
 
@@ -204,10 +194,10 @@ class Markup:
             self._doubtful = self._doubtful or raw[start - 1 : start + 1] == "]["
         elif kind == "gap":
             self._image = self._doubtful = False
-            self._block = () if self._block == _TO_BLANK_LINE else self._block
+            self._block = () if self._block == TO_BLANK_LINE else self._block
         elif kind == "end":
             if self._block and raw[max(0, end - len("</textarea>")) : end].lower().endswith(self._block):
-                self._block = _TO_BLANK_LINE
+                self._block = TO_BLANK_LINE
         else:
             self._certain = False  # a return: to some readers it ends a line
         return end
@@ -237,8 +227,8 @@ class Markup:
             return self._release(raw, place, start + 1, out) if final else None
         if not sign.isalpha():
             return self._declared(raw, start, out, place, final)
-        raw_text = bool(self._block) and self._block != _TO_BLANK_LINE
-        begins = not self._block and self._is_lead(raw, start, max(0, start - _CONTEXT))
+        raw_text = bool(self._block) and self._block != TO_BLANK_LINE
+        begins = not self._block and begins_line(raw, start)
         named = _TAG_NAME.match(raw, start)
         name = named[1].lower() if named is not None else ""
         verdict = self._rules.tags.judge(
@@ -255,7 +245,7 @@ class Markup:
             self._break(fault, raw, place, start + 1, out)
             return start + 1
         if begins and (name in BLOCKS or verdict.is_tag):
-            self._block = _RAW_TEXTS if name in _RAW_NAMES else _TO_BLANK_LINE
+            self._block = ends_of(name)
         if verdict.is_tag:
             self._doubtful = self._doubtful or verdict.goes_on or "`" in raw[start : verdict.end]
         if verdict.goes_on:
@@ -267,22 +257,13 @@ class Markup:
 
     def _declared(self, raw: str, start: int, out: list[str], place: int, final: bool) -> int | None:
         """A comment, a declaration, the end of an element: nothing of it is fetched, but it may take marks of code."""
-        if not final and _DECLARED_BEGUN.match(raw, start) is not None:
+        ends = declared_at(raw, start, final)
+        if ends is None:
             return None
-        declared = _DECLARED.match(raw, start)
-        if raw[start + 1] == "/":
-            if not self._block and self._is_lead(raw, start, max(0, start - _CONTEXT)):
-                self._block = _TO_BLANK_LINE
-        elif declared is not None:
-            self._doubtful = True
-            if not self._block and self._is_lead(raw, start, max(0, start - _CONTEXT)):
-                self._block = _ENDS.get(declared[0], (">",))
+        if ends and not self._block and begins_line(raw, start):
+            self._block = ends
+        self._doubtful = self._doubtful or (bool(ends) and raw[start + 1] != "/")
         return self._release(raw, place, start + 1, out)
-
-    def _is_lead(self, raw: str, start: int, known: int) -> bool:
-        """Whether a block may begin here: what is known of its line before it are signs of lists and quotations."""
-        line = max(raw.rfind("\n", known, start), raw.rfind("\r", known, start)) + 1
-        return _LEAD.fullmatch(raw, max(line, known), start) is not None
 
     def _picture(self, raw: str, end: int, out: list[str], place: int) -> int:
         self._nested = self._image
@@ -297,7 +278,7 @@ class Markup:
 
     def _target(self, raw: str, start: int, out: list[str], place: int, final: bool) -> int | None:
         """What stands in `](target)` of a link or picture, or behind the `]:` that gives a name to one."""
-        name = self._name_at(raw, start) if raw[start] == ":" else ""
+        name = name_at(raw, start) if raw[start] == ":" else ""
         if name is None:
             return self._release(raw, place, start + 1, out)
         match = _ADDRESS.match(raw, start)
@@ -330,28 +311,15 @@ class Markup:
             return "active_html"
         return "link" if leads is Leads.ELSEWHERE and settings.links == "mask" else ""
 
-    def _name_at(self, raw: str, start: int) -> str | None:
-        """The name that the `:` at `start` may give to a target; "": it is too long to know, None: it gives none."""
-        known = max(0, start - _CONTEXT)
-        begins = raw.rfind("[", known, start - 1)
-        while begins > known and raw[begins - 1] == "\\":
-            begins = raw.rfind("[", known, begins - 1)
-        if begins < 0:
-            return "" if known else None
-        name = raw[begins + 1 : start - 1]
-        if _BRACKET.search(name) is not None or not self._is_lead(raw, begins, known):
-            return None
-        return _same_name(name)
-
     def _has_picture(self, name: str, newest: str) -> bool:
         """Whether a picture that came before may have this name; `newest`: what stands before it, not kept yet."""
         pictures = self._pictures + newest if self._image else self._pictures
         if not name or len(pictures) > _MAX_PICTURES:
             return bool(pictures)
         if self._image:
-            return f"[{name}]" in _same_name(pictures)
+            return f"[{name}]" in same_name(pictures)
         if self._names is None:
-            self._names = _same_name(pictures)
+            self._names = same_name(pictures)
         return f"[{name}]" in self._names
 
     def _url(self, raw: str, start: int, out: list[str], place: int, final: bool) -> int | None:
@@ -386,10 +354,10 @@ class Markup:
             return None
         if size < len("```"):
             return self._release(raw, place, self._span_begun(raw, start) or marks.end(), out)
-        known = max(0, start - _CONTEXT)
+        known = max(0, start - CONTEXT)
         line = max(raw.rfind("\n", known, start) + 1, known)
         lead = raw[line:start]
-        if not self._is_lead(raw, start, known):
+        if not begins_line(raw, start):
             self._doubtful = True  # within a line such marks begin no fence
             return self._release(raw, place, marks.end(), out)
         if self._certain and not self._block and len(lead) <= _MAX_INDENT and not lead.strip(" "):
@@ -472,11 +440,6 @@ class Markup:
             self._fence = "" if is_near or self._indent else self._fence
         self._line = ""
         return self._release(raw, place, stop + 1, out)
-
-
-def _same_name(text: str) -> str:
-    """A name, or a text with names, so that equal ones are alike (https://spec.commonmark.org/0.31.2/#matches)."""
-    return " ".join(text.casefold().split()).replace("[ ", "[").replace(" ]", "]")
 
 
 _NESTING = frozenset({"tag", "fence", "nest"})

@@ -150,6 +150,7 @@ def test_what_is_harmless_stays(text: str) -> None:
         "```x`\n```\n<script>\n",
         "```" + "x" * 80 + "\n```\n<script>\n",
         "```\r<script>\n",
+        "```x | <script>\n|---|---|\n",
         "1. x\n   ```\n   y\n<script>\n   ```\n",
         "1. x\n   ```\n   y\n      ```\n   <script>\n   ```\n",
         "x\n    ```\n    <script>\n",
