@@ -26,6 +26,7 @@ _MESSAGE: Json = {
     "type": "object",
     "properties": {"role": {"enum": _ROLES}, "content": _CONTENT},
     "required": ["role"],
+    "examples": [{"role": "user", "content": "Hello"}],
 }
 _MESSAGES: Json = {"type": "array", "items": {"$ref": "#/components/schemas/Message"}}
 _TEXTS: Json = {"anyOf": [_STRING, {"type": "array", "items": _STRING}]}
@@ -118,11 +119,23 @@ def describe_hot_paths(app: FastAPI) -> None:
                 HTTPBearer={"type": "http", "scheme": "bearer"},
                 ApiKey={"type": "apiKey", "in": "header", "name": "x-api-key"},
             )
+            for methods in made["paths"].values():
+                for operation in methods.values():
+                    _as_answered(operation)
             made["paths"] = {**_hot_paths(), **made["paths"]}
             app.openapi_schema = made
         return app.openapi_schema
 
     app.openapi = document  # type: ignore[method-assign]  # FastAPI's documented way to extend the document
+
+
+def _as_answered(operation: Json) -> None:
+    """FastAPI describes 422 for what the gateway answers with 400, and says nothing of keys."""
+    if operation["responses"].pop("422", None) is not None:
+        operation["responses"] |= _errors("400")
+    if "security" in operation:
+        operation["security"] = _SECURITY
+        operation["responses"] |= _errors("401", "403")
 
 
 def _hot_paths() -> Json:

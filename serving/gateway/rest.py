@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from serving import VERSION
 from serving.gateway.errors import BadRequest, GatewayError, MethodNotAllowed, NotFound
 from serving.gateway.openapi import describe_hot_paths
+from serving.gateway.pages import add_pages
 from serving.gateway.wire import JSON
 
 
@@ -25,7 +26,8 @@ def build_rest(count_error: Callable[[str], None]) -> FastAPI:
         version=VERSION,
         # A redirect would name the host that the client wrote; there is one spelling of each path.
         redirect_slashes=False,
-        swagger_ui_oauth2_redirect_url=None,
+        # Their pages load scripts from elsewhere, where administrators paste keys.
+        docs_url=None,
         redoc_url=None,
     )
 
@@ -39,6 +41,7 @@ def build_rest(count_error: Callable[[str], None]) -> FastAPI:
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _unexpected)
     describe_hot_paths(app)
+    add_pages(app)
     return app
 
 

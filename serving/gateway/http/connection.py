@@ -31,6 +31,7 @@ LINGER_S = 2.0
 SMALL_HEAD_BYTES = 4096
 # Sizes and extensions of chunks may weigh so many times what they frame.
 _MAX_FRAMING = 8
+_NO_FIELDS: dict[bytes, bytes] = {}
 
 
 class _Refused(Exception):
@@ -68,6 +69,7 @@ class Connection(asyncio.Protocol):
         "_reading",
         "_receiving",
         "_saw_end",
+        "_sound_url",
         "_transport",
         "_unsent",
         "_url",
@@ -93,8 +95,8 @@ class Connection(asyncio.Protocol):
         self._probes_only = False
         self._deaf = False  # what still comes is thrown away
         self._reading = True
-        self._url = b""
-        self._fields: dict[bytes, bytes] = {}  # of the head that is being checked
+        self._url = self._sound_url = b""
+        self._fields = _NO_FIELDS  # of the head that is being checked
         self._headers: list[tuple[bytes, bytes]] = []
         self._fed = 0  # bytes read since the message began
         self._head_held = 0  # of them, those of a large head that has not ended, as `server.buffers` counts
@@ -191,7 +193,7 @@ class Connection(asyncio.Protocol):
             self._let_head_go()
         self._fields = fields
         size = self._check_head(headers, fields, version)
-        self._fields = {}
+        self._fields = _NO_FIELDS
         keep_alive = version == "1.1" and self._parser.should_keep_alive()
         scope = scope_of(self._parser.get_method().decode(), self._url, version, headers, self._origin)
         request = self._receiving = Request(self, scope, fields, keep_alive)
@@ -257,8 +259,8 @@ class Connection(asyncio.Protocol):
             self._refuse(self._too_large())
         if self._url[:1] != b"/" or self._probes_only or self._queue:
             self._check_target()
-        if (fault := fault_of(self._url, self.server.names_below)) is not None:
-            self._refuse(BadRequest(f"The path can be read in several ways: {fault}.", code="malformed_path"))
+        if self._url != self._sound_url:  # most clients ask for one path again and again
+            self._check_path()
         return size
 
     def _check_target(self) -> None:
@@ -270,6 +272,12 @@ class Connection(asyncio.Protocol):
             self._refuse(self.server.full())
         if len(self._queue) >= MAX_PIPELINED:
             self._refuse(_malformed(f"more than {MAX_PIPELINED} requests were sent ahead of their answers"))
+
+    def _check_path(self) -> None:
+        fault = fault_of(self._url, self.server.names_below)
+        if fault is not None:
+            self._refuse(BadRequest(f"The path can be read in several ways: {fault}.", code="malformed_path"))
+        self._sound_url = self._url
 
     def _check_sizes(self) -> None:
         """A head or body that goes on: what its parts are worth is checked as they come."""
