@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from serving.gateway.admission.turn import Turn
     from serving.gateway.dialects import Dialect
     from serving.gateway.engines.engine import Engine
+    from serving.gateway.media import Media
     from serving.gateway.policy.review import Review
     from serving.gateway.routing.models import Route
     from serving.gateway.routing.prompt import Affinity
@@ -76,6 +77,8 @@ class RequestContext:
     """What engines are given in its place: others' prompts are not found in their cache."""
     binds_tools: bool = False
     """A tool that the client forces is to be bound to its schema."""
+    media: Media | None = None
+    """Of a large question, which was looked through apart; None: it is small, or was not looked at yet."""
     prompt_chars: int = 0
     policy: str = ""
     input_report: GuardReport | None = None

@@ -22,6 +22,7 @@ from serving.gateway.errors import ClientGone, EngineUnavailable, GatewayError
 from serving.gateway.exchange import Exchange
 from serving.gateway.failover import Failover
 from serving.gateway.inspect import Inspector
+from serving.gateway.media import media_of
 from serving.gateway.policy import PolicySteps
 from serving.gateway.prompts import PREFIX, PromptLibrary
 from serving.gateway.prompts.step import apply_template
@@ -156,6 +157,7 @@ class Pipeline:
         else:
             async with self.cleaning.step(context):
                 self._read(context)
+                context.media = await asyncio.to_thread(media_of, context.body)
 
     async def _prepare(self, context: RequestContext) -> None:
         if not self.cleaning.clean_nowait(context):

@@ -122,7 +122,7 @@ class Reserver:
 
     def _likely(self, context: RequestContext, prompt: int, answer: int) -> tuple[int, int]:
         """The estimate of a large request: media are not counted as text, and no model reads more than its window."""
-        media = media_of(context.body)
+        media = context.media or media_of(context.body)
         prompt = max(0, prompt - media.chars // CHARS_PER_TOKEN) + media.parts * _MEDIA_TOKENS
         window = self._window(context.model)
         if window is None:
@@ -133,7 +133,7 @@ class Reserver:
 
     def _bound(self, context: RequestContext) -> Bound:
         window = self._window(context.model)
-        if media_of(context.body).parts:
+        if (context.media or media_of(context.body)).parts:
             prompt = self._bound_of_media(context, window)
         else:
             # A token is at least one byte of text, so the body's length bounds the prompt's: of the body as it is
