@@ -122,8 +122,10 @@ class _Cleaning:
         self._drop(answer)
         for position, choice in enumerate(choices):
             self._clean_choice(choice, choice_number(choice, position))
+        # The choices are clean, and details of tokens are no texts.
+        del answer["choices"]
         self._clean_rest(answer)
-        answer |= prompt
+        answer |= {"choices": choices, **prompt}
 
     def _clean_choice(self, choice: Json, index: int) -> None:
         context = self._context
@@ -132,13 +134,14 @@ class _Cleaning:
             context.finish_reason = finish if is_identifier("finish_reason", finish) else "stop"
         details = {name: choice.pop(name) for name in _DETAILS if choice.get(name) is not None}
         prompt = self._take_prompt(choice)
-        before, self.changed = self.changed or _to_texts(choice), False
+        before, self.changed = _to_texts(choice) or self.changed, False
         for channel, holder, key in texts_of_choice(choice):
             note_text(context, channel, holder[key])
             self._clean_text(holder, key, json=channel[0] in JSON_CHANNELS)
             if context.passage is not None:
                 context.passage.text(index, *channel).add(holder[key])
-        self._clean_rest(choice)
+        for text in self._clean_rest(choice):
+            note_text(context, ("other", 0), text)
         shown = self._shown(choice, details) if not self.changed else {}
         self._drop(choice)
         self.changed |= before or any(shown.get(name) != value for name, value in details.items())
@@ -168,11 +171,14 @@ class _Cleaning:
         if report:
             self.reports.append(report)
 
-    def _clean_rest(self, tree: Json) -> None:
-        for text in list(texts_within(tree)):
-            if (id(text.holder), text.key) not in self._done:
-                self._clean_text(text.holder, text.key, json=text.is_json)
+    def _clean_rest(self, tree: Json) -> list[str]:
+        """Clean what has no name of its own; returns it as it was."""
+        rest = [text for text in texts_within(tree) if (id(text.holder), text.key) not in self._done]
+        found = [text.value for text in rest]
+        for text in rest:
+            self._clean_text(text.holder, text.key, json=text.is_json)
         self.changed |= clean_keys(self._guard, tree)
+        return found
 
     def _take_prompt(self, holder: Json) -> Json:
         found = {name: holder.pop(name) for name in _PROMPT_DETAILS if holder.get(name) is not None}

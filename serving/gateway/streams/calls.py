@@ -61,6 +61,8 @@ class ToolCalls:
             call = self._find(piece, index, seen[index] if not alone else None, position if len(calls) > 1 else None)
             seen[index] += 1
             own, name = _id(piece), _name(piece)
+            if call is not None and index is not None and index not in self._by_index:
+                self._by_index[index] = [call]
             if call is not None and name and own not in self._by_id and self._begins_another(call, index, name, taken):
                 call = None
             if call is None:
@@ -82,7 +84,7 @@ class ToolCalls:
         if own and own in self._by_id:
             return self._by_id[own]
         if index is not None:
-            calls = self._by_index.get(index)
+            calls = self._by_index.get(index) or [call for call in self._calls if call.number == index]
             if not calls:
                 return None
             call = calls[min(nth, len(calls) - 1)] if nth is not None and len(calls) > 1 else calls[-1]

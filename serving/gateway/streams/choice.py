@@ -75,6 +75,10 @@ class ChoiceRelay:
         if not self.ended:
             self.ended, self._end_event = True, event
 
+    def break_off(self) -> None:
+        """The stream ends in an error: the choice's end is not told."""
+        self._end, self._end_event = None, b""
+
     def feed_text(self, channel: Channel, text: str, event: bytes, out: list[bytes]) -> None:
         """An event brings one text and no more."""
         relay = self.channels.get(channel)
@@ -112,6 +116,7 @@ class ChoiceRelay:
             self._open_heads(out, but=[number for number, _ in heads])
         else:
             self._open_heads(out)
+        others = [(("other", 0), text.value) for text in texts_within(part)]
         says = part is not None and any(value not in _EMPTY for value in part.values())
         if finish and not self.ended:
             if says:
@@ -136,7 +141,8 @@ class ChoiceRelay:
             self._stop_reason = choice.get("stop_reason", _NOT_TOLD)
             reason = finish if is_identifier("finish_reason", finish) else "stop"
             self._end = self._event({**self._message({}), "logprobs": None, "finish_reason": reason, **more}, odd)
-        return [*((channel, text) for channel, text, _ in texts), *((("name", n), "") for n, _ in heads)]
+        found = [(channel, text) for channel, text, _ in texts]
+        return [*found, *others, *((("name", number), _named(head)["name"]) for number, head in heads)]
 
     def finish(self, out: list[bytes]) -> None:
         """Nothing follows: add to `out` what is left, the event with the finish reason last."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -46,7 +46,7 @@ class _ToolCall(msgspec.Struct, forbid_unknown_fields=True):
     index: int
     function: _Function
     id: None = None
-    type: str | None = None
+    type: Literal["function"] | None = None
 
 
 class _Delta(msgspec.Struct, forbid_unknown_fields=True):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from serving.gateway.body import encode
-from serving.gateway.streams.chunks import UNREADABLE, decode_any
+from serving.gateway.streams.chunks import UNREADABLE, choices_of, decode_any, finish_reason_of, reports_error
 from serving.gateway.streams.relay import StreamBroken
 from serving.gateway.streams.seam import Seam
 from serving.gateway.streams.sse import EventSplitter, event_data
@@ -57,7 +57,7 @@ class RestartedAnswer(Joined):
             yield event
             return
         event.pop("prompt_token_ids", None)
-        for choice in event.get("choices") or ():
+        for choice in choices_of(event):
             delta = choice.get("delta") or {}
             choice.pop("prompt_token_ids", None)
             if delta.pop("role", None) and not any(delta.values()) and not choice.get("finish_reason"):
@@ -79,11 +79,10 @@ class ContinuedChoice(Joined):
         self._seam = seam
 
     def _joined(self, event: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        choices = event.get("choices")
-        if event.get("error") is not None or not isinstance(choices, list):
+        if reports_error(event):
             raise StreamBroken("The engine reported an error in the middle of the answer.")
-        for choice in choices:
-            text, finish = choice.get("text") or "", choice.get("finish_reason")
+        for choice in choices_of(event):
+            text, finish = choice.get("text") or "", finish_reason_of(choice) or None
             stop_reason = choice.get("stop_reason")
             if self._seam is not None:
                 text, stop = self._seam.feed(text, final=finish is not None)

@@ -158,7 +158,7 @@ class StreamRelay:
     def flush(self) -> bytes:
         """What is still held, cleaned: for a stream that breaks off."""
         rest: list[bytes] = []
-        self._finish_choices(rest)
+        self._finish_choices(rest, breaks_off=True)
         return self._unsent + _join(rest)
 
     def reports(self) -> list[GuardReport]:
@@ -351,10 +351,12 @@ class StreamRelay:
         if not state.ended:
             self._unfinished -= 1
 
-    def _finish_choices(self, out: list[bytes]) -> None:
-        """Nothing follows of any choice."""
+    def _finish_choices(self, out: list[bytes], *, breaks_off: bool = False) -> None:
+        """Nothing follows of any choice; one that breaks off has no finish reason."""
         self._alike = None
         for state in self._choices.values():
+            if breaks_off:
+                state.break_off()
             state.finish(out)
         self._extras.finish(out)
         self._choices = {}

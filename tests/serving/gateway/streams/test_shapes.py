@@ -183,3 +183,13 @@ def test_tokens_are_read_and_hidden_however_the_json_is_written(separators: tupl
     assert not any(e.get("prompt_token_ids") for e in decoded_events(released))
     assert (tap.prompt_tokens, tap.completion_tokens, tap.blind) == (3, 4, False)
     assert contents(released) == "".join(texts)
+
+
+def test_a_stream_that_breaks_off_tells_no_finish_reason() -> None:
+    relay = StreamRelay(RequestContext("chat", {}, b""), GUARD)
+    relay.feed(sse(event({"content": "Mail jane"}), event({}, "stop"), done=False))
+
+    rest = relay.flush()
+
+    assert contents(rest) == "Mail jane"
+    assert b'"stop"' not in rest
