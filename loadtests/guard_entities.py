@@ -32,7 +32,7 @@ ASKED_OF_PRESIDIO = (
     "PERSON", "LOCATION", "PHONE_NUMBER", "CREDIT_CARD", "EMAIL_ADDRESS", "IBAN_CODE", "IP_ADDRESS", "US_SSN",
     "US_DRIVER_LICENSE",
 )  # fmt: skip
-NOT_ASKED_OF_OURS = frozenset({"BIRTH_DATE"})
+NOT_ASKED_OF_OURS = frozenset({"BIRTH_DATE", "DOMAIN_NAME", "POSTAL_CODE"})
 
 _SEEN_BEFORE_THE_SPLIT = 4
 """Texts at the head of the file that were looked at to learn its format: their templates belong to development."""

@@ -34,6 +34,8 @@ class EntityActions(BaseModel):
     medical_number: Action = Field(default="mask", description="Patients' and health insurance numbers, by cue.")
     ip_address: Action = Field(default="allow", description="IP addresses, v4 and v6.")
     birth_date: Action = Field(default="allow", description="Dates after words like *born*.")
+    postal_code: Action = Field(default="allow", description="Postal codes, by shape or after a word or state.")
+    domain_name: Action = Field(default="allow", description="Names of hosts, such as `www.example.com`.")
     person_name: Action = Field(default="allow", description="Names of persons, by a small model.")
     street_address: Action = Field(default="allow", description="Street addresses and post boxes, by the same model.")
 

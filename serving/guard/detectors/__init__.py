@@ -11,6 +11,7 @@ from serving.guard.detectors.birth_date import BirthDates
 from serving.guard.detectors.card import CardNumbers
 from serving.guard.detectors.connection import ConnectionStrings
 from serving.guard.detectors.cued_number import CuedNumbers
+from serving.guard.detectors.domain_name import DomainNames
 from serving.guard.detectors.email import EmailAddresses
 from serving.guard.detectors.iban import Ibans
 from serving.guard.detectors.ip_address import IpAddresses
@@ -18,6 +19,7 @@ from serving.guard.detectors.login import LoginPasswords
 from serving.guard.detectors.national_id import NationalIds
 from serving.guard.detectors.phone import PhoneNumbers
 from serving.guard.detectors.phrases import ACCOUNTS, DOCUMENTS, MEDICAL
+from serving.guard.detectors.postal_code import PostalCodes
 from serving.guard.detectors.private_key import PrivateKeys
 from serving.guard.detectors.secret import CuedSecrets, passwords, tokens
 from serving.guard.names import PersonNames, StreetAddresses
@@ -30,6 +32,7 @@ __all__ = [
     "CuedKeys",
     "CuedNumbers",
     "CuedSecrets",
+    "DomainNames",
     "EmailAddresses",
     "Ibans",
     "IpAddresses",
@@ -37,6 +40,7 @@ __all__ = [
     "NationalIds",
     "PersonNames",
     "PhoneNumbers",
+    "PostalCodes",
     "PrivateKeys",
     "ShapedKeys",
     "StreetAddresses",
@@ -67,6 +71,8 @@ def default_detectors() -> tuple[Detector, ...]:
         tokens(),
         IpAddresses(),
         BirthDates(),
+        DomainNames(),
+        PostalCodes(),
         StreetAddresses(),
         PersonNames(),
     )

@@ -18,7 +18,7 @@ from serving.guard.detectors.phrases import PHONES
 
 _GROUP = ascii_pattern(r"\d+")
 _GAP = r"[ ./()-]{0,3}"
-_INTERNATIONAL = ascii_pattern(rf"{LEFT}(?<![)\]*^~+-])\+\(?[1-9](?:{_GAP}\d){{6,14}}")
+_INTERNATIONAL = ascii_pattern(rf"{LEFT}(?<![)\]^~+-])\+\(?[1-9](?:{_GAP}\d){{6,14}}")
 _DECIMAL = ascii_pattern(r"\+\d+\.\d+(?![\d.-])(?![ ()/]{1,3}\d+\b(?!\.))|\+[\d ().-]* -\d")
 """A decimal with its sign, or two numbers with theirs."""
 _INTERNATIONAL_00 = ascii_pattern(rf"{LEFT}(?<!\.)(?<!\d[ .,-])00[1-9]\d{{0,2}}[ /()-]{{1,3}}\d(?:{_GAP}\d){{5,12}}")

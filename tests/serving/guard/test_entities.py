@@ -22,7 +22,8 @@ def masking(entities: set[str]) -> Guard:
 
 
 EVERYTHING = masking(set(EntityActions.model_fields))
-PATTERNS = masking(set(EntityActions.model_fields) - BY_MODEL)
+OF_PLACES = {"postal_code", "domain_name"}
+PATTERNS = masking(set(EntityActions.model_fields) - BY_MODEL - OF_PLACES)
 DEFAULT = Guard(GuardSettings())
 
 NATIONAL_IDS = [

@@ -207,11 +207,16 @@ def test_what_only_looks_like_a_value_stays(text: str) -> None:
 )
 @pytest.mark.parametrize("size", [63, 64, 65, 255, 256, 257, 319, 320, 321, 1000])
 def test_values_after_long_runs_without_a_separator(padding: str, size: int) -> None:
-    for value in ("john@example.com", " 4111 1111 1111 1111", " sk-proj-abcdefghijklmnopqrstu1", " +1 555 123 4567"):
+    for value in (
+        "john@example.com",
+        " card 4111 1111 1111 1111",
+        " sk-proj-abcdefghijklmnopqrstu1",
+        " +1 555 123 4567",
+    ):
         text = (padding * size)[:size] + value + " tail"
 
         assert cleaned(text, range(0, len(text), 3)) == whole(text)
-        assert value not in whole(text)[0]
+        assert value.split(maxsplit=1)[-1] not in whole(text)[0]
 
 
 def test_what_sticks_out_of_an_overlap_is_masked_too() -> None:
