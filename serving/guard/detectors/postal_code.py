@@ -5,7 +5,10 @@ from __future__ import annotations
 from serving.guard.detector import Span
 from serving.guard.detectors.boundary import LEFT, ascii_pattern
 
-_STATES = "A[KLRZ]|C[AOT]|D[CE]|FL|GA|HI|I[ADLN]|K[SY]|LA|M[ADEINOST]|N[CDEHJMVY]|O[HKR]|P[AR]|RI|S[CD]|T[NX]|UT|V[AT]|W[AIVY]"
+_STATES = (
+    "A[KLRZ]|C[AOT]|D[CE]|FL|GA|HI|I[ADLN]|K[SY]|LA|M[ADEINOST]"
+    "|N[CDEHJMVY]|O[HKR]|P[AR]|RI|S[CD]|T[NX]|UT|V[AT]|W[AIVY]"
+)
 _CODE = ascii_pattern(
     rf"{LEFT}(?:[A-Z]{{1,2}}\d[A-Z\d]? ?\d[ABD-HJLNP-UW-Z]{{2}}|[ABCEGHJ-NPRSTVXY]\d[A-Z][ -]?\d[A-Z]\d"
     r"|[1-9]\d{3} ?[A-Z]{2}|\d{5}-\d{4}|\d{4,6}|\d{5}-\d{3}|\d{3}-\d{4})(?![\w-])(?![.,]\d)"
