@@ -90,7 +90,7 @@ class Markup:
         self._span = 0  # the marks of the code between backticks that we may be in
         self._room = 0  # characters in which it has to end
         self._doubtful = False  # what came in this paragraph may take a backtick for its own
-        self._certain = rules.settings.code == "allow"  # marks of fenced code are taken for it by every reader
+        self._certain = not rules.reads_html  # marks of fenced code are taken for it by every reader
         self._block: tuple[str, ...] = ()  # we may be in a block of HTML, which ends with one of these
         self._long: LongTag | None = None  # the tag that we are in, and that is not waited for
         self._pictures = ""  # the paragraphs in which pictures have begun: which names they have
@@ -227,17 +227,13 @@ class Markup:
             return self._release(raw, place, start + 1, out) if final else None
         if not sign.isalpha():
             return self._declared(raw, start, out, place, final)
-        raw_text = bool(self._block) and self._block != TO_BLANK_LINE
         begins = not self._block and begins_line(raw, start)
         named = _TAG_NAME.match(raw, start)
         name = named[1].lower() if named is not None else ""
-        verdict = self._rules.tags.judge(
-            raw,
-            start,
-            final,
-            in_html=bool(self._block) or (begins and name in BLOCKS),
-            ends_at_blank=not raw_text,
-        )
+        reads_html = self._rules.reads_html
+        in_html = reads_html or bool(self._block) or (begins and name in BLOCKS)
+        ends_at_blank = not reads_html and self._block in ((), TO_BLANK_LINE)
+        verdict = self._rules.tags.judge(raw, start, final, in_html=in_html, ends_at_blank=ends_at_blank)
         if verdict is None:
             return None
         fault = verdict.fault or ("active_html" if verdict.goes_on and self._long is not None else "")
@@ -249,9 +245,7 @@ class Markup:
         if verdict.is_tag:
             self._doubtful = self._doubtful or verdict.goes_on or "`" in raw[start : verdict.end]
         if verdict.goes_on:
-            self._long = LongTag(
-                self._rules.tags, self._report, name, in_html=bool(self._block), ends_at_blank=not raw_text
-            )
+            self._long = LongTag(self._rules.tags, self._report, name, in_html=in_html, ends_at_blank=ends_at_blank)
         # Readers that show HTML as text find Markdown within a tag.
         return self._release(raw, place, start + 1, out)
 

@@ -36,6 +36,8 @@ class Rules:
         self.tags = TagRules(settings, self.hosts)
         self.masks_links = settings.links == "mask"
         self.acts = "mask" in (settings.images, settings.links, settings.html)
+        self.reads_html = settings.code == "mask"
+        """Whether answers are shown as HTML, without reading Markdown."""
         self.reads_spans = settings.code == "allow" and not self.masks_links
         """Whether code between backticks is left alone; programs that fetch previews of links find them there, too."""
         self.trigger = _trigger(r"<(:\[`~\r\\\n>", rf"{_NESTS}|{_GAP}|{_END}|", self.masks_links)

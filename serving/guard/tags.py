@@ -125,7 +125,6 @@ class TagRules:
     def __init__(self, settings: LinkSettings, hosts: Hosts) -> None:
         self._settings = settings
         self._hosts = hosts
-        self._reads_all = settings.code == "mask"
 
     def judge(self, text: str, start: int, final: bool, *, in_html: bool, ends_at_blank: bool = True) -> Verdict | None:
         """What becomes of the `<` and letter at `start`; None: what follows will decide.
@@ -144,12 +143,11 @@ class TagRules:
         plain = _PLAIN_TAG.match(text, start, end)
         if plain is not None and not (ends_at_blank and _BLANK_LINE.search(text, start, plain.end())):
             return Verdict(self._fault(_read(text, start, plain.end())), plain.end(), True)
-        if not (in_html or self._reads_all) and (linked := self._autolink(text, start, may_go_on)) is not _NO_LINK:
+        if not in_html and (linked := self._autolink(text, start, may_go_on)) is not _NO_LINK:
             return linked
         blank = _BLANK_LINE.search(text, start, end) if ends_at_blank else None
         stop = end if blank is None else blank.start()
         could = _PLAIN_BEGUN.match(text, start, stop) is not None
-        in_html = in_html or self._reads_all
         if not (could or in_html or _PLAIN_NAME.fullmatch(named[1]) is not None):
             return Verdict("", start + 1, False)
         if may_go_on and blank is None and text.find(">", start, stop) < 0:

@@ -86,6 +86,12 @@ def test_a_value_that_ends_with_no_block_of_html_does_not_go_on_behind_it() -> N
     assert shown("<div\n\n<!-- onclick=y -->") == "<div\n\n<!-- o nclick=y -->"
 
 
+def test_readers_of_html_alone_take_every_tag_for_one() -> None:
+    assert shown("<b;c\n\nonclick=x>", STRICT) == "< b;c\n\nonclick=x>"
+    assert shown(f"<b;c {'d ' * 300}\n\nonclick=x>", STRICT) == f"<b;c {'d ' * 300}\n\no nclick=x>"
+    assert shown("<b;c\n\nonclick=x>") == "<b;c\n\nonclick=x>"
+
+
 def test_a_picture_whose_target_has_come_before_becomes_inert() -> None:
     assert shown("[a]: //x.test\n\n![A]") == "[a]: //x.test\n\n! [A]"
     assert shown("See [a]: //x.test\n\n![A]") == "See [a]: //x.test\n\n![A]"
