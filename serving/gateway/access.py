@@ -28,7 +28,7 @@ ADMIN = "/admin/"
 MAX_VALUES = 200_000
 """Of a JSON body: it is decoded on the event loop, two hundred thousand values in some 40 ms."""
 
-_AT_A_TIME = {"/v1/provenance/detect": 1, "/v1/moderations": 4}
+_AT_A_TIME = {"/v1/provenance/detect": 1, "/v1/moderations": 2}
 """Detection is arithmetic: more at a time would only take the core from the answers."""
 _OTHERS_AT_A_TIME = 8
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 from anyio import to_thread
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel, Field
 
 from serving.gateway.access import principal
@@ -181,10 +181,8 @@ def detection_routes(
     tokenizers = Tokenizers(folders, home)
     process = OwnProcess()
 
-    @router.post("/v1/provenance/detect")
-    async def detect(
-        request: DetectRequest, who: Annotated[Principal, Depends(principal)]
-    ) -> DetectResponse | DetectResponses:
+    @router.post("/v1/provenance/detect", response_model=DetectResponse | DetectResponses)
+    async def detect(request: DetectRequest, who: Annotated[Principal, Depends(principal)]) -> Response:
         """Tell whether a text carries a mark, which parts of it do, and whose.
 
         A tenant's key tries the tenant's own marks; an admin's key tries all, since scores help to forge a mark.
@@ -207,7 +205,7 @@ def detection_routes(
 
         model, folder, keys = await to_thread.run_sync(look_up)
         try:
-            results = await process.run(_judge, request, folder, keys, dict(keyring.adjustments))
+            answer = await process.run(_judge, request, folder, keys, dict(keyring.adjustments))
         except _TooLarge:
             raise BadRequest(
                 f"{len(keys)} keys under {len(request.schemes or SCHEMES)} schemes are too many to try on this much "
@@ -218,7 +216,7 @@ def detection_routes(
             raise _no_tokenizer(model) from None
         except ValueError as error:  # log-probabilities that do not fit the text, or each other
             raise BadRequest(f"logprobs: {error}.", param="logprobs") from None
-        return results[0] if request.texts is None else DetectResponses(results=results)
+        return Response(answer, media_type="application/json")
 
     return router
 
@@ -267,8 +265,8 @@ def _detector(folder: Path) -> Detector:
 
 def _judge(
     request: DetectRequest, folder: Path, keys: Sequence[MarkKey], adjustments: Mapping[Subject, Adjustment]
-) -> list[DetectResponse]:
-    """Runs in a process of its own.
+) -> str:
+    """Runs in a process of its own; the answer in JSON, which can be long.
 
     Raises:
         ValueError: log-probabilities that do not fit the text, or each other.
@@ -279,7 +277,7 @@ def _judge(
     num_draws = sum(len(detector.token_ids(text)) for text in texts) * len(keys) * len(schemes)
     if num_draws > MAX_DRAWS:
         raise _TooLarge
-    return [
+    results = [
         _response(
             detector.detect_text(
                 text,
@@ -297,6 +295,8 @@ def _judge(
         )
         for text in texts
     ]
+    answer = results[0] if request.texts is None else DetectResponses(results=results)
+    return answer.model_dump_json()
 
 
 def _sampling(request: DetectRequest) -> Sampling:

@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel, Field
 
 from serving.gateway.access import principal
@@ -99,8 +99,8 @@ def moderation_routes(inspector: Callable[[], Inspector]) -> APIRouter:
     """The route; `inspector` tells the one in use, which a reload of the settings replaces."""
     router = APIRouter(tags=["inference"])
 
-    @router.post("/v1/moderations", operation_id="moderations")
-    async def moderate(request: ModerationRequest, who: Annotated[Principal, Depends(principal)]) -> ModerationResponse:
+    @router.post("/v1/moderations", operation_id="moderations", response_model=ModerationResponse)
+    async def moderate(request: ModerationRequest, who: Annotated[Principal, Depends(principal)]) -> Response:
         """Score texts for attacks and toxicity, as OpenAI's moderations."""
         if not who.may_use_endpoint("moderations"):
             raise Forbidden("This key may not be used for moderations.", code="endpoint_not_allowed")
@@ -120,7 +120,9 @@ def moderation_routes(inspector: Callable[[], Inspector]) -> APIRouter:
             for category in sorted(found.flagged):
                 used.metrics.flagged(category, "report")
         results = [_moderation(found) for found in verdicts]
-        return ModerationResponse(id=f"modr-{uuid.uuid4().hex}", model=MODEL, results=results, unavailable=missing)
+        answer = ModerationResponse(id=f"modr-{uuid.uuid4().hex}", model=MODEL, results=results, unavailable=missing)
+        # FastAPI would take 20 ms of the event loop to write it.
+        return Response(answer.model_dump_json(), media_type="application/json")
 
     return router
 
