@@ -36,9 +36,13 @@ def stages(file: Path) -> list[list[Instruction]]:
 
 @dataclass(frozen=True)
 class Build:
-    """One stage of a container file, built below `folder` on a Python like the base image's."""
+    """One stage of a container file, built below `folder` on a Python like the base image's.
+
+    `change`: pattern and replacement for what a step cannot have here.
+    """
 
     folder: Path
+    change: tuple[str, str] = ("$^", "")
 
     def run(self, stage: list[Instruction]) -> None:
         """Take the steps in order; one that fails ends the test with what it said."""
@@ -69,7 +73,7 @@ class Build:
                 shutil.copy(ROOT / source, to / Path(source).name if target.endswith("/") else to)
 
     def _step(self, command: str, workdir: Path, base: Path) -> None:
-        command = PLACES.sub(lambda place: str(self.below(place.group())), command)
+        command = PLACES.sub(lambda place: str(self.below(place.group())), re.sub(*self.change, command))
         # Of this environment only what reaches the package index: nothing of ours may help the image.
         passed = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "HTTP", "SSL_"))}
         environment = {**passed, "PATH": f"{base / 'bin'}:/usr/bin:/bin", "HOME": str(self.folder)}

@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+import sys
 import tomllib
 from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
@@ -163,6 +164,27 @@ def test_gateways_image_builds_and_starts(gateway_image, tmp_path):
     finally:
         process.terminate()
         assert process.wait(30) == 0
+
+
+@pytest.mark.slow
+def test_cpu_engines_packages_are_to_be_had(tmp_path):
+    """Its image's steps up to the embedded model, with gigabytes looked up in place of downloaded."""
+    stage = stages(IMAGES / "engine-cpu.Containerfile")[0]
+    steps = [index for index, (name, _) in enumerate(stage) if name == "RUN"]
+    index_of_torch = r"--index-url \S+ --requirement torch.txt"
+    look_up = "--dry-run --requirement torch.txt" if has_cpu_torch(tmp_path) else r"--dry-run \g<0>"
+
+    Build(tmp_path, (index_of_torch, look_up)).run(
+        [(name, re.sub(r"--requirement cpu.txt", r"--dry-run \g<0>", step)) for name, step in stage[: steps[1] + 1]]
+    )
+
+    assert list((tmp_path / "opt" / "signet").glob("lib/python3*/site-packages/signet-*.dist-info"))
+
+
+def has_cpu_torch(folder: Path) -> bool:
+    """Whether pip, as it is set up here, has PyTorch's CPU build without PyTorch's index."""
+    asked = ["install", "--dry-run", "--no-deps", "--ignore-installed", "--quiet", "torch==2.13.0+cpu"]
+    return subprocess.run([sys.executable, "-m", "pip", *asked], cwd=folder, capture_output=True).returncode == 0
 
 
 @pytest.mark.slow
