@@ -100,7 +100,7 @@ _ENDING_WORDS = (
 )
 _ENDINGS = frozenset(_ENDING_WORDS.split())
 """Of hosts' names."""
-_CALLED = re.compile(r"\s*\(")
+_CALLED = re.compile(r"\(")
 _KEY = re.compile(
     r"AKIA|ASIA|gh[opsur]_|github_pat_|glpat-|sk[-_]|pk_|rk_|xox[abpr]-|xapp-|eyJ|AIza|ya29\.|npm_|pypi-|hf_|dop_v1_|SG\.|"
     r"key-|shp|sq0|AGE-|-----BEGIN|hooks\.slack\.com|discord(?:app)?\.com"

@@ -14,6 +14,12 @@ MAX_ATTRIBUTE = 320
 """Characters of an attribute that are waited for: a name, and an address until its host is known."""
 
 _BLANK_LINE = re.compile(r"\n[ \t\r]*+\n")
+_STYLE_LOADS = re.compile(
+    r"url\((?!\s{0,8}[\"']?#)|@import|expression\(|image-set\(|image\(|src\(|behaviou?r|-moz-binding|[\\&]|/\*",
+    re.IGNORECASE,
+)
+_STYLE_BEGUN = re.compile(r"(?:[A-Za-z@-]{1,14}+\(?\s{0,8}[\"']?|/)\Z")
+_MAX_STYLE_BEGUN = 24
 _BEGUN = re.compile(r"(=?[^\s/>=]*+)(?:\s*+=\s*+([\"']?))?", re.ASCII)
 
 
@@ -25,6 +31,7 @@ class LongTag:
         "_ends_at_blank",
         "_held",
         "_in_html",
+        "_in_style",
         "_is_over",
         "_name",
         "_quote",
@@ -40,6 +47,7 @@ class LongTag:
         self._ends_at_blank = ends_at_blank
         self._held = ""
         self._quote = ""  # of the value that we are in
+        self._in_style = False  # and that is style
         self._after_line = False  # only spaces have come since a line ended
         self._is_over = False
 
@@ -57,7 +65,7 @@ class LongTag:
         out: list[str] = []
         place = 0
         while place < len(raw) and not self._is_over:
-            end = self._in_value(raw, place, out) if self._quote else self._between(raw, place, out, final)
+            end = self._in_value(raw, place, out, final) if self._quote else self._between(raw, place, out, final)
             if end is None:
                 self._held = raw[place:]
                 break
@@ -85,10 +93,13 @@ class LongTag:
         self._after_line = False
         begun = _BEGUN.match(raw, start, stop)
         assert begun is not None
-        # Of a value that is too long, its beginning says where it leads; style in it may come later.
-        value = raw[begun.end() : stop] if found is None else found[2] or found[3] or found[4] or ""
+        name = begun[1].lower()
         is_whole = found is not None and found.end() < start + MAX_ATTRIBUTE
-        if fault := self._rules.attribute_fault(self._name, begun[1].lower(), value, is_whole=is_whole):
+        self._in_style = name == "style" and found is None and bool(begun[2])
+        # Of an address that is too long, its beginning says where it leads.
+        value = raw[begun.end() : stop] if found is None else found[2] or found[3] or found[4] or ""
+        fault = self._rules.attribute_fault(self._name, name, value, is_whole=is_whole)
+        if fault and not self._in_style:
             out += (raw[start], " ")
             self._report.add(fault, "inert")
             return start + 1
@@ -98,9 +109,17 @@ class LongTag:
         out.append(raw[start:end])
         return end
 
-    def _in_value(self, raw: str, place: int, out: list[str]) -> int:
+    def _in_value(self, raw: str, place: int, out: list[str], final: bool) -> int | None:
         found = raw.find(self._quote, place)
         end = len(raw) if found < 0 else found
+        loads = None
+        if self._in_style:
+            begun = _STYLE_BEGUN.search(raw, max(place, end - _MAX_STYLE_BEGUN)) if found < 0 and not final else None
+            end = end if begun is None else begun.start()
+            loads = _STYLE_LOADS.search(raw, place, end)
+            end = end if loads is None else loads.start() + 1
+            if begun is not None and end == place:
+                return None
         blank = self._is_blank(raw, place, end)
         if blank:
             # The block ends and the value does not: what Markdown becomes would go on with it.
@@ -109,9 +128,14 @@ class LongTag:
                 self._report.add("active_html", "inert")
             self._is_over = True
             return blank - 1
-        self._quote = self._quote if found < 0 else ""
-        end = end if found < 0 else end + 1
         out.append(raw[place:end])
+        if loads is not None:
+            out.append(" ")
+            self._report.add("active_html", "inert")
+        elif end == found:
+            self._quote = ""
+            out.append(raw[end])
+            return end + 1
         return end
 
     def _is_blank(self, raw: str, place: int, stop: int) -> int:

@@ -86,6 +86,16 @@ def test_a_value_that_ends_with_no_block_of_html_does_not_go_on_behind_it() -> N
     assert shown("<div\n\n<!-- onclick=y -->") == "<div\n\n<!-- o nclick=y -->"
 
 
+@pytest.mark.parametrize(
+    "loads", ["url(//x.test)", "URL( //x.test)", "@import '//x.test'", "\\75rl(//x.test)", "&#117;rl(//x)"]
+)
+def test_style_of_a_long_tag_loads_nothing(loads: str) -> None:
+    text = f'<div>\n<path d="{"M0 0l1 1 " * 60}" style="{"color:red;" * 60}fill:url(#a);x:{loads};y:url( \'#b\')"/>'
+
+    assert shown(text) == text.replace(loads, f"{loads[0]} {loads[1:]}")
+    assert shown(text.replace(loads, "z")) == text.replace(loads, "z")
+
+
 def test_readers_of_html_alone_take_every_tag_for_one() -> None:
     assert shown("<b;c\n\nonclick=x>", STRICT) == "< b;c\n\nonclick=x>"
     assert shown(f"<b;c {'d ' * 300}\n\nonclick=x>", STRICT) == f"<b;c {'d ' * 300}\n\no nclick=x>"
