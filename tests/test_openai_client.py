@@ -32,6 +32,16 @@ def test_chat(client: openai.OpenAI) -> None:
     assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
 
 
+def test_who_names_no_temperature_gets_an_answer_and_no_word_salad(client: openai.OpenAI) -> None:
+    asked: list[Any] = [{"role": "user", "content": "What is the capital of France?"}]
+
+    answer = client.chat.completions.create(model=DEFAULT_MODEL, messages=asked, n=5, max_tokens=64)
+
+    said = [choice.message.content or "" for choice in answer.choices]
+    assert sum("Paris" in text for text in said) >= 4, said
+    assert sum(choice.finish_reason == "stop" for choice in answer.choices) >= 3
+
+
 def test_a_stream_says_what_the_whole_answer_says(client: openai.OpenAI) -> None:
     asked: dict[str, Any] = {"model": DEFAULT_MODEL, "messages": CAPITAL, "temperature": 0, "max_tokens": 30}
     whole = client.chat.completions.create(**asked)
