@@ -78,10 +78,13 @@ class QuestionReader:
 
     def _check_amount(self, context: RequestContext, body: dict[str, Any]) -> None:
         """Bound what the answer can be large by: tokens, and alternatives to each."""
-        top = body.get("top_logprobs") or body.get("logprobs") or 0
-        details = max(int(top), len(body.get("logprob_token_ids", ())))
-        of_prompt = body.get("prompt_logprobs", -1) + 1
-        length = next((body[name] for name in _LENGTHS if name in body), _ASSUMED_TOKENS)
+        # Where an operator lets others pass, a field that is not the endpoint's own may hold anything.
+        ids = body.get("logprob_token_ids")
+        details = max(
+            _amount(body.get("top_logprobs")), _amount(body.get("logprobs")), len(ids) if type(ids) is list else 0
+        )
+        of_prompt = _amount(body["prompt_logprobs"]) + 1 if "prompt_logprobs" in body else 0
+        length = next((_amount(body[name]) for name in _LENGTHS if name in body), _ASSUMED_TOKENS)
         amount = context.sequences * length * (1 + details)
         amount += len(context.raw_body) // _CHARS_PER_TOKEN * of_prompt
         most = self._settings.max_answer_tokens
@@ -99,6 +102,10 @@ def num_texts(given: Any) -> int:
     if type(given) is not list or not given:
         return 1
     return 1 if type(given[0]) in (int, dict) else len(given)
+
+
+def _amount(value: Any) -> int:
+    return int(value) if type(value) in (int, bool) and value > 0 else 0
 
 
 def _read_stream_options(context: RequestContext, options: dict[str, bool]) -> None:

@@ -113,5 +113,4 @@ TEXT_OR_OBJECT = Kind("text or an object", lambda value: type(value) in (str, di
 FLAGS = Kind("an object of true and false by name", _are_flags)
 BIASES = Kind(f"an object of at most {MOST_BIASES:,} numbers from -100 to 100 by token id", _are_biases)
 PROMPT = Kind("text or token ids, or a list of one of the two", _is_prompt)
-ARGUMENTS = Kind("an object", lambda value: type(value) is dict)
 ANYTHING = Kind("anything", lambda _: True)

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 
 from serving.gateway.fields.kinds import (
     ANYTHING,
-    ARGUMENTS,
     BIASES,
     BOOLEAN,
     FLAGS,
@@ -92,7 +91,7 @@ _VLLM: Fields = {
 }
 """vLLM's parameters of chats and completions."""
 
-_ENGINE: Fields = {"cache_salt": _LABEL, "vllm_xargs": ARGUMENTS}
+_ENGINE: Fields = {"cache_salt": _LABEL, "vllm_xargs": OBJECT}
 """Mixed, or looked into, by the gateway."""
 
 _TEMPLATE: Fields = {"chat_template_kwargs": OBJECT}

@@ -56,6 +56,15 @@ class MediaHosts:
                 self._parts(value, field, 0)
             elif type(value) is dict:
                 self._part(value, field, 0)
+        tools = body.get("tools")
+        if type(tools) is list:
+            self._servers(tools)
+
+    def _servers(self, tools: list[Any]) -> None:
+        """A tool may be a server that the engine is to call."""
+        for number, tool in enumerate(tools):
+            if type(tool) is dict and tool.get("server_url") is not None:
+                self._address(tool["server_url"], f"tools[{number}].server_url", 0)
 
     def _parts(self, parts: list[Any], path: str, depth: int) -> None:
         if depth > _MAX_DEPTH:

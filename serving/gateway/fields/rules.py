@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import quote
 
 from serving.gateway.errors import BadRequest
+from serving.gateway.fields.kinds import OBJECT
 from serving.gateway.fields.lists import BESIDE_TEMPLATE, FIELDS, NEVER_ADDED, REFUSED, TEMPLATE_FIELDS
 from serving.gateway.fields.media import MediaHosts
 from serving.gateway.settings import GatewaySettings
@@ -71,6 +72,8 @@ class FieldRules:
 
     def _check_arguments(self, body: dict[str, Any]) -> None:
         """Only arguments that an operator names reach other plugins of an engine."""
+        if not OBJECT.fits(body[_ARGUMENTS]):
+            raise BadRequest(f"'{_ARGUMENTS}' must be {OBJECT.words}.", param=_ARGUMENTS)
         for name in body[_ARGUMENTS]:
             if name not in self._arguments or name.startswith("signet_"):
                 shown = f"{_ARGUMENTS}.{name[:100]}"

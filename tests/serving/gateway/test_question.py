@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Any, cast
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from serving.gateway.context import RequestContext
 from serving.gateway.dialects import DIALECTS
 from serving.gateway.errors import BadRequest
+from serving.gateway.fields.lists import FIELDS, REFUSED
 from serving.gateway.question import QuestionReader
 from serving.gateway.settings import GatewaySettings
 
@@ -91,6 +95,29 @@ def test_what_the_client_sent_is_kept_for_its_receipt() -> None:
 
     assert asked == {"model": "m", "tools": None, "system": "s", "messages": []}
     assert context.body == {"model": "m", "messages": []}
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)  # fmt: skip
+EVERY_FIELD = sorted({name for fields in FIELDS.values() for name in fields} | set(REFUSED) | {"tools", "top_a"})
+
+
+@settings(deadline=None)
+@given(body=st.dictionaries(st.sampled_from(EVERY_FIELD), JSON, max_size=5))
+@pytest.mark.parametrize("unknown", ["ignore", "pass"])
+def test_no_body_makes_the_reader_fail(body: dict[str, Any], unknown: Any) -> None:
+    for path in FIELDS:
+        dialect = DIALECTS.get(path)
+        endpoint = dialect.endpoint if dialect is not None else "chat" if "chat" in path else "completions"
+        raw = json.dumps({**body, "model": "m"}).encode()
+        context = RequestContext(cast(Any, endpoint), {}, raw, dialect)
+        with suppress(BadRequest):
+            QuestionReader(GatewaySettings(unknown_fields=unknown)).read(context)
+            assert type(context.stream) is bool
 
 
 @pytest.mark.parametrize("path", DIALECTS)

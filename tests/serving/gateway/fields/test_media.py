@@ -126,6 +126,16 @@ def test_text_about_addresses_is_no_media(body: dict[str, Any]) -> None:
     MediaHosts([]).check(body)
 
 
+def test_a_server_that_the_engine_would_call_needs_an_allowed_host() -> None:
+    tool = {"type": "mcp", "server_label": "a", "server_url": "https://cdn.example.org/mcp"}
+    schema = {"type": "function", "name": "f", "parameters": {"properties": {"server_url": {"type": "string"}}}}
+
+    MediaHosts(["cdn.example.org"]).check({"tools": [tool, schema]})
+    with pytest.raises(BadRequest) as refused:
+        MediaHosts([]).check({"tools": [schema, tool]})
+    assert refused.value.param == "tools[1].server_url"
+
+
 def test_deep_nesting_ends_in_a_refusal() -> None:
     part: Any = {"type": "text", "text": "a"}
     for _ in range(500):
