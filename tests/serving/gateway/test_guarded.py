@@ -245,7 +245,10 @@ def test_an_answer_that_holds_what_is_blocked_ends_in_an_error(
     script(
         engines,
         lambda request: (
-            stream([text[:30], text[30:60], text[60:]]) if request.body.get("stream") else whole(answer(text))
+            # The pause lets the first text leave before the error: with nothing sent the error has a status.
+            [*stream([text[:6]])[:3], 0.5, *stream([text[6:30], text[30:60], text[60:]])[2:]]
+            if request.body.get("stream")
+            else whole(answer(text))
         ),
     )
     before = counted(guarded, "PRIVATE_KEY", "block", "output")
