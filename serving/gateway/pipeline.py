@@ -156,14 +156,18 @@ class Pipeline:
             self._read(context)
         else:
             async with self.cleaning.step(context):
-                self._read(context)
-                context.media = await asyncio.to_thread(media_of, context.body)
+                # On a thread, with which the event loop takes turns every few milliseconds.
+                await asyncio.to_thread(self._read_large, context)
 
     async def _prepare(self, context: RequestContext) -> None:
         if not self.cleaning.clean_nowait(context):
             await self.cleaning.clean(context)
         choose_mark(context, self.keyring, self.pool)
         context.trace = self.tracing.start_request(context)
+
+    def _read_large(self, context: RequestContext) -> None:
+        self._read(context)
+        context.media = media_of(context.body)
 
     def _read(self, context: RequestContext) -> None:
         asked = self.questions.read(context)
