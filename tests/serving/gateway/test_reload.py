@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
@@ -116,6 +116,7 @@ def test_a_part_that_refuses_takes_the_others_back(file: Path):
     assert process.running["choices"].gateway.max_choices == 4
 
 
+@settings(deadline=None)
 @given(choices=st.lists(st.integers(1, 200), min_size=1, max_size=6))
 def test_what_runs_is_always_what_the_last_good_file_says(tmp_path_factory: pytest.TempPathFactory, choices: list[int]):
     file = tmp_path_factory.mktemp("reload") / "signet.yaml"
