@@ -222,6 +222,7 @@ def test_a_marked_answer_is_detected_and_an_unmarked_one_is_not(stack: Stack, cl
             f"{stack.gateway_url}/v1/provenance/detect",
             json={"text": text},
             headers={"authorization": f"Bearer {stack.key}"},
+            timeout=60,  # on a machine that is busy with everything else
         )
         assert response.status_code == 200, response.text
         return response.json()
