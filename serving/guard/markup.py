@@ -18,6 +18,7 @@ from serving.guard.long_tag import MAX_ATTRIBUTE, LongTag
 from serving.guard.markdown import CONTEXT, TO_BLANK_LINE, begins_line, declared_at, ends_of, name_at, same_name
 from serving.guard.markup_rules import Rules
 from serving.guard.outcome import GuardReport
+from serving.guard.tags import MAX_TAG
 
 MAX_MARKUP_HELD = 600 + MAX_ATTRIBUTE
 """Most characters that this stage holds back: a tag, or an address until its host is known, in a tag that is longer."""
@@ -27,6 +28,7 @@ _KEPT = CONTEXT + 1
 """Characters that are kept of what came: by one more it is known whether there was more."""
 _SPAN_CONTEXT = 3
 """Of these, what code between backticks depends on: a space and the signs of something emphasized."""
+_QUOTED_LINES = re.compile(r"(\n[ \t]*+)(>[ \t>]*+)")
 _TAG_NAME = re.compile(r"<([A-Za-z][^\s/>]*+)", re.ASCII)
 _MAX_PICTURES = 4000
 """Characters of paragraphs with pictures that are kept, to know which names pictures have."""
@@ -68,6 +70,7 @@ class Markup:
         "_names",
         "_nested",
         "_pictures",
+        "_quoted",
         "_report",
         "_room",
         "_rules",
@@ -92,6 +95,7 @@ class Markup:
         self._doubtful = False  # what came in this paragraph may take a backtick for its own
         self._certain = not rules.reads_html  # marks of fenced code are taken for it by every reader
         self._block: tuple[str, ...] = ()  # we may be in a block of HTML, which ends with one of these
+        self._quoted = False  # and that may stand in a quotation
         self._long: LongTag | None = None  # the tag that we are in, and that is not waited for
         self._pictures = ""  # the paragraphs in which pictures have begun: which names they have
         self._names: str | None = None  # the same, for comparing names
@@ -237,11 +241,20 @@ class Markup:
         if verdict is None:
             return None
         fault = verdict.fault or ("active_html" if verdict.goes_on and self._long is not None else "")
+        quoted = ">" in raw[max(0, start - CONTEXT, raw.rfind("\n", 0, start)) : start] if begins else self._quoted
+        if not fault and (quoted or not in_html):
+            # A quotation's sign at the beginning of a line is none of the tag's, and ends it for other readers.
+            within = _QUOTED_LINES.sub(_as_spaces, raw[start : start + MAX_TAG])
+            if verdict.end > start + 1 and not raw.startswith(within[: verdict.end - start], start):
+                other = self._rules.tags.judge(within, 0, final, in_html=in_html, ends_at_blank=ends_at_blank)
+                if other is None:
+                    return None
+                fault = other.fault or ("active_html" if other.goes_on else "")
         if fault:
             self._break(fault, raw, place, start + 1, out)
             return start + 1
         if begins and (name in BLOCKS or verdict.is_tag):
-            self._block = ends_of(name)
+            self._block, self._quoted = ends_of(name), quoted
         if verdict.is_tag:
             self._doubtful = self._doubtful or verdict.goes_on or "`" in raw[start : verdict.end]
         if verdict.goes_on:
@@ -255,7 +268,7 @@ class Markup:
         if ends is None:
             return None
         if ends and not self._block and begins_line(raw, start):
-            self._block = ends
+            self._block, self._quoted = ends, True
         self._doubtful = self._doubtful or (bool(ends) and raw[start + 1] != "/")
         return self._release(raw, place, start + 1, out)
 
@@ -434,6 +447,10 @@ class Markup:
             self._fence = "" if is_near or self._indent else self._fence
         self._line = ""
         return self._release(raw, place, stop + 1, out)
+
+
+def _as_spaces(found: re.Match[str]) -> str:
+    return found[1] + " " * len(found[2])
 
 
 _NESTING = frozenset({"tag", "fence", "nest"})

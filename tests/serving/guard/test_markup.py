@@ -96,6 +96,11 @@ def test_style_of_a_long_tag_loads_nothing(loads: str) -> None:
     assert shown(text.replace(loads, "z")) == text.replace(loads, "z")
 
 
+@pytest.mark.parametrize("text", ["> <div\n> onclick=x>", "> <b\n>> onclick='x'>", "> a\nb <b\n> onclick='x'>"])
+def test_the_sign_of_a_quotation_ends_no_tag(text: str) -> None:
+    assert shown(text) == text.replace("<", "< ")
+
+
 def test_readers_of_html_alone_take_every_tag_for_one() -> None:
     assert shown("<b;c\n\nonclick=x>", STRICT) == "< b;c\n\nonclick=x>"
     assert shown(f"<b;c {'d ' * 300}\n\nonclick=x>", STRICT) == f"<b;c {'d ' * 300}\n\no nclick=x>"
