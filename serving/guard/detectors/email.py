@@ -23,7 +23,8 @@ _NOT_A_DOMAIN = re.compile(
     r"|[1-9]x\.(?:png|jpe?g|gif|webp|svg|avif)\Z"  # a file, as in icon@2x.png
 )
 # Code goes on behind a name: a call, an index; a host before a path, as in `scp ann@host.com:notes/a.txt`.
-_GOES_ON = re.compile(r"[(\[]|:(?:[/~]|[\w.-]{1,32}/)")
+_CALLED = re.compile(r"[(\[]")
+_GOES_ON = re.compile(r":(?:[/~]|[\w.-]{1,32}/)")
 _OPERATOR = re.compile(r" ?(?:[*%^]|[@+/-] ?[\w(]|[-+*/|&]?=)")
 _UNDECIDED_BEHIND = re.compile(r"(?::[\w.-]{0,32}| ?[@+/|&-]? ?)\Z")
 _ATTRIBUTES = frozenset((
@@ -31,6 +32,8 @@ _ATTRIBUTES = frozenset((
     "pl", "so", "md", "im", "info", "int", "one", "mt", "st", "tt",
 ))  # fmt: skip
 """Top levels that are names of attributes and files as well."""
+_NO_NAMES = frozenset(("com", "org", "net", "edu", "gov", "de", "fr", "uk", "eu", "example"))
+"""Top levels that no attribute is called by."""
 _FOLDED_TOPS = frozenset(("xx", "xxx", "rx", "orx", "xxr", "xxl", "xrx", "oxlaxx"))
 """Cyrillic ones, as they are folded."""
 _CUE = re.compile(
@@ -99,6 +102,8 @@ def _is_address(text: str, begin: int, at: int, domain: re.Match[str]) -> bool:
         return False
     labels = domain.group().split(".")
     top = labels[-1].lower()
+    if top not in _NO_NAMES and _CALLED.match(text, end) is not None:
+        return False
     if not (top in TOP_LEVELS or top.startswith("xn--") or top in _FOLDED_TOPS):
         in_brackets = text[begin - 1 : begin] == "<" and text[end : end + 1] == ">"
         return in_brackets or _CUE.search(text, max(0, begin - 16), begin) is not None

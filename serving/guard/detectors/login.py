@@ -16,7 +16,8 @@ _OPTION = r"(?:-u|--user|-a|--auth|--proxy-user|-U)[ =]?[\"']?"
 _FIELD = r"[\w.*-]{1,64}:"
 _PORT = r"(?:54\d\d|6432|\*):"
 _CUE = re.compile(rf"\s{_OPTION}{_USER}:")
-_HOST = re.compile(r"(?<![\w.*-])[\w.*-]{1,64}\Z")
+# A name with a dot or one that everybody has: four hexadecimal digits are a piece of an IPv6 address.
+_HOST = re.compile(r"(?<![\w.*:-])(?:\*|localhost|[\w-]{1,63}(?:\.[\w-]{1,63}){1,4})\Z")
 _LINE = re.compile(rf":{_PORT}{_FIELD}{_FIELD}")
 _BEGUN_OPTION = rf"(?<=\s)(?:-{{1,2}}[A-Za-z-]{{0,10}}|{_OPTION}[\w.@+%-]{{0,64}})"
 _BEGUN_LINE = rf"(?<![\w.*-]){_FIELD}(?:[*\d]{{0,4}}|{_PORT}[\w.*-]{{0,64}}(?::[\w.*-]{{0,64}})?)"

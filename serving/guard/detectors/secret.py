@@ -64,7 +64,7 @@ _CHAIN = rf"{_NAME}(?:(?:\.|->|::|\?\.){_NAME})"
 _CODE = (
     rf"{_CHAIN}*[(\[]"  # a call, an index
     rf"|{_CHAIN}+(?![\w!@#$%^&*+=~.-])"  # a chain of attributes
-    rf"|{_NAME} ?(?:[+%?*]|[=!]=|if\b|\|\|)[ \w\"']"
+    rf"|{_NAME} (?:[+%?*]|[=!]=|if\b|\|\|)[ \w\"']"
     r"|\w*(?i:pass|passwd|password|pwd|secret|token|key|hash)_?\d?(?=\s?[),\]])"
 )
 _STARTS = r"(?=[A-Za-z._-]{0,23}[0-9@$%^&~+/])"

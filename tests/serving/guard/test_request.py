@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -157,7 +158,7 @@ def test_arguments_are_clean_as_whoever_parses_them_reads_them(pieces: list[str]
     sent = body["messages"][0]["tool_calls"][0]["function"]["arguments"]
     for each in (sent, *parsed(sent)):
         assert not any(token in each for token in CONTROL)
-        assert "jane.doe@example.org" not in each
+        assert re.search(r"jane\.doe@example\.org(?![a-z])", each) is None
 
 
 @pytest.mark.parametrize("hidden", HIDDEN)

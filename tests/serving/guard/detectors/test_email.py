@@ -15,6 +15,7 @@ ADDRESSES = [
     "mailto:«joe@x.de»?subject=a",
     "«joe@example.com» - call him",
     "«joe@example.com»:hunter",
+    "«joe@example.com»[1] and «joe@example.com»(work)",
     "From: «joe@mail.brandname»",
     "<«joe@mail.brandname»>",
     "«12345@163.com»",

@@ -59,6 +59,7 @@ TOKENS = [
     "SECRET_KEY_BASE=«0a1b2c3d4e5f60718293a4b5c6d7e8f90a1b»",
     "APP_KEY=base64:«aB3dE5fG7hI9jK1lM3nO5pQ7rS9tU1vW3xY5zA7bC9dE=»",
     '"client_secret": "«aB3dE5fG7hI9jK1lM3»"',
+    'AccountKey="«Ab3+xY7/zQ9wE2rT5yU8iO==»"',
     "AccountKey=«abcdEFGH1234567890abcdEFGH==»;",
     "tool --token «aB3dE5fG7hI9jK1lM3»",
     "api key: «0123456789abcdef0123456789abcdef»",
@@ -110,6 +111,7 @@ ORDINARY = [
     "curl -u user:password https://x.example",
     "docker run -u 1000:1000 image",
     "a.py:12:80:E501:line",
+    "fe80:5432:ab12:0cd3:9876:54ab:12cd:34ef",
     "key: value1",
     "utm_source=pypi-jsonschema-specifications",
 ]
