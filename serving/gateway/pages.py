@@ -62,14 +62,14 @@ def add_pages(app: FastAPI) -> None:
     """Serve both pages of `app`. `/` answers a program, which does not ask for HTML, in JSON."""
     made: dict[str, str] = {}
 
-    @app.get("/", include_in_schema=False)
+    @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
     async def front(request: Request) -> Response:
         if "text/html" in request.headers.get("accept", ""):
             return HTMLResponse(front_page(), headers=HEADERS)
         places = {path: about for path, (about, _) in _PLACES.items()}
         return JSONResponse({"name": "signet", "about": app.summary, "paths": places}, headers={"vary": "Accept"})
 
-    @app.get("/docs", include_in_schema=False)
+    @app.api_route("/docs", methods=["GET", "HEAD"], include_in_schema=False)
     async def docs() -> Response:
         if "docs" not in made:
             made["docs"] = docs_page(app.openapi())

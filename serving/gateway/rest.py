@@ -53,6 +53,12 @@ def _answer(error: GatewayError) -> Response:
 def _invalid(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     problem = error.errors()[0]
+    if problem["type"] == "json_invalid":
+        return _answer(
+            BadRequest(f"The body is not valid JSON: see character {problem['loc'][-1]}.", code="invalid_json")
+        )
+    if problem["type"] == "model_attributes_type" and problem["loc"] == ("body",):
+        return _answer(BadRequest("The body must be a JSON object, sent with 'Content-Type: application/json'."))
     field = ".".join(str(part) for part in problem["loc"] if part != "body") or None
     return _answer(BadRequest(f"{field or 'The body'}: {problem['msg']}.", param=field))
 

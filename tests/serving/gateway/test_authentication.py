@@ -123,6 +123,23 @@ def test_a_body_of_too_many_values_is_not_decoded(gateway: RunningGateway, body:
     assert (found.status_code, found.json()["error"]["code"]) == (400, "request_too_complex")
 
 
+@pytest.mark.parametrize(
+    ("content_type", "body", "code", "words"),
+    [
+        ("application/json", b'{"input": "a"', "invalid_json", "not valid JSON"),
+        ("application/json", b"[]", "invalid_request", "Content-Type: application/json"),
+        ("text/plain", b'{"input": "a"}', "invalid_request", "Content-Type: application/json"),
+    ],
+)
+def test_a_body_that_is_no_json_object_is_told_so(
+    gateway: RunningGateway, content_type: str, body: bytes, code: str, words: str
+) -> None:
+    headers = {"authorization": f"Bearer {gateway.key}", "content-type": content_type}
+    found = httpx.post(f"{gateway.url}/v1/moderations", content=body, headers=headers)
+    assert (found.status_code, found.json()["error"]["code"], found.json()["error"]["param"]) == (400, code, None)
+    assert words in found.json()["error"]["message"]
+
+
 @pytest.mark.parametrize("text", ["1," * MAX_VALUES, '\\",[{' * MAX_VALUES, '"' + '\\"[' * MAX_VALUES])
 def test_what_stands_in_a_string_is_no_value(text: str) -> None:
     assert not _has_too_many_values(json.dumps({"text": text}).encode())

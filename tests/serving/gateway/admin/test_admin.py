@@ -305,8 +305,8 @@ def test_administrators_only(gateway: RunningGateway, plain_key: str, method: st
     [
         ("GET", "/keys/key_nope", None, (404, "not_found")),
         ("GET", "/tenants/nope", None, (404, "not_found")),
-        ("GET", "/keys/%00", None, (400, "invalid_request")),
-        ("PATCH", "/tenants/a%00", {"note": "x"}, (400, "invalid_request")),
+        ("GET", "/keys/%00", None, (400, "malformed_path")),
+        ("PATCH", "/tenants/a%00", {"note": "x"}, (400, "malformed_path")),
         ("GET", "/keys?tenant=%00", None, (400, "invalid_request")),
         ("GET", "/audit?subject=%ff", None, (400, "invalid_request")),
         ("POST", "/engines/%F0%9F%98%80/drain", None, (400, "invalid_request")),
