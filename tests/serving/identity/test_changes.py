@@ -139,7 +139,7 @@ def test_an_unknown_key_is_looked_up_once(gateway: Identity) -> None:
     assert len(looks) == 1
 
 
-@pytest.mark.parametrize("presented", ["", "x", "Bearer", "sk-signet-", generate_key() + "a", "sk-" + "a" * 50])
+@pytest.mark.parametrize("presented", ["", "x", "Bearer", "sk-signet-", "sk-signet-" + "A" * 44, "sk-" + "a" * 50])
 def test_what_has_not_the_form_of_a_key_is_not_looked_up(gateway: Identity, presented: str) -> None:
     looks = count_looks(gateway)
 

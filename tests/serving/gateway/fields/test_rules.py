@@ -112,7 +112,7 @@ def test_a_refused_field_that_asks_for_nothing_is_left_out(value: Any) -> None:
     assert body == {"model": "m"}
 
 
-@pytest.mark.parametrize("name", BESIDE_TEMPLATE)
+@pytest.mark.parametrize("name", sorted(BESIDE_TEMPLATE))
 def test_beside_a_template_nothing_echoes_or_cuts_it(name: str) -> None:
     path = next(path for path in FIELDS if name in FIELDS[path])
     value = next(each for each in (True, 1, "auto") if FIELDS[path][name].fits(each))
@@ -157,7 +157,7 @@ def test_an_operator_adds_fields_and_arguments() -> None:
     )
 
 
-@pytest.mark.parametrize("name", [*NEVER_ADDED, "not a name", "", "vllm_xargs."])
+@pytest.mark.parametrize("name", [*sorted(NEVER_ADDED), "not a name", "", "vllm_xargs."])
 def test_what_no_operator_may_add(name: str) -> None:
     with pytest.raises(ValueError, match=r"field's name|clients may not set it"):
         GatewaySettings(engine_fields=[name])
