@@ -28,6 +28,9 @@ class Receipts:
         """What the receipt of this request denies, as the end of a sentence about the record; None: nothing."""
         if not row.receipt:
             return None
+        if self._keys is None:
+            self.num_foreign += 1
+            return None
         try:
             known = kid_of(row.receipt) in self._public
         except ValueError:
@@ -35,7 +38,6 @@ class Receipts:
         if not known:
             self.num_foreign += 1
             return None
-        assert self._keys is not None
         self.num_checked += 1
         receipt = Receipt.reopen(row.receipt, self._keys, row.request_id)
         statement, signature = check_signature(receipt, self._public)
