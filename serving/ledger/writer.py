@@ -7,6 +7,7 @@ import os
 import socket
 import sqlite3
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from sqlalchemy import Engine, select
@@ -108,9 +109,14 @@ class RecordWriter:
 
     def close(self) -> None:
         """Return the connection."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        if self._connection is None:
+            return
+        with suppress(Exception):  # a broken connection may fail in any way, and the pool notices
+            # The pool lends it again, to those who expect transactions.
+            if self._engine.dialect.name != "sqlite":
+                self._connection.driver_connection.autocommit = False
+        self._connection.close()
+        self._connection = None
 
     def _connect(self) -> Chain:
         self.reachable = self._connection is not None or self._engine.dialect.name == "sqlite"
