@@ -43,7 +43,7 @@ class QuestionReader:
         context.model = model = model_of(body)
         path, dialect = context.path, context.dialect
         context.ignored_fields = self._rules.apply(body, path, model.startswith(PREFIX))
-        context.stream = body.get("stream", False) and (dialect is None or dialect.streams)
+        context.stream = body.get("stream") is True and (dialect is None or dialect.streams)
         if "cache_salt" in body:
             context.own_salt = body.pop("cache_salt")
         if "tool_choice" in body:
@@ -63,7 +63,7 @@ class QuestionReader:
     def _read_choices(self, context: RequestContext, body: dict[str, Any]) -> None:
         most = self._settings.max_choices
         each: int = body.get("n", 1)
-        made = max(each, body.get("best_of", 1))
+        made = max(each, _amount(body.get("best_of")))
         if made > most:
             name = "n" if each > most else "best_of"
             raise BadRequest(f"'{name}' must be a whole number from 1 to {most}.", param=name)

@@ -13,7 +13,7 @@ from serving.guard.detectors import default_detectors
 DOCS = Path(__file__).parents[3] / "docs"
 
 
-LET_THROUGH = {"IP_ADDRESS", "BIRTH_DATE", "PERSON_NAME", "STREET_ADDRESS"}
+LET_THROUGH = {"IP_ADDRESS", "BIRTH_DATE", "PERSON_NAME", "STREET_ADDRESS", "POSTAL_CODE", "DOMAIN_NAME"}
 """What ordinary texts are full of."""
 
 

@@ -139,7 +139,8 @@ def test_details_never_say_what_the_text_does_not(
     cleaned = GUARD.clean_text(text, json=json_text)[0]
     assert texts(released) == cleaned
     assert not leaked(decoded_events(released), [value for value in VALUES if value not in cleaned])
-    assert "jane.doe@example" not in "".join(tokens_of(released)).replace("Ġ", " ")
+    if "jane.doe@example" not in cleaned:
+        assert "jane.doe@example" not in "".join(tokens_of(released)).replace("Ġ", " ")
 
 
 @settings(max_examples=60, deadline=None)
