@@ -277,5 +277,5 @@ def test_time_grows_with_the_text(pattern: str) -> None:
             best = min(best, time.thread_time() - start)
         return best
 
-    # Quadratic work would take sixteen times as long; the margin is for a busy machine.
-    assert seconds(32_000) < 8 * seconds(8_000) + 0.002
+    # Quadratic work would take sixteen times as long, each time; the margin and the tries are for a busy machine.
+    assert any(seconds(32_000) < 8 * seconds(8_000) + 0.002 for _ in range(3))
