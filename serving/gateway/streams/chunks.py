@@ -49,20 +49,24 @@ class _ToolCall(msgspec.Struct, forbid_unknown_fields=True):
     type: Literal["function"] | None = None
 
 
-class _Delta(msgspec.Struct, forbid_unknown_fields=True):
+class _Part(msgspec.Struct, forbid_unknown_fields=True):
+    """What a piece of a message and a whole one have in common."""
+
     role: str | None = None
     content: str | None = None
     reasoning: str | None = None
     reasoning_content: str | None = None
     refusal: str | None = None
+
+
+class _Delta(_Part, forbid_unknown_fields=True):
     tool_calls: list[_ToolCall] | None = None
 
 
-class UsualChoice(msgspec.Struct, forbid_unknown_fields=True):
-    """A piece of a choice that brings one text or a finish reason, and no details of tokens."""
+class _Choice(msgspec.Struct, forbid_unknown_fields=True):
+    """What a piece of a choice and a whole one have in common; details of tokens are of another shape."""
 
     index: int = 0
-    delta: _Delta | None = None
     text: str | None = None
     finish_reason: str | None = None
     stop_reason: int | None = None
@@ -73,10 +77,15 @@ class UsualChoice(msgspec.Struct, forbid_unknown_fields=True):
     prompt_logprobs: None = None
 
 
-class UsualEvent(msgspec.Struct, forbid_unknown_fields=True):
-    """An event of a streamed answer, of the shape that nearly all have. No field of it holds a text unread."""
+class UsualChoice(_Choice, forbid_unknown_fields=True):
+    """A piece of a choice that brings one text or a finish reason, and no details of tokens."""
 
-    choices: list[UsualChoice]
+    delta: _Delta | None = None
+
+
+class _Envelope(msgspec.Struct, forbid_unknown_fields=True):
+    """What stands around the choices of an event and of a whole answer."""
+
     id: str | None = None
     object: str | None = None
     created: int | None = None
@@ -86,6 +95,12 @@ class UsualEvent(msgspec.Struct, forbid_unknown_fields=True):
     usage: _Usage | None = None
     prompt_token_ids: None = None
     prompt_logprobs: None = None
+
+
+class UsualEvent(_Envelope, forbid_unknown_fields=True, kw_only=True):
+    """An event of a streamed answer, of the shape that nearly all have. No field of it holds a text unread."""
+
+    choices: list[UsualChoice]
 
 
 class _WholeFunction(msgspec.Struct, forbid_unknown_fields=True):
@@ -100,45 +115,22 @@ class _WholeCall(msgspec.Struct, forbid_unknown_fields=True):
     index: int | None = None
 
 
-class _Message(msgspec.Struct, forbid_unknown_fields=True):
-    role: str | None = None
-    content: str | None = None
-    reasoning: str | None = None
-    reasoning_content: str | None = None
-    refusal: str | None = None
+class _Message(_Part, forbid_unknown_fields=True):
     tool_calls: list[_WholeCall] | None = None
     annotations: None = None
     audio: None = None
     function_call: None = None
 
 
-class _WholeChoice(msgspec.Struct, forbid_unknown_fields=True):
-    index: int = 0
+class _WholeChoice(_Choice, forbid_unknown_fields=True):
     message: _Message | None = None
-    text: str | None = None
-    finish_reason: str | None = None
-    stop_reason: int | None = None
-    matched_stop: int | None = None
-    logprobs: None = None
-    token_ids: None = None
-    prompt_token_ids: None = None
-    prompt_logprobs: None = None
     routed_experts: None = None
 
 
-class UsualAnswer(msgspec.Struct, forbid_unknown_fields=True):
+class UsualAnswer(_Envelope, forbid_unknown_fields=True, kw_only=True):
     """A whole answer of the shape that nearly all have. `names_of` gives its strings that are no text."""
 
     choices: list[_WholeChoice]
-    id: str | None = None
-    object: str | None = None
-    created: int | None = None
-    model: str | None = None
-    system_fingerprint: str | None = None
-    service_tier: str | None = None
-    usage: _Usage | None = None
-    prompt_logprobs: None = None
-    prompt_token_ids: None = None
     kv_transfer_params: None = None
 
 
