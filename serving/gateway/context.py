@@ -78,7 +78,7 @@ class RequestContext:
     binds_tools: bool = False
     """A tool that the client forces is to be bound to its schema."""
     media: Media | None = None
-    """Of a large question, which was looked through apart; None: it is small, or was not looked at yet."""
+    """What of the question is no text; None: it was not looked through yet."""
     prompt_chars: int = 0
     policy: str = ""
     input_report: GuardReport | None = None

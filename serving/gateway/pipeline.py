@@ -117,8 +117,7 @@ class Pipeline:
             check_endpoint(context)
             context.raw_body = await read_body(receive, self.settings.max_body_bytes)
             await self._understand(context)
-            if not self.reserver.reserve_nowait(context):
-                await self.reserver.reserve(context)
+            await self.reserver.reserve(context)
             client.on_disconnect(departure)
             await self._prepare(context)
             if self.inspector.active:

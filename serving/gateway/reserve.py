@@ -15,7 +15,7 @@ from serving.gateway.body import encode
 from serving.gateway.context import RequestContext
 from serving.gateway.engines.pool import EnginePool
 from serving.gateway.errors import BadRequest, BudgetExhausted, GatewayError, LedgerDown, LimitExceeded
-from serving.gateway.media import media_of
+from serving.gateway.media import Media, media_of
 from serving.gateway.steps import CHARS_PER_TOKEN
 from serving.gateway.wire import encode_headers
 from serving.identity import Amount, Lease, Limiter, Principal, Refusal, SpendingUnknown
@@ -58,45 +58,24 @@ class Reserver:
         self._prices = prices
         self._pool = pool
 
-    def reserve_nowait(self, context: RequestContext) -> bool:
-        """Fill in `context.lease`; False: only `reserve` can tell.
+    async def reserve(self, context: RequestContext) -> None:
+        """Fill in `context.lease`. Waits only for a shared store or the ledger.
 
         Raises:
             LimitExceeded, BudgetExhausted: with `Retry-After` and the `x-ratelimit-*` headers.
             BadRequest: it can never fit a limit; under a budget, a length that is no number, or media whose cost
                 nobody can bound.
-        """
-        assert context.principal is not None
-        bound = self._bound(context) if context.principal.budgets else None
-        amount = self._amount(context, bound)
-        return self._take(context, self._limiter.acquire_nowait(context.principal, amount), amount, bound)
-
-    async def reserve(self, context: RequestContext) -> None:
-        """As `reserve_nowait`, waiting for a shared store or the ledger.
-
-        Raises:
             LedgerDown: nobody knows what was spent of a budget.
         """
         assert context.principal is not None
         bound = self._bound(context) if context.principal.budgets else None
         amount = self._amount(context, bound)
         try:
-            decision = await self._limiter.acquire(context.principal, amount)
+            lease = context.lease = await _acquire(self._limiter, context.principal, amount)
         except SpendingUnknown:
             raise LedgerDown("What is left of this key's budget cannot be looked up now. Try again later.") from None
-        self._take(context, decision, amount, bound)
-
-    def _take(
-        self, context: RequestContext, decision: Lease | Refusal | None, amount: Amount, bound: Bound | None
-    ) -> bool:
-        if decision is None:
-            return False
-        if isinstance(decision, Refusal):
-            raise refused(decision)
-        context.lease = decision
-        if bound is not None and decision.granted:
-            self._cap(context, decision.granted, amount, bound)
-        return True
+        if bound is not None and lease.granted:
+            self._cap(context, lease.granted, amount, bound)
 
     def _amount(self, context: RequestContext, bound: Bound | None) -> Amount:
         body = context.body
@@ -122,7 +101,7 @@ class Reserver:
 
     def _likely(self, context: RequestContext, prompt: int, answer: int) -> tuple[int, int]:
         """The estimate of a large request: media are not counted as text, and no model reads more than its window."""
-        media = context.media or media_of(context.body)
+        media = _media(context)
         prompt = max(0, prompt - media.chars // CHARS_PER_TOKEN) + media.parts * _MEDIA_TOKENS
         window = self._window(context.model)
         if window is None:
@@ -133,7 +112,7 @@ class Reserver:
 
     def _bound(self, context: RequestContext) -> Bound:
         window = self._window(context.model)
-        if (context.media or media_of(context.body)).parts:
+        if _media(context).parts:
             prompt = self._bound_of_media(context, window)
         else:
             # A token is at least one byte of text, so the body's length bounds the prompt's: of the body as it is
@@ -209,12 +188,23 @@ async def reserve_own_work(limiter: Limiter, holder: Principal, num_bytes: int) 
         LimitExceeded: with `Retry-After` and the `x-ratelimit-*` headers.
         BadRequest: it can never fit a limit.
     """
-    amount = Amount(num_bytes // CHARS_PER_TOKEN)
+    return await _acquire(limiter, holder, Amount(num_bytes // CHARS_PER_TOKEN))
+
+
+async def _acquire(limiter: Limiter, holder: Principal, amount: Amount) -> Lease:
     decision = limiter.acquire_nowait(holder, amount)
-    decision = decision if decision is not None else await limiter.acquire(holder, amount)
+    if decision is None:
+        decision = await limiter.acquire(holder, amount)
     if isinstance(decision, Refusal):
         raise refused(decision)
     return decision
+
+
+def _media(context: RequestContext) -> Media:
+    """Of the question, looked through once."""
+    if context.media is None:
+        context.media = media_of(context.body)
+    return context.media
 
 
 def _num_prompts(context: RequestContext) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from serving.gateway.streams.chunks import Json, encode
-from serving.guard import Answers, GuardReport
+from serving.guard import Answers
 
 IDENTIFIERS = frozenset(
     {
@@ -145,19 +145,6 @@ def drop_opaque(tree: Any, but: frozenset[str] = frozenset()) -> bool:
         for value in tree:
             changed = drop_opaque(value) or changed
     return changed
-
-
-def clean_tree(guard: Answers, tree: Any) -> list[GuardReport]:
-    """Clean every text in decoded JSON where it stands; the reports are of those in which something was found."""
-    reports = []
-    for text in list(texts_within(tree)):
-        cleaned, report = guard.clean_text(text.value, json=text.is_json)
-        if cleaned != text.value:
-            text.holder[text.key] = cleaned
-        if report:
-            reports.append(report)
-    clean_keys(guard, tree)
-    return reports
 
 
 def as_text(value: Any) -> str:
