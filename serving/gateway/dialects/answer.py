@@ -14,7 +14,7 @@ from serving.gateway.streams.answer import CleanAnswer
 from serving.gateway.streams.chunks import UNREADABLE, decode_any, decode_loose, encode
 from serving.gateway.streams.details import clean_details
 from serving.gateway.streams.relay import note_text
-from serving.gateway.streams.texts import clean_keys, drop_opaque, texts_within
+from serving.gateway.streams.texts import clean_keys, clean_where_it_stands, drop_opaque, texts_within
 from serving.guard import Answers, GuardReport
 
 _NOT_OPAQUE = frozenset({"usage"})
@@ -88,7 +88,9 @@ class CleanTexts:
         for place, _ in arguments:
             place.holder[place.key] = None
         for text in list(texts_within(tree)):
-            self._clean(text.holder, text.key, json=text.is_json)
+            if clean_where_it_stands(guard, text.holder, text.key, self.reports, json=text.is_json):
+                self._written.add(id(text.holder))
+                self.changed = True
         self.changed |= clean_keys(guard, tree)
         for place, value in arguments:
             place.holder[place.key] = value
@@ -96,16 +98,6 @@ class CleanTexts:
             shown = clean_details(guard, value) or [] if value and id(holder) not in self._written else []
             self.changed |= shown != value
             holder["logprobs"] = shown
-
-    def _clean(self, holder: Any, key: Any, *, json: bool) -> None:
-        text = holder[key]
-        cleaned, report = self._guard.clean_text(text, json=json)
-        if cleaned != text:
-            holder[key] = cleaned
-            self._written.add(id(holder))
-            self.changed = True
-        if report:
-            self.reports.append(report)
 
     def _cleaned(self, place: Place) -> Any:
         """The arguments of a call, which are JSON and decoded already."""

@@ -30,6 +30,7 @@ from serving.gateway.streams.relay import note_counts, note_text
 from serving.gateway.streams.texts import (
     as_text,
     clean_keys,
+    clean_where_it_stands,
     drop_opaque,
     is_identifier,
     plain_content,
@@ -162,14 +163,8 @@ class _Cleaning:
         return shown
 
     def _clean_text(self, holder: Any, key: Any, *, json: bool) -> None:
-        text = holder[key]
-        cleaned, report = self._guard.clean_text(text, json=json)
         self._done.add((id(holder), key))
-        if cleaned != text:
-            holder[key] = cleaned
-            self.changed = True
-        if report:
-            self.reports.append(report)
+        self.changed |= clean_where_it_stands(self._guard, holder, key, self.reports, json=json)
 
     def _clean_rest(self, tree: Json) -> list[str]:
         """Clean what has no name of its own; returns it as it was."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from serving.gateway.streams.chunks import Json, encode
-from serving.guard import Answers
+from serving.guard import Answers, GuardReport
 
 IDENTIFIERS = frozenset(
     {
@@ -145,6 +145,18 @@ def drop_opaque(tree: Any, but: frozenset[str] = frozenset()) -> bool:
         for value in tree:
             changed = drop_opaque(value) or changed
     return changed
+
+
+def clean_where_it_stands(guard: Answers, holder: Any, key: Any, reports: list[GuardReport], *, json: bool) -> bool:
+    """Clean `holder[key]` and add what was found in it to `reports`; returns whether it is another text now."""
+    text = holder[key]
+    cleaned, report = guard.clean_text(text, json=json)
+    if report:
+        reports.append(report)
+    if cleaned == text:
+        return False
+    holder[key] = cleaned
+    return True
 
 
 def as_text(value: Any) -> str:
