@@ -29,8 +29,10 @@ TEMPLATE = "prompt:"
 
 # Tokens whose text never comes, of a parser that swallows it: no more of them are compared with the text.
 _MOST_SPELLED = 65_536
-# The readings of the tokens themselves: as prose, and as JSON with its escapes.
-_PROSE, _AS_JSON = -2, -1
+# The readings of the tokens themselves: as prose, as JSON with its escapes, and as pieces of a vocabulary.
+_PROSE, _AS_JSON, _AS_PIECES = -3, -2, -1
+# How vocabularies write spaces and line ends; a guard would take these for letters, and a value for part of a word.
+_PIECES = str.maketrans({"Ġ": " ", "▁": " ", "Ċ": "\n", "ĉ": "\t", "č": "\r"})
 
 
 class Spelled:
@@ -182,12 +184,12 @@ class _Reading:
 
     __slots__ = ("_changes", "_cleaner", "_raw", "fed", "settled")
 
-    def __init__(self, cleaner: TextStream) -> None:
+    def __init__(self, cleaner: TextStream, start: int = 0) -> None:
+        """`start`: characters that came before, which it does not read."""
         self._cleaner = cleaner
         self._raw = ""
         self._changes: list[tuple[int, int]] = []
-        self.fed = 0
-        self.settled = 0
+        self.fed = self.settled = start
 
     def feed(self, text: str) -> None:
         self._raw += text
@@ -268,16 +270,15 @@ class DetailGate:
         if spelled is None:
             return None
         text = "".join(spelled.tokens)
+        pieces = text.translate(_PIECES)
         self._feed(_PROSE, text)
-        if "\\" in text or _AS_JSON in self._readings:
-            # Escapes, read as those of JSON; before the first there is nothing that prose does not show.
-            if _AS_JSON not in self._readings:
-                self._feed(_AS_JSON, self._before)
-            self._feed(_AS_JSON, text)
-        else:
-            self._before = (self._before + text)[-MAX_HELD:]
+        # Before the first escape, or the first sign of a piece, there is nothing that prose does not show.
+        self._feed_from(_AS_JSON, text, begins="\\" in text)
+        self._feed_from(_AS_PIECES, pieces, begins=pieces != text)
+        self._before = (self._before + text)[-MAX_HELD:]
         for rank in range(max(map(len, spelled.alternatives), default=0)):
-            self._feed(rank, "".join(each[rank] for each in spelled.alternatives if rank < len(each)))
+            alternative = "".join(each[rank] for each in spelled.alternatives if rank < len(each))
+            self._feed(rank, alternative.translate(_PIECES))
         if self._readable:
             self._spelled += _ascii(text)
         if not spelled.readable or len(self._spelled) > _MOST_SPELLED:
@@ -341,8 +342,24 @@ class DetailGate:
     def _feed(self, rank: int, text: str) -> None:
         reading = self._readings.get(rank)
         if reading is None:
-            reading = self._readings[rank] = _Reading(self._guard.stream(json=rank == _AS_JSON))
+            reading = self._readings[rank] = _Reading(self._guard.stream())
         reading.feed(text)
+
+    def _feed_from(self, rank: int, text: str, *, begins: bool) -> None:
+        """Feed another reading of the tokens themselves, which begins with its first sign, by what came right before.
+
+        Events that wait already are held to it too.
+        """
+        if rank not in self._readings:
+            if not begins:
+                return
+            prose = self._readings[_PROSE]
+            start = prose.fed - len(text) - len(self._before)
+            reading = self._readings[rank] = _Reading(self._guard.stream(json=rank == _AS_JSON), start)
+            for waiting in self._detailed.values():
+                waiting.spans += [(reading, first, last) for own, first, last in waiting.spans if own is prose]
+            reading.feed(self._before)
+        self._feed(rank, text)
 
     def _give_up(self) -> None:
         """The tokens are not told as the text is written: their details have to wait for the end."""

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scripted import DONE, chunk
 from streams.leaks import decoded_events, leaked
@@ -115,6 +115,17 @@ def tokens_of(data: bytes) -> list[str]:
     return found
 
 
+@example(
+    # Pieces of a vocabulary: a space that is written as a letter, behind the value that it ends.
+    words=["jane.doe@example.org", "jane.doe@example.org", "4111 1111 1111 1111", "jane.doe@example.org"],
+    sizes=[1],
+    lag=400,
+    per_event=1,
+    shape="chat",
+    written="raw",
+    channel="content",
+    step=100_000,
+)
 @settings(max_examples=150, deadline=None)
 @given(
     words=st.lists(st.sampled_from(VALUES + WORDS), min_size=1, max_size=7),
