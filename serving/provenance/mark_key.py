@@ -76,6 +76,8 @@ class MarkKey:
     model: str | None = None
     revoked_at: int | None = None
     """Unix seconds since when nothing may be marked with it any more; older answers are still found."""
+    _permits: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """By scheme: a gateway asks for one with every marked answer."""
 
     @property
     def seed(self) -> int:
@@ -92,7 +94,10 @@ class MarkKey:
 
     def permit(self, scheme: str = DEFAULT_SCHEME) -> str:
         """What an engine is asked with for this scheme's mark; not to be shown."""
-        return self.root.permit(self.id, scheme)
+        permit = self._permits.get(scheme)
+        if permit is None:
+            permit = self._permits[scheme] = self.root.permit(self.id, scheme)
+        return permit
 
 
 def salt_from(secret: bytes, owner: str) -> str:
