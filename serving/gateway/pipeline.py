@@ -14,7 +14,7 @@ from monitoring.telemetry import GatewayMetrics, Tracing
 from serving.gateway.admission.admission import Admission, places_of
 from serving.gateway.attempts import Attempts
 from serving.gateway.cache_salt import CacheSalts
-from serving.gateway.cleaning import RequestCleaning
+from serving.gateway.cleaning import RequestCleaning, apart
 from serving.gateway.context import RequestContext
 from serving.gateway.engines.drains import Drains
 from serving.gateway.engines.pool import EnginePool
@@ -157,6 +157,11 @@ class Pipeline:
             async with self.cleaning.step(context):
                 # On a thread, with which the event loop takes turns every few milliseconds.
                 await asyncio.to_thread(self._read_large, context)
+        if context.model.startswith(PREFIX):
+            # Patterns of the template's variables take their time with long values.
+            size = len(context.raw_body)
+            await apart(context, size, apply_template, context, self.prompts, self.pool.only_model)
+        self.models.resolve(context)
 
     async def _prepare(self, context: RequestContext) -> None:
         if not self.cleaning.clean_nowait(context):
@@ -174,9 +179,6 @@ class Pipeline:
         if self.receipts is not None:
             begin_receipt(context, asked)
         check_scope(context)
-        if context.model.startswith(PREFIX):
-            apply_template(context, self.prompts, self.pool.only_model)
-        self.models.resolve(context)
 
     async def _keeps_policy(self, context: RequestContext) -> bool:
         self.policy.concern(context)

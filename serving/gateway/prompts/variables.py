@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from serving.guard.policy.patterns import compile_re2
 
 _SPACES = re.compile(r"\s+")
 
@@ -49,17 +51,16 @@ class StringVariable(_Variable):
     min_length: int = Field(default=0, ge=0)
     max_length: int = Field(default=100_000, ge=1)
     pattern: str | None = None
-    """The whole value must match."""
+    """The whole value must match, as RE2 reads it: a client's text may be long, and takes time in proportion only."""
     from_message: bool = False
     """Taken from the client's last user message where no value is given."""
 
-    @model_validator(mode="after")
-    def _pattern_is_one(self) -> StringVariable:
-        try:
-            re.compile(self.pattern or "")
-        except re.error as error:
-            raise ValueError(f"'pattern' is no regular expression: {error}") from None
-        return self
+    @field_validator("pattern")
+    @classmethod
+    def _pattern_is_one(cls, pattern: str | None) -> str | None:
+        if pattern is not None:
+            compile_re2(pattern)
+        return pattern
 
     def check(self, value: Any) -> str:
         if isinstance(value, dict) and value.get("type") == "input_text":
@@ -68,7 +69,7 @@ class StringVariable(_Variable):
             raise ValueError("must be text")
         if not self.min_length <= len(value) <= self.max_length:
             raise ValueError(f"must have {self.min_length} to {self.max_length} characters")
-        if self.pattern is not None and not re.fullmatch(self.pattern, value):
+        if self.pattern is not None and compile_re2(self.pattern).fullmatch(value) is None:
             raise ValueError(f"must match {self.pattern}")
         return value
 

@@ -16,7 +16,10 @@ class EventSplitter:
     """Cuts a byte stream into events wherever the network cut it. LF, CRLF and CR line ends are read alike."""
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._rest = bytearray()
+        """Of an event that has not ended. Grows in place: an event may come in very many pieces."""
+        self._open_line_end = b""
+        """A CR that may be the first half of a CRLF: the next byte tells."""
 
     def feed(self, data: bytes) -> list[bytes]:
         """The events completed by `data`, each without its closing blank line, line ends as LF.
@@ -24,28 +27,44 @@ class EventSplitter:
         Raises:
             EventTooLong: an event does not end.
         """
-        data = self._rest + data if self._rest else data
-        if b"\r" in data:
+        if b"\r" in data or self._open_line_end:
             data = self._normalise(data)
+        rest = self._rest
+        if rest:
+            # What came before was looked through then: a blank line is in the new piece, or across the cut.
+            if b"\n\n" not in data and not (data.startswith(b"\n") and rest.endswith(b"\n")):
+                rest += data
+                self._check_length()
+                return []
+            data = bytes(rest) + data
+            rest.clear()
         events = data.split(b"\n\n")
-        self._rest = events.pop()
-        if len(self._rest) > MAX_EVENT_BYTES:
-            raise EventTooLong(f"the engine sent an event of more than {MAX_EVENT_BYTES} bytes")
+        rest += events.pop()
+        self._check_length()
         if len(events) == 1:
             event = events[0].strip(b"\n")
             return [event] if event else []
         return [event for event in (event.strip(b"\n") for event in events) if event]
 
+    @property
+    def num_pending(self) -> int:
+        """Bytes of an event that has not ended."""
+        return len(self._rest)
+
     def finish(self) -> list[bytes]:
         """An event that the end of the stream left without its blank line, if it is a whole line of data."""
-        rest, self._rest = self._rest.strip(b"\r\n"), b""
+        rest = bytes(self._rest.strip(b"\n"))
+        self._rest.clear()
         return [rest] if rest else []
 
-    @staticmethod
-    def _normalise(data: bytes) -> bytes:
-        # A CR at the very end may be the first half of a CRLF: keep it until the next byte tells.
-        tail = b"\r" if data.endswith(b"\r") else b""
-        return data[: len(data) - len(tail)].replace(b"\r\n", b"\n").replace(b"\r", b"\n") + tail
+    def _check_length(self) -> None:
+        if len(self._rest) > MAX_EVENT_BYTES:
+            raise EventTooLong(f"the engine sent an event of more than {MAX_EVENT_BYTES} bytes")
+
+    def _normalise(self, data: bytes) -> bytes:
+        data = self._open_line_end + data
+        tail = self._open_line_end = b"\r" if data.endswith(b"\r") else b""
+        return data[: len(data) - len(tail)].replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
 
 def event_data(event: bytes) -> bytes | None:

@@ -71,13 +71,19 @@ def readable(text: str) -> str:
 
 
 @lru_cache(maxsize=1024)
-def compile_pattern(pattern: str) -> Any:
+def compile_re2(pattern: str) -> Any:
     """Raises: PatternError."""
     try:
-        compiled = re2.compile(pattern, _OPTIONS)
+        return re2.compile(pattern, _OPTIONS)
     except re2.error as error:
         said = error.args[0].decode("utf-8", "replace") if error.args else "it cannot be compiled"
         raise PatternError(f"pattern {pattern[:80]!r}: {said}; patterns are RE2's, without look-around") from None
+
+
+@lru_cache(maxsize=1024)
+def compile_pattern(pattern: str) -> Any:
+    """A pattern that finds something. Raises: PatternError."""
+    compiled = compile_re2(pattern)
     if compiled.search("") is not None:
         raise PatternError(f"pattern {pattern[:80]!r}: it matches the empty text")
     return compiled

@@ -79,6 +79,16 @@ def test_a_bad_value_names_its_variable(
     assert variable in str(refused.value)
 
 
+def test_a_pattern_is_of_the_whole_value_and_takes_time_linear_in_it(tmp_path: Path) -> None:
+    text = TEMPLATE.format(version=1).replace("max_length: 500", "pattern: '(?:a+)+b'")
+    template = library(tmp_path, one=text).find("prompt:summarize")
+
+    assert "aab" in template.render({"text": "aab"})[1]["content"]
+    for refused in ("aabc", "xaab", "a" * 100_000):  # of the last a backtracking matcher would try every division
+        with pytest.raises(VariableError, match="must match"):
+            template.render({"text": refused})
+
+
 @given(st.text(min_size=1, max_size=500) | st.sampled_from(["{{style}}", "</text>", "< / TEXT x>", "\\1", "{{text}}"]))
 def test_a_value_forges_nothing(text: str) -> None:
     template = PromptLibrary(BUILTIN).find("prompt:reason")
@@ -114,6 +124,9 @@ def test_versions(tmp_path: Path) -> None:
         ("role: user", "role: tool", "role"),
         ("name: summarize", "name: Sum Up", "name"),
         ("description:", "descripton:", "descripton"),
+        ("max_length: 500", "pattern: '(?=a)a'", r"variables.text.*'\(\?=a\)a'.*RE2"),
+        ("max_length: 500", "pattern: '('", r"variables.text.*'\('"),
+        ("max_length: 500", "pattern: 'b+', default: a", r"variables.text.*must match b\+"),
         ("variables:", "variables: [", "not valid YAML"),
     ],
 )

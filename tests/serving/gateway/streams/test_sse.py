@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 
 import pytest
 from hypothesis import given
@@ -44,3 +45,21 @@ def test_an_endless_event_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with pytest.raises(EventTooLong):
         EventSplitter().feed(b"data: " + b"x" * 200)
+
+
+@pytest.mark.parametrize("piece", [1, 100, 65_536])
+def test_a_long_event_in_pieces_takes_linear_time(piece: int) -> None:
+    def seconds(num_pieces: int) -> float:
+        data = b"data: " + b"x" * (num_pieces * piece - 8) + b"\n\n"
+        pieces = [data[start : start + piece] for start in range(0, len(data), piece)]
+        best = float("inf")
+        for _ in range(3):
+            splitter, begun = EventSplitter(), time.thread_time()
+            events = [event for each in pieces for event in splitter.feed(each)]
+            best = min(best, time.thread_time() - begun)
+            assert events == [data[:-2]]
+        return best
+
+    # Joining anew at each piece takes sixteen times as long, each time; the tries are for a busy machine.
+    few = 10_000 if piece == 1 else 2_000 if piece == 100 else 60
+    assert any(seconds(4 * few) < 6 * seconds(few) for _ in range(3))
