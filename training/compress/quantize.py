@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from training.code_version import code_version
 from training.compress.environment import ensure_environment
 from training.compress.errors import NotQuantizable
 from training.compress.process import run_worker
 from training.data import ChatEncoder, Example, encode_all, read_chats, split_heldout
 from training.evaluate import Source
 from training.progress import Track, track, track_bytes
-from training.recipes.code_version import code_version
 from training.registry import Checkpoint, DataDigest, ManifestDraft, RecipeRecord, Registry
 from training.registry.manifest import NAME_PATTERN
 

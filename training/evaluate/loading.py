@@ -22,15 +22,18 @@ def compute_dtype() -> torch.dtype:
     return torch.bfloat16 if torch.cuda.is_available() else torch.float32
 
 
-def load_model(source: Source) -> PreTrainedModel:
-    """Load a model, or an adapter on its base; nothing is downloaded and no code of the folder is run."""
+def load_model(source: Source, dtype: torch.dtype | None = None) -> PreTrainedModel:
+    """Load a model, or an adapter on its base; nothing is downloaded and no code of the folder is run.
+
+    Its weights become `dtype`, by default what is calculated in.
+    """
     transformers_logging.disable_progress_bar()  # ours shows the steps
     if source.base is not None:
         from peft import PeftModel
 
-        return PeftModel.from_pretrained(load_model(source.base), source.path)
+        return PeftModel.from_pretrained(load_model(source.base, dtype), source.path)
     try:
-        return AutoModelForCausalLM.from_pretrained(source.path, dtype=compute_dtype(), local_files_only=True)
+        return AutoModelForCausalLM.from_pretrained(source.path, dtype=dtype or compute_dtype(), local_files_only=True)
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         why = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise SourceError(f"{source.identity.ref} cannot be loaded: {why}") from None

@@ -14,19 +14,19 @@ from serving.guard.folding import fold
 from serving.guard.names.model import NUM_ROWS, TAGS, WEIGHTS, WIDTH, Model, write
 from serving.guard.names.reading import Reading
 from training.errors import TrainingError
+from training.methods.guard_weights import GuardWeights
 from training.names.fit import Corpus, corpus_of, fit
 from training.names.places import LOCALES, Places
-from training.names.recipe import NamesRecipe
 from training.names.texts import NONE, PROSE, SENTENCES, WORDS, Piece, Texts, read_lines
 from training.progress import Track, track
-from training.recipes.guard import Trained
+from training.recipes.guard import NamesRecipe
 from training.registry import DataDigest
 
 _HELD_OUT = 20
 _HELD_OUT_SEED = 1_000_003
 
 
-def train(recipe: NamesRecipe, folder: Path, show: bool = True) -> Trained:
+def train(recipe: NamesRecipe, folder: Path, show: bool = True) -> GuardWeights:
     """Train as the recipe says; its paths start at `folder`.
 
     The evaluation is the F1 of each tag's words on held-out generated texts: how well it learnt, not how well it does
@@ -47,7 +47,7 @@ def train(recipe: NamesRecipe, folder: Path, show: bool = True) -> Trained:
     evaluation = measure(
         Model(fitted.table, fitted.joint, lean), [unseen.draw() for _ in range(max(1, recipe.texts // _HELD_OUT))]
     )
-    return Trained(
+    return GuardWeights(
         partial(write, table=fitted.table, joint=fitted.joint, scale=fitted.scale, lean=recipe.lean),
         WEIGHTS,
         evaluation,

@@ -1,11 +1,10 @@
-"""Training runs: a typed recipe in YAML, and the run that turns it into a registered checkpoint.
+"""Recipes of `signet train`: YAML that `load_recipe` reads into a typed recipe, whose `method` says what runs it.
 
-In come a recipe, the registry and data files; out comes a `Checkpoint` with a signed manifest that says how it was
-made. `method` in a recipe chooses: `lora-sft` fine-tunes a chat model, `guard-classifiers` and `guard-names` train
-what the guard looks with. Importing this package does not import torch; its modules `lora` and `sft` do.
+Recipes import nothing heavy. What runs them is in `training.methods`.
 """
 
-from training.recipes.loading import METHODS, GuardRecipe, Recipe, load_recipe
-from training.recipes.recipe import LoraSettings, OptimizerSettings, SftRecipe
+from training.recipes.loading import load_recipe
+from training.recipes.methods import METHODS, Method
+from training.recipes.sections import Recipe
 
-__all__ = ["METHODS", "GuardRecipe", "LoraSettings", "OptimizerSettings", "Recipe", "SftRecipe", "load_recipe"]
+__all__ = ["METHODS", "Method", "Recipe", "load_recipe"]

@@ -1,88 +1,56 @@
-"""Runs the guard's recipes: a small model is trained, registered like any checkpoint, and shipped where asked."""
+"""The recipes of what the guard looks with: everything that the weights depend on besides the content of the data."""
 
 from __future__ import annotations
 
-import json
-import os
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal
 
-from training.errors import RecipeError
-from training.names.recipe import NamesRecipe
-from training.recipes.code_version import code_version
-from training.recipes.loading import GuardRecipe
-from training.recipes.work import work_folder
-from training.registry import Checkpoint, DataDigest, ManifestDraft, RecipeRecord, Registry
-from training.registry.signature import replace_file
+from pydantic import Field
 
-CARD = "data-card.json"
-"""Lies beside the weights, in the checkpoint and in the package."""
+from training.recipes.sections import Recipe
 
 
-@dataclass(frozen=True, slots=True)
-class Trained:
-    """What a training of one of the guard's models gives."""
+class ClassifierRecipe(Recipe):
+    """One training of all classifiers of the guard."""
 
-    write: Callable[[Path], None]
-    """Writes the weights to a file, the same bytes for the same weights."""
-    shipped: Path
-    """The package's file of such weights, which the gateway reads."""
-    evaluation: dict[str, float]
-    card: dict[str, Any]
-    """What a user has to know about the data."""
-    digests: list[DataDigest]
-
-
-@dataclass(frozen=True, slots=True)
-class GuardOutcome:
-    """What a run made."""
-
-    checkpoint: Checkpoint
-    weights: Path
-    """In the package."""
-    as_shipped: bool
-    """Whether the package now holds these very weights."""
-    seconds: float
-
-
-def run_guard(recipe: GuardRecipe, path: Path, home: Path, registry: Registry, ship: bool) -> GuardOutcome:
-    """Train and register; with `ship`, the package gets what was registered."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise RecipeError(f"{path}: trains in one process: start it without torchrun")
-    started = time.monotonic()
-    trained = _train(recipe, path.parent)
-    draft = ManifestDraft(
-        kind="classifier",
-        recipe=RecipeRecord(name=path.name, settings=recipe.model_dump(mode="json")),
-        data=trained.digests,
-        code_version=code_version(),
-        evaluation=trained.evaluation,
-        license=recipe.license,
-    )
-    with work_folder(home) as folder:
-        trained.write(folder / trained.shipped.name)
-        (folder / CARD).write_text(json.dumps(trained.card, indent=2) + "\n")
-        checkpoint = registry.register(folder, recipe.name, draft)
-    if ship:
-        for name in (trained.shipped.name, CARD):
-            replace_file(trained.shipped.with_name(name), (checkpoint.path / name).read_bytes())
-    as_shipped = _content(trained.shipped) == _content(checkpoint.path / trained.shipped.name)
-    return GuardOutcome(checkpoint, trained.shipped, as_shipped, time.monotonic() - started)
+    method: Literal["guard-classifiers"]
+    """What is done; the rest of the recipe depends on it."""
+    data: Path | None = None
+    """Folder of the openly licensed data sets; without it, only texts of our own grammar are learnt from."""
+    encoder: Path | None = None
+    """Folder of a sentence encoder from which the meanings of words are distilled anew, instead of taken as shipped."""
+    second_look: Path | None = None
+    """Folder of a sentence encoder that gateways may ask about texts in doubt: what it takes is then trained too."""
+    size: Annotated[int, Field(ge=20)] = 3000
+    """Texts of our own grammar for each category."""
+    epochs: Annotated[int, Field(ge=1)] = 6
+    """Passes over the texts."""
+    learning_rate: Annotated[float, Field(gt=0)] = 0.02
+    """Of the logistic regressions."""
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    """Of the logistic regressions."""
+    false_flags: Annotated[float, Field(gt=0, lt=0.5)] = 0.02
+    """Rate of false flags on each harmless calibration source, from which the thresholds follow."""
+    license: str = "Apache-2.0"
+    """SPDX expression of the weights' licence."""
 
 
-def _train(recipe: GuardRecipe, folder: Path) -> Trained:
-    # numpy for the one, torch and faker for the other.
-    if isinstance(recipe, NamesRecipe):
-        from training.names.train import train as train_names
+class NamesRecipe(Recipe):
+    """One training of the tagger of names and addresses."""
 
-        return train_names(recipe, folder)
-    from training.classifiers.train import train as train_classifiers
-
-    return train_classifiers(recipe, folder)
-
-
-def _content(path: Path) -> bytes | None:
-    return path.read_bytes() if path.exists() else None
+    method: Literal["guard-names"]
+    """What is done; the rest of the recipe depends on it."""
+    texts: Annotated[int, Field(ge=100)] = 120_000
+    """How many are generated to learn from; a twentieth as many more are held out to measure by."""
+    epochs: Annotated[int, Field(ge=1)] = 3
+    """Passes over the texts."""
+    learning_rate: Annotated[float, Field(gt=0)] = 0.03
+    """Of the regression."""
+    draws: Annotated[int, Field(ge=10)] = 300
+    """Streets and towns that are drawn for each of faker's locales."""
+    lean: tuple[float, float] = (0.75, 1.5)
+    """Log odds by which names and addresses are preferred to nothing."""
+    prose: tuple[Path, ...] = ()
+    """More folders of Markdown in which no person is named."""
+    license: str = "Apache-2.0"
+    """SPDX expression of the weights' licence."""

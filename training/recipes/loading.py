@@ -11,21 +11,9 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from training.classifiers.recipe import ClassifierRecipe
 from training.errors import RecipeError
-from training.names.recipe import NamesRecipe
-from training.recipes.recipe import SftRecipe
-
-GuardRecipe = ClassifierRecipe | NamesRecipe
-Recipe = SftRecipe | GuardRecipe
-
-_Model = type[SftRecipe] | type[ClassifierRecipe] | type[NamesRecipe]
-
-METHODS: dict[str, _Model] = {
-    "lora-sft": SftRecipe,
-    "guard-classifiers": ClassifierRecipe,
-    "guard-names": NamesRecipe,
-}
+from training.recipes.methods import METHODS
+from training.recipes.sections import Recipe, sections_in
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -36,6 +24,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     settings = _read_yaml(path)
     for override in overrides:
         _apply(settings, override)
+    settings = _as_sft(settings)
     model = _model_of(path, settings)
     try:
         return model.model_validate(settings)
@@ -71,31 +60,51 @@ def _apply(settings: dict[str, Any], override: str) -> None:
         raise RecipeError(f"--set {override}: {value!r} is not a YAML value") from None
 
 
-def _model_of(path: Path, settings: dict[str, Any]) -> _Model:
+def _as_sft(settings: dict[str, Any]) -> dict[str, Any]:
+    """Read `lora-sft`, the older name of `sft` with a LoRA adapter, whose section was `lora`."""
+    if settings.get("method") != "lora-sft":
+        return settings
+    renamed = {"adapter" if key == "lora" else key: value for key, value in settings.items()}
+    return {"adapter": "lora", **renamed, "method": "sft"}
+
+
+def _model_of(path: Path, settings: dict[str, Any]) -> type[Recipe]:
     method = settings.get("method")
     if method is None:
         raise RecipeError(f"{path}: setting 'method' is missing")
-    model = METHODS.get(str(method))
-    if model is None:
+    row = METHODS.get(str(method))
+    if row is None:
         raise RecipeError(f"{path}: method: {method!r} is none of {', '.join(METHODS)}")
-    return model
+    return row.recipe
 
 
 def _explain(error: ErrorDetails, model: type[BaseModel]) -> str:
-    where = ".".join(str(part) for part in error["loc"])
+    sections, names = _walk(error["loc"], model)
+    where = ".".join(names)
     if error["type"] == "extra_forbidden":
-        return f"unknown setting {where!r}{_suggestion(error['loc'], model)}"
+        return f"unknown setting {where!r}{_suggestion(names[-1], sections)}"
     if error["type"] == "missing":
         return f"setting {where!r} is missing"
     message = error["msg"].removeprefix("Value error, ")
     return f"{where}: {message}" if where else message
 
 
-def _suggestion(location: tuple[int | str, ...], model: type[BaseModel]) -> str:
-    """The setting that was probably meant."""
+def _walk(location: Sequence[int | str], model: type[BaseModel]) -> tuple[list[type[BaseModel]], list[str]]:
+    """The sections that the last part of an error's location may be in, and the location as a user would write it.
+
+    Pydantic also names the member of a union that it tried, which is no setting: only a section's fields are.
+    """
+    sections, names = [model], []
     for part in location[:-1]:
-        section = model.model_fields[str(part)].annotation
-        assert isinstance(section, type)  # a setting can only be unknown within a section
-        model = section
-    close = difflib.get_close_matches(str(location[-1]), model.model_fields, n=1)
-    return f": did you mean {close[0]!r}?" if close else f": known are {', '.join(model.model_fields)}"
+        within = [section.model_fields[str(part)] for section in sections if str(part) in section.model_fields]
+        if within or not sections:
+            names.append(str(part))
+            sections = [found for field in within for found in sections_in(field.annotation)]
+    return sections, [*names, *(str(part) for part in location[-1:])]
+
+
+def _suggestion(name: str, sections: Sequence[type[BaseModel]]) -> str:
+    """The setting that was probably meant."""
+    known = list(dict.fromkeys(field for section in sections for field in section.model_fields))
+    close = difflib.get_close_matches(name, known, n=1)
+    return f": did you mean {close[0]!r}?" if close else f": known are {', '.join(known)}"

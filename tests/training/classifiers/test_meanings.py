@@ -12,9 +12,9 @@ from serving.guard.classifiers.linear import load
 from serving.guard.classifiers.meaning import NUM_DIMENSIONS, directions
 from training.classifiers.examples import OpenData
 from training.classifiers.meanings import compressed, distill, vocabulary
-from training.classifiers.recipe import ClassifierRecipe
 from training.classifiers.train import train
 from training.errors import SourceError
+from training.recipes.guard import ClassifierRecipe
 
 
 def test_words_come_from_the_encoder_the_grammar_and_the_data() -> None:

@@ -11,10 +11,10 @@ from tiny_bert import write_tiny_bert
 from serving.guard.classifiers.encoder import digest_of
 from serving.guard.classifiers.linear import load
 from serving.guard.classifiers.second_look import SecondLook
-from training.classifiers.recipe import ClassifierRecipe
 from training.classifiers.second_look import Bags, fit_head
 from training.classifiers.train import train
 from training.errors import SourceError
+from training.recipes.guard import ClassifierRecipe
 
 
 def bags(chance: np.random.Generator, count: int) -> tuple[Bags, np.ndarray]:

@@ -15,12 +15,12 @@ from serving.guard.classifiers.linear import load
 from training.classifiers.examples import read_open_data
 from training.classifiers.fit import calibrate, threshold_at
 from training.classifiers.grammar import disguise, plant, templates, write
-from training.classifiers.recipe import ClassifierRecipe
 from training.classifiers.sources import heldout_wild
 from training.classifiers.train import train
 from training.errors import DataError
-from training.recipes import load_recipe
-from training.recipes.guard import GuardOutcome, run_guard
+from training.outcome import Context, Outcome
+from training.recipes import METHODS, load_recipe
+from training.recipes.guard import ClassifierRecipe
 from training.registry import Registry
 
 RECIPE = "method: guard-classifiers\nname: small\nsize: 60\nepochs: 4\nseed: 3\n"
@@ -41,20 +41,24 @@ def open_data(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> GuardOutcome:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     folder = tmp_path_factory.mktemp("classifiers")
     open_data(folder / "data")
     (folder / "recipe.yaml").write_text(RECIPE + "data: data\n")
-    recipe = load_recipe(folder / "recipe.yaml")
-    assert isinstance(recipe, ClassifierRecipe)
-    registry = Registry(folder / "home/registry", folder / "home/keys")
-    return run_guard(recipe, folder / "recipe.yaml", folder / "home", registry, False)
+    context = Context(
+        recipe_path=folder / "recipe.yaml",
+        home=folder / "home",
+        registry=Registry(folder / "home/registry", folder / "home/keys"),
+        find_model=pytest.fail,
+    )
+    recipe = load_recipe(context.recipe_path)
+    return METHODS[recipe.method].run(recipe, context)
 
 
-def test_a_recipe_becomes_a_checkpoint_with_digests_and_licences_of_its_data(trained: GuardOutcome) -> None:
+def test_a_recipe_becomes_a_checkpoint_with_digests_and_licences_of_its_data(trained: Outcome) -> None:
     checkpoint = trained.checkpoint
 
-    assert (checkpoint.ref, checkpoint.manifest.kind, trained.as_shipped) == ("small@1", "classifier", False)
+    assert (checkpoint.ref, checkpoint.manifest.kind, trained.report["as_shipped"]) == ("small@1", "classifier", False)
     assert {data.name for data in checkpoint.manifest.data} == {
         "own grammar, templates",
         "own grammar, harms",
@@ -69,7 +73,7 @@ def test_a_recipe_becomes_a_checkpoint_with_digests_and_licences_of_its_data(tra
     assert "hate and offensive tweets" not in card["not_there"]
 
 
-def test_what_was_trained_tells_attacks_from_questions(trained: GuardOutcome) -> None:
+def test_what_was_trained_tells_attacks_from_questions(trained: Outcome) -> None:
     weights = load(trained.checkpoint.path / "weights.npz")
     model, meanings = weights.models["jailbreak"], weights.meanings
     attack = attack_margin(

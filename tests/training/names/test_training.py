@@ -12,9 +12,9 @@ from serving.guard.names.model import Model
 from serving.guard.names.reading import NAME, Reading
 from training.names.fit import corpus_of, fit
 from training.names.places import Places
-from training.names.recipe import NamesRecipe
 from training.names.texts import NONE, PROSE, SENTENCES, Piece, Texts, read_lines
 from training.names.train import train
+from training.recipes.guard import NamesRecipe
 
 LOCALES = ("en_US", "ru_RU")
 

@@ -3,7 +3,9 @@ from pathlib import Path
 import pytest
 
 from training.errors import RecipeError
-from training.recipes import METHODS, SftRecipe, load_recipe
+from training.recipes import METHODS, load_recipe
+from training.recipes.sections import LoraSettings
+from training.recipes.sft import SftRecipe
 
 RECIPES = Path(__file__).parents[3] / "recipes"
 MINIMAL = "method: lora-sft\nname: desk\nbase: tiny\nsteps: 4\ndata:\n  train: chats.jsonl\n"
@@ -22,21 +24,20 @@ def test_overrides_change_nested_settings(path: Path) -> None:
     assert isinstance(recipe, SftRecipe)
     assert recipe.steps == 9
     assert recipe.optimizer.learning_rate == 1e-3
-    assert recipe.lora.targets == ["q_proj", "v_proj"]
-    assert recipe.lora.rank == 8
+    assert recipe.adapter == LoraSettings(targets=["q_proj", "v_proj"])
 
 
 @pytest.mark.parametrize(
     ("override", "line"),
     [
         ("stepps=1", "unknown setting 'stepps': did you mean 'steps'?"),
-        ("lora.rnak=1", "unknown setting 'lora.rnak': did you mean 'rank'?"),
-        ("zzz=1", "unknown setting 'zzz': known are method, name, base"),
+        ("lora.rnak=1", "unknown setting 'adapter.rnak': did you mean 'rank'?"),
+        ("zzz=1", "unknown setting 'zzz': known are method, name, seed"),
         ("steps=many", "steps: Input should be a valid integer"),
         ("steps=0", "steps: Input should be greater than or equal to 1"),
         ("optimizer.learning_rate=.nan", "optimizer.learning_rate: Input should be"),
-        ("method=dpo", "method: 'dpo' is none of lora-sft, guard-classifiers, guard-names"),
-        ("method=guard-names", "unknown setting 'base': known are method, name, texts"),
+        ("method=poetry", "method: 'poetry' is none of sft, guard-classifiers, guard-names"),
+        ("method=guard-names", "unknown setting 'base': known are method, name, seed"),
         ("name=A B", "name: String should match pattern"),
         ("data.train=null", "data.train: Input"),
         ("data.heldout=chats.jsonl", "data.heldout is data.train"),
@@ -95,5 +96,5 @@ def test_absent_and_binary_files_are_one_line(tmp_path: Path) -> None:
 def test_every_shipped_recipe_can_be_run_by_name_of_its_method(path: Path) -> None:
     recipe = load_recipe(path)
 
-    assert type(recipe) is METHODS[recipe.method]
+    assert type(recipe) is METHODS[recipe.method].recipe
     assert f"signet train recipes/{path.name}" in path.read_text()

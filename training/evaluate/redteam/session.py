@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from training.code_version import code_version
 from training.evaluate.redteam.attempt import ModelJudge
 from training.evaluate.redteam.errors import SuiteError, TargetError
 from training.evaluate.redteam.mutators import check_mutators
@@ -17,7 +18,6 @@ from training.evaluate.redteam.run import Plan, Record, carry_out
 from training.evaluate.redteam.suite import DEFAULT_SUITES, Suite, load_suite
 from training.evaluate.redteam.target import Target
 from training.progress import track
-from training.recipes.code_version import code_version
 
 
 @dataclass

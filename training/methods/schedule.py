@@ -7,6 +7,8 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from training.recipes.sections import ScheduleSettings
+
 
 @dataclass(frozen=True)
 class BatchPlan:
@@ -30,10 +32,13 @@ class BatchPlan:
             yield from indices
 
 
-def learning_rate_factor(step: int, num_steps: int, warmup_fraction: float) -> float:
-    """Of step 0, 1, …: rises linearly over the warm-up, never from zero, then falls along a cosine towards zero."""
-    num_warmup = math.ceil(num_steps * warmup_fraction)
+def learning_rate_factor(step: int, num_steps: int, schedule: ScheduleSettings) -> float:
+    """Of step 0, 1, …: rises linearly over the warm-up, never from zero, then goes as the schedule's shape says."""
+    num_warmup = math.ceil(num_steps * schedule.warmup_fraction)
     if step < num_warmup:
         return (step + 1) / num_warmup
-    progress = (step - num_warmup) / max(1, num_steps - num_warmup)
-    return 0.5 * (1 + math.cos(math.pi * progress))
+    if schedule.shape == "cosine":
+        progress = (step - num_warmup) / max(1, num_steps - num_warmup)
+        return 0.5 * (1 + math.cos(math.pi * progress))
+    num_decay = math.ceil(num_steps * schedule.decay_fraction) if schedule.shape == "wsd" else 0
+    return min(1.0, (num_steps - step) / max(1, num_decay))

@@ -2,7 +2,8 @@ import itertools
 
 import pytest
 
-from training.recipes.schedule import BatchPlan, learning_rate_factor
+from training.methods.schedule import BatchPlan, learning_rate_factor
+from training.recipes.sections import ScheduleSettings
 
 
 def test_every_example_comes_once_in_each_pass() -> None:
@@ -24,7 +25,7 @@ def test_order_depends_on_the_seed_alone() -> None:
 
 
 def test_learning_rate_rises_then_falls_and_is_never_zero() -> None:
-    factors = [learning_rate_factor(step, 20, 0.25) for step in range(20)]
+    factors = [learning_rate_factor(step, 20, ScheduleSettings(warmup_fraction=0.25)) for step in range(20)]
 
     assert factors[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
     assert factors[5] == 1.0
@@ -34,4 +35,18 @@ def test_learning_rate_rises_then_falls_and_is_never_zero() -> None:
 
 @pytest.mark.parametrize("warmup", [0.0, 0.1, 0.99])
 def test_a_single_step_learns(warmup: float) -> None:
-    assert learning_rate_factor(0, 1, warmup) == 1.0
+    assert learning_rate_factor(0, 1, ScheduleSettings(warmup_fraction=warmup)) == 1.0
+
+
+def test_wsd_is_stable_until_it_decays() -> None:
+    schedule = ScheduleSettings(shape="wsd", warmup_fraction=0.1, decay_fraction=0.2)
+
+    factors = [learning_rate_factor(step, 20, schedule) for step in range(20)]
+
+    assert factors == pytest.approx([0.5, 1.0, *[1.0] * 14, 1.0, 0.75, 0.5, 0.25])
+
+
+def test_constant_stays_after_the_warm_up() -> None:
+    schedule = ScheduleSettings(shape="constant", warmup_fraction=0)
+
+    assert {learning_rate_factor(step, 9, schedule) for step in range(9)} == {1.0}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from training.recipes import code_version as module
+from training import code_version as module
 
 
 def test_commit_of_this_checkout_or_the_release() -> None:

@@ -1,4 +1,4 @@
-"""LoRA adapters: put on a model, folded into it, and written out."""
+"""Adapters: put on a model, folded into it, and written out."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from transformers import GenerationConfig
 
 from training.errors import RecipeError
 from training.evaluate.source import Source
-from training.recipes.recipe import LoraSettings
+from training.recipes.sections import LoraSettings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -35,7 +35,7 @@ def attach(model: PreTrainedModel, settings: LoraSettings) -> PeftModel:
     try:
         return get_peft_model(model, config)
     except ValueError as error:
-        raise RecipeError(f"lora.targets: {str(error).splitlines()[0]}") from None
+        raise RecipeError(f"adapter.targets: {str(error).splitlines()[0]}") from None
 
 
 def untie_for(model: PreTrainedModel, settings: LoraSettings, output: str) -> None:
@@ -56,7 +56,7 @@ def untie_for(model: PreTrainedModel, settings: LoraSettings, output: str) -> No
         return
     if output == "adapter":
         raise RecipeError(
-            f"lora.targets: in this model {hit[0]} is one weight for input and output: leave it out, "
+            f"adapter.targets: in this model {hit[0]} is one weight for input and output: leave it out, "
             "or set output: merged, which makes it two"
         )
     head = model.get_output_embeddings()
@@ -64,13 +64,13 @@ def untie_for(model: PreTrainedModel, settings: LoraSettings, output: str) -> No
     model.config.tie_word_embeddings = False
 
 
-def merge(model: PeftModel, dtype: torch.dtype) -> PreTrainedModel:
-    """Fold the adapters in and round to the type that will be stored.
+def merge(model: PeftModel | PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
+    """Fold adapters in, where there are any, and round to the type that will be stored.
 
     The returned model calculates in its former type with the rounded weights: what is measured on it is what
     will be served.
     """
-    merged = model.merge_and_unload()
+    merged = model.merge_and_unload() if isinstance(model, PeftModel) else model
     # Parameters alone: rounding the tables of the position encoding as well would spoil them, and they are not stored.
     for parameter in merged.parameters():
         parameter.data = parameter.data.to(dtype).to(parameter.dtype)

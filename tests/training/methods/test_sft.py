@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +14,17 @@ import torch
 from training.errors import RecipeError, SourceError, TrainingError
 from training.evaluate import resolve_source
 from training.evaluate.measurement import measure_source
-from training.recipes import load_recipe
-from training.recipes import sft as sft_module
-from training.recipes.sft import Outcome, SftRun
+from training.methods import adapters
+from training.outcome import Outcome
 from training.registry import ManifestDraft, Registry
 
 Run = Callable[..., Outcome]
 
 
 @pytest.fixture
-def run(recipe_path: Path, home: Path, tiny: Registry) -> Run:
+def run(recipe_path: Path, train: Callable[..., Outcome], tiny: Registry) -> Run:
     """Run the tiny recipe with some settings changed."""
-
-    def run_recipe(*overrides: str) -> Outcome:
-        recipe = load_recipe(recipe_path, overrides)
-        training = SftRun(recipe, recipe_path, resolve_source(recipe.base, tiny, show_progress=False), home, tiny)
-        training.show = False
-        return training.run()
-
-    return run_recipe
+    return partial(train, recipe_path)
 
 
 def test_training_learns_and_registers_what_it_measured(
@@ -41,10 +34,10 @@ def test_training_learns_and_registers_what_it_measured(
 
     assert outcome.checkpoint is not None
     assert outcome.checkpoint.ref == "desk@1"
-    assert outcome.after.value < outcome.before.value / 2
+    assert outcome.report["perplexity_after"] < outcome.report["perplexity_before"] / 2
     tiny.verify(outcome.checkpoint)
     measured = measure_source(resolve_source("desk@1", tiny, False), recipe_path.parent / "heldout.jsonl", 256, False)
-    assert measured.perplexity.value == pytest.approx(outcome.after.value, rel=1e-6)
+    assert measured.perplexity.value == pytest.approx(outcome.report["perplexity_after"], rel=1e-6)
     assert os.listdir(home / "cache") == []
 
 
@@ -64,24 +57,38 @@ def test_manifest_says_how_it_was_made(run: Run, tiny: Registry) -> None:
         ("train.jsonl", 20, "train"),
         ("heldout.jsonl", 6, "heldout"),
     ]
-    assert manifest.evaluation["perplexity_after"] == outcome.after.value
-    assert manifest.evaluation["perplexity_before"] == outcome.before.value
+    assert manifest.evaluation["perplexity_after"] == outcome.report["perplexity_after"]
+    assert manifest.evaluation["perplexity_before"] == outcome.report["perplexity_before"]
     assert manifest.tokenizer_digest == base.manifest.tokenizer_digest
     assert manifest.control_tokens == ["<|endoftext|>", "<|im_end|>", "<|im_start|>"]
     assert manifest.license == "Apache-2.0"
     assert manifest.code_version
 
 
+def test_all_weights_can_be_trained(run: Run, tiny: Registry, recipe_path: Path) -> None:
+    outcome = run("method=sft", "steps=8", "optimizer.learning_rate=2e-3")
+
+    assert outcome.report["perplexity_after"] < outcome.report["perplexity_before"] / 2
+    assert outcome.checkpoint is not None
+    measured = measure_source(resolve_source("desk", tiny, False), recipe_path.parent / "heldout.jsonl", 256, False)
+    assert measured.perplexity.value == pytest.approx(outcome.report["perplexity_after"], rel=1e-6)
+
+
+def test_an_adapter_alone_needs_one(run: Run) -> None:
+    with pytest.raises(RecipeError, match="output: adapter needs the section adapter"):
+        run("method=sft", "output=adapter")
+
+
 def test_same_seed_same_losses(run: Run) -> None:
-    assert run("steps=4").losses == run("steps=4").losses
-    assert run("steps=4").losses != run("steps=4", "seed=4").losses
+    assert run("steps=4").report["losses"] == run("steps=4").report["losses"]
+    assert run("steps=4").report["losses"] != run("steps=4", "seed=4").report["losses"]
 
 
 def test_micro_batches_do_not_change_the_result(run: Run) -> None:
     whole, parts = run("steps=6"), run("steps=6", "micro_batch_size=1")
 
-    assert parts.losses == pytest.approx(whole.losses, rel=1e-3)
-    assert parts.after.value == pytest.approx(whole.after.value, rel=1e-3)
+    assert parts.report["losses"] == pytest.approx(whole.report["losses"], rel=1e-3)
+    assert parts.report["perplexity_after"] == pytest.approx(whole.report["perplexity_after"], rel=1e-3)
 
 
 def test_held_out_part_of_one_file(run: Run, recipe_path: Path, write_chats: Callable[..., Path]) -> None:
@@ -105,7 +112,7 @@ def test_adapter_is_registered_for_its_base_alone(run: Run, tiny: Registry, reci
     assert source.base is not None
     assert source.base.identity.ref == "tiny@1"
     measured = measure_source(source, recipe_path.parent / "heldout.jsonl", 256, False)
-    assert measured.perplexity.value == pytest.approx(outcome.after.value, rel=1e-6)
+    assert measured.perplexity.value == pytest.approx(outcome.report["perplexity_after"], rel=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["quantized", "adapter"])
@@ -128,14 +135,14 @@ def test_hopeless_learning_rate_is_one_line_and_registers_nothing(run: Run, tiny
 
 
 def test_what_merging_spoils_is_not_registered(run: Run, tiny: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
-    merge = sft_module.lora.merge
+    merge = adapters.merge
 
     def spoil(model: Any, dtype: torch.dtype) -> Any:
         merged = merge(model, dtype)
         merged.get_output_embeddings().weight.data.mul_(-1)
         return merged
 
-    monkeypatch.setattr(sft_module.lora, "merge", spoil)
+    monkeypatch.setattr(adapters, "merge", spoil)
     with pytest.raises(RecipeError, match=r"merging spoils the model: held-out perplexity \S+ with the adapter"):
         run()
 
@@ -148,7 +155,7 @@ def test_interruption_registers_nothing_and_leaves_nothing(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sft_module.lora, "save_merged", interrupt)
+    monkeypatch.setattr(adapters, "save_merged", interrupt)
     with pytest.raises(KeyboardInterrupt):
         run("steps=1")
 
@@ -176,8 +183,10 @@ def test_two_processes_train_as_one_does(run: Run, recipe_path: Path, home: Path
     assert done.returncode == 0, done.stderr
     results = [json.loads((recipe_path.parent / f"result-{rank}.json").read_text()) for rank in range(2)]
     assert sorted(str(result["ref"]) for result in results) == ["None", "desk@2"]
-    assert all(result["losses"] == pytest.approx(alone.losses, rel=1e-3) for result in results)
-    assert all(result["after"] == pytest.approx(alone.after.value, rel=1e-3) for result in results)
+    assert all(result["losses"] == pytest.approx(alone.report["losses"], rel=1e-3) for result in results)
+    assert all(
+        result["perplexity_after"] == pytest.approx(alone.report["perplexity_after"], rel=1e-3) for result in results
+    )
     tiny.verify(tiny.resolve("desk@2"))
 
 
@@ -185,17 +194,16 @@ RUN_DISTRIBUTED = """
 import json, os, sys
 from pathlib import Path
 from training.evaluate import resolve_source
-from training.recipes import load_recipe
-from training.recipes.sft import SftRun
+from training.outcome import Context
+from training.recipes import METHODS, load_recipe
 from training.registry import Registry
 path, home = Path(sys.argv[1]), Path(sys.argv[2])
 registry = Registry(home / "registry", home / "keys")
+find_model = lambda ref: resolve_source(ref, registry, False)
+context = Context(recipe_path=path, home=home, registry=registry, find_model=find_model, show=False)
 recipe = load_recipe(path, sys.argv[3:])
-run = SftRun(recipe, path, resolve_source(recipe.base, registry, False), home, registry)
-outcome = run.run()
+outcome = METHODS[recipe.method].run(recipe, context)
 ref = outcome.checkpoint.ref if outcome.checkpoint else None
-result = {"ref": ref, "losses": outcome.losses, "after": outcome.after.value}
 # A file each: what two processes write to one pipe may lie in one line.
-(path.parent / f"result-{os.environ['RANK']}.json").write_text(json.dumps(result))
-run.close()
+(path.parent / f"result-{os.environ['RANK']}.json").write_text(json.dumps({"ref": ref, **outcome.report}))
 """

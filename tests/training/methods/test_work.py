@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from training.recipes.work import WORK_ABANDONED_SECONDS, work_folder
+from training.methods.work import WORK_ABANDONED_SECONDS, work_folder
 
 
 def test_the_folder_is_gone_afterwards_whatever_happens(home: Path) -> None:

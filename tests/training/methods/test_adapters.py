@@ -9,7 +9,8 @@ import torch
 from training.errors import RecipeError
 from training.evaluate import Source
 from training.evaluate.loading import load_model, load_tokenizer
-from training.recipes import LoraSettings, lora
+from training.methods import adapters
+from training.recipes.sections import LoraSettings
 from training.registry import CheckpointRef
 
 IDS = torch.tensor([[1, 50, 60, 70, 2]])
@@ -36,7 +37,7 @@ def disturb(model: Any) -> None:
 def test_fresh_adapter_changes_nothing_and_alone_is_trained(base: Source) -> None:
     before = logits(load_model(base))
 
-    model = lora.attach(load_model(base), LoraSettings())
+    model = adapters.attach(load_model(base), LoraSettings())
 
     assert torch.equal(logits(model), before)
     trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
@@ -45,28 +46,28 @@ def test_fresh_adapter_changes_nothing_and_alone_is_trained(base: Source) -> Non
 
 
 def test_unknown_target_is_one_line(base: Source) -> None:
-    with pytest.raises(RecipeError, match=r"lora\.targets: [^\n]*nothing_like_it[^\n]*$"):
-        lora.attach(load_model(base), LoraSettings(targets=["nothing_like_it"]))
+    with pytest.raises(RecipeError, match=r"adapter\.targets: [^\n]*nothing_like_it[^\n]*$"):
+        adapters.attach(load_model(base), LoraSettings(targets=["nothing_like_it"]))
 
 
 def test_merged_model_answers_as_the_adapter_does(base: Source) -> None:
-    model = lora.attach(load_model(base), LoraSettings())
+    model = adapters.attach(load_model(base), LoraSettings())
     disturb(model)
     expected = logits(model)
 
-    merged = lora.merge(model, torch.float32)
+    merged = adapters.merge(model, torch.float32)
 
     assert torch.allclose(logits(merged), expected, atol=1e-4)
     assert not torch.allclose(logits(load_model(base)), expected, atol=1e-2)
 
 
 def test_saved_model_is_what_was_measured(base: Source, tmp_path: Path) -> None:
-    model = lora.attach(load_model(base), LoraSettings())
+    model = adapters.attach(load_model(base), LoraSettings())
     disturb(model)
-    merged = lora.merge(model, torch.bfloat16)
+    merged = adapters.merge(model, torch.bfloat16)
     measured = logits(merged)
 
-    lora.save_merged(merged, base.path, tmp_path, torch.bfloat16)
+    adapters.save_merged(merged, base.path, tmp_path, torch.bfloat16)
 
     again = load_model(Source(tmp_path, base.identity))
     assert torch.equal(logits(again), measured)
@@ -76,10 +77,10 @@ def test_saved_model_is_what_was_measured(base: Source, tmp_path: Path) -> None:
 
 
 def test_saved_adapter_loads_on_its_base(base: Source, tmp_path: Path) -> None:
-    model = lora.attach(load_model(base), LoraSettings())
+    model = adapters.attach(load_model(base), LoraSettings())
     disturb(model)
 
-    lora.save_adapter(model, base, tmp_path)
+    adapters.save_adapter(model, base, tmp_path)
 
     again = load_model(Source(tmp_path, base.identity, base=base))
     assert torch.equal(logits(again), logits(model))
@@ -106,7 +107,7 @@ def test_an_odd_generation_config_of_the_base_loses_nothing(base: Source, tmp_pa
     model = load_model(Source(folder, base.identity))
     (tmp_path / "made").mkdir()
 
-    lora.save_merged(model, folder, tmp_path / "made", torch.bfloat16)
+    adapters.save_merged(model, folder, tmp_path / "made", torch.bfloat16)
 
     kept = tmp_path / "made" / "generation_config.json"
     assert (kept.read_text() if kept.exists() else None) == odd
@@ -127,15 +128,15 @@ def test_tied_embeddings_are_parted_before_one_is_trained(tied: Source, tmp_path
     settings = LoraSettings(targets=["q_proj", target])
     model = load_model(tied)
     before = logits(model)
-    lora.untie_for(model, settings, "merged")
+    adapters.untie_for(model, settings, "merged")
     assert torch.equal(logits(model), before)
-    adapted = lora.attach(model, settings)
+    adapted = adapters.attach(model, settings)
     disturb(adapted)
     expected = logits(adapted)
 
-    merged = lora.merge(adapted, torch.float32)
+    merged = adapters.merge(adapted, torch.float32)
     (tmp_path / "made").mkdir()
-    lora.save_merged(merged, tied.path, tmp_path / "made", torch.float32)
+    adapters.save_merged(merged, tied.path, tmp_path / "made", torch.float32)
 
     assert torch.allclose(logits(merged), expected, atol=1e-4)
     assert torch.allclose(logits(load_model(Source(tmp_path / "made", tied.identity))), expected, atol=1e-4)
@@ -143,13 +144,13 @@ def test_tied_embeddings_are_parted_before_one_is_trained(tied: Source, tmp_path
 
 def test_an_adapter_alone_is_refused_on_a_tied_weight(tied: Source) -> None:
     with pytest.raises(RecipeError, match="lm_head is one weight for input and output"):
-        lora.untie_for(load_model(tied), LoraSettings(targets=["lm_head"]), "adapter")
+        adapters.untie_for(load_model(tied), LoraSettings(targets=["lm_head"]), "adapter")
 
 
 @pytest.mark.parametrize("targets", ["all-linear", ["q_proj"]])
 def test_what_touches_no_shared_weight_stays_tied(tied: Source, targets: Any) -> None:
     model = load_model(tied)
 
-    lora.untie_for(model, LoraSettings(targets=targets), "adapter")
+    adapters.untie_for(model, LoraSettings(targets=targets), "adapter")
 
     assert model.config.tie_word_embeddings

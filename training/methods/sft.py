@@ -1,0 +1,206 @@
+"""Supervised fine-tuning: a chat model learns what the assistant says, with an adapter or in all of its weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from torch import nn
+
+from training.code_version import code_version
+from training.command import measured_on
+from training.data import ChatEncoder, Example, check_disjoint, encode_all, read_chats, split_heldout
+from training.errors import RecipeError, SourceError
+from training.evaluate.loading import load_model, load_tokenizer, padding_token, stored_dtype
+from training.evaluate.perplexity import Perplexity, collate, count_targets, summed_loss, total_loss
+from training.evaluate.source import Source
+from training.methods import adapters
+from training.methods.run_folder import RunFolder
+from training.methods.trainer import Trainer, Training, sum_over
+from training.methods.work import work_folder
+from training.outcome import Context, Outcome, Stopwatch, next_steps
+from training.progress import track, track_bytes
+from training.recipes.sft import SftRecipe
+from training.registry import Checkpoint, DataDigest, ManifestDraft, RecipeRecord
+
+# Rounding to the stored type costs some thousandths; what costs more is a fault of the merge.
+MOST_LOST_BY_MERGING = 1.05
+
+
+def run(recipe: SftRecipe, context: Context) -> Outcome:
+    """Train and register; whatever interrupts it, nothing is registered half."""
+    accelerator = Accelerator(cpu=not torch.cuda.is_available())
+    try:
+        return _Run(recipe, context, accelerator).run()
+    finally:
+        accelerator.end_training()  # leaves the process group, where there is one
+
+
+@dataclass(frozen=True)
+class ChatData:
+    """Encoded chats, and the digests of the files that they come from."""
+
+    train: list[Example]
+    heldout: list[Example]
+    digests: list[DataDigest]
+
+
+class ChatObjective:
+    """The negative log-likelihood of what the assistant says."""
+
+    def __init__(self, examples: Sequence[Example], pad_token_id: int, device: torch.device) -> None:
+        self._examples = examples
+        self._pad_token_id = pad_token_id
+        self._device = device
+        self.num_examples = len(examples)
+
+    def weight(self, indices: Sequence[int]) -> int:
+        """Tokens that are predicted."""
+        return count_targets([self._examples[index] for index in indices])
+
+    def loss(self, model: nn.Module, indices: Sequence[int]) -> torch.Tensor:
+        """In nats."""
+        batch = collate([self._examples[index] for index in indices], self._pad_token_id, self._device)
+        return summed_loss(model, batch)
+
+
+class _Run:
+    """One run of one recipe. `run()` reads top to bottom as what happens."""
+
+    def __init__(self, recipe: SftRecipe, context: Context, accelerator: Accelerator) -> None:
+        self.recipe = recipe
+        self.context = context
+        self.accelerator = accelerator
+        self.show = context.show and accelerator.is_main_process
+        self.base = _require_trainable(context.find_model(recipe.base))
+        self.tokenizer = load_tokenizer(self.base.path)
+        self.pad_token_id = padding_token(self.tokenizer)
+        if recipe.batch_size < accelerator.num_processes:
+            raise RecipeError(f"batch_size {recipe.batch_size} is less than one chat for each process")
+
+    def run(self) -> Outcome:
+        watch = Stopwatch()
+        set_seed(self.recipe.seed)
+        data = self._read_data()
+        settings = self.recipe.model_dump(mode="json")
+        folder = RunFolder.of(self.context.home, self.recipe.name, settings, data.digests, self.base.identity.digest)
+        with folder.held(self.accelerator.is_main_process):
+            return self._run(data, folder, watch)
+
+    def _run(self, data: ChatData, folder: RunFolder, watch: Stopwatch) -> Outcome:
+        model: Any = load_model(self.base, torch.float32).to(self.accelerator.device)
+        before = self._measure(model, data.heldout, "Held-out perplexity before")
+        if self.recipe.adapter is not None:
+            adapters.untie_for(model, self.recipe.adapter, self.recipe.output)
+            model = adapters.attach(model, self.recipe.adapter)
+        objective = ChatObjective(data.train, self.pad_token_id, self.accelerator.device)
+        trained = Trainer(self.recipe, self.accelerator, folder, model, objective).train(self.show)
+        dtype = stored_dtype(self.base)
+        after = self._measure(model, data.heldout, "Held-out perplexity after")
+        if self.recipe.output == "merged":
+            model = adapters.merge(model, dtype)
+            after = self._check_merged(after, self._measure(model, data.heldout, "Held-out perplexity, merged"))
+        draft = self._describe(data, before, after, trained)
+        checkpoint = None
+        if self.accelerator.is_main_process:
+            checkpoint = self._register(model, dtype, draft)
+            folder.finish()
+        self.accelerator.wait_for_everyone()
+        return self._outcome(checkpoint, before, after, trained, watch)
+
+    def _read_data(self) -> ChatData:
+        settings = self.recipe.data
+        train_file = read_chats(self.context.path(settings.train))
+        if settings.heldout is None:
+            heldout_file, heldout_name = train_file, settings.train
+            train, heldout = split_heldout(train_file.chats, settings.heldout_fraction)
+        else:
+            heldout_file, heldout_name = read_chats(self.context.path(settings.heldout)), settings.heldout
+            train, heldout = list(train_file.chats), list(heldout_file.chats)
+            check_disjoint(train, heldout)
+        encoder = ChatEncoder(self.tokenizer, settings.max_tokens)
+        with track("Encoding chats", self.show) as progress:
+            return ChatData(
+                train=encode_all(encoder, train, progress),
+                heldout=encode_all(encoder, heldout),
+                digests=[
+                    DataDigest(name=str(settings.train), sha256=train_file.sha256, rows=len(train), role="train"),
+                    DataDigest(name=str(heldout_name), sha256=heldout_file.sha256, rows=len(heldout), role="heldout"),
+                ],
+            )
+
+    def _measure(self, model: Any, examples: Sequence[Example], label: str) -> Perplexity:
+        """Perplexity over all processes, each scoring its share."""
+        share = examples[self.accelerator.process_index :: self.accelerator.num_processes]
+        with track(label, self.show) as progress:
+            loss = total_loss(model, share, self.pad_token_id, progress)
+        tokens = count_targets(examples)
+        return Perplexity(math.exp(sum_over(self.accelerator, loss) / tokens), tokens, len(examples))
+
+    def _check_merged(self, trained: Perplexity, merged: Perplexity) -> Perplexity:
+        """What the merged weights are worth; refused where that is less than what was trained."""
+        if merged.value <= trained.value * MOST_LOST_BY_MERGING:  # so is what is no number
+            return merged
+        raise RecipeError(
+            f"merging spoils the model: held-out perplexity {trained.value:.4g} with the adapter, {merged.value:.4g} "
+            "merged; nothing was registered. Set output: adapter, or other adapter.targets"
+        )
+
+    def _describe(self, data: ChatData, before: Perplexity, after: Perplexity, trained: Training) -> ManifestDraft:
+        base = self.base.checkpoint
+        return ManifestDraft(
+            kind=self.recipe.output,
+            base=self.base.identity,
+            parents=[self.base.identity],
+            recipe=RecipeRecord(name=self.context.recipe_path.name, settings=self.recipe.model_dump(mode="json")),
+            data=data.digests,
+            code_version=code_version(),
+            evaluation={
+                "perplexity_before": before.value,
+                "perplexity_after": after.value,
+                "heldout_tokens": after.tokens,
+                "first_loss": trained.losses[0],
+                "last_loss": trained.losses[-1],
+            },
+            license=self.recipe.license or (base.manifest.license if base else None),
+        )
+
+    def _register(self, model: Any, dtype: torch.dtype, draft: ManifestDraft) -> Checkpoint:
+        with work_folder(self.context.home) as folder:
+            if self.recipe.output == "merged":
+                adapters.save_merged(model, self.base.path, folder, dtype)
+            else:
+                adapters.save_adapter(model, self.base, folder)
+            with track_bytes(f"Registering {self.recipe.name}", self.show) as on_progress:
+                return self.context.registry.register(folder, self.recipe.name, draft, on_progress)
+
+    def _outcome(
+        self, checkpoint: Checkpoint | None, before: Perplexity, after: Perplexity, trained: Training, watch: Stopwatch
+    ) -> Outcome:
+        steps = len(trained.losses)
+        return Outcome(
+            checkpoint=checkpoint,
+            summary=f"held-out perplexity {before.value:.2f} before, {after.value:.2f} after, {steps} steps",
+            cost=watch.cost(trained.weight),
+            notes=[measured_on(checkpoint.manifest), *next_steps(checkpoint)] if checkpoint else [],
+            report={
+                "perplexity_before": before.value,
+                "perplexity_after": after.value,
+                "heldout_tokens": after.tokens,
+                "losses": list(trained.losses),
+            },
+        )
+
+
+def _require_trainable(base: Source) -> Source:
+    if base.kind in ("quantized", "adapter"):
+        assert base.checkpoint is not None  # only registered models have a kind
+        origin = base.checkpoint.manifest.base
+        instead = f": train {origin.ref}, which it was made from" if origin else ""
+        raise SourceError(f"{base.identity.ref} is {base.kind} and cannot be trained further{instead}")
+    return base

@@ -1,0 +1,211 @@
+"""The loop that every gradient method shares: batches, micro-batches, processes, precision, and going on after a stop.
+
+A method brings an `Objective`: what is trained, and the loss of some examples. The loop is the same for one process
+and for several under `torchrun`: each step's examples are fixed by the recipe, and the processes share them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from training.errors import RecipeError
+from training.methods.run_folder import RunFolder
+from training.methods.schedule import BatchPlan, learning_rate_factor
+from training.progress import track
+from training.recipes.sections import GradientRecipe, Precision
+
+# Seldom enough to cost nothing, often enough to lose little.
+SAVE_INTERVAL_SECONDS = 60.0
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Objective(Protocol):
+    """What is minimized, over numbered examples."""
+
+    @property
+    def num_examples(self) -> int: ...
+
+    def weight(self, indices: Sequence[int]) -> int:
+        """What the loss of these examples is divided by: how many tokens, texts or pairs it sums over."""
+        ...
+
+    def loss(self, model: nn.Module, indices: Sequence[int]) -> torch.Tensor:
+        """The summed loss of these examples."""
+        ...
+
+
+@dataclass(frozen=True)
+class Training:
+    """How the training went."""
+
+    losses: list[float]
+    """Of each step: the mean over its weight, before the step."""
+    weight: int
+    """Over all steps: tokens, texts or pairs."""
+    seconds: float
+    """Of the steps of this process alone, without those before it continued."""
+
+
+class Trainer:
+    """Trains one model by one recipe."""
+
+    def __init__(
+        self, recipe: GradientRecipe, accelerator: Accelerator, run: RunFolder, model: nn.Module, objective: Objective
+    ) -> None:
+        self.recipe = recipe
+        self.accelerator = accelerator
+        self.run_folder = run
+        self.objective = objective
+        self.device = accelerator.device
+        self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        settings = recipe.optimizer
+        self.optimizer = torch.optim.AdamW(
+            self.trained, lr=settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay
+        )
+        dtype = compute_dtype(recipe.precision)
+        self.autocast: Callable[[], AbstractContextManager[Any]] = (
+            nullcontext if dtype == torch.float32 else lambda: torch.autocast(self.device.type, dtype)
+        )
+        # Gradients of fp16 underflow unless the loss is scaled up (Micikevicius et al. 2018).
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=dtype == torch.float16)
+        self.parallel: Any = accelerator.prepare_model(model)
+
+    def train(self, show: bool, after_step: Callable[[int], None] | None = None) -> Training:
+        """Take the recipe's steps, from the last saved state on. `after_step(done)` is called after each."""
+        recipe = self.recipe
+        losses = self._restore()
+        first = len(losses)
+        plan = BatchPlan(self.objective.num_examples, recipe.batch_size, recipe.seed)
+        weight = 0
+        started = saved = time.monotonic()
+        self.parallel.train()
+        label = f"Training {recipe.name}" + (f", continued at step {first}" if first else "")
+        with track(label, show) as progress, _memory_errors():
+            for step, indices in enumerate(plan.steps(recipe.steps)):
+                weight += self.objective.weight(indices)
+                if step < first:
+                    continue
+                losses.append(self._step(step, indices))
+                progress(step + 1, recipe.steps, f"loss {losses[-1]:.3f}")
+                if self._is_due(step + 1, saved):
+                    self._save(losses)
+                    saved = time.monotonic()
+                if after_step is not None:
+                    after_step(step + 1)
+        return Training(losses, weight, time.monotonic() - started)
+
+    def _step(self, step: int, batch: Sequence[int]) -> float:
+        """One optimizer step on one batch; returns its mean loss.
+
+        Divided by the weight of the whole batch, not of each part, so that neither the number of processes nor the
+        micro-batch size weighs examples differently.
+        """
+        # Seeded by the step, so that dropout is the same whether or not the run was interrupted before it.
+        torch.manual_seed(_seed_of(self.recipe.seed, step, self.accelerator.process_index))
+        factor = learning_rate_factor(step, self.recipe.steps, self.recipe.schedule)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.recipe.optimizer.learning_rate * factor
+        mean = self._backward(batch)
+        # An overflow of fp16 is no fault: the step is not taken, and the scale halves until it ends.
+        if not math.isfinite(mean) and not (self.scaler.is_enabled() and self.scaler.get_scale() > 1):
+            raise RecipeError("the loss is no longer a number: lower optimizer.learning_rate")
+        self.scaler.unscale_(self.optimizer)
+        norm = float(nn.utils.clip_grad_norm_(self.trained, self.recipe.optimizer.clip_norm))
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad()
+        if self.accelerator.is_main_process:
+            rate = self.recipe.optimizer.learning_rate * factor
+            self.run_folder.note(step=step, loss=_finite(mean), learning_rate=rate, gradient_norm=_finite(norm))
+        return mean
+
+    def _backward(self, batch: Sequence[int]) -> float:
+        """Add up the gradients of the batch's mean loss, and return that loss."""
+        processes = self.accelerator.num_processes
+        share = batch[self.accelerator.process_index :: processes]
+        weight = self.objective.weight(batch)
+        size = self.recipe.micro_batch_size
+        parts = [share[start : start + size] for start in range(0, len(share), size)]
+        loss_here = 0.0
+        for part in parts:
+            is_last = part is parts[-1]
+            with nullcontext() if is_last else self.accelerator.no_sync(self.parallel):
+                with self.autocast():
+                    loss = self.objective.loss(self.parallel, part)
+                # Gradients are averaged over the processes, and must be summed.
+                self.scaler.scale(loss * processes / weight).backward()
+            loss_here += loss.item()
+        return sum_over(self.accelerator, loss_here) / weight
+
+    def _is_due(self, done: int, saved: float) -> bool:
+        if done == self.recipe.steps:
+            return True  # measuring and registering follow, and may fail
+        if self.recipe.save_every is not None:
+            return done % self.recipe.save_every == 0
+        return time.monotonic() - saved > SAVE_INTERVAL_SECONDS
+
+    def _save(self, losses: Sequence[float]) -> None:
+        if not self.accelerator.is_main_process:
+            return
+        self.run_folder.save(
+            {
+                "losses": list(losses),
+                "parameters": [parameter.detach() for parameter in self.trained],
+                "optimizer": self.optimizer.state_dict(),
+                "scaler": self.scaler.state_dict(),
+            }
+        )
+
+    def _restore(self) -> list[float]:
+        """Take up the saved state, and return the losses up to there."""
+        state = self.run_folder.load(self.device)
+        losses: list[float] = [] if state is None else state["losses"]
+        if state is not None:
+            with torch.no_grad():
+                for parameter, value in zip(self.trained, state["parameters"], strict=True):
+                    parameter.copy_(value)
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.scaler.load_state_dict(state["scaler"])
+        if self.accelerator.is_main_process:
+            self.run_folder.forget_after(len(losses))
+        return losses
+
+
+@contextmanager
+def _memory_errors() -> Iterator[None]:
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise RecipeError("out of memory: lower micro_batch_size, or take shorter examples") from error
+
+
+def _seed_of(*numbers: int) -> int:
+    return int.from_bytes(hashlib.blake2b(repr(numbers).encode(), digest_size=7).digest(), "big")
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def compute_dtype(precision: Precision) -> torch.dtype:
+    """What to calculate in: CPUs are slower in bf16 than in fp32, GPUs several times faster."""
+    if precision == "auto":
+        return torch.bfloat16 if torch.cuda.is_available() else torch.float32
+    return _DTYPES[precision]
+
+
+def sum_over(accelerator: Accelerator, value: float) -> float:
+    """Over all processes."""
+    here = torch.tensor(value, dtype=torch.float64, device=accelerator.device)
+    return float(accelerator.reduce(here, reduction="sum").item())

@@ -1,0 +1,89 @@
+"""What a method of `signet train` gets and gives."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import JsonValue
+
+from training.evaluate.source import Source
+from training.registry import Checkpoint, Registry
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """Where a recipe runs."""
+
+    recipe_path: Path
+    """Its relative paths start at this file's folder."""
+    home: Path
+    """SIGNET_HOME."""
+    registry: Registry
+    find_model: Callable[[str], Source]
+    """The verified model behind a reference."""
+    ship: bool = False
+    """Whether the guard's new weights go into the installed package."""
+    show: bool = True
+    """Whether to show progress."""
+
+    def path(self, of_recipe: Path) -> Path:
+        """A path of the recipe, from where it starts."""
+        return self.recipe_path.parent / of_recipe
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a run took."""
+
+    seconds: float
+    tokens: int
+    """That were trained on or computed; 0 where a method has none."""
+    peak_bytes: int
+    """Of this process's memory, or of the GPU's where one is used."""
+
+    def __str__(self) -> str:
+        tokens = f"{self.tokens:,} tokens, " if self.tokens else ""
+        return f"{self.seconds:.0f} s, {tokens}{self.peak_bytes / 1e9:.1f} GB at the peak"
+
+
+class Stopwatch:
+    """Measures a run's cost from when it is made."""
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+
+    def cost(self, tokens: int = 0) -> Cost:
+        return Cost(time.monotonic() - self._started, tokens, _peak_bytes())
+
+
+def _peak_bytes() -> int:
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated())
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a run made and how it went."""
+
+    checkpoint: Checkpoint | None
+    """None in the processes of a distributed run that do not register."""
+    summary: str
+    """The figures, in a line for the user."""
+    cost: Cost
+    notes: list[str] = field(default_factory=list)
+    """Further lines."""
+    report: dict[str, JsonValue] = field(default_factory=dict)
+    """What `--json` prints beside the checkpoint and the cost."""
+
+
+def next_steps(checkpoint: Checkpoint) -> list[str]:
+    """What a user may do with a model."""
+    serve = [f"Serve it:   signet serve --model {checkpoint.ref}"] if checkpoint.manifest.kind != "adapter" else []
+    return [*serve, f"Promote it: signet registry promote {checkpoint.ref}"]

@@ -1,0 +1,39 @@
+"""The methods of `signet train`: what a recipe's `method` may be, the recipe it wants, and what runs it.
+
+A method is one row here, a typed recipe that imports nothing heavy, and a function `run(recipe, context) -> Outcome`
+in a module that is imported when the recipe runs.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+from training.recipes.guard import ClassifierRecipe, NamesRecipe
+from training.recipes.sections import Recipe
+from training.recipes.sft import SftRecipe
+
+if TYPE_CHECKING:
+    from training.outcome import Context, Outcome
+
+
+class Method(NamedTuple):
+    """One row."""
+
+    recipe: type[Recipe]
+    module: str
+    """Holds `run`."""
+    summary: str
+
+    def run(self, recipe: Recipe, context: Context) -> Outcome:
+        """Run a recipe of this method; raises TrainingError or RegistryError, one line each."""
+        run = cast("Callable[[Recipe, Context], Outcome]", importlib.import_module(self.module).run)
+        return run(recipe, context)
+
+
+METHODS: dict[str, Method] = {
+    "sft": Method(SftRecipe, "training.methods.sft", "a chat model learns from chats"),
+    "guard-classifiers": Method(ClassifierRecipe, "training.methods.guard", "the guard's classifiers of attacks"),
+    "guard-names": Method(NamesRecipe, "training.methods.guard", "the guard's tagger of names and addresses"),
+}

@@ -1,0 +1,121 @@
+"""What recipes are made of: the settings that every recipe has, and the sections that any gradient method accepts."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+
+from training.registry.manifest import NAME_PATTERN
+
+
+class Section(BaseModel):
+    """Settings that belong together; what is not known is refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+def sections_in(annotation: Any) -> Iterator[type[Section]]:
+    """The sections that a field may hold: one, or one of several kinds."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        yield annotation
+    for part in typing.get_args(annotation):
+        yield from sections_in(part)
+
+
+class Recipe(Section):
+    """What every recipe says."""
+
+    method: str
+    """What is done; the rest of the recipe depends on it."""
+    name: Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+    """Under which the result is registered, as its next version."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Of everything that is drawn: the same seed on the same machine gives the same result."""
+    license: str | None = None
+    """SPDX expression of the result's licence; by default the base's."""
+
+
+class ChatData(Section):
+    """Which chats are learned from and which are held out to measure by."""
+
+    train: Path
+    """JSONL chats. Relative paths start at the recipe's folder."""
+    heldout: Path | None = None
+    """JSONL chats that are never trained on; without it, a part of `train` is held out."""
+    heldout_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Which part of `train`, where `heldout` is not given."""
+    max_tokens: Annotated[int, Field(ge=8)] = 512
+    """Longer chats are cut here."""
+
+
+class LoraSettings(Section):
+    """Low-rank adapters (Hu et al. 2021): what is trained, the base stays as it is."""
+
+    kind: Literal["lora"] = "lora"
+    """What is put on the model; a section without a kind means `lora`."""
+    rank: Annotated[int, Field(ge=1)] = 8
+    """Width of the adapter: more can say more, and takes more memory."""
+    alpha: Annotated[float, Field(gt=0)] = 16
+    """The adapter's output is scaled by alpha / rank."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Part of the adapter's inputs that is left out at random while training."""
+    targets: Literal["all-linear"] | list[str] = "all-linear"
+    """Names of the modules that get an adapter."""
+
+
+def _named_kind(value: Any) -> Any:
+    """`adapter: lora` is short for `adapter: {kind: lora}`, and LoRA is what a section without a kind means."""
+    if isinstance(value, str):
+        return {"kind": value}
+    return {"kind": "lora", **value} if isinstance(value, dict) else value
+
+
+AdapterSettings = Annotated[LoraSettings, BeforeValidator(_named_kind)]
+
+
+class OptimizerSettings(Section):
+    """AdamW (Loshchilov and Hutter 2019)."""
+
+    learning_rate: Annotated[float, Field(gt=0)] = 5e-4
+    """At its peak."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """Part of each weight that is taken away in each step, times the learning rate."""
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
+    """How long the means of the gradients and of their squares remember."""
+    clip_norm: Annotated[float, Field(gt=0)] = 1.0
+    """Gradients whose norm is larger are scaled down to it."""
+
+
+class ScheduleSettings(Section):
+    """How the learning rate rises and falls."""
+
+    shape: Literal["cosine", "wsd", "constant"] = "cosine"
+    """After the warm-up: a cosine to zero; or stable, then a linear decay (Hu et al. 2024, MiniCPM); or neither."""
+    warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Part of the steps in which it rises linearly."""
+    decay_fraction: Annotated[float, Field(gt=0, le=1)] = 0.2
+    """With `wsd`, the part of the steps in which it falls."""
+
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+
+
+class GradientRecipe(Recipe):
+    """What every method says that follows a gradient."""
+
+    steps: Annotated[int, Field(ge=1)]
+    """Optimizer steps."""
+    batch_size: Annotated[int, Field(ge=1)] = 8
+    """Examples in each step, over all processes."""
+    micro_batch_size: Annotated[int, Field(ge=1)] = 8
+    """Examples that one process computes at once: lower it when memory runs out, the result stays."""
+    optimizer: OptimizerSettings = OptimizerSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
+    precision: Precision = "auto"
+    """What is calculated in; weights stay fp32. `auto`: fp32 on a CPU, bf16 on a GPU. `fp16` scales the loss."""
+    save_every: Annotated[int, Field(ge=1)] | None = None
+    """Steps between two saved states, from which an interrupted run continues; by default about a minute."""
