@@ -25,7 +25,7 @@ lint: install-test ## Check style, import rules and types
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 
-fmt: install-test ## Format, and mend what can be mended by itself
+fmt: install-test ## Format, and fix what can be fixed by itself
 	$(BIN)/ruff check --fix $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
 

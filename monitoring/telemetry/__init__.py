@@ -5,7 +5,7 @@ Prometheus series, OpenTelemetry spans and JSON log lines. Nothing here can dela
 """
 
 from monitoring.telemetry.classifiers import ClassifierMetrics
-from monitoring.telemetry.ledger import ObservedLedger, observe_ledger
+from monitoring.telemetry.ledger import ObservedAnchors, ObservedLedger, observe_ledger
 from monitoring.telemetry.logs import LogOutput, configure_logging
 from monitoring.telemetry.metrics import GatewayMetrics
 from monitoring.telemetry.policy import PolicyMetrics
@@ -17,6 +17,7 @@ __all__ = [
     "DriftSettings",
     "GatewayMetrics",
     "LogOutput",
+    "ObservedAnchors",
     "ObservedLedger",
     "PolicyMetrics",
     "RequestTrace",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Gauge
@@ -27,6 +27,27 @@ class ObservedLedger(Protocol):
     def spilled(self) -> int: ...
 
 
+class ObservedAnchors(Protocol):
+    """What the metrics read of the anchors."""
+
+    @property
+    def failures(self) -> Mapping[str, int]: ...
+    @property
+    def age_s(self) -> float: ...
+
+
+class _Failures(Collector):
+    def __init__(self, anchors: ObservedAnchors) -> None:
+        self._anchors = anchors
+
+    def collect(self) -> list[CounterMetricFamily]:
+        metric = names.LEDGER_ANCHOR_FAILURES
+        family = CounterMetricFamily(metric.name, metric.help, labels=metric.labels)
+        for target, count in self._anchors.failures.items():
+            family.add_metric([target], count)
+        return [family]
+
+
 class _Spilled(Collector):
     def __init__(self, ledger: ObservedLedger) -> None:
         self._ledger = ledger
@@ -36,15 +57,17 @@ class _Spilled(Collector):
         return [CounterMetricFamily(metric.name, metric.help, value=self._ledger.num_spilled)]
 
 
-def observe_ledger(ledger: ObservedLedger, registry: CollectorRegistry) -> None:
-    """Show `ledger` in `registry`."""
+def observe_ledger(ledger: ObservedLedger, anchors: ObservedAnchors, registry: CollectorRegistry) -> None:
+    """Show `ledger` and its anchors in `registry`."""
     gauges: tuple[tuple[names.Metric, Callable[[], float]], ...] = (
         (names.LEDGER_UP, lambda: ledger.up),
         (names.LEDGER_PENDING, lambda: ledger.pending),
         (names.LEDGER_SPILLED, lambda: ledger.spilled),
+        (names.LEDGER_ANCHOR_AGE, lambda: anchors.age_s),
     )
     for metric, read in gauges:
         Gauge(metric.name, metric.help, registry=registry).set_function(read)
     registry.register(_Spilled(ledger))
+    registry.register(_Failures(anchors))
     # Observed by the ledger's own thread, and by no other.
     ledger.on_commit = Histogram(names.LEDGER_COMMIT, buckets.COMMIT_S, registry).labels().observe

@@ -210,6 +210,17 @@ LEDGER_SPILLED = Metric(
     "signet_ledger_spilled", "gauge", "Records in the local journal that are not yet in the database."
 )
 LEDGER_JOURNALED = Metric("signet_ledger_journaled_total", "counter", "Records written to the local journal.")
+LEDGER_ANCHOR_FAILURES = Metric(
+    "signet_ledger_anchor_failures_total",
+    "counter",
+    "Anchors that were not written (ledger), or not taken by where they go (file, url).",
+    ("target",),
+)
+LEDGER_ANCHOR_AGE = Metric(
+    "signet_ledger_anchor_age_seconds",
+    "gauge",
+    "Time since an anchor was written and sent everywhere, or since the start. NaN: none are wanted.",
+)
 
 GATEWAY_METRICS = (
     REQUESTS,
@@ -244,6 +255,8 @@ GATEWAY_METRICS = (
     LEDGER_PENDING,
     LEDGER_SPILLED,
     LEDGER_JOURNALED,
+    LEDGER_ANCHOR_FAILURES,
+    LEDGER_ANCHOR_AGE,
 )
 
 DRIFT_EFFECT = Metric(

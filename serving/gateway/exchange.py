@@ -30,7 +30,7 @@ from serving.gateway.policy.answer import (
 from serving.gateway.policy.refusal import FILTERED, Written, written_stream, written_whole
 from serving.gateway.receipts.step import receipt_comment, receipt_header, restart_receipt
 from serving.gateway.settle import Settlement
-from serving.gateway.steps import drop_mark
+from serving.gateway.steps import check_engines_mark
 from serving.gateway.streams.answer import clean_answer
 from serving.gateway.streams.continuation import tap_for
 from serving.gateway.streams.relay import StreamBroken, StreamRelay, refuse_blocked
@@ -147,8 +147,7 @@ class Exchange:
         self._stream = None
 
     def _body_for(self, engine: Engine) -> bytes:
-        if self._context.mark_scheme != "off" and self._context.mark_scheme not in engine.schemes:
-            drop_mark(self._context, "engine")
+        check_engines_mark(self._context, engine)
         context = self._context
         if context.stream and self._continues and engine.is_vllm(context.model):
             return question_body(context, engine, return_token_ids=True)

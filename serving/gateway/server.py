@@ -87,12 +87,12 @@ def build(settings: Settings, reload: Callable[[], list[str]]) -> GatewayApp:
         metrics=metrics,
         tracing=Tracing.from_settings(settings.telemetry),
     )
-    observe_ledger(pipeline.ledger, registry)
+    observe_ledger(pipeline.ledger, pipeline.anchors, registry)
     rest = build_rest(metrics.error)
     rest.include_router(detection_routes(identity, keyring, lambda: pipeline.settings.model_folders, settings.home))
     rest.include_router(receipt_routes(identity, lambda: pipeline.receipts))
     rest.include_router(moderation_routes(lambda: pipeline.inspector))
-    rest.include_router(admin_routes(identity, pool, drains, pipeline.ledger, reload))
+    rest.include_router(admin_routes(identity, pool, drains, pipeline.ledger, settings.receipt_keys_file, reload))
     behind_keys = AuthenticationMiddleware(
         rest, identity, limiter, lambda: pipeline.settings.max_other_body_bytes, metrics.error
     )

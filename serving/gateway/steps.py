@@ -5,9 +5,11 @@ Each takes the context, fills in its part, and raises a typed error to end the r
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from serving.gateway.context import RequestContext
+from serving.gateway.engines.engine import Engine
 from serving.gateway.engines.pool import EnginePool
 from serving.gateway.errors import BadRequest, Forbidden, IdentityUnavailable, Unauthorized
 from serving.guard import Guard, GuardRefusal
@@ -23,6 +25,8 @@ GREEDY_SCHEMES = frozenset({"kgw", lefthash.NAME})
 BEARER = ((b"www-authenticate", b"Bearer"),)
 # vLLM samples greedily below this temperature.
 GREEDY_TEMPERATURE = 1e-5
+# The likeliest token has a larger share than this in any vocabulary of less than a million.
+GREEDY_TOP_P = 1e-6
 # OpenAI's own rule of thumb, for the reservation before the engine has counted.
 CHARS_PER_TOKEN = 4
 
@@ -202,16 +206,49 @@ def choose_mark(context: RequestContext, keyring: Keyring | None, pool: EnginePo
     return context
 
 
-def drop_mark(context: RequestContext, note: str) -> None:
-    """The chosen engine cannot mark: say so in the answer, or refuse when the mark was asked for.
+def check_engines_mark(context: RequestContext, engine: Engine) -> None:
+    """Where the chosen engine cannot mark the answer, say so in it, or refuse when the mark was asked for.
 
     Raises:
         BadRequest: the request itself asked for the mark.
     """
+    obstacle = engine_obstacle(context, engine)
+    if obstacle is None:
+        return
+    note, why = obstacle
     if context.mark_required:
-        message = f"This answer cannot be marked: the engine makes no {context.mark_scheme} marks."
-        raise BadRequest(message, code="mark_impossible", param="X-Signet-Mark")
+        raise BadRequest(f"This answer cannot be marked: {why}.", code="mark_impossible", param="X-Signet-Mark")
     context.mark_scheme, context.mark_key_id, context.mark_note = "off", "", note
+
+
+def engine_obstacle(context: RequestContext, engine: Engine) -> tuple[str, str] | None:
+    """Why the engine cannot give the answer its mark, as the header's reason and in words; None: it can."""
+    scheme = context.mark_scheme
+    if scheme == "off":
+        return None
+    if scheme not in engine.schemes:
+        return "engine", f"the engine makes no {scheme} marks"
+    if engine.sampling and scheme not in GREEDY_SCHEMES and is_greedy({**engine.sampling, **context.body}):
+        return (
+            "greedy",
+            f"its model samples greedily unless a request sets 'temperature', so it carries no {scheme} mark",
+        )
+    return None
+
+
+def is_greedy(sampling: Mapping[str, Any]) -> bool:
+    """Whether these parameters leave one token to choose from, whatever the model says."""
+    return (
+        _number(sampling.get("temperature"), 1) < GREEDY_TEMPERATURE
+        or _number(sampling.get("top_k"), 0) == 1
+        or _number(sampling.get("top_p"), 1) < GREEDY_TOP_P
+        or _number(sampling.get("min_p"), 0) >= 1
+    )
+
+
+def _number(value: Any, default: float) -> float:
+    """Where an operator lets others pass, a field that is not the endpoint's own may hold anything."""
+    return value if type(value) in (int, float) else default
 
 
 def _prompt_chars(body: dict[str, Any]) -> int:
@@ -233,10 +270,12 @@ def _mark_obstacle(context: RequestContext, keyring: Keyring | None, scheme: str
         return "endpoint", f"{context.dialect.path} generates no text that could carry a mark."
     if keyring is None:
         return "no-keyring", "This gateway has no keyring, so no answer can be marked."
-    temperature = context.body.get("temperature")
-    greedy = isinstance(temperature, int | float) and temperature < GREEDY_TEMPERATURE
-    if greedy and scheme not in GREEDY_SCHEMES:
-        return "greedy", f"An answer at temperature 0 has one possible text and cannot carry a {scheme} mark; try kgw."
+    if scheme not in GREEDY_SCHEMES and is_greedy(context.body):
+        message = "An answer at temperature 0, or of the likeliest token alone, has one possible text"
+        return "greedy", f"{message} and cannot carry a {scheme} mark; try kgw."
+    allowed = context.body.get("allowed_token_ids")
+    if isinstance(allowed, list) and len(allowed) == 1:
+        return "greedy", "An answer of one token over and over cannot carry a mark."
     if context.body.get("use_beam_search"):
         return "beam-search", "Beam search picks no tokens at random and cannot carry a mark."
     return None

@@ -63,6 +63,9 @@ class Answers(Protocol):
     def stream(self, *, json: bool = False) -> TextStream:
         """A cleaner for one text channel."""
 
+    def free_text(self, *, shown: bool) -> Answers:
+        """The same for texts that are no JSON, whatever form the answer has; `shown`: clients may render them."""
+
 
 class Chain:
     """Stages one behind the other, for one text."""
@@ -124,6 +127,15 @@ class AnswerCleaner:
     def never_shown(self) -> AnswerCleaner:
         """The same for answers that programs read: markup stays in them."""
         return AnswerCleaner(self._detectors, self._actions, None, self._leaks, self._memory)
+
+    def free_text(self, *, shown: bool) -> AnswerCleaner:
+        """The same for texts that are no JSON, whatever form the answer has; `shown`: clients may render them."""
+        rules, memory = self._rules if shown else None, self._memory
+        if memory is not None:
+            memory = memory.of_free_text()
+        if rules is self._rules and memory is self._memory:
+            return self
+        return AnswerCleaner(self._detectors, self._actions, rules, self._leaks, memory)
 
     def clean_text(self, text: str, *, json: bool = False) -> tuple[str, GuardReport]:
         """Clean a whole text; `json`: it is JSON, as the arguments of a tool call are."""

@@ -77,7 +77,7 @@ class Guard:
         Raises:
             GuardRefusal: it holds something that is refused rather than cleaned.
         """
-        answers = self._answers if is_shown(body, endpoint) else self._answers_never_shown
+        answers = self._answers_to(body, endpoint)
         if self._remembers_nothing:
             return self._requests.clean(body, endpoint), answers
         memory = self._remembers.new()
@@ -97,9 +97,15 @@ class Guard:
         self._remembers.end(memory, body)
         return report, memory.handed_over()
 
-    def answers_knowing(self, remembered: dict[str, Any] | None) -> AnswerCleaner:
-        """What cleans the answer to a question that was cleaned apart."""
-        return self._answers if remembered is None else self._answers.remembering(Memory.taken_over(remembered))
+    def answers_knowing(
+        self, remembered: dict[str, Any] | None, body: dict[str, Any], endpoint: Endpoint
+    ) -> AnswerCleaner:
+        """What cleans the answer to a question that was cleaned apart; `body` as it came from there."""
+        answers = self._answers_to(body, endpoint)
+        return answers if remembered is None else answers.remembering(Memory.taken_over(remembered))
+
+    def _answers_to(self, body: dict[str, Any], endpoint: Endpoint) -> AnswerCleaner:
+        return self._answers if is_shown(body, endpoint) else self._answers_never_shown
 
     def clean_text(self, text: str, *, json: bool = False) -> tuple[str, GuardReport]:
         """Clean a whole text of an answer to which no question is known."""
@@ -108,6 +114,10 @@ class Guard:
     def stream(self, *, json: bool = False) -> TextStream:
         """A cleaner for one text channel of such an answer."""
         return self._answers.stream(json=json)
+
+    def free_text(self, *, shown: bool) -> AnswerCleaner:
+        """The same for texts that are no JSON; `shown`: clients may render them."""
+        return self._answers.free_text(shown=shown)
 
 
 _NO_POLICY = frozenset({"cpu_budget_s", "cleaning_processes", "cleaning_queue"})

@@ -37,6 +37,14 @@ class Memory:
             # Names that stand in the question already, in whichever field, would be mistaken for placeholders.
             self.vault.avoid([visible.feed(json.dumps(body, ensure_ascii=False)) + visible.finish()])
 
+    def of_free_text(self) -> Memory:
+        """The same for what is no JSON beside an answer that is."""
+        if not self.json_answer:
+            return self
+        memory = Memory(self.vault, self.seen)
+        memory.prompt = self.prompt
+        return memory
+
     def handed_over(self) -> dict[str, Any]:
         """All of it as plain data, for the process of the answer: to be sent through a pipe, and stored nowhere."""
         return {

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import random
 import time
@@ -33,6 +34,16 @@ logger = logging.getLogger(__name__)
 
 ANCHOR_TYPE = "signet-anchor+jwt"
 POST_TIMEOUT_S = 10.0
+TARGETS = ("ledger", "file", "url")
+"""Where an anchor can fail to get: it is a record of the ledger, then a line of a file, then a POST."""
+
+
+Heads = Mapping[tuple[str, int], bytes]
+"""Hashes of records by chain and number."""
+
+
+class AnchorError(ValueError):
+    """What is given as an anchor is none, or belongs to another ledger; `str()` is the one line for the user."""
 
 
 class _Statement(msgspec.Struct, frozen=True):
@@ -54,8 +65,11 @@ class AnchorPublisher:
         self._ledger = ledger
         self._issuer = issuer
         self._task: asyncio.Task[None] | None = None
+        self._made_at = time.time()
         self.published_at = 0.0
         """Unix time of the last anchor that was written and sent everywhere; 0: none yet."""
+        self.failures = dict.fromkeys(TARGETS, 0)
+        """Anchors that were not written (`ledger`), or that a place did not take."""
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._run())
@@ -73,14 +87,25 @@ class AnchorPublisher:
             head = await self._ledger.anchor()
         except LedgerUnavailable as error:
             logger.warning("no anchor was written: %s", error)
+            head = None
+        if head is None:  # or it lies in the journal: the database is away
+            self.failures["ledger"] += 1
             return False
-        if head is None:  # it lies in the journal: the database is away
-            return False
-        line = self._signed(head)
-        sent = [await asyncio.to_thread(send, line) for send in _targets(settings)]
-        if all(sent):
+        line, everywhere = self._signed(head), True
+        for name, send in _targets(settings):
+            if not await asyncio.to_thread(send, line):
+                self.failures[name] += 1
+                everywhere = False
+        if everywhere:
             self.published_at = time.time()
-        return all(sent)
+        return everywhere
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since an anchor was sent everywhere, or since the start; NaN: none are wanted."""
+        if not self._ledger.settings.anchors.is_wanted:
+            return math.nan
+        return time.time() - (self.published_at or self._made_at)
 
     async def _run(self) -> None:
         while True:
@@ -92,6 +117,7 @@ class AnchorPublisher:
                 try:
                     await self.publish()
                 except Exception:  # were this task to end, nobody would notice for months
+                    self.failures["ledger"] += 1
                     logger.exception("an anchor could not be published")
 
     def _signed(self, head: Head) -> str:
@@ -106,7 +132,7 @@ def read_anchors(lines: Iterable[str], keys: Mapping[str, Ed25519PublicKey]) -> 
     """The anchors in a file: signed ones, and what `signet audit anchor` printed. Blank lines are skipped.
 
     Raises:
-        ValueError: a line is no anchor, or is not signed by one of `keys`; names its number.
+        AnchorError: a line is no anchor, or is not signed by one of `keys`; names its number.
     """
     for number, line in enumerate(lines, start=1):
         text = line.strip()
@@ -118,17 +144,35 @@ def read_anchors(lines: Iterable[str], keys: Mapping[str, Ed25519PublicKey]) -> 
                 text = _decode(payload).anchor
             yield Head.parse(text)
         except NotSigned as error:
-            raise ValueError(f"line {number} {error}") from None
+            raise AnchorError(f"line {number} {error}") from None
         except (ValueError, msgspec.DecodeError):
-            raise ValueError(f"line {number} is no anchor") from None
+            raise AnchorError(f"line {number} is no anchor") from None
 
 
-def _targets(settings: AnchorSettings) -> Iterator[Callable[[str], bool]]:
+def expected_heads(
+    lines: Iterable[str], keys: Mapping[str, Ed25519PublicKey], known: Heads
+) -> dict[tuple[str, int], bytes]:
+    """What `verify` is to expect, by `read_anchors` and beside what is `known`: (chain's name, number) to hash.
+
+    Raises:
+        AnchorError: as `read_anchors`, or two anchors of one record differ.
+    """
+    expected = dict(known)
+    for head in read_anchors(lines, keys):
+        if expected.setdefault((head.chain, head.seq), head.hash) != head.hash:
+            raise AnchorError(
+                f"two anchors of record {head.seq} of {head.chain} differ: the ledger was rewritten between them, or "
+                "one is of another ledger"
+            )
+    return expected
+
+
+def _targets(settings: AnchorSettings) -> Iterator[tuple[str, Callable[[str], bool]]]:
     file, url = settings.file, settings.url
     if file is not None:
-        yield lambda line: _append(file, line)
+        yield "file", lambda line: _append(file, line)
     if url is not None:
-        yield lambda line: _post(url.get_secret_value(), line)
+        yield "url", lambda line: _post(url.get_secret_value(), line)
 
 
 def _append(file: Path, line: str) -> bool:

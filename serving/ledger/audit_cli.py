@@ -13,9 +13,10 @@ import click
 from sqlalchemy import select
 
 from serving.ledger.anchor import Head, anchor
-from serving.ledger.anchors import read_anchors
+from serving.ledger.anchors import AnchorError, expected_heads
 from serving.ledger.audit import audit as audit_table
 from serving.ledger.command import LoadSettings, opened, operator, progress
+from serving.ledger.stated import keys_at_hand
 from serving.ledger.verify import Report, verify
 from serving.provenance.receipts import ReceiptKeys, ReceiptKeysError
 
@@ -51,7 +52,7 @@ def verify_command(
 
     Example: signet audit verify --anchors /mnt/other-machine/anchors
     """
-    expected = {}
+    expected: dict[tuple[str, int], bytes] = {}
     for text in anchors:
         try:
             head = Head.parse(text)
@@ -61,13 +62,8 @@ def verify_command(
     keys = _receipt_keys(load_settings)
     if anchor_file is not None:
         try:
-            for head in read_anchors(anchor_file, {} if keys is None else keys.public()):
-                if expected.setdefault((head.chain, head.seq), head.hash) != head.hash:
-                    raise click.ClickException(
-                        f"{anchor_file.name}: two anchors of record {head.seq} of {head.chain} differ: the ledger was "
-                        "rewritten between them, or one is of another ledger"
-                    )
-        except ValueError as error:
+            expected = expected_heads(anchor_file, {} if keys is None else keys.public(), expected)
+        except AnchorError as error:
             raise click.ClickException(f"{anchor_file.name}: {error}") from None
     with opened(load_settings) as engine, progress("verifying") as show:
         report = verify(engine, expected, show, keys)
@@ -79,10 +75,8 @@ def verify_command(
 def _receipt_keys(load_settings: LoadSettings) -> ReceiptKeys | None:
     """The keys that receipts of this home are signed with; None: it has none."""
     settings: _Settings = load_settings()  # type: ignore[assignment]  # the tree has both
-    if not settings.receipt_keys_file.exists():
-        return None
     try:
-        return ReceiptKeys.open(settings.receipt_keys_file)
+        return keys_at_hand(settings.receipt_keys_file)
     except ReceiptKeysError as error:
         raise click.ClickException(str(error)) from None
 

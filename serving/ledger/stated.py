@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -12,6 +13,15 @@ from serving.provenance.receipts import Receipt, ReceiptKeys, Statement, check_s
 
 # A receipt is signed when its answer ends. Clocks are set now and then; days are what accounts are made of.
 MAX_CLOCK_STEP_S = 3600.0
+
+
+def keys_at_hand(file: Path) -> ReceiptKeys | None:
+    """The keys that receipts are signed with; None: there are none here.
+
+    Raises:
+        ReceiptKeysError: the file cannot be used.
+    """
+    return ReceiptKeys.open(file) if file.exists() else None
 
 
 class Receipts:

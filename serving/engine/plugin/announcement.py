@@ -16,6 +16,7 @@ from vllm.v1.metrics.loggers import StatLoggerBase
 from serving.engine.plugin.manifests import announce_manifests
 from serving.engine.plugin.processor import MarkProcessor
 from serving.engine.plugin.readiness import readiness
+from serving.engine.plugin.sampling import announce_sampling
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
@@ -32,6 +33,7 @@ class MarkAnnouncement(StatLoggerBase):  # type: ignore[misc]
             announce(MarkProcessor.ready.schemes, REGISTRY)
         if engine_index == 0:
             announce_manifests(vllm_config, REGISTRY)
+            announce_sampling(vllm_config, REGISTRY)
 
     def record(self, *_: Any, **__: Any) -> None:
         """Nothing is recorded."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from fastapi import APIRouter
 
@@ -19,7 +20,12 @@ from serving.identity import Identity
 
 
 def admin_routes(
-    identity: Identity, pool: EnginePool, drains: Drains, audit: Audit, reload: Callable[[], list[str]]
+    identity: Identity,
+    pool: EnginePool,
+    drains: Drains,
+    audit: Audit,
+    receipt_keys: Path,
+    reload: Callable[[], list[str]],
 ) -> APIRouter:
     """Routes for the application that serves what is not hot.
 
@@ -28,6 +34,7 @@ def admin_routes(
         pool: the engines.
         drains: what takes them out of service.
         audit: the ledger; every change is written there first.
+        receipt_keys: the file that receipts are signed with, should there be one.
         reload: reads the settings again; returns what changed, or raises SettingsError.
     """
     routes = APIRouter()
@@ -35,6 +42,6 @@ def admin_routes(
     routes.include_router(key_routes(identity, audit))
     routes.include_router(engine_routes(identity, pool, drains, audit))
     routes.include_router(usage_routes(identity.database))
-    routes.include_router(audit_routes(identity.database))
+    routes.include_router(audit_routes(identity.database, receipt_keys))
     routes.include_router(reload_routes(reload, audit))
     return routes

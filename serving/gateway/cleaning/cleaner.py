@@ -127,7 +127,7 @@ class RequestCleaning:
         context.input_report = report
         # Apart from what the event loop does before and after: making and freeing so many objects takes its time.
         await asyncio.to_thread(_take, context, reply.body)
-        context.answers = guard.answers_knowing(reply.remembered)
+        context.answers = guard.answers_knowing(reply.remembered, context.body, context.endpoint)
 
     async def _ask(self, job: Job) -> Reply:
         for _ in range(_ATTEMPTS):

@@ -88,7 +88,7 @@ class CleanTexts:
         for place, _ in arguments:
             place.holder[place.key] = None
         for text in list(texts_within(tree)):
-            if clean_where_it_stands(guard, text.holder, text.key, self.reports, json=text.is_json):
+            if clean_where_it_stands(guard, text.holder, text.key, self.reports, text.kind):
                 self._written.add(id(text.holder))
                 self.changed = True
         self.changed |= clean_keys(guard, tree)

@@ -18,12 +18,9 @@ from serving.gateway.streams.details import DetailGate, Spelled
 from serving.gateway.streams.extras import ExtraTexts
 from serving.gateway.streams.relay import StreamBroken, keep_alive, note_text, refuse_blocked
 from serving.gateway.streams.sse import DATA, EventSplitter, event_data
-from serving.gateway.streams.texts import clean_keys, drop_opaque, is_identifier, texts_within
+from serving.gateway.streams.texts import clean_keys, drop_opaque, is_identifier, stream_as, texts_within
 from serving.guard import Answers, GuardReport, TextStream
 from serving.provenance.receipts import RunningDigest
-
-_JSON = frozenset({"partial_json", "function_call_arguments", "mcp_call_arguments", "custom_tool_call_input"})
-"""Kinds of texts that are the arguments of a tool call."""
 
 _DONE = b"data: [DONE]"
 _FAILED = "The engine reported an error in the middle of the answer."
@@ -158,9 +155,7 @@ class DialectRelay:
         if relay is None:
             passage = self._context.passage
             digest = passage.text(0) if passage is not None and channel[0] == "text" else None
-            relay = self._channels[channel] = _DialectChannel(
-                self._guard.stream(json=channel[0] in _JSON), self._rewrite, digest
-            )
+            relay = self._channels[channel] = _DialectChannel(stream_as(self._guard, channel[0]), self._rewrite, digest)
             self._reports.append(relay.report)
         whole, half = join_halves(self._halves.pop(channel, "") + text if self._halves else text)
         if half:

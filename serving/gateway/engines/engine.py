@@ -20,6 +20,7 @@ from serving.gateway.engines.load import (
     LoadEstimate,
     parse_load,
     parse_manifests,
+    parse_sampling,
     parse_schemes,
 )
 from serving.gateway.engines.refusal import Refusal
@@ -131,6 +132,8 @@ class Engine:
         self.up = False
         self.has_plugin = False
         self.schemes: frozenset[str] = frozenset()
+        self.sampling: dict[str, float] = {}
+        """Sampling parameters of requests without them, where the engine announces some."""
         self.manifests: dict[str, str] = {}
         """Digest of the checkpoint behind a served name, where the engine announces it."""
         # Characters of prompts sent there whose answers have not begun.
@@ -313,6 +316,7 @@ class Engine:
             metrics = b""
         self.has_plugin = PLUGIN_METRIC in metrics
         self.schemes = parse_schemes(metrics)
+        self.sampling = parse_sampling(metrics)
         self.manifests = parse_manifests(metrics)
         self._note_load(parse_load(metrics), own)
         self._probes_since_lesson = 0

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 
 # Exposed by an engine that runs our plugin.
 PLUGIN_METRIC = b"signet_engine_plugin_info"
 _SCHEMES = re.compile(rb"^" + PLUGIN_METRIC + rb'\{[^}\n]*schemes="([^"\\\n]*)"', re.MULTILINE)
+_SAMPLING = re.compile(
+    rb'^signet_engine_default_sampling\{[^}\n]*parameter="(temperature|top_k|top_p|min_p)"[^}\n]*\} ([0-9.eE+-]+)',
+    re.MULTILINE,
+)
 # Which checkpoint each served name is, by its digest; exposed by an engine that Signet started on verified ones.
 _MANIFEST = re.compile(rb"^signet_engine_manifest_info\{([^}\n]*)\}", re.MULTILINE)
 _MANIFEST_LABEL = re.compile(r'(model|manifest)="([^"\\]*)"')
@@ -38,6 +43,15 @@ def parse_schemes(metrics: bytes) -> frozenset[str]:
     """The watermark schemes that an engine with our plugin marks with; several engines of one server agree."""
     found = _SCHEMES.search(metrics)
     return frozenset(found[1].decode().split(",")) if found else frozenset()
+
+
+def parse_sampling(metrics: bytes) -> dict[str, float]:
+    """How an engine with our plugin samples where a request does not say, as far as its model's files set it."""
+    found = {}
+    for name, value in _SAMPLING.findall(metrics):
+        with suppress(ValueError):
+            found[name.decode()] = float(value)
+    return found
 
 
 def parse_load(metrics: bytes) -> EngineLoad | None:

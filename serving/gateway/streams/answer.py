@@ -10,7 +10,6 @@ from serving.gateway.context import RequestContext
 from serving.gateway.errors import EngineFailed
 from serving.gateway.streams.chunks import (
     ABORTED,
-    JSON_CHANNELS,
     MESSAGE_TEXTS,
     UNREADABLE,
     Channel,
@@ -29,6 +28,7 @@ from serving.gateway.streams.details import clean_details, clean_prompt_details
 from serving.gateway.streams.relay import note_counts, note_text
 from serving.gateway.streams.texts import (
     as_text,
+    clean_as,
     clean_keys,
     clean_where_it_stands,
     drop_opaque,
@@ -88,7 +88,7 @@ def _clean_usual(context: RequestContext, guard: Answers, body: bytes) -> list[G
         return None
     reports = []
     for _, channel, text in texts:
-        cleaned, report = guard.clean_text(text, json=channel[0] in JSON_CHANNELS)
+        cleaned, report = clean_as(guard, channel[0], text)
         if cleaned != text:
             return None
         if report:
@@ -138,7 +138,7 @@ class _Cleaning:
         before, self.changed = _to_texts(choice) or self.changed, False
         for channel, holder, key in texts_of_choice(choice):
             note_text(context, channel, holder[key])
-            self._clean_text(holder, key, json=channel[0] in JSON_CHANNELS)
+            self._clean_text(holder, key, channel[0])
             if context.passage is not None:
                 context.passage.text(index, *channel).add(holder[key])
         for text in self._clean_rest(choice):
@@ -162,16 +162,16 @@ class _Cleaning:
             shown["token_ids"] = [each for each in ids if type(each) is int]
         return shown
 
-    def _clean_text(self, holder: Any, key: Any, *, json: bool) -> None:
+    def _clean_text(self, holder: Any, key: Any, kind: str) -> None:
         self._done.add((id(holder), key))
-        self.changed |= clean_where_it_stands(self._guard, holder, key, self.reports, json=json)
+        self.changed |= clean_where_it_stands(self._guard, holder, key, self.reports, kind)
 
     def _clean_rest(self, tree: Json) -> list[str]:
         """Clean what has no name of its own; returns it as it was."""
         rest = [text for text in texts_within(tree) if (id(text.holder), text.key) not in self._done]
         found = [text.value for text in rest]
         for text in rest:
-            self._clean_text(text.holder, text.key, json=text.is_json)
+            self._clean_text(text.holder, text.key, text.kind)
         self.changed |= clean_keys(self._guard, tree)
         return found
 

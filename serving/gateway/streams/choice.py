@@ -13,7 +13,6 @@ from serving.gateway.context import RequestContext
 from serving.gateway.streams.calls import ToolCalls
 from serving.gateway.streams.channel import ChannelRelay
 from serving.gateway.streams.chunks import (
-    JSON_CHANNELS,
     MESSAGE_TEXTS,
     Channel,
     Json,
@@ -23,7 +22,15 @@ from serving.gateway.streams.chunks import (
 )
 from serving.gateway.streams.details import DetailGate, Spelled, joined_details, without_details
 from serving.gateway.streams.extras import ExtraTexts
-from serving.gateway.streams.texts import as_text, clean_keys, drop_opaque, is_identifier, plain_content, texts_within
+from serving.gateway.streams.texts import (
+    as_text,
+    clean_keys,
+    drop_opaque,
+    is_identifier,
+    plain_content,
+    stream_as,
+    texts_within,
+)
 from serving.guard import Answers, GuardReport
 
 _MAX_NAME = 4096
@@ -169,7 +176,7 @@ class ChoiceRelay:
 
     def _open(self, channel: Channel) -> ChannelRelay:
         digest = self._passage.text(self._index, *channel) if self._passage is not None else None
-        cleaner = self._guard.stream(json=channel[0] in JSON_CHANNELS)
+        cleaner = stream_as(self._guard, channel[0])
         self._reports.append(cleaner.report)
         return ChannelRelay(cleaner, self._index, channel, digest)
 

@@ -201,8 +201,6 @@ _TEXT: Channel = ("text", 0)
 _REASONING: Channel = ("reasoning", 0)
 _REASONING_CONTENT: Channel = ("reasoning_content", 0)
 _REFUSAL: Channel = ("refusal", 0)
-JSON_CHANNELS = frozenset({"arguments", "input", "function_call"})
-"""Channels whose text is JSON."""
 MESSAGE_TEXTS = ("content", "reasoning", "reasoning_content", "refusal", "thinking")
 """Fields of a message that are texts of their own."""
 

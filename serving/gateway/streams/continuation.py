@@ -20,6 +20,7 @@ from serving.gateway.context import RequestContext
 from serving.gateway.engine_body import engine_body, mark_arguments
 from serving.gateway.engines.engine import Engine
 from serving.gateway.fields.lists import CHAT, COMPLETIONS, DETOKENIZE, FIELDS
+from serving.gateway.steps import engine_obstacle
 from serving.gateway.streams.chunks import decode_any
 from serving.gateway.streams.joining import ContinuedChoice, RestartedAnswer
 from serving.gateway.streams.seam import Seam
@@ -67,7 +68,7 @@ class CannotContinue(Exception):
 
 def carries_mark(context: RequestContext, engine: Engine) -> bool:
     """Whether the engine can go on with the mark that the client has been told of."""
-    return context.mark_scheme == "off" or context.mark_scheme in engine.schemes
+    return engine_obstacle(context, engine) is None
 
 
 def can_take_over(context: RequestContext, engine: Engine) -> bool:

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from serving.gateway.streams.texts import JSON_TEXTS, Text
+from serving.gateway.streams.texts import Text, stream_as
 from serving.guard import Answers, GuardReport, TextStream
 
 
@@ -33,8 +33,7 @@ class ExtraTexts:
         for place in texts:
             text = self._texts.get(place.path)
             if text is None:
-                # An array may hold JSON under a name; what stands in it is read as the name says.
-                cleaner = self._guard.stream(json=any(name in JSON_TEXTS for name in place.path))
+                cleaner = stream_as(self._guard, place.kind)
                 text = self._texts[place.path] = _ExtraText(cleaner)
                 self._reports.append(cleaner.report)
             text.feed(event, place)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from serving.gateway.streams.chunks import Json, encode
-from serving.guard import Answers, GuardReport
+from serving.guard import Answers, GuardReport, TextStream
 
 IDENTIFIERS = frozenset(
     {
@@ -38,8 +38,20 @@ IDENTIFIERS = frozenset(
 _LIKE_AN_IDENTIFIER = re.compile(r"[\w.:/+=-]{0,256}", re.ASCII)
 _KEY = re.compile(r"[A-Za-z_$][\w.$-]{0,63}", re.ASCII)
 
-JSON_TEXTS = frozenset({"arguments", "partial_json", "input"})
-"""Fields that hold JSON as text."""
+_JSON = frozenset({"arguments", "partial_json", "function_call"})
+"""Fields that are JSON by their API: the arguments of functions. In a stream also kinds that end in `_arguments`."""
+
+_FREE = frozenset({"input", "code", "action", "operation"})
+"""What a tool gets as free text, a program or a patch: no JSON, and no client renders it. In a stream also kinds such
+as `custom_tool_call_input`."""
+
+_ASIDE = frozenset(
+    {
+        *("reasoning", "reasoning_content", "reasoning_text", "reasoning_summary_text", "summary_text", "thinking"),
+        "refusal",
+    }
+)
+"""Texts beside the answer proper, which are prose even where the answer is JSON."""
 
 OPAQUE = frozenset(
     {
@@ -81,8 +93,14 @@ class Text(NamedTuple):
         return text
 
     @property
-    def is_json(self) -> bool:
-        return self.key in JSON_TEXTS
+    def kind(self) -> str:
+        """What `clean_as` and `stream_as` are to be told. A list holds what its name says."""
+        names = [name for name in self.path if isinstance(name, str)]
+        told = next((name for name in names if name in _JSON or name in _FREE), names[-1] if names else "")
+        if told != "text" or not isinstance(self.holder, dict):
+            return told
+        kind = str(self.holder.get("type")).removeprefix("response.").removesuffix(".done")
+        return kind if kind in _ASIDE else told
 
 
 def is_identifier(name: object, value: str) -> bool:
@@ -147,10 +165,31 @@ def drop_opaque(tree: Any, but: frozenset[str] = frozenset()) -> bool:
     return changed
 
 
-def clean_where_it_stands(guard: Answers, holder: Any, key: Any, reports: list[GuardReport], *, json: bool) -> bool:
+def clean_as(guard: Answers, kind: str, text: str) -> tuple[str, GuardReport]:
+    """Clean a whole text of this kind (a field's name, or that of a channel): JSON, a tool's free text, or prose."""
+    return _reading(guard, kind).clean_text(text, json=_is_json(kind))
+
+
+def stream_as(guard: Answers, kind: str) -> TextStream:
+    """A cleaner for one text of this kind that comes in pieces."""
+    return _reading(guard, kind).stream(json=_is_json(kind))
+
+
+def _is_json(kind: str) -> bool:
+    return kind in _JSON or kind.endswith("_arguments")
+
+
+def _reading(guard: Answers, kind: str) -> Answers:
+    if kind in _ASIDE:
+        return guard.free_text(shown=True)
+    is_free = kind in _FREE or ("_call_" in kind and not _is_json(kind))
+    return guard.free_text(shown=False) if is_free else guard
+
+
+def clean_where_it_stands(guard: Answers, holder: Any, key: Any, reports: list[GuardReport], kind: str) -> bool:
     """Clean `holder[key]` and add what was found in it to `reports`; returns whether it is another text now."""
     text = holder[key]
-    cleaned, report = guard.clean_text(text, json=json)
+    cleaned, report = clean_as(guard, kind, text)
     if report:
         reports.append(report)
     if cleaned == text:

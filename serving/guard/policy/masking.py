@@ -77,6 +77,10 @@ class MaskedAnswers:
         """For one text channel."""
         return MaskStream(self._masks, self._answers.stream(json=json))
 
+    def free_text(self, *, shown: bool) -> MaskedAnswers:
+        """The same for texts that are no JSON; `shown`: clients may render them."""
+        return MaskedAnswers(self._answers.free_text(shown=shown), self._masks)
+
 
 class MaskStream:
     """A text's last stage, behind those of the guard."""

@@ -135,21 +135,24 @@ def test_what_is_reported_is_what_happened(metrics: GatewayMetrics, registry: Co
 
 
 LEDGER = SimpleNamespace(up=True, pending=2, spilled=1, num_spilled=5, on_commit=None)
+ANCHORS = SimpleNamespace(failures={"ledger": 0, "file": 1, "url": 3}, age_s=90.0)
 
 
 def test_the_ledger_is_read_when_it_is_scraped(registry: CollectorRegistry) -> None:
-    observe_ledger(LEDGER, registry)
+    observe_ledger(LEDGER, ANCHORS, registry)
     LEDGER.on_commit(0.002, 3)
 
     assert registry.get_sample_value("signet_ledger_pending") == 2
     assert registry.get_sample_value("signet_ledger_spilled") == 1
     assert registry.get_sample_value("signet_ledger_journaled_total") == 5
+    assert registry.get_sample_value("signet_ledger_anchor_failures_total", {"target": "url"}) == 3
+    assert registry.get_sample_value("signet_ledger_anchor_age_seconds") == 90
     assert registry.get_sample_value("signet_ledger_commit_seconds_count") == 3
 
 
 def test_every_named_metric_is_in_a_real_scrape(metrics: GatewayMetrics, registry: CollectorRegistry) -> None:
     use_everything(metrics)
-    observe_ledger(LEDGER, registry)
+    observe_ledger(LEDGER, ANCHORS, registry)
     LEDGER.on_commit(0.002, 3)
     DriftGauges(registry, "m")
 

@@ -12,7 +12,7 @@ from running import answers_ok, wait_until
 from scripted import ScriptedEngine, answer, whole
 
 from serving.engine.plugin.arguments import SCHEMES as MADE_BY_ENGINES
-from serving.gateway.engines.load import parse_schemes
+from serving.gateway.engines.load import parse_sampling, parse_schemes
 from serving.gateway.steps import SCHEMES
 from serving.identity.principal import MarkDefault
 
@@ -49,6 +49,67 @@ def test_greedy_answers_carry_a_green_list_when_it_is_asked_for(client: openai.O
     assert mark_of(client, temperature=0) == "off;reason=greedy"
     with pytest.raises(openai.BadRequestError, match="cannot carry a synthid mark; try kgw"):
         mark_of(client, "synthid", temperature=0)
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [{"top_k": 1}, {"top_p": 1e-7}, {"min_p": 1.0}, {"min_p": 1}, {"temperature": 1e-6}, {"use_beam_search": True}],
+)
+def test_answers_of_the_likeliest_token_alone_say_that_they_carry_no_mark(
+    client: openai.OpenAI, engine: ScriptedEngine, sampling: dict[str, Any]
+) -> None:
+    note = "beam-search" if "use_beam_search" in sampling else "greedy"
+    assert mark_of(client, extra_body=sampling) == f"off;reason={note}"
+    assert "vllm_xargs" not in engine.seen[-1].body
+    with pytest.raises(openai.BadRequestError):
+        mark_of(client, "on", extra_body=sampling)
+    if note == "greedy":
+        assert mark_of(client, "kgw", extra_body=sampling) == "kgw"
+
+
+def test_one_token_over_and_over_carries_no_mark(client: openai.OpenAI) -> None:
+    assert mark_of(client, extra_body={"allowed_token_ids": [7]}) == "off;reason=greedy"
+    with pytest.raises(openai.BadRequestError, match="one token over and over"):
+        mark_of(client, "kgw", extra_body={"allowed_token_ids": [7]})
+
+
+@pytest.mark.parametrize("sampling", [{"top_k": 2}, {"top_k": -1}, {"top_p": 0.01}, {"min_p": 0.99}])
+def test_answers_that_leave_a_choice_are_marked(client: openai.OpenAI, sampling: dict[str, Any]) -> None:
+    assert mark_of(client, temperature=0.1, extra_body=sampling) == "gumbel"
+
+
+def test_a_model_that_is_greedy_by_itself_is_not_said_to_be_marked(tmp_path: Path) -> None:
+    engine = ScriptedEngine()
+    engine.fixed_paths["/metrics"] += b'signet_engine_default_sampling{parameter="temperature"} 0.0\n'
+    engine.script = lambda _: whole(answer("ok"))
+    gateway = start_gateway(tmp_path, engine.url)
+    try:
+        wait_until(lambda: answers_ok(f"{gateway.url}/readyz"), 20, "the engine is known")
+        client = gateway.client()
+
+        assert mark_of(client) == "off;reason=greedy"
+        assert "vllm_xargs" not in engine.seen[-1].body
+        assert mark_of(client, "kgw") == "kgw"
+        assert mark_of(client, temperature=0.7) == "gumbel"
+        with pytest.raises(openai.BadRequestError, match="samples greedily unless"):
+            mark_of(client, "gumbel")
+    finally:
+        stop_gateway(gateway)
+        engine.stop()
+
+
+def test_sampling_is_read_from_the_engines_metrics() -> None:
+    series = b"signet_engine_default_sampling{%s} %s\n"
+    metrics = b"".join(
+        series % pair
+        for pair in [
+            (b'parameter="temperature"', b"0.2"),
+            (b'parameter="top_k",pid="7"', b"1.0"),
+            (b'parameter="top_p"', b"1.2.3"),
+            (b'parameter="other"', b"1"),
+        ]
+    )
+    assert parse_sampling(metrics) == {"temperature": 0.2, "top_k": 1.0}
 
 
 def test_a_scheme_that_the_engine_does_not_make_is_refused(client: openai.OpenAI) -> None:

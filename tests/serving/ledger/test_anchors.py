@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -102,6 +103,22 @@ def test_anchors_are_posted(url: str, keys: ReceiptKeys, receiver: Receiver) -> 
     assert check(url, receiver.bodies, keys).num_expected == 3
 
 
+def test_how_old_the_newest_anchor_is_can_be_asked(url: str, tmp_path: Path, keys: ReceiptKeys) -> None:
+    ages = []
+
+    async def ask(publisher: AnchorPublisher) -> None:
+        publisher.published_at -= 100
+        ages.append(publisher.age_s)
+        await publisher.publish()
+        ages.append(publisher.age_s)
+
+    live(url, AnchorSettings(file=tmp_path / "anchors"), keys, ask)
+    assert ages[0] >= 100 > ages[1]
+
+    live(url, AnchorSettings(), keys, ask)
+    assert all(map(math.isnan, ages[2:])), "none are wanted"
+
+
 def test_a_receiver_that_is_down_is_told_and_tried_again(
     url: str, tmp_path: Path, keys: ReceiptKeys, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -109,11 +126,12 @@ def test_a_receiver_that_is_down_is_told_and_tried_again(
     outcomes = []
 
     async def again(publisher: AnchorPublisher) -> None:
-        outcomes.append((await publisher.publish(), publisher.published_at))
+        outcomes.append((await publisher.publish(), publisher.published_at, publisher.failures))
+        assert publisher.age_s > 0
 
     live(url, AnchorSettings(url=secret, file=tmp_path / "anchors"), keys, again)  # type: ignore[arg-type]
 
-    assert outcomes == [(False, 0.0)]
+    assert outcomes == [(False, 0.0, {"ledger": 0, "file": 0, "url": 4})]
     assert len((tmp_path / "anchors").read_text().splitlines()) == 4, "the file has them all the same"
     assert "cannot be sent to ledger.anchors.url" in caplog.text
     assert "s3cret" not in caplog.text

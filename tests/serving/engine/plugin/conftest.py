@@ -37,7 +37,9 @@ def engine_config(ring: Keyring) -> EngineConfig:
             "additional_config": {"signet": {"keyring": str(ring.path)} if section is None else section},
             "speculative_config": None,
             "use_v2_model_runner": False,
-            "model_config": SimpleNamespace(seed=0, runner_type="generate", logits_processors=None),
+            "model_config": SimpleNamespace(
+                seed=0, runner_type="generate", logits_processors=None, get_diff_sampling_param=dict
+            ),
             "device_config": SimpleNamespace(device_type="cpu"),
             "scheduler_config": SimpleNamespace(async_scheduling=False),
         }

@@ -274,6 +274,34 @@ def test_the_audit_chain_is_listed_and_verified(gateway: RunningGateway, admin: 
     assert report["audits"] >= 4
 
 
+def test_requests_are_held_against_their_receipts_and_noted_anchors(
+    gateway: RunningGateway, admin: Admin, engine: ScriptedEngine
+) -> None:
+    engine.script = lambda _: whole(answer("hi"))
+    create = gateway.client().chat.completions.with_raw_response.create
+    name = create(model="scripted", messages=[{"role": "user", "content": "x"}]).headers["x-request-id"]
+    assert admin("POST", "/audit/verify")["receipts"] >= 1
+    with closing(sqlite3.connect(gateway.home / "signet.db")) as database:
+        [(chain, seq, tokens)] = database.execute(
+            "select name, r.seq, completion_tokens from requests r join chains c on c.id = r.chain where request_id = ?",
+            (name,),
+        ).fetchall()
+        database.execute("update requests set completion_tokens = 1 where request_id = ?", (name,))
+        database.commit()
+    noted = {"anchors": [f"{chain}:{seq}:{'00' * 32}"]}
+    try:
+        report = admin("POST", "/audit/verify", noted)
+    finally:
+        with closing(sqlite3.connect(gateway.home / "signet.db")) as database:
+            database.execute("update requests set completion_tokens = ? where request_id = ?", (tokens, name))
+            database.commit()
+
+    assert (report["holds"], report["expected"]) == (False, 1)
+    assert f"request {name} says otherwise than its receipt: completion_tokens" in report["findings"]
+    assert f"{chain}: record {seq} is not the one that the given anchor names" in report["findings"]
+    assert admin.refused("POST", "/audit/verify", {"anchors": ["nonsense"]}) == (400, "invalid_request")
+
+
 @pytest.mark.parametrize(
     ("method", "path"),
     [

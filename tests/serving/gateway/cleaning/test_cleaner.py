@@ -189,3 +189,11 @@ async def test_a_gateway_answers_others_while_it_cleans(name: str, engine: Scrip
     assert answers > 5
     # The work was done elsewhere: this process has computed far less than it takes.
     assert time.process_time() - polled < inline
+
+
+async def test_an_answer_that_no_client_shows_keeps_its_markup_wherever_its_question_was_cleaned() -> None:
+    async with cleaning_by() as cleaning:
+        context = question("", endpoint="completions", prompt=ADDRESS)
+        await cleaning.clean(context)
+    assert context.answers is not None
+    assert context.answers.clean_text("<script>x</script>")[0] == "<script>x</script>"
