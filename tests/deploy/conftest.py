@@ -6,8 +6,10 @@ import importlib.util
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -47,6 +49,7 @@ CASES: dict[str, Values] = {
         "receipts": {"existingSecret": "my-receipt-keys"},
         "ledger": {"existingSecret": "my-database"},
         "limits": {"existingSecret": "my-limits"},
+        "engineKey": {"existingSecret": "my-engine-key"},
         "huggingFace": {"existingSecret": "my-token"},
         "registry": {"existingClaim": "my-registry", "trustedKeysConfigMap": "my-keys"},
         "serviceAccountName": "my-account",
@@ -58,6 +61,7 @@ CASES: dict[str, Values] = {
         "receipts": {"keys": '{"canary": "CANARY-receipts"}'},
         "ledger": {"url": "postgresql+psycopg://signet:CANARY-password@db:6543/signet", "port": 6543},
         "limits": {"url": "rediss://:CANARY-limits@valkey:6380/0", "port": 6380},
+        "engineKey": {"key": "CANARY-engine-key"},
         "huggingFace": {"token": "CANARY-token"},
         "registry": {"trustedKeys": {"ci": PUBLIC_KEY}},
         "gateway": {"autoscaling": {"minReplicas": 2, "maxReplicas": 5}},
@@ -156,11 +160,11 @@ class Chart:
     def lint(self, values: Values) -> subprocess.CompletedProcess[str]:
         return self.run("lint", "--strict", str(CHART), values=values)
 
-    def template(self, values: Values) -> subprocess.CompletedProcess[str]:
-        return self.run("template", "signet", str(CHART), "--namespace", NAMESPACE, values=values)
+    def template(self, values: Values, *options: str) -> subprocess.CompletedProcess[str]:
+        return self.run("template", "signet", str(CHART), "--namespace", NAMESPACE, *options, values=values)
 
-    def render(self, values: Values) -> Objects:
-        result = self.template(values)
+    def render(self, values: Values, *options: str) -> Objects:
+        result = self.template(values, *options)
         assert result.returncode == 0, result.stderr
         return Objects(each for each in yaml.safe_load_all(result.stdout) if each)
 
@@ -182,6 +186,59 @@ def tools() -> dict[str, Path]:
 @pytest.fixture(scope="session")
 def chart(tools: dict[str, Path]) -> Chart:
     return Chart(tools["helm"])
+
+
+class Cluster:
+    """As much of a Kubernetes API as `lookup` asks for: Secrets by name."""
+
+    def __init__(self) -> None:
+        self.secrets: dict[str, Object] = {}
+        kept = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                path = self.path.partition("?")[0]
+                status, body = kept.answer(path)
+                data = json.dumps(body).encode()
+                self.send_response(status)
+                self.send_header("content-type", "application/json")
+                self.send_header("content-length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.arguments = ["--kube-apiserver", f"http://127.0.0.1:{self.server.server_port}"]
+
+    def answer(self, path: str) -> tuple[int, Object]:
+        """The status and the body of a GET."""
+        if path == "/version":
+            return 200, {"major": "1", "minor": "34", "gitVersion": "v1.34.0"}
+        if path == "/api":
+            return 200, {"kind": "APIVersions", "versions": ["v1"]}
+        if path == "/apis":
+            return 200, {"kind": "APIGroupList", "apiVersion": "v1", "groups": []}
+        if path == "/api/v1":
+            resource = {"name": "secrets", "singularName": "secret", "namespaced": True, "kind": "Secret"}
+            resources = [{**resource, "verbs": ["get"]}]
+            return 200, {"kind": "APIResourceList", "groupVersion": "v1", "resources": resources}
+        found = self.secrets.get(path.removeprefix(f"/api/v1/namespaces/{NAMESPACE}/secrets/"))
+        if found is not None:
+            return 200, found
+        return 404, {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404}
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    made = Cluster()
+    thread = threading.Thread(target=made.server.serve_forever, daemon=True)
+    thread.start()
+    yield made
+    made.server.shutdown()
+    made.server.server_close()
+    thread.join()
 
 
 @pytest.fixture(scope="session", params=list(CASES))

@@ -37,6 +37,15 @@ MISTAKES = {
         {"marks": {"keyring": "{}", "existingSecret": "x"}},
         "marks.keyring and marks.existingSecret are both set",
     ),
+    "engine-key-twice": (
+        {"engineKey": {"key": "0123456789abcdef", "existingSecret": "x"}},
+        "engineKey.key and engineKey.existingSecret are both set",
+    ),
+    "engine-key-too-short": ({"engineKey": {"key": "secret"}}, "at '/engineKey/key'"),
+    "engine-key-in-config": (
+        {"config": {"gateway": {"engine_api_key": "0123456789abcdef"}}},
+        "config.gateway.engine_api_key would show the engines' key in a ConfigMap",
+    ),
     "password-in-config": (
         {"config": {"database": {"url": "postgresql://u:p@h/d"}}},
         "config.database.url would show the database's password in a ConfigMap",

@@ -56,6 +56,7 @@ def test_secrets_are_rendered_into_secrets_alone(chart):
         "marks": {"keyring": "CANARY-keyring"},
         "receipts": {"keys": "CANARY-receipts"},
         "ledger": {"url": "postgresql+psycopg://signet:CANARY-password@db/signet"},
+        "engineKey": {"key": "CANARY-engine-key"},
         "huggingFace": {"token": "CANARY-token"},
     }
 
@@ -68,6 +69,7 @@ def test_secrets_are_rendered_into_secrets_alone(chart):
         "keyring.json": "CANARY-keyring",
         "receipt-keys.json": "CANARY-receipts",
         "url": "postgresql+psycopg://signet:CANARY-password@db/signet",
+        "key": "CANARY-engine-key",
         "token": "CANARY-token",
     }
     for each in objects:
@@ -78,11 +80,15 @@ def test_secrets_are_rendered_into_secrets_alone(chart):
 
 def test_each_pod_gets_the_secrets_it_needs(chart):
     objects = chart.render(
-        {section: {"existingSecret": section} for section in ("marks", "receipts", "ledger", "huggingFace")}
+        {
+            section: {"existingSecret": section}
+            for section in ("marks", "receipts", "ledger", "limits", "engineKey", "huggingFace")
+        }
     )
 
-    assert secrets_of(objects.pod("signet-gateway")) == {"marks", "receipts", "ledger"}
-    assert secrets_of(objects.pod("signet-engine-default")) == {"marks", "huggingFace"}
+    assert secrets_of(objects.pod("signet-gateway")) == {"marks", "receipts", "ledger", "limits", "engineKey"}
+    assert secrets_of(objects.pod("signet-engine-default")) == {"marks", "engineKey", "huggingFace"}
+    assert objects.of("Secret") == []
 
 
 def secrets_of(pod: dict) -> set[str]:
@@ -95,11 +101,44 @@ def secrets_of(pod: dict) -> set[str]:
     return files | variables
 
 
-def test_no_secret_without_a_value(chart):
+def test_no_secret_without_a_value_but_the_engines_key(chart):
     objects = chart.render({})
 
-    assert objects.of("Secret") == []
-    assert secrets_of(objects.pod("signet-gateway")) == set()
+    [made] = objects.of("Secret")
+    name = made["metadata"]["name"]
+    assert secrets_of(objects.pod("signet-gateway")) == secrets_of(objects.pod("signet-engine-default")) == {name}
+    assert len(base64.b64decode(made["data"]["key"])) >= 32
+
+
+def test_engines_ask_for_the_key_that_the_gateway_sends(objects, values):
+    """By environment: arguments show in the list of processes."""
+    variables = [
+        {each["name"]: each.get("valueFrom") for each in pod["spec"]["containers"][0]["env"]} for pod in objects.pods()
+    ]
+    keys = [each.get("SIGNET_GATEWAY__ENGINE_API_KEY") for each in variables]
+    assert all(each == keys[0] for each in keys)
+    assert keys[0] is not None or values.get("gateway", {}).get("externalEngines")
+
+
+def test_no_key_is_made_that_others_would_be_sent(chart):
+    elsewhere = {"gateway": {"externalEngines": ["http://elsewhere:8000"]}}
+    assert chart.render(elsewhere).of("Secret") == []
+    assert secrets_of(chart.render({**elsewhere, "engines": []}).pod("signet-gateway")) == set()
+
+    told = chart.render({**elsewhere, "engineKey": {"existingSecret": "mine"}})
+    assert secrets_of(told.pod("signet-gateway")) == secrets_of(told.pod("signet-engine-default")) == {"mine"}
+
+
+def test_the_key_that_was_made_is_kept_over_upgrades(chart, cluster):
+    first = chart.render({})
+    [made] = first.of("Secret")
+    cluster.secrets[made["metadata"]["name"]] = made
+
+    kept = chart.render({}, "--dry-run=server", *cluster.arguments)
+
+    assert kept.of("Secret")[0]["data"] == made["data"]
+    assert chart.render({}).of("Secret")[0]["data"] != made["data"], "without a cluster it is another one"
+    assert first.pods() == kept.pods()
 
 
 def test_keyring_file_is_closed_to_other_users(chart):

@@ -107,6 +107,7 @@ def test_what_pods_refer_to_is_rendered_or_said_to_exist(objects, values):
         values.get("receipts", {}).get("existingSecret"),
         values.get("ledger", {}).get("existingSecret"),
         values.get("limits", {}).get("existingSecret"),
+        values.get("engineKey", {}).get("existingSecret"),
         values.get("huggingFace", {}).get("existingSecret"),
         values.get("registry", {}).get("existingClaim"),
         values.get("registry", {}).get("trustedKeysConfigMap"),

@@ -16,7 +16,14 @@ _MAX_DOMAIN = 255
 _SIGN = re.compile(r"@(?=[A-Za-z0-9]|\Z)")
 _DOMAIN_RUN = re.compile(r"[A-Za-z0-9.-]*")
 _DOMAIN = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9-]{0,62}\.)+(?:xn--[A-Za-z0-9-]{2,59}|[A-Za-z]{2,63})")
-_ESCAPE = re.compile(r"(?<=\\)(?:[nrtbf]|u[0-9A-Fa-f]{4})")
+_ESCAPE = re.compile(
+    r"(?<=\\)(?:f[BIRP](?=[\w.])|[nrtbf]|u[0-9A-Fa-f]{4})"  # of JSON, and the fonts of man pages
+    r"|(?<=\\f\()[A-Z]{2}"
+    r"|(?:(?<=\x1b\[)|(?<=\\e\[)|(?<=\\x1b\[)|(?<=\\033\[))\d{1,3}m"  # a terminal's colours
+    r"|%[0-9A-Fa-f]{2}"
+)
+_POD_CODE = re.compile(r"[A-Za-z][BCEFILSXZ]<")
+"""A letter behind a word that opens one of Perl's formatting codes, as in `joe@example.orgE<gt>` (perlpod)."""
 _NOT_A_DOMAIN = re.compile(
     r"\d+\.\d+\."  # a version, as in lodash@4.17.21-rc.x
     r"|v\d+\b"  # the same, as in tool@v2.sh
@@ -62,6 +69,8 @@ class EmailAddresses:
             if run.end() == size and not final and size - at - 1 <= _MAX_DOMAIN:
                 return spans, begin
             domain = _DOMAIN.match(text, at + 1, run.end())
+            if domain is not None and _POD_CODE.match(text, domain.end() - 2) and not _is_top(domain.group()):
+                domain = _DOMAIN.match(text, at + 1, domain.end() - 1)
             if domain is None:
                 start = at + 1
                 continue
@@ -84,11 +93,17 @@ def _local_run(text: str, start: int, at: int) -> int:
 def _local_start(text: str, start: int, at: int) -> int:
     """Where the local part before `at` begins; `at` when there is none."""
     begin = _local_run(text, start, at)
-    # In JSON text the letters of an escape are no part of the address: replacing them would break the string.
+    # The letters of an escape are no part of the address: replacing them would break what it stands in.
     escape = _ESCAPE.match(text, begin, at)
     if escape is not None:
         begin = escape.end()
     return at - len(text[begin:at].lstrip(_LOCAL_INNER))
+
+
+def _is_top(domain: str) -> bool:
+    """Whether a domain's top level is in use."""
+    top = domain.rpartition(".")[2].lower()
+    return top in TOP_LEVELS or top.startswith("xn--") or top in _FOLDED_TOPS
 
 
 def _is_address(text: str, begin: int, at: int, domain: re.Match[str]) -> bool:
@@ -104,7 +119,7 @@ def _is_address(text: str, begin: int, at: int, domain: re.Match[str]) -> bool:
     top = labels[-1].lower()
     if top not in _NO_NAMES and _CALLED.match(text, end) is not None:
         return False
-    if not (top in TOP_LEVELS or top.startswith("xn--") or top in _FOLDED_TOPS):
+    if not _is_top(top):
         in_brackets = text[begin - 1 : begin] == "<" and text[end : end + 1] == ">"
         return in_brackets or _CUE.search(text, max(0, begin - 16), begin) is not None
     if top in _ATTRIBUTES and len(labels) == 2:

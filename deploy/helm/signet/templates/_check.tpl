@@ -29,7 +29,7 @@
 {{- if not (or .Values.engines $gateway.externalEngines) -}}
 {{- fail "the gateway has no engine: name a pool in engines, or a URL in gateway.externalEngines" -}}
 {{- end -}}
-{{- range $section, $value := dict "marks" "keyring" "receipts" "keys" "ledger" "url" "limits" "url" "huggingFace" "token" -}}
+{{- range $section, $value := dict "marks" "keyring" "receipts" "keys" "ledger" "url" "limits" "url" "engineKey" "key" "huggingFace" "token" -}}
 {{- $values := index $.Values $section -}}
 {{- if and (index $values $value) $values.existingSecret -}}
 {{- fail (printf "%s.%s and %s.existingSecret are both set: keep one" $section $value $section) -}}
@@ -40,6 +40,9 @@
 {{- end -}}
 {{- if dig "identity" "limits_url" "" .Values.config -}}
 {{- fail "config.identity.limits_url would show a password in a ConfigMap: use limits.url or limits.existingSecret" -}}
+{{- end -}}
+{{- if dig "gateway" "engine_api_key" "" .Values.config -}}
+{{- fail "config.gateway.engine_api_key would show the engines' key in a ConfigMap: use engineKey.key or engineKey.existingSecret" -}}
 {{- end -}}
 {{- if dig "database" "url" "" .Values.config -}}
 {{- fail "config.database.url would show the database's password in a ConfigMap: use ledger.url or ledger.existingSecret" -}}

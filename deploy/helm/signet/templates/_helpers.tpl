@@ -97,7 +97,7 @@ repeating themselves for the gateway and the engines.
 {{- end }}
 {{- end }}
 
-{{/* The Secret of `marks`, `receipts`, `ledger`, `limits` or `huggingFace`, or nothing. Argument: (dict "root" $ "section" NAME "value" VALUE). */}}
+{{/* The Secret of `marks`, `receipts`, `ledger`, `limits`, `engineKey` or `huggingFace`, or nothing. Argument: (dict "root" $ "section" NAME "value" VALUE). */}}
 {{- define "signet.secretName" -}}
 {{- $section := index .root.Values .section -}}
 {{- if $section.existingSecret -}}
@@ -125,6 +125,15 @@ repeating themselves for the gateway and the engines.
 
 {{- define "signet.huggingFaceSecret" -}}
 {{- include "signet.secretName" (dict "root" . "section" "huggingFace" "value" .Values.huggingFace.token) }}
+{{- end }}
+
+{{/*
+The Secret with the key between gateway and engines, or nothing. The gateway sends one key to all engines: where there are
+others than the chart's, none is made that they would be sent, and would not know.
+*/}}
+{{- define "signet.engineKeySecret" -}}
+{{- $made := and .Values.engines (not .Values.gateway.externalEngines) -}}
+{{- include "signet.secretName" (dict "root" . "section" "engineKey" "value" (or .Values.engineKey.key $made)) }}
 {{- end }}
 
 {{- define "signet.serviceAccount" -}}

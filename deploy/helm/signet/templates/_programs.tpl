@@ -88,6 +88,7 @@ is a number. An alias moves, so a folder derived from one would be wrong after t
 
 {{- define "signet.gatewayEnv" -}}
 {{ include "signet.keyringEnv" . }}
+{{ include "signet.engineKeyEnv" . }}
 {{- if include "signet.receiptsSecret" . }}
 - {name: SIGNET_RECEIPTS__KEYS, value: /run/signet/receipts/receipt-keys.json}
 {{- else if include "signet.sharedLedger" . }}
@@ -106,6 +107,15 @@ is a number. An alias moves, so a folder derived from one would be wrong after t
 {{- end }}
 {{- end }}
 
+{{/* `signet gateway` sends it, and `signet engine` has vLLM ask for it. */}}
+{{- define "signet.engineKeyEnv" -}}
+{{- with include "signet.engineKeySecret" . }}
+- name: SIGNET_GATEWAY__ENGINE_API_KEY
+  valueFrom:
+    secretKeyRef: {name: {{ . }}, key: key}
+{{- end }}
+{{- end }}
+
 {{/* Argument: (dict "root" $ "it" COMPONENT). */}}
 {{- define "signet.engineEnv" -}}
 - {name: XDG_CACHE_HOME, value: /var/cache/signet}
@@ -117,6 +127,7 @@ is a number. An alias moves, so a folder derived from one would be wrong after t
 - {name: NUMBA_CACHE_DIR, value: /var/cache/signet/numba}
 - {name: FLASHINFER_WORKSPACE_BASE, value: /var/cache/signet}
 {{ include "signet.keyringEnv" .root }}
+{{ include "signet.engineKeyEnv" .root }}
 {{- if not (include "signet.keyringSecret" .root) }}
 # The program makes a keyring where there is none: not in the read-only image.
 - {name: SIGNET_KEYRING, value: /tmp/keyring.json}

@@ -283,7 +283,7 @@ def test_requests_are_held_against_their_receipts_and_noted_anchors(
     assert admin("POST", "/audit/verify")["receipts"] >= 1
     with closing(sqlite3.connect(gateway.home / "signet.db")) as database:
         [(chain, seq, tokens)] = database.execute(
-            "select name, r.seq, completion_tokens from requests r join chains c on c.id = r.chain where request_id = ?",
+            "select name, r.seq, completion_tokens from requests r join chains c on c.id = chain where request_id = ?",
             (name,),
         ).fetchall()
         database.execute("update requests set completion_tokens = 1 where request_id = ?", (name,))

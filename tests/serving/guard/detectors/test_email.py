@@ -27,6 +27,13 @@ ADDRESSES = [
     'email="«joe@example.org»"',
     "«anna@firma.to», «ben@firma.at»",
     "«joe@users.noreply.github.com»",
+    "E<lt>«joe@example.org»E<gt>",
+    "mail: «joe@example.org»E<gt>, L<mailto:«joe@example.org»>",
+    "JOE «JOE@EXAMPLE.ORG»B<now> or «JOE@FIRMA.DE»<br>",
+    r"\fB«joe@example.org»\fP or \f(BI«joe@example.org»",
+    r"\033[31m«joe@example.org»\033[0m",
+    "to=%3C«joe@example.org»%3E",
+    "«10%joe@example.org»",
 ]
 
 NOT_ADDRESSES = [
