@@ -54,6 +54,8 @@ class ChoiceRelay:
         self.channels: dict[Channel, ChannelRelay] = {}
         self.calls = ToolCalls()
         self.ended = False
+        self.closed = False
+        """Whether its end has been told; what comes after that is no part of it."""
         self._passage = context.passage
         self._index = index
         self._guard = guard
@@ -153,6 +155,7 @@ class ChoiceRelay:
 
     def finish(self, out: list[bytes]) -> None:
         """Nothing follows: add to `out` what is left, the event with the finish reason last."""
+        self.closed = True
         self._open_heads(out)
         rest: list[bytes] = []
         for relay in self.channels.values():

@@ -266,6 +266,8 @@ class StreamRelay:
         state = self._choices.get(index)
         if state is None:
             state = self._open_choice(index)
+        if state.closed:
+            return
         if texts:
             [(channel, text)] = texts
             self._note(channel, text)
@@ -273,6 +275,7 @@ class StreamRelay:
         elif finish:
             self._note_end(state, finish)
             state.end(event)
+            self._close_early(state, out)
         elif tap is None or not tap.is_filler(event):
             out.append(event)
 
@@ -305,6 +308,8 @@ class StreamRelay:
                 raise StreamBroken(_ABANDONED)
             choice |= self._take_prompt(choice)
             state = self._choices.get(index) or self._open_choice(index)
+            if state.closed:
+                continue
             self._alike = None
             if finish:
                 self._note_end(state, finish)
@@ -314,6 +319,8 @@ class StreamRelay:
                 self._note(channel, text)
             if self.tap is not None:
                 self.tap.note(index, texts, bool(finish), ids if isinstance(ids, list) else None)
+            if finish:
+                self._close_early(state, out)
         if isinstance(usage, dict):  # it counts the text beside it too
             self._context.counted_chars = self._context.answer_chars
 
@@ -351,10 +358,17 @@ class StreamRelay:
         if not state.ended:
             self._unfinished -= 1
 
+    def _close_early(self, state: ChoiceRelay, out: list[bytes]) -> None:
+        """One of several choices has ended while others go on: its end is told now. The last one's waits."""
+        if self._unfinished > 0:
+            state.finish(out)
+
     def _finish_choices(self, out: list[bytes], *, breaks_off: bool = False) -> None:
         """Nothing follows of any choice; one that breaks off has no finish reason."""
         self._alike = None
         for state in self._choices.values():
+            if state.closed:
+                continue
             if breaks_off:
                 state.break_off()
             state.finish(out)

@@ -125,6 +125,28 @@ def test_the_same_bytes_leave_wherever_the_network_cuts(events: list[bytes], lin
     assert whole.replace(b" ", b"").count(b'"finish_reason":"stop"') == 2
 
 
+@pytest.mark.parametrize("odd", [{}, {"vendor": 1}], ids=["usual", "odd"])
+def test_a_choice_says_that_it_ended_while_others_go_on(odd: dict[str, Any]) -> None:
+    def piece(*arguments: Any, **more: Any) -> bytes:
+        return b"data: " + json.dumps(json.loads(chunk(*arguments, **more)[6:]) | odd).encode() + b"\n\n"
+
+    relay = relay_for(choices=3)
+    relay.feed(piece({"content": "mail jane@exa"}, index=1) + piece({"content": "mail"}, index=0))
+    ended = events_of(relay.feed(piece({}, finish="length", index=1)) + DONE)
+    late = relay.feed(piece({"content": "mple.org"}, index=1) + piece({}, finish="stop", index=1))
+    rest = relay.feed(piece({"content": " me"}, index=0) + piece({}, finish="stop", index=0))
+    last = relay.feed(piece({"content": "x"}, index=2) + piece({}, finish="stop", index=2) + DONE)
+    relay.finish()
+
+    assert [choice["index"] for each in ended for choice in each["choices"]] == [1] * len(ended)
+    assert "".join(each["choices"][0]["delta"].get("content") or "" for each in ended) == "mail jane@exa"
+    assert [each["choices"][0]["finish_reason"] for each in ended][-1] == "length"
+    assert late == b"", "it has ended"
+    assert b'"stop"' in rest
+    assert b'"stop"' not in last, "the last end waits for the record"
+    assert relay.close().count(b'"stop"') == 1
+
+
 def test_events_that_nothing_was_changed_in_keep_their_bytes() -> None:
     data = body(stream(["Plain", " words", " only."], usage=False))
 
