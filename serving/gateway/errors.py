@@ -3,6 +3,7 @@
 GatewayError
   BadRequest            400 · or the engine's own 4xx
     ContextTooLong      400 context_length_exceeded
+    ControlTokenMade    400 control_token_made
     TooLarge            413 request_too_large
     ContentBlocked      400 content_blocked
     PolicyRefused       400 policy_refused
@@ -40,6 +41,7 @@ from typing import ClassVar, NamedTuple
 import msgspec
 
 from serving.gateway.engines.refusal import NOT_IMPLEMENTED
+from serving.guard.control import MADE
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
@@ -81,6 +83,12 @@ class BadRequest(GatewayError):
 
 class ContextTooLong(BadRequest):
     default_code = "context_length_exceeded"
+
+
+class ControlTokenMade(BadRequest):
+    """The engine's check of the prompt, after the chat template (`serving.engine.rendering`)."""
+
+    default_code = MADE
 
 
 class TooLarge(BadRequest):
@@ -255,6 +263,9 @@ def _clients_mistake(status: int, problem: _Problem) -> GatewayError:
         field = found["field"].removeprefix("body.")[:100]
         return BadRequest(_cleaned(f"{field}: {found['said']}."), param=field, status=status)
     message = _cleaned(problem.message) or f"The engine refused the request with status {status}."
+    code, _, said = message.partition(": ")
+    if code == MADE and said:
+        return ControlTokenMade(f"{said[0].upper()}{said[1:]}.", status=status)
     if any(words in message.lower() for words in _CONTEXT_WORDS):
         return ContextTooLong(message, param=problem.param)
     return BadRequest(message, param=problem.param, status=status)

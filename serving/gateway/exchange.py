@@ -15,7 +15,15 @@ from serving.gateway.dialects.relay import DialectRelay
 from serving.gateway.engine_body import question_body
 from serving.gateway.engines.engine import Engine
 from serving.gateway.engines.upstream import UpstreamError, UpstreamResponse
-from serving.gateway.errors import AnswerTooLarge, BadRequest, ContextTooLong, EngineFailed, GatewayError, LedgerDown
+from serving.gateway.errors import (
+    AnswerTooLarge,
+    BadRequest,
+    ContextTooLong,
+    ControlTokenMade,
+    EngineFailed,
+    GatewayError,
+    LedgerDown,
+)
 from serving.gateway.failover import Failover
 from serving.gateway.fields.rules import ignored_header
 from serving.gateway.policy import PolicySteps
@@ -161,7 +169,7 @@ class Exchange:
 
     def _unbinds(self, refusal: BadRequest) -> bool:
         """Whether to ask again without binding tools: not every schema can be made a grammar of."""
-        if not self._context.binds_tools or isinstance(refusal, ContextTooLong):
+        if not self._context.binds_tools or isinstance(refusal, ContextTooLong | ControlTokenMade):
             return False
         self._context.binds_tools = False
         return True

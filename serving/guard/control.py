@@ -14,6 +14,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from serving.guard.folding import fold_wide, origins
 from serving.guard.known_tokens import AMBIGUOUS_TOKENS, KNOWN_TOKENS
 
+MADE = "control_token_made"
+"""The error's code where a chat template makes a control token of a client's words (`serving.engine.rendering`)."""
 _DELETED = r"(?:/[a-z_]{1,24}){0,4}"
 """What chat templates take out of a user's words: `/think`, `/no_think` and other switches. What is left on both sides
 meets, and `<|im_/thinkstart|>` would be a control token."""
@@ -30,7 +32,7 @@ class ControlTokens:
         tokens = KNOWN_TOKENS | served | frozenset(extra) | (frozenset() if served else AMBIGUOUS_TOKENS)
         # A token of one character, or of spaces, is no structure that could be broken and still be read.
         folded = {fold_wide(token) for token in tokens if len(token.strip()) > 1}
-        self._pattern = re.compile(_trie_pattern(folded))
+        self._pattern = re.compile(trie_pattern(folded, between=_DELETED))
 
     def inert(self, text: str) -> tuple[str, int]:
         """`text` without control tokens, and how many there were."""
@@ -91,20 +93,24 @@ class _Node(dict[str, "_Node"]):
     """A place in the trie: the characters that may follow. A token ends here when there is none."""
 
 
-def _trie_pattern(tokens: Iterable[str]) -> str:
-    """A pattern for any of `tokens` that shares their beginnings: the time it takes does not grow with their number."""
+def trie_pattern(tokens: Iterable[str], between: str = "") -> str:
+    """A pattern for any of `tokens` that shares their beginnings: the time it takes does not grow with their number.
+
+    `between`: a pattern for what may stand between two characters of a token.
+    """
     root = _Node()
     for token in sorted(tokens, key=len, reverse=True):
         node = root
         for char in token:
             node = node.setdefault(char, _Node())
         node.clear()  # longer tokens that begin with this one are found by it
-    return _node_pattern(root)
+    return _node_pattern(root, between)
 
 
-def _node_pattern(node: _Node) -> str:
+def _node_pattern(node: _Node, between: str) -> str:
     """A pattern for the rest of the tokens below `node`, which has one."""
     branches = [
-        re.escape(char) + (_DELETED + _node_pattern(child) if child else "") for char, child in sorted(node.items())
+        re.escape(char) + (between + _node_pattern(child, between) if child else "")
+        for char, child in sorted(node.items())
     ]
     return branches[0] if len(branches) == 1 else f"(?:{'|'.join(branches)})"

@@ -37,7 +37,7 @@ def control_tokens_of(folder: Path) -> frozenset[str]:
     tokens.update(_added_tokens(list(_mapping(config.get("added_tokens_decoder")).values())))
     tokens.update(_named_tokens(config))
     tokens.update(_named_tokens(_read(folder / "special_tokens_map.json")))
-    tokens.update(token for token in _read(folder / "added_tokens.json") if _is_structure(token))
+    tokens.update(token for token in _read(folder / "added_tokens.json") if is_structure(token))
     for template in (*_templates(config), *_template_files(folder)):
         tokens.update(_IN_TEMPLATE.findall(template))
     return frozenset(token for token in tokens if len(token.strip()) > 1)
@@ -59,7 +59,7 @@ def _mapping(value: Any) -> dict[str, Any]:
 def _added_tokens(entries: Any) -> Iterator[str]:
     for entry in entries if isinstance(entries, list) else ():
         content = _content(entry)
-        if content is not None and (entry.get("special") or _is_structure(content)):
+        if content is not None and (entry.get("special") or is_structure(content)):
             yield content
 
 
@@ -83,7 +83,8 @@ def _content(entry: Any) -> str | None:
     return content if isinstance(content, str) else None
 
 
-def _is_structure(token: str) -> bool:
+def is_structure(token: str) -> bool:
+    """Whether an added token that is not marked special looks like structure all the same."""
     return _STRUCTURE.fullmatch(token) is not None and _HTML_TAG.fullmatch(token) is None
 
 

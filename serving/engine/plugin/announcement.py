@@ -7,12 +7,14 @@ announce on /metrics that the engine marks. It records no statistics.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client import REGISTRY, CollectorRegistry, Gauge
 from vllm.v1.metrics.loggers import StatLoggerBase
 
+from serving.engine import rendering
 from serving.engine.plugin.manifests import announce_manifests
 from serving.engine.plugin.processor import MarkProcessor
 from serving.engine.plugin.readiness import readiness
@@ -20,6 +22,8 @@ from serving.engine.plugin.sampling import announce_sampling
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
+
+log = logging.getLogger(__name__)
 
 METRIC = "signet_engine_plugin_info"
 
@@ -34,6 +38,8 @@ class MarkAnnouncement(StatLoggerBase):  # type: ignore[misc]
         if engine_index == 0:
             announce_manifests(vllm_config, REGISTRY)
             announce_sampling(vllm_config, REGISTRY)
+            if not rendering.is_registered():
+                log.warning("vLLM did not load Signet's renderer, so no prompt is checked: install Signet anew")
 
     def record(self, *_: Any, **__: Any) -> None:
         """Nothing is recorded."""

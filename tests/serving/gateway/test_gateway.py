@@ -282,6 +282,10 @@ def test_typed_errors(client: openai.OpenAI, gateway: RunningGateway, engine: Sc
     with pytest.raises(openai.BadRequestError) as long:
         ask(client)
     assert long.value.code == "context_length_exceeded"
+    engine.script = lambda _: whole({"error": {"message": "control_token_made: the template would"}}, status=400)
+    with pytest.raises(openai.BadRequestError) as made:
+        ask(client)
+    assert (made.value.code, made.value.body["message"]) == ("control_token_made", "The template would.")  # type: ignore[index]
     engine.script = lambda _: whole({"error": {"message": "temperature is out of range"}}, status=422)
     with pytest.raises(openai.UnprocessableEntityError):
         ask(client)

@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
+from vllm.renderers.registry import RENDERER_REGISTRY
 from vllm.v1.metrics.loggers import StatLoggerBase
 
 from serving.engine.plugin import GreenProcessor, MarkAnnouncement, MarkProcessor, announcement, readiness
 from serving.engine.plugin.announcement import METRIC
+from serving.engine.rendering import register
 from serving.provenance import Keyring
 
 EngineConfig = Callable[..., Any]
@@ -71,3 +73,21 @@ def test_vllm_finds_the_entry_points() -> None:
     assert processors["signet_green"].load() is GreenProcessor
     assert loggers["signet_mark"].load() is MarkAnnouncement
     assert issubclass(MarkAnnouncement, StatLoggerBase)
+
+
+def test_an_engine_whose_prompts_are_not_checked_says_so(
+    engine_config: EngineConfig,
+    registry: CollectorRegistry,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(RENDERER_REGISTRY, "renderers", {"hf": ("vllm.renderers.hf", "HfRenderer")})
+    MarkAnnouncement(engine_config())
+    assert "install Signet anew" in caplog.text
+    caplog.clear()
+
+    register()
+    monkeypatch.setattr(announcement, "REGISTRY", CollectorRegistry())
+    MarkAnnouncement(engine_config())
+
+    assert "install Signet anew" not in caplog.text
