@@ -56,6 +56,14 @@ class Program:
             time.sleep(0.05)
         raise ProgramError(f"{self.name} did not answer {url} within {timeout_s:.0f} s: {self._last_lines()}")
 
+    def wait_said(self, words: str, timeout_s: float = 60.0) -> None:
+        """Poll until the program has printed `words`. Raises ProgramError."""
+        deadline = time.monotonic() + timeout_s
+        while words not in self._log.read_text(errors="replace"):
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise ProgramError(f"{self.name} did not say {words!r} in time: {self._last_lines()}")
+            time.sleep(0.05)
+
     def stop(self, grace_s: float = 10.0) -> None:
         """SIGTERM to the program, and SIGKILL to its whole group for what is left after the grace."""
         with suppress(ProcessLookupError):

@@ -33,7 +33,8 @@ def main(command: Sequence[str]) -> int:
     serve = [sys.executable, "-m", "signet", "serve", "--port", str(gateway)]
     print("starting signet serve …", file=sys.stderr)
     with running("signet serve", serve, home, env=settings) as program:
-        program.wait_ready(f"http://127.0.0.1:{gateway}/readyz", {}, START_TIMEOUT_S)
+        # Its word to its user that all is ready; `/readyz` comes before the engine is warm.
+        program.wait_said("Ctrl-C stops everything", START_TIMEOUT_S)
         known = {
             "engine": f"http://127.0.0.1:{engine}",
             "gateway": f"http://127.0.0.1:{gateway}",

@@ -50,7 +50,7 @@ class OnProgress(Protocol):
 def ensure_default_model(registry: Registry, cache: Path, on_progress: OnProgress) -> Checkpoint:
     """The registered default model, made first where it is not there yet. Not verified: resolving does that.
 
-    One that was made before its checkpoint said how to sample becomes a new version that does; the old one stays.
+    One whose checkpoint does not say how to sample as ours does becomes a new version that does; the old one stays.
     Safe against a second start at the same time and against being killed at any point.
     Raises ModelUnavailable when it cannot be fetched or converted.
     """
@@ -92,12 +92,12 @@ def _newest(registry: Registry) -> Checkpoint | None:
 
 
 def _lacks_sampling(checkpoint: Checkpoint) -> bool:
-    """Whether it was made here, before the conversion wrote how to sample."""
+    """Whether it was made here, before the conversion wrote how to sample, or when it wrote it otherwise."""
     recipe = checkpoint.manifest.recipe
     if recipe is None or recipe.name != RECIPE:
         return False
     try:
-        return not SAMPLING.keys() <= json.loads((checkpoint.path / GENERATION_CONFIG).read_bytes()).keys()
+        return not SAMPLING.items() <= json.loads((checkpoint.path / GENERATION_CONFIG).read_bytes()).items()
     except (OSError, ValueError, AttributeError):
         return False
 

@@ -17,6 +17,7 @@ from types import FrameType
 from serving.engine.address import Address, free_port, require_free
 from serving.engine.command import engine_command, engine_environment
 from serving.engine.errors import EngineError
+from serving.engine.first_answer import FIRST_REQUEST, warm_up
 from serving.engine.memory import free_memory, require_memory
 from serving.engine.process import State, SupervisedProcess
 from serving.engine.processor import require_kernels
@@ -33,7 +34,6 @@ ROUTE_SECONDS = 10.0
 # Ctrl-C to nothing left takes ten seconds at most: answers under way get the first part, the engine the second.
 GATEWAY_STOP_SECONDS = 4.0
 ENGINE_STOP_SECONDS = 4.0
-
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -62,11 +62,11 @@ class Supervisor:
                 require_free(self.address.host, self.address.port, "--port")
                 source = self._prepare()
                 engine, gateway = self._build(source)
-                self._start(engine, gateway)
+                self._start(engine, gateway, source)
                 if self.settings.drift.enabled:
                     self._start_drift(source)
                 self._announce(source)
-                self._supervise(engine, gateway)
+                self._supervise(engine, gateway, source)
             except StopRequested:
                 self.terminal.busy("signet", "stopping")
             finally:
@@ -123,7 +123,7 @@ class Supervisor:
         )
         return engine, gateway
 
-    def _start(self, engine: SupervisedProcess, gateway: SupervisedProcess) -> None:
+    def _start(self, engine: SupervisedProcess, gateway: SupervisedProcess, source: ModelSource) -> None:
         """Start all programs. The gateway is up long before the engine, and says so to whoever asks meanwhile."""
         require_free(engine.address.host, engine.address.port, "engine.port")
         self._programs = [gateway, engine]
@@ -140,6 +140,8 @@ class Supervisor:
             gateway.step()
             self.terminal.busy("engine", engine.phase)
             time.sleep(STEP_SECONDS)
+        self.terminal.busy("engine", "answering for the first time")
+        warm_up(engine.address, source.served_name, self._engine_key)
         self._wait_for_route(gateway)
         self.terminal.done("engine", f"ready after {time.monotonic() - started:.0f} s")
 
@@ -181,7 +183,7 @@ class Supervisor:
         else:
             self.terminal.done("drift", f"metrics on {address.url}/metrics")
 
-    def _supervise(self, engine: SupervisedProcess, gateway: SupervisedProcess) -> None:
+    def _supervise(self, engine: SupervisedProcess, gateway: SupervisedProcess, source: ModelSource) -> None:
         """Watch until a signal ends it, and say what happens to the programs."""
         before = {program: program.state for program in self._programs}
         while True:
@@ -189,6 +191,8 @@ class Supervisor:
                 state = self._step(program)
                 if state is not before.get(program, state):
                     if state is State.READY:
+                        if program is engine:
+                            warm_up(engine.address, source.served_name, self._engine_key)
                         self._wait_for_route(gateway)
                     self._tell(program)
                 before[program] = state
@@ -236,11 +240,7 @@ class Supervisor:
         say(f"  Signet serves {source.served_name} on {self.address.url}/v1")
         say(f"  API key  {key or 'make one with: signet keys create --tenant NAME'}")
         say()
-        body = {
-            "model": source.served_name,
-            "messages": [{"role": "user", "content": "What is the capital of France?"}],
-            "max_tokens": 64,
-        }
+        body = {"model": source.served_name} | FIRST_REQUEST
         say(
             f"curl {self.address.url}/v1/chat/completions -H 'Authorization: Bearer {key or 'YOUR_KEY'}' "
             f"-H 'Content-Type: application/json' -d '{json.dumps(body)}'"

@@ -65,6 +65,14 @@ def test_a_program_that_ends_early_says_its_last_words(tmp_path: Path) -> None:
         program.wait_ready("http://127.0.0.1:9/", {}, timeout_s=30)
 
 
+def test_a_program_is_waited_for_until_it_says_so(tmp_path: Path) -> None:
+    code = "print('all is ready', flush=True); input()"
+    with running("ready", [sys.executable, "-c", code], tmp_path) as program:
+        program.wait_said("is ready", timeout_s=30)
+        with pytest.raises(ProgramError, match="did not say 'more' in time: "):
+            program.wait_said("more", timeout_s=30)
+
+
 def test_a_program_that_is_not_there_is_a_program_error(tmp_path: Path) -> None:
     with pytest.raises(ProgramError, match="cannot be started"), running("none", ["/no/such"], tmp_path):
         pass

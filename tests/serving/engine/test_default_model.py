@@ -83,13 +83,13 @@ def test_second_time_nothing_is_made(registry: Registry, cache: Path, conversion
     assert len(conversions) == 1
 
 
-@pytest.fixture
-def registered_before(registry: Registry, tmp_path: Path) -> Checkpoint:
-    """The default model as it was made before its checkpoint said how to sample."""
+@pytest.fixture(params=[{}, {"do_sample": True, "temperature": 0.2, "top_p": 0.9}], ids=["unsaid", "otherwise"])
+def registered_before(registry: Registry, tmp_path: Path, request: pytest.FixtureRequest) -> Checkpoint:
+    """The default model as it was made before its checkpoint said how to sample, or when it said it otherwise."""
     folder = tmp_path / "made"
     folder.mkdir()
     (folder / "model.safetensors").write_bytes(b"weights")
-    (folder / "generation_config.json").write_text('{"eos_token_id": [2, 0]}')
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [2, 0], **request.param}))
     return registry.register(folder, NAME, default_model._draft())
 
 

@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from serving.engine.first_answer import FIRST_REQUEST
+
 STANDIN = Path(__file__).parent / "standin"
 STANDIN_FIRST = os.pathsep.join(filter(None, [str(STANDIN), os.environ.get("PYTHONPATH")]))
 
@@ -73,7 +75,19 @@ def test_the_curl_line_is_one_line_of_valid_shell_and_json(serve):
     body = re.search(r"-d '(.+)'$", line)
 
     assert body is not None
-    assert json.loads(body[1])["model"] == "bot"
+    assert json.loads(body[1]) == {"model": "bot", **FIRST_REQUEST}
+
+
+def test_an_engine_has_answered_before_it_is_said_to_be_ready(serve):
+    run = serve()
+    run.wait_for("ready after")
+    log = run.home / "logs" / "engine.log"
+    assert "asked /v1/chat/completions" in log.read_text()
+
+    os.kill(core_pid(run.home), signal.SIGKILL)
+    run.wait_for("ready again")
+
+    assert log.read_text().count("asked /v1/chat/completions") == 2
 
 
 def test_second_start_shows_the_same_key(serve):

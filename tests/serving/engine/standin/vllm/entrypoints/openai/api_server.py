@@ -44,6 +44,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
+    def do_POST(self) -> None:
+        sys.stdout.write(f"asked {self.path}\n")
+        sys.stdout.flush()
+        self.send_error(404)
+
     def log_message(self, *_: object) -> None:
         pass
 
