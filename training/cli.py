@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from training.command import TrainingSettings, one_line_errors, open_registry
+from training.encoder import NAME as ENCODER
+from training.encoder import prepare_encoder
 from training.errors import TrainingError
 from training.registry import Checkpoint, Registry, UnknownCheckpoint
 from training.registry_cli import registry
@@ -74,37 +76,43 @@ def train(ctx: click.Context, recipe: Path, overrides: tuple[str, ...], ship: bo
 
 @click.command()
 @click.argument("ref")
-@click.option("--data", required=True, type=click.Path(path_type=Path), help="JSONL chats to score.")
-@click.option("--max-tokens", type=click.IntRange(8), default=512, show_default=True, help="Longer chats are cut here.")
+@click.option("--data", required=True, type=click.Path(path_type=Path), help="JSONL: chats, or texts with labels.")
+@click.option("--max-tokens", type=click.IntRange(8), default=512, show_default=True, help="Longer ones are cut here.")
+@click.option("--predictions", type=click.Path(path_type=Path), help="Write a classifier's answers there, as JSONL.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.pass_context
 @one_line_errors
-def evaluate(ctx: click.Context, ref: str, data: Path, max_tokens: int, as_json: bool) -> None:
-    """Measure a checkpoint's perplexity on chats, over the tokens that the assistant says.
+def evaluate(
+    ctx: click.Context, ref: str, data: Path, max_tokens: int, predictions: Path | None, as_json: bool
+) -> None:
+    """Measure a checkpoint: a chat model's perplexity over what the assistant says, or how a classifier names texts.
+
+    A classifier takes lines {"text": …, "label": …} or {"text": …, "labels": […]}.
 
     Example: signet evaluate support-desk@1 --data recipes/data/support-desk-heldout.jsonl
     """
     settings: TrainingSettings = ctx.obj()
     source = find_model(ref, open_registry(settings), settings)
-    from training.evaluate.measurement import measure_source
+    from training.evaluate.measurement import measure_classifier, measure_source
 
-    measured = measure_source(source, data, max_tokens)
-    result = {
-        "ref": source.identity.ref,
-        "digest": source.identity.digest,
-        "data": str(data),
-        "data_sha256": measured.data_sha256,
-        "perplexity": measured.perplexity.value,
-        "tokens": measured.perplexity.tokens,
-        "chats": measured.perplexity.chats,
-    }
-    if as_json:
-        click.echo(json.dumps(result))
+    result: dict[str, Any] = {"ref": source.identity.ref, "digest": source.identity.digest, "data": str(data)}
+    if source.kind == "classifier":
+        classified = measure_classifier(source, data, max_tokens, predictions)
+        result |= {"data_sha256": classified.data_sha256, **classified.measured.figures()}
+        line = str(classified.measured)
+    elif predictions is not None:
+        raise TrainingError(f"{source.identity.ref} is no classifier: --predictions has nothing to write")
     else:
-        found = measured.perplexity
-        click.echo(
-            f"{source.identity.ref}: perplexity {found.value:.3f} over {found.tokens} tokens of {found.chats} chats"
-        )
+        chats = measure_source(source, data, max_tokens)
+        found = chats.perplexity
+        result |= {
+            "data_sha256": chats.data_sha256,
+            "perplexity": found.value,
+            "tokens": found.tokens,
+            "chats": found.chats,
+        }
+        line = f"perplexity {found.value:.3f} over {found.tokens} tokens of {found.chats} chats"
+    click.echo(json.dumps(result) if as_json else f"{source.identity.ref}: {line}")
 
 
 def find_model(ref: str, store: Registry, settings: TrainingSettings, show_progress: bool = True) -> Source:
@@ -114,9 +122,13 @@ def find_model(ref: str, store: Registry, settings: TrainingSettings, show_progr
     try:
         return resolve_source(ref, store, show_progress)
     except UnknownCheckpoint:
-        if ref.partition("@")[0] != DEFAULT_MODEL or store.has(DEFAULT_MODEL):
+        name = ref.partition("@")[0]
+        if name not in (DEFAULT_MODEL, ENCODER) or store.has(name):
             raise
-    _prepare_default_model(settings)
+    if name == ENCODER:
+        prepare_encoder(store, settings.home / "cache", show_progress)
+    else:
+        _prepare_default_model(settings)
     return resolve_source(ref, store, show_progress)
 
 

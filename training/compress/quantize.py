@@ -143,9 +143,9 @@ def _prepare(parent: Checkpoint, request: Request, show_progress: bool) -> _Data
     # transformers takes seconds to import, and a bad name or file should be told at once.
     file = read_chats(request.calibration)
     train, heldout = split_heldout(file.chats, HELDOUT_FRACTION)
-    from training.evaluate.loading import load_tokenizer
+    from training.evaluate.loading import load_chat_tokenizer
 
-    encoder = ChatEncoder(load_tokenizer(parent.path), MAX_CHAT_TOKENS)
+    encoder = ChatEncoder(load_chat_tokenizer(parent.path), MAX_CHAT_TOKENS)
     with track("Encoding chats", show_progress) as progress:
         evaluation = encode_all(encoder, heldout, progress)
     windows = cut_windows(encode_all(encoder, train), request.samples)

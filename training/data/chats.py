@@ -147,7 +147,7 @@ def read_chats(path: Path) -> ChatFile:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
     chats = [
         _read_line(line, f"{path}:{number}")
-        for number, line in enumerate(_LINE_END.split(_decoded(content, path)), start=1)
+        for number, line in enumerate(_LINE_END.split(decoded(content, path)), start=1)
         if line.strip()
     ]
     if not chats:
@@ -155,7 +155,8 @@ def read_chats(path: Path) -> ChatFile:
     return ChatFile(path, hashlib.sha256(content).hexdigest(), chats)
 
 
-def _decoded(content: bytes, path: Path) -> str:
+def decoded(content: bytes, path: Path) -> str:
+    """A file's text, whatever Unicode encoding it is in; raises DataError naming the line that is in none."""
     encoding = _encoding_of(content)
     try:
         return content.decode(encoding)

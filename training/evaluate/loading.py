@@ -44,16 +44,22 @@ def stored_dtype(source: Source) -> torch.dtype:
     return AutoConfig.from_pretrained(source.path, local_files_only=True).dtype or torch.float32
 
 
-def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
+def load_chat_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     """Load the tokenizer of a model that chats; raises SourceError where there is none."""
+    tokenizer = load_tokenizer(folder)
+    if not tokenizer.chat_template:
+        raise SourceError(f"{folder} has no chat template: training on chats needs one")
+    return tokenizer
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
+    """Load a model's tokenizer; raises SourceError where there is none that can be used."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError) as error:
         raise SourceError(f"{folder} has no usable tokenizer: {str(error).splitlines()[0]}") from None
     if not tokenizer.is_fast:
         raise SourceError(f"{folder} has a slow tokenizer: only a fast one (tokenizer.json) can be used")
-    if not tokenizer.chat_template:
-        raise SourceError(f"{folder} has no chat template: training on chats needs one")
     return tokenizer
 
 

@@ -1,4 +1,4 @@
-"""The perplexity of one model on one file of chats."""
+"""One model on one file: perplexity on chats, or how well a classifier names texts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,19 @@ from pathlib import Path
 import torch
 
 from training.data import ChatEncoder, encode_all, read_chats
-from training.evaluate.loading import load_model, load_tokenizer, padding_token
+from training.data.labelled import read_labelled
+from training.evaluate.classification import (
+    MULTI_LABEL,
+    Classification,
+    decide,
+    judge,
+    labels_of,
+    load_classifier,
+    probabilities,
+    truth,
+    write_predictions,
+)
+from training.evaluate.loading import load_chat_tokenizer, load_model, load_tokenizer, padding_token
 from training.evaluate.perplexity import Perplexity, measure_perplexity
 from training.evaluate.source import Source
 from training.progress import track
@@ -22,12 +34,41 @@ class Measurement:
     data_sha256: str
 
 
+@dataclass(frozen=True)
+class Classified:
+    """How a classifier did, and the digest of the data that it was measured on."""
+
+    measured: Classification
+    data_sha256: str
+
+
 def measure_source(source: Source, data: Path, max_tokens: int, show_progress: bool = True) -> Measurement:
     """Load the model and score every chat of the file; raises DataError or SourceError."""
     chats = read_chats(data)
-    tokenizer = load_tokenizer(source.path)
+    tokenizer = load_chat_tokenizer(source.path)
     with track("Encoding chats", show_progress) as progress:
         examples = encode_all(ChatEncoder(tokenizer, max_tokens), chats.chats, progress)
     model = load_model(source).to("cuda" if torch.cuda.is_available() else "cpu")
     with track(f"Scoring {source.identity.ref}", show_progress) as progress:
         return Measurement(measure_perplexity(model, examples, padding_token(tokenizer), progress), chats.sha256)
+
+
+def measure_classifier(
+    source: Source, data: Path, max_tokens: int, predictions: Path | None = None, show_progress: bool = True
+) -> Classified:
+    """Load the classifier and name every text of the file; `predictions` gets a line for each.
+
+    Raises DataError or SourceError.
+    """
+    model = load_classifier(source)
+    labels = labels_of(model)
+    file = read_labelled(data)
+    has = truth(file.texts, labels)
+    limit = min(max_tokens, model.config.max_position_embeddings)
+    tokenizer = load_tokenizer(source.path)
+    with track(f"Scoring {source.identity.ref}", show_progress) as progress:
+        found = probabilities(model, tokenizer, [text.text for text in file.texts], limit, progress)
+    given = decide(model, found)
+    if predictions is not None:
+        write_predictions(predictions, labels, found, given, model.config.problem_type == MULTI_LABEL)
+    return Classified(judge(has, given), file.sha256)

@@ -23,10 +23,13 @@ _COPIED = ("*.json", "*.jinja", "*.txt", "*.model", "LICENSE*", "NOTICE*")
 _NOT_COPIED = ("config.json", "*.index.json", "manifest.json", "adapter_config.json")
 
 
-def attach(model: PreTrainedModel, settings: LoraSettings) -> PeftModel:
-    """Freeze the model and give its target modules adapters, which start as no change."""
+def attach(model: PreTrainedModel, settings: LoraSettings, task: str = "CAUSAL_LM") -> PeftModel:
+    """Freeze the model and give its target modules adapters, which start as no change.
+
+    `task` is peft's: with `SEQ_CLS` the classification head is trained as well.
+    """
     config = LoraConfig(
-        task_type="CAUSAL_LM",
+        task_type=task,
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
@@ -86,7 +89,7 @@ def save_merged(model: PreTrainedModel, base_folder: Path, folder: Path, dtype: 
     model.generation_config = GenerationConfig()
     model.to(dtype).save_pretrained(folder)
     (folder / "generation_config.json").unlink(missing_ok=True)
-    _copy_companions(base_folder, folder)
+    copy_companions(base_folder, folder)
 
 
 def save_adapter(model: PeftModel, base: Source, folder: Path) -> None:
@@ -96,10 +99,11 @@ def save_adapter(model: PeftModel, base: Source, folder: Path) -> None:
     # Without the check of the embeddings, which no recipe trains and which may ask the network.
     model.save_pretrained(folder, save_embedding_layers=False)
     (folder / "README.md").unlink(missing_ok=True)  # an empty form that peft leaves
-    _copy_companions(base.path, folder)
+    copy_companions(base.path, folder)
 
 
-def _copy_companions(base_folder: Path, folder: Path) -> None:
+def copy_companions(base_folder: Path, folder: Path) -> None:
+    """Copy what a base's folder holds besides weights and their configuration."""
     for path in base_folder.iterdir():
         wanted = any(path.match(pattern) for pattern in _COPIED)
         if path.is_file() and wanted and not any(path.match(pattern) for pattern in _NOT_COPIED):

@@ -6,13 +6,11 @@ import json
 import os
 from pathlib import Path
 
-from training.code_version import code_version
 from training.errors import RecipeError
 from training.methods.guard_weights import CARD, GuardWeights
-from training.methods.work import work_folder
+from training.methods.register import register
 from training.outcome import Context, Outcome, Stopwatch
 from training.recipes.guard import ClassifierRecipe, NamesRecipe
-from training.registry import ManifestDraft, RecipeRecord
 from training.registry.signature import replace_file
 
 GuardRecipe = ClassifierRecipe | NamesRecipe
@@ -25,18 +23,14 @@ def run(recipe: GuardRecipe, context: Context) -> Outcome:
         raise RecipeError(f"{path}: trains in one process: start it without torchrun")
     watch = Stopwatch()
     trained = _train(recipe, path.parent)
-    draft = ManifestDraft(
-        kind="classifier",
-        recipe=RecipeRecord(name=path.name, settings=recipe.model_dump(mode="json")),
-        data=trained.digests,
-        code_version=code_version(),
-        evaluation=trained.evaluation,
-        license=recipe.license,
-    )
-    with work_folder(context.home) as folder:
+
+    def write(folder: Path) -> None:
         trained.write(folder / trained.shipped.name)
         (folder / CARD).write_text(json.dumps(trained.card, indent=2) + "\n")
-        checkpoint = context.registry.register(folder, recipe.name, draft)
+
+    checkpoint = register(
+        write, recipe, context, kind="classifier", data=trained.digests, evaluation=trained.evaluation
+    )
     if context.ship:
         for name in (trained.shipped.name, CARD):
             replace_file(trained.shipped.with_name(name), (checkpoint.path / name).read_bytes())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,21 +13,20 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import nn
 
-from training.code_version import code_version
 from training.command import measured_on
 from training.data import ChatEncoder, Example, check_disjoint, encode_all, read_chats, split_heldout
 from training.errors import RecipeError, SourceError
-from training.evaluate.loading import load_model, load_tokenizer, padding_token, stored_dtype
+from training.evaluate.loading import load_chat_tokenizer, load_model, padding_token, stored_dtype
 from training.evaluate.perplexity import Perplexity, collate, count_targets, summed_loss, total_loss
 from training.evaluate.source import Source
 from training.methods import adapters
+from training.methods.register import register
 from training.methods.run_folder import RunFolder
 from training.methods.trainer import Trainer, Training, sum_over
-from training.methods.work import work_folder
 from training.outcome import Context, Outcome, Stopwatch, next_steps
-from training.progress import track, track_bytes
+from training.progress import track
 from training.recipes.sft import SftRecipe
-from training.registry import Checkpoint, DataDigest, ManifestDraft, RecipeRecord
+from training.registry import Checkpoint, DataDigest
 
 # Rounding to the stored type costs some thousandths; what costs more is a fault of the merge.
 MOST_LOST_BY_MERGING = 1.05
@@ -57,7 +57,7 @@ class ChatObjective:
         self._examples = examples
         self._pad_token_id = pad_token_id
         self._device = device
-        self.num_examples = len(examples)
+        self.lengths = [len(example.input_ids) for example in examples]
 
     def weight(self, indices: Sequence[int]) -> int:
         """Tokens that are predicted."""
@@ -78,7 +78,7 @@ class _Run:
         self.accelerator = accelerator
         self.show = context.show and accelerator.is_main_process
         self.base = _require_trainable(context.find_model(recipe.base))
-        self.tokenizer = load_tokenizer(self.base.path)
+        self.tokenizer = load_chat_tokenizer(self.base.path)
         self.pad_token_id = padding_token(self.tokenizer)
         if recipe.batch_size < accelerator.num_processes:
             raise RecipeError(f"batch_size {recipe.batch_size} is less than one chat for each process")
@@ -105,10 +105,9 @@ class _Run:
         if self.recipe.output == "merged":
             model = adapters.merge(model, dtype)
             after = self._check_merged(after, self._measure(model, data.heldout, "Held-out perplexity, merged"))
-        draft = self._describe(data, before, after, trained)
         checkpoint = None
         if self.accelerator.is_main_process:
-            checkpoint = self._register(model, dtype, draft)
+            checkpoint = self._register(model, dtype, data, before, after, trained)
             folder.finish()
         self.accelerator.wait_for_everyone()
         return self._outcome(checkpoint, before, after, trained, watch)
@@ -151,33 +150,32 @@ class _Run:
             "merged; nothing was registered. Set output: adapter, or other adapter.targets"
         )
 
-    def _describe(self, data: ChatData, before: Perplexity, after: Perplexity, trained: Training) -> ManifestDraft:
-        base = self.base.checkpoint
-        return ManifestDraft(
-            kind=self.recipe.output,
-            base=self.base.identity,
-            parents=[self.base.identity],
-            recipe=RecipeRecord(name=self.context.recipe_path.name, settings=self.recipe.model_dump(mode="json")),
-            data=data.digests,
-            code_version=code_version(),
-            evaluation={
-                "perplexity_before": before.value,
-                "perplexity_after": after.value,
-                "heldout_tokens": after.tokens,
-                "first_loss": trained.losses[0],
-                "last_loss": trained.losses[-1],
-            },
-            license=self.recipe.license or (base.manifest.license if base else None),
-        )
-
-    def _register(self, model: Any, dtype: torch.dtype, draft: ManifestDraft) -> Checkpoint:
-        with work_folder(self.context.home) as folder:
+    def _register(
+        self, model: Any, dtype: torch.dtype, data: ChatData, before: Perplexity, after: Perplexity, trained: Training
+    ) -> Checkpoint:
+        def write(folder: Path) -> None:
             if self.recipe.output == "merged":
                 adapters.save_merged(model, self.base.path, folder, dtype)
             else:
                 adapters.save_adapter(model, self.base, folder)
-            with track_bytes(f"Registering {self.recipe.name}", self.show) as on_progress:
-                return self.context.registry.register(folder, self.recipe.name, draft, on_progress)
+
+        evaluation = {
+            "perplexity_before": before.value,
+            "perplexity_after": after.value,
+            "heldout_tokens": after.tokens,
+            "first_loss": trained.losses[0],
+            "last_loss": trained.losses[-1],
+        }
+        return register(
+            write,
+            self.recipe,
+            self.context,
+            kind=self.recipe.output,
+            base=self.base,
+            data=data.digests,
+            evaluation=evaluation,
+            show=self.show,
+        )
 
     def _outcome(
         self, checkpoint: Checkpoint | None, before: Perplexity, after: Perplexity, trained: Training, watch: Stopwatch

@@ -34,7 +34,9 @@ class Objective(Protocol):
     """What is minimized, over numbered examples."""
 
     @property
-    def num_examples(self) -> int: ...
+    def lengths(self) -> Sequence[int]:
+        """Of every example: what is of a length is computed together, so that little of it is padding."""
+        ...
 
     def weight(self, indices: Sequence[int]) -> int:
         """What the loss of these examples is divided by: how many tokens, texts or pairs it sums over."""
@@ -67,6 +69,7 @@ class Trainer:
         self.accelerator = accelerator
         self.run_folder = run
         self.objective = objective
+        self.num_steps = recipe.num_steps(len(objective.lengths))
         self.device = accelerator.device
         self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         settings = recipe.optimizer
@@ -86,18 +89,18 @@ class Trainer:
         recipe = self.recipe
         losses = self._restore()
         first = len(losses)
-        plan = BatchPlan(self.objective.num_examples, recipe.batch_size, recipe.seed)
+        plan = BatchPlan(len(self.objective.lengths), recipe.batch_size, recipe.seed)
         weight = 0
         started = saved = time.monotonic()
         self.parallel.train()
         label = f"Training {recipe.name}" + (f", continued at step {first}" if first else "")
         with track(label, show) as progress, _memory_errors():
-            for step, indices in enumerate(plan.steps(recipe.steps)):
+            for step, indices in enumerate(plan.steps(self.num_steps)):
                 weight += self.objective.weight(indices)
                 if step < first:
                     continue
                 losses.append(self._step(step, indices))
-                progress(step + 1, recipe.steps, f"loss {losses[-1]:.3f}")
+                progress(step + 1, self.num_steps, f"loss {losses[-1]:.3f}")
                 if self._is_due(step + 1, saved):
                     self._save(losses)
                     saved = time.monotonic()
@@ -113,7 +116,7 @@ class Trainer:
         """
         # Seeded by the step, so that dropout is the same whether or not the run was interrupted before it.
         torch.manual_seed(_seed_of(self.recipe.seed, step, self.accelerator.process_index))
-        factor = learning_rate_factor(step, self.recipe.steps, self.recipe.schedule)
+        factor = learning_rate_factor(step, self.num_steps, self.recipe.schedule)
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.optimizer.learning_rate * factor
         mean = self._backward(batch)
@@ -133,7 +136,8 @@ class Trainer:
     def _backward(self, batch: Sequence[int]) -> float:
         """Add up the gradients of the batch's mean loss, and return that loss."""
         processes = self.accelerator.num_processes
-        share = batch[self.accelerator.process_index :: processes]
+        ordered = sorted(batch, key=self.objective.lengths.__getitem__)
+        share = ordered[self.accelerator.process_index :: processes]
         weight = self.objective.weight(batch)
         size = self.recipe.micro_batch_size
         parts = [share[start : start + size] for start in range(0, len(share), size)]
@@ -149,7 +153,7 @@ class Trainer:
         return sum_over(self.accelerator, loss_here) / weight
 
     def _is_due(self, done: int, saved: float) -> bool:
-        if done == self.recipe.steps:
+        if done == self.num_steps:
             return True  # measuring and registering follow, and may fail
         if self.recipe.save_every is not None:
             return done % self.recipe.save_every == 0

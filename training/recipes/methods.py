@@ -10,6 +10,7 @@ import importlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, cast
 
+from training.recipes.classify import ClassifyRecipe
 from training.recipes.guard import ClassifierRecipe, NamesRecipe
 from training.recipes.sections import Recipe
 from training.recipes.sft import SftRecipe
@@ -34,6 +35,7 @@ class Method(NamedTuple):
 
 METHODS: dict[str, Method] = {
     "sft": Method(SftRecipe, "training.methods.sft", "a chat model learns from chats"),
+    "classify": Method(ClassifyRecipe, "training.methods.classify", "a head on a model learns what texts are"),
     "guard-classifiers": Method(ClassifierRecipe, "training.methods.guard", "the guard's classifiers of attacks"),
     "guard-names": Method(NamesRecipe, "training.methods.guard", "the guard's tagger of names and addresses"),
 }

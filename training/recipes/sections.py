@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import typing
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
 from training.registry.manifest import NAME_PATTERN
 
@@ -107,8 +108,10 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 class GradientRecipe(Recipe):
     """What every method says that follows a gradient."""
 
-    steps: Annotated[int, Field(ge=1)]
-    """Optimizer steps."""
+    steps: Annotated[int, Field(ge=1)] | None = None
+    """Optimizer steps; or `epochs`."""
+    epochs: Annotated[float, Field(gt=0)] | None = None
+    """Passes over the examples; or `steps`."""
     batch_size: Annotated[int, Field(ge=1)] = 8
     """Examples in each step, over all processes."""
     micro_batch_size: Annotated[int, Field(ge=1)] = 8
@@ -119,3 +122,16 @@ class GradientRecipe(Recipe):
     """What is calculated in; weights stay fp32. `auto`: fp32 on a CPU, bf16 on a GPU. `fp16` scales the loss."""
     save_every: Annotated[int, Field(ge=1)] | None = None
     """Steps between two saved states, from which an interrupted run continues; by default about a minute."""
+
+    @model_validator(mode="after")
+    def _check_length(self) -> Self:
+        if (self.steps is None) is (self.epochs is None):
+            raise ValueError("say how long to train: steps or epochs, one of the two")
+        return self
+
+    def num_steps(self, num_examples: int) -> int:
+        """Optimizer steps, with so many examples to learn from."""
+        if self.steps is not None:
+            return self.steps
+        assert self.epochs is not None  # one of the two is there
+        return max(1, math.ceil(self.epochs * num_examples / self.batch_size))

@@ -21,7 +21,7 @@ from pydantic import (
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 
 # What vLLM or transformers would be given: a whole model, or an adapter that needs its base beside it; or the guard.
-Kind = Literal["base", "merged", "quantized", "pruned", "adapter", "classifier"]
+Kind = Literal["base", "merged", "quantized", "pruned", "adapter", "classifier", "embedder", "tokenizer"]
 
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]

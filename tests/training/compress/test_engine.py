@@ -14,7 +14,7 @@ from running import run_signet, running_engine
 from serving.engine.processor import lacks_avx512
 from training.compress.quantize import CALIBRATION, HELDOUT_FRACTION, MAX_CHAT_TOKENS
 from training.data import IGNORED, ChatEncoder, Example, encode_all, read_chats, split_heldout
-from training.evaluate.loading import load_tokenizer
+from training.evaluate.loading import load_chat_tokenizer
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
@@ -64,7 +64,7 @@ def test_the_engine_serves_a_quantized_checkpoint(scheme: str, largest_mb: int, 
 
 def heldout_examples(folder: Path) -> list[Example]:
     _, heldout = split_heldout(read_chats(CALIBRATION).chats, HELDOUT_FRACTION)
-    return encode_all(ChatEncoder(load_tokenizer(folder), MAX_CHAT_TOKENS), heldout)
+    return encode_all(ChatEncoder(load_chat_tokenizer(folder), MAX_CHAT_TOKENS), heldout)
 
 
 def engine_perplexity(url: str, model: str, examples: list[Example]) -> float:

@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 
 from training.data import IGNORED, Chat, ChatEncoder, Example, Message, encode_all
 from training.errors import DataError
-from training.evaluate.loading import load_tokenizer
+from training.evaluate.loading import load_chat_tokenizer
 
 
 @pytest.fixture(scope="module")
 def tokenizer(tiny_model_folder: Path) -> Any:
-    return load_tokenizer(tiny_model_folder)
+    return load_chat_tokenizer(tiny_model_folder)
 
 
 def make_chat(*texts: str, system: str | None = None) -> Chat:
@@ -97,7 +97,7 @@ def test_control_tokens_in_the_text_are_refused(tokenizer: Any) -> None:
 @pytest.fixture
 def other_template(tiny_model_folder: Path) -> Any:
     """A tokenizer of its own, so that its template may be replaced."""
-    return load_tokenizer(tiny_model_folder)
+    return load_chat_tokenizer(tiny_model_folder)
 
 
 def test_template_that_rewrites_the_past_is_refused(other_template: Any) -> None:
@@ -120,7 +120,7 @@ def test_template_that_refuses_is_quoted(other_template: Any) -> None:
 
 @pytest.mark.engine
 def test_default_models_template_labels_the_answers(model_folder: Path) -> None:
-    tokenizer = load_tokenizer(model_folder)
+    tokenizer = load_chat_tokenizer(model_folder)
     chat = make_chat("Is it open?", " Yes, it is. \n", "Until\nwhen?", "Ten. 🌱", system="Be brief.")
 
     example = ChatEncoder(tokenizer, 512).encode(chat)

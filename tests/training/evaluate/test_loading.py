@@ -6,7 +6,7 @@ import torch
 
 from training.errors import SourceError
 from training.evaluate import Source
-from training.evaluate.loading import load_model, load_tokenizer, padding_token, stored_dtype
+from training.evaluate.loading import load_chat_tokenizer, load_model, padding_token, stored_dtype
 from training.registry import CheckpointRef
 
 
@@ -44,11 +44,11 @@ def test_model_without_chat_template_is_said(folder: Path) -> None:
     (folder / "chat_template.jinja").unlink()
 
     with pytest.raises(SourceError, match="has no chat template"):
-        load_tokenizer(folder)
+        load_chat_tokenizer(folder)
 
 
 def test_padding_token_zero_counts_as_one(folder: Path) -> None:
-    tokenizer = load_tokenizer(folder)
+    tokenizer = load_chat_tokenizer(folder)
     assert tokenizer.pad_token_id == 0
 
     tokenizer.pad_token = "<|im_end|>"

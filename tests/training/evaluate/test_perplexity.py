@@ -8,7 +8,7 @@ import torch
 
 from training.data import IGNORED, ChatEncoder, Example, encode_all, read_chats
 from training.evaluate import Source
-from training.evaluate.loading import load_model, load_tokenizer
+from training.evaluate.loading import load_chat_tokenizer, load_model
 from training.evaluate.perplexity import collate, measure_perplexity, summed_loss, total_loss
 from training.registry import CheckpointRef
 
@@ -22,7 +22,7 @@ def model(tiny_model_folder: Path) -> Any:
 
 @pytest.fixture
 def examples(tiny_model_folder: Path, write_chats: Callable[..., Path]) -> list[Example]:
-    encoder = ChatEncoder(load_tokenizer(tiny_model_folder), 512)
+    encoder = ChatEncoder(load_chat_tokenizer(tiny_model_folder), 512)
     return encode_all(encoder, read_chats(write_chats("chats.jsonl", CHATS)).chats)
 
 

@@ -8,7 +8,7 @@ import torch
 
 from training.errors import RecipeError
 from training.evaluate import Source
-from training.evaluate.loading import load_model, load_tokenizer
+from training.evaluate.loading import load_chat_tokenizer, load_model
 from training.methods import adapters
 from training.recipes.sections import LoraSettings
 from training.registry import CheckpointRef
@@ -72,7 +72,7 @@ def test_saved_model_is_what_was_measured(base: Source, tmp_path: Path) -> None:
     again = load_model(Source(tmp_path, base.identity))
     assert torch.equal(logits(again), measured)
     assert (tmp_path / "tokenizer.json").read_bytes() == (base.path / "tokenizer.json").read_bytes()
-    assert load_tokenizer(tmp_path).chat_template == load_tokenizer(base.path).chat_template
+    assert load_chat_tokenizer(tmp_path).chat_template == load_chat_tokenizer(base.path).chat_template
     assert (tmp_path / "generation_config.json").exists()
 
 

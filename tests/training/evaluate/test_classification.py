@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from training.evaluate.classification import best_thresholds, judge
+
+
+def rows(*lists: str) -> np.ndarray:
+    return np.array([[character == "1" for character in row] for row in lists])
+
+
+def test_figures_by_hand() -> None:
+    # Of label 0: 2 right, 1 missed. Of label 1: 1 right, 1 false. Of label 2: nothing there, nothing given.
+    has, given = rows("100", "100", "100", "010"), rows("100", "100", "010", "010")
+
+    found = judge(has, given)
+
+    assert found.accuracy.value == 0.75
+    assert found.macro_f1.value == pytest.approx((2 * 2 / 5 + 2 * 1 / 3) / 2)
+    assert found.micro_f1.value == 0.75
+    assert found.accuracy.low < 0.75 < found.accuracy.high
+    assert found.figures().keys() >= {"accuracy", "macro_f1", "micro_f1", "accuracy_low", "micro_f1_high", "texts"}
+
+
+def test_several_labels_are_right_only_together() -> None:
+    found = judge(rows("110", "001"), rows("100", "001"))
+
+    assert found.accuracy.value == 0.5
+    assert found.micro_f1.value == pytest.approx(2 * 2 / 5)
+
+
+def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
+    chance = np.random.default_rng(3)
+    held = 0
+    for _ in range(60):
+        right = chance.random(120) < 0.8
+        has = np.eye(2, dtype=bool)[np.zeros(120, dtype=int)]
+        accuracy = judge(has, np.eye(2, dtype=bool)[(~right).astype(int)]).accuracy
+        held += accuracy.low <= 0.8 <= accuracy.high
+
+    assert held >= 52  # 57 of 60 expected; fewer than 53 in a run of a thousand
+
+
+def test_thresholds_are_the_best_on_these_texts() -> None:
+    has = np.array([[1, 0], [1, 0], [0, 0], [0, 0]], dtype=bool)
+    found = np.array([[0.4, 0.1], [0.3, 0.2], [0.2, 0.3], [0.1, 0.4]])
+
+    first, second = best_thresholds(has, found)
+
+    assert 0.2 < first < 0.3
+    assert second == 0.5

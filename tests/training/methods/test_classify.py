@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from training.errors import DataError, SourceError
+from training.evaluate import resolve_source
+from training.evaluate.measurement import measure_classifier
+from training.outcome import Outcome
+from training.registry import ManifestDraft, Registry
+
+Train = Callable[..., Outcome]
+
+RECIPE = """\
+method: classify
+name: kind
+base: tiny
+data: {train: train.jsonl, heldout: heldout.jsonl, max_tokens: 32}
+steps: 25
+batch_size: 8
+optimizer: {learning_rate: 5.0e-3}
+"""
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    """Texts of many a or many b."""
+    for name, start, count in (("train", 0, 40), ("heldout", 100, 12)):
+        rows = [
+            {"text": "ab"[number % 2] * 9 + str(number), "label": "ab"[number % 2]}
+            for number in range(start, start + count)
+        ]
+        write(tmp_path / f"{name}.jsonl", rows)
+    path = tmp_path / "recipe.yaml"
+    path.write_text(RECIPE)
+    return path
+
+
+@pytest.fixture
+def several(recipe: Path) -> Path:
+    """Texts with a, b, both or neither."""
+    for name, start, count in (("train", 0, 80), ("heldout", 100, 16)):
+        kinds = [
+            ("a" * 9 if number & 1 else "") + ("b" * 9 if number & 2 else "") for number in range(start, start + count)
+        ]
+        rows = [
+            {"text": f"{kind} {number}", "labels": sorted(set(kind))}
+            for number, kind in zip(range(start, start + count), kinds, strict=True)
+        ]
+        write(recipe.with_name(f"{name}.jsonl"), rows)
+    return recipe
+
+
+@pytest.mark.parametrize("adapter", ["adapter=null", "adapter=lora"])
+def test_learns_registers_and_is_measured_again_as_its_manifest_says(
+    train: Train, recipe: Path, tiny: Registry, adapter: str, tmp_path: Path
+) -> None:
+    outcome = train(recipe, adapter, "seed=1")
+
+    assert outcome.checkpoint is not None
+    manifest = outcome.checkpoint.manifest
+    assert (manifest.kind, manifest.license) == ("classifier", "Apache-2.0")
+    assert [(each.rows, each.role) for each in manifest.data] == [(40, "train"), (12, "heldout")]
+    assert manifest.evaluation["accuracy"] == 1.0
+    source = resolve_source("kind", tiny, show_progress=False)
+    again = measure_classifier(source, tmp_path / "heldout.jsonl", 32, tmp_path / "out.jsonl", show_progress=False)
+    assert again.measured.figures().items() <= manifest.evaluation.items()
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [line["label"] for line in lines] == ["a", "b"] * 6
+    assert all(sum(line["scores"].values()) == pytest.approx(1, abs=1e-4) for line in lines)
+
+
+def test_several_labels_a_text(train: Train, several: Path, tiny: Registry, tmp_path: Path) -> None:
+    outcome = train(several, "steps=60")
+
+    assert outcome.report["labels"] == ["a", "b"]
+    assert outcome.report["macro_f1"] > 0.9
+    source = resolve_source("kind", tiny, show_progress=False)
+    again = measure_classifier(source, tmp_path / "heldout.jsonl", 32, tmp_path / "out.jsonl", show_progress=False)
+    assert outcome.checkpoint is not None
+    assert again.measured.figures().items() <= outcome.checkpoint.manifest.evaluation.items()
+    assert all(
+        isinstance(json.loads(line)["labels"], list) for line in (tmp_path / "out.jsonl").read_text().splitlines()
+    )
+
+
+def test_without_held_out_texts_a_part_is_held_out(train: Train, recipe: Path, tiny: Registry) -> None:
+    outcome = train(recipe, "data.heldout=null", "data.heldout_fraction=0.3", "steps=1")
+
+    assert outcome.checkpoint is not None
+    learned, held = outcome.checkpoint.manifest.data
+    assert learned.rows + held.rows == 40
+    assert held.rows > 4
+
+
+def test_a_leak_is_refused_unless_told(train: Train, recipe: Path, tiny: Registry) -> None:
+    text = (recipe.parent / "heldout.jsonl").read_text()
+    with (recipe.parent / "train.jsonl").open("a") as file:
+        file.write(text.splitlines()[0])
+
+    with pytest.raises(DataError, match=r"heldout\.jsonl:1: is held out, and .*train\.jsonl:41 .*\(1 of 12\)"):
+        train(recipe)
+
+    assert train(recipe, "data.allow_leaks=true", "steps=1").checkpoint is not None
+
+
+def test_a_label_never_seen_is_named(train: Train, recipe: Path, tiny: Registry) -> None:
+    with (recipe.parent / "heldout.jsonl").open("a") as file:
+        file.write('{"text": "c", "label": "c"}')
+
+    with pytest.raises(DataError, match=r"heldout\.jsonl:13: label 'c' is none that the model was trained on"):
+        train(recipe)
+
+
+def test_what_is_no_classifier_is_said(tiny: Registry, recipe: Path) -> None:
+    source = resolve_source("tiny", tiny, show_progress=False)
+
+    with pytest.raises(SourceError, match="tiny@1 is no classifier"):
+        measure_classifier(source, recipe.parent / "heldout.jsonl", 32, show_progress=False)
+
+
+def test_a_model_without_weights_takes_no_head(
+    train: Train, recipe: Path, tiny: Registry, tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(tiny_model_folder, tmp_path / "empty")
+    (folder / "model.safetensors").unlink()
+    tiny.register(folder, "empty", ManifestDraft(kind="base"))
+
+    with pytest.raises(SourceError, match=r"^empty@1 takes no classification head: [^\n]*$"):
+        train(recipe, "base=empty")

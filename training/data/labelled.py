@@ -1,0 +1,166 @@
+"""Labelled texts: JSON lines `{"text": …, "label": …}`, or `{"text": …, "labels": […]}` where a text may have several.
+
+A line may name its `group` (a document, a patient): no group is ever both learned from and measured on. Other keys
+are ignored. CSV files with a header of the same names are read too, and so are `label TAB text` lines.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from training.data.chats import decoded
+from training.errors import DataError
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledText:
+    """One text and what it is."""
+
+    text: str
+    labels: tuple[str, ...]
+    """One, or any number where the file has lists."""
+    group: str
+    """Of the texts that stay together; by default a text is one of its own, and equal texts are one."""
+    source: str
+    """`file:line`, for error messages."""
+
+
+@dataclass(frozen=True)
+class LabelledFile:
+    """A file that was read, and the digest of exactly what was read."""
+
+    path: Path
+    sha256: str
+    texts: Sequence[LabelledText]
+    is_multi_label: bool
+
+
+def read_labelled(path: Path) -> LabelledFile:
+    """Read every line; raises DataError naming the first that cannot be used."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+    text = decoded(content, path)
+    rows = list(_rows(path, text))
+    if not rows:
+        raise DataError(f'{path}: holds no texts: write one {{"text": …, "label": …}} a line')
+    multi = "labels" in rows[0][1]
+    texts = [_labelled(row, source, multi) for source, row in rows]
+    return LabelledFile(path, hashlib.sha256(content).hexdigest(), texts, multi)
+
+
+def split_labelled(
+    texts: Sequence[LabelledText], fraction: float, salt: str = ""
+) -> tuple[list[LabelledText], list[LabelledText]]:
+    """Split into (kept, held out) by the hash of each text's group: a group keeps its side when the file grows."""
+    kept: list[LabelledText] = []
+    heldout: list[LabelledText] = []
+    for text in texts:
+        (heldout if _position(salt + text.group) < fraction else kept).append(text)
+    if not kept or not heldout:
+        side = "train on" if not kept else "hold out"
+        raise DataError(f"{texts[0].source.rpartition(':')[0]}: too few texts: none is left to {side}")
+    return kept, heldout
+
+
+def check_no_leak(train: Sequence[LabelledText], heldout: Sequence[LabelledText]) -> None:
+    """Raise DataError where a text, or a part of its group, is both learned from and measured on."""
+    groups = {text.group: text for text in train}
+    words = {_folded(text.text): text for text in train}
+    for text in heldout:
+        twin = groups.get(text.group) or words.get(_folded(text.text))
+        if twin is not None:
+            count = sum(each.group in groups or _folded(each.text) in words for each in heldout)
+            raise DataError(
+                f"{text.source}: is held out, and {twin.source} trains on the same text or group "
+                f"({count} of {len(heldout)}): remove it from one of the two, or set data.allow_leaks: true"
+            )
+
+
+def label_names(texts: Sequence[LabelledText]) -> list[str]:
+    """Every label, sorted; raises DataError where there is only one to choose from."""
+    counts = Counter(label for text in texts for label in text.labels)
+    if len(counts) < 2:
+        raise DataError(f"{texts[0].source.rpartition(':')[0]}: has only the label {next(iter(counts), None)!r}")
+    return sorted(counts)
+
+
+def _rows(path: Path, text: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    first = text.lstrip()[:1]
+    if first == "{":
+        yield from _json_rows(path, text)
+    elif path.suffix == ".csv" or text.partition("\n")[0].strip().lower().split(",")[:1] in (["text"], ["label"]):
+        yield from _csv_rows(path, text)
+    else:
+        yield from _tab_rows(path, text)
+
+
+def _json_rows(path: Path, text: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    for number, line in enumerate(io.StringIO(text, newline=None), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise DataError(f"{path}:{number}: is no JSON: {error}") from None
+        if not isinstance(row, dict):
+            raise DataError(f"{path}:{number}: is no JSON object")
+        yield f"{path}:{number}", row
+
+
+def _csv_rows(path: Path, text: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    for row in reader:
+        yield f"{path}:{reader.line_num}", {str(key).strip().lower(): value for key, value in row.items()}
+
+
+def _tab_rows(path: Path, text: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    for number, line in enumerate(io.StringIO(text, newline=None), start=1):
+        if not line.strip():
+            continue
+        label, tab, words = line.rstrip("\n").partition("\t")
+        if not tab:
+            raise DataError(f'{path}:{number}: is neither {{"text": …, "label": …}} nor "label TAB text"')
+        yield f"{path}:{number}", {"label": label, "text": words}
+
+
+def _labelled(row: dict[str, Any], source: str, multi: bool) -> LabelledText:
+    text = row.get("text")
+    if not isinstance(text, str) or not text.strip():
+        raise DataError(f"{source}: text is missing or empty")
+    if ("labels" in row) is not multi:
+        wanted, got = ("labels", "label") if multi else ("label", "labels")
+        raise DataError(f"{source}: has {got}, where the lines before have {wanted}")
+    labels = row["labels"] if multi else [row.get("label")]
+    if not isinstance(labels, list) or not all(_is_label(label) for label in labels):
+        wanted = "labels is a list of texts or whole numbers" if multi else "label is a text or a whole number"
+        raise DataError(f"{source}: {wanted}")
+    group = row.get("group")
+    return LabelledText(
+        text,
+        tuple(dict.fromkeys(str(label) for label in labels)),
+        _folded(text) if group is None else str(group),
+        source,
+    )
+
+
+def _is_label(value: Any) -> bool:
+    return (isinstance(value, str) and value != "") or (isinstance(value, int) and not isinstance(value, bool))
+
+
+def _folded(text: str) -> str:
+    return " ".join(text.split()).casefold()
+
+
+def _position(group: str) -> float:
+    """Where in [0, 1) it falls."""
+    return int.from_bytes(hashlib.sha256(group.encode()).digest()[:8], "big") / 2**64

@@ -1,0 +1,200 @@
+"""How well a classifier names what texts are: accuracy, macro- and micro-averaged F1, each with an interval.
+
+A classifier is a model with a classification head (`…ForSequenceClassification`) as transformers saves it; where texts
+may have several labels, the config's `signet_thresholds` says from which probability on each is given.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import AutoModelForSequenceClassification
+
+from training.data.labelled import LabelledText
+from training.errors import DataError, SourceError
+from training.evaluate.source import Source
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+THRESHOLDS = "signet_thresholds"
+MULTI_LABEL = "multi_label_classification"
+
+# Of the bootstrap (Efron 1979): enough for two digits of a 95% interval.
+RESAMPLES = 1000
+BATCH_SIZE = 32
+
+
+@dataclass(frozen=True)
+class Score:
+    """A figure and its 95% interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Classification:
+    """How a classifier did on some texts."""
+
+    accuracy: Score
+    """Texts whose labels are all right."""
+    macro_f1: Score
+    """The mean of each label's F1, over the labels that the texts or the answers have."""
+    micro_f1: Score
+    """F1 of all decisions together; for single labels it is the accuracy."""
+    texts: int
+
+    def __str__(self) -> str:
+        scores = (("accuracy", self.accuracy), ("macro F1", self.macro_f1), ("micro F1", self.micro_f1))
+        said = [f"{name} {score.value:.3f} ({score.low:.3f} to {score.high:.3f})" for name, score in scores]
+        return f"{', '.join(said)} on {self.texts} texts"
+
+    def figures(self) -> dict[str, float]:
+        """As manifests and `--json` write them."""
+        figures: dict[str, float] = {}
+        for name in ("accuracy", "macro_f1", "micro_f1"):
+            score: Score = getattr(self, name)
+            figures |= {name: score.value, f"{name}_low": score.low, f"{name}_high": score.high}
+        return {**figures, "texts": self.texts}
+
+
+def load_classifier(source: Source) -> PreTrainedModel:
+    """Load a classifier; raises SourceError where the model is none."""
+    config = json.loads((source.path / "config.json").read_bytes())
+    if not any(name.endswith("ForSequenceClassification") for name in config.get("architectures") or ()):
+        raise SourceError(f"{source.identity.ref} is no classifier: texts with labels need one (method: classify)")
+    return AutoModelForSequenceClassification.from_pretrained(source.path, local_files_only=True).eval()
+
+
+def labels_of(model: PreTrainedModel) -> list[str]:
+    """The labels that a classifier knows, in the order of its outputs."""
+    return [model.config.id2label[index] for index in range(model.config.num_labels)]
+
+
+def probabilities(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    texts: Sequence[str],
+    max_tokens: int,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> NDArray[np.float64]:
+    """Of each text (rows) and label (columns); they sum to 1 where a text has one label."""
+    encoded = [tokenizer(text, truncation=True, max_length=max_tokens)["input_ids"] for text in texts]
+    order = sorted(range(len(texts)), key=lambda index: len(encoded[index]))
+    found = np.zeros((len(texts), model.config.num_labels))
+    was_training = model.training
+    model.eval()
+    with torch.inference_mode():
+        for start in range(0, len(order), BATCH_SIZE):
+            part = order[start : start + BATCH_SIZE]
+            logits_BC = model(**pad([encoded[index] for index in part], tokenizer, model.device)).logits.double()
+            is_multi = model.config.problem_type == MULTI_LABEL
+            found[part] = (logits_BC.sigmoid() if is_multi else logits_BC.softmax(-1)).cpu().numpy()
+            if on_progress is not None:
+                on_progress(start + len(part), len(order))
+    model.train(was_training)
+    return found
+
+
+def pad(rows: Sequence[list[int]], tokenizer: PreTrainedTokenizerFast, device: Any) -> dict[str, torch.Tensor]:
+    """Right-padded token ids and their mask, (rows, longest row) each."""
+    return dict(tokenizer.pad({"input_ids": list(rows)}, return_tensors="pt", padding_side="right").to(device))
+
+
+def decide(model: PreTrainedModel, found: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which labels each text gets: the likeliest, or every one that reaches its threshold."""
+    if model.config.problem_type == MULTI_LABEL:
+        thresholds = getattr(model.config, THRESHOLDS, None) or [0.5] * model.config.num_labels
+        given: NDArray[np.bool_] = found >= np.array(thresholds)
+        return given
+    one_hot: NDArray[np.bool_] = np.eye(found.shape[1], dtype=bool)[found.argmax(1)]
+    return one_hot
+
+
+def truth(texts: Sequence[LabelledText], labels: Sequence[str]) -> NDArray[np.bool_]:
+    """Which labels each text has; raises DataError naming a text with a label that the model has never seen."""
+    columns = {label: column for column, label in enumerate(labels)}
+    has = np.zeros((len(texts), len(labels)), dtype=bool)
+    for row, text in enumerate(texts):
+        for label in text.labels:
+            if label not in columns:
+                raise DataError(f"{text.source}: label {label!r} is none that the model was trained on")
+            has[row, columns[label]] = True
+    return has
+
+
+def judge(has: NDArray[np.bool_], given: NDArray[np.bool_], seed: int = 0) -> Classification:
+    """Compare what texts are with what they are taken for; intervals by resampling texts."""
+    once = np.ones((1, len(has)))
+    # How often each text is drawn in each resample: a figure is then a sum over texts, weighted.
+    often = np.random.default_rng(seed).multinomial(len(has), [1 / len(has)] * len(has), size=RESAMPLES)
+
+    def score(measure: Callable[[_Decisions, NDArray[Any]], NDArray[np.float64]]) -> Score:
+        low, high = np.quantile(measure(decisions, often), [0.025, 0.975])
+        return Score(float(measure(decisions, once)[0]), float(low), float(high))
+
+    decisions = _Decisions(has & given, has.astype(float) + given, (has == given).all(1))
+    return Classification(score(_accuracy), score(_macro_f1), score(_micro_f1), texts=len(has))
+
+
+def best_thresholds(has: NDArray[np.bool_], found: NDArray[np.float64]) -> list[float]:
+    """For each label the threshold with the best F1 on these texts; a half where they do not have the label."""
+    return [_best_threshold(has[:, column], found[:, column]) for column in range(has.shape[1])]
+
+
+def write_predictions(
+    path: Path, labels: Sequence[str], found: NDArray[np.float64], given: NDArray[np.bool_], multi: bool
+) -> None:
+    """One JSON line a text, in the file's order: what it was taken for, and every label's probability."""
+    with path.open("w") as file:
+        for scores, chosen in zip(found, given, strict=True):
+            names = [label for label, is_chosen in zip(labels, chosen, strict=True) if is_chosen]
+            answer = {"labels": names} if multi else {"label": names[0]}
+            likely = {label: round(float(score), 6) for label, score in zip(labels, scores, strict=True)}
+            file.write(json.dumps({**answer, "scores": likely}, ensure_ascii=False) + "\n")
+
+
+def _best_threshold(has: NDArray[np.bool_], found: NDArray[np.float64]) -> float:
+    if not has.any():
+        return 0.5
+    order = np.argsort(-found)
+    right = np.cumsum(has[order])
+    f1 = 2 * right / (np.arange(1, len(has) + 1) + has.sum())
+    best = int(f1.argmax())
+    after = found[order[best + 1]] if best + 1 < len(order) else 0.0
+    return float((found[order[best]] + after) / 2)
+
+
+class _Decisions(NamedTuple):
+    right: NDArray[np.bool_]
+    """Labels that are there and given, (texts, labels)."""
+    both: NDArray[np.float64]
+    """1 for a label that is there, and 1 for one that is given."""
+    exact: NDArray[np.bool_]
+    """Texts whose labels are all right."""
+
+
+def _accuracy(decisions: _Decisions, often: NDArray[Any]) -> NDArray[np.float64]:
+    mean: NDArray[np.float64] = often @ decisions.exact / often.sum(1)
+    return mean
+
+
+def _macro_f1(decisions: _Decisions, often: NDArray[Any]) -> NDArray[np.float64]:
+    right, both = often @ decisions.right, often @ decisions.both
+    seen = both > 0
+    sums: NDArray[np.float64] = np.where(seen, 2 * right / np.maximum(both, 1), 0).sum(1)
+    return np.where(seen.any(1), sums / np.maximum(seen.sum(1), 1), 1.0)
+
+
+def _micro_f1(decisions: _Decisions, often: NDArray[Any]) -> NDArray[np.float64]:
+    right, both = (often @ decisions.right).sum(1), (often @ decisions.both).sum(1)
+    return np.where(both > 0, 2 * right / np.maximum(both, 1), 1.0)

@@ -1,0 +1,237 @@
+"""Classification: a head on a model learns what texts are, with the model itself or an adapter on it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from safetensors import SafetensorError
+from torch import nn
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+from transformers import AutoConfig, AutoModelForSequenceClassification
+
+from training.data.labelled import (
+    LabelledText,
+    check_no_leak,
+    label_names,
+    read_labelled,
+    split_labelled,
+)
+from training.errors import SourceError
+from training.evaluate.classification import (
+    MULTI_LABEL,
+    THRESHOLDS,
+    best_thresholds,
+    decide,
+    judge,
+    pad,
+    probabilities,
+    truth,
+)
+from training.evaluate.loading import load_tokenizer
+from training.evaluate.source import Source
+from training.methods import adapters
+from training.methods.register import register
+from training.methods.run_folder import RunFolder
+from training.methods.trainer import Trainer, Training
+from training.outcome import Context, Outcome, Stopwatch
+from training.progress import track
+from training.recipes.classify import ClassifyRecipe
+from training.registry import DataDigest
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+
+def run(recipe: ClassifyRecipe, context: Context) -> Outcome:
+    """Train and register; whatever interrupts it, nothing is registered half."""
+    accelerator = Accelerator(cpu=not torch.cuda.is_available())
+    try:
+        return _Run(recipe, context, accelerator).run()
+    finally:
+        accelerator.end_training()
+
+
+@dataclass(frozen=True)
+class _Data:
+    train: list[LabelledText]
+    validation: list[LabelledText]
+    """By which thresholds are chosen; empty where a text has one label."""
+    heldout: list[LabelledText]
+    digests: list[DataDigest]
+    labels: list[str]
+    is_multi_label: bool
+
+
+class LabelObjective:
+    """Cross-entropy of a text's label, or of each label for itself."""
+
+    def __init__(self, rows: Sequence[list[int]], targets: torch.Tensor, tokenizer: PreTrainedTokenizerFast) -> None:
+        self._rows = rows
+        self._targets = targets
+        self._tokenizer = tokenizer
+        self.lengths = [len(row) for row in rows]
+
+    def weight(self, indices: Sequence[int]) -> int:
+        """Texts."""
+        return len(indices)
+
+    def loss(self, model: nn.Module, indices: Sequence[int]) -> torch.Tensor:
+        """In nats."""
+        targets = self._targets[list(indices)]
+        logits_BC = model(**pad([self._rows[index] for index in indices], self._tokenizer, targets.device)).logits
+        if targets.is_floating_point():
+            return binary_cross_entropy_with_logits(logits_BC.float(), targets, reduction="sum")
+        return cross_entropy(logits_BC.float(), targets, reduction="sum")
+
+
+class _Run:
+    """One run of one recipe. `run()` reads top to bottom as what happens."""
+
+    def __init__(self, recipe: ClassifyRecipe, context: Context, accelerator: Accelerator) -> None:
+        self.recipe = recipe
+        self.context = context
+        self.accelerator = accelerator
+        self.show = context.show and accelerator.is_main_process
+        self.base = context.find_model(recipe.base)
+
+    def run(self) -> Outcome:
+        watch = Stopwatch()
+        set_seed(self.recipe.seed)
+        data = self._read_data()
+        tokenizer = _padding_tokenizer(self.base)
+        settings = self.recipe.model_dump(mode="json")
+        folder = RunFolder.of(self.context.home, self.recipe.name, settings, data.digests, self.base.identity.digest)
+        with folder.held(self.accelerator.is_main_process):
+            model = _load(self.base, data, tokenizer).to(self.accelerator.device)
+            if self.recipe.adapter is not None:
+                model = adapters.attach(model, self.recipe.adapter, task="SEQ_CLS")
+            trained, tokens = self._train(model, tokenizer, data, folder)
+            model = adapters.merge(model, torch.float32)
+            outcome = self._finish(model, tokenizer, data, trained, tokens, watch)
+            if self.accelerator.is_main_process:
+                folder.finish()
+        self.accelerator.wait_for_everyone()
+        return outcome
+
+    def _read_data(self) -> _Data:
+        settings = self.recipe.data
+        train_file = read_labelled(self.context.path(settings.train))
+        train = list(train_file.texts)
+        validation: list[LabelledText] = []
+        if train_file.is_multi_label:
+            train, validation = split_labelled(train, settings.heldout_fraction, "thresholds ")
+        if settings.heldout is None:
+            heldout_file, heldout_name = train_file, settings.train
+            train, heldout = split_labelled(train, settings.heldout_fraction)
+        else:
+            heldout_file, heldout_name = read_labelled(self.context.path(settings.heldout)), settings.heldout
+            heldout = list(heldout_file.texts)
+            if not settings.allow_leaks:
+                check_no_leak([*train, *validation], heldout)
+        labels = label_names([*train, *validation])
+        truth(heldout, labels)
+        return _Data(
+            train=train,
+            validation=validation,
+            heldout=heldout,
+            digests=[
+                DataDigest(
+                    name=str(settings.train),
+                    sha256=train_file.sha256,
+                    rows=len(train) + len(validation),
+                    role="train",
+                ),
+                DataDigest(name=str(heldout_name), sha256=heldout_file.sha256, rows=len(heldout), role="heldout"),
+            ],
+            labels=labels,
+            is_multi_label=train_file.is_multi_label,
+        )
+
+    def _train(
+        self, model: Any, tokenizer: PreTrainedTokenizerFast, data: _Data, folder: RunFolder
+    ) -> tuple[Training, int]:
+        """Train, and return how it went and how many tokens the texts have that were learned from."""
+        limit = min(self.recipe.data.max_tokens, model.config.max_position_embeddings)
+        rows = [tokenizer(text.text, truncation=True, max_length=limit)["input_ids"] for text in data.train]
+        has = torch.from_numpy(truth(data.train, data.labels)).to(self.accelerator.device)
+        targets = has.float() if data.is_multi_label else has.int().argmax(1)
+        trainer = Trainer(self.recipe, self.accelerator, folder, model, LabelObjective(rows, targets, tokenizer))
+        trained = trainer.train(self.show)
+        passes = trained.weight / len(rows)
+        return trained, round(passes * sum(len(row) for row in rows))
+
+    def _finish(
+        self,
+        model: Any,
+        tokenizer: PreTrainedTokenizerFast,
+        data: _Data,
+        trained: Training,
+        tokens: int,
+        watch: Stopwatch,
+    ) -> Outcome:
+        if data.validation:
+            with track("Choosing thresholds", self.show) as progress:
+                found = self._probabilities(model, tokenizer, data.validation, progress)
+            setattr(model.config, THRESHOLDS, best_thresholds(truth(data.validation, data.labels), found))
+        with track("Measuring", self.show) as progress:
+            found = self._probabilities(model, tokenizer, data.heldout, progress)
+        measured = judge(truth(data.heldout, data.labels), decide(model, found))
+        checkpoint = None
+        if self.accelerator.is_main_process:
+
+            def write(folder: Path) -> None:
+                model.save_pretrained(folder)
+                adapters.copy_companions(self.base.path, folder)
+
+            evaluation = {**measured.figures(), "first_loss": trained.losses[0], "last_loss": trained.losses[-1]}
+            checkpoint = register(
+                write,
+                self.recipe,
+                self.context,
+                kind="classifier",
+                base=self.base,
+                data=data.digests,
+                evaluation=evaluation,
+                show=self.show,
+            )
+        return Outcome(
+            checkpoint=checkpoint,
+            summary=str(measured),
+            cost=watch.cost(tokens),
+            notes=[f"Measure it: signet evaluate {checkpoint.ref} --data FILE"] if checkpoint else [],
+            report={**measured.figures(), "labels": list(data.labels), "losses": list(trained.losses)},
+        )
+
+    def _probabilities(
+        self, model: Any, tokenizer: PreTrainedTokenizerFast, texts: Sequence[LabelledText], progress: Any
+    ) -> Any:
+        limit = min(self.recipe.data.max_tokens, model.config.max_position_embeddings)
+        return probabilities(model, tokenizer, [text.text for text in texts], limit, progress)
+
+
+def _load(base: Source, data: _Data, tokenizer: PreTrainedTokenizerFast) -> Any:
+    names = dict(enumerate(data.labels))
+    try:
+        config = AutoConfig.from_pretrained(base.path, local_files_only=True)
+        config.num_labels = len(names)
+        config.id2label, config.label2id = names, {label: index for index, label in names.items()}
+        config.problem_type = MULTI_LABEL if data.is_multi_label else "single_label_classification"
+        config.pad_token_id = tokenizer.pad_token_id
+        return AutoModelForSequenceClassification.from_pretrained(
+            base.path, config=config, dtype=torch.float32, local_files_only=True, ignore_mismatched_sizes=True
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise SourceError(f"{base.identity.ref} takes no classification head: {str(error).splitlines()[0]}") from None
+
+
+def _padding_tokenizer(base: Source) -> PreTrainedTokenizerFast:
+    tokenizer = load_tokenizer(base.path)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
