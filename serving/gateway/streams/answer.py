@@ -25,6 +25,7 @@ from serving.gateway.streams.chunks import (
     texts_of_answer,
 )
 from serving.gateway.streams.details import clean_details, clean_prompt_details
+from serving.gateway.streams.keys import repeats_keys
 from serving.gateway.streams.relay import note_counts, note_text
 from serving.gateway.streams.texts import (
     as_text,
@@ -79,6 +80,8 @@ def _clean_usual(context: RequestContext, guard: Answers, body: bytes) -> list[G
     try:
         require_utf8(body)
         answer = decode_usual_answer(body)
+        if repeats_keys(body):
+            return None
     except UNREADABLE:
         return None
     texts = [(choice.index, *own) for choice in answer.choices for own in texts_of_answer(choice)]

@@ -22,6 +22,7 @@ from serving.gateway.streams.chunks import (
 )
 from serving.gateway.streams.details import DetailGate, Spelled, joined_details, without_details
 from serving.gateway.streams.extras import ExtraTexts
+from serving.gateway.streams.keys import Frame
 from serving.gateway.streams.texts import (
     as_text,
     clean_keys,
@@ -56,6 +57,8 @@ class ChoiceRelay:
         self.ended = False
         self.closed = False
         """Whether its end has been told; what comes after that is no part of it."""
+        self.frame: Frame | None = None
+        """What the events of the usual shape have in common that repeat no key."""
         self._passage = context.passage
         self._index = index
         self._guard = guard

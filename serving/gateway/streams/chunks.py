@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from serving.gateway.streams.keys import repeats_keys
+
 Json = dict[str, Any]
 
 # The finish reason of an answer that vLLM gives up because it is being stopped.
@@ -155,13 +157,15 @@ def decode_loose(data: bytes) -> tuple[Any, bool]:
     """JSON as engines write it: with a mark in front, halves of characters (`\\ud83d`), or numbers such as `NaN`.
 
     Returns:
-        the value, and whether the bytes are JSON by the standard (RFC 8259), so that they may be passed on.
+        the value, and whether the bytes may be passed on: they are JSON by the standard (RFC 8259), and every parser
+        reads the same in them.
 
     Raises: one of UNREADABLE.
     """
     require_utf8(data)
     try:
-        return decode_any(data), True
+        value = decode_any(data)
+        return value, not repeats_keys(data, value)
     except msgspec.DecodeError:
         return json.loads(data.decode().removeprefix("\ufeff")), False
 

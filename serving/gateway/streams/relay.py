@@ -37,6 +37,7 @@ from serving.gateway.streams.chunks import (
 )
 from serving.gateway.streams.details import clean_prompt_details
 from serving.gateway.streams.extras import ExtraTexts
+from serving.gateway.streams.keys import frame_of, repeats_keys
 from serving.gateway.streams.sse import DONE, EventSplitter, EventTooLong, event_data
 from serving.gateway.streams.texts import clean_keys, drop_opaque, is_identifier, texts_within
 from serving.gateway.streams.tokens import TokenTap
@@ -240,10 +241,25 @@ class StreamRelay:
                 return None
             self._frame = frame
         if state is None:
-            return event if calls is None and choice.index >= 0 else None
+            return event if calls is None and choice.index >= 0 and not repeats_keys(data) else None
         if calls and (len(calls) > 1 or not state.calls.is_plain(calls[0].index)):
             return None
-        return event if state.is_plain else None
+        if not state.is_plain:
+            return None
+        if state.frame is not None:
+            start, end, num_quotes = state.frame
+            if data.startswith(start) and data.endswith(end) and data.count(b'"') == num_quotes:
+                return event
+        return None if self._repeats_keys(choice, state, data) else event
+
+    def _repeats_keys(self, choice: UsualChoice, state: ChoiceRelay, data: bytes) -> bool:
+        """Whether the event holds a key twice; if not, others like it are known by their bytes."""
+        if repeats_keys(data):
+            return True
+        texts = texts_of(choice)
+        if len(texts) == 1:
+            state.frame = frame_of(data, texts[0][1]) or state.frame
+        return False
 
     def _learn(self, choice: UsualChoice, came: bytes) -> None:
         """The event that came was parsed: know the next ones like it by their bytes."""
