@@ -38,7 +38,7 @@ def installed(installer: ModuleType, tmp_path: Path) -> Path:
 
 
 def test_an_old_python_can_read_it():
-    ast.parse(SCRIPT.read_text(), feature_version=(3, 8))
+    assert ast.parse(SCRIPT.read_text(), feature_version=(3, 8)).body
 
 
 @pytest.mark.parametrize("version", [(3, 8), (3, 10), (3, 14)])
@@ -50,8 +50,13 @@ def test_wrong_python_is_one_line(installer: ModuleType, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("version", [(3, 11), (3, 12), (3, 13)])
-def test_right_python_goes_on(installer: ModuleType, version: tuple[int, int]):
+def test_right_python_goes_on(installer: ModuleType, monkeypatch: pytest.MonkeyPatch, version: tuple[int, int]):
+    asked: list[str] = []
+    monkeypatch.setattr(installer.shutil, "which", asked.append)
+
     installer.check_python(version)
+
+    assert not asked, "no other is looked for"
 
 
 def test_wrong_python_goes_on_in_a_right_one_of_this_machine(installer: ModuleType, monkeypatch: pytest.MonkeyPatch):
@@ -68,10 +73,19 @@ def test_wrong_python_goes_on_in_a_right_one_of_this_machine(installer: ModuleTy
 
 
 def test_second_run_does_nothing(installer: ModuleType, installed: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(installer, "create", lambda _: pytest.fail("installed again"))
+    class Begun(Exception):
+        pass
+
+    def begin(*_: object) -> None:
+        raise Begun
+
+    monkeypatch.setattr(installer, "create", begin)
 
     installer.install(installed, {"cpu"})
     installer.install(installed, {"cpu", "train"})
+
+    with pytest.raises(Begun):
+        installer.install(installed, {"cpu", "test"})
 
 
 @pytest.mark.parametrize("what", ["extra", "engine", "constraints", "python", "stamp"])

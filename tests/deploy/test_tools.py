@@ -98,4 +98,6 @@ def test_needs_nothing_but_the_standard_library(installer):
     """It runs before anything else is installed."""
     command = [sys.executable, "-I", "-S", installer.__file__, "--help"]
 
-    subprocess.run(command, capture_output=True, check=True)
+    said = subprocess.run(command, capture_output=True, check=True, text=True).stdout
+
+    assert said.startswith("usage: ")

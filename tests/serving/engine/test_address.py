@@ -28,4 +28,8 @@ def test_address_of_another_machine_is_one_line():
 
 
 def test_free_port_is_free():
-    require_free("127.0.0.1", free_port(), "--port")
+    port = free_port()
+    require_free("127.0.0.1", port, "--port")
+
+    with socket.create_server(("127.0.0.1", port)), pytest.raises(PortTaken):
+        require_free("127.0.0.1", port, "--port")

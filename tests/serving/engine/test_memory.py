@@ -25,12 +25,19 @@ def test_says_what_is_needed_what_is_free_and_what_to_do(source: ModelSource):
 
 
 def test_enough_is_enough(source: ModelSource):
-    require_memory(source, EngineSettings(device="cpu", kv_cache_gb=2), 6 * GB)
+    needed = 11 * GB // 2
+    require_memory(source, EngineSettings(device="cpu", kv_cache_gb=2), needed)
+
+    with pytest.raises(NotEnoughMemory):
+        require_memory(source, EngineSettings(device="cpu", kv_cache_gb=2), needed - 1)
 
 
 def test_a_gpu_and_an_unknown_machine_are_left_to_vllm(source: ModelSource):
     require_memory(source, EngineSettings(device="gpu"), 1)
     require_memory(source, EngineSettings(device="cpu"), None)
+
+    with pytest.raises(NotEnoughMemory):
+        require_memory(source, EngineSettings(device="cpu"), 1)
 
 
 def test_a_container_has_the_smaller_of_machine_and_limit(tmp_path: Path):

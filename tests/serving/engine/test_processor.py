@@ -80,6 +80,9 @@ def test_other_weights_are_loaded_anywhere(tmp_path: Path, old: Path):
     require_kernels(source(tmp_path, quantization_config=INT8), CPU, old)
     require_kernels(source(tmp_path), CPU, old)
 
+    with pytest.raises(ModelRefused):
+        require_kernels(source(tmp_path, quantization_config=INT4), CPU, old)
+
 
 def test_a_processor_that_nobody_describes_is_left_to_vllm(tmp_path: Path):
     arm = written(tmp_path / "arm", "processor\t: 0\nFeatures\t: fp asimd\n")

@@ -33,6 +33,8 @@ def test_nohup_is_respected():
 
     with stop_on_signals():
         signal.raise_signal(signal.SIGHUP)
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
 
 
 def test_interrupt_is_taken_where_a_script_has_it_ignored():

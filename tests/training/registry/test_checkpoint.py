@@ -12,6 +12,7 @@ from training.registry import (
     Registry,
     require_base,
 )
+from training.registry.files import list_files
 
 DRAFT = ManifestDraft(kind="base")
 
@@ -22,8 +23,13 @@ def checkpoint(registry: Registry, make_folder: Callable[..., Path]) -> Checkpoi
 
 
 def test_untouched_checkpoint_verifies(registry: Registry, checkpoint: Checkpoint) -> None:
+    read: dict[str, tuple[int, int]] = {}
+
     registry.verify(checkpoint)
-    registry.verify(registry.resolve("tiny@1"))
+    registry.verify(registry.resolve("tiny@1"), lambda name, done, total: read.update({name: (done, total)}))
+
+    assert set(read) == set(list_files(checkpoint.path))
+    assert len(set(max(read.values()))) == 1, "every byte"
 
 
 def flip_a_byte(folder: Path) -> None:

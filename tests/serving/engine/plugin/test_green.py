@@ -154,9 +154,13 @@ def test_delta_is_the_engines(engine_config: EngineConfig, ring: Keyring) -> Non
 
 @pytest.mark.parametrize("scheme", ["kgw", lefthash.NAME, "synthid", "dual-gumbel"])
 def test_validation_lets_every_scheme_pass(engine_config: EngineConfig, ring: Keyring, scheme: str) -> None:
+    asked = params(ring, scheme, temperature=0.0 if "kgw" in scheme else 1.0)
+    with pytest.raises(ValueError, match="cannot mark"):
+        MarkProcessor.validate_params(asked)
+
     MarkProcessor(engine_config(), torch.device("cpu"), False)
 
-    MarkProcessor.validate_params(params(ring, scheme, temperature=0.0 if "kgw" in scheme else 1.0))
+    MarkProcessor.validate_params(asked)
 
 
 def test_a_revoked_key_marks_nothing_more(engine_config: EngineConfig, ring: Keyring) -> None:

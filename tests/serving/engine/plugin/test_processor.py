@@ -227,9 +227,12 @@ def test_a_row_without_a_finite_logit_is_left_to_vllm(
 
 
 def test_validation_lets_issued_keys_and_unmarked_requests_pass(processor: MarkProcessor, ring: Keyring) -> None:
-    MarkProcessor.validate_params(params(ring))
-    MarkProcessor.validate_params(params(ring, None))
-    MarkProcessor.validate_params(params(ring, "new-since-the-start"))
+    for passes in (params(ring), params(ring, None), params(ring, "new-since-the-start")):
+        MarkProcessor.validate_params(passes)
+
+    elsewhere = Keyring.open(ring.path.with_name("others.json"), create=True)
+    with pytest.raises(ValueError, match="vllm_xargs"):
+        MarkProcessor.validate_params(params(elsewhere))
 
 
 @pytest.mark.parametrize("permit", ["", "acme", "mk1-" + "0" * 20, "mk2-" + "0" * 20, "mk1-" + "0" * 20 + ".00", "."])

@@ -27,6 +27,7 @@ EVIL = [
     "pictures/secret.png",
     "s3://bucket/key",
 ]
+FORBIDDEN = {"type": "image_url", "image_url": {"url": EVIL[0]}}
 SHAPES: dict[str, Any] = {
     "image_url": {"type": "image_url", "image_url": {"url": "URL", "detail": "low"}},
     "image_url as text": {"type": "image_url", "image_url": "URL"},
@@ -104,6 +105,9 @@ def test_data_and_allowed_hosts_pass(shape: str, url: str) -> None:
     for body in bodies(put(SHAPES[shape], url)):
         hosts.check(body)
 
+    with pytest.raises(BadRequest):
+        hosts.check({"messages": [{"role": "user", "content": [FORBIDDEN]}]})
+
 
 @pytest.mark.parametrize(
     "body",
@@ -123,7 +127,11 @@ def test_data_and_allowed_hosts_pass(shape: str, url: str) -> None:
     ],
 )  # fmt: skip
 def test_text_about_addresses_is_no_media(body: dict[str, Any]) -> None:
-    MediaHosts([]).check(body)
+    hosts = MediaHosts([])
+    hosts.check(body)
+
+    with pytest.raises(BadRequest):
+        hosts.check({**body, "messages": [{"role": "user", "content": [FORBIDDEN]}]})
 
 
 def test_a_server_that_the_engine_would_call_needs_an_allowed_host() -> None:

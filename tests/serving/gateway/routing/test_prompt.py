@@ -89,8 +89,9 @@ _FIELDS = st.sampled_from(["role", "content", "text"])
 @given(st.recursive(_LEAVES, lambda inner: st.lists(inner) | st.dictionaries(_FIELDS, inner)))
 def test_whatever_clients_send_is_read_without_an_error(value: Any) -> None:
     for body in ({"messages": value}, {"messages": [value]}, {"prompt": value}, {"input": value}, {"tools": value}):
-        read_prompt(body)
-        session_key({}, {**body, "user": value})
+        prompt = read_prompt(body)
+        assert prompt is None or (prompt.chars > 0 and len(prompt.chain) <= MAX_BLOCKS)
+        assert isinstance(session_key({}, {**body, "user": value}), int | None)
 
 
 def test_the_hashes_are_the_same_in_every_process() -> None:

@@ -89,6 +89,7 @@ def test_a_refused_request_uses_nothing_up(limiter: Limiter, clock: Clock) -> No
 
     clock.now += 60
     acquire(limiter, principal, 100)
+    assert refuse(limiter, principal).limit == "requests"
 
 
 def test_tokens_are_reserved_and_then_settled(limiter: Limiter) -> None:
@@ -209,7 +210,10 @@ def test_changed_limits_hold_at_once_and_keep_what_is_open(limiter: Limiter) -> 
 def test_keys_do_not_share(limiter: Limiter) -> None:
     acquire(limiter, holder(requests=1))
 
-    acquire(limiter, Principal("key_2", "acme", limits=Limits(requests_per_minute=1)))
+    headers = dict(acquire(limiter, Principal("key_2", "acme", limits=Limits(requests_per_minute=1))).headers)
+
+    assert headers["x-ratelimit-remaining-requests"] == "0", "its own, and all of it"
+    assert refuse(limiter, holder(requests=1)).whose == "key"
 
 
 def test_a_raised_limit_keeps_what_is_used(limiter: Limiter) -> None:
@@ -246,7 +250,9 @@ def test_a_refusal_by_the_tenant_uses_nothing_of_the_key(limiter: Limiter) -> No
         refuse(limiter, principal)
     lease.release()
 
-    acquire(limiter, principal)
+    headers = dict(acquire(limiter, principal).headers)
+
+    assert headers["x-ratelimit-remaining-requests"] == "0", "two of two: those that were let through"
 
 
 def test_keys_out_of_use_are_forgotten(clock: Clock) -> None:
