@@ -229,10 +229,7 @@ def engine_obstacle(context: RequestContext, engine: Engine) -> tuple[str, str] 
     if scheme not in engine.schemes:
         return "engine", f"the engine makes no {scheme} marks"
     if engine.sampling and scheme not in GREEDY_SCHEMES and is_greedy({**engine.sampling, **context.body}):
-        return (
-            "greedy",
-            f"its model samples greedily unless a request sets 'temperature', so it carries no {scheme} mark",
-        )
+        return "greedy", f"its model's own settings leave one token to choose from, so it carries no {scheme} mark"
     return None
 
 

@@ -13,7 +13,7 @@ import click
 from sqlalchemy import select
 
 from serving.ledger.anchor import Head, anchor
-from serving.ledger.anchors import AnchorError, expected_heads
+from serving.ledger.anchors import expected_heads
 from serving.ledger.audit import audit as audit_table
 from serving.ledger.command import LoadSettings, opened, operator, progress
 from serving.ledger.stated import keys_at_hand
@@ -63,7 +63,7 @@ def verify_command(
     if anchor_file is not None:
         try:
             expected = expected_heads(anchor_file, {} if keys is None else keys.public(), expected)
-        except AnchorError as error:
+        except ValueError as error:  # or the file is no text
             raise click.ClickException(f"{anchor_file.name}: {error}") from None
     with opened(load_settings) as engine, progress("verifying") as show:
         report = verify(engine, expected, show, keys)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from pathlib import Path
 from typing import Any, get_args
 
@@ -26,6 +28,14 @@ def mark_of(client: openai.OpenAI, header: str | None = None, **more: Any) -> st
         model="scripted", messages=HELLO, extra_headers=headers, **more
     )
     return raw.headers["x-signet-mark"].partition(";key=")[0]
+
+
+def receipt_of(client: openai.OpenAI) -> dict[str, Any]:
+    """The claims of an answer's receipt."""
+    raw = client.chat.completions.with_raw_response.create(model="scripted", messages=HELLO)
+    payload = raw.headers["x-signet-receipt"].split("~")[0].split(".")[1]
+    claims: dict[str, Any] = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    return claims
 
 
 @pytest.fixture(autouse=True)
@@ -89,9 +99,10 @@ def test_a_model_that_is_greedy_by_itself_is_not_said_to_be_marked(tmp_path: Pat
 
         assert mark_of(client) == "off;reason=greedy"
         assert "vllm_xargs" not in engine.seen[-1].body
+        assert receipt_of(client)["mark"] == "off"
         assert mark_of(client, "kgw") == "kgw"
         assert mark_of(client, temperature=0.7) == "gumbel"
-        with pytest.raises(openai.BadRequestError, match="samples greedily unless"):
+        with pytest.raises(openai.BadRequestError, match="own settings leave one token"):
             mark_of(client, "gumbel")
     finally:
         stop_gateway(gateway)
