@@ -118,6 +118,12 @@ class RequestContext:
     """To be shown only once it is on record."""
 
     @property
+    def tenant(self) -> str:
+        """Whose request it is, once that is known."""
+        assert self.principal is not None
+        return self.principal.tenant
+
+    @property
     def path(self) -> str:
         """The path that was asked, and that the engine is asked at."""
         return PATHS[self.endpoint] if self.dialect is None else self.dialect.path

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import ParamSpec, TypeVar
 
 from serving.gateway.attempts import Attempts, Question
 from serving.gateway.cached_counts import without_cached_counts
@@ -23,6 +25,7 @@ from serving.gateway.errors import (
     EngineFailed,
     GatewayError,
     LedgerDown,
+    Overloaded,
 )
 from serving.gateway.failover import Failover
 from serving.gateway.fields.rules import ignored_header
@@ -36,6 +39,7 @@ from serving.gateway.policy.answer import (
     texts_of_whole,
 )
 from serving.gateway.policy.refusal import FILTERED, Written, written_stream, written_whole
+from serving.gateway.policy.review import AnswerText
 from serving.gateway.receipts.step import receipt_comment, receipt_header, restart_receipt
 from serving.gateway.settle import Settlement
 from serving.gateway.steps import check_engines_mark
@@ -44,15 +48,32 @@ from serving.gateway.streams.continuation import tap_for
 from serving.gateway.streams.relay import StreamBroken, StreamRelay, refuse_blocked
 from serving.gateway.streams.sse import EventTooLong
 from serving.gateway.streams.streamed import NotBegun, StreamedAnswer, interrupted
-from serving.gateway.wire import EVENT_STREAM, JSON, Headers, Send, encode_headers, error_event, send_error, send_whole
+from serving.gateway.wire import (
+    EVENT_STREAM,
+    JSON,
+    Client,
+    Headers,
+    Send,
+    encode_headers,
+    error_event,
+    send_error,
+    send_whole,
+)
 from serving.guard import Answers, GuardReport
+from serving.guard.limits import SMALL_BYTES
 from serving.ledger import LedgerUnavailable
 
 log = logging.getLogger(__name__)
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 # An engine that sends signs of life while it reads a long question is to be heard by the client after this.
 _LONGEST_KEPT_S = 5.0
 _MOST_KEPT_BYTES = 64 * 1024
+# An answer of so many bytes is not counted: most are smaller.
+_UNCOUNTED_BYTES = 64 * 1024
+_ROOM_WAIT_S = 30.0
 
 
 class Exchange:
@@ -63,6 +84,7 @@ class Exchange:
         context: RequestContext,
         settlement: Settlement,
         send: Send,
+        client: Client,
         attempts: Attempts,
         *,
         failover: Failover,
@@ -72,6 +94,7 @@ class Exchange:
         self._context = context
         self._settlement = settlement
         self._send = send
+        self._client = client
         self._attempts = attempts
         self._failover = failover
         self._policy = policy
@@ -86,6 +109,8 @@ class Exchange:
         self._first = b""
         """The beginning of a stream, before its first text."""
         self._kept_since = 0.0
+        self._held = 0
+        """Bytes of the answer that are counted among all that the process holds."""
 
     async def run(self) -> None:
         question = Question(self._context.target, self._body_for)
@@ -192,9 +217,9 @@ class Exchange:
         body = await self._read(response)
         dialect = self._context.dialect
         if dialect is None:
-            answer = await apart(self._context, len(body), clean_answer, self._context, self._answers, body)
+            answer = await self._apart(len(body), clean_answer, self._context, self._answers, body)
         else:
-            answer = await apart(self._context, len(body), clean_whole, self._context, dialect, self._answers, body)
+            answer = await self._apart(len(body), clean_whole, self._context, dialect, self._answers, body)
         self._context.counted_chars = self._context.answer_chars
         self._settlement.note_output(answer.reports)
         refuse_blocked(answer.reports)
@@ -202,19 +227,48 @@ class Exchange:
         body = await self._reviewed(answer.body, answer.reports)
         await self._commit()
         if self._hides_cached:
-            body = without_cached_counts(body, is_stream=False)
+            body = await self._apart(len(body), without_cached_counts, body, is_stream=False)
         headers = [JSON, *self._headers(), *receipt_header(self._context)]
         await send_whole(self._send, 200, body, headers)
 
     async def _read(self, response: UpstreamResponse) -> bytes:
         """UpstreamError: it could not be read to its end. AnswerTooLarge: reading ended at the limit."""
         length = response.header(b"content-length")
-        if length.isdigit() and int(length[:20]) > self._max_bytes:
-            raise self._too_large()
-        body = await response.read(self._max_bytes + 1)
-        if len(body) > self._max_bytes:
-            raise self._too_large()
-        return body
+        if length.isdigit():
+            if int(length[:20]) > self._max_bytes:
+                raise self._too_large()
+            await self._wait_for_room(int(length))
+        parts: list[bytes] = []
+        size = 0
+        async for data in response.chunks():
+            parts.append(data)
+            size += len(data)
+            if size > self._max_bytes:
+                raise self._too_large()
+            self._hold(size)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def _wait_for_room(self, size: int) -> None:
+        """Leave an answer of `size` bytes with its engine until there is room. Overloaded: there was none in time."""
+        if size <= self._held + _UNCOUNTED_BYTES:
+            return
+        try:
+            async with asyncio.timeout(_ROOM_WAIT_S):
+                await self._client.wait_for_room(self._context.tenant, size - self._held)
+        except TimeoutError:
+            raise _no_room() from None
+        self._held = size
+
+    def _hold(self, size: int) -> None:
+        """Of an answer whose length is not known beforehand `size` bytes have come. Overloaded: there is no room.
+
+        It does not wait: two that have come by half would wait for each other.
+        """
+        if size <= self._held + _UNCOUNTED_BYTES:
+            return
+        if not self._client.hold(self._context.tenant, size - self._held):
+            raise _no_room()
+        self._held = size
 
     def _too_large(self) -> AnswerTooLarge:
         return AnswerTooLarge(
@@ -227,12 +281,11 @@ class Exchange:
         context, review = self._context, self._context.review
         if review is None:
             return body
-        texts = texts_of_whole(context, body) if review.reads_answer else []
+        texts = await self._apart(len(body), texts_of_whole, context, body) if review.reads_answer else []
         written = await self._policy.judge_output(context, review, reports, texts)
         if not written:
             return body
-        note_replaced(context, written, texts)
-        return replaced_whole(context, body, written)
+        return await self._apart(len(body), _whole_with, context, body, written, texts)
 
     async def _relay_stream(self, response: UpstreamResponse, question: Question) -> None:
         relay = self._relay = self._new_relay()
@@ -258,7 +311,7 @@ class Exchange:
         await self._commit()
         if not self._started:
             await self._start([*EVENT_STREAM, *self._headers()])
-        await self._send({"type": "http.response.body", "body": self._last_bytes(relay, events)})
+        await self._send({"type": "http.response.body", "body": await self._last_bytes(relay, events)})
 
     def _forget_stream(self) -> None:
         """A stream broke off before the client had any of it."""
@@ -272,20 +325,21 @@ class Exchange:
         if review is None:
             return []
         data = bytes(self._collected) + relay.closing if self._collected is not None else b""
-        texts = texts_of_events(context, data)
+        texts = await self._apart(len(data), texts_of_events, context, data)
         written = await self._policy.judge_output(context, review, relay.reports(), texts)
         if not written:
             return []
-        note_replaced(context, written, texts)
-        return replaced_events(context, data, written)
+        return await self._apart(len(data), _events_with, context, data, written, texts)
 
-    def _last_bytes(self, relay: StreamRelay | DialectRelay, events: list[bytes]) -> bytes:
+    async def _last_bytes(self, relay: StreamRelay | DialectRelay, events: list[bytes]) -> bytes:
         comments = receipt_comment(self._context)
         if events:
             return self._first + joined([*events[:-1], *comments, events[-1]])
         held = bytes(self._collected) if self._holds and self._collected is not None else b""
         last = self._first + held + relay.close(comments)
-        return without_cached_counts(last, is_stream=True) if self._hides_cached else last
+        if self._hides_cached:
+            last = await self._apart(len(last), without_cached_counts, last, is_stream=True)
+        return last
 
     def _new_relay(self) -> StreamRelay | DialectRelay:
         context = self._context
@@ -303,7 +357,10 @@ class Exchange:
         """A stream in another dialect than OpenAI's first two: it is not continued."""
         try:
             async for data in response.chunks():
-                released = relay.feed(data)
+                if len(data) + relay.num_pending <= SMALL_BYTES:
+                    released = relay.feed(data)
+                else:
+                    released = await self._apart(SMALL_BYTES, relay.feed, data)
                 self._settlement.note_text(relay.num_text_events)
                 if self._context.turn is not None:
                     self._context.turn.relayed(relay.num_text_events)
@@ -315,6 +372,10 @@ class Exchange:
             log.warning("stream broke off", extra={"request_id": self._context.request_id, "reason": str(error)})
             self._attempts.cut(str(error))
             raise (interrupted() if self._started else NotBegun()) from None
+
+    async def _apart(self, size: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """What `work` on so many bytes of the answer returns."""
+        return await apart(self._context.tenant, size, work, *args, **kwargs)
 
     @property
     def _answers(self) -> Answers:
@@ -331,6 +392,7 @@ class Exchange:
             self._collected += released
             if len(self._collected) > self._max_bytes:
                 raise self._too_large()
+            self._hold(len(self._collected))
         if not released or self._holds:
             return
         if not self._started:
@@ -341,7 +403,7 @@ class Exchange:
             released, self._first = self._first, b""
             await self._start([*EVENT_STREAM, *self._headers()])
         if self._hides_cached:
-            released = without_cached_counts(released, is_stream=True)
+            released = await self._apart(len(released), without_cached_counts, released, is_stream=True)
         await self._send({"type": "http.response.body", "body": released, "more_body": True})
 
     def _may_still_wait(self) -> bool:
@@ -361,3 +423,22 @@ class Exchange:
             await self._settlement.commit()
         except LedgerUnavailable:
             raise LedgerDown("The answer could not be recorded, so it is not released. Try again later.") from None
+
+
+def _no_room() -> Overloaded:
+    message = "The gateway holds as many bytes of answers as it may, of this tenant or of all. Try again shortly."
+    return Overloaded(message, code="buffers_full", headers=((b"retry-after", b"2"),))
+
+
+def _whole_with(
+    context: RequestContext, body: bytes, written: Mapping[int, Written], texts: Sequence[AnswerText]
+) -> bytes:
+    note_replaced(context, written, texts)
+    return replaced_whole(context, body, written)
+
+
+def _events_with(
+    context: RequestContext, data: bytes, written: Mapping[int, Written], texts: Sequence[AnswerText]
+) -> list[bytes]:
+    note_replaced(context, written, texts)
+    return replaced_events(context, data, written)

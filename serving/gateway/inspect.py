@@ -48,12 +48,11 @@ class Inspector:
         """
         if context.dialect is not None and not context.dialect.generates:
             return context  # embeddings and counts: no model reads the text as an instruction
-        texts = await apart(context, len(context.raw_body), read_texts, context.body)
+        texts = await apart(context.tenant, len(context.raw_body), read_texts, context.body)
         verdicts = await self._verdicts(texts)
         self._act(context, verdicts)
         if self.settings.mark_data:
-            for holder, key in texts.data:
-                holder[key] = mark_as_data(holder[key])
+            await apart(context.tenant, len(context.raw_body), _mark, texts)
         return context
 
     def stop(self) -> None:
@@ -98,3 +97,8 @@ class Inspector:
     def _action(self, name: str) -> str:
         action: str = getattr(self.settings, name).action
         return action
+
+
+def _mark(texts: Texts) -> None:
+    for holder, key in texts.data:
+        holder[key] = mark_as_data(holder[key])

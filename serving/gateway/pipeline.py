@@ -14,13 +14,14 @@ from monitoring.telemetry import GatewayMetrics, Tracing
 from serving.gateway.admission.admission import Admission, places_of
 from serving.gateway.attempts import Attempts
 from serving.gateway.cache_salt import CacheSalts
-from serving.gateway.cleaning import RequestCleaning, apart
+from serving.gateway.cleaning import RequestCleaning, apart, on_thread
 from serving.gateway.context import RequestContext
 from serving.gateway.engines.drains import Drains
 from serving.gateway.engines.pool import EnginePool
 from serving.gateway.errors import ClientGone, EngineUnavailable, GatewayError
 from serving.gateway.exchange import Exchange
 from serving.gateway.failover import Failover
+from serving.gateway.http.buffers import ONE_HOLDER
 from serving.gateway.inspect import Inspector
 from serving.gateway.media import media_of
 from serving.gateway.policy import PolicySteps
@@ -106,10 +107,11 @@ class Pipeline:
             context,
             settlement,
             send,
+            client,
             attempts,
             failover=self.failover,
             policy=self.policy,
-            max_bytes=self.settings.max_answer_bytes,
+            max_bytes=min(self.settings.max_answer_bytes, self.settings.http.max_buffered_bytes // ONE_HOLDER),
         )
         departure = _Departure(client)
         try:
@@ -156,11 +158,11 @@ class Pipeline:
         else:
             async with self.cleaning.step(context):
                 # On a thread, with which the event loop takes turns every few milliseconds.
-                await asyncio.to_thread(self._read_large, context)
+                await on_thread(self._read_large, context)
         if context.model.startswith(PREFIX):
             # Patterns of the template's variables take their time with long values.
             size = len(context.raw_body)
-            await apart(context, size, apply_template, context, self.prompts, self.pool.only_model)
+            await apart(context.tenant, size, apply_template, context, self.prompts, self.pool.only_model)
         self.models.resolve(context)
 
     async def _prepare(self, context: RequestContext) -> None:

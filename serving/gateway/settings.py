@@ -121,7 +121,8 @@ class GatewaySettings(BaseModel):
     max_answer_bytes: int = Field(
         default=32 * 1024 * 1024,
         ge=64 * 1024,
-        description="Larger answers that are not streamed end in 502, as do streams that the policy keeps back whole.",
+        description="Larger answers that are not streamed end in 502, as do streams that the policy keeps back whole. "
+        "No more than half of `gateway.http.max_buffered_bytes` counts.",
     )
     prompts: Path | None = Field(
         default=None,

@@ -28,9 +28,17 @@ class Client(Protocol):
     def on_disconnect(self, callback: Callable[[], object]) -> None:
         """Have `callback` called once, should the client go before the answer is complete."""
 
+    def hold(self, holder: str, size: int) -> bool:
+        """Count `size` bytes of the holder's more until the request is answered; False where there is no room."""
+
+    async def wait_for_room(self, holder: str, size: int) -> None:
+        """The same as soon as there is room."""
+
     def cancel(self) -> None:
         """Cancel the task that answers this request."""
 
+
+_PIECE_BYTES = 256 * 1024
 
 JSON = (b"content-type", b"application/json")
 EVENT_STREAM = (
@@ -74,7 +82,11 @@ async def send_whole(send: Send, status: int, body: bytes, headers: Headers = ()
     """An answer in one piece."""
     length = (b"content-length", b"%d" % len(body))
     await send({"type": "http.response.start", "status": status, "headers": [length, *headers]})
-    await send({"type": "http.response.body", "body": body})
+    # What is long is let go as the client reads it, not copied once more as a whole.
+    for start in range(0, len(body) - _PIECE_BYTES, _PIECE_BYTES):
+        await send({"type": "http.response.body", "body": body[start : start + _PIECE_BYTES], "more_body": True})
+    sent = max(0, (len(body) - 1) // _PIECE_BYTES * _PIECE_BYTES)
+    await send({"type": "http.response.body", "body": body[sent:]})
 
 
 async def send_error(

@@ -9,10 +9,11 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 
 from serving.gateway.body import decode_object, encode
+from serving.gateway.cleaning.apart import on_thread
 from serving.gateway.cleaning.budget import BudgetSpent, CpuBudget
 from serving.gateway.cleaning.process import CleaningProcess, ProcessDied
 from serving.gateway.cleaning.turns import FairTurns
-from serving.gateway.cleaning.wire import Job, Refused, Reply, Setup, TooCostly
+from serving.gateway.cleaning.wire import Cleaned, Job, Refused, Reply, Setup, TooCostly
 from serving.gateway.context import RequestContext
 from serving.gateway.errors import BadRequest, Overloaded
 from serving.gateway.steps import begin_cleaning, refused, sanitize
@@ -73,10 +74,9 @@ class RequestCleaning:
             BadRequest: it has more values than a request may have.
             QueueFull, Overloaded: too many such bodies wait.
         """
-        assert context.principal is not None
-        async with self._steps.turn(context.principal.tenant, len(context.raw_body)):
+        async with self._steps.turn(context.tenant, len(context.raw_body)):
             try:
-                await asyncio.to_thread(check_raw, context.raw_body, self._settings)
+                await on_thread(check_raw, context.raw_body, self._settings)
             except GuardRefusal as refusal:
                 raise refused(context, refusal) from None
             yield
@@ -111,11 +111,9 @@ class RequestCleaning:
             BadRequest: it holds something that is refused rather than cleaned, or takes more CPU time than it may.
             QueueFull, Overloaded: too many wait for that; or the processes die.
         """
-        guard = begin_cleaning(context, self.guard)
-        assert context.principal is not None
-        async with self._turns.turn(context.principal.tenant, len(context.raw_body)):
-            body = await asyncio.to_thread(encode, context.body)
-            reply = await self._ask(Job(context.principal.tenant, context.endpoint, body))
+        async with self._turns.turn(context.tenant, len(context.raw_body)):
+            guard, body = await on_thread(_begin, context, self.guard)
+            reply = await self._ask(Job(context.tenant, context.endpoint, body))
         if isinstance(reply, TooCostly):
             message = "The request takes too much computing to clean. Send less at a time, or plainer text."
             raise BadRequest(message, code="too_costly_to_clean")
@@ -126,8 +124,7 @@ class RequestCleaning:
             raise refused(context, GuardRefusal(reply.code, reply.message, reply.param, report))
         context.input_report = report
         # Apart from what the event loop does before and after: making and freeing so many objects takes its time.
-        await asyncio.to_thread(_take, context, reply.body)
-        context.answers = guard.answers_knowing(reply.remembered, context.body, context.endpoint)
+        await on_thread(_take, context, guard, reply)
 
     async def _ask(self, job: Job) -> Reply:
         for _ in range(_ATTEMPTS):
@@ -166,5 +163,10 @@ class RequestCleaning:
         task.add_done_callback(self._ending.discard)
 
 
-def _take(context: RequestContext, body: bytes) -> None:
-    context.body = decode_object(body)
+def _begin(context: RequestContext, guard: Guard) -> tuple[Guard, bytes]:
+    return begin_cleaning(context, guard), encode(context.body)
+
+
+def _take(context: RequestContext, guard: Guard, reply: Cleaned) -> None:
+    context.body = decode_object(reply.body)
+    context.answers = guard.answers_knowing(reply.remembered, context.body, context.endpoint)

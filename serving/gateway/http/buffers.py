@@ -1,6 +1,8 @@
-"""Bytes of requests that one process holds, and how many of them may be one holder's."""
+"""Bytes of requests and whole answers that one process holds, and how many of them may be one holder's."""
 
 from __future__ import annotations
+
+import asyncio
 
 # What a request takes besides its bytes: objects for it, its scope, and each of its fields.
 REQUEST_BYTES = 2048
@@ -23,6 +25,8 @@ class Buffers:
         self.limit = limit
         self.held = 0
         self._by_holder: dict[str | None, int] = {}
+        self._waiting: dict[asyncio.Future[None], tuple[str, int]] = {}
+        """Who came first is first."""
 
     def hold(self, holder: str | None, size: int) -> bool:
         """Count `size` more bytes; False, and nothing is counted, where there is no room for them."""
@@ -41,9 +45,39 @@ class Buffers:
             self._by_holder[holder] = left
         else:
             del self._by_holder[holder]
+        if self._waiting:
+            self._let_in()
 
     def hand_over(self, holder: str, size: int) -> None:
         """A request of `size` bytes whose holder was not known is `holder`'s."""
         self.release(None, size)
         self.held += size
         self._by_holder[holder] = self._by_holder.get(holder, 0) + size
+
+    async def wait(self, holder: str, size: int) -> None:
+        """Count `size` more bytes once there is room for them, after those that have waited longer.
+
+        What is larger than a holder's share waits for ever: bound the time.
+        """
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting[turn] = holder, size
+        self._let_in()
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if self._waiting.pop(turn, None) is None:
+                self.release(holder, size)  # it came in the same moment
+            raise
+
+    def _let_in(self) -> None:
+        at_their_share: set[str] = set()
+        for turn, (holder, size) in tuple(self._waiting.items()):
+            if holder in at_their_share:
+                continue
+            if self.hold(holder, size):
+                del self._waiting[turn]
+                turn.set_result(None)
+            elif self.held + size > self.limit:
+                break  # nobody smaller goes first, or what is large would wait for ever
+            else:
+                at_their_share.add(holder)

@@ -133,6 +133,26 @@ class Request:
         if self.gone and not self.finished:
             callback()
 
+    def hold(self, holder: str, size: int) -> bool:
+        """Count `size` bytes more until the request is answered; False where there is no room for them."""
+        self._belong_to(holder)
+        fits = self._connection.server.buffers.hold(holder, size)
+        if fits:
+            self.held += size
+        return fits
+
+    async def wait_for_room(self, holder: str, size: int) -> None:
+        """The same as soon as there is room."""
+        self._belong_to(holder)
+        await self._connection.server.buffers.wait(holder, size)
+        self.held += size
+
+    def _belong_to(self, holder: str) -> None:
+        if self.holder != holder:
+            if self.held:
+                self._connection.server.buffers.hand_over(holder, self.held)
+            self.holder = holder
+
     def cancel(self) -> None:
         """Cancel the task that answers this request."""
         self._connection.cancel()

@@ -69,9 +69,10 @@ class HttpSettings(BaseModel):
     max_buffered_bytes: int = Field(
         default=256 * 1024 * 1024,
         ge=1024 * 1024,
-        description="Bytes of requests that a process holds at the most, from their first byte to the end of their "
-        "answers; above: 503. A tenant may have half of them, all whose key is not known yet a sixteenth; requests "
-        "below 16 KB are not counted.",
+        description="Bytes that a process holds at the most: of requests, from their first byte to the end of their "
+        "answers, and of answers that it has to have whole. Above: 503; answers wait half a minute for room first. "
+        "A tenant may have half of them, all whose key is not known yet a sixteenth; requests below 16 KB and answers "
+        "below 64 KB are not counted.",
     )
     head_timeout_s: float = Field(
         default=15.0, gt=0, description="Seconds in which a request's head must have come; later: 408."

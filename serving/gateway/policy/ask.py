@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from monitoring.telemetry import PolicyMetrics
+from serving.gateway.cleaning import apart
 from serving.gateway.engine_body import engine_body
 from serving.gateway.engines.engine import Engine
 from serving.gateway.engines.pool import EnginePool
@@ -26,6 +27,8 @@ from serving.guard.policy.wording import ANSWERS, Messages, judge_messages, read
 
 _MAX_ANSWER_BYTES = 1024 * 1024
 _JUDGE_TOKENS = 8
+
+T = TypeVar("T")
 
 
 class _Message(msgspec.Struct):
@@ -60,9 +63,11 @@ class Asker:
         classifiers: Callable[[], ClassifierPool],
         tokens: ControlTokens,
         metrics: PolicyMetrics,
+        tenant: str,
         cache_salt: str,
     ) -> None:
-        """`cache_salt`: of the tenant whose texts the models read."""
+        """`tenant`: whose texts the models read; `cache_salt` is that tenant's."""
+        self._tenant = tenant
         self._cache_salt = cache_salt
         self._model = model
         self._pool = pool
@@ -71,6 +76,10 @@ class Asker:
         self._metrics = metrics
         self.prompt_tokens = 0
         self.completion_tokens = 0
+
+    async def apart(self, size: int, work: Callable[[], T], /) -> T:
+        """Work on a text of the request, off the event loop where it is long."""
+        return await apart(self._tenant, size, work)
 
     async def score(self, check: ClassifierCheck, text: str) -> float:
         """A classifier's score. Raises: CheckFailed."""
@@ -98,11 +107,16 @@ class Asker:
         """A model's answer; `what` it is for is counted. Raises: CheckFailed."""
         name = model or self._model
         engine, started = self._engine_for(name), time.perf_counter()
-        inert = [{**each, "content": self._tokens.inert(each["content"])[0]} for each in messages]
-        body = {"model": name, "messages": inert, "temperature": 0, "max_tokens": max_tokens, **more}
+
+        def made() -> bytes:
+            inert = [{**each, "content": self._tokens.inert(each["content"])[0]} for each in messages]
+            body = {"model": name, "messages": inert, "temperature": 0, "max_tokens": max_tokens, **more}
+            return engine_body(CHAT, body, engine, self._cache_salt)
+
+        data = await self.apart(sum(len(each["content"]) for each in messages), made)
         release = engine.occupy()
         try:
-            answer = await self._answer(engine, engine_body(CHAT, body, engine, self._cache_salt))
+            answer = await self._answer(engine, data)
         except UpstreamError as error:
             engine.failed(str(error))
             raise CheckFailed("no engine answered") from None

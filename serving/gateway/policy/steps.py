@@ -116,7 +116,7 @@ class PolicySteps:
         tenant, model = context.principal.tenant, context.model
         question, answer = policy.rules("input", tenant, model), policy.rules("output", tenant, model)
         if question or answer:
-            asker = Asker(model, self._pool, self._classifiers, self._tokens, self._metrics, context.cache_salt)
+            asker = Asker(model, self._pool, self._classifiers, self._tokens, self._metrics, tenant, context.cache_salt)
             context.review = Review(policy, question, answer, asker)
         if answer.masks is not None:
             assert context.answers is not None
@@ -132,13 +132,13 @@ class PolicySteps:
         """
         if not review.question:
             return
-        places = await apart(context, len(context.raw_body), question_places, context.body)
+        places = await apart(context.tenant, len(context.raw_body), question_places, context.body)
         counts = _counts([context.input_report] if context.input_report is not None else [])
         passages = [Passage(place.text, place.role) for place in places]
         verdict = await self._decide(review, review.question, passages, counts)
         review.note(verdict.decisions, "input")
         if review.question.masks is not None and verdict.passes:
-            report = await apart(context, len(context.raw_body), _mask, places, review.question.masks)
+            report = await apart(context.tenant, len(context.raw_body), _mask, places, review.question.masks)
             self._note_masks(review, [report], "input")
             if context.input_report is not None:
                 context.input_report.merge(report)
@@ -193,7 +193,13 @@ class PolicySteps:
     ) -> Verdict:
         file = review.policy.file
         return await decide(
-            rules, passages, counts, review.asker, on_failure=file.on_failure, budget_s=file.budget_ms / 1000
+            rules,
+            passages,
+            counts,
+            review.asker,
+            on_failure=file.on_failure,
+            budget_s=file.budget_ms / 1000,
+            apart=review.asker.apart,
         )
 
     def _let_through(self, review: Review, verdict: Verdict) -> None:

@@ -25,6 +25,11 @@ class Joined:
         self.done = False  # nothing that follows matters
         self.said_all = False
 
+    @property
+    def num_pending(self) -> int:
+        """Bytes of an event that has not ended."""
+        return self._splitter.num_pending
+
     def feed(self, data: bytes) -> bytes:
         """Raises StreamBroken, EventTooLong: the second engine failed too; what came before is in `released`."""
         out: list[bytes] = []

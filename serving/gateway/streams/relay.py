@@ -92,6 +92,11 @@ class StreamRelay:
         self.done = False
         self.num_text_events = 0
 
+    @property
+    def num_pending(self) -> int:
+        """Bytes of an event that has not ended."""
+        return self._splitter.num_pending
+
     def feed(self, data: bytes) -> bytes:
         """Events that may be sent now, as bytes. The closing ones are kept for `close`.
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from serving.gateway.attempts import LOOK_AGAIN_S, Attempts, Question
+from serving.gateway.cleaning import apart
 from serving.gateway.context import RequestContext
 from serving.gateway.engines.upstream import Patience, UpstreamError, UpstreamResponse
 from serving.gateway.errors import EngineFailed, GatewayError
@@ -16,6 +17,7 @@ from serving.gateway.streams.continuation import CannotContinue, can_take_over, 
 from serving.gateway.streams.joining import Joined
 from serving.gateway.streams.relay import StreamBroken, StreamRelay
 from serving.gateway.streams.sse import EventTooLong
+from serving.guard.limits import SMALL_BYTES
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +101,10 @@ class StreamedAnswer:
         response.set_patience(Patience(self._failover.stall_timeout_s, self._can_move))
         hand_over_at = 0.0
         async for data in response.chunks():
-            released = relay.feed(data if joined is None else joined.feed(data))
+            if len(data) + (relay if joined is None else joined).num_pending <= SMALL_BYTES:
+                released = relay.feed(data if joined is None else joined.feed(data))
+            else:
+                released = await apart(self._context.tenant, SMALL_BYTES, _feed, relay, joined, data)
             self._settlement.note_text(relay.num_text_events)
             if turn is not None:
                 turn.relayed(relay.num_text_events)
@@ -179,3 +184,7 @@ class StreamedAnswer:
         if not context.usage_reported and self.count_tokens() and relay.tap is not None and context.wants_usage:
             usage = usage_event(relay.tap.first, context.prompt_tokens, context.completion_tokens)
         relay.end(usage)
+
+
+def _feed(relay: StreamRelay, joined: Joined | None, data: bytes) -> bytes:
+    return relay.feed(data if joined is None else joined.feed(data))

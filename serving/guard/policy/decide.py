@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 from serving.guard.policy.model import ClassifierCheck, JudgeCheck, OnFailure, Principle
 from serving.guard.policy.patterns import readable
 from serving.guard.policy.policy import Rule, Rules
 
+T = TypeVar("T")
+
 
 class CheckFailed(Exception):
     """A classifier or a judge gave no answer; `str()` is a few words for the log."""
+
+
+class Apart(Protocol):
+    """Does work on a text of so many characters where it holds nobody up."""
+
+    async def __call__(self, size: int, work: Callable[[], T], /) -> T: ...
+
+
+async def _at_once(size: int, work: Callable[[], T], /) -> T:
+    return work()
 
 
 class Asks(Protocol):
@@ -63,10 +75,12 @@ async def decide(
     *,
     on_failure: OnFailure,
     budget_s: float,
+    apart: Apart = _at_once,
 ) -> Verdict:
     """Apply principles in their order. `counts`: values of each entity that the guard found."""
     texts = _Texts(passages)
-    looked = _look_at_all(rules, texts, counts)
+    size = sum(len(each.text) for each in passages)
+    looked = await apart(size, lambda: _look_at_all(rules, texts, counts))
     answers = await _ask_all([rule for rule, found in looked if found is None], texts, asks, budget_s)
     verdict = Verdict()
     for rule, found in looked:
@@ -113,13 +127,21 @@ class _Texts:
 
     def __init__(self, passages: Sequence[Passage]) -> None:
         self._passages = passages
-        self._read: dict[tuple[str, ...], str] = {}
+        self._joined: dict[tuple[str, ...], str] = {}
+        self._readable: dict[tuple[str, ...], str] = {}
 
     def of(self, roles: tuple[str, ...]) -> str:
-        found = self._read.get(roles)
+        found = self._joined.get(roles)
         if found is None:
             found = "\n".join(each.text for each in self._passages if not roles or each.role in roles)
-            self._read[roles] = found
+            self._joined[roles] = found
+        return found
+
+    def readable(self, roles: tuple[str, ...]) -> str:
+        """The same as patterns read it."""
+        found = self._readable.get(roles)
+        if found is None:
+            found = self._readable[roles] = readable(self.of(roles))
         return found
 
 
@@ -127,7 +149,7 @@ def _look(rule: Rule, texts: _Texts, counts: Mapping[str, int]) -> bool | None:
     """Whether the text breaks a principle; None: somebody has to be asked."""
     check = rule.principle.check
     if rule.matches is not None:
-        return rule.matches.search(readable(texts.of(rule.principle.roles))) is not None
+        return rule.matches.search(texts.readable(rule.principle.roles)) is not None
     if check.entity is not None:
         return counts.get(check.entity.name, 0) >= check.entity.at_least
     return None if texts.of(rule.principle.roles).strip() else False

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import pytest
 from gateways import RunningGateway, start_gateway, stop_gateway
 from running import answers_ok, wait_until
-from scripted import ScriptedEngine, answer, head, whole
+from scripted import HANG, ScriptedEngine, answer, head, whole
 
 LIMIT = 1024 * 1024
 ASK = {"model": "scripted", "messages": [{"role": "user", "content": "hello"}]}
@@ -26,9 +27,9 @@ def bounded(engine: ScriptedEngine, tmp_path_factory: pytest.TempPathFactory) ->
     stop_gateway(running)
 
 
-def ask(gateway: RunningGateway) -> httpx.Response:
+def ask(gateway: RunningGateway, timeout: float = 20) -> httpx.Response:
     headers = {"authorization": f"Bearer {gateway.key}"}
-    return httpx.post(f"{gateway.url}/v1/chat/completions", json=ASK, headers=headers, timeout=20)
+    return httpx.post(f"{gateway.url}/v1/chat/completions", json=ASK, headers=headers, timeout=timeout)
 
 
 @pytest.mark.parametrize(
@@ -47,6 +48,31 @@ def test_an_answer_that_is_too_large_is_told_and_blames_nobody(
     engine.script = lambda _: whole(answer("y" * (LIMIT // 2)))
     assert ask(bounded).status_code == 200
     assert 'circuit="open"} 1' not in httpx.get(f"{bounded.url}/metrics").text
+
+
+def test_answers_are_bounded_together(engine: ScriptedEngine, tmp_path: Path) -> None:
+    """Of 1 MiB a tenant's share is half: one answer of 400 KB, and not a second beside it."""
+    text = json.dumps(answer("y" * 400_000)).encode()
+    gateway = start_gateway(tmp_path, engine.url, SIGNET_GATEWAY__HTTP__MAX_BUFFERED_BYTES=str(LIMIT))
+    try:
+        wait_until(lambda: answers_ok(f"{gateway.url}/readyz"), 10, "the engine is up", gateway.process)
+        with ThreadPoolExecutor(2) as threads:
+            engine.script = lambda _: [head(length=len(text)), HANG]
+            seen = len(engine.seen)
+            held = threads.submit(ask, gateway, timeout=5)
+            wait_until(lambda: len(engine.seen) > seen, 10, "the engine has begun an answer")
+            engine.script = lambda _: [head(), text]
+            refused = ask(gateway)
+            assert (refused.status_code, refused.json()["error"]["code"]) == (503, "buffers_full")
+
+            engine.script = lambda _: [head(length=len(text)) + text]
+            waiting = threads.submit(ask, gateway)  # how long it is is known: it can wait, and does
+            with pytest.raises(httpx.ReadTimeout):
+                held.result()
+            assert waiting.result().status_code == 200
+        assert ask(gateway).status_code == 200
+    finally:
+        stop_gateway(gateway)
 
 
 def test_endless_metrics_cost_neither_memory_nor_the_engine(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 from collections.abc import Iterator
@@ -64,6 +65,40 @@ def test_shares() -> None:
     assert buffers.held == 760
     assert buffers.hold("b", 40)
     buffers.release("b", 800)
+    assert buffers.held == 0
+
+
+async def test_who_waits_longest_comes_first_and_a_full_share_holds_up_no_other() -> None:
+    buffers = Buffers(1600)
+    assert buffers.hold("a", 700)
+    come: list[str] = []
+
+    async def wait(name: str, size: int) -> None:
+        await buffers.wait(name[0], size)
+        come.append(name)
+
+    waiting = [asyncio.ensure_future(wait(name, size)) for name, size in (("a1", 200), ("b1", 800), ("c1", 300))]
+    waiting += [asyncio.ensure_future(wait("d1", 50))]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert come == ["b1"]  # of the rest there is room for the last, but not for the one before it
+
+    waiting[2].cancel()
+    await asyncio.wait([waiting[2]])
+    buffers.release("a", 700)
+    await asyncio.gather(waiting[0], waiting[3])
+    assert come == ["b1", "a1", "d1"]
+    assert buffers.held == 1050
+
+
+async def test_who_stops_waiting_holds_nothing() -> None:
+    buffers = Buffers(1600)
+    assert buffers.hold("a", 800)
+    waiting = asyncio.ensure_future(buffers.wait("a", 100))
+    await asyncio.sleep(0)
+    buffers.release("a", 800)  # it is let in, and leaves in the same moment
+    waiting.cancel()
+    await asyncio.wait([waiting])
     assert buffers.held == 0
 
 

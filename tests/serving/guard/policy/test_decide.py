@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import pytest
 
 from serving.guard.policy import CheckFailed, Decision, Passage, Policy, PolicyFile, Verdict, decide
 from serving.guard.policy.model import ClassifierCheck, JudgeCheck, Principle
 from serving.guard.policy.wording import judge_messages, read_answer
+
+T = TypeVar("T")
 
 
 class Asked:
@@ -63,6 +66,22 @@ async def test_the_first_refusing_principle_wins_and_flags_are_all_recorded():
     assert verdict.stopped_by is not None
     assert verdict.stopped_by.id == "y"
     assert verdict.decisions == [Decision("x", "flag"), Decision("y", "refuse"), Decision("w", "flag")]
+
+
+async def test_patterns_are_looked_for_where_long_texts_hold_nobody_up():
+    policy = Policy(PolicyFile.model_validate({"version": 1, "principles": [principle("x"), judged("y")]}))
+    rules = policy.rules("output", "acme", "m")
+    sizes: list[int] = []
+
+    async def apart(size: int, work: Callable[[], T], /) -> T:
+        sizes.append(size)
+        return work()
+
+    long = [Passage("a" * 1000), Passage("x")]
+    verdict = await decide(rules, long, {}, Asked(), on_failure="closed", budget_s=0.2, apart=apart)
+
+    assert not verdict.passes
+    assert sizes == [1001]
 
 
 async def test_an_exception_ends_the_reading():
