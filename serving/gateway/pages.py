@@ -5,6 +5,7 @@ They are whole in themselves: no script at all, nothing from elsewhere, and a co
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import json
@@ -59,8 +60,8 @@ _PLACES = {
 
 
 def add_pages(app: FastAPI) -> None:
-    """Serve both pages of `app`. `/` answers a program, which does not ask for HTML, in JSON."""
-    made: dict[str, str] = {}
+    """Serve both pages of `app`, and its document. `/` answers a program, which does not ask for HTML, in JSON."""
+    documents = _Documents(app)
 
     @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
     async def front(request: Request) -> Response:
@@ -71,9 +72,35 @@ def add_pages(app: FastAPI) -> None:
 
     @app.api_route("/docs", methods=["GET", "HEAD"], include_in_schema=False)
     async def docs() -> Response:
-        if "docs" not in made:
-            made["docs"] = docs_page(app.openapi())
-        return HTMLResponse(made["docs"], headers=HEADERS)
+        page, _ = await documents.made()
+        return HTMLResponse(page, headers=HEADERS)
+
+    @app.api_route("/openapi.json", methods=["GET", "HEAD"], include_in_schema=False)
+    async def openapi() -> Response:
+        _, document = await documents.made()
+        return Response(document, media_type="application/json")
+
+
+class _Documents:
+    """The page of all endpoints and the OpenAPI document, made when first asked for.
+
+    On a thread, as it takes a second, in which others are to be answered; and on one only, however many ask.
+    """
+
+    def __init__(self, app: FastAPI) -> None:
+        self._app = app
+        self._one = asyncio.Lock()
+        self._made: tuple[str, bytes] | None = None
+
+    async def made(self) -> tuple[str, bytes]:
+        async with self._one:
+            if self._made is None:
+                self._made = await asyncio.to_thread(self._make)
+            return self._made
+
+    def _make(self) -> tuple[str, bytes]:
+        document = self._app.openapi()
+        return docs_page(document), json.dumps(document, ensure_ascii=False).encode()
 
 
 def front_page() -> str:

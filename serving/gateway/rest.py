@@ -29,6 +29,8 @@ def build_rest(count_error: Callable[[str], None]) -> FastAPI:
         # Their pages load scripts from elsewhere, where administrators paste keys.
         docs_url=None,
         redoc_url=None,
+        # FastAPI's own route makes the document on the event loop.
+        openapi_url=None,
     )
 
     async def gateway_error(_: Request, error: Exception) -> Response:

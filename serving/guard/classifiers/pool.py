@@ -12,9 +12,12 @@ import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from serving.guard.classifiers.classifier import Classifier, Failure, Verdicts
 from serving.guard.classifiers.settings import ClassifierSettings, ClassifiersSettings
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +29,10 @@ PERSPECTIVE = "perspective"
 
 _MAX_WAITING = 256
 """Batches that may wait for a thread: beyond, a classifier counts as too slow at once."""
+
+_FEW_TEXTS = 512
+_BATCH_TEXTS = 256
+"""A thread cannot be stopped: between batches it looks whether somebody still waits."""
 
 _MAX_KNOWN = 20_000
 """Scores that are remembered, by a digest of their text; about 5 MB."""
@@ -68,8 +75,12 @@ class ClassifierPool:
         budget = self.settings.budget_ms / 1000 if budget_s is None else budget_s
         shown = [shorten(text, self.settings.max_chars) for text in texts]
         asked = [name for name in self._classifiers if name in names or (name == PERSPECTIVE and "toxicity" in names)]
-        answers = await asyncio.gather(*(self._answer(self._classifiers[name], shown, budget) for name in asked))
-        return [self._verdicts(dict(zip(asked, answers, strict=True)), place) for place in range(len(texts))]
+        digests = await _where_fit(len(shown), lambda: [_digest(text) for text in shown])
+        answers = await asyncio.gather(
+            *(self._answer(self._classifiers[name], shown, digests, budget) for name in asked)
+        )
+        by_name = dict(zip(asked, answers, strict=True))
+        return await _where_fit(len(texts), lambda: [self._verdicts(by_name, place) for place in range(len(texts))])
 
     def close(self) -> None:
         """Let the threads go; what they are at ends by itself."""
@@ -78,10 +89,10 @@ class ClassifierPool:
         self._threads.clear()
 
     async def _answer(
-        self, classifier: Classifier, texts: Sequence[str], budget_s: float
+        self, classifier: Classifier, texts: Sequence[str], digests: Sequence[bytes], budget_s: float
     ) -> list[dict[str, float]] | Failure:
         """Scores of all texts; only those that are new are asked about: a conversation repeats its earlier turns."""
-        names = [(classifier.name, hashlib.blake2b(text.encode("utf-8", "replace")).digest()) for text in texts]
+        names = [(classifier.name, digest) for digest in digests]
         # What is known may be forgotten while the rest is asked about.
         known = {name: self._known[name] for name in names if name in self._known}
         new = {name: text for name, text in zip(names, texts, strict=True) if name not in known}
@@ -102,7 +113,7 @@ class ClassifierPool:
         outcome: Failure = "timeout"
         if self._num_waiting < _MAX_WAITING:
             self._num_waiting += 1
-            job = self._threads_for(classifier).submit(classifier.scores, texts)
+            job = self._threads_for(classifier).submit(_scores, classifier, texts, time.monotonic() + budget_s)
             loop = asyncio.get_running_loop()
             job.add_done_callback(lambda _: _call_quietly(loop, self._one_less))
             try:
@@ -150,6 +161,25 @@ class ClassifierPool:
         """None for Perspective, which has thresholds of its own and whose absence never stops a request."""
         found: ClassifierSettings | None = getattr(self.settings, name, None) if name != PERSPECTIVE else None
         return found
+
+
+async def _where_fit(num_texts: int, work: Callable[[], T]) -> T:
+    """Work that takes microseconds for each text: on a thread where there are very many."""
+    return work() if num_texts <= _FEW_TEXTS else await asyncio.to_thread(work)
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.blake2b(text.encode("utf-8", "replace")).digest()
+
+
+def _scores(classifier: Classifier, texts: Sequence[str], deadline: float) -> list[dict[str, float]]:
+    """Scores of all texts. TimeoutError: nobody waits for them any more."""
+    found: list[dict[str, float]] = []
+    for start in range(0, len(texts), _BATCH_TEXTS):
+        if time.monotonic() > deadline:
+            raise TimeoutError
+        found += classifier.scores(texts[start : start + _BATCH_TEXTS])
+    return found
 
 
 def shorten(text: str, max_chars: int) -> str:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import re
+import threading
 from html import escape
 from html.parser import HTMLParser
+from typing import Any
 
 import httpx
 import pytest
 from gateways import RunningGateway
 
 from serving.gateway.pages import docs_page
+from serving.gateway.rest import build_rest
 
 BROWSER = {"accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
 VOID = {"meta", "link", "br", "img", "hr", "input"}
@@ -88,3 +92,23 @@ def test_what_a_document_says_is_text() -> None:
     )
     assert "<script" not in page
     assert Page(page).open == []
+
+
+async def test_documents_are_made_once_and_hold_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = build_rest(lambda code: None)
+    made_on: list[threading.Thread] = []
+    make = app.openapi
+
+    def noted() -> dict[str, Any]:
+        made_on.append(threading.current_thread())
+        return make()
+
+    monkeypatch.setattr(app, "openapi", noted)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://here") as client:
+        paths = ("/docs", "/openapi.json", "/docs", "/openapi.json")
+        pages = await asyncio.gather(*(client.get(path) for path in paths))
+
+    assert [page.status_code for page in pages] == [200] * 4
+    assert pages[1].json() == make()
+    assert len(made_on) == 1
+    assert made_on[0] is not threading.current_thread()

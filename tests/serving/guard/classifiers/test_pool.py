@@ -52,6 +52,20 @@ async def test_scores_and_flags_by_the_threshold() -> None:
     assert outcomes == [("attack", "done")]
 
 
+async def test_very_many_texts_are_scored_in_batches_and_given_up_when_their_time_is_over() -> None:
+    with pool_of(words := Words()) as (pool, _):
+        verdicts = await pool.scores_of([f"{number}" * 3 for number in range(600)], ["attack"])
+    assert [found.scores["jailbreak"] for found in verdicts[8:12]] == [0.3, 0.3, 0.6, 0.6]
+    assert len(words.seen) == 600
+
+    with pool_of(slow := Words(work=lambda: time.sleep(0.05)), budget_ms=20) as (pool, outcomes):
+        verdicts = await pool.scores_of([str(number) for number in range(3000)], ["attack"])
+        assert {found.failed["attack"] for found in verdicts} == {"timeout"}
+        await asyncio.to_thread(pool.close)
+    assert len(slow.seen) < 3000
+    assert outcomes == [("attack", "timeout")]
+
+
 async def test_a_threshold_of_the_settings_wins() -> None:
     with pool_of(Words(), attack={"threshold": 0.9}) as (pool, _):
         verdicts = await pool.scores("abcdefgh", ["attack"])
