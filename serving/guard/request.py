@@ -52,7 +52,14 @@ _REFUSED = {
 _SUSPECT = frozenset({*_REFUSED, "chat_template_kwargs", "vllm_xargs"})
 """Fields that a request may be refused for."""
 
-_REFUSED_KWARGS = frozenset({"chat_template", "tokenize", "tokenizer", "conversation", "messages"})
+_REFUSED_KWARGS = frozenset(
+    {
+        *("chat_template", "tokenize", "tokenizer", "conversation", "messages", "additional_special_tokens"),
+        *("truncation", "max_length", "padding", "tokenizer_kwargs", "return_tensors", "return_dict"),
+        "return_assistant_tokens_mask",
+    }
+)
+"""Arguments of the function that renders, which engines take from the same place as a template's variables."""
 
 
 class RequestCleaner:
@@ -200,7 +207,10 @@ def _refuse_fields(body: dict[str, Any]) -> None:
         if body.get(field) is not None:
             raise GuardRefusal(code="field_refused", message=message, param=field)
     kwargs = body.get("chat_template_kwargs")
-    if isinstance(kwargs, dict) and (refused := sorted(_REFUSED_KWARGS & kwargs.keys())):
+    # `eos_token` and its like: what a template writes for them ends turns.
+    if isinstance(kwargs, dict) and (
+        refused := sorted(name for name in kwargs if name in _REFUSED_KWARGS or name.endswith("_token"))
+    ):
         message = f"'{refused[0]}' cannot be set by a request."
         raise GuardRefusal(code="field_refused", message=message, param=f"chat_template_kwargs.{refused[0]}")
     arguments = body.get("vllm_xargs")

@@ -8,6 +8,7 @@ from typing import Any, TypeGuard
 from serving.gateway.context import RequestContext
 from serving.gateway.errors import BadRequest, NotFound
 from serving.gateway.prompts.catalogue import PromptError, PromptLibrary
+from serving.gateway.prompts.own_messages import require_confined
 from serving.gateway.prompts.template import Template, VariableError
 from serving.gateway.steps import allow_model
 
@@ -20,7 +21,7 @@ def apply_template(context: RequestContext, library: PromptLibrary, only_model: 
 
     Raises:
         NotFound: no such prompt, or no such version.
-        BadRequest: a variable, naming it; or the endpoint takes no templates.
+        BadRequest: a variable, naming it; messages that the template does not take; or the endpoint takes no templates.
         Forbidden: the request names a model too, and the key may not use it.
     """
     try:
@@ -37,6 +38,8 @@ def apply_template(context: RequestContext, library: PromptLibrary, only_model: 
         messages = template.render(values)
     except VariableError as error:
         raise BadRequest(str(error), code="invalid_prompt_variable", param=f"{where}.{error.variable[:80]}") from None
+    if template.own_messages != "any":
+        require_confined(body, context.endpoint, template.own_messages)
     own = body.get("model")
     for name in ("prompt", "variables"):
         body.pop(name, None)

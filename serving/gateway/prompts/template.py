@@ -60,6 +60,8 @@ class Template(BaseModel):
     model: str | None = None
     variables: dict[str, Variable] = Field(default_factory=dict)
     messages: list[TemplateMessage] = Field(min_length=1)
+    own_messages: Literal["any", "conversation", "none"] = "any"
+    """What a request may send besides: anything, all but system messages, or nothing but values."""
     parameters: Parameters = Parameters()
 
     _fences: re.Pattern[str] | None = PrivateAttr(default=None)

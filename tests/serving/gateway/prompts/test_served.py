@@ -14,6 +14,8 @@ from prompts.test_templates import TEMPLATE
 from running import answers_ok, wait_until
 from scripted import ScriptedEngine, answer, whole
 
+ALONE = {"model": "prompt:alone"}
+SYSTEM, USER = {"role": "system", "content": "b"}, {"role": "user", "content": "a"}
 WITH_TEXT = {"model": "prompt:summarize", "variables": {"text": "a"}}
 
 
@@ -21,6 +23,8 @@ WITH_TEXT = {"model": "prompt:summarize", "variables": {"text": "a"}}
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("prompts")
     (made / "one.yaml").write_text(TEMPLATE.format(version=1) + "parameters: {temperature: 0.25, max_tokens: 77}\n")
+    alone = TEMPLATE.format(version=1).replace("name: summarize", "name: alone") + "own_messages: conversation\n"
+    (made / "alone.yaml").write_text(alone)
     return made
 
 
@@ -98,6 +102,8 @@ def test_a_message(engine: ScriptedEngine, gateway: RunningGateway) -> None:
         ),
         ("/v1/chat/completions", {"model": "prompt:summarize", "variables": []}, 400, "invalid_request", "variables"),
         ("/v1/chat/completions", {"prompt": {"id": 5}}, 400, "invalid_request", "prompt.id"),
+        ("/v1/chat/completions", {**ALONE, "messages": [SYSTEM, USER]}, 400, "field_refused", "messages[0].role"),
+        ("/v1/responses", {**ALONE, "input": "a", "instructions": "b"}, 400, "field_refused", "instructions"),
         ("/v1/completions", WITH_TEXT, 400, "prompt_not_supported", "model"),
         ("/v1/embeddings", WITH_TEXT, 400, "prompt_not_supported", "model"),
     ],
@@ -114,7 +120,7 @@ def test_templates_are_listed_and_followed(gateway: RunningGateway, folder: Path
     def listed() -> set[str]:
         return {model.id for model in gateway.client().models.list()}
 
-    assert listed() == {"scripted", "prompt:summarize@1"}
+    assert listed() == {"scripted", "prompt:summarize@1", "prompt:alone@1"}
     (folder / "two.yaml").write_text(TEMPLATE.format(version=2))
     wait_until(lambda: "prompt:summarize@2" in listed(), 10, "the new version is served")
     (folder / "two.yaml").unlink()
