@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,8 +11,11 @@ from pathlib import Path
 import httpx
 import pytest
 from gateways import RunningGateway, start_gateway, stop_gateway
+from in_process import running_in_process
 from running import answers_ok, wait_until
-from scripted import HANG, ScriptedEngine, answer, head, whole
+from scripted import HANG, ScriptedEngine, answer, head, stream, whole
+
+from serving.gateway.streams.relay import StreamRelay
 
 LIMIT = 1024 * 1024
 ASK = {"model": "scripted", "messages": [{"role": "user", "content": "hello"}]}
@@ -85,3 +89,24 @@ def test_endless_metrics_cost_neither_memory_nor_the_engine(tmp_path: Path) -> N
     finally:
         stop_gateway(gateway)
         engine.stop()
+
+
+async def test_a_long_event_does_not_hold_the_event_loop(
+    engine: ScriptedEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feed = StreamRelay.feed
+    on_loop: dict[int, bool] = {}
+
+    def noted(relay: StreamRelay, data: bytes) -> bytes:
+        released = feed(relay, data)
+        on_loop[len(released)] = threading.current_thread() is threading.main_thread()
+        return released
+
+    monkeypatch.setattr(StreamRelay, "feed", noted)
+    long = "word " * 60_000
+    engine.script = lambda _: stream([long])
+    async with running_in_process(engine.url, tmp_path) as gateway:
+        released = await gateway.ask(stream=True)
+
+    assert long[:-10].encode() in released
+    assert on_loop[max(on_loop)] is False
