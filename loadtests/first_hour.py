@@ -13,6 +13,7 @@ import re
 import sys
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,6 +39,7 @@ STORY: dict[str, Any] = {
 MARKED_BELOW = 1e-6
 LONGEST_S = 3.0
 LEAST = 0.95
+STORIES_AT_ONCE = 10
 # Words of the French into which the model slips, and which no English sentence about France has.
 FRENCH = frozenset({"la", "le", "les", "l", "de", "des", "du", "d", "est", "et", "une", "un", "au", "aux"})
 SHOWN_CHARS = 90
@@ -90,7 +92,9 @@ def measure(gateway: Gateway, times: int) -> tuple[list[str], bool]:
     """The report's lines, and whether the bars hold."""
     first = gateway.ask(gateway.admin_key, FIRST_REQUEST)  # by whoever pastes it, before anybody else asked anything
     keys = [gateway.new_key(f"first-hour-{number}") for number in range(times)]
-    pasted, bare, stories = ([gateway.ask(key, body) for key in keys] for body in (FIRST_REQUEST, BARE, STORY))
+    pasted, bare = ([gateway.ask(key, body) for key in keys] for body in (FIRST_REQUEST, BARE))
+    with ThreadPoolExecutor(STORIES_AT_ONCE) as pool:  # nobody times them
+        stories = list(pool.map(lambda key: gateway.ask(key, STORY), keys))
     p_values = sorted(gateway.p_value(asked.text) for asked in stories)
     marked = sum(p < MARKED_BELOW for p in p_values)
     tokens = sorted(asked.tokens for asked in stories)
