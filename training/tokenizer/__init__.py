@@ -1,0 +1,1 @@
+"""Tokenizers: what maps text to the ids that a model reads, and back."""
