@@ -67,13 +67,14 @@ class StandIns:
         return "".join(part if odd else _without_words(part) for part, odd in _split(self._kept, text))
 
     def _fields(self, fields: dict[Any, Any], keep: re.Pattern[str] | None) -> Iterator[tuple[Any, Any]]:
-        taken = set(fields)
-        for name, value in fields.items():
+        taken = set(self._names.intersection(fields))
+        for number, (name, value) in enumerate(fields.items()):
             stand_in = name
             if isinstance(name, str) and name not in self._names:
                 stand_in = self.text(name)
-                while stand_in in taken:  # as many fields as before
-                    stand_in += _STAND_IN
+                # As many fields as before, and in no more steps than there are.
+                while stand_in in taken:
+                    stand_in = f"{stand_in}{number}"
                 taken.add(stand_in)
             is_kind = name in _KINDS and isinstance(value, str) and _WORD.fullmatch(value)
             yield stand_in, value if is_kind else self.value(value, keep)
