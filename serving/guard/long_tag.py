@@ -20,18 +20,28 @@ _STYLE_LOADS = re.compile(
 )
 _STYLE_BEGUN = re.compile(r"(?:[A-Za-z@-]{1,14}+\(?\s{0,8}[\"']?|/)\Z")
 _MAX_STYLE_BEGUN = 24
+_QUOTATION = re.compile(r"(\n[ \t]*+)(>[ \t>]*+)")
+_QUOTATION_BEGUN = re.compile(r"()([ \t]*+>[ \t>]*+)")
+_SIGN = "\v"
+"""Stands for a quotation's sign meanwhile: space within a tag, and taken out of answers before they come here."""
 _BEGUN = re.compile(r"(=?[^\s/>=]*+)(?:\s*+=\s*+([\"']?))?", re.ASCII)
 
 
 class LongTag:
-    """Takes the text behind a tag's `<` in pieces."""
+    """Takes the text behind a tag's `<` in pieces.
+
+    A `>` at the beginning of a line may be a quotation's, and does not end the tag. What begins like a tag within may
+    be one to other readers: its name counts, too.
+    """
 
     __slots__ = (
         "_after_line",
+        "_at_line_start",
         "_ends_at_blank",
         "_held",
         "_in_html",
         "_in_style",
+        "_inner",
         "_is_over",
         "_name",
         "_quote",
@@ -42,13 +52,14 @@ class LongTag:
     def __init__(self, rules: TagRules, report: GuardReport, name: str, *, in_html: bool, ends_at_blank: bool) -> None:
         self._rules = rules
         self._report = report
-        self._name = name
+        self._name = self._inner = name
         self._in_html = in_html
         self._ends_at_blank = ends_at_blank
         self._held = ""
         self._quote = ""  # of the value that we are in
         self._in_style = False  # and that is style
         self._after_line = False  # only spaces have come since a line ended
+        self._at_line_start = False  # the same of all that came
         self._is_over = False
 
     @property
@@ -61,7 +72,7 @@ class LongTag:
         Returns:
             what may be released of the tag now, and what stands behind it; None while it goes on.
         """
-        raw, self._held = self._held + text, ""
+        raw, self._held = self._held + self._without_quotation(text), ""
         out: list[str] = []
         place = 0
         while place < len(raw) and not self._is_over:
@@ -70,7 +81,17 @@ class LongTag:
                 self._held = raw[place:]
                 break
             place = end
-        return "".join(out), raw[place:] if self._is_over else None
+        rest = raw[place:].replace(_SIGN, ">") if self._is_over else None
+        return "".join(out).replace(_SIGN, ">"), rest
+
+    def _without_quotation(self, text: str) -> str:
+        """The text with something else for signs of quotations."""
+        begun = _QUOTATION_BEGUN.match(text) if self._at_line_start else None
+        text = _as_signs(begun) + text[begun.end() :] if begun is not None else text
+        text = _QUOTATION.sub(_as_signs, text)
+        line = text.rpartition("\n")
+        self._at_line_start = (bool(line[1]) or self._at_line_start) and not line[2].strip()
+        return text
 
     def _between(self, raw: str, place: int, out: list[str], final: bool) -> int | None:
         gap = GAP.match(raw, place)
@@ -98,7 +119,11 @@ class LongTag:
         self._in_style = name == "style" and found is None and bool(begun[2])
         # Of an address that is too long, its beginning says where it leads.
         value = raw[begun.end() : stop] if found is None else found[2] or found[3] or found[4] or ""
+        if "<" in name:
+            self._inner = name.rpartition("<")[2]
         fault = self._rules.attribute_fault(self._name, name, value, is_whole=is_whole)
+        if not fault and self._inner != self._name:
+            fault = self._rules.attribute_fault(self._inner, name, value, is_whole=is_whole)
         if fault and not self._in_style:
             out += (raw[start], " ")
             self._report.add(fault, "inert")
@@ -147,3 +172,7 @@ class LongTag:
             place = line + 1
         self._after_line = self._after_line and not raw[place:stop].strip()
         return 0
+
+
+def _as_signs(found: re.Match[str]) -> str:
+    return found[1] + found[2].replace(">", _SIGN)

@@ -70,7 +70,6 @@ class Markup:
         "_names",
         "_nested",
         "_pictures",
-        "_quoted",
         "_report",
         "_room",
         "_rules",
@@ -95,7 +94,6 @@ class Markup:
         self._doubtful = False  # what came in this paragraph may take a backtick for its own
         self._certain = not rules.reads_html  # marks of fenced code are taken for it by every reader
         self._block: tuple[str, ...] = ()  # we may be in a block of HTML, which ends with one of these
-        self._quoted = False  # and that may stand in a quotation
         self._long: LongTag | None = None  # the tag that we are in, and that is not waited for
         self._pictures = ""  # the paragraphs in which pictures have begun: which names they have
         self._names: str | None = None  # the same, for comparing names
@@ -241,23 +239,23 @@ class Markup:
         if verdict is None:
             return None
         fault = verdict.fault or ("active_html" if verdict.goes_on and self._long is not None else "")
-        quoted = ">" in raw[max(0, start - CONTEXT, raw.rfind("\n", 0, start)) : start] if begins else self._quoted
-        if not fault and (quoted or not in_html):
+        goes_on = verdict.goes_on
+        if not fault:
             # A quotation's sign at the beginning of a line is none of the tag's, and ends it for other readers.
             within = _QUOTED_LINES.sub(_as_spaces, raw[start : start + MAX_TAG])
             if verdict.end > start + 1 and not raw.startswith(within[: verdict.end - start], start):
                 other = self._rules.tags.judge(within, 0, final, in_html=in_html, ends_at_blank=ends_at_blank)
                 if other is None:
                     return None
-                fault = other.fault or ("active_html" if other.goes_on else "")
+                fault, goes_on = other.fault, goes_on or other.goes_on
         if fault:
             self._break(fault, raw, place, start + 1, out)
             return start + 1
         if begins and (name in BLOCKS or verdict.is_tag):
-            self._block, self._quoted = ends_of(name), quoted
+            self._block = ends_of(name)
         if verdict.is_tag:
             self._doubtful = self._doubtful or verdict.goes_on or "`" in raw[start : verdict.end]
-        if verdict.goes_on:
+        if goes_on and self._long is None:
             self._long = LongTag(self._rules.tags, self._report, name, in_html=in_html, ends_at_blank=ends_at_blank)
         # Readers that show HTML as text find Markdown within a tag.
         return self._release(raw, place, start + 1, out)
@@ -268,7 +266,7 @@ class Markup:
         if ends is None:
             return None
         if ends and not self._block and begins_line(raw, start):
-            self._block, self._quoted = ends, True
+            self._block = ends
         self._doubtful = self._doubtful or (bool(ends) and raw[start + 1] != "/")
         return self._release(raw, place, start + 1, out)
 

@@ -26,6 +26,8 @@ ACTIVE = (
     "<b onclick='x()'>",
     f"<iframe src='{AT}'></iframe>",
     "[z](javascript:x())",
+    "onclick=x() ",
+    f"src={AT} ",
 )
 AROUND = (
     *(
@@ -64,6 +66,8 @@ AROUND = (
         "- ",
         "1. ",
         "> ",
+        "\n> ",
+        "\n>",
         "|",
     ),
     *("](", "[", "]", "(", ")", "[r]:\n", "* * *\n", "# ", "text ", "x" * 70, "y" * 600),
