@@ -10,6 +10,8 @@ import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+from loadtests.guard_ordinary_written import WRITTEN
+
 
 def _lines(line: Callable[[random.Random], str], least: int = 5, most: int = 30) -> Callable[[random.Random], str]:
     return lambda rng: "".join(f"{line(rng)}\n" for _ in range(rng.randint(least, most)))
@@ -208,5 +210,6 @@ GENERATED: dict[str, Callable[[random.Random], str]] = {
     "arrays": _lines(_array),
     "places and sums": _lines(_place),
     "spreadsheets": _spreadsheet,
+    **WRITTEN,
 }
-"""Kinds of data that are made up."""
+"""Kinds of text and data that are made up."""

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from loadtests.guard_rendering import fetched
+from serving.guard.folding import fold
 from serving.guard.known_tokens import AMBIGUOUS_TOKENS, KNOWN_TOKENS
 from serving.guard.settings import EntityActions
 
@@ -110,8 +111,8 @@ _LOGIN = re.compile(r"(?i)(?:pass(?:word|wd|phrase|code)?|pwd|secret)[\"']?\s*(?
 _CODE_VALUE = re.compile(r"[\w.]+\(|[\w.]+\[|[a-z_]\w*(?:\.\w+)+\Z|[A-Za-z_]\w*\Z|[$%{<]")
 """A call, an index, a chain of attributes, a name, a template's place: none is a password."""
 _CONNECTION = re.compile(r"[a-z][a-z0-9+.-]*://[^\s:@/]*:[^\s@]+@", re.IGNORECASE)
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]+.*", re.DOTALL)
-"""Control characters, and terminals' sequences that begin with one."""
+_CONTROL = re.compile(r"\ufeff|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]+.*", re.DOTALL)
+"""A byte order mark, control characters, and terminals' sequences that begin with one."""
 
 
 def is_right(change: Change, before: str, after: str) -> bool:
@@ -150,7 +151,7 @@ def _is_international(detector: str, value: str) -> bool:
 def _begins_token(before: str, start: int) -> bool:
     """Whether a known token stands here, of which the first character is before the space."""
     head = before[max(0, start - 1) : start + 60]
-    return any(head.startswith(token) for token in KNOWN_TOKENS | AMBIGUOUS_TOKENS)
+    return any(head.startswith((token, fold(token))) for token in KNOWN_TOKENS | AMBIGUOUS_TOKENS)
 
 
 def _was_needed(change: Change, after: str) -> bool:

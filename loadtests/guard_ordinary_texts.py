@@ -17,15 +17,20 @@ FILES = {
     "Python": ("py", "pyi"),
     "JavaScript": ("js", "mjs", "cjs", "ts", "tsx", "jsx"),
     "HTML": ("html", "htm"),
-    "CSS": ("css", "scss", "less"),
+    "CSS": ("css", "scss", "less", "sass"),
     "JSON": ("json", "ipynb"),
     "CSV": ("csv", "tsv"),
     "Markdown": ("md", "rst"),
     "C and C++": ("c", "h", "cc", "cpp", "hpp", "cu", "cuh"),
-    "other languages": ("f90", "go", "java", "kt", "lua", "php", "pl", "pm", "rb", "rs", "sh", "sql", "tcl", "vim"),
+    "other languages": ("f90", "go", "java", "kt", "lua", "php", "pl", "pm", "rb", "rs", "tcl", "vim"),
+    "scripts and queries": ("awk", "bash", "bat", "cmd", "m4", "mak", "mk", "pod", "ps1", "psql", "sh", "sql", "t"),
     "configuration": ("cfg", "cmake", "conf", "in", "ini", "proto", "service", "toml", "yaml", "yml"),
-    "XML": ("svg", "xml", "xsd", "xsl"),
-    "plain text": ("dectest", "po", "tex", "txt"),
+    "packages": ("control", "lock", "manifest", "mod", "pc", "pom", "properties", "sum", "target"),
+    "templates": ("hbs", "j2", "jinja", "jinja2", "liquid", "mako", "mustache", "tf", "tmpl", "tpl"),
+    "public certificates": ("crt", "pem"),
+    "translated texts": ("msg", "po", "pot"),
+    "XML": ("lang", "svg", "xml", "xsd", "xsl"),
+    "plain text": ("dectest", "tex", "txt"),
     "system logs": ("log",),
 }
 """Kinds of files, by the ends of their names."""
@@ -79,6 +84,8 @@ def pieces_of_files(paths: Sequence[Path], count: int, rng: random.Random) -> li
                 text = file.read(_MAX_FILE)
         except (OSError, UnicodeDecodeError):
             continue
+        if "\x1b" in text:
+            continue  # no UTF-8, though it can be read as such
         cut = list(_cut(text, rng))
         pieces += rng.sample(cut, min(len(cut), _PIECES_A_FILE, count - len(pieces)))
     return pieces
