@@ -200,6 +200,7 @@ HARMLESS = (
     "[1]: https://example.org/a 'A note'\n\nSee [the note][1].",
     "See <https://example.org/a?b=c#d>.",
     "    </P\n></DD\n" + '><DT\n>man</DT\n><DD\n><P\n>The <B\nCLASS="COMMAND"\n>man</B\n> command.\n' * 20,
+    "<head>\n<META http-equiv='Pragma' content='no-cache'>\n</head>",
     "table[all](\\d+) and this[x]('https://example.org/')",
 )
 """Answers that fetch nothing from strangers; code is shown and not run."""

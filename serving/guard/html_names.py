@@ -63,6 +63,8 @@ NO_HANDLERS = _set(
 """Words that begin like the handler of an event and are none."""
 
 CALM_EQUIVALENTS = _set(
-    "content-language content-security-policy content-style-type content-type default-style x-ua-compatible"
+    "accept-ch cache-control cleartype content-language content-script-type content-security-policy content-style-type "
+    "content-type default-style expires imagetoolbar last-modified msthemecompatible origin-trial pics-label pragma "
+    "reply-to x-dns-prefetch-control x-ua-compatible"
 )
 """Values of `http-equiv` that neither fetch nor lead anywhere."""

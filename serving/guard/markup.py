@@ -240,14 +240,13 @@ class Markup:
             return None
         fault = verdict.fault or ("active_html" if verdict.goes_on and self._long is not None else "")
         goes_on = verdict.goes_on
-        if not fault:
+        if not fault and _QUOTED_LINES.search(raw, start, verdict.end) is not None:
             # A quotation's sign at the beginning of a line is none of the tag's, and ends it for other readers.
             within = _QUOTED_LINES.sub(_as_spaces, raw[start : start + MAX_TAG])
-            if verdict.end > start + 1 and not raw.startswith(within[: verdict.end - start], start):
-                other = self._rules.tags.judge(within, 0, final, in_html=in_html, ends_at_blank=ends_at_blank)
-                if other is None:
-                    return None
-                fault, goes_on = other.fault, goes_on or other.goes_on
+            other = self._rules.tags.judge(within, 0, final, in_html=in_html, ends_at_blank=ends_at_blank)
+            if other is None:
+                return None
+            fault, goes_on = other.fault, goes_on or other.goes_on
         if fault:
             self._break(fault, raw, place, start + 1, out)
             return start + 1

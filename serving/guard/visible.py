@@ -73,7 +73,8 @@ _KEPT = {
     **dict.fromkeys(
         "\u200e\u200f\u061c",
         f"(?<=[{_RIGHT_TO_LEFT}]).(?![{_HIDDEN}])|(?<![{_HIDDEN}]).(?=[{_RIGHT_TO_LEFT}])"
-        f"|(?<=[{_RIGHT_TO_LEFT}][.!?:;,)%\"']).(?=\\s|\\Z)",
+        f"|(?<=[{_RIGHT_TO_LEFT}][.!?:;,)%\"']).(?=\\s|\\Z)"
+        f"|(?<![{_HIDDEN}]).(?=[<\\n])",
     ),
     # chapters 13 and 16: Mongolian's variants; places to break a line where no spaces stand
     **dict.fromkeys("\u180b\u180c\u180d\u180e\u180f", f"(?<=[{_MONGOLIAN}]).(?![{_HIDDEN}])"),

@@ -15,6 +15,7 @@ from serving.guard.detectors.cue import Cues
 from serving.guard.detectors.neighbours import (
     AFTER,
     BEFORE,
+    GOODS,
     is_glued,
     is_json_number,
     is_named,
@@ -150,7 +151,7 @@ def _is_card(text: str, begin: int, end: int) -> bool:
         return _is_alone(text, begin, end, digits)
     grouped = _GROUPED.fullmatch(text, begin, end)
     if grouped is not None and _is_grouped_by_issuer(digits, grouped):
-        return not _is_in_row(text, begin, end)
+        return not (_is_in_row(text, begin, end) or is_named(text, begin, GOODS))
     even = _EVEN.fullmatch(text, begin, end)
     return even is not None and _is_even(even.group()) and _has_no_digit_around(text, begin, end)
 

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable
 from functools import lru_cache
 
+from serving.guard.detectors.boundary import without_escapes
+from serving.guard.detectors.neighbours import is_in_name
 from serving.guard.detectors.phrases import FILLERS
 
 REACH = 56
@@ -16,7 +18,7 @@ _DIGIT = re.compile(r"[0-9]")
 _CODE = re.compile(r"(?<![A-Za-z])(?:sin|tin|nie?|pan|tax|sort|dl)\s?[=(]\s?\Z")
 """Cues that are names in code as well."""
 _MAX_WORDS = 4
-_SIGNS = " \t\n\r.,:;=#-_/|()[]{}<>\"'`*~>&+\\"
+_SIGNS = " \t\n\r.,:;?!=#-_/|()[]{}<>\"'`*~>&+\\"
 
 
 class Cues:
@@ -29,7 +31,7 @@ class Cues:
         """Whether one of them does, with nothing between it and `begin` but signs and words like `number` or `is`."""
         # In lists of numbers this decides: what comes before must end in a letter. The rest costs ten times as much.
         before = text[max(0, begin - 8) : begin]
-        if not before.rstrip(_SIGNS)[-1:].isalpha() or _CODE.search(before) is not None:
+        if not before.rstrip(_SIGNS)[-1:].isalpha() or _CODE.search(before) is not None or is_in_name(text, begin):
             return False
         return not self._phrases.isdisjoint(_phrases_before(text, begin))
 
@@ -51,7 +53,7 @@ def _found_in(text: str) -> dict[int, frozenset[str]]:
 
 def _find_phrases(text: str, begin: int) -> frozenset[str]:
     # A cue before another number belongs to that one.
-    *numbers, before = _DIGIT.split(text[max(0, begin - REACH) : begin].lower())
+    *numbers, before = _DIGIT.split(without_escapes(text[max(0, begin - REACH) : begin]).lower())
     words = _WORDS.findall(before)
     if numbers and _WORDS.match(before) is not None:
         del words[0]  # the rest of an identifier

@@ -22,7 +22,7 @@ _LINE = re.compile(rf":{_PORT}{_FIELD}{_FIELD}")
 _BEGUN_OPTION = rf"(?<=\s)(?:-{{1,2}}[A-Za-z-]{{0,10}}|{_OPTION}[\w.@+%-]{{0,64}})"
 _BEGUN_LINE = rf"(?<![\w.*-]){_FIELD}(?:[*\d]{{0,4}}|{_PORT}[\w.*-]{{0,64}}(?::[\w.*-]{{0,64}})?)"
 _BEGUN = re.compile(rf"(?:{_BEGUN_OPTION}|{_BEGUN_LINE})\Z", re.ASCII)
-_CLIENT = re.compile(r"\b(?:curl|wget|https?|xh)\b[^\n]{0,64}\Z")
+_CLIENT = re.compile(r"(?:\b|(?<=\\[nrtbf]))(?:curl|wget|https?|xh)\b[^\n]{0,64}\Z")
 _MAX_CLIENT = 80
 _MAX_CUE = 280
 _VALUE = re.compile(

@@ -48,14 +48,24 @@ _IDENTIFIERS = frozenset((
     "population", "chr", "index", "key", "count", "total", "sum", "length", "width", "value", "values", "val", "bug",
     "issue", "rfc", "section", "clause", "chapter", "vol", "volume", "pp", "figure", "fig", "table",
 ))  # fmt: skip
+GOODS = frozenset((
+    "sku", "part", "parts", "p/n", "s/n", "pn", "sn", "serial", "serials", "isbn", "ean", "upc", "gtin", "asin", "lot",
+    "batch", "tracking", "shipment", "invoice", "invoices",
+))  # fmt: skip
+"""Of these, what is numbered in groups of four as well."""
 _SUFFIXES = frozenset(("id", "ids", "no", "nr", "num", "number", "code", "key", "ref", "at", "ts", "time"))
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_ESCAPED = frozenset("nrtbf")
+"""Letters of escapes in JSON."""
+_JOINTS = tuple("._-/")
 _SIGNS = " \t\n\"':=.([<>*`#-"
+_IN_NAME = re.compile(r"(?:[A-Za-z0-9][/._-](?!(?i:no|nr|num)\.)[A-Za-z]+\.|(?<![\w.])10\.\d{4,9}/[^\s\"'<>]{1,24})\Z")
+"""A name with dots, or a DOI (https://www.doi.org/the-identifier/resources/handbook/2_numbering)."""
 _CAMEL = re.compile(r"[a-z](?:Id|ID|Ref|No|Num|Time|At|Ts|Key)\Z")
 _JSON_NUMBER = re.compile(r"[A-Za-z0-9_]\\?\"\s{0,2}:\s{0,2}\Z")
 
 
-def is_named(text: str, begin: int) -> bool:
+def is_named(text: str, begin: int, names: frozenset[str] = _IDENTIFIERS) -> bool:
     """Whether the word before says that a number is something else: an order, an identifier, a time, a size."""
     before = text[max(0, begin - 32) : begin]
     head = before.rstrip(_SIGNS)
@@ -63,15 +73,22 @@ def is_named(text: str, begin: int) -> bool:
         return False
     stem = head.rstrip(_LETTERS + "/")
     word = head[len(stem) :]
-    if word.lower() in _IDENTIFIERS:
+    if stem[-1:] == "\\" and word[0] in _ESCAPED:
+        word = word[1:]
+    if word.lower() in names:
         return True
     if word in _SUFFIXES or word.lower() in _SUFFIXES:
-        return _last_word(stem.rstrip(" _-")) in _IDENTIFIERS
-    return _CAMEL.search(word) is not None
+        return _last_word(stem.rstrip(" _-.")) in names
+    return names is _IDENTIFIERS and _CAMEL.search(word) is not None
 
 
 def _last_word(text: str) -> str:
     return text[len(text.rstrip(_LETTERS)) :].lower()
+
+
+def is_in_name(text: str, begin: int) -> bool:
+    """Whether the word before is a piece of a name that goes on in a number, and announces nothing."""
+    return text[begin - 1 : begin] in _JOINTS and _IN_NAME.search(text, max(0, begin - 40), begin) is not None
 
 
 def is_glued(text: str, begin: int, end: int) -> bool:

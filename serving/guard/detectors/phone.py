@@ -11,8 +11,16 @@ import re
 from collections.abc import Callable
 
 from serving.guard.detector import Span
-from serving.guard.detectors.boundary import LEFT, ascii_pattern
-from serving.guard.detectors.neighbours import AFTER, BEFORE, is_glued, is_named, number_after, number_before
+from serving.guard.detectors.boundary import LEFT, ascii_pattern, without_escapes
+from serving.guard.detectors.neighbours import (
+    AFTER,
+    BEFORE,
+    is_glued,
+    is_in_name,
+    is_named,
+    number_after,
+    number_before,
+)
 from serving.guard.detectors.numbers import numbers
 from serving.guard.detectors.phrases import PHONES
 
@@ -35,8 +43,10 @@ _TRUNK = ascii_pattern(
 )
 _NO_TRUNK = ascii_pattern(r"0\d{4}[ -]\d{4}(?![ -]?\d)|0\d\d+[ -]0|[01 /-]++(?!\d)")
 """A ZIP code with its four more digits, code points, octal numbers, bits."""
+_CODE_POINTS = ascii_pattern(r"00\d\d(?: 0\d{3}){2,}+(?! ?\d)")
 _DOTTED_PAIRS = ascii_pattern(rf"{LEFT}(?<!\d\.)0[1-9](?:\.\d\d){{4}}(?!\d)(?!\.\d)")
 _CHINESE_MOBILE = ascii_pattern(rf"{LEFT}(?<!\d[ .-])1[3-9]\d[ -]\d{{4}}[ -]\d{{4}}(?!\d)(?![ .-]\d)")
+_RUSSIAN = ascii_pattern(rf"{LEFT}(?<!\d[ .-])8[ -]?\(\d{{3}}\)[ -]?\d{{3}}[ -]\d\d[ -]\d\d(?!\d)(?![ .-]\d)")
 _EXTENSION = ascii_pattern(r" ?(?:x|ext\.?|EXT\.?|Ext\.?) ?\d{1,6}(?!\w)")
 
 _AFTER_CUE = ascii_pattern(rf"{LEFT}(?<!\d[ ./()-])(?<!\d[ ./()-]{{2}})\(?\d(?:{_GAP}\d){{6,14}}")
@@ -44,7 +54,7 @@ _AFTER_CUE = ascii_pattern(rf"{LEFT}(?<!\d[ ./()-])(?<!\d[ ./()-]{{2}})\(?\d(?:{
 _CUE = ascii_pattern(
     r"(?:phone(?<!iphone)(?<!microphone)(?<!headphone)(?:_?number|_?no|_?nr)?"
     rf"|(?:{'|'.join(PHONES)})"
-    r"(?<![a-z]tel)(?<![a-z]cell)(?<![a-z]fax)(?<![a-z]call)(?<![a-z]ring)(?<![a-z]dial))"
+    r"(?<![a-z]tel)(?<![a-z]cell)(?<![a-z]fax)(?<![a-z]call)(?<![a-z]ring)(?<![a-z]dial)(?<![a-z]desk))"
     r"(?![a-z]{3})(?:[\s:=\"'#.>(\[_-]|is|at|on|me|us|to|number|no|nr){0,12}\Z"
 )
 _MAX_CUE = 48
@@ -156,7 +166,8 @@ def _shaped(text: str, begin: int) -> tuple[int, Callable[[str, int, int], bool]
         if found is not None:
             return found.end(), counts
     number = _INTERNATIONAL_00.match(text, begin)
-    if number is not None and (end := _international_end(text, number, 2)):
+    is_number = number is not None and _CODE_POINTS.match(text, begin) is None
+    if number is not None and is_number and (end := _international_end(text, number, 2)):
         return end, _stands_alone
     return _trunk_end(text, begin), _stands_alone
 
@@ -215,6 +226,7 @@ _SHAPES = (
     (_AREA_IN_PARENTHESES, _stands_alone),
     (_DOTTED_PAIRS, _stands_alone),
     (_CHINESE_MOBILE, _stands_alone),
+    (_RUSSIAN, _stands_alone),
 )
 
 
@@ -240,7 +252,8 @@ def _cued_end(text: str, begin: int) -> int:
     number = _AFTER_CUE.match(text, first)
     if number is None or _DATE.match(text, first) is not None or _IP_ADDRESS.match(text, first) is not None:
         return 0
-    if _CUE.search(text[max(0, begin - _MAX_CUE) : begin].lower()) is None:
+    before = without_escapes(text[max(0, begin - _MAX_CUE) : begin]).lower()
+    if is_in_name(text, begin) or _CUE.search(before) is None:
         return 0
     return _group_end(text, begin, 7, 15)
 

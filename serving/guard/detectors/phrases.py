@@ -11,7 +11,8 @@ CARDS = (
 STATE_NUMBERS = (
     "ssn", "social security", "itin", "taxpayer", "taxpayer identification", "tax", "tin", "tax reference",
     "national insurance", "nino", "ni", "nhs", "steuer", "steuernummer", "steueridentifikationsnummer", "idnr",
-    "rentenversicherungsnummer", "sozialversicherungsnummer", "nir", "securite sociale", "fiscal", "dni", "nie",
+    "rentenversicherungsnummer", "sozialversicherungsnummer", "nir", "securite sociale", "seguridad social",
+    "seguranca social", "sicurezza sociale", "fiscal", "dni", "nie",
     "nif", "codice fiscale", "bsn", "burgerservicenummer", "sofinummer", "pesel", "nip", "cpf", "cnpj", "aadhaar",
     "aadhar", "uidai", "sin", "social insurance", "tfn", "tax file", "medicare", "personnummer", "personal identity",
     "cpr", "fodselsnummer", "henkilotunnus", "hetu", "ahv", "avs", "pps", "ppsn", "tckn", "kimlik", "rrn", "curp",
@@ -44,6 +45,6 @@ FILLERS = frozenset({
 
 PHONES = (
     "tel", "telefon", "telefono", "telefoon", "telefone", "handy", "mobil", "mobile", "movil", "celular", "cell",
-    "fax", "whatsapp", "sms", "dial", "call", "ring",
+    "fax", "whatsapp", "sms", "dial", "call", "ring", "desk",
 )  # fmt: skip
 """Single words before a phone number; compounds of `phone` are others."""

@@ -15,13 +15,14 @@ _BEGUN = re.compile(
     r"-{1,5} ?\Z|-{4,5} ?(?:B|BE|BEG|BEGI|BEGIN)\Z"
     r"|-{4,5} ?BEGIN [A-Z0-9 ]{0,72}(?: ?-{1,5}(?:[^A-Za-z0-9]{0,9}[A-Za-z0-9+/]{0,16})?)?\Z"
 )
-_END = re.compile(rf"-{{4,5}} ?END {_NAME} ?-{{4,5}}")
+_END = re.compile(rf"-{{4,5}} ?END {_NAME} ?-{{4,5}}|(?=\\{{0,3}}\"\s{{0,2}}[,}}\]])")
+"""The marker, or the end of the JSON string that holds a key without one."""
 _MAX_MARKER = 128
 """Longer than a marker with what makes it certain."""
 
 
 class PrivateKeys:
-    """A block from BEGIN to END; one that does not end is masked to the end of the text."""
+    """A block from BEGIN to END; one that does not end is masked to the end of the text or JSON string."""
 
     entity = "PRIVATE_KEY"
     skips_plain_words = True

@@ -27,15 +27,20 @@ from serving.guard.detectors.secret_words import (
 )
 from serving.guard.detectors.sieve import matches
 
-_QUOTE = r"\\{0,2}[\"'`]"
+_QUOTE = r"(?:\\{0,2}[\"'`])"
 _SIGN = r"\s{0,3}(?::=|=>|=|:)(?:\s{0,3}|[ \t]{1,24})"
 _WORD = rf"\s{{1,3}}(?:{IS_WORDS})(?:\s{{0,3}}:)?\s{{1,3}}"
 _VALUE_KEY = rf"{_QUOTE}?,?\s{{1,24}}{_QUOTE}?(?i:value){_QUOTE}?\s?[:=]\s?{_QUOTE}?"
 _ARGUMENT = rf"(?<=[A-Z]{{4}}){_QUOTE}\s?,\s?{_QUOTE}"
-_IS = rf"(?:{_QUOTE}?(?:{_SIGN}|{_WORD}){_QUOTE}?|>|{_VALUE_KEY}|{_ARGUMENT})!?"
-"""Also of XML's elements, of lists of names and values, of arguments in quotes."""
+_DASH = r"(?<=[Aa][Rr][Oo][Ll]x)\s-\s"
+_IS = rf"(?:{_QUOTE}?(?:{_SIGN}|{_WORD}){_QUOTE}?|>|{_VALUE_KEY}|{_ARGUMENT}|{_DASH})!?"
+"""Also of XML's elements, of lists of names and values, of arguments in quotes; a dash in Russian."""
 
-_OPTION = r"--?(?i:pass(?:word|wd|phrase)?|pw|pwd)(?:[ \t]{1,2}|=)[\"']?"
+_OPTION = (
+    r"--?(?i:pass(?:word|wd|phrase)?|pw|pwd)(?:[ \t]{1,2}|=)[\"']?"
+    r"|sshpass[ \t]{1,2}-p[ \t]?[\"']?"
+    r"|mysql(?:dump|admin)?\b[^\n|]{0,56}?[ \t]-p[\"']?|docker login\b[^\n|]{0,56}?[ \t]-p[ =][\"']?"
+)
 _NETRC = r"login[ \t\n]{1,4}\S{1,64}[ \t\n]{1,4}password[ \t\n]{1,4}"
 _PASSWORD_CUE = re.compile(rf"(?:(?i:{LOGIN_WORDS})|{WEAK_WORDS}){_IS}|{_OPTION}|{_NETRC}")
 _KEY_OPTION = r"-(?i:token|api-key|secret)[ =][\"']?"

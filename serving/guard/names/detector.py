@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
 from collections.abc import Callable
 from operator import attrgetter
@@ -14,7 +15,10 @@ from serving.guard.names.words import Word
 _PARTICLES = frozenset(
     ("al", "bin", "da", "de", "del", "den", "der", "di", "dos", "el", "la", "le", "ter", "van", "von", "y")
 )
-_JOINTS = frozenset("-'.,\n/#()")
+_JOINTS = frozenset("-'.,\n/#()>")
+_POSTAL_CODE = re.compile(r"(?!(?:19|20)\d\d\Z)\d{4,6}", re.ASCII)
+_CODE_BEFORE = tuple(",)")
+_CODE_AFTER = tuple("\n.,;)\"'")
 _MAX_NAME, _MAX_ADDRESS = 64, 192
 """Characters after which a span ends: they bound what is held back. Longer ones go on as the next."""
 
@@ -29,6 +33,8 @@ class _Tagged:
     _tag: int
     _max_chars: int
     _max_bridged: int
+    _max_until_code: int
+    """Words that may stand before what ends a span, tagged or not."""
 
     def __init__(self, model: Callable[[], Model] = shipped) -> None:
         self._model = model
@@ -61,13 +67,17 @@ class _Tagged:
         for number in range(first + 1, reading.num_settled):
             if words[number].end - words[first].start > self._max_chars:
                 return last, True
-            if reading.tag(number) == self._tag:
+            if self._goes_on(reading, number, bridged):
                 last, bridged = number, 0
-            elif bridged < self._max_bridged and self._may_bridge(words[number].text):
+            elif bridged < self._max_until_code and self._may_bridge(words[number].text):
                 bridged += 1
             else:
                 return last, True
         return last, False
+
+    def _goes_on(self, reading: Reading, number: int, bridged: int) -> bool:
+        """Whether a span goes on with this word, behind so many that are not tagged."""
+        return bridged <= self._max_bridged and reading.tag(number) == self._tag
 
     def _may_bridge(self, word: str) -> bool:
         raise NotImplementedError
@@ -82,7 +92,7 @@ class PersonNames(_Tagged):
     entity = "PERSON_NAME"
     _tag = NAME
     _max_chars = _MAX_NAME
-    _max_bridged = 2
+    _max_bridged = _max_until_code = 2
 
     def _may_bridge(self, word: str) -> bool:
         return word in "-'." or word in _PARTICLES
@@ -101,9 +111,20 @@ class StreetAddresses(_Tagged):
     _tag = ADDRESS
     _max_chars = _MAX_ADDRESS
     _max_bridged = 3
+    _max_until_code = 9
 
     def _may_bridge(self, word: str) -> bool:
         return word in _JOINTS or word in _PARTICLES or word[:1].isupper() or word.isdigit()
+
+    def _goes_on(self, reading: Reading, number: int, bridged: int) -> bool:
+        return super()._goes_on(reading, number, bridged) or self._is_postal_code(reading.words, number)
+
+    def _is_postal_code(self, words: list[Word], number: int) -> bool:
+        """Whether it is one at the end of a line or sentence, behind a town or country."""
+        before = words[number - 1].text
+        after = words[number + 1].text if number + 1 < len(words) else "\n"
+        is_code = _POSTAL_CODE.fullmatch(words[number].text) is not None
+        return is_code and (before in _CODE_BEFORE or before.isalpha()) and after in _CODE_AFTER
 
     def _span(self, words: list[Word]) -> Span | None:
         words = _trimmed(words)

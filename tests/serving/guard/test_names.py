@@ -25,6 +25,7 @@ NAMED = [
     ("Regards,\n{}", "Björn Ångström", "PERSON_NAME"),
     ("Ship it to {}", "221 Baker Street, London, NW 10400", "STREET_ADDRESS"),
     ("She lives at {}.", "Hauptstraße 12, 10115 Berlin", "STREET_ADDRESS"),
+    ("Ship it to\n\n{}", "46 Hill Road\n Suite 501\n Riisa\n\n Estonia 62488", "STREET_ADDRESS"),
     ("My address is {}", "742 Evergreen Terrace\nApt. 12\nSpringfield, OR 97477", "STREET_ADDRESS"),
 ]
 

@@ -274,6 +274,10 @@ def test_a_long_token_is_masked_at_once_and_swallowed() -> None:
         ('{"a": "mail john@example.com\\njoe@example.com"}', {"a": "mail [EMAIL_ADDRESS]\n[EMAIL_ADDRESS]"}),
         ('{"a": "he said: 4111111111111111"}', {"a": "he said: [CARD_NUMBER]"}),
         (
+            '{"key": "-----BEGIN PRIVATE KEY-----\\nMIIEvQIBADANBgkq", "b": 2}',
+            {"key": "[PRIVATE_KEY]", "b": 2},
+        ),
+        (
             '{"key": "-----BEGIN PRIVATE KEY-----\\nMIIE\\n-----END PRIVATE KEY-----\\n", "b": 2}',
             {"key": "[PRIVATE_KEY]\n", "b": 2},
         ),

@@ -78,6 +78,7 @@ def test_letters_marks_numbers_and_symbols_stay() -> None:
         pytest.param("\U0001f3f4\u200d\u2620\ufe0f", id="flag of pirates"),
         pytest.param("\u200f\u05e9\u05dc\u05d5\u05dd\u200e", id="Hebrew between marks"),
         pytest.param("\u05e9\u05dc\u05d5\u05dd!\u200f", id="Hebrew with its exclamation mark"),
+        pytest.param("\u05db\u05d5\u05ea\u05e8 C++\u200e</b>", id="Hebrew with a Latin word before a tag"),
         pytest.param("\u061c\u0633\u0644\u0627\u0645", id="Arabic behind its mark"),
         pytest.param("\u0645\u06cc\u200c\u0634\u0648\u062f", id="Persian"),
         pytest.param("\u06f1\u06f3\u06f8\u06f0 \u0647\u200d.", id="Persian heh by itself"),

@@ -7,6 +7,13 @@ import pytest
 from tests.serving.guard.detectors.cleaned import cleaned, marked
 
 PASSWORDS = [
+    "Пароль — «Zima2024x»",
+    "şifresi: «Yaz2024x»",
+    "sshpass -p '«S3cret99»' ssh h",
+    "mysql -u root -p«S3cret12» db",
+    "docker login -u bob -p «S3cret99» r.example",
+    '{"text": "so\\npass: «hunter2x»"}',
+    '{"text": "so\\ncurl -u bob:«hunter2» h"}',
     "DB_PASS=«hunter2x»",
     "pass: «hunter2x»",
     "PASSWORD=«hunter2x»",
@@ -56,6 +63,8 @@ PASSWORDS = [
 ]
 
 TOKENS = [
+    "clé api : «9f8e7d6c5b4a39281706f5e4d3c2b1a0»",
+    "API-Schlüssel: «9f8e7d6c5b4a39281706f5e4d3c2b1a0»",
     "SECRET_KEY_BASE=«0a1b2c3d4e5f60718293a4b5c6d7e8f90a1b»",
     "APP_KEY=base64:«aB3dE5fG7hI9jK1lM3nO5pQ7rS9tU1vW3xY5zA7bC9dE=»",
     '"client_secret": "«aB3dE5fG7hI9jK1lM3»"',
@@ -66,6 +75,9 @@ TOKENS = [
 ]
 
 ORDINARY = [
+    "43tiSm5/vczUGsi1e5EGXkF0CVJzX82NYAYIw5GoqPw=\nE8467abc",
+    '{"text": "5EGXkF0CVJzX82NYAYIw5GoqPw=\\nE8467abc"}',
+    '{"text": "PASS=\\nE8467abc"}',
     "password = base64.b64decode(x1)",
     'password=os.environ["DB_PASS1"]',
     "password=os.environ[0]",
