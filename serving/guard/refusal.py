@@ -40,7 +40,7 @@ _REFUSAL = re.compile(
 _CURLY = str.maketrans("\u2019\u2018\u02bc", "'''")
 
 
-_HINTS = ("can", "not", "n't", "unable", "declin", "refuse", "against")
+_HINTS = re.compile("can|not|n't|unable|declin|refuse|against")
 """One of these is in every phrase above: to look for them is cheap."""
 
 
@@ -50,6 +50,6 @@ def looks_like_refusal(answer_start: str) -> bool:
     if not start.isascii():
         start = start.translate(_CURLY)
     start = start.lower().lstrip()
-    if not any(hint in start for hint in _HINTS):
+    if _HINTS.search(start) is None:
         return False
     return _REFUSAL.search(start) is not None

@@ -8,6 +8,7 @@ _STRUCTURED = ("structured_outputs", "guided_json", "guided_regex", "guided_choi
 _FORMATS = ("response_format", "output_format")
 _FORMATS_WITHIN = ("text", "output_config")
 """Fields whose `format` says what the answer shall be (`/v1/responses`, `/v1/messages`)."""
+_FORMS = frozenset({*_STRUCTURED, *_FORMATS, *_FORMATS_WITHIN})
 _CHATS = frozenset({"chat", "responses", "messages"})
 
 
@@ -18,6 +19,8 @@ def is_shown(body: dict[str, Any], endpoint: str) -> bool:
 
 def is_structured(body: dict[str, Any]) -> bool:
     """Whether the answer will have the form that a question asks for: JSON, or what a grammar allows."""
+    if _FORMS.isdisjoint(body):
+        return False
     for field in _STRUCTURED:
         if body.get(field):
             return True

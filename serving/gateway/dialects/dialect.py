@@ -124,6 +124,10 @@ class Dialect:
         """An event as the events that it stands for, so that each carries a piece of one text at the most."""
         return [data]
 
+    def read_piece(self, data: bytes) -> tuple[Channel, str] | None:
+        """A piece of the answer proper, if the event holds that and no other text; None: read it as any event."""
+        return None
+
     def is_usual(self, data: Json) -> bool:
         """Whether an event with a channel holds no other text, without a closer look."""
         return False

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import msgspec
 
-from serving.gateway.dialects.dialect import ALL, Dialect, Event, Json, Place, Usage, count_of, texts_in, whole_number
+from serving.gateway.dialects.dialect import (
+    ALL,
+    Channel,
+    Dialect,
+    Event,
+    Json,
+    Place,
+    Usage,
+    count_of,
+    texts_in,
+    whole_number,
+)
 from serving.gateway.errors import BadRequest, GatewayError
+from serving.gateway.streams.chunks import UNREADABLE
 
 _encode = msgspec.json.Encoder().encode
 
@@ -30,6 +42,20 @@ _ERROR_TYPES = {
     503: "overloaded_error",
     504: "timeout_error",
 }
+
+
+class _TextDelta(msgspec.Struct, forbid_unknown_fields=True):
+    type: Literal["text_delta"]
+    text: str
+
+
+class _Piece(msgspec.Struct, forbid_unknown_fields=True):
+    type: Literal["content_block_delta"]
+    index: int
+    delta: _TextDelta
+
+
+_decode_piece = msgspec.json.Decoder(_Piece).decode
 
 
 class CountTokens(Dialect):
@@ -102,6 +128,13 @@ class Messages(CountTokens):
         delta = {"type": f"{kind}_delta", kind: block[kind]}
         piece = {"type": "content_block_delta", "index": data.get("index"), "delta": delta}
         return [{**data, "content_block": {**block, kind: ""}}, piece]
+
+    def read_piece(self, data: bytes) -> tuple[Channel, str] | None:
+        try:
+            piece = _decode_piece(data)
+        except UNREADABLE:
+            return None
+        return ("text", whole_number(piece.index), 0), piece.delta.text
 
     def read_event(self, data: Json) -> Event:
         kind = data.get("type")

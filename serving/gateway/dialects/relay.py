@@ -7,7 +7,7 @@ the whole of it gives, so a whole text that a later event repeats is the same.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from serving.gateway.context import RequestContext
 from serving.gateway.dialects.answer import CleanTexts, note_usage
@@ -16,6 +16,7 @@ from serving.gateway.streams.channel import ChannelRelay
 from serving.gateway.streams.chunks import UNREADABLE, decode_any, decode_loose, encode, join_halves
 from serving.gateway.streams.details import DetailGate, Spelled
 from serving.gateway.streams.extras import ExtraTexts
+from serving.gateway.streams.keys import repeats_keys
 from serving.gateway.streams.relay import StreamBroken, keep_alive, note_text, refuse_blocked
 from serving.gateway.streams.sse import DATA, EventSplitter, event_data
 from serving.gateway.streams.texts import clean_keys, drop_opaque, is_identifier, stream_as, texts_within
@@ -26,7 +27,7 @@ _DONE = b"data: [DONE]"
 _FAILED = "The engine reported an error in the middle of the answer."
 _NOT_OPAQUE = frozenset({"usage"})
 _DETAILS = frozenset({"logprobs"})
-_USUAL = re.compile(rb"(?:event: [\w.]{1,64}\n)?data: \{[^\n]*")
+_USUAL = re.compile(rb"(?:event: [\w.]{1,64}\n)?data: (\{[^\n]*)")
 _NAME = re.compile(rb"event: ?([\w.-]{1,64})")
 
 
@@ -107,6 +108,13 @@ class DialectRelay:
         return self._reports
 
     def _take(self, event: bytes, out: list[bytes]) -> None:
+        usual = _USUAL.fullmatch(event)
+        if usual is not None and (piece := self._dialect.read_piece(usual[1])) is not None:
+            channel, text = piece
+            if text and not self._halves and channel not in self._gates and not repeats_keys(usual[1]):
+                if channel not in self._ended:
+                    self._pass(channel, text, event, out)
+                return
         data = (event_data(event) or b"").strip()
         if event.startswith(b"error:"):
             raise StreamBroken(_FAILED)
@@ -116,7 +124,7 @@ class DialectRelay:
         try:
             decoded, is_standard = decode_loose(data)
             parts = self._dialect.unfold(decoded) if isinstance(decoded, dict) else []
-            if len(parts) == 1 and is_standard and _USUAL.fullmatch(event) is not None:
+            if len(parts) == 1 and is_standard and usual is not None:
                 self._take_part(decoded, event, out)
                 return
             name = _NAME.search(event)
@@ -155,13 +163,22 @@ class DialectRelay:
                 out.append(event)
         self.done = self.done or read.last
 
+    def _pass(self, channel: Channel, text: str, event: bytes, out: list[bytes]) -> None:
+        """A piece of text goes on, as the event that came, once it is clear."""
+        self.num_text_events += 1
+        note_text(self._context, (channel[0], channel[1]), text)
+        (self._channels.get(channel) or self._open(channel)).feed(event, text, out)
+
+    def _open(self, channel: Channel) -> _DialectChannel:
+        passage = self._context.passage
+        digest = passage.text(0) if passage is not None and channel[0] == "text" else None
+        cleaner = stream_as(self._guard, channel[0])
+        self._reports.append(cleaner.report)
+        relay = self._channels[channel] = _DialectChannel(cleaner, self._rewrite, digest)
+        return relay
+
     def _take_text(self, channel: Channel, text: str, data: Json, event: bytes, out: list[bytes]) -> None:
-        relay = self._channels.get(channel)
-        if relay is None:
-            passage = self._context.passage
-            digest = passage.text(0) if passage is not None and channel[0] == "text" else None
-            relay = self._channels[channel] = _DialectChannel(stream_as(self._guard, channel[0]), self._rewrite, digest)
-            self._reports.append(relay.report)
+        relay = self._channels.get(channel) or self._open(channel)
         whole, half = join_halves(self._halves.pop(channel, "") + text if self._halves else text)
         if half:
             self._halves[channel] = half
@@ -231,16 +248,16 @@ class DialectRelay:
         self._dialect.write_text(data, text)
         return with_data(event, data)
 
-    def _join(self, events: Iterable[bytes]) -> bytes:
-        if self._dialect.numbers_events:
+    def _join(self, events: list[bytes]) -> bytes:
+        if self._dialect.numbers_events and self._renumber:
             events = [self._numbered(event) for event in events]
+        else:
+            self._num_numbered += len(events)
         return b"".join(event + b"\n\n" for event in events)
 
     def _numbered(self, event: bytes) -> bytes:
         number = self._num_numbered
         self._num_numbered += 1
-        if not self._renumber:
-            return event
         data = decode_any(event_data(event) or b"{}")
         if "sequence_number" not in data:
             return event

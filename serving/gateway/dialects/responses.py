@@ -7,12 +7,25 @@ and the engine, which does not tell tenants apart, is asked to store nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, ClassVar
+from functools import lru_cache
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import msgspec
 
-from serving.gateway.dialects.dialect import ALL, Dialect, Event, Json, Place, Usage, count_of, texts_in, whole_number
+from serving.gateway.dialects.dialect import (
+    ALL,
+    Channel,
+    Dialect,
+    Event,
+    Json,
+    Place,
+    Usage,
+    count_of,
+    texts_in,
+    whole_number,
+)
 from serving.gateway.errors import BadRequest, GatewayError
+from serving.gateway.streams.chunks import UNREADABLE
 from serving.gateway.streams.texts import is_identifier
 
 if TYPE_CHECKING:
@@ -36,6 +49,25 @@ _NEED_MEMORY = {
 }
 # They would come back with token ids, which spell out what cleaning took away.
 _RAW_ANSWERS = ("enable_response_messages", "previous_input_messages")
+
+
+class _Piece(msgspec.Struct, forbid_unknown_fields=True):
+    type: Literal["response.output_text.delta"]
+    delta: str
+    item_id: str = ""
+    output_index: int = 0
+    content_index: int = 0
+    sequence_number: int = 0
+    logprobs: Annotated[list[Any], msgspec.Meta(max_length=0)] | None = None
+
+
+_decode_piece = msgspec.json.Decoder(_Piece).decode
+
+
+@lru_cache(maxsize=256)
+def _is_item(name: str) -> bool:
+    """Whether this names an item: as each of its events does again."""
+    return is_identifier("item_id", name)
 
 
 class Responses(Dialect):
@@ -87,6 +119,15 @@ class Responses(Dialect):
 
     def places(self, answer: Json) -> list[Place]:
         return list(_places(answer.get("output")))
+
+    def read_piece(self, data: bytes) -> tuple[Channel, str] | None:
+        try:
+            piece = _decode_piece(data)
+        except UNREADABLE:
+            return None
+        if not _is_item(piece.item_id):
+            return None
+        return ("text", whole_number(piece.output_index), whole_number(piece.content_index)), piece.delta
 
     def read_event(self, data: Json) -> Event:
         kind = data.get("type")

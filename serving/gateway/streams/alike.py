@@ -98,5 +98,7 @@ class Alike:
         if len(answer.choices) != 1 or answer.usage is not None:
             return False
         choice = answer.choices[0]
+        if choice.logprobs is not None:
+            return False
         expected = [(self.channel, _PROBE)]
         return not choice.finish_reason and choice.index == self.index and texts_of(choice) == expected

@@ -26,8 +26,9 @@ from serving.gateway.streams.chunks import (
 )
 from serving.gateway.streams.details import clean_details, clean_prompt_details
 from serving.gateway.streams.keys import repeats_keys
-from serving.gateway.streams.relay import note_counts, note_text
+from serving.gateway.streams.relay import note_counts, note_text, note_tokens
 from serving.gateway.streams.texts import (
+    are_identifiers,
     as_text,
     clean_as,
     clean_keys,
@@ -84,28 +85,28 @@ def _clean_usual(context: RequestContext, guard: Answers, body: bytes) -> list[G
             return None
     except UNREADABLE:
         return None
-    texts = [(choice.index, *own) for choice in answer.choices for own in texts_of_answer(choice)]
-    if not answer.choices or any(choice.finish_reason == ABORTED for choice in answer.choices):
+    if not answer.choices or not are_identifiers(names_of(answer)):
         return None
-    if any(name is not None and not is_identifier("id", name) for name in names_of(answer)):
-        return None
-    reports = []
-    for _, channel, text in texts:
-        cleaned, report = clean_as(guard, channel[0], text)
-        if cleaned != text:
+    reports: list[GuardReport] = []
+    texts, finish = [], ""
+    for choice in answer.choices:
+        if choice.finish_reason == ABORTED:
             return None
-        if report:
-            reports.append(report)
+        finish = choice.finish_reason or finish
+        for channel, text in texts_of_answer(choice):
+            cleaned, report = clean_as(guard, channel[0], text)
+            if cleaned != text:
+                return None
+            reports += [report] if report else []
+            texts.append((choice.index, channel, text))
     for index, channel, text in texts:
         if channel[0] != "name":
             note_text(context, channel, text)
             if context.passage is not None:
                 context.passage.text(index, *channel).add(text)
     if answer.usage is not None:
-        context.note_usage(answer.usage.prompt_tokens, answer.usage.completion_tokens)
-    context.finish_reason = next(
-        (choice.finish_reason for choice in reversed(answer.choices) if choice.finish_reason), ""
-    )
+        note_tokens(context, answer.usage.prompt_tokens, answer.usage.completion_tokens)
+    context.finish_reason = finish
     return reports
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 
 from serving.gateway.streams.chunks import Channel, decode_any, encode, set_text
 from serving.gateway.streams.sse import event_data
@@ -28,6 +29,11 @@ class ChannelRelay:
     @property
     def report(self) -> GuardReport:
         return self._cleaner.report
+
+    @property
+    def waiting(self) -> Sequence[tuple[bytes, str]]:
+        """Events that are not wholly clear, and their texts."""
+        return tuple(self._waiting)
 
     def feed(self, event: bytes, text: str, out: list[bytes]) -> None:
         """Add to `out` the events that may be sent now that `text` has come in `event`."""

@@ -13,9 +13,11 @@ from serving.gateway.context import RequestContext
 from serving.gateway.streams.calls import ToolCalls
 from serving.gateway.streams.channel import ChannelRelay
 from serving.gateway.streams.chunks import (
+    CONTENT,
     MESSAGE_TEXTS,
     Channel,
     Json,
+    decode_any,
     encode,
     finish_reason_of,
     join_halves,
@@ -23,6 +25,7 @@ from serving.gateway.streams.chunks import (
 from serving.gateway.streams.details import DetailGate, Spelled, joined_details, without_details
 from serving.gateway.streams.extras import ExtraTexts
 from serving.gateway.streams.keys import Frame
+from serving.gateway.streams.sse import event_data
 from serving.gateway.streams.texts import (
     as_text,
     clean_keys,
@@ -33,6 +36,7 @@ from serving.gateway.streams.texts import (
     texts_within,
 )
 from serving.guard import Answers, GuardReport
+from serving.guard.stream import MAX_HELD
 
 _MAX_NAME = 4096
 _FUNCTION_CALL = -1
@@ -67,6 +71,7 @@ class ChoiceRelay:
         self._shows_ids = bool(body.get("return_token_ids")) and body.get("include_reasoning") is not False
         self._stops = bool(body.get("stop"))
         self._gate: DetailGate | None = None
+        self._told = ""
         self._extras = ExtraTexts(guard, reports, _written)
         self._heads: dict[int, Json] = {}
         self._opened: set[int] = set()
@@ -81,6 +86,18 @@ class ChoiceRelay:
     def is_plain(self) -> bool:
         """Whether events of the usual shape may go straight to their channels."""
         return self._gate is None and not self._heads and not self._halves
+
+    @property
+    def tells(self) -> bool:
+        """Whether events have come that went to their channel with details, which spell their text."""
+        return bool(self._told)
+
+    def tell(self, text: str) -> bool:
+        """Take note of such an event, which `feed_text` gets next; False: it has to be taken apart."""
+        if self._gate is not None or not self.channels.keys() <= {CONTENT}:
+            return False
+        self._told = (self._told + text)[-MAX_HELD:]
+        return True
 
     def end(self, event: bytes) -> None:
         """An event of the usual shape says why the choice ended; it is sent after everything else."""
@@ -317,10 +334,10 @@ class ChoiceRelay:
 
     def _take_details(self, details: Any, ids: Any, texts: list[_Found]) -> Spelled | None:
         """Read what an event says of its tokens; what may be shown of it in its turn."""
-        if not details and not ids and self._gate is None:
+        if not details and not ids and self._gate is None and not (self._told and texts):
             return None
         if self._gate is None:
-            self._gate = DetailGate(self._guard, without_details)
+            self._gate = self._open_gate()
         gate = self._gate
         if self._shows_ids and isinstance(ids, list):
             gate.late_ids += [each for each in ids if type(each) is int]
@@ -331,6 +348,25 @@ class ChoiceRelay:
             gate.late.append(spelled.value)
             return None
         return spelled
+
+    def _open_gate(self) -> DetailGate:
+        """Details say something else than the text from here on: those that went with it are read again."""
+        gate = DetailGate(self._guard, without_details)
+        if not self._told:
+            return gate
+        waiting = [
+            (event, text, details)
+            for event, text in self.channels[CONTENT].waiting
+            if (details := decode_any(event_data(event) or b"{}")["choices"][0].get("logprobs"))
+        ]
+        num_waiting = sum(len(text) for _, text, _ in waiting)
+        gate.begin(self._told[: max(0, len(self._told) - num_waiting)])
+        for event, text, details in waiting:
+            spelled = gate.read(details)
+            gate.note_text(text)
+            if spelled is not None:
+                gate.expect(event, spelled)
+        return gate
 
     def _detailed(self, event: Json, spelled: Spelled) -> bytes:
         assert self._gate is not None

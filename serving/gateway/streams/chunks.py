@@ -31,10 +31,10 @@ class _Counts(msgspec.Struct, forbid_unknown_fields=True):
     rejected_prediction_tokens: int | None = None
 
 
-class _Usage(msgspec.Struct, forbid_unknown_fields=True):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    total_tokens: int = 0
+class Usage(msgspec.Struct, forbid_unknown_fields=True):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    total_tokens: int | None = None
     prompt_tokens_details: _Counts | None = None
     completion_tokens_details: _Counts | None = None
 
@@ -73,16 +73,34 @@ class _Choice(msgspec.Struct, forbid_unknown_fields=True):
     finish_reason: str | None = None
     stop_reason: int | None = None
     matched_stop: int | None = None
-    logprobs: None = None
     token_ids: None = None
     prompt_token_ids: None = None
     prompt_logprobs: None = None
 
 
+class _Token(msgspec.Struct, forbid_unknown_fields=True):
+    token: str
+    logprob: float | None = None
+    bytes: list[int] | None = None
+    rank: int | None = None
+
+
+class TokenDetails(_Token, forbid_unknown_fields=True):
+    """What a chat's event says of one token."""
+
+    top_logprobs: list[_Token] = []
+
+
+class _Details(msgspec.Struct, forbid_unknown_fields=True):
+    content: list[TokenDetails] | None = None
+    refusal: None = None
+
+
 class UsualChoice(_Choice, forbid_unknown_fields=True):
-    """A piece of a choice that brings one text or a finish reason, and no details of tokens."""
+    """A piece of a choice that brings one text or a finish reason. Details of tokens are to be looked at."""
 
     delta: _Delta | None = None
+    logprobs: _Details | None = None
 
 
 class _Envelope(msgspec.Struct, forbid_unknown_fields=True):
@@ -94,7 +112,7 @@ class _Envelope(msgspec.Struct, forbid_unknown_fields=True):
     model: str | None = None
     system_fingerprint: str | None = None
     service_tier: str | None = None
-    usage: _Usage | None = None
+    usage: Usage | None = None
     prompt_token_ids: None = None
     prompt_logprobs: None = None
 
@@ -126,6 +144,7 @@ class _Message(_Part, forbid_unknown_fields=True):
 
 class _WholeChoice(_Choice, forbid_unknown_fields=True):
     message: _Message | None = None
+    logprobs: None = None
     routed_experts: None = None
 
 
@@ -202,6 +221,7 @@ Channel = tuple[str, int]
 PLAIN = ("content", "text")
 CONTENT: Channel = ("content", 0)
 _TEXT: Channel = ("text", 0)
+PLAIN_CHANNELS = frozenset({CONTENT, _TEXT})
 _REASONING: Channel = ("reasoning", 0)
 _REASONING_CONTENT: Channel = ("reasoning_content", 0)
 _REFUSAL: Channel = ("refusal", 0)
@@ -217,14 +237,7 @@ def texts_of(choice: UsualChoice) -> list[tuple[Channel, str]]:
     part = choice.delta
     if part is None:
         return found
-    if part.content:
-        found.append((CONTENT, part.content))
-    if part.reasoning:
-        found.append((_REASONING, part.reasoning))
-    if part.reasoning_content:
-        found.append((_REASONING_CONTENT, part.reasoning_content))
-    if part.refusal:
-        found.append((_REFUSAL, part.refusal))
+    _find_texts(part, found)
     if part.tool_calls:
         calls = [(call.index, call.function.arguments) for call in part.tool_calls]
         found += [(("arguments", index), text) for index, text in calls if text]
@@ -233,19 +246,29 @@ def texts_of(choice: UsualChoice) -> list[tuple[Channel, str]]:
 
 def texts_of_answer(choice: _WholeChoice) -> list[tuple[Channel, str]]:
     """As `texts_of`, of a choice of a whole answer."""
+    found: list[tuple[Channel, str]] = []
+    if choice.text:
+        found.append((_TEXT, choice.text))
     part = choice.message
-    texts = [(_TEXT, choice.text)]
-    if part is not None:
-        texts += [
-            (CONTENT, part.content),
-            (_REASONING, part.reasoning),
-            (_REASONING_CONTENT, part.reasoning_content),
-            (_REFUSAL, part.refusal),
-        ]
-        calls = part.tool_calls or ()
-        texts += [(("name", number), call.function.name) for number, call in enumerate(calls)]
-        texts += [(("arguments", number), call.function.arguments) for number, call in enumerate(calls)]
-    return [(channel, text) for channel, text in texts if text]
+    if part is None:
+        return found
+    _find_texts(part, found)
+    if part.tool_calls:
+        functions = [call.function for call in part.tool_calls]
+        found += [(("name", number), own.name) for number, own in enumerate(functions) if own.name]
+        found += [(("arguments", number), own.arguments) for number, own in enumerate(functions) if own.arguments]
+    return found
+
+
+def _find_texts(part: _Part, found: list[tuple[Channel, str]]) -> None:
+    if part.content:
+        found.append((CONTENT, part.content))
+    if part.reasoning:
+        found.append((_REASONING, part.reasoning))
+    if part.reasoning_content:
+        found.append((_REASONING_CONTENT, part.reasoning_content))
+    if part.refusal:
+        found.append((_REFUSAL, part.refusal))
 
 
 def names_of(answer: UsualAnswer) -> list[str | None]:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from serving.gateway.context import RequestContext
-from serving.gateway.streams.chunks import Json, decode_any, drop_token_details, encode
+from serving.gateway.streams.chunks import Json, TokenDetails, decode_any, drop_token_details, encode
 from serving.gateway.streams.sse import event_data
 from serving.guard import Answers, TextStream
 from serving.guard.stream import MAX_HELD
@@ -46,6 +46,22 @@ class Spelled:
         self.alternatives = alternatives
         self.readable = readable
         """Whether the tokens are told by their texts."""
+
+
+def tell_text(tokens: Sequence[TokenDetails], text: str) -> bool:
+    """Whether details spell a text and nothing else, in whichever way they are read.
+
+    Such details say what the text says, so what holds for the text holds for them.
+    """
+    # Escapes, signs of vocabularies, and characters in parts can be read in several ways.
+    if not text.isascii() or "\\" in text or "".join([each.token for each in tokens]) != text:
+        return False
+    for own in tokens:
+        spelled = list(own.token.encode())
+        for each in (own, *own.top_logprobs):
+            if each.token != own.token or (each.bytes is not None and each.bytes != spelled):
+                return False
+    return True
 
 
 class TokenReader:
@@ -263,6 +279,11 @@ class DetailGate:
         self.late: list[Any] = []
         """Details that could not be lined up with the text."""
         self.late_ids: list[int] = []
+
+    def begin(self, before: str) -> None:
+        """What tokens spelled before, in events that have gone with their details."""
+        self._feed(_PROSE, before)
+        self._before = before
 
     def read(self, details: Any) -> Spelled | None:
         """Take an event's details: what may be shown of them with the event, if its time has come."""

@@ -18,14 +18,18 @@ from serving.gateway.streams.alike import Alike, Run
 from serving.gateway.streams.choice import ChoiceRelay
 from serving.gateway.streams.chunks import (
     ABORTED,
+    CONTENT,
     PLAIN,
+    PLAIN_CHANNELS,
     UNREADABLE,
     Channel,
     Json,
+    Usage,
     UsualChoice,
     UsualEvent,
     choice_number,
     choices_of,
+    decode_any,
     decode_loose,
     decode_usual,
     encode,
@@ -35,11 +39,11 @@ from serving.gateway.streams.chunks import (
     texts_of,
     token_count,
 )
-from serving.gateway.streams.details import clean_prompt_details
+from serving.gateway.streams.details import clean_prompt_details, tell_text
 from serving.gateway.streams.extras import ExtraTexts
 from serving.gateway.streams.keys import frame_of, repeats_keys
 from serving.gateway.streams.sse import DONE, EventSplitter, EventTooLong, event_data
-from serving.gateway.streams.texts import clean_keys, drop_opaque, is_identifier, texts_within
+from serving.gateway.streams.texts import are_identifiers, clean_keys, drop_opaque, is_identifier, texts_within
 from serving.gateway.streams.tokens import TokenTap
 from serving.guard import Answers, GuardReport
 
@@ -57,6 +61,9 @@ _COMMENT = re.compile(rb":[ A-Za-z-]{0,32}")
 # Fields that say of which answer an event is.
 _NAMES = ("id", "object", "created", "model", "system_fingerprint", "service_tier")
 _PROMPT_DETAILS = ("prompt_logprobs", "prompt_token_ids")
+# What is said of a choice's end besides its finish reason, and what an end says of its text.
+_ENDS = ("stop_reason", "matched_stop")
+_NOTHING: tuple[tuple[str, Any], ...] = (("text", ""), ("delta", {}), ("logprobs", None))
 _DATA = b"data: "
 _OBJECT = b"data: {"
 _NOT_OPAQUE = frozenset({"usage"})
@@ -85,7 +92,7 @@ class StreamRelay:
         self._unfinished = context.choices
         self._tail: list[bytes] = []  # texts that came after the last finish reason, and the finish reasons
         self._closing: list[bytes] = []  # what follows them
-        self._frame: tuple[object, ...] = ()
+        self._frame: tuple[str | None, ...] = ()
         self._unsent = b""  # came with what ends the answer
         self._alike: Alike | None = None
         self._lessons = _MOST_LESSONS
@@ -210,6 +217,9 @@ class StreamRelay:
         if usual is None:
             self._take_odd(data, out)
             return
+        if not usual.choices:
+            self._take_usage(usual.usage, event)
+            return
         [choice] = usual.choices
         self._take_choice(choice, event, out)
         if learns and self._lessons > 0 and self._context.choices == 1:
@@ -230,21 +240,27 @@ class StreamRelay:
 
     def _usual(self, data: bytes) -> UsualEvent | None:
         """The event, if it has the usual shape and may go on as it is, once its text is clear."""
+        if self._context.choices == 1 and (only := self._choices.get(0)) is not None and not only.is_plain:
+            return None
         try:
             require_utf8(data)
             event = decode_usual(data)
         except UNREADABLE:
             return None
-        if len(event.choices) != 1 or event.usage is not None or b"\n" in data:
+        frame = (event.id, event.object, event.model, event.system_fingerprint, event.service_tier)
+        if frame != self._frame and not are_identifiers(frame):
             return None
+        self._frame = frame
+        # It brings the usage or a piece of a choice, not both.
+        if b"\n" in data or len(event.choices) != (event.usage is None):
+            return None
+        if not event.choices:
+            return None if repeats_keys(data) else event
         [choice] = event.choices
         delta, state = choice.delta, self._choices.get(choice.index)
         role, calls = (None, None) if delta is None else (delta.role, delta.tool_calls)
-        frame = (event.id, event.object, event.model, event.system_fingerprint, event.service_tier, role)
-        if frame != self._frame:
-            if any(each is not None and not is_identifier("id", each) for each in frame):
-                return None
-            self._frame = frame
+        if role is not None and role != "assistant" and not is_identifier("role", role):
+            return None
         if state is None:
             return event if calls is None and choice.index >= 0 and not repeats_keys(data) else None
         if calls and (len(calls) > 1 or not state.calls.is_plain(calls[0].index)):
@@ -269,36 +285,57 @@ class StreamRelay:
     def _learn(self, choice: UsualChoice, came: bytes) -> None:
         """The event that came was parsed: know the next ones like it by their bytes."""
         texts = texts_of(choice)
-        if len(texts) == 1 and not choice.finish_reason:
+        if len(texts) == 1 and not choice.finish_reason and choice.logprobs is None:
             self._lessons -= 1
             channel, text = texts[0]
             self._alike = Alike.of(came, choice.index, channel, text, self.tap) or self._alike
 
     def _take_choice(self, choice: UsualChoice, event: bytes, out: list[bytes]) -> None:
+        tap, index = self.tap, choice.index
         texts, finish = texts_of(choice), choice.finish_reason
         if finish == ABORTED:
             raise StreamBroken(_ABANDONED)
-        if len(texts) > 1 or (finish and (texts or not is_identifier("finish_reason", finish))):
+        state = self._choices.get(index) or self._open_choice(index)
+        if len(texts) > 1 or (finish and not self._is_plain_end(finish, texts)):
             self._take_odd(event[len(_DATA) :], out)
             return
-        tap, index = self.tap, choice.index
+        if (choice.logprobs is not None or (texts and state.tells)) and not self._tells_text(state, choice, texts):
+            self._take_odd(event[len(_DATA) :], out)
+            return
+        event, end = _split(event) if texts and finish else (event, event)
         if tap is not None:
             tap.note(index, texts, bool(finish))
-        state = self._choices.get(index)
-        if state is None:
-            state = self._open_choice(index)
         if state.closed:
             return
         if texts:
             [(channel, text)] = texts
             self._note(channel, text)
             state.feed_text(channel, text, event, out)
-        elif finish:
+        if finish:
             self._note_end(state, finish)
-            state.end(event)
+            state.end(end)
             self._close_early(state, out)
-        elif tap is None or not tap.is_filler(event):
+        elif not texts and (tap is None or not tap.is_filler(event)):
             out.append(event)
+
+    def _is_plain_end(self, finish: str, texts: list[tuple[Channel, str]]) -> bool:
+        return is_identifier("finish_reason", finish) and (not texts or texts[0][0] in PLAIN_CHANNELS)
+
+    def _tells_text(self, state: ChoiceRelay, choice: UsualChoice, texts: list[tuple[Channel, str]]) -> bool:
+        """Whether an event's details spell its text, so that both may go as they came once the text is clear."""
+        tokens = choice.logprobs.content if choice.logprobs is not None else None
+        if not tokens or not texts or texts[0][0] != CONTENT or not tell_text(tokens, texts[0][1]):
+            return False
+        self._alike = None
+        return state.tell(texts[0][1])
+
+    def _take_usage(self, usage: Usage | None, event: bytes) -> None:
+        """An event that only brings what the engine counted."""
+        assert usage is not None
+        note_tokens(self._context, usage.prompt_tokens, usage.completion_tokens)
+        self._context.counted_chars = self._context.answer_chars  # it counts the text beside it too
+        if self._context.wants_usage:
+            self._closing.append(event)
 
     def _take_odd(self, data: bytes, out: list[bytes]) -> None:
         """An event of any other shape: all of it is read. What is no object is no part of an answer."""
@@ -424,11 +461,25 @@ def note_text(context: RequestContext, channel: Channel, text: str) -> None:
 def note_counts(context: RequestContext, usage: Any) -> None:
     """Keep what the engine counted, as far as it is a count; otherwise the text is counted in the end."""
     if isinstance(usage, dict):
-        context.note_usage(token_count(usage.get("prompt_tokens")), token_count(usage.get("completion_tokens")))
+        note_tokens(context, usage.get("prompt_tokens"), usage.get("completion_tokens"))
+
+
+def note_tokens(context: RequestContext, prompt: object, completion: object) -> None:
+    """As `note_counts`."""
+    context.note_usage(token_count(prompt), token_count(completion))
 
 
 def _is_name(field: str, value: Any) -> bool:
     return is_identifier(field, value) if isinstance(value, str) else isinstance(value, int | None)
+
+
+def _split(event: bytes) -> tuple[bytes, bytes]:
+    """An event with a plain text and a finish reason as two: the reason waits until the record is durable."""
+    data = decode_any(event[len(_DATA) :])
+    [choice] = data["choices"]
+    end = {**choice, **{name: empty for name, empty in _NOTHING if name in choice}}
+    data["choices"] = [{**choice, "finish_reason": None, **{name: None for name in _ENDS if name in choice}}]
+    return _written(data), _written({**data, "choices": [end]})
 
 
 def _written(event: Json) -> bytes:

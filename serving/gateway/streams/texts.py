@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from serving.gateway.streams.chunks import Json, encode
@@ -106,6 +106,14 @@ class Text(NamedTuple):
 def is_identifier(name: object, value: str) -> bool:
     """Whether a string under this name is no text."""
     return name in IDENTIFIERS and _LIKE_AN_IDENTIFIER.fullmatch(value) is not None
+
+
+def are_identifiers(values: Sequence[str | None]) -> bool:
+    """Whether none of these, which stand under names of identifiers, is a text."""
+    # All at once, as nearly always: a slash may be in any of them, and none is longer than all together.
+    if _LIKE_AN_IDENTIFIER.fullmatch("/".join([value for value in values if value])) is not None:
+        return True
+    return all(value is None or _LIKE_AN_IDENTIFIER.fullmatch(value) is not None for value in values)
 
 
 def texts_within(tree: Any, path: tuple[str | int, ...] = ()) -> Iterator[Text]:

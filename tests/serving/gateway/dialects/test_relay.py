@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from itertools import pairwise
 
 import pytest
@@ -118,3 +119,25 @@ def test_an_answer_that_ends_early_breaks_the_stream() -> None:
     with pytest.raises(StreamBroken):
         relay.finish()
     assert b"half a " in relay.flush() or relay.num_text_events == 1
+
+
+WORDS = ["Hello", " there", "\n", " é", " 🎉", "\ud83d", "\ude00", *TEXT.split(" ")]
+
+
+@pytest.mark.parametrize("path", ["/v1/responses", "/v1/messages"])
+@settings(max_examples=80, deadline=None)
+@given(
+    words=st.lists(st.sampled_from(WORDS), min_size=1, max_size=9), seams=st.booleans(), cuts=st.lists(st.integers(0))
+)
+def test_the_short_way_says_what_the_long_one_says(path: str, words: list[str], seams: bool, cuts: list[int]) -> None:
+    pieces = [word + " " * seams for word in words]
+    events = response_events(pieces) if path == "/v1/responses" else message_events([("text", pieces)])
+    data = re.sub(rb'"logprobs": \[\{"token"[^\]]*\]', b'"logprobs": []', b"".join(events))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(DIALECTS[path]), "read_piece", lambda self, data: None)
+        long = relayed(path, data, cuts)
+
+    short = relayed(path, data, cuts)
+    assert short[0] == long[0]
+    assert (short[1].answer_chars, short[1].answer_start) == (long[1].answer_chars, long[1].answer_start)

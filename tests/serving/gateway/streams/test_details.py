@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from scripted import DONE, chunk
+from scripted import DONE, chunk, usage_chunk
 from streams.leaks import decoded_events, leaked
 
 from serving.gateway.context import RequestContext
 from serving.gateway.errors import BadRequest
+from serving.gateway.streams import relay as relay_module
 from serving.gateway.streams.answer import clean_answer
 from serving.gateway.streams.relay import StreamRelay
 from serving.guard import Guard, GuardSettings
@@ -298,3 +299,75 @@ def test_details_of_the_prompt_are_for_those_who_asked_and_wrote_it() -> None:
     context = RequestContext("chat", {}, b"", body={"return_token_ids": True}, asked_model="prompt:support@1")
     body = json.dumps({"prompt_token_ids": [1, 2, 3], **json.loads(whole("x"))}).encode()
     assert json.loads(clean_answer(context, GUARD, body).body)["prompt_token_ids"] is None
+
+
+def mixed(tokens: list[str], kinds: list[str], others: list[str]) -> bytes:
+    """Events with details of the token beside its text, before its text, or of none."""
+    data, pending = b"", ""
+    for number, token in enumerate(tokens):
+        kind = kinds[number % len(kinds)]
+        ranked = [others[number % len(others)]] if others else []
+        details = None if kind == "bare" else {"content": [entry(token, ranked or [token], "plain")]}
+        piece, pending = ("", pending + token) if kind == "late" else (pending + token, "")
+        data += chunk({"content": piece}, logprobs=details)
+    return data + chunk({"content": pending}, "length", stop_reason=None) + usage_chunk() + DONE
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    words=st.lists(st.sampled_from(VALUES + WORDS), min_size=1, max_size=6),
+    sizes=st.lists(st.integers(1, 9), min_size=1, max_size=9),
+    kinds=st.lists(st.sampled_from(["beside", "beside", "beside", "late", "bare"]), min_size=1, max_size=12),
+    others=st.lists(st.sampled_from(["4111 1111 ", "a", " b"]), max_size=2),
+    step=st.sampled_from([7, 100_000]),
+)
+@example(["4111 1111 1111 1111", "."], [5], ["beside", "beside", "late", "late"], [], 100_000)
+@example(["4111 1111 1111 1111", " x"], [10, 1], ["beside", "bare"], [], 100_000)
+def test_details_that_stop_following_the_text_are_read_with_those_that_did(
+    words: list[str], sizes: list[int], kinds: list[str], others: list[str], step: int
+) -> None:
+    text = "".join(words)
+    cleaned = GUARD.clean_text(text)[0]
+
+    released = relayed(mixed(cut(text, sizes), kinds, others), step, logprobs=True)
+
+    assert texts(released) == cleaned
+    assert not leaked(decoded_events(released), [value for value in VALUES if value not in cleaned])
+
+
+def test_what_is_spelled_around_a_text_without_details_is_no_value() -> None:
+    """The text alone shows no card: another word stands between its halves, of which the details say nothing."""
+    told = {each: {"content": [entry(each, [], "plain")]} for each in ("4111 ", "1111 ")}
+    pieces = ["4111 ", "1111 ", "and then came ", "1111 ", "1111 "]
+    data = b"".join(chunk({"content": each}, logprobs=told.get(each)) for each in pieces)
+
+    released = relayed(data + chunk({}, "stop") + DONE, logprobs=True)
+
+    assert texts(released) == "".join(pieces)
+    assert "4111 1111 1111 1111" not in "".join(tokens_of(released))
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    words=st.lists(st.sampled_from(VALUES + WORDS + ["\\n", "Ġ"]), min_size=1, max_size=6),
+    sizes=st.lists(st.integers(1, 9), min_size=1, max_size=9),
+    kinds=st.lists(st.sampled_from(["beside", "beside", "late", "bare"]), min_size=1, max_size=6),
+    step=st.sampled_from([7, 100_000]),
+)
+def test_events_that_pass_as_they_came_say_what_they_say_taken_apart(
+    words: list[str], sizes: list[int], kinds: list[str], step: int
+) -> None:
+    data = mixed(cut("".join(words), sizes), kinds, [])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(relay_module, "decode_usual", lambda _: (_ for _ in ()).throw(ValueError))
+        apart = relayed(data, step, logprobs=True)
+
+    released = relayed(data, step, logprobs=True)
+    assert texts(released) == texts(apart)
+    assert ends(released) == ends(apart)
+
+
+def ends(data: bytes) -> list[tuple[Any, Any]]:
+    choices = [choice for event in decoded_events(data) for choice in event["choices"]]
+    return [(c["finish_reason"], c.get("stop_reason")) for c in choices if c.get("finish_reason")]
