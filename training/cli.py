@@ -22,7 +22,7 @@ from training.command import TrainingSettings, one_line_errors, open_registry
 from training.encoder import NAME as ENCODER
 from training.encoder import prepare_encoder
 from training.errors import TrainingError
-from training.registry import Checkpoint, Registry, UnknownCheckpoint
+from training.registry import Registry, UnknownCheckpoint
 from training.registry_cli import registry
 
 if TYPE_CHECKING:
@@ -70,8 +70,8 @@ def train(ctx: click.Context, recipe: Path, overrides: tuple[str, ...], ship: bo
     )
     with sigterm_as_interrupt():
         outcome = method.run(loaded, context)
-    if outcome.checkpoint is not None:
-        _print_outcome(outcome, outcome.checkpoint, as_json)
+    if is_main:
+        _print_outcome(outcome, loaded.name, as_json)
 
 
 @click.command()
@@ -155,13 +155,13 @@ def sigterm_as_interrupt() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _print_outcome(outcome: Outcome, checkpoint: Checkpoint, as_json: bool) -> None:
+def _print_outcome(outcome: Outcome, name: str, as_json: bool) -> None:
+    checkpoint = outcome.checkpoint
     if as_json:
         cost = outcome.cost
+        made = {"ref": checkpoint.ref, "digest": checkpoint.digest, "path": str(checkpoint.path)} if checkpoint else {}
         result = {
-            "ref": checkpoint.ref,
-            "digest": checkpoint.digest,
-            "path": str(checkpoint.path),
+            **made,
             **outcome.report,
             "seconds": cost.seconds,
             "tokens": cost.tokens,
@@ -169,7 +169,7 @@ def _print_outcome(outcome: Outcome, checkpoint: Checkpoint, as_json: bool) -> N
         }
         click.echo(json.dumps(result))
         return
-    click.echo(f"{checkpoint.ref}: {outcome.summary}; {outcome.cost}")
+    click.echo(f"{checkpoint.ref if checkpoint else name}: {outcome.summary}; {outcome.cost}")
     for note in outcome.notes:
         click.echo(note)
 

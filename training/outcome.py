@@ -32,8 +32,12 @@ class Context:
     """Whether to show progress."""
 
     def path(self, of_recipe: Path) -> Path:
-        """A path of the recipe, from where it starts."""
-        return self.recipe_path.parent / of_recipe
+        """A path of the recipe: it starts at the recipe's folder or, where nothing is there, at the working directory.
+
+        The latter is where `--set data.train=FILE` is typed.
+        """
+        beside = self.recipe_path.parent / of_recipe
+        return of_recipe if not beside.exists() and of_recipe.exists() else beside
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ class Outcome:
     """What a run made and how it went."""
 
     checkpoint: Checkpoint | None
-    """None in the processes of a distributed run that do not register."""
+    """None in the processes of a distributed run that do not register, and where figures are all that was asked for."""
     summary: str
     """The figures, in a line for the user."""
     cost: Cost

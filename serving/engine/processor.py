@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from serving.engine.errors import ModelRefused
 from serving.engine.resolve import ModelSource
@@ -22,15 +23,15 @@ def require_kernels(source: ModelSource, settings: EngineSettings, cpuinfo: Path
 
 def dtype(source: ModelSource, settings: EngineSettings, cpuinfo: Path = CPUINFO) -> str:
     """What `--dtype` of vLLM is to be (docs/decisions/024-float32-without-avx512.md)."""
-    if settings.dtype != "auto" or settings.effective_device() != "cpu":
+    if settings.dtype != "auto" or settings.effective_device() != "cpu" or _weight_bits(source) is not None:
         return settings.dtype
-    return "float32" if _weight_bits(source) is None and lacks_avx512(cpuinfo) else "auto"
+    # vLLM's own `auto` would round 32-bit weights to 16.
+    return "float32" if _stored(source) == "float32" or lacks_avx512(cpuinfo) else "auto"
 
 
 def loaded_bytes(source: ModelSource, settings: EngineSettings, cpuinfo: Path = CPUINFO) -> int:
     """Size of the weights in memory: 16-bit ones double where the engine computes in 32 bits."""
-    stored = source.config.get("dtype") or source.config.get("torch_dtype")
-    doubles = dtype(source, settings, cpuinfo) == "float32" and stored in ("bfloat16", "float16")
+    doubles = dtype(source, settings, cpuinfo) == "float32" and _stored(source) in ("bfloat16", "float16")
     return source.weight_bytes * (2 if doubles else 1)
 
 
@@ -42,6 +43,11 @@ def lacks_avx512(cpuinfo: Path = CPUINFO) -> bool:
         return False
     flags = next((line for line in lines if line.startswith("flags")), None)
     return flags is not None and "avx512f" not in flags.split()
+
+
+def _stored(source: ModelSource) -> Any:
+    """The type of the weights as the configuration names it."""
+    return source.config.get("dtype") or source.config.get("torch_dtype")
 
 
 def _weight_bits(source: ModelSource) -> int | None:

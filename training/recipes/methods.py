@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 from training.recipes.classify import ClassifyRecipe
 from training.recipes.guard import ClassifierRecipe, NamesRecipe
+from training.recipes.pretrain import PretrainRecipe
 from training.recipes.sections import Recipe
 from training.recipes.sft import SftRecipe
 
@@ -35,6 +36,7 @@ class Method(NamedTuple):
 
 METHODS: dict[str, Method] = {
     "sft": Method(SftRecipe, "training.methods.sft", "a chat model learns from chats"),
+    "pretrain": Method(PretrainRecipe, "training.methods.pretrain", "a language model from nothing but text"),
     "classify": Method(ClassifyRecipe, "training.methods.classify", "a head on a model learns what texts are"),
     "guard-classifiers": Method(ClassifierRecipe, "training.methods.guard", "the guard's classifiers of attacks"),
     "guard-names": Method(NamesRecipe, "training.methods.guard", "the guard's tagger of names and addresses"),

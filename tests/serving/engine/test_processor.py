@@ -46,6 +46,14 @@ def test_sixteen_bits_become_thirty_two_where_the_cpu_is_slow_at_them(tmp_path: 
     assert dtype(model, CPU, new) == "auto"
 
 
+@pytest.mark.parametrize("name", ["dtype", "torch_dtype"])
+def test_thirty_two_bits_stay_what_they_are(name: str, tmp_path: Path, new: Path):
+    model = source(tmp_path, **{name: "float32"})
+
+    assert dtype(model, CPU, new) == "float32"
+    assert dtype(model, EngineSettings(device="gpu"), new) == "auto"
+
+
 def test_what_was_set_is_kept_and_a_gpu_goes_by_the_checkpoint(tmp_path: Path, old: Path):
     model = source(tmp_path, dtype="bfloat16")
 

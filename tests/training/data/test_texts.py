@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from training.data.texts import check_apart, read_texts, split_end
+from training.errors import DataError
+
+
+def test_a_file_is_one_document_and_a_line_of_json_is_one(tmp_path: Path) -> None:
+    plain, lines = tmp_path / "play.txt", tmp_path / "plays.jsonl"
+    plain.write_bytes("\ufeffé one\r\ntwo\n".encode())
+    lines.write_text('{"text": "one"}\n\n{"text": "two\\n", "id": 3}\n{"text": ""}\n')
+
+    assert read_texts(plain).documents == ["é one\r\ntwo\n"]
+    assert read_texts(lines).documents == ["one", "two\n"]
+
+
+def test_utf_16_is_read(tmp_path: Path) -> None:
+    (tmp_path / "play.txt").write_bytes("être".encode("utf-16"))
+
+    assert read_texts(tmp_path / "play.txt").documents == ["être"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "why"),
+    [
+        ("a.txt", b"", "a.txt: holds no text"),
+        ("a.jsonl", b'{"text": ""}\n', "a.jsonl: holds no text"),
+        ("a.txt", b"one\n\xff\xff", "a.txt:2: is not UTF-8"),
+        ("a.jsonl", b'{"text": "one"}\n{"text": \n', "a.jsonl:2: is not JSON"),
+        ("a.jsonl", b'{"words": "one"}\n', 'a.jsonl:1: is no {"text": …}'),
+        ("a.jsonl", b'["one"]\n', 'a.jsonl:1: is no {"text": …}'),
+        ("a.jsonl", b'{"text": "\\ud83d"}\n', "a.jsonl:1: has half of a surrogate pair"),
+    ],
+)
+def test_bad_text_is_one_line_with_its_place(tmp_path: Path, name: str, content: bytes, why: str) -> None:
+    (tmp_path / name).write_bytes(content)
+
+    with pytest.raises(DataError) as raised:
+        read_texts(tmp_path / name)
+
+    assert why in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_the_end_is_held_out() -> None:
+    assert split_end(["0123456789"], 0.1) == (["012345678"], ["9"])
+    assert split_end(["01234", "56789"], 0.2) == (["01234", "567"], ["89"])
+    assert split_end(["01234", "56789"], 0.5) == (["01234"], ["56789"])
+
+
+def test_text_on_both_sides_is_refused() -> None:
+    with pytest.raises(DataError, match="1 of its 2 held-out documents are also trained on"):
+        check_apart(["one", "two"], ["two", "three"], Path("held.jsonl"))

@@ -1,0 +1,76 @@
+"""Plain text to learn a language from: a file whole, or JSON lines `{"text": …}`, each a document."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from training.data.chats import decoded
+from training.errors import DataError
+
+
+@dataclass(frozen=True)
+class TextFile:
+    """A file that was read, and the digest of exactly what was read."""
+
+    path: Path
+    sha256: str
+    documents: Sequence[str]
+
+
+def read_texts(path: Path) -> TextFile:
+    """Read a file in any Unicode encoding; raises DataError naming the line that cannot be used."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+    text = decoded(content, path)
+    documents = _documents(text, path) if path.suffix in (".jsonl", ".ndjson") else [text]
+    if not any(documents):
+        raise DataError(f"{path}: holds no text")
+    return TextFile(path, hashlib.sha256(content).hexdigest(), [each for each in documents if each])
+
+
+def split_end(documents: Sequence[str], fraction: float) -> tuple[list[str], list[str]]:
+    """Split into (train, held out) by position, so that the last part of all characters is held out.
+
+    By position and not at random: neighbouring lines of a text are no independent test of each other.
+    """
+    left = round(sum(map(len, documents)) * (1 - fraction))
+    train, heldout = [], []
+    for document in documents:
+        here, there = document[:left], document[left:]
+        left -= len(here)
+        train += [here] if here else []
+        heldout += [there] if there else []
+    return train, heldout
+
+
+def check_apart(train: Sequence[str], heldout: Sequence[str], path: Path) -> None:
+    """Raise DataError when a held-out document is also learned from, as the figures on it would then say nothing."""
+    twice = set(train).intersection(heldout)
+    if twice:
+        raise DataError(
+            f"{path}: {len(twice)} of its {len(heldout)} held-out documents are also trained on, word for word: "
+            "take the repetitions out first"
+        )
+
+
+def _documents(text: str, path: Path) -> list[str]:
+    found = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise DataError(f"{path}:{number}: is not JSON: {error}") from None
+        if not isinstance(row, dict) or not isinstance(row.get("text"), str):
+            raise DataError(f'{path}:{number}: is no {{"text": …}}')
+        if any("\ud800" <= character <= "\udfff" for character in row["text"]):
+            raise DataError(f"{path}:{number}: has half of a surrogate pair, which is no character")
+        found.append(row["text"])
+    return found

@@ -1,0 +1,140 @@
+"""Text as one long row of tokens, cut into blocks: what pretraining learns from and is measured on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+
+from training.errors import DataError, SourceError
+from training.evaluate.source import Source
+from training.tokenizer.characters import END_OF_TEXT, characters_tokenizer, save_characters
+
+# Enough for the library to use every core, little beside the memory of the text.
+ENCODED_AT_ONCE = 256
+PIECE_CHARACTERS = 1 << 16
+
+# What maps text to tokens and back, and how a chat is written in it.
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+)
+
+
+class Vocabulary(Protocol):
+    """A tokenizer, and how it is put beside a model."""
+
+    encoder: Tokenizer
+    separator: int | None
+    """The token between two documents."""
+
+    def save(self, folder: Path) -> None: ...
+
+
+class Characters:
+    """A token for each character of a text."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self.encoder = characters_tokenizer(texts)
+        self.separator: int | None = self.encoder.token_to_id(END_OF_TEXT)
+
+    def save(self, folder: Path) -> None:
+        save_characters(self.encoder, folder)
+
+
+class Borrowed:
+    """The tokenizer of another model."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        path = source.path / "tokenizer.json"
+        try:
+            self.encoder = Tokenizer.from_file(str(path))
+        except Exception as error:  # the library raises Exception itself
+            raise SourceError(f"{source.identity.ref} has no usable tokenizer.json: {error}") from None
+        self.separator = _end_of_text(source.path, self.encoder)
+
+    def save(self, folder: Path) -> None:
+        for name in _TOKENIZER_FILES:
+            if (self.source.path / name).is_file():
+                shutil.copyfile(self.source.path / name, folder / name)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Documents one after another."""
+
+    tokens_T: torch.Tensor
+    num_bytes: int
+    """Of the text in UTF-8, without that of the first token, which nothing comes before."""
+
+    @property
+    def num_targets(self) -> int:
+        """Tokens that are foreseen."""
+        return len(self.tokens_T) - 1
+
+    def num_blocks(self, block: int) -> int:
+        """Whole ones, each with the token after it."""
+        return self.num_targets // block
+
+
+def make_corpus(
+    vocabulary: Vocabulary, documents: Sequence[str], on_progress: Callable[[int, int], None] | None = None
+) -> Corpus:
+    """Encode documents and put the separator between them. Text that looks like a control token is text."""
+    encoder = vocabulary.encoder
+    encoder.encode_special_tokens = True
+    rows: list[np.ndarray[Any, Any]] = []
+    total, done = sum(map(len, documents)), 0
+    for number, document in enumerate(documents):
+        if number and vocabulary.separator is not None:
+            rows.append(np.array([vocabulary.separator], dtype=np.int32))
+        pieces = _pieces(document)
+        for start in range(0, len(pieces), ENCODED_AT_ONCE):
+            part = pieces[start : start + ENCODED_AT_ONCE]
+            encodings = encoder.encode_batch_fast(part, add_special_tokens=False)
+            rows += [np.array(encoding.ids, dtype=np.int32) for encoding in encodings]
+            done += sum(map(len, part))
+            if on_progress is not None:
+                on_progress(done, total)
+    tokens_T = torch.from_numpy(np.concatenate(rows))
+    encoder.encode_special_tokens = False
+    first = encoder.decode([int(tokens_T[0])], skip_special_tokens=False)
+    return Corpus(tokens_T, sum(len(each.encode()) for each in documents) - len(first.encode()))
+
+
+def require_blocks(corpus: Corpus, block: int, path: Path, role: str) -> None:
+    """Raise DataError where there is not one whole block."""
+    if corpus.num_blocks(block) < 1:
+        found = len(corpus.tokens_T)
+        raise DataError(f"{path}: too little text to {role}: {found} tokens, and data.block + 1 are {block + 1}")
+
+
+def _pieces(document: str) -> list[str]:
+    """Cut a long document behind line ends, so that encoding it needs little memory and shows progress."""
+    ends = [0]
+    while len(document) - ends[-1] > PIECE_CHARACTERS:
+        line_end = document.rfind("\n", ends[-1], ends[-1] + PIECE_CHARACTERS)
+        ends.append(line_end + 1 if line_end >= 0 else ends[-1] + PIECE_CHARACTERS)
+    return [document[start:end] for start, end in pairwise([*ends, len(document)])]
+
+
+def _end_of_text(folder: Path, encoder: Tokenizer) -> int | None:
+    """The token that the tokenizer's configuration calls the end of a sequence."""
+    try:
+        named = json.loads((folder / "tokenizer_config.json").read_text()).get("eos_token")
+    except (OSError, ValueError, AttributeError):
+        return None
+    token = named.get("content") if isinstance(named, dict) else named
+    return encoder.token_to_id(token) if isinstance(token, str) else None

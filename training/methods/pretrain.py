@@ -1,0 +1,344 @@
+"""Pretraining: a language model of `training.model` learns to foresee the next token of texts."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from pydantic import JsonValue
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from training.data.texts import TextFile, check_apart, read_texts, split_end
+from training.errors import RecipeError
+from training.evaluate.source import Source
+from training.methods.corpus import Borrowed, Characters, Corpus, Vocabulary, make_corpus, require_blocks
+from training.methods.register import register
+from training.methods.run_folder import RunFolder
+from training.methods.throughput import Throughput, measured_peak
+from training.methods.trainer import Trainer, Training, compute_dtype, sum_over
+from training.model.cache import Cache, SlidingCache
+from training.model.config import ModelConfig
+from training.model.decoder import Decoder
+from training.model.decoding import Sampler, generate
+from training.model.saving import NotServable, require_servable, save_decoder
+from training.outcome import Context, Outcome, Stopwatch, next_steps
+from training.progress import track
+from training.recipes.pretrain import PretrainRecipe
+from training.registry import Checkpoint, CheckpointRef, DataDigest, digest_folder
+
+# While it trains: enough for two digits of the loss, cheap beside the steps between.
+GLANCE_BLOCKS = 128
+# Blocks that are measured at once.
+MEASURED_AT_ONCE = 64
+SAMPLE_PROMPT_TOKENS, SAMPLE_TOKENS = 8, 120
+# Samples, and answers of the engine unless a request says otherwise: at 1, small models lose the thread.
+TEMPERATURE = 0.8
+
+
+def run(recipe: PretrainRecipe, context: Context) -> Outcome:
+    """Train and register; whatever interrupts it, nothing is registered half."""
+    accelerator = Accelerator(cpu=not torch.cuda.is_available())
+    try:
+        return _Run(recipe, context, accelerator).run()
+    finally:
+        accelerator.end_training()  # leaves the process group, where there is one
+
+
+@dataclass(frozen=True)
+class Text:
+    """Encoded text, and the digests of the files that it comes from."""
+
+    vocabulary: Vocabulary
+    train: Corpus
+    heldout: Corpus
+    digests: list[DataDigest]
+
+
+@dataclass(frozen=True)
+class Validation:
+    """How well held-out text is foreseen."""
+
+    loss: float
+    """Nats a token."""
+    bits_per_byte: float
+    """Of UTF-8: comparable between models whose tokenizers differ."""
+    tokens: int
+
+    def __str__(self) -> str:
+        return f"validation loss {self.loss:.3f} nats a token, {self.bits_per_byte:.3f} bits a byte"
+
+
+class BlockObjective:
+    """The negative log-likelihood of each token of a block, given those before it in the block."""
+
+    def __init__(self, corpus: Corpus, block: int, balance: float, device: torch.device) -> None:
+        self._tokens_T = corpus.tokens_T
+        self._block = block
+        self._balance = balance
+        self._device = device
+        self.lengths = [block] * corpus.num_blocks(block)
+
+    def weight(self, indices: Sequence[int]) -> int:
+        """Tokens that are foreseen."""
+        return len(indices) * self._block
+
+    def loss(self, model: nn.Module, indices: Sequence[int]) -> torch.Tensor:
+        """In nats; experts that get uneven loads add to it."""
+        rows = [self._tokens_T[index * self._block : (index + 1) * self._block + 1] for index in indices]
+        ids_BL = torch.stack(rows).to(self._device, torch.long)
+        loss = summed_loss(model, ids_BL)
+        routings = getattr(model, "module", model).routings()
+        if routings and self._balance:
+            uneven = torch.stack([routing.balance_loss() for routing in routings]).mean()
+            loss = loss + self._balance * uneven * self.weight(indices)
+        return loss
+
+
+def summed_loss(model: nn.Module, ids_BL: torch.Tensor) -> torch.Tensor:
+    """Negative log-likelihood of all tokens but the first of each row, in nats; taken in fp32."""
+    logits_BLV = model(ids_BL[:, :-1])
+    return cross_entropy(logits_BLV.flatten(0, 1).float(), ids_BL[:, 1:].flatten(), reduction="sum")
+
+
+class _Run:
+    """One run of one recipe. `run()` reads top to bottom as what happens."""
+
+    def __init__(self, recipe: PretrainRecipe, context: Context, accelerator: Accelerator) -> None:
+        self.recipe = recipe
+        self.context = context
+        self.accelerator = accelerator
+        self.device = accelerator.device
+        self.show = context.show and accelerator.is_main_process
+        self.block = recipe.data.block
+        if recipe.output == "checkpoint":
+            _require_servable(recipe.model.config(vocab_size=2, block=self.block))
+        if recipe.batch_size < accelerator.num_processes:
+            raise RecipeError(f"batch_size {recipe.batch_size} is less than one block for each process")
+
+    def run(self) -> Outcome:
+        watch = Stopwatch()
+        set_seed(self.recipe.seed)
+        text = self._read_text()
+        settings = self.recipe.model_dump(mode="json")
+        base = text.vocabulary.source.identity.digest if isinstance(text.vocabulary, Borrowed) else ""
+        folder = RunFolder.of(self.context.home, self.recipe.name, settings, text.digests, base)
+        with folder.held(self.accelerator.is_main_process):
+            return self._run(text, folder, watch)
+
+    def _run(self, text: Text, folder: RunFolder, watch: Stopwatch) -> Outcome:
+        torch.manual_seed(self.recipe.seed)
+        vocab_size = max(text.vocabulary.encoder.get_vocab(with_added_tokens=True).values()) + 1
+        model = Decoder(self.recipe.model.config(vocab_size, self.block)).to(self.device)
+        dtype = compute_dtype(self.recipe.precision)
+        objective = BlockObjective(text.train, self.block, self.recipe.model.balance, self.device)
+        trainer = Trainer(self.recipe, self.accelerator, folder, model, objective)
+        glances = _Glances(self, model, text, folder)
+        trained = trainer.train(self.show, glances.after_step)
+        throughput = self._throughput(model, trained, glances, dtype)
+        if self.accelerator.is_main_process and throughput is not None:
+            (folder.path / "cost.json").write_text(json.dumps(throughput.figures(), indent=2) + "\n")
+        # Rounded to the type that is stored, so that what is measured is what will be served.
+        for parameter in model.parameters():
+            parameter.data = parameter.data.to(dtype).float()
+        validation = self.measure(model, text.heldout, show=self.show)
+        checkpoint = None
+        if self.accelerator.is_main_process:
+            if self.recipe.output == "checkpoint":
+                checkpoint = self._register(model.to(dtype), text, validation, trained)
+            folder.finish()
+        self.accelerator.wait_for_everyone()
+        return self._outcome(checkpoint, validation, trained, throughput, folder, watch)
+
+    def _read_text(self) -> Text:
+        settings = self.recipe.data
+        train_file = read_texts(self.context.path(settings.train))
+        if settings.heldout is None:
+            heldout_file, heldout_name = train_file, settings.train
+            train, heldout = split_end(train_file.documents, settings.heldout_fraction)
+        else:
+            heldout_file, heldout_name = read_texts(self.context.path(settings.heldout)), settings.heldout
+            train, heldout = list(train_file.documents), list(heldout_file.documents)
+        check_apart(train, heldout, heldout_file.path)
+        vocabulary = self._vocabulary(train)
+        with track("Encoding text", self.show) as progress:
+            train_corpus = make_corpus(vocabulary, train, progress)
+        heldout_corpus = make_corpus(vocabulary, heldout)
+        require_blocks(train_corpus, self.block, train_file.path, "train on")
+        require_blocks(heldout_corpus, self.block, heldout_file.path, "hold out")
+        return Text(
+            vocabulary,
+            train_corpus,
+            heldout_corpus,
+            [
+                _digest(settings.train, train_file, len(train), "train"),
+                _digest(heldout_name, heldout_file, len(heldout), "heldout"),
+            ],
+        )
+
+    def _vocabulary(self, train: Sequence[str]) -> Vocabulary:
+        if self.recipe.tokenizer == "characters":
+            return Characters(train)
+        folder = self.context.path(Path(self.recipe.tokenizer))
+        if not (folder / "tokenizer.json").is_file():
+            return Borrowed(self.context.find_model(self.recipe.tokenizer))
+        # A tokenizer alone, which is no model's folder.
+        return Borrowed(Source(folder, CheckpointRef(ref=str(folder), digest=digest_folder(folder))))
+
+    def measure(self, model: Decoder, corpus: Corpus, most_blocks: int | None = None, show: bool = False) -> Validation:
+        """Over all blocks or some that are spread evenly, each process its share; every token weighs the same."""
+        count = corpus.num_blocks(self.block)
+        every = max(1, count // most_blocks) if most_blocks else 1
+        starts = [index * self.block for index in range(0, count, every)]
+        share = starts[self.accelerator.process_index :: self.accelerator.num_processes]
+        total = 0.0
+        was_training = model.training
+        model.eval()
+        with torch.inference_mode(), track("Measuring on held-out text", show) as progress:
+            for at in range(0, len(share), MEASURED_AT_ONCE):
+                rows = [corpus.tokens_T[start : start + self.block + 1] for start in share[at : at + MEASURED_AT_ONCE]]
+                total += summed_loss(model, torch.stack(rows).to(self.device, torch.long)).item()
+                progress(at + len(rows), len(share))
+        model.train(was_training)
+        tokens = len(starts) * self.block
+        loss = sum_over(self.accelerator, total) / tokens
+        bytes_per_token = corpus.num_bytes / corpus.num_targets
+        return Validation(loss, loss / math.log(2) / bytes_per_token, tokens)
+
+    def _throughput(
+        self, model: Decoder, trained: Training, glances: _Glances, dtype: torch.dtype
+    ) -> Throughput | None:
+        """None where a run that was interrupted behind its last step took none again."""
+        if not glances.steps:
+            return None
+        tokens = glances.steps * self.recipe.batch_size * self.block
+        flops = tokens * model.config.training_flops_per_token(self.block)
+        peak = measured_peak(self.device, dtype) * self.accelerator.num_processes
+        return Throughput(tokens, flops, trained.seconds - glances.seconds, peak)
+
+    def _register(self, model: Decoder, text: Text, validation: Validation, trained: Training) -> Checkpoint:
+        def write(folder: Path) -> None:
+            end = text.vocabulary.separator
+            special = {} if end is None else {"bos_token_id": end, "eos_token_id": end, "pad_token_id": end}
+            save_decoder(model, folder, special)
+            text.vocabulary.save(folder)
+            sampling = {"do_sample": True, "temperature": TEMPERATURE, **special}
+            (folder / "generation_config.json").write_text(json.dumps(sampling, indent=2) + "\n")
+
+        evaluation = {
+            "validation_loss": validation.loss,
+            "bits_per_byte": validation.bits_per_byte,
+            "validation_tokens": validation.tokens,
+            "training_tokens": trained.weight,
+            "training_flops": trained.weight * model.config.training_flops_per_token(self.block),
+            "first_loss": trained.losses[0],
+            "last_loss": trained.losses[-1],
+        }
+        parents = [text.vocabulary.source] if isinstance(text.vocabulary, Borrowed) else []
+        return register(
+            write,
+            self.recipe,
+            self.context,
+            kind="base",
+            parents=parents,
+            data=text.digests,
+            evaluation=evaluation,
+            show=self.show,
+        )
+
+    def _outcome(
+        self,
+        checkpoint: Checkpoint | None,
+        validation: Validation,
+        trained: Training,
+        throughput: Throughput | None,
+        folder: RunFolder,
+        watch: Stopwatch,
+    ) -> Outcome:
+        cost = [str(throughput)] if throughput is not None else []
+        return Outcome(
+            checkpoint=checkpoint,
+            summary=f"{validation}, {len(trained.losses)} steps",
+            cost=watch.cost(trained.weight),
+            notes=[
+                *cost,
+                f"Figures and samples of every step: {folder.path}",
+                *(next_steps(checkpoint) if checkpoint else ["Nothing was registered, as output: figures says"]),
+            ],
+            report={
+                "validation_loss": validation.loss,
+                "bits_per_byte": validation.bits_per_byte,
+                "validation_tokens": validation.tokens,
+                "losses": list(trained.losses),
+                "throughput": None if throughput is None else dict(throughput.figures()),
+                "run_folder": str(folder.path),
+            },
+        )
+
+
+class _Glances:
+    """Between steps: how the held-out text is foreseen by now, and what the model writes."""
+
+    def __init__(self, run: _Run, model: Decoder, text: Text, folder: RunFolder) -> None:
+        self._run = run
+        self._model = model
+        self._text = text
+        self._folder = folder
+        self.steps = 0
+        """That this process took."""
+        self.seconds = 0.0
+        """That looking took."""
+
+    def after_step(self, done: int) -> None:
+        self.steps += 1
+        if done % self._run.recipe.evaluate_every:
+            return
+        started = time.monotonic()
+        validation = self._run.measure(self._model, self._text.heldout, GLANCE_BLOCKS)
+        router = self._router_figures()
+        if self._run.accelerator.is_main_process:
+            self._folder.note(
+                step=done - 1,
+                validation_loss=validation.loss,
+                bits_per_byte=validation.bits_per_byte,
+                sample=self._sample(),
+                **router,
+            )
+        self.seconds += time.monotonic() - started
+
+    def _router_figures(self) -> dict[str, JsonValue]:
+        """How even the experts' load was on the held-out text, block by block: 1 is even, 0 all on one."""
+        routings = self._model.routings()
+        return {"router_entropy": [routing.entropy for routing in routings]} if routings else {}
+
+    def _sample(self) -> str:
+        config = self._model.config
+        prompt_1L = self._text.heldout.tokens_T[None, :SAMPLE_PROMPT_TOKENS].to(self._run.device, torch.long)
+        num_tokens = min(SAMPLE_TOKENS, config.context - prompt_1L.shape[1])
+        # A generator of its own: looking must not change what follows.
+        sampler = Sampler(temperature=TEMPERATURE, generator=torch.Generator(self._run.device).manual_seed(0))
+        self._model.eval()
+        cache = Cache(config) if config.window is None else SlidingCache(config)
+        ids_1L = generate(self._model, prompt_1L, num_tokens, sampler, self._text.vocabulary.separator, cache)
+        self._model.train()
+        text: str = self._text.vocabulary.encoder.decode(ids_1L[0].tolist())
+        return text
+
+
+def _require_servable(config: ModelConfig) -> None:
+    try:
+        require_servable(config)
+    except NotServable as error:
+        raise NotServable(f"{error}; with output: figures it is trained and measured, and not registered") from None
+
+
+def _digest(name: Path, file: TextFile, rows: int, role: Any) -> DataDigest:
+    return DataDigest(name=str(name), sha256=file.sha256, rows=rows, role=role)
