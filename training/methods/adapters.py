@@ -67,17 +67,19 @@ def untie_for(model: PreTrainedModel, settings: LoraSettings, output: str) -> No
     model.config.tie_word_embeddings = False
 
 
-def merge(model: PeftModel | PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
-    """Fold adapters in, where there are any, and round to the type that will be stored.
+def fold(model: PeftModel | PreTrainedModel) -> PreTrainedModel:
+    """Fold adapters into the weights, where there are any, without rounding."""
+    return model.merge_and_unload() if isinstance(model, PeftModel) else model
 
-    The returned model calculates in its former type with the rounded weights: what is measured on it is what
-    will be served.
+
+def round_to(model: PreTrainedModel, dtype: torch.dtype) -> None:
+    """Round the weights to the type that will be stored; the model goes on calculating in its own type.
+
+    What is measured on it is then what will be served. Parameters alone: rounding the tables of the position encoding
+    as well would spoil them, and they are not stored.
     """
-    merged = model.merge_and_unload() if isinstance(model, PeftModel) else model
-    # Parameters alone: rounding the tables of the position encoding as well would spoil them, and they are not stored.
-    for parameter in merged.parameters():
+    for parameter in model.parameters():
         parameter.data = parameter.data.to(dtype).to(parameter.dtype)
-    return merged
 
 
 def save_merged(model: PreTrainedModel, base_folder: Path, folder: Path, dtype: torch.dtype) -> None:

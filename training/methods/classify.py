@@ -112,7 +112,7 @@ class _Run:
             if self.recipe.adapter is not None:
                 model = adapters.attach(model, self.recipe.adapter, task="SEQ_CLS")
             trained, tokens = self._train(model, tokenizer, data, folder)
-            model = adapters.merge(model, torch.float32)
+            model = adapters.fold(model)
             outcome = self._finish(model, tokenizer, data, trained, tokens, watch)
             if self.accelerator.is_main_process:
                 folder.finish()

@@ -19,7 +19,7 @@ from training.errors import RecipeError, SourceError
 from training.evaluate.loading import load_chat_tokenizer, load_model, padding_token, stored_dtype
 from training.evaluate.perplexity import Perplexity, collate, count_targets, summed_loss, total_loss
 from training.evaluate.source import Source
-from training.methods import adapters
+from training.methods import adapters, agreement
 from training.methods.register import register
 from training.methods.run_folder import RunFolder
 from training.methods.trainer import Trainer, Training, sum_over
@@ -27,9 +27,6 @@ from training.outcome import Context, Outcome, Stopwatch, next_steps
 from training.progress import track
 from training.recipes.sft import SftRecipe
 from training.registry import Checkpoint, DataDigest
-
-# Rounding to the stored type costs some thousandths; what costs more is a fault of the merge.
-MOST_LOST_BY_MERGING = 1.05
 
 
 def run(recipe: SftRecipe, context: Context) -> Outcome:
@@ -101,13 +98,14 @@ class _Run:
         objective = ChatObjective(data.train, self.pad_token_id, self.accelerator.device)
         trained = Trainer(self.recipe, self.accelerator, folder, model, objective).train(self.show)
         dtype = stored_dtype(self.base)
+        outputs = agreement.chat_outputs(data.heldout, self.pad_token_id)
         after = self._measure(model, data.heldout, "Held-out perplexity after")
         if self.recipe.output == "merged":
-            model = adapters.merge(model, dtype)
-            after = self._check_merged(after, self._measure(model, data.heldout, "Held-out perplexity, merged"))
+            model = agreement.merge(model, dtype, outputs)
+            after = self._measure(model, data.heldout, "Held-out perplexity, merged")
         checkpoint = None
         if self.accelerator.is_main_process:
-            checkpoint = self._register(model, dtype, data, before, after, trained)
+            checkpoint = self._register(model, dtype, outputs, data, before, after, trained)
             folder.finish()
         self.accelerator.wait_for_everyone()
         return self._outcome(checkpoint, before, after, trained, watch)
@@ -141,23 +139,18 @@ class _Run:
         tokens = count_targets(examples)
         return Perplexity(math.exp(sum_over(self.accelerator, loss) / tokens), tokens, len(examples))
 
-    def _check_merged(self, trained: Perplexity, merged: Perplexity) -> Perplexity:
-        """What the merged weights are worth; refused where that is less than what was trained."""
-        if merged.value <= trained.value * MOST_LOST_BY_MERGING:  # so is what is no number
-            return merged
-        raise RecipeError(
-            f"merging spoils the model: held-out perplexity {trained.value:.4g} with the adapter, {merged.value:.4g} "
-            "merged; nothing was registered. Set output: adapter, or other adapter.targets"
-        )
-
     def _register(
-        self, model: Any, dtype: torch.dtype, data: ChatData, before: Perplexity, after: Perplexity, trained: Training
+        self,
+        model: Any,
+        dtype: torch.dtype,
+        outputs: agreement.Outputs,
+        data: ChatData,
+        before: Perplexity,
+        after: Perplexity,
+        trained: Training,
     ) -> Checkpoint:
         def write(folder: Path) -> None:
-            if self.recipe.output == "merged":
-                adapters.save_merged(model, self.base.path, folder, dtype)
-            else:
-                adapters.save_adapter(model, self.base, folder)
+            agreement.write(model, self.base, self.recipe.output, dtype, outputs, folder)
 
         evaluation = {
             "perplexity_before": before.value,

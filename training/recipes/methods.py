@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 from training.recipes.classify import ClassifyRecipe
 from training.recipes.guard import ClassifierRecipe, NamesRecipe
+from training.recipes.merge import MergeRecipe
 from training.recipes.pretrain import PretrainRecipe
 from training.recipes.sections import Recipe
 from training.recipes.sft import SftRecipe
@@ -38,6 +39,9 @@ METHODS: dict[str, Method] = {
     "sft": Method(SftRecipe, "training.methods.sft", "a chat model learns from chats"),
     "pretrain": Method(PretrainRecipe, "training.methods.pretrain", "a language model from nothing but text"),
     "classify": Method(ClassifyRecipe, "training.methods.classify", "a head on a model learns what texts are"),
+    "merge": Method(
+        MergeRecipe, "training.methods.merge", "one model out of several, or out of a base and its adapter"
+    ),
     "guard-classifiers": Method(ClassifierRecipe, "training.methods.guard", "the guard's classifiers of attacks"),
     "guard-names": Method(NamesRecipe, "training.methods.guard", "the guard's tagger of names and addresses"),
 }

@@ -55,7 +55,7 @@ def test_merged_model_answers_as_the_adapter_does(base: Source) -> None:
     disturb(model)
     expected = logits(model)
 
-    merged = adapters.merge(model, torch.float32)
+    merged = adapters.fold(model)
 
     assert torch.allclose(logits(merged), expected, atol=1e-4)
     assert not torch.allclose(logits(load_model(base)), expected, atol=1e-2)
@@ -64,7 +64,8 @@ def test_merged_model_answers_as_the_adapter_does(base: Source) -> None:
 def test_saved_model_is_what_was_measured(base: Source, tmp_path: Path) -> None:
     model = adapters.attach(load_model(base), LoraSettings())
     disturb(model)
-    merged = adapters.merge(model, torch.bfloat16)
+    merged = adapters.fold(model)
+    adapters.round_to(merged, torch.bfloat16)
     measured = logits(merged)
 
     adapters.save_merged(merged, base.path, tmp_path, torch.bfloat16)
@@ -134,7 +135,7 @@ def test_tied_embeddings_are_parted_before_one_is_trained(tied: Source, tmp_path
     disturb(adapted)
     expected = logits(adapted)
 
-    merged = adapters.merge(adapted, torch.float32)
+    merged = adapters.fold(adapted)
     (tmp_path / "made").mkdir()
     adapters.save_merged(merged, tied.path, tmp_path / "made", torch.float32)
 

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from training.errors import RecipeError, SourceError, TrainingError
 from training.evaluate import resolve_source
 from training.evaluate.measurement import measure_source
-from training.methods import adapters
+from training.methods import adapters, agreement
 from training.outcome import Outcome
 from training.registry import ManifestDraft, Registry
 
@@ -134,19 +133,47 @@ def test_hopeless_learning_rate_is_one_line_and_registers_nothing(run: Run, tiny
     assert [checkpoint.ref for checkpoint in tiny.list()] == ["tiny@1"]
 
 
-def test_what_merging_spoils_is_not_registered(run: Run, tiny: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
-    merge = adapters.merge
+@pytest.mark.parametrize(
+    ("part", "fault"),
+    [
+        ("fold", "merging spoils the model"),
+        ("round_to", "rounding to bfloat16 spoils the model"),
+        ("save_merged", "the files do not hold the model"),
+    ],
+)
+def test_what_merging_spoils_is_not_registered(
+    run: Run, tiny: Registry, monkeypatch: pytest.MonkeyPatch, part: str, fault: str
+) -> None:
+    do = getattr(adapters, part)
 
-    def spoil(model: Any, dtype: torch.dtype) -> Any:
-        merged = merge(model, dtype)
-        merged.get_output_embeddings().weight.data.mul_(-1)
-        return merged
+    def spoil(model: Any, *rest: Any) -> Any:
+        if part == "save_merged":  # the embeddings' first rows are written as zeros
+            model.get_output_embeddings().weight.data[:100] = 0
+        done = do(model, *rest)
+        if part != "save_merged":
+            (done or model).get_output_embeddings().weight.data[:100] = 0
+        return done
 
-    monkeypatch.setattr(adapters, "merge", spoil)
-    with pytest.raises(RecipeError, match=r"merging spoils the model: held-out perplexity \S+ with the adapter"):
-        run()
+    monkeypatch.setattr(adapters, part, spoil)
+    with pytest.raises(RecipeError, match=rf"^{fault}: its outputs differ by \S+ of their spread"):
+        run("steps=2")
 
     assert [checkpoint.ref for checkpoint in tiny.list()] == ["tiny@1"]
+
+
+@pytest.mark.parametrize("output", ["merged", "adapter"])
+def test_an_adapter_that_is_written_as_no_change_is_not_registered(
+    run: Run, tiny: Registry, monkeypatch: pytest.MonkeyPatch, output: str
+) -> None:
+    """As others did: what was registered was silently the base."""
+    real = agreement.load_model
+
+    def load(source: Any, dtype: Any) -> Any:
+        return real(resolve_source("tiny", tiny, False), dtype)
+
+    monkeypatch.setattr(agreement, "load_model", load)
+    with pytest.raises(RecipeError, match=r"^the files do not hold the model"):
+        run("steps=8", f"output={output}")
 
 
 def test_interruption_registers_nothing_and_leaves_nothing(
