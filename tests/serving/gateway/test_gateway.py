@@ -180,7 +180,7 @@ def test_logprobs_of_a_stream_do_not_tell_what_was_masked(gateway: RunningGatewa
     assert "jane" not in response.text
     assert '"@exam"' not in response.text
     assert '"ple"' not in response.text
-    assert '"token":"Fine"' in response.text
+    assert '"token": "Fine"' in response.text, "an event whose details follow its text passes as it came"
     assert "[EMAIL_ADDRESS]" in response.text
 
 
