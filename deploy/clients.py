@@ -23,6 +23,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PYTHONS = ROOT / "deploy" / "constraints" / "clients.txt"
 JAVASCRIPTS = [ROOT / "tests" / "clients" / name for name in ("package.json", "package-lock.json")]
+# Node.js brings certificates of its own; the system's also hold those of a company's proxy.
+CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 DEFAULT_FOLDER = ROOT / ".signet" / "cache" / "clients"
 
 
@@ -72,7 +74,10 @@ def fill(environment: Path) -> None:
 
 def run(whose: str, command: list[str], folder: Path = ROOT) -> None:
     sys.stderr.write(f"installing {whose} clients …\n")
-    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    trusted = {"NODE_EXTRA_CA_CERTS": str(CERTIFICATES)} if CERTIFICATES.exists() else {}
+    result = subprocess.run(
+        command, cwd=folder, env={**trusted, **os.environ}, capture_output=True, text=True, check=False
+    )
     if result.returncode:
         told = [line for line in result.stderr.splitlines() if "error" in line.lower()]
         raise ClientsUnavailable(f"{whose} clients cannot be installed: {(told or ['no reason was given'])[0]}")

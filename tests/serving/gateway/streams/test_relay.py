@@ -78,6 +78,7 @@ def test_any_cutting_gives_the_text_of_the_cleaned_whole(words: list[str], cuts:
     assert events_of(released)[-1]["choices"][0]["finish_reason"] == "stop"
 
 
+@settings(deadline=None)
 @given(
     texts=st.lists(st.tuples(st.integers(0, 2), st.sampled_from(["a ", "b@c", ".org ", "4111 1111 ", "1111 1111 "]))),
 )
