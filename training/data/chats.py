@@ -180,8 +180,13 @@ def _read_line(line: str, source: str) -> Chat:
     try:
         chat = Chat.model_validate_json(line)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        why = first["msg"].removeprefix("Value error, ")
-        raise DataError(f"{source}: {where + ': ' if where else ''}{why}") from None
+        raise DataError(f"{source}: {explain(error)}") from None
     return chat.model_copy(update={"source": source})
+
+
+def explain(error: ValidationError) -> str:
+    """The first thing that is wrong with a chat, and where in it."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    why = first["msg"].removeprefix("Value error, ")
+    return f"{where}: {why}" if where else why

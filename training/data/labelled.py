@@ -58,20 +58,6 @@ def read_labelled(path: Path) -> LabelledFile:
     return LabelledFile(path, hashlib.sha256(content).hexdigest(), texts, multi)
 
 
-def split_labelled(
-    texts: Sequence[LabelledText], fraction: float, salt: str = ""
-) -> tuple[list[LabelledText], list[LabelledText]]:
-    """Split into (kept, held out) by the hash of each text's group: a group keeps its side when the file grows."""
-    kept: list[LabelledText] = []
-    heldout: list[LabelledText] = []
-    for text in texts:
-        (heldout if _position(salt + text.group) < fraction else kept).append(text)
-    if not kept or not heldout:
-        side = "train on" if not kept else "hold out"
-        raise DataError(f"{texts[0].source.rpartition(':')[0]}: too few texts: none is left to {side}")
-    return kept, heldout
-
-
 def check_no_leak(train: Sequence[LabelledText], heldout: Sequence[LabelledText]) -> None:
     """Raise DataError where a text, or a part of its group, is both learned from and measured on."""
     groups = {text.group: text for text in train}
@@ -97,14 +83,15 @@ def label_names(texts: Sequence[LabelledText]) -> list[str]:
 def _rows(path: Path, text: str) -> Iterator[tuple[str, dict[str, Any]]]:
     first = text.lstrip()[:1]
     if first == "{":
-        yield from _json_rows(path, text)
+        yield from json_rows(path, text)
     elif path.suffix == ".csv" or text.partition("\n")[0].strip().lower().split(",")[:1] in (["text"], ["label"]):
         yield from _csv_rows(path, text)
     else:
         yield from _tab_rows(path, text)
 
 
-def _json_rows(path: Path, text: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def json_rows(path: Path, text: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every line's object, with `file:line`; raises DataError at the first that holds none. Blank lines are skipped."""
     for number, line in enumerate(io.StringIO(text, newline=None), start=1):
         if not line.strip():
             continue
@@ -159,8 +146,3 @@ def _is_label(value: Any) -> bool:
 
 def _folded(text: str) -> str:
     return " ".join(text.split()).casefold()
-
-
-def _position(group: str) -> float:
-    """Where in [0, 1) it falls."""
-    return int.from_bytes(hashlib.sha256(group.encode()).digest()[:8], "big") / 2**64

@@ -1,9 +1,10 @@
-"""Which chats are held out of training."""
+"""Which chats, texts and pairs are held out of training."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from typing import Protocol, TypeVar
 
 from training.data.chats import Chat
 from training.errors import DataError
@@ -33,8 +34,51 @@ def check_disjoint(train: Sequence[Chat], heldout: Sequence[Chat]) -> None:
             raise DataError(f"{chat.source}: is held out, but {twin.source} trains on the same chat")
 
 
+class Grouped(Protocol):
+    """An example that belongs with others."""
+
+    @property
+    def group(self) -> str: ...
+
+    @property
+    def source(self) -> str:
+        """`file:line`."""
+        ...
+
+
+G = TypeVar("G", bound=Grouped)
+
+
+def split_by_group(examples: Sequence[G], fraction: float, salt: str = "") -> tuple[list[G], list[G]]:
+    """Split into (kept, held out) by the hash of each example's group: a group keeps its side when the file grows."""
+    kept: list[G] = []
+    heldout: list[G] = []
+    for example in examples:
+        (heldout if _in_unit(f"{salt}{example.group}".encode()) < fraction else kept).append(example)
+    if not kept or not heldout:
+        side = "train on" if not kept else "hold out"
+        raise DataError(f"{examples[0].source.rpartition(':')[0]}: too few examples: none is left to {side}")
+    return kept, heldout
+
+
+def check_groups_apart(train: Sequence[G], heldout: Sequence[G], what: str) -> None:
+    """Raise DataError where a group (called `what`) is both learned from and measured on."""
+    groups = {example.group: example for example in train}
+    for example in heldout:
+        twin = groups.get(example.group)
+        if twin is not None:
+            count = sum(each.group in groups for each in heldout)
+            raise DataError(
+                f"{example.source}: is held out, and {twin.source} trains on the same {what} "
+                f"({count} of {len(heldout)}): remove it from one of the two"
+            )
+
+
 def _position(chat: Chat) -> float:
     """Where in [0, 1) the chat's content falls."""
     # What is learned of a chat does not change which chat it is.
-    content = chat.model_dump_json(exclude={"source": True, "messages": {"__all__": {"weight"}}}).encode()
+    return _in_unit(chat.model_dump_json(exclude={"source": True, "messages": {"__all__": {"weight"}}}).encode())
+
+
+def _in_unit(content: bytes) -> float:
     return int.from_bytes(hashlib.sha256(content).digest()[:8], "big") / 2**64

@@ -19,6 +19,7 @@ from transformers import AutoModelForSequenceClassification
 
 from training.data.labelled import LabelledText
 from training.errors import DataError, SourceError
+from training.evaluate.scores import RESAMPLES, Score
 from training.evaluate.source import Source
 
 if TYPE_CHECKING:
@@ -27,18 +28,7 @@ if TYPE_CHECKING:
 THRESHOLDS = "signet_thresholds"
 MULTI_LABEL = "multi_label_classification"
 
-# Of the bootstrap (Efron 1979): enough for two digits of a 95% interval.
-RESAMPLES = 1000
 BATCH_SIZE = 32
-
-
-@dataclass(frozen=True)
-class Score:
-    """A figure and its 95% interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -55,15 +45,14 @@ class Classification:
 
     def __str__(self) -> str:
         scores = (("accuracy", self.accuracy), ("macro F1", self.macro_f1), ("micro F1", self.micro_f1))
-        said = [f"{name} {score.value:.3f} ({score.low:.3f} to {score.high:.3f})" for name, score in scores]
+        said = [f"{name} {score}" for name, score in scores]
         return f"{', '.join(said)} on {self.texts} texts"
 
     def figures(self) -> dict[str, float]:
         """As manifests and `--json` write them."""
         figures: dict[str, float] = {}
         for name in ("accuracy", "macro_f1", "micro_f1"):
-            score: Score = getattr(self, name)
-            figures |= {name: score.value, f"{name}_low": score.low, f"{name}_high": score.high}
+            figures |= getattr(self, name).figures(name)
         return {**figures, "texts": self.texts}
 
 

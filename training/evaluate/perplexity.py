@@ -65,6 +65,15 @@ def summed_loss(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
     return cross_entropy(logits_BLV[:, :-1][is_target_BL].float(), targets_BL[is_target_BL], reduction="sum")
 
 
+def log_likelihoods(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
+    """Of each example: the log-likelihood of its labelled tokens, summed, in nats; taken in fp32."""
+    logits_BLV = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False).logits
+    targets_BL = batch.labels[:, 1:]
+    is_target_BL = targets_BL != IGNORED
+    losses = cross_entropy(logits_BLV[:, :-1][is_target_BL].float(), targets_BL[is_target_BL], reduction="none")
+    return -torch.zeros(len(targets_BL), device=losses.device).index_add(0, is_target_BL.nonzero()[:, 0], losses)
+
+
 def measure_perplexity(
     model: PreTrainedModel,
     examples: Sequence[Example],

@@ -10,7 +10,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import GenerationConfig
 
-from training.errors import RecipeError
+from training.errors import RecipeError, SourceError
 from training.evaluate.source import Source
 from training.recipes.sections import LoraSettings
 
@@ -21,6 +21,16 @@ if TYPE_CHECKING:
 _COPIED = ("*.json", "*.jinja", "*.txt", "*.model", "LICENSE*", "NOTICE*")
 # About the base's own weights, or written anew.
 _NOT_COPIED = ("config.json", "*.index.json", "manifest.json", "adapter_config.json")
+
+
+def require_trainable(base: Source) -> Source:
+    """Return the base, or raise SourceError naming what to train instead."""
+    if base.kind in ("quantized", "adapter"):
+        assert base.checkpoint is not None  # only registered models have a kind
+        origin = base.checkpoint.manifest.base
+        instead = f": train {origin.ref}, which it was made from" if origin else ""
+        raise SourceError(f"{base.identity.ref} is {base.kind} and cannot be trained further{instead}")
+    return base
 
 
 def attach(model: PreTrainedModel, settings: LoraSettings, task: str = "CAUSAL_LM") -> PeftModel:

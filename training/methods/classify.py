@@ -20,8 +20,8 @@ from training.data.labelled import (
     check_no_leak,
     label_names,
     read_labelled,
-    split_labelled,
 )
+from training.data.split import split_by_group
 from training.errors import SourceError
 from training.evaluate.classification import (
     MULTI_LABEL,
@@ -125,10 +125,10 @@ class _Run:
         train = list(train_file.texts)
         validation: list[LabelledText] = []
         if train_file.is_multi_label:
-            train, validation = split_labelled(train, settings.heldout_fraction, "thresholds ")
+            train, validation = split_by_group(train, settings.heldout_fraction, "thresholds ")
         if settings.heldout is None:
             heldout_file, heldout_name = train_file, settings.train
-            train, heldout = split_labelled(train, settings.heldout_fraction)
+            train, heldout = split_by_group(train, settings.heldout_fraction)
         else:
             heldout_file, heldout_name = read_labelled(self.context.path(settings.heldout)), settings.heldout
             heldout = list(heldout_file.texts)

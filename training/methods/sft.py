@@ -15,10 +15,9 @@ from torch import nn
 
 from training.command import measured_on
 from training.data import ChatEncoder, Example, check_disjoint, encode_all, read_chats, split_heldout
-from training.errors import RecipeError, SourceError
+from training.errors import RecipeError
 from training.evaluate.loading import load_chat_tokenizer, load_model, padding_token, stored_dtype
 from training.evaluate.perplexity import Perplexity, collate, count_targets, summed_loss, total_loss
-from training.evaluate.source import Source
 from training.methods import adapters, agreement
 from training.methods.register import register
 from training.methods.run_folder import RunFolder
@@ -74,7 +73,7 @@ class _Run:
         self.context = context
         self.accelerator = accelerator
         self.show = context.show and accelerator.is_main_process
-        self.base = _require_trainable(context.find_model(recipe.base))
+        self.base = adapters.require_trainable(context.find_model(recipe.base))
         self.tokenizer = load_chat_tokenizer(self.base.path)
         self.pad_token_id = padding_token(self.tokenizer)
         if recipe.batch_size < accelerator.num_processes:
@@ -186,12 +185,3 @@ class _Run:
                 "losses": list(trained.losses),
             },
         )
-
-
-def _require_trainable(base: Source) -> Source:
-    if base.kind in ("quantized", "adapter"):
-        assert base.checkpoint is not None  # only registered models have a kind
-        origin = base.checkpoint.manifest.base
-        instead = f": train {origin.ref}, which it was made from" if origin else ""
-        raise SourceError(f"{base.identity.ref} is {base.kind} and cannot be trained further{instead}")
-    return base

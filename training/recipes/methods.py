@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from training.recipes.classify import ClassifyRecipe
+from training.recipes.dpo import DpoRecipe
 from training.recipes.guard import ClassifierRecipe, NamesRecipe
 from training.recipes.merge import MergeRecipe
 from training.recipes.pretrain import PretrainRecipe
@@ -39,6 +40,7 @@ METHODS: dict[str, Method] = {
     "sft": Method(SftRecipe, "training.methods.sft", "a chat model learns from chats"),
     "pretrain": Method(PretrainRecipe, "training.methods.pretrain", "a language model from nothing but text"),
     "classify": Method(ClassifyRecipe, "training.methods.classify", "a head on a model learns what texts are"),
+    "dpo": Method(DpoRecipe, "training.methods.dpo", "a chat model learns which of two answers is preferred"),
     "merge": Method(
         MergeRecipe, "training.methods.merge", "one model out of several, or out of a base and its adapter"
     ),

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from training.data.labelled import check_no_leak, label_names, read_labelled, split_labelled
+from training.data.labelled import check_no_leak, label_names, read_labelled
+from training.data.split import split_by_group
 from training.errors import DataError
 
 Write = Callable[..., Path]
@@ -85,11 +86,11 @@ def test_a_group_is_never_on_both_sides(write: Write) -> None:
     rows = [{"text": f"text {number}", "label": number % 2, "group": number // 4} for number in range(200)]
     texts = read_labelled(write(*rows)).texts
 
-    kept, heldout = split_labelled(texts, 0.3)
+    kept, heldout = split_by_group(texts, 0.3)
 
     assert {text.group for text in kept} & {text.group for text in heldout} == set()
     assert len(kept) + len(heldout) == 200
-    again, _ = split_labelled(texts[::-1], 0.3)
+    again, _ = split_by_group(texts[::-1], 0.3)
     assert {text.text for text in again} == {text.text for text in kept}
 
 
@@ -98,7 +99,7 @@ def test_equal_texts_are_never_on_both_sides(write: Write) -> None:
         {"text": f"Text  {number % 20}".upper() if number % 3 else f"text {number % 20}", "label": "x"}
         for number in range(80)
     ]
-    kept, heldout = split_labelled(read_labelled(write(*rows)).texts, 0.3)
+    kept, heldout = split_by_group(read_labelled(write(*rows)).texts, 0.3)
 
     assert {text.text.casefold().split()[1] for text in kept} & {
         text.text.casefold().split()[1] for text in heldout

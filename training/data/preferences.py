@@ -1,0 +1,93 @@
+"""Preferences: JSON lines with a prompt and two answers to it, the one chosen and the one rejected.
+
+`prompt` is a text or a list of messages (also called `messages`); `chosen` and `rejected` are texts, messages, or lists
+of messages, which may hold the prompt too. That is how preference data sets come, and how trl reads them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from training.data.chats import Chat, decoded, explain
+from training.data.labelled import json_rows
+from training.errors import DataError
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """One prompt with two answers; in each chat the last message alone is learned from."""
+
+    chosen: Chat
+    rejected: Chat
+    group: str
+    """The prompt: pairs of one prompt stay on one side of a split."""
+    source: str
+    """`file:line`, for error messages."""
+
+
+@dataclass(frozen=True)
+class PreferenceFile:
+    """A file that was read, and the digest of exactly what was read."""
+
+    sha256: str
+    pairs: Sequence[Preference]
+
+
+def read_preferences(path: Path) -> PreferenceFile:
+    """Read every line; raises DataError naming the first that cannot be used."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+    pairs = [_preference(row, source) for source, row in json_rows(path, decoded(content, path))]
+    if not pairs:
+        raise DataError(f'{path}: holds no pairs: write one {{"prompt": …, "chosen": …, "rejected": …}} a line')
+    return PreferenceFile(hashlib.sha256(content).hexdigest(), pairs)
+
+
+def _preference(row: dict[str, Any], source: str) -> Preference:
+    prompt = _prompt(row, source)
+    answers = {name: _answer(row.get(name), prompt, f"{source}: {name}") for name in ("chosen", "rejected")}
+    if answers["chosen"] == answers["rejected"]:
+        raise DataError(f"{source}: chosen and rejected are the same answer")
+    before = [{**message, "weight": 0} if message.get("role") == "assistant" else message for message in prompt]
+    chats = {}
+    for name, answer in answers.items():
+        try:
+            chats[name] = Chat.model_validate({"messages": [*before, answer], "tools": row.get("tools")})
+        except ValidationError as error:
+            raise DataError(f"{source}: with {name}: {explain(error)}") from None
+        chats[name] = chats[name].model_copy(update={"source": source})
+    return Preference(chats["chosen"], chats["rejected"], json.dumps(prompt, sort_keys=True), source)
+
+
+def _prompt(row: dict[str, Any], source: str) -> list[dict[str, Any]]:
+    prompt = row.get("messages", row.get("prompt"))
+    if prompt is None:  # it stands at the beginning of both
+        chosen, rejected = row.get("chosen"), row.get("rejected")
+        if isinstance(chosen, list) and isinstance(rejected, list) and chosen[:-1] == rejected[:-1] and chosen[:-1]:
+            prompt = chosen[:-1]
+    if isinstance(prompt, str) and prompt.strip():
+        return [{"role": "user", "content": prompt}]
+    if isinstance(prompt, list) and prompt and all(isinstance(message, dict) for message in prompt):
+        return prompt
+    raise DataError(f"{source}: prompt is missing: a text, or messages")
+
+
+def _answer(value: Any, prompt: list[dict[str, Any]], where: str) -> dict[str, Any]:
+    if isinstance(value, list) and value[:-1] == prompt:
+        value = value[-1:]
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if isinstance(value, str) and value.strip():
+        return {"role": "assistant", "content": value}
+    if isinstance(value, dict) and value.get("role") == "assistant":
+        return value
+    raise DataError(f"{where} is no answer: a text, or a message of the assistant")

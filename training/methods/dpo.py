@@ -1,0 +1,257 @@
+"""Direct preference optimization: a chat model learns which of two answers is preferred, without a reward model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from torch import nn
+from torch.nn.functional import logsigmoid
+
+from training.data import ChatEncoder, Example
+from training.data.preferences import Preference, read_preferences
+from training.data.split import check_groups_apart, split_by_group
+from training.errors import DataError
+from training.evaluate.loading import load_chat_tokenizer, load_model, padding_token, stored_dtype
+from training.evaluate.perplexity import collate, log_likelihoods
+from training.evaluate.scores import Score, mean_score
+from training.methods import adapters, agreement
+from training.methods.agreement import evaluating
+from training.methods.register import register
+from training.methods.run_folder import RunFolder
+from training.methods.trainer import Trainer, Training
+from training.outcome import Context, Outcome, Stopwatch, next_steps
+from training.progress import track
+from training.recipes.dpo import DpoRecipe
+from training.registry import DataDigest
+
+# Each pair is two chats.
+_PAIRS_AT_ONCE = 4
+
+
+def run(recipe: DpoRecipe, context: Context) -> Outcome:
+    """Train and register; whatever interrupts it, nothing is registered half."""
+    accelerator = Accelerator(cpu=not torch.cuda.is_available())
+    try:
+        return _Run(recipe, context, accelerator).run()
+    finally:
+        accelerator.end_training()
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two encoded answers to one prompt."""
+
+    chosen: Example
+    rejected: Example
+
+    @property
+    def length(self) -> int:
+        """Of the longer one, in tokens."""
+        return max(len(self.chosen.input_ids), len(self.rejected.input_ids))
+
+
+def preference_loss(policy: torch.Tensor, reference: torch.Tensor, beta: float) -> torch.Tensor:
+    """-log sigmoid of the margin, of each pair; both tensors are (pairs, 2) log-likelihoods, the chosen one first."""
+    return -logsigmoid(reward_margins(policy, reference, beta))
+
+
+def reward_margins(policy: torch.Tensor, reference: torch.Tensor, beta: float) -> torch.Tensor:
+    """By how much the chosen answer's implicit reward, beta * log(policy / reference), exceeds the rejected one's."""
+    rewards = beta * (policy - reference)
+    return rewards[:, 0] - rewards[:, 1]
+
+
+class PreferenceObjective:
+    """The loss of Rafailov et al. (2023), equation 7. The reference's log-likelihoods are constants."""
+
+    def __init__(
+        self, pairs: Sequence[Pair], reference: torch.Tensor, beta: float, pad_token_id: int, device: torch.device
+    ) -> None:
+        self._pairs = pairs
+        self._reference = reference
+        self._beta = beta
+        self._pad_token_id = pad_token_id
+        self._device = device
+        self.lengths = [pair.length for pair in pairs]
+
+    def weight(self, indices: Sequence[int]) -> int:
+        """Pairs."""
+        return len(indices)
+
+    def loss(self, model: nn.Module, indices: Sequence[int]) -> torch.Tensor:
+        """In nats."""
+        policy = _log_likelihoods(model, [self._pairs[index] for index in indices], self._pad_token_id, self._device)
+        return preference_loss(policy, self._reference[list(indices)], self._beta).sum()
+
+
+@dataclass(frozen=True)
+class _Data:
+    train: list[Pair]
+    heldout: list[Pair]
+    digests: list[DataDigest]
+
+
+@dataclass(frozen=True)
+class _Preferred:
+    """How a model ranks held-out pairs."""
+
+    accuracy: Score
+    """Pairs whose chosen answer has the higher reward."""
+    margin: Score
+    pairs: int
+
+    def figures(self) -> dict[str, float]:
+        return {
+            **self.accuracy.figures("reward_accuracy"),
+            **self.margin.figures("reward_margin"),
+            "heldout_pairs": self.pairs,
+        }
+
+
+class _Run:
+    """One run of one recipe. `run()` reads top to bottom as what happens."""
+
+    def __init__(self, recipe: DpoRecipe, context: Context, accelerator: Accelerator) -> None:
+        self.recipe = recipe
+        self.context = context
+        self.accelerator = accelerator
+        self.show = context.show and accelerator.is_main_process
+        self.base = adapters.require_trainable(context.find_model(recipe.base))
+        self.tokenizer = load_chat_tokenizer(self.base.path)
+        self.pad_token_id = padding_token(self.tokenizer)
+
+    def run(self) -> Outcome:
+        watch = Stopwatch()
+        set_seed(self.recipe.seed)
+        data = self._read_data()
+        settings = self.recipe.model_dump(mode="json")
+        folder = RunFolder.of(self.context.home, self.recipe.name, settings, data.digests, self.base.identity.digest)
+        with folder.held(self.accelerator.is_main_process):
+            outcome = self._run(data, folder, watch)
+        self.accelerator.wait_for_everyone()
+        return outcome
+
+    def _run(self, data: _Data, folder: RunFolder, watch: Stopwatch) -> Outcome:
+        model: Any = load_model(self.base, torch.float32).to(self.accelerator.device)
+        # Once and for all, from the base itself: the reference needs no copy and no second pass in each step.
+        reference = self._score(model, data.train, "Scoring with the reference")
+        heldout_reference = self._score(model, data.heldout, "Scoring held-out pairs with the reference")
+        if self.recipe.adapter is not None:
+            adapters.untie_for(model, self.recipe.adapter, self.recipe.output)
+            model = adapters.attach(model, self.recipe.adapter)
+        objective = PreferenceObjective(
+            data.train, reference, self.recipe.beta, self.pad_token_id, self.accelerator.device
+        )
+        trained = Trainer(self.recipe, self.accelerator, folder, model, objective).train(self.show)
+        dtype = stored_dtype(self.base)
+        outputs = agreement.chat_outputs([pair.chosen for pair in data.heldout], self.pad_token_id)
+        if self.recipe.output == "merged":
+            model = agreement.merge(model, dtype, outputs)
+        scored = self._score(model, data.heldout, "Scoring held-out pairs")
+        preferred = self._judge(scored, heldout_reference)
+        moved = float((scored - heldout_reference)[:, 0].mean())
+        return self._register(model, dtype, outputs, data, preferred, moved, trained, folder, watch)
+
+    def _read_data(self) -> _Data:
+        settings = self.recipe.data
+        train_file = read_preferences(self.context.path(settings.train))
+        if settings.heldout is None:
+            heldout_file, heldout_name = train_file, settings.train
+            train, heldout = split_by_group(train_file.pairs, settings.heldout_fraction)
+        else:
+            heldout_file, heldout_name = read_preferences(self.context.path(settings.heldout)), settings.heldout
+            train, heldout = list(train_file.pairs), list(heldout_file.pairs)
+            check_groups_apart(train, heldout, "prompt")
+        encoder = ChatEncoder(self.tokenizer, settings.max_tokens)
+        return _Data(
+            train=_encode(encoder, train),
+            heldout=_encode(encoder, heldout),
+            digests=[
+                DataDigest(name=str(settings.train), sha256=train_file.sha256, rows=len(train), role="train"),
+                DataDigest(name=str(heldout_name), sha256=heldout_file.sha256, rows=len(heldout), role="heldout"),
+            ],
+        )
+
+    def _score(self, model: Any, pairs: Sequence[Pair], label: str) -> torch.Tensor:
+        """Log-likelihoods of every pair's two answers."""
+        found = torch.zeros(len(pairs), 2, device=self.accelerator.device)
+        order = sorted(range(len(pairs)), key=lambda index: pairs[index].length)
+        with track(label, self.show) as progress, evaluating(model):
+            for start in range(0, len(order), _PAIRS_AT_ONCE):
+                part = order[start : start + _PAIRS_AT_ONCE]
+                taken = [pairs[index] for index in part]
+                found[part] = _log_likelihoods(model, taken, self.pad_token_id, self.accelerator.device)
+                progress(start + len(part), len(order))
+        return found
+
+    def _judge(self, scored: torch.Tensor, reference: torch.Tensor) -> _Preferred:
+        margins = reward_margins(scored, reference, self.recipe.beta).double().cpu().numpy()
+        return _Preferred(mean_score((margins > 0).astype(np.float64)), mean_score(margins), len(margins))
+
+    def _register(
+        self,
+        model: Any,
+        dtype: torch.dtype,
+        outputs: agreement.Outputs,
+        data: _Data,
+        preferred: _Preferred,
+        moved: float,
+        trained: Training,
+        folder: RunFolder,
+        watch: Stopwatch,
+    ) -> Outcome:
+        def write(target: Path) -> None:
+            agreement.write(model, self.base, self.recipe.output, dtype, outputs, target)
+
+        figures = {**preferred.figures(), "chosen_log_likelihood_change": moved}
+        checkpoint = None
+        if self.accelerator.is_main_process:
+            checkpoint = register(
+                write,
+                self.recipe,
+                self.context,
+                kind=self.recipe.output,
+                base=self.base,
+                data=data.digests,
+                evaluation={**figures, "first_loss": trained.losses[0], "last_loss": trained.losses[-1]},
+                show=self.show,
+            )
+            folder.finish()
+        passes = trained.weight / len(data.train)
+        tokens = sum(len(pair.chosen.input_ids) + len(pair.rejected.input_ids) for pair in data.train)
+        return Outcome(
+            checkpoint=checkpoint,
+            summary=f"held-out pairs ranked right {preferred.accuracy}, reward margin {preferred.margin}, "
+            f"{preferred.pairs} pairs, {len(trained.losses)} steps",
+            cost=watch.cost(round(passes * tokens)),
+            notes=[
+                f"The chosen answers' log-likelihood changed by {moved:+.2f} nats: far below 0 means that the model "
+                "unlearns them along with the rejected ones.",
+                *next_steps(checkpoint),
+            ]
+            if checkpoint
+            else [],
+            report={**figures, "losses": list(trained.losses)},
+        )
+
+
+def _log_likelihoods(model: Any, pairs: Sequence[Pair], pad_token_id: int, device: torch.device) -> torch.Tensor:
+    """(pairs, 2), the chosen answer first; both answers of all pairs in one pass."""
+    examples = [example for pair in pairs for example in (pair.chosen, pair.rejected)]
+    return log_likelihoods(model, collate(examples, pad_token_id, device)).view(-1, 2)
+
+
+def _encode(encoder: ChatEncoder, preferences: Sequence[Preference]) -> list[Pair]:
+    """Both answers of each pair, without pairs of which one lies behind the cut; none left is a DataError."""
+    pairs = [Pair(encoder.encode(each.chosen), encoder.encode(each.rejected)) for each in preferences]
+    kept = [pair for pair in pairs if pair.chosen.num_targets and pair.rejected.num_targets]
+    if not kept:
+        raise DataError(f"{preferences[0].source}: no two answers begin within max_tokens: raise it")
+    return kept
