@@ -17,7 +17,7 @@ from types import FrameType
 from serving.engine.address import Address, free_port, require_free
 from serving.engine.command import engine_command, engine_environment
 from serving.engine.errors import EngineError
-from serving.engine.first_answer import FIRST_REQUEST, warm_up
+from serving.engine.first_answer import first_request, warm_up
 from serving.engine.memory import free_memory, require_memory
 from serving.engine.process import State, SupervisedProcess
 from serving.engine.processor import require_kernels
@@ -141,7 +141,7 @@ class Supervisor:
             self.terminal.busy("engine", engine.phase)
             time.sleep(STEP_SECONDS)
         self.terminal.busy("engine", "answering for the first time")
-        warm_up(engine.address, source.served_name, self._engine_key)
+        warm_up(engine.address, source, self._engine_key)
         self._wait_for_route(gateway)
         self.terminal.done("engine", f"ready after {time.monotonic() - started:.0f} s")
 
@@ -192,7 +192,7 @@ class Supervisor:
                 if state is not before.get(program, state):
                     if state is State.READY:
                         if program is engine:
-                            warm_up(engine.address, source.served_name, self._engine_key)
+                            warm_up(engine.address, source, self._engine_key)
                         self._wait_for_route(gateway)
                     self._tell(program)
                 before[program] = state
@@ -240,9 +240,10 @@ class Supervisor:
         say(f"  Signet serves {source.served_name} on {self.address.url}/v1")
         say(f"  API key  {key or 'make one with: signet keys create --tenant NAME'}")
         say()
-        body = {"model": source.served_name} | FIRST_REQUEST
+        path, first = first_request(source.path)
+        body = {"model": source.served_name} | first
         say(
-            f"curl {self.address.url}/v1/chat/completions -H 'Authorization: Bearer {key or 'YOUR_KEY'}' "
+            f"curl {self.address.url}{path} -H 'Authorization: Bearer {key or 'YOUR_KEY'}' "
             f"-H 'Content-Type: application/json' -d '{json.dumps(body)}'"
         )
         say()

@@ -4,14 +4,17 @@ import http.server
 import json
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from serving.engine.address import Address, free_port
-from serving.engine.first_answer import FIRST_REQUEST, warm_up
+from serving.engine.first_answer import FIRST_REQUEST, FIRST_TEXT, first_request, warm_up
+from serving.engine.resolve import ModelSource
 
 KEY = "of this start"
+BOT = ModelSource(Path("absent"), "bot")
 
 
 class Engine(http.server.ThreadingHTTPServer):
@@ -54,7 +57,7 @@ def engine() -> Iterator[Engine]:
 
 
 def test_an_engine_samples_for_one_sequence_and_for_several(engine: Engine) -> None:
-    warm_up(engine.address, "bot", KEY)
+    warm_up(engine.address, BOT, KEY)
 
     assert [(path, key) for path, key, _ in engine.asked] == [("/v1/chat/completions", f"Bearer {KEY}")] * 2
     bodies = [body for _, _, body in engine.asked]
@@ -70,10 +73,31 @@ def test_an_engine_samples_for_one_sequence_and_for_several(engine: Engine) -> N
 def test_an_engine_that_writes_no_text_is_asked_once(engine: Engine) -> None:
     engine.status = 404
 
-    warm_up(engine.address, "embedder", KEY)
+    warm_up(engine.address, BOT, KEY)
 
     assert len(engine.asked) == 1
 
 
 def test_an_engine_that_died_is_left_to_whoever_watches_it() -> None:
-    warm_up(Address("127.0.0.1", free_port()), "bot", KEY)
+    warm_up(Address("127.0.0.1", free_port()), BOT, KEY)
+
+
+@pytest.mark.parametrize(
+    ("files", "path"),
+    [
+        ({}, "/v1/chat/completions"),
+        ({"tokenizer_config.json": {"chat_template": "{{ messages }}"}}, "/v1/chat/completions"),
+        ({"tokenizer_config.json": {"eos_token": "<|endoftext|>"}, "chat_template.jinja": ""}, "/v1/chat/completions"),
+        ({"tokenizer_config.json": {"eos_token": "<|endoftext|>"}}, "/v1/completions"),
+    ],
+)
+def test_a_model_without_a_template_is_asked_to_go_on_with_a_text(
+    tmp_path: Path, engine: Engine, files: dict[str, Any], path: str
+) -> None:
+    for name, content in files.items():
+        (tmp_path / name).write_text(json.dumps(content))
+
+    warm_up(engine.address, ModelSource(tmp_path, "bot"), KEY)
+
+    assert {asked for asked, _, _ in engine.asked} == {path}
+    assert first_request(tmp_path)[1] is (FIRST_TEXT if path == "/v1/completions" else FIRST_REQUEST)
