@@ -58,11 +58,21 @@ def collate(examples: Sequence[Example], pad_token_id: int, device: torch.device
 
 def summed_loss(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
     """Negative log-likelihood of the labelled tokens, summed, in nats; taken in fp32."""
+    return cross_entropy(target_logits(model, batch), targets(batch), reduction="sum")
+
+
+def target_logits(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
+    """Of each labelled token, (tokens, vocabulary), in fp32."""
     logits_BLV = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False).logits
-    targets_BL = batch.labels[:, 1:]
-    is_target_BL = targets_BL != IGNORED
     # Only labelled positions become fp32: prompts and padding are most of a batch.
-    return cross_entropy(logits_BLV[:, :-1][is_target_BL].float(), targets_BL[is_target_BL], reduction="sum")
+    logits_NV: torch.Tensor = logits_BLV[:, :-1][batch.labels[:, 1:] != IGNORED].float()
+    return logits_NV
+
+
+def targets(batch: Batch) -> torch.Tensor:
+    """The labelled tokens, in the order of `target_logits`."""
+    targets_BL = batch.labels[:, 1:]
+    return targets_BL[targets_BL != IGNORED]
 
 
 def log_likelihoods(model: PreTrainedModel, batch: Batch) -> torch.Tensor:

@@ -38,10 +38,11 @@ from training.evaluate.source import Source
 from training.methods import adapters
 from training.methods.register import register
 from training.methods.run_folder import RunFolder
-from training.methods.trainer import Trainer, Training
+from training.methods.trainer import Objective, Trainer, Training
 from training.outcome import Context, Outcome, Stopwatch
 from training.progress import track
 from training.recipes.classify import ClassifyRecipe
+from training.recipes.distill import DistillRecipe
 from training.registry import DataDigest
 
 if TYPE_CHECKING:
@@ -52,13 +53,15 @@ def run(recipe: ClassifyRecipe, context: Context) -> Outcome:
     """Train and register; whatever interrupts it, nothing is registered half."""
     accelerator = Accelerator(cpu=not torch.cuda.is_available())
     try:
-        return _Run(recipe, context, accelerator).run()
+        return ClassifierRun(recipe, context, accelerator, context.find_model(recipe.base)).run()
     finally:
         accelerator.end_training()
 
 
 @dataclass(frozen=True)
-class _Data:
+class Data:
+    """Labelled texts, and the digests of the files that they come from."""
+
     train: list[LabelledText]
     validation: list[LabelledText]
     """By which thresholds are chosen; empty where a text has one label."""
@@ -75,6 +78,7 @@ class LabelObjective:
         self._rows = rows
         self._targets = targets
         self._tokenizer = tokenizer
+        self.is_multi_label = targets.is_floating_point()
         self.lengths = [len(row) for row in rows]
 
     def weight(self, indices: Sequence[int]) -> int:
@@ -83,30 +87,48 @@ class LabelObjective:
 
     def loss(self, model: nn.Module, indices: Sequence[int]) -> torch.Tensor:
         """In nats."""
+        return self.against_labels(self.logits(model, indices), indices)
+
+    def logits(self, model: nn.Module, indices: Sequence[int]) -> torch.Tensor:
+        """What the model says of these texts, (texts, labels)."""
+        rows = [self._rows[index] for index in indices]
+        logits_BC: torch.Tensor = model(**pad(rows, self._tokenizer, self._targets.device)).logits.float()
+        return logits_BC
+
+    def against_labels(self, logits_BC: torch.Tensor, indices: Sequence[int]) -> torch.Tensor:
+        """The loss of what was said of these texts."""
         targets = self._targets[list(indices)]
-        logits_BC = model(**pad([self._rows[index] for index in indices], self._tokenizer, targets.device)).logits
-        if targets.is_floating_point():
-            return binary_cross_entropy_with_logits(logits_BC.float(), targets, reduction="sum")
-        return cross_entropy(logits_BC.float(), targets, reduction="sum")
+        if self.is_multi_label:
+            return binary_cross_entropy_with_logits(logits_BC, targets, reduction="sum")
+        return cross_entropy(logits_BC, targets, reduction="sum")
 
 
-class _Run:
+class ClassifierRun:
     """One run of one recipe. `run()` reads top to bottom as what happens."""
 
-    def __init__(self, recipe: ClassifyRecipe, context: Context, accelerator: Accelerator) -> None:
+    def __init__(
+        self,
+        recipe: ClassifyRecipe | DistillRecipe,
+        context: Context,
+        accelerator: Accelerator,
+        base: Source,
+        parents: Sequence[Source] = (),
+    ) -> None:
         self.recipe = recipe
         self.context = context
         self.accelerator = accelerator
         self.show = context.show and accelerator.is_main_process
-        self.base = context.find_model(recipe.base)
+        self.base = base
+        self.parents = parents
 
     def run(self) -> Outcome:
         watch = Stopwatch()
         set_seed(self.recipe.seed)
         data = self._read_data()
-        tokenizer = _padding_tokenizer(self.base)
+        tokenizer = padding_tokenizer(self.base)
         settings = self.recipe.model_dump(mode="json")
-        folder = RunFolder.of(self.context.home, self.recipe.name, settings, data.digests, self.base.identity.digest)
+        origins = " ".join(each.identity.digest for each in self.parents or [self.base])
+        folder = RunFolder.of(self.context.home, self.recipe.name, settings, data.digests, origins)
         with folder.held(self.accelerator.is_main_process):
             model = _load(self.base, data, tokenizer).to(self.accelerator.device)
             if self.recipe.adapter is not None:
@@ -119,7 +141,7 @@ class _Run:
         self.accelerator.wait_for_everyone()
         return outcome
 
-    def _read_data(self) -> _Data:
+    def _read_data(self) -> Data:
         settings = self.recipe.data
         train_file = read_labelled(self.context.path(settings.train))
         train = list(train_file.texts)
@@ -134,9 +156,9 @@ class _Run:
             heldout = list(heldout_file.texts)
             if not settings.allow_leaks:
                 check_no_leak([*train, *validation], heldout)
-        labels = label_names([*train, *validation])
+        labels = self.labels([*train, *validation], train_file.is_multi_label)
         truth(heldout, labels)
-        return _Data(
+        return Data(
             train=train,
             validation=validation,
             heldout=heldout,
@@ -154,23 +176,38 @@ class _Run:
         )
 
     def _train(
-        self, model: Any, tokenizer: PreTrainedTokenizerFast, data: _Data, folder: RunFolder
+        self, model: Any, tokenizer: PreTrainedTokenizerFast, data: Data, folder: RunFolder
     ) -> tuple[Training, int]:
         """Train, and return how it went and how many tokens the texts have that were learned from."""
         limit = min(self.recipe.data.max_tokens, model.config.max_position_embeddings)
         rows = [tokenizer(text.text, truncation=True, max_length=limit)["input_ids"] for text in data.train]
         has = torch.from_numpy(truth(data.train, data.labels)).to(self.accelerator.device)
         targets = has.float() if data.is_multi_label else has.int().argmax(1)
-        trainer = Trainer(self.recipe, self.accelerator, folder, model, LabelObjective(rows, targets, tokenizer))
+        objective = self.objective(data, rows, targets, tokenizer)
+        trainer = Trainer(self.recipe, self.accelerator, folder, model, objective)
         trained = trainer.train(self.show)
         passes = trained.weight / len(rows)
         return trained, round(passes * sum(len(row) for row in rows))
+
+    def labels(self, texts: Sequence[LabelledText], is_multi_label: bool) -> list[str]:
+        """The labels that are learned, in the order of the model's outputs."""
+        return label_names(texts)
+
+    def objective(
+        self, data: Data, rows: Sequence[list[int]], targets: torch.Tensor, tokenizer: PreTrainedTokenizerFast
+    ) -> Objective:
+        """What is minimized over the encoded texts."""
+        return LabelObjective(rows, targets, tokenizer)
+
+    def figures(self, model: Any, data: Data) -> dict[str, float]:
+        """What the manifest says of the trained model besides how it did."""
+        return {}
 
     def _finish(
         self,
         model: Any,
         tokenizer: PreTrainedTokenizerFast,
-        data: _Data,
+        data: Data,
         trained: Training,
         tokens: int,
         watch: Stopwatch,
@@ -182,6 +219,7 @@ class _Run:
         with track("Measuring", self.show) as progress:
             found = self._probabilities(model, tokenizer, data.heldout, progress)
         measured = judge(truth(data.heldout, data.labels), decide(model, found))
+        more = self.figures(model, data)
         checkpoint = None
         if self.accelerator.is_main_process:
 
@@ -189,13 +227,19 @@ class _Run:
                 model.save_pretrained(folder)
                 adapters.copy_companions(self.base.path, folder)
 
-            evaluation = {**measured.figures(), "first_loss": trained.losses[0], "last_loss": trained.losses[-1]}
+            evaluation = {
+                **measured.figures(),
+                **more,
+                "first_loss": trained.losses[0],
+                "last_loss": trained.losses[-1],
+            }
             checkpoint = register(
                 write,
                 self.recipe,
                 self.context,
                 kind="classifier",
                 base=self.base,
+                parents=self.parents,
                 data=data.digests,
                 evaluation=evaluation,
                 show=self.show,
@@ -205,7 +249,7 @@ class _Run:
             summary=str(measured),
             cost=watch.cost(tokens),
             notes=[f"Measure it: signet evaluate {checkpoint.ref} --data FILE"] if checkpoint else [],
-            report={**measured.figures(), "labels": list(data.labels), "losses": list(trained.losses)},
+            report={**measured.figures(), **more, "labels": list(data.labels), "losses": list(trained.losses)},
         )
 
     def _probabilities(
@@ -215,7 +259,7 @@ class _Run:
         return probabilities(model, tokenizer, [text.text for text in texts], limit, progress)
 
 
-def _load(base: Source, data: _Data, tokenizer: PreTrainedTokenizerFast) -> Any:
+def _load(base: Source, data: Data, tokenizer: PreTrainedTokenizerFast) -> Any:
     names = dict(enumerate(data.labels))
     try:
         config = AutoConfig.from_pretrained(base.path, local_files_only=True)
@@ -230,7 +274,8 @@ def _load(base: Source, data: _Data, tokenizer: PreTrainedTokenizerFast) -> Any:
         raise SourceError(f"{base.identity.ref} takes no classification head: {str(error).splitlines()[0]}") from None
 
 
-def _padding_tokenizer(base: Source) -> PreTrainedTokenizerFast:
+def padding_tokenizer(base: Source) -> PreTrainedTokenizerFast:
+    """The tokenizer of a model, with something to fill batches with."""
     tokenizer = load_tokenizer(base.path)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +12,18 @@ from accelerate.utils import set_seed
 from torch import nn
 
 from training.command import measured_on
-from training.data import ChatEncoder, Example, check_disjoint, encode_all, read_chats, split_heldout
+from training.data import Example
 from training.errors import RecipeError
 from training.evaluate.loading import load_chat_tokenizer, load_model, padding_token, stored_dtype
-from training.evaluate.perplexity import Perplexity, collate, count_targets, summed_loss, total_loss
+from training.evaluate.perplexity import Perplexity, collate, count_targets, summed_loss
 from training.methods import adapters, agreement
+from training.methods.examples import Examples, measure_shared, read_chat_examples
 from training.methods.register import register
 from training.methods.run_folder import RunFolder
-from training.methods.trainer import Trainer, Training, sum_over
+from training.methods.trainer import Trainer, Training
 from training.outcome import Context, Outcome, Stopwatch, next_steps
-from training.progress import track
 from training.recipes.sft import SftRecipe
-from training.registry import Checkpoint, DataDigest
+from training.registry import Checkpoint
 
 
 def run(recipe: SftRecipe, context: Context) -> Outcome:
@@ -35,15 +33,6 @@ def run(recipe: SftRecipe, context: Context) -> Outcome:
         return _Run(recipe, context, accelerator).run()
     finally:
         accelerator.end_training()  # leaves the process group, where there is one
-
-
-@dataclass(frozen=True)
-class ChatData:
-    """Encoded chats, and the digests of the files that they come from."""
-
-    train: list[Example]
-    heldout: list[Example]
-    digests: list[DataDigest]
 
 
 class ChatObjective:
@@ -82,13 +71,13 @@ class _Run:
     def run(self) -> Outcome:
         watch = Stopwatch()
         set_seed(self.recipe.seed)
-        data = self._read_data()
+        data = read_chat_examples(self.recipe.data, self.context, self.tokenizer, self.show)
         settings = self.recipe.model_dump(mode="json")
         folder = RunFolder.of(self.context.home, self.recipe.name, settings, data.digests, self.base.identity.digest)
         with folder.held(self.accelerator.is_main_process):
             return self._run(data, folder, watch)
 
-    def _run(self, data: ChatData, folder: RunFolder, watch: Stopwatch) -> Outcome:
+    def _run(self, data: Examples, folder: RunFolder, watch: Stopwatch) -> Outcome:
         model: Any = load_model(self.base, torch.float32).to(self.accelerator.device)
         before = self._measure(model, data.heldout, "Held-out perplexity before")
         if self.recipe.adapter is not None:
@@ -109,41 +98,15 @@ class _Run:
         self.accelerator.wait_for_everyone()
         return self._outcome(checkpoint, before, after, trained, watch)
 
-    def _read_data(self) -> ChatData:
-        settings = self.recipe.data
-        train_file = read_chats(self.context.path(settings.train))
-        if settings.heldout is None:
-            heldout_file, heldout_name = train_file, settings.train
-            train, heldout = split_heldout(train_file.chats, settings.heldout_fraction)
-        else:
-            heldout_file, heldout_name = read_chats(self.context.path(settings.heldout)), settings.heldout
-            train, heldout = list(train_file.chats), list(heldout_file.chats)
-            check_disjoint(train, heldout)
-        encoder = ChatEncoder(self.tokenizer, settings.max_tokens)
-        with track("Encoding chats", self.show) as progress:
-            return ChatData(
-                train=encode_all(encoder, train, progress),
-                heldout=encode_all(encoder, heldout),
-                digests=[
-                    DataDigest(name=str(settings.train), sha256=train_file.sha256, rows=len(train), role="train"),
-                    DataDigest(name=str(heldout_name), sha256=heldout_file.sha256, rows=len(heldout), role="heldout"),
-                ],
-            )
-
     def _measure(self, model: Any, examples: Sequence[Example], label: str) -> Perplexity:
-        """Perplexity over all processes, each scoring its share."""
-        share = examples[self.accelerator.process_index :: self.accelerator.num_processes]
-        with track(label, self.show) as progress:
-            loss = total_loss(model, share, self.pad_token_id, progress)
-        tokens = count_targets(examples)
-        return Perplexity(math.exp(sum_over(self.accelerator, loss) / tokens), tokens, len(examples))
+        return measure_shared(self.accelerator, model, examples, self.pad_token_id, label, self.show)
 
     def _register(
         self,
         model: Any,
         dtype: torch.dtype,
         outputs: agreement.Outputs,
-        data: ChatData,
+        data: Examples,
         before: Perplexity,
         after: Perplexity,
         trained: Training,

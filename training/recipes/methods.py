@@ -11,10 +11,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from training.recipes.classify import ClassifyRecipe
+from training.recipes.distill import DistillRecipe
 from training.recipes.dpo import DpoRecipe
 from training.recipes.guard import ClassifierRecipe, NamesRecipe
 from training.recipes.merge import MergeRecipe
 from training.recipes.pretrain import PretrainRecipe
+from training.recipes.prune import PruneRecipe
 from training.recipes.sections import Recipe
 from training.recipes.sft import SftRecipe
 
@@ -44,6 +46,8 @@ METHODS: dict[str, Method] = {
     "merge": Method(
         MergeRecipe, "training.methods.merge", "one model out of several, or out of a base and its adapter"
     ),
+    "distill": Method(DistillRecipe, "training.methods.distill", "a smaller model learns from a larger one"),
+    "prune": Method(PruneRecipe, "training.methods.prune", "parts of a model that say least are taken out"),
     "guard-classifiers": Method(ClassifierRecipe, "training.methods.guard", "the guard's classifiers of attacks"),
     "guard-names": Method(NamesRecipe, "training.methods.guard", "the guard's tagger of names and addresses"),
 }

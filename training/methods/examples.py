@@ -1,0 +1,140 @@
+"""What language models learn from and are measured on, encoded: chats, or plain text in blocks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from accelerate import Accelerator
+
+from training.data import ChatEncoder, Example, check_disjoint, encode_all, read_chats, split_heldout
+from training.data.texts import check_apart, read_texts, split_end
+from training.errors import DataError
+from training.evaluate.loading import load_chat_tokenizer, load_tokenizer
+from training.evaluate.perplexity import Perplexity, count_targets, total_loss
+from training.methods.trainer import sum_over
+from training.outcome import Context
+from training.progress import track
+from training.recipes.sections import ChatData
+from training.registry import DataDigest
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What is learned from, what is held out, and the digests of the files that both come from."""
+
+    train: list[Example]
+    heldout: list[Example]
+    digests: list[DataDigest]
+
+
+def read_examples(settings: ChatData, context: Context, model: Path, show: bool) -> Examples:
+    """Read chats where the file holds any, else plain text; encoded for the model in that folder."""
+    path = context.path(settings.train)
+    if holds_chats(path):
+        return read_chat_examples(settings, context, load_chat_tokenizer(model), show)
+    return read_text_examples(settings, context, load_tokenizer(model), show)
+
+
+def holds_chats(path: Path) -> bool:
+    """Whether these are JSON lines of chats: told by the first line, the rest is checked when it is read."""
+    if path.suffix not in (".jsonl", ".ndjson", ".json"):
+        return False
+    try:
+        with path.open("rb") as file:
+            return b"messages" in file.readline().replace(b"\0", b"")  # UTF-16 as well
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def read_chat_examples(
+    settings: ChatData, context: Context, tokenizer: PreTrainedTokenizerFast, show: bool
+) -> Examples:
+    """Chats, of which what the assistant says is learned; raises DataError."""
+    train_file = read_chats(context.path(settings.train))
+    if settings.heldout is None:
+        heldout_file, heldout_name = train_file, settings.train
+        train, heldout = split_heldout(train_file.chats, settings.heldout_fraction)
+    else:
+        heldout_file, heldout_name = read_chats(context.path(settings.heldout)), settings.heldout
+        train, heldout = list(train_file.chats), list(heldout_file.chats)
+        check_disjoint(train, heldout)
+    encoder = ChatEncoder(tokenizer, settings.max_tokens)
+    with track("Encoding chats", show) as progress:
+        return Examples(
+            train=encode_all(encoder, train, progress),
+            heldout=encode_all(encoder, heldout),
+            digests=[
+                DataDigest(name=str(settings.train), sha256=train_file.sha256, rows=len(train), role="train"),
+                DataDigest(name=str(heldout_name), sha256=heldout_file.sha256, rows=len(heldout), role="heldout"),
+            ],
+        )
+
+
+def read_text_examples(
+    settings: ChatData, context: Context, tokenizer: PreTrainedTokenizerFast, show: bool
+) -> Examples:
+    """Plain text in blocks of `max_tokens`, every token of which is learned; raises DataError."""
+    train_file = read_texts(context.path(settings.train))
+    if settings.heldout is None:
+        heldout_file, heldout_name = train_file, settings.train
+        train, heldout = split_end(train_file.documents, settings.heldout_fraction)
+    else:
+        heldout_file, heldout_name = read_texts(context.path(settings.heldout)), settings.heldout
+        train, heldout = list(train_file.documents), list(heldout_file.documents)
+        check_apart(train, heldout, heldout_file.path)
+    with track("Encoding text", show):
+        return Examples(
+            train=text_blocks(train, tokenizer, settings.max_tokens, str(train_file.path)),
+            heldout=text_blocks(heldout, tokenizer, settings.max_tokens, str(heldout_file.path)),
+            digests=[
+                DataDigest(name=str(settings.train), sha256=train_file.sha256, rows=len(train), role="train"),
+                DataDigest(name=str(heldout_name), sha256=heldout_file.sha256, rows=len(heldout), role="heldout"),
+            ],
+        )
+
+
+def text_blocks(
+    documents: Sequence[str], tokenizer: PreTrainedTokenizerFast, max_tokens: int, source: str
+) -> list[Example]:
+    """Each document in blocks of at most `max_tokens`; raises DataError where none has two tokens."""
+    blocks = []
+    # In parts: the tokenizer's encoding of a text, offsets and all, takes many times the text's own memory.
+    for document in documents:
+        ids = [token for part in _parts(document) for token in tokenizer(part, add_special_tokens=False)["input_ids"]]
+        for start in range(0, len(ids), max_tokens):
+            block = ids[start : start + max_tokens]
+            if len(block) > 1:
+                blocks.append(Example(block, block, source))
+    if not blocks:
+        raise DataError(f"{source}: is too short: no token comes after another")
+    return blocks
+
+
+def _parts(document: str, size: int = 100_000) -> list[str]:
+    """A long document in pieces that end with a line where they can: tokens do not cross one."""
+    parts, at = [], 0
+    while at < len(document):
+        end = at + size
+        if end < len(document):
+            end = (document.rfind("\n", at, end) + 1) or end
+        parts.append(document[at:end])
+        at = end
+    return parts
+
+
+def measure_shared(
+    accelerator: Accelerator, model: Any, examples: Sequence[Example], pad_token_id: int, label: str, show: bool
+) -> Perplexity:
+    """Perplexity over all processes, each scoring its share."""
+    share = examples[accelerator.process_index :: accelerator.num_processes]
+    with track(label, show) as progress:
+        loss = total_loss(model, share, pad_token_id, progress)
+    tokens = count_targets(examples)
+    return Perplexity(math.exp(sum_over(accelerator, loss) / tokens), tokens, len(examples))

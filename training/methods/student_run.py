@@ -1,0 +1,128 @@
+"""One run in which a smaller language model learns from a larger one: a student, or what pruning left."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from torch import nn
+
+from training.data import Example
+from training.errors import RecipeError
+from training.evaluate.loading import load_model, load_tokenizer, padding_token, stored_dtype
+from training.evaluate.perplexity import Perplexity
+from training.evaluate.source import Source
+from training.methods import adapters, agreement
+from training.methods.distillation import TokenDistillation
+from training.methods.examples import Examples, measure_shared, read_examples
+from training.methods.register import register
+from training.methods.run_folder import RunFolder
+from training.methods.trainer import Trainer, Training
+from training.outcome import Context, Outcome, Stopwatch, next_steps
+from training.recipes.distill import DistillRecipe
+from training.recipes.prune import PruneRecipe
+from training.registry import Kind
+
+
+class StudentRun:
+    """`run()` reads top to bottom as what happens."""
+
+    def __init__(
+        self,
+        recipe: DistillRecipe | PruneRecipe,
+        context: Context,
+        accelerator: Accelerator,
+        student: Source,
+        teacher: Source,
+        kind: Kind,
+    ) -> None:
+        self.recipe = recipe
+        self.context = context
+        self.accelerator = accelerator
+        self.show = context.show and accelerator.is_main_process
+        self.student = student
+        self.teacher = teacher
+        self.kind = kind
+        self.parents = [teacher] if student.identity == teacher.identity else [teacher, student]
+        self.pad_token_id = padding_token(load_tokenizer(student.path))
+        if recipe.batch_size < accelerator.num_processes:
+            raise RecipeError(f"batch_size {recipe.batch_size} is less than one example for each process")
+
+    def run(self) -> Outcome:
+        watch = Stopwatch()
+        set_seed(self.recipe.seed)
+        data = read_examples(self.recipe.data, self.context, self.student.path, self.show)
+        settings = self.recipe.model_dump(mode="json")
+        origins = f"{self.student.identity.digest} {self.teacher.identity.digest}"
+        folder = RunFolder.of(self.context.home, self.recipe.name, settings, data.digests, origins)
+        with folder.held(self.accelerator.is_main_process):
+            return self._run(data, folder, watch)
+
+    def _run(self, data: Examples, folder: RunFolder, watch: Stopwatch) -> Outcome:
+        teacher: Any = load_model(self.teacher, torch.float32).to(self.accelerator.device)
+        best = self._measure(teacher, data.heldout, "Held-out perplexity of the larger model")
+        model: Any = load_model(self.student, torch.float32).to(self.accelerator.device)
+        before = self._measure(model, data.heldout, "Held-out perplexity before")
+        whole, cut = parameters_of(teacher), parameters_of(model)
+        names = ("teacher_parameters", "teacher_perplexity", "perplexity_before")
+        if self.kind == "pruned":
+            names = ("parameters_before", "perplexity_before", "perplexity_pruned")
+        figures = {"parameters": float(cut), **dict(zip(names, (whole, best.value, before.value), strict=True))}
+        trained = Training([], 0, 0.0)
+        if self.recipe.num_steps(len(data.train)):
+            trained, model = self._train(model, teacher, data, folder)
+            figures |= {"first_loss": trained.losses[0], "last_loss": trained.losses[-1]}
+        dtype = stored_dtype(self.student)
+        outputs = agreement.chat_outputs(data.heldout, self.pad_token_id)
+        model = agreement.merge(model, dtype, outputs)
+        after = self._measure(model, data.heldout, "Held-out perplexity after")
+        figures |= {"perplexity_after": after.value, "heldout_tokens": after.tokens}
+        checkpoint = None
+        if self.accelerator.is_main_process:
+
+            def write(target: Path) -> None:
+                agreement.write(model, self.student, "merged", dtype, outputs, target)
+
+            checkpoint = register(
+                write,
+                self.recipe,
+                self.context,
+                kind=self.kind,
+                base=self.student,
+                parents=self.parents,
+                data=data.digests,
+                evaluation=figures,
+                show=self.show,
+            )
+            folder.finish()
+        self.accelerator.wait_for_everyone()
+        learned = f"{before.value:.2f} here, {after.value:.2f} after {len(trained.losses)} steps"
+        return Outcome(
+            checkpoint=checkpoint,
+            summary=f"{cut / 1e6:.4g} million parameters, {cut / whole:.0%} of {self.teacher.identity.ref}; "
+            f"perplexity of {after.tokens:,} held-out tokens {best.value:.2f} there, {learned}",
+            cost=watch.cost(trained.weight),
+            notes=next_steps(checkpoint) if checkpoint else [],
+            report={**figures, "losses": list(trained.losses)},
+        )
+
+    def _train(self, model: Any, teacher: nn.Module, data: Examples, folder: RunFolder) -> tuple[Training, Any]:
+        if self.recipe.adapter is not None:
+            adapters.untie_for(model, self.recipe.adapter, "merged")
+            model = adapters.attach(model, self.recipe.adapter)
+        objective = TokenDistillation(
+            data.train, self.pad_token_id, teacher, self.recipe.alpha, self.recipe.temperature
+        )
+        return Trainer(self.recipe, self.accelerator, folder, model, objective).train(self.show), model
+
+    def _measure(self, model: Any, examples: Sequence[Example], label: str) -> Perplexity:
+        return measure_shared(self.accelerator, model, examples, self.pad_token_id, label, self.show)
+
+
+def parameters_of(model: nn.Module) -> int:
+    """Weights; what input and output share counts once."""
+    return sum(parameter.numel() for parameter in model.parameters())

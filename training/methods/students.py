@@ -1,0 +1,110 @@
+"""Students cut out of their teachers: fewer layers, fewer tokens."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
+from transformers.utils import logging as transformers_logging
+
+from training.errors import RecipeError
+from training.evaluate.loading import load_tokenizer, stored_dtype
+from training.evaluate.source import Source
+from training.methods import adapters
+from training.recipes.distill import StudentSettings
+
+CONTINUATION = "##"
+"""What pieces within a word begin with in WordPiece vocabularies."""
+
+
+def write_student(teacher: Source, settings: StudentSettings, texts: Sequence[str], folder: Path) -> None:
+    """Write a student with some of the teacher's layers, and where wanted only the tokens of these texts.
+
+    Raises RecipeError where the teacher cannot be cut so.
+    """
+    transformers_logging.disable_progress_bar()  # ours shows the steps
+    config = AutoConfig.from_pretrained(teacher.path, local_files_only=True)
+    is_classifier = any(name.endswith("ForSequenceClassification") for name in config.architectures or ())
+    auto = AutoModelForSequenceClassification if is_classifier else AutoModelForCausalLM
+    model = auto.from_pretrained(teacher.path, dtype=stored_dtype(teacher), local_files_only=True)
+    keep_layers(model, evenly_spaced(settings.layers, model.config.num_hidden_layers))
+    adapters.copy_companions(teacher.path, folder)
+    if settings.vocabulary == "used":
+        if not is_classifier:
+            raise RecipeError("student.vocabulary: used is for classifiers: a language model says any token")
+        _keep_tokens(model, folder, texts)
+    model.save_pretrained(folder)
+
+
+def evenly_spaced(wanted: int, layers: int) -> list[int]:
+    """Which of so many layers to keep: the first, the last, and those between at equal distances."""
+    if wanted >= layers:
+        raise RecipeError(f"student.layers: the teacher has {layers}: a student has fewer")
+    if wanted == 1:
+        return [0]
+    return [round(index * (layers - 1) / (wanted - 1)) for index in range(wanted)]
+
+
+def keep_layers(model: Any, kept: Sequence[int]) -> None:
+    """Drop all other layers, and what the configuration says of each of them."""
+    count = model.config.num_hidden_layers
+    # The outermost list of that length: a layer's experts may be as many.
+    module, name, layers = next(
+        (module, name, child)
+        for module in model.modules()
+        for name, child in module.named_children()
+        if isinstance(child, nn.ModuleList) and len(child) == count
+    )
+    setattr(module, name, nn.ModuleList(layers[index] for index in kept))
+    for name, value in model.config.to_dict().items():
+        if isinstance(value, list) and len(value) == count:  # such as layer_types
+            setattr(model.config, name, [value[index] for index in kept])
+    model.config.num_hidden_layers = len(kept)
+
+
+def _keep_tokens(model: Any, folder: Path, texts: Sequence[str]) -> None:
+    """Leave only the tokens that these texts have, and those that spell others letter by letter."""
+    path = folder / "tokenizer.json"
+    state = json.loads(path.read_bytes())
+    if state["model"].get("type") != "WordPiece":
+        raise RecipeError("student.vocabulary: used needs a WordPiece tokenizer, which the teacher has not")
+    tokenizer = load_tokenizer(folder)
+    used = {token for text in texts for token in tokenizer(text)["input_ids"]}
+    used |= set(tokenizer.all_special_ids)
+    old: dict[str, int] = state["model"]["vocab"]
+    kept = sorted(
+        (index, token) for token, index in old.items() if index in used or len(token.removeprefix(CONTINUATION)) == 1
+    )
+    new = {token: index for index, (_, token) in enumerate(kept)}
+    state["model"]["vocab"] = new
+    _renumber(state, new)
+    path.write_text(json.dumps(state, ensure_ascii=False))
+    (folder / "vocab.txt").unlink(missing_ok=True)  # the same once more, for slow tokenizers
+    settings = folder / "tokenizer_config.json"
+    if settings.exists():
+        described = json.loads(settings.read_bytes())
+        described.pop("added_tokens_decoder", None)  # by the old numbers; tokenizer.json says it by the new
+        settings.write_text(json.dumps(described, ensure_ascii=False, indent=2))
+    embeddings = model.get_input_embeddings()
+    rows_VD = embeddings.weight.detach()[[index for index, _ in kept]].clone()
+    model.set_input_embeddings(nn.Embedding.from_pretrained(rows_VD, freeze=False))
+    model.config.vocab_size = len(kept)
+    model.config.pad_token_id = load_tokenizer(folder).pad_token_id
+
+
+def _renumber(state: dict[str, Any], new: dict[str, int]) -> None:
+    """Give the special tokens, wherever a tokenizer.json names them, their new numbers."""
+    for token in state["added_tokens"]:
+        token["id"] = new[token["content"]]
+    if state.get("padding"):
+        state["padding"]["pad_id"] = new[state["padding"]["pad_token"]]
+    after = state.get("post_processor") or {}
+    for special in after.get("special_tokens", {}).values():  # TemplateProcessing
+        special["ids"] = [new[token] for token in special["tokens"]]
+    for name in ("sep", "cls"):  # BertProcessing: [token, number]
+        if name in after:
+            after[name][1] = new[after[name][0]]
