@@ -19,7 +19,7 @@ import torch
 from accelerate import Accelerator
 from torch.nn.functional import cross_entropy
 
-from training.methods.corpus import Corpus
+from training.data.corpus import Corpus
 from training.methods.pretrain import BlockObjective
 from training.methods.run_folder import RunFolder
 from training.methods.schedule import BatchPlan, learning_rate_factor

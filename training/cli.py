@@ -76,7 +76,12 @@ def train(ctx: click.Context, recipe: Path, overrides: tuple[str, ...], ship: bo
 
 @click.command()
 @click.argument("ref")
-@click.option("--data", required=True, type=click.Path(path_type=Path), help="JSONL: chats, or texts with labels.")
+@click.option(
+    "--data",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Text, or JSONL: chats, texts, labels.",
+)
 @click.option("--max-tokens", type=click.IntRange(8), default=512, show_default=True, help="Longer ones are cut here.")
 @click.option("--predictions", type=click.Path(path_type=Path), help="Write a classifier's answers there, as JSONL.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -85,14 +90,16 @@ def train(ctx: click.Context, recipe: Path, overrides: tuple[str, ...], ship: bo
 def evaluate(
     ctx: click.Context, ref: str, data: Path, max_tokens: int, predictions: Path | None, as_json: bool
 ) -> None:
-    """Measure a checkpoint: a chat model's perplexity over what the assistant says, or how a classifier names texts.
+    """Measure a checkpoint: a language model's perplexity, or how a classifier names texts.
 
-    A classifier takes lines {"text": …, "label": …} or {"text": …, "labels": […]}.
+    On chats, perplexity is over what the assistant says; on plain text or lines {"text": …}, over all of it, with bits
+    per byte. A classifier takes lines {"text": …, "label": …} or {"text": …, "labels": […]}.
 
     Example: signet evaluate support-desk@1 --data recipes/data/support-desk-heldout.jsonl
     """
     settings: TrainingSettings = ctx.obj()
     source = find_model(ref, open_registry(settings), settings)
+    from training.data.texts import holds_texts
     from training.evaluate.measurement import measure_classifier, measure_source
 
     result: dict[str, Any] = {"ref": source.identity.ref, "digest": source.identity.digest, "data": str(data)}
@@ -102,6 +109,12 @@ def evaluate(
         line = str(classified.measured)
     elif predictions is not None:
         raise TrainingError(f"{source.identity.ref} is no classifier: --predictions has nothing to write")
+    elif holds_texts(data):
+        from training.evaluate.texts import measure_texts
+
+        text = measure_texts(source, data, max_tokens)
+        result |= {"data_sha256": text.data_sha256, **text.figures()}
+        line = str(text)
     else:
         chats = measure_source(source, data, max_tokens)
         found = chats.perplexity

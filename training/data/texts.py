@@ -11,6 +11,8 @@ from pathlib import Path
 from training.data.chats import decoded
 from training.errors import DataError
 
+LINES = (".jsonl", ".ndjson")
+
 
 @dataclass(frozen=True)
 class TextFile:
@@ -28,10 +30,23 @@ def read_texts(path: Path) -> TextFile:
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
     text = decoded(content, path)
-    documents = _documents(text, path) if path.suffix in (".jsonl", ".ndjson") else [text]
+    documents = _documents(text, path) if path.suffix in LINES else [text]
     if not any(documents):
         raise DataError(f"{path}: holds no text")
     return TextFile(path, hashlib.sha256(content).hexdigest(), [each for each in documents if each])
+
+
+def holds_texts(path: Path) -> bool:
+    """Whether a file is plain text, or JSON lines that have a text and neither turns of a chat nor labels."""
+    is_lines = path.suffix in LINES
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            row = json.loads(next((line for line in file if line.strip()), "null"))
+    except (OSError, ValueError):  # no JSON: whoever reads it whole says what is wrong
+        return not is_lines
+    if not isinstance(row, dict):
+        return not is_lines
+    return ("text" in row or not is_lines) and not row.keys() & {"messages", "label", "labels"}
 
 
 def split_end(documents: Sequence[str], fraction: float) -> tuple[list[str], list[str]]:

@@ -17,10 +17,10 @@ from pydantic import JsonValue
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from training.data.corpus import Borrowed, Characters, Corpus, Vocabulary, make_corpus, require_blocks
 from training.data.texts import TextFile, check_apart, read_texts, split_end
 from training.errors import RecipeError
 from training.evaluate.source import Source
-from training.methods.corpus import Borrowed, Characters, Corpus, Vocabulary, make_corpus, require_blocks
 from training.methods.register import register
 from training.methods.run_folder import RunFolder
 from training.methods.throughput import Throughput, measured_peak
@@ -61,6 +61,8 @@ class Text:
     train: Corpus
     heldout: Corpus
     digests: list[DataDigest]
+    tokenizer: Source | None
+    """Whose tokenizer it is encoded with, where that is another model's."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,7 @@ class _Run:
         set_seed(self.recipe.seed)
         text = self._read_text()
         settings = self.recipe.model_dump(mode="json")
-        base = text.vocabulary.source.identity.digest if isinstance(text.vocabulary, Borrowed) else ""
+        base = text.tokenizer.identity.digest if text.tokenizer is not None else ""
         folder = RunFolder.of(self.context.home, self.recipe.name, settings, text.digests, base)
         with folder.held(self.accelerator.is_main_process):
             return self._run(text, folder, watch)
@@ -168,7 +170,8 @@ class _Run:
             heldout_file, heldout_name = read_texts(self.context.path(settings.heldout)), settings.heldout
             train, heldout = list(train_file.documents), list(heldout_file.documents)
         check_apart(train, heldout, heldout_file.path)
-        vocabulary = self._vocabulary(train)
+        tokenizer = self._tokenizer()
+        vocabulary = Characters(train) if tokenizer is None else Borrowed(tokenizer.path)
         with track("Encoding text", self.show) as progress:
             train_corpus = make_corpus(vocabulary, train, progress)
         heldout_corpus = make_corpus(vocabulary, heldout)
@@ -182,16 +185,17 @@ class _Run:
                 _digest(settings.train, train_file, len(train), "train"),
                 _digest(heldout_name, heldout_file, len(heldout), "heldout"),
             ],
+            tokenizer,
         )
 
-    def _vocabulary(self, train: Sequence[str]) -> Vocabulary:
+    def _tokenizer(self) -> Source | None:
         if self.recipe.tokenizer == "characters":
-            return Characters(train)
+            return None
         folder = self.context.path(Path(self.recipe.tokenizer))
         if not (folder / "tokenizer.json").is_file():
-            return Borrowed(self.context.find_model(self.recipe.tokenizer))
+            return self.context.find_model(self.recipe.tokenizer)
         # A tokenizer alone, which is no model's folder.
-        return Borrowed(Source(folder, CheckpointRef(ref=str(folder), digest=digest_folder(folder))))
+        return Source(folder, CheckpointRef(ref=str(folder), digest=digest_folder(folder)))
 
     def measure(self, model: Decoder, corpus: Corpus, most_blocks: int | None = None, show: bool = False) -> Validation:
         """Over all blocks or some that are spread evenly, each process its share; every token weighs the same."""
@@ -242,7 +246,7 @@ class _Run:
             "first_loss": trained.losses[0],
             "last_loss": trained.losses[-1],
         }
-        parents = [text.vocabulary.source] if isinstance(text.vocabulary, Borrowed) else []
+        parents = [text.tokenizer] if text.tokenizer is not None else []
         return register(
             write,
             self.recipe,

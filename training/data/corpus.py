@@ -1,4 +1,4 @@
-"""Text as one long row of tokens, cut into blocks: what pretraining learns from and is measured on."""
+"""Text as one long row of tokens, cut into blocks: what language models learn from and are measured on."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ import torch
 from tokenizers import Tokenizer
 
 from training.errors import DataError, SourceError
-from training.evaluate.source import Source
 from training.tokenizer.characters import END_OF_TEXT, characters_tokenizer, save_characters
 
 # Enough for the library to use every core, little beside the memory of the text.
@@ -56,19 +55,18 @@ class Characters:
 class Borrowed:
     """The tokenizer of another model."""
 
-    def __init__(self, source: Source) -> None:
-        self.source = source
-        path = source.path / "tokenizer.json"
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
         try:
-            self.encoder = Tokenizer.from_file(str(path))
+            self.encoder = Tokenizer.from_file(str(folder / "tokenizer.json"))
         except Exception as error:  # the library raises Exception itself
-            raise SourceError(f"{source.identity.ref} has no usable tokenizer.json: {error}") from None
-        self.separator = _end_of_text(source.path, self.encoder)
+            raise SourceError(f"{folder} has no usable tokenizer.json: {error}") from None
+        self.separator = _end_of_text(folder, self.encoder)
 
     def save(self, folder: Path) -> None:
         for name in _TOKENIZER_FILES:
-            if (self.source.path / name).is_file():
-                shutil.copyfile(self.source.path / name, folder / name)
+            if (self._folder / name).is_file():
+                shutil.copyfile(self._folder / name, folder / name)
 
 
 @dataclass(frozen=True)
