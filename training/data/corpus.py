@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -95,19 +95,18 @@ def make_corpus(
     encoder.encode_special_tokens = True
     rows: list[np.ndarray[Any, Any]] = []
     total, done = sum(map(len, documents)), 0
-    for number, document in enumerate(documents):
-        if number and vocabulary.separator is not None:
-            rows.append(np.array([vocabulary.separator], dtype=np.int32))
-        pieces = _pieces(document)
-        for start in range(0, len(pieces), ENCODED_AT_ONCE):
-            part = pieces[start : start + ENCODED_AT_ONCE]
-            encodings = encoder.encode_batch_fast(part, add_special_tokens=False)
-            rows += [np.array(encoding.ids, dtype=np.int32) for encoding in encodings]
-            done += sum(map(len, part))
-            if on_progress is not None:
-                on_progress(done, total)
-    tokens_T = torch.from_numpy(np.concatenate(rows))
+    pieces = _pieces(documents)
+    while part := list(islice(pieces, ENCODED_AT_ONCE)):
+        encodings = encoder.encode_batch_fast([text for _, text in part], add_special_tokens=False)
+        for (begins, text), encoding in zip(part, encodings, strict=True):
+            if begins and rows and vocabulary.separator is not None:
+                rows.append(np.array([vocabulary.separator], dtype=np.int32))
+            rows.append(np.array(encoding.ids, dtype=np.int32))
+            done += len(text)
+        if on_progress is not None:
+            on_progress(done, total)
     encoder.encode_special_tokens = False
+    tokens_T = torch.from_numpy(np.concatenate(rows))
     first = encoder.decode([int(tokens_T[0])], skip_special_tokens=False)
     return Corpus(tokens_T, sum(len(each.encode()) for each in documents) - len(first.encode()))
 
@@ -119,13 +118,16 @@ def require_blocks(corpus: Corpus, block: int, path: Path, role: str) -> None:
         raise DataError(f"{path}: too little text to {role}: {found} tokens, and data.block + 1 are {block + 1}")
 
 
-def _pieces(document: str) -> list[str]:
-    """Cut a long document behind line ends, so that encoding it needs little memory and shows progress."""
-    ends = [0]
-    while len(document) - ends[-1] > PIECE_CHARACTERS:
-        line_end = document.rfind("\n", ends[-1], ends[-1] + PIECE_CHARACTERS)
-        ends.append(line_end + 1 if line_end >= 0 else ends[-1] + PIECE_CHARACTERS)
-    return [document[start:end] for start, end in pairwise([*ends, len(document)])]
+def _pieces(documents: Sequence[str]) -> Iterator[tuple[bool, str]]:
+    """Documents, and whether one begins; long ones cut behind line ends, so that encoding needs little memory."""
+    for document in documents:
+        start = 0
+        while start < len(document):
+            end = start + PIECE_CHARACTERS
+            line_end = document.rfind("\n", start, end) if end < len(document) else -1
+            end = line_end + 1 or end
+            yield start == 0, document[start:end]
+            start = end
 
 
 def _end_of_text(folder: Path, encoder: Tokenizer) -> int | None:

@@ -61,7 +61,8 @@ class ModelSettings(Section):
     experts_per_token: Annotated[int, Field(ge=1)] = 2
     """How many of them a token is sent to."""
     balance: Annotated[float, Field(ge=0)] = 0.01
-    """How much an uneven load of the experts adds to the loss."""
+    """How much an uneven load of the experts adds to the loss. It is that of the examples computed at once, so other
+    micro-batches and numbers of processes give slightly other losses."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Part of what blocks add that is left out at random while training."""
     tied: bool = True
