@@ -80,7 +80,7 @@ def train(ctx: click.Context, recipe: Path, overrides: tuple[str, ...], ship: bo
     "--data",
     required=True,
     type=click.Path(path_type=Path),
-    help="Text, or JSONL: chats, texts, labels.",
+    help="Text, or JSONL: chats, texts, labels, pairs.",
 )
 @click.option("--max-tokens", type=click.IntRange(8), default=512, show_default=True, help="Longer ones are cut here.")
 @click.option("--predictions", type=click.Path(path_type=Path), help="Write a classifier's answers there, as JSONL.")
@@ -90,17 +90,19 @@ def train(ctx: click.Context, recipe: Path, overrides: tuple[str, ...], ship: bo
 def evaluate(
     ctx: click.Context, ref: str, data: Path, max_tokens: int, predictions: Path | None, as_json: bool
 ) -> None:
-    """Measure a checkpoint: a language model's perplexity, or how a classifier names texts.
+    """Measure a checkpoint: a language model's perplexity, how a classifier names texts, how an embedder finds them.
 
     On chats, perplexity is over what the assistant says; on plain text or lines {"text": …}, over all of it, with bits
-    per byte. A classifier takes lines {"text": …, "label": …} or {"text": …, "labels": […]}.
+    per byte. A classifier takes lines {"text": …, "label": …} or {"text": …, "labels": […]}, an embedder {"query": …,
+    "text": …}.
 
     Example: signet evaluate support-desk@1 --data recipes/data/support-desk-heldout.jsonl
     """
     settings: TrainingSettings = ctx.obj()
     source = find_model(ref, open_registry(settings), settings)
     from training.data.texts import holds_texts
-    from training.evaluate.measurement import measure_classifier, measure_source
+    from training.evaluate.measurement import measure_classifier, measure_embedder, measure_source
+    from training.evaluate.retrieval import is_embedder
 
     result: dict[str, Any] = {"ref": source.identity.ref, "digest": source.identity.digest, "data": str(data)}
     if source.kind == "classifier":
@@ -109,6 +111,10 @@ def evaluate(
         line = str(classified.measured)
     elif predictions is not None:
         raise TrainingError(f"{source.identity.ref} is no classifier: --predictions has nothing to write")
+    elif is_embedder(source):
+        retrieved = measure_embedder(source, data, max_tokens)
+        result |= {"data_sha256": retrieved.data_sha256, **retrieved.measured.figures()}
+        line = str(retrieved.measured)
     elif holds_texts(data):
         from training.evaluate.texts import measure_texts
 

@@ -13,6 +13,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 from running import run_signet, wait_until
+from tiny_bert import write_tiny_bert
 
 from training import cli as training_cli
 from training.registry import ManifestDraft, Registry
@@ -219,6 +220,21 @@ def test_results_for_people_say_what_comes_next(signet: Callable[..., Result], t
     assert trained.startswith("shop@1: held-out perplexity ")
     assert "signet serve --model shop@1" in trained
     assert evaluated.startswith("shop@1: perplexity ")
+
+
+def test_an_embedder_is_measured_by_pairs(
+    signet: Callable[..., Result], store: Registry, tmp_path: Path, recipe: Path
+) -> None:
+    store.register(write_tiny_bert(tmp_path / "bert"), "small", ManifestDraft(kind="embedder"))
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text('{"query": "the ship", "text": "the ship"}\n{"query": "harbour", "text": "harbour"}\n')
+
+    measured = json.loads(signet("evaluate", "small", "--data", pairs, "--json").stdout)
+    refused = signet("evaluate", "small", "--data", recipe.parent / "heldout.jsonl")
+
+    assert (measured["recall_at_1"], measured["mrr"], measured["queries"]) == (1.0, 1.0, 2)
+    assert (refused.exit_code, refused.stderr.count("\n")) == (1, 1)
+    assert "heldout.jsonl:1: query is missing or empty" in refused.stderr
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""One model on one file: perplexity on chats, or how well a classifier names texts."""
+"""One model on one file: perplexity on chats, how well a classifier names texts, or an embedder finds them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 
 from training.data import ChatEncoder, encode_all, read_chats
 from training.data.labelled import read_labelled
+from training.data.query_pairs import read_query_pairs
 from training.evaluate.classification import (
     MULTI_LABEL,
     Classification,
@@ -22,6 +23,7 @@ from training.evaluate.classification import (
 )
 from training.evaluate.loading import load_chat_tokenizer, load_model, load_tokenizer, padding_token
 from training.evaluate.perplexity import Perplexity, measure_perplexity
+from training.evaluate.retrieval import Retrieval, load_embedder, longest, measure_retrieval
 from training.evaluate.source import Source
 from training.progress import track
 
@@ -39,6 +41,14 @@ class Classified:
     """How a classifier did, and the digest of the data that it was measured on."""
 
     measured: Classification
+    data_sha256: str
+
+
+@dataclass(frozen=True)
+class Retrieved:
+    """How an embedder did, and the digest of the data that it was measured on."""
+
+    measured: Retrieval
     data_sha256: str
 
 
@@ -72,3 +82,18 @@ def measure_classifier(
     if predictions is not None:
         write_predictions(predictions, labels, found, given, model.config.problem_type == MULTI_LABEL)
     return Classified(judge(has, given), file.sha256)
+
+
+def measure_embedder(source: Source, data: Path, max_tokens: int, show_progress: bool = True) -> Retrieved:
+    """Load the embedder and look for each query's text among all texts of the file.
+
+    Raises DataError or SourceError.
+    """
+    file = read_query_pairs(data)
+    model = load_embedder(source).to("cuda" if torch.cuda.is_available() else "cpu")
+    tokenizer = load_tokenizer(source.path)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    with track(f"Scoring {source.identity.ref}", show_progress) as progress:
+        limit = longest(source, model, max_tokens)
+        return Retrieved(measure_retrieval(model, tokenizer, file.pairs, limit, progress), file.sha256)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -73,13 +72,22 @@ def write(
 ) -> None:
     """Write a language model or its adapter; raises RecipeError where the files, loaded anew, answer otherwise."""
     expected = outputs(model)
-    written = Source(folder, CheckpointRef(ref="what was written", digest="sha256:" + "0" * 64))
     if output == "merged":
         adapters.save_merged(model, base.path, folder, dtype)
+        again = load_model(written(folder), torch.float32)
     else:
         adapters.save_adapter(model, base, folder)
-        written = replace(written, base=base)
-    found = outputs(load_model(written, torch.float32).to(model.device))
+        again = load_model(written(folder, base), torch.float32)
+    require_files(expected, outputs(again.to(model.device)))
+
+
+def written(folder: Path, base: Source | None = None) -> Source:
+    """A model's files that are not registered yet; `base` is an adapter's."""
+    return Source(folder, CheckpointRef(ref="what was written", digest="sha256:" + "0" * 64), base=base)
+
+
+def require_files(expected: torch.Tensor, found: torch.Tensor) -> None:
+    """Raise RecipeError where what was loaded from the files has other outputs than what was written."""
     require(difference(expected, found), MOST_BY_ORDER, "the files do not hold the model")
 
 

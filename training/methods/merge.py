@@ -25,7 +25,7 @@ from training.methods.work import work_folder
 from training.outcome import Context, Outcome, Stopwatch, next_steps
 from training.progress import track
 from training.recipes.merge import MergeRecipe
-from training.registry import CheckpointRef, DataDigest, Kind
+from training.registry import DataDigest, Kind
 
 # What a configuration may say otherwise without meaning another model.
 _OF_NO_CONSEQUENCE = frozenset({
@@ -166,12 +166,12 @@ class _Run:
         heldout = self.recipe.data.heldout
         if heldout is None:
             return {}
-        result = Source(folder, CheckpointRef(ref=self.recipe.name, digest="sha256:" + "0" * 64))
+        result = agreement.written(folder)
         path, most = self.context.path(heldout), self.recipe.data.max_tokens
         measured = {
-            source.identity.ref: measure_source(source, path, most, self.context.show)
-            for source in (*self.sources, result)
+            source.identity.ref: measure_source(source, path, most, self.context.show) for source in self.sources
         }
+        measured[self.recipe.name] = measure_source(result, path, most, self.context.show)
         if not math.isfinite(measured[self.recipe.name].perplexity.value):
             raise TrainingError(f"{self.recipe.name} has no finite perplexity: nothing was registered")
         return measured

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from accelerate import Accelerator
@@ -44,6 +44,15 @@ class Objective(Protocol):
 
     def loss(self, model: nn.Module, indices: Sequence[int]) -> torch.Tensor:
         """The summed loss of these examples."""
+        ...
+
+
+@runtime_checkable
+class WholeBatchObjective(Objective, Protocol):
+    """One whose loss of an example depends on all others of the batch."""
+
+    def prepare(self, model: nn.Module, indices: Sequence[int], micro_batch_size: int) -> None:
+        """See a whole batch, over all processes, before the loss of its parts is asked for."""
         ...
 
 
@@ -141,6 +150,9 @@ class Trainer:
         weight = self.objective.weight(batch)
         size = self.recipe.micro_batch_size
         parts = [share[start : start + size] for start in range(0, len(share), size)]
+        if isinstance(self.objective, WholeBatchObjective):
+            with self.autocast():
+                self.objective.prepare(self.parallel, ordered, size)
         loss_here = 0.0
         for part in parts:
             is_last = part is parts[-1]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 from training.recipes.classify import ClassifyRecipe
 from training.recipes.distill import DistillRecipe
 from training.recipes.dpo import DpoRecipe
+from training.recipes.embed import EmbedRecipe
 from training.recipes.guard import ClassifierRecipe, NamesRecipe
 from training.recipes.merge import MergeRecipe
 from training.recipes.pretrain import PretrainRecipe
@@ -42,6 +43,7 @@ METHODS: dict[str, Method] = {
     "sft": Method(SftRecipe, "training.methods.sft", "a chat model learns from chats"),
     "pretrain": Method(PretrainRecipe, "training.methods.pretrain", "a language model from nothing but text"),
     "classify": Method(ClassifyRecipe, "training.methods.classify", "a head on a model learns what texts are"),
+    "embed": Method(EmbedRecipe, "training.methods.embed", "vectors of texts, by which queries find what answers them"),
     "dpo": Method(DpoRecipe, "training.methods.dpo", "a chat model learns which of two answers is preferred"),
     "merge": Method(
         MergeRecipe, "training.methods.merge", "one model out of several, or out of a base and its adapter"
