@@ -1,15 +1,14 @@
-"""Chats as JSON lines: `{"messages": [{"role": "user", "content": "…"}, …]}`, with `tools` where used.
+"""Chats: `{"messages": [{"role": "user", "content": "…"}, …]}`, with `tools` where used.
 
-Other keys of a line are ignored, since data sets carry ids and sources of their own. A file may be UTF-8 or UTF-16,
-with or without a byte order mark; lines end as on any system.
+Other keys of a row are ignored, since data sets carry ids and sources of their own. ShareGPT's and Alpaca's shapes are
+read too (`shapes`), in any file that `rows` reads.
 """
 
 from __future__ import annotations
 
-import codecs
 import hashlib
+import io
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +16,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
+from training.data.rows import read_rows
+from training.data.shapes import chat_of
 from training.errors import DataError
-
-# No other: JSON may hold U+2028 and the like inside its strings.
-_LINE_END = re.compile(r"\r\n|\n|\r")
 
 
 class Message(BaseModel):
@@ -39,7 +37,7 @@ class Message(BaseModel):
         if self.content is None and not self.tool_calls:
             raise ValueError("a message needs content or tool_calls")
         for call in self.tool_calls or ():
-            _object_of(call)
+            arguments_of(call)
         return self
 
     @property
@@ -100,7 +98,7 @@ class Chat(BaseModel):
         return [_template_tool(tool) for tool in self.tools]
 
 
-def _object_of(call: dict[str, Any]) -> dict[str, Any]:
+def arguments_of(call: dict[str, Any]) -> dict[str, Any]:
     """The arguments of a tool call, which travel as JSON in a string or as the object itself."""
     function = call.get("function")
     if call.get("type", "function") != "function" or not isinstance(function, dict):
@@ -117,7 +115,7 @@ def _object_of(call: dict[str, Any]) -> dict[str, Any]:
 
 
 def _template_call(call: dict[str, Any]) -> dict[str, Any]:
-    return {**call, "function": {**call["function"], "arguments": _object_of(call)}}
+    return {**call, "function": {**call["function"], "arguments": arguments_of(call)}}
 
 
 def _template_tool(tool: dict[str, Any]) -> dict[str, Any]:
@@ -145,42 +143,19 @@ def read_chats(path: Path) -> ChatFile:
         content = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
-    chats = [
-        _read_line(line, f"{path}:{number}")
-        for number, line in enumerate(_LINE_END.split(decoded(content, path)), start=1)
-        if line.strip()
-    ]
+    chats = [_chat(row, source) for source, row in read_rows(path, io.BytesIO(content))]
     if not chats:
         raise DataError(f'{path}: holds no chats: write one {{"messages": […]}} a line')
     return ChatFile(path, hashlib.sha256(content).hexdigest(), chats)
 
 
-def decoded(content: bytes, path: Path) -> str:
-    """A file's text, whatever Unicode encoding it is in; raises DataError naming the line that is in none."""
-    encoding = _encoding_of(content)
+def _chat(row: dict[str, Any], source: str) -> Chat:
     try:
-        return content.decode(encoding)
-    except UnicodeDecodeError as error:
-        number = content.count(b"\n", 0, error.start) + 1
-        name = "UTF-8" if encoding == "utf-8-sig" else "UTF-16"
-        raise DataError(f"{path}:{number}: is not {name}: save the file as UTF-8") from None
-
-
-def _encoding_of(content: bytes) -> str:
-    """By a byte order mark, or by where the zero of the first character lies, which is ASCII (RFC 4627, 3)."""
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return "utf-16"
-    first = content[:2]
-    if len(first) == 2 and first.count(0) == 1:
-        return "utf-16-le" if first[1] == 0 else "utf-16-be"
-    return "utf-8-sig"
-
-
-def _read_line(line: str, source: str) -> Chat:
-    try:
-        chat = Chat.model_validate_json(line)
+        chat = Chat.model_validate(chat_of(row) or row)
     except ValidationError as error:
         raise DataError(f"{source}: {explain(error)}") from None
+    except ValueError as error:
+        raise DataError(f"{source}: {error}") from None
     return chat.model_copy(update={"source": source})
 
 

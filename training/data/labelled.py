@@ -1,22 +1,20 @@
 """Labelled texts: JSON lines `{"text": …, "label": …}`, or `{"text": …, "labels": […]}` where a text may have several.
 
 A line may name its `group` (a document, a patient): no group is ever both learned from and measured on. Other keys
-are ignored. CSV files with a header of the same names are read too, and so are `label TAB text` lines.
+are ignored. Tables with columns of the same names are read too (`rows`), and so are `label TAB text` lines.
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import io
-import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from training.data.chats import decoded
+from training.data.rows import read_rows
 from training.errors import DataError
 
 
@@ -49,8 +47,7 @@ def read_labelled(path: Path) -> LabelledFile:
         content = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
-    text = decoded(content, path)
-    rows = list(_rows(path, text))
+    rows = list(read_rows(path, io.BytesIO(content)))
     if not rows:
         raise DataError(f'{path}: holds no texts: write one {{"text": …, "label": …}} a line')
     multi = "labels" in rows[0][1]
@@ -80,46 +77,6 @@ def label_names(texts: Sequence[LabelledText]) -> list[str]:
     return sorted(counts)
 
 
-def _rows(path: Path, text: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    first = text.lstrip()[:1]
-    if first == "{":
-        yield from json_rows(path, text)
-    elif path.suffix == ".csv" or text.partition("\n")[0].strip().lower().split(",")[:1] in (["text"], ["label"]):
-        yield from _csv_rows(path, text)
-    else:
-        yield from _tab_rows(path, text)
-
-
-def json_rows(path: Path, text: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every line's object, with `file:line`; raises DataError at the first that holds none. Blank lines are skipped."""
-    for number, line in enumerate(io.StringIO(text, newline=None), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise DataError(f"{path}:{number}: is no JSON: {error}") from None
-        if not isinstance(row, dict):
-            raise DataError(f"{path}:{number}: is no JSON object")
-        yield f"{path}:{number}", row
-
-
-def _csv_rows(path: Path, text: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    for row in reader:
-        yield f"{path}:{reader.line_num}", {str(key).strip().lower(): value for key, value in row.items()}
-
-
-def _tab_rows(path: Path, text: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    for number, line in enumerate(io.StringIO(text, newline=None), start=1):
-        if not line.strip():
-            continue
-        label, tab, words = line.rstrip("\n").partition("\t")
-        if not tab:
-            raise DataError(f'{path}:{number}: is neither {{"text": …, "label": …}} nor "label TAB text"')
-        yield f"{path}:{number}", {"label": label, "text": words}
-
-
 def _labelled(row: dict[str, Any], source: str, multi: bool) -> LabelledText:
     text = row.get("text")
     if not isinstance(text, str) or not text.strip():
@@ -128,7 +85,7 @@ def _labelled(row: dict[str, Any], source: str, multi: bool) -> LabelledText:
         wanted, got = ("labels", "label") if multi else ("label", "labels")
         raise DataError(f"{source}: has {got}, where the lines before have {wanted}")
     labels = row["labels"] if multi else [row.get("label")]
-    if not isinstance(labels, list) or not all(_is_label(label) for label in labels):
+    if not isinstance(labels, list) or not all(is_label(label) for label in labels):
         wanted = "labels is a list of texts or whole numbers" if multi else "label is a text or a whole number"
         raise DataError(f"{source}: {wanted}")
     group = row.get("group")
@@ -140,7 +97,8 @@ def _labelled(row: dict[str, Any], source: str, multi: bool) -> LabelledText:
     )
 
 
-def _is_label(value: Any) -> bool:
+def is_label(value: Any) -> bool:
+    """A text or a whole number."""
     return (isinstance(value, str) and value != "") or (isinstance(value, int) and not isinstance(value, bool))
 
 

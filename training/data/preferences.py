@@ -1,4 +1,4 @@
-"""Preferences: JSON lines with a prompt and two answers to it, the one chosen and the one rejected.
+"""Preferences: rows with a prompt and two answers to it, the one chosen and the one rejected.
 
 `prompt` is a text or a list of messages (also called `messages`); `chosen` and `rejected` are texts, messages, or lists
 of messages, which may hold the prompt too. That is how preference data sets come, and how trl reads them.
@@ -7,6 +7,7 @@ of messages, which may hold the prompt too. That is how preference data sets com
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,8 +16,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from training.data.chats import Chat, decoded, explain
-from training.data.labelled import json_rows
+from training.data.chats import Chat, explain
+from training.data.rows import read_rows
 from training.errors import DataError
 
 
@@ -46,7 +47,7 @@ def read_preferences(path: Path) -> PreferenceFile:
         content = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
-    pairs = [_preference(row, source) for source, row in json_rows(path, decoded(content, path))]
+    pairs = [_preference(row, source) for source, row in read_rows(path, io.BytesIO(content))]
     if not pairs:
         raise DataError(f'{path}: holds no pairs: write one {{"prompt": …, "chosen": …, "rejected": …}} a line')
     return PreferenceFile(hashlib.sha256(content).hexdigest(), pairs)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from training.data.chats import decoded
+from training.data.rows import decoded
 from training.errors import DataError
 
 LINES = (".jsonl", ".ndjson")

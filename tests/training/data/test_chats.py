@@ -30,9 +30,9 @@ def test_keys_of_other_tools_are_ignored(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "why"),
     [
-        ("{", "Invalid JSON"),
-        ("[]", "Input should be an object"),
-        ("\x00", "Invalid JSON"),
+        ("{", "is no JSON: Expecting property name enclosed in double quotes at character 2"),
+        ("[]", "is no JSON object"),
+        ("\x00", "is no JSON"),
         ('{"message": []}', "messages: Field required"),
         ('{"messages": "hello"}', "messages: Input should be a valid array"),
         ('{"messages": []}', "no message has the role assistant"),
