@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "audit": ("serving.ledger.audit_cli", "audit", "Verify the ledger's hash chains; list administrative actions."),
     "marks": ("serving.provenance.cli", "marks", "Manage the keys of the watermark."),
     "detect": ("serving.provenance.cli", "detect", "Tell whether a text carries one of our marks."),
+    "data": ("training.cli", "data", "Build data sets, look at them, read their cards."),
     "train": ("training.cli", "train", "Run a training recipe."),
     "quantize": ("training.cli", "quantize", "Compress a checkpoint."),
     "evaluate": ("training.cli", "evaluate", "Measure a checkpoint's perplexity."),

@@ -10,7 +10,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from training.evaluate import Source
     from training.outcome import Outcome
 
-__all__ = ["evaluate", "registry", "train"]  # and `quantize`, by `__getattr__`
+__all__ = ["evaluate", "registry", "train"]  # and `quantize` and `data`, by `__getattr__`
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
 """Prepared on first use by `signet engine`."""
@@ -51,6 +51,13 @@ def train(ctx: click.Context, recipe: Path, overrides: tuple[str, ...], ship: bo
 
     Example: signet train recipes/lora-sft.yaml --set steps=100
     """
+    run_recipe(ctx.obj(), recipe, overrides, ship, as_json)
+
+
+def run_recipe(
+    settings: TrainingSettings, recipe: Path, overrides: Sequence[str], ship: bool = False, as_json: bool = False
+) -> None:
+    """Run a recipe and print what came of it."""
     from training.outcome import Context
     from training.recipes import METHODS, load_recipe
 
@@ -58,7 +65,6 @@ def train(ctx: click.Context, recipe: Path, overrides: tuple[str, ...], ship: bo
     method = METHODS[loaded.method]
     if ship and not loaded.method.startswith("guard-"):
         raise TrainingError(f"{recipe}: --ship is for the guard's recipes; serve this model by its name")
-    settings: TrainingSettings = ctx.obj()
     store = open_registry(settings)
     is_main = os.environ.get("RANK", "0") == "0"
     context = Context(
@@ -198,4 +204,8 @@ def __getattr__(name: str) -> Any:
         from training.compress.cli import quantize
 
         return quantize
+    if name == "data":
+        from training.data.cli import data
+
+        return data
     raise AttributeError(name)

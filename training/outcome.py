@@ -9,8 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pydantic import JsonValue
+from pydantic import BaseModel, JsonValue
 
+from training.data.sets import AnyRecipe, file_within, find_data_set, paths_in, pinned
 from training.evaluate.source import Source
 from training.registry import Checkpoint, Registry
 
@@ -34,10 +35,33 @@ class Context:
     def path(self, of_recipe: Path) -> Path:
         """A path of the recipe: it starts at the recipe's folder or, where nothing is there, at the working directory.
 
-        The latter is where `--set data.train=FILE` is typed.
+        The latter is where `--set data.train=FILE` is typed. Where neither is there, `NAME[@VERSION]` is a data set of
+        the registry.
         """
         beside = self.recipe_path.parent / of_recipe
-        return of_recipe if not beside.exists() and of_recipe.exists() else beside
+        if beside.exists():
+            return beside
+        if of_recipe.exists():
+            return of_recipe
+        found = find_data_set(of_recipe, self.registry)
+        return beside if found is None else file_within(of_recipe, found)
+
+    def pinned(self, recipe: AnyRecipe) -> AnyRecipe:
+        """The recipe with each data set of the registry by its version; verified, so that what is read was signed."""
+        made = pinned(recipe, self.registry, self._is_file)
+        for each in self.data_sets(made):
+            self.find_model(each.ref)
+        return made
+
+    def data_sets(self, recipe: BaseModel) -> list[Checkpoint]:
+        """The data sets of the registry that a recipe names, each once."""
+        found = (
+            find_data_set(path, self.registry) for path in paths_in(recipe) if path.parts and not self._is_file(path)
+        )
+        return list({each.ref: each for each in found if each is not None}.values())
+
+    def _is_file(self, of_recipe: Path) -> bool:
+        return (self.recipe_path.parent / of_recipe).exists() or of_recipe.exists()
 
 
 @dataclass(frozen=True)

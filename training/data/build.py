@@ -35,7 +35,7 @@ class SourceFile:
 
     path: Path
     name: str
-    """As the recipe calls it: what the card says."""
+    """What the card calls it: the same wherever the file lies, so that equal data has equal cards."""
     settings: DataSource
     side: Any = None
     """Of a published split, by the file's name."""
@@ -56,6 +56,8 @@ class Built:
     heldout: JsonLines
     statistics: Statistics
     num_read: int
+    leaks: int
+    """Held-out records that are trained on too, which the recipe allows."""
     size: int
     """Bytes read."""
 
@@ -70,7 +72,7 @@ def source_files(sources: Sequence[tuple[DataSource, Path]]) -> list[SourceFile]
             path = path / PUBLISHED[settings.format][1]
         for file in files_of(path):
             within = file.relative_to(path).as_posix() if path.is_dir() else ""
-            name = f"{settings.path}/{within}" if within else str(settings.path)
+            name = f"{path.name}/{within}" if within else file.name
             side = settings.side or (side_of(file, path) if path.is_dir() else None)
             files.append(SourceFile(file, name, settings, side))
     return files
@@ -108,7 +110,7 @@ def build(
     num_read = sum(source["rows"] for source in sources)
     if not num_read:
         raise DataError(f"{files[0].path}: holds no records")
-    kept = (Record(*values) for values in read_json_lines(passed.path))
+    kept: Iterator[Record] = (Record(*values) for values in read_json_lines(passed.path))
     if duplicates is not None:
         step, kept = _without_duplicates(duplicates, kept, masking)
         steps.append(step)
@@ -118,11 +120,11 @@ def build(
             side = split.side(record, index)
             times = 1 if side == "heldout" else _times(record, recipe.seed, index)
             for _ in range(times):
-                (train if side == "train" else heldout).write(record.row)
+                (heldout if side == "heldout" else train).write(record.row)
             statistics.add(record, side, times)
-    split.check(recipe.name)
+    leaks = split.check(recipe.name)
     passed.path.unlink()
-    return Built(sources, steps, train, heldout, statistics, num_read, sum(file.size for file in files))
+    return Built(sources, steps, train, heldout, statistics, num_read, leaks, sum(file.size for file in files))
 
 
 class _Progress:

@@ -1,4 +1,4 @@
-"""The data card: what a data set is made of, what was dropped and why, how long its texts are and how they are labelled."""
+"""The data card: what a data set is made of, what was dropped and why, how long its texts are, and their labels."""
 
 from __future__ import annotations
 

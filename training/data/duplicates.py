@@ -135,7 +135,7 @@ def _same(keys: Hashes) -> list[tuple[int, int]]:
     first_of = np.repeat(order[begins], np.diff(np.append(begins, len(keys))))
     again = np.flatnonzero(first_of != order)
     pairs = [*zip(first_of[again].tolist(), order[again].tolist(), strict=True)]
-    return pairs + [*zip(order[again - 1].tolist(), order[again].tolist(), strict=True)]
+    return [*pairs, *zip(order[again - 1].tolist(), order[again].tolist(), strict=True)]
 
 
 class _Sets:

@@ -7,6 +7,8 @@ they lie between the prompt for an answer and the end of that answer, for each a
 
 from __future__ import annotations
 
+import os.path
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,6 +23,8 @@ IGNORED = -100
 """The label of a token that has none; PyTorch's cross-entropy skips it by default."""
 
 Span = tuple[int, int]
+
+_PROBE = "What else?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +48,23 @@ class ChatEncoder:
     def __init__(self, tokenizer: PreTrainedTokenizerFast, max_tokens: int) -> None:
         self._tokenizer = tokenizer
         self._max_tokens = max_tokens
-        self._control_tokens = frozenset(tokenizer.all_special_tokens)
+        added = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
+        self._control_tokens = frozenset([*tokenizer.all_special_tokens, *added])
+        longest_first = sorted(self._control_tokens, key=len, reverse=True)
+        self._control_pattern = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
 
     def encode(self, chat: Chat) -> Example:
         """Encode one chat, cut to `max_tokens`; raises DataError naming its line."""
+        return self.encode_with_places(chat)[0]
+
+    def encode_with_places(self, chat: Chat) -> tuple[Example, str, list[Span]]:
+        """As `encode`, with the whole text and where in it each token stands."""
         self._refuse_control_tokens(chat)
         text, spans = self._answer_spans(chat)
         encoded = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         ids: list[int] = encoded["input_ids"][: self._max_tokens]
-        labels = _label(ids, encoded["offset_mapping"], spans)
-        return Example(ids, labels, chat.source)
+        places: list[Span] = encoded["offset_mapping"][: self._max_tokens]
+        return Example(ids, _label(ids, places, spans), chat.source), text, places
 
     def _refuse_control_tokens(self, chat: Chat) -> None:
         """Text that forges the end of a turn would teach the model to obey such text."""
@@ -73,8 +84,14 @@ class ChatEncoder:
             if not chat.messages[index].is_learned:
                 continue
             before = self._render(chat, messages[:index], add_generation_prompt=True)
-            # Templates end a turn with a newline that the model never writes: it stops at its closing token.
-            after = self._render(chat, messages[: index + 1]).rstrip("\n")
+            after = self._answered(chat, messages[: index + 1], before)
+            if after == before and (chat.messages[index].content or "").strip():
+                raise DataError(f"{chat.source}: the model's chat template leaves out what the assistant says")
+            closing = self._missing_closing(chat, messages[: index + 1], after)
+            if closing and index == len(messages) - 1:
+                text = after + closing
+            if text.startswith(after + closing):
+                after += closing
             if not (text.startswith(after) and after.startswith(before)):
                 raise DataError(
                     f"{chat.source}: the model's chat template changes earlier turns when later ones follow: "
@@ -82,6 +99,38 @@ class ChatEncoder:
                 )
             spans.append((len(before), len(after)))
         return text, spans
+
+    def _answered(self, chat: Chat, messages: Sequence[dict[str, Any]], before: str) -> str:
+        """The text up to the end of the last answer, without what the template writes for the next turn."""
+        # Templates end a turn with a newline that the model never writes: it stops at its closing token.
+        after = self._render(chat, messages).rstrip("\n")
+        if after != self._render(chat, messages, add_generation_prompt=True).rstrip("\n"):
+            return after
+        # This template asks for an answer whether it is told to or not. What both texts end with is the closing token
+        # and the prompt; a single token there is the prompt's.
+        ending = len(os.path.commonprefix([before.rstrip("\n")[::-1], after[::-1]]))
+        found = [*self._control_pattern.finditer(after, len(after) - ending)]
+        if not found or not self._render(chat, messages[:-1]).endswith(before):
+            return after
+        return after[: found[0].end()] if len(found) > 1 else after[: found[0].start()]
+
+    def _missing_closing(self, chat: Chat, messages: Sequence[dict[str, Any]], after: str) -> str:
+        """The token that ends the last answer, where the template leaves it out: a model that never learns it never stops.
+
+        Some templates write it only once another turn follows, some never.
+        """
+        ends = [match.end() for match in self._control_pattern.finditer(after)]
+        if ends and ends[-1] == len(after.rstrip()):
+            return ""
+        try:
+            followed = self._render(chat, [*messages, {"role": "user", "content": _PROBE}])
+        except DataError:  # such a turn may not follow
+            followed = ""
+        between = followed.removeprefix(after).partition(_PROBE)[0] if followed.startswith(after) else ""
+        tokens = self._control_pattern.findall(between)
+        eos = str(self._tokenizer.eos_token or "")
+        # Of one token alone it is not known whether it ends this turn or begins the next.
+        return tokens[0] if between.startswith(tuple(tokens[:1])) and (len(tokens) > 1 or tokens[:1] == [eos]) else eos
 
     def _render(self, chat: Chat, messages: Sequence[dict[str, Any]], add_generation_prompt: bool = False) -> str:
         from jinja2 import TemplateError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,7 +67,7 @@ def read_json_lines(path: Path) -> Iterator[Any]:
             yield json.loads(line)
 
 
-def opened(path: Path) -> BinaryIO:
+def opened(path: Path) -> io.BufferedReader:
     """A data file; raises DataError where it cannot be read."""
     try:
         return path.open("rb")

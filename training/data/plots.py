@@ -22,7 +22,8 @@ def bar_chart(title: str, rows: Sequence[str], series: Mapping[str, Sequence[int
     height = _TOP + len(rows) * _ROW + 10
     space = _WIDTH - _LABEL_WIDTH - 130
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{escape(title)}">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" role="img"',
+        f' aria-label="{escape(title)}">',
         f"<style>{_STYLE}</style>",
         f'<text class="title" x="10" y="20">{escape(title)}</text>',
     ]

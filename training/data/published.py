@@ -49,7 +49,7 @@ def _pubmedqa(path: Path, file: BinaryIO) -> Iterator[PublishedRow]:
 def _cuad(path: Path, file: BinaryIO) -> Iterator[PublishedRow]:
     """CUAD v1's `master_clauses.csv`: a contract a row, a column of spans for each category, and its answer.
 
-    Out come the spans, each once in its contract, with all the categories that it stands under; the contract is its group.
+    Out come the spans, each once in its contract, with all the categories it stands under; the contract is its group.
     """
     for source, cells in cells_of(path, _opened(file), lower=False):
         contract = cells.get("Filename")

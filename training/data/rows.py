@@ -1,7 +1,8 @@
 """From files to rows, one at a time: JSONL, JSON, CSV, TSV, Parquet, Arrow, plain text, each gzipped or not.
 
 What a file is follows from its first bytes, then from its name. Text is UTF-8 or UTF-16, with or without a byte order
-mark; lines end as on any system. A file larger than memory is read in a small part of it; only a JSON array is read whole.
+mark; lines end as on any system. A file larger than memory is read in a small part of it; only a JSON array is read
+whole.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def read_rows(path: Path, file: BinaryIO, unit: Unit = "paragraph", *, as_text: 
     file.seek(0)
     if head.startswith(b"\x1f\x8b"):
         yield from _gunzipped(path, file, unit, as_text)
-    elif head.startswith(b"PAR1") or head.startswith(b"ARROW1") or path.suffix == ".arrow":
+    elif head.startswith((b"PAR1", b"ARROW1")) or path.suffix == ".arrow":
         yield from _arrow_rows(path, file, head)
     else:
         text = _text(file, head)
@@ -53,7 +54,8 @@ def read_rows(path: Path, file: BinaryIO, unit: Unit = "paragraph", *, as_text: 
 def _gunzipped(path: Path, file: BinaryIO, unit: Unit, as_text: bool) -> Iterator[Row]:
     try:
         with gzip.GzipFile(fileobj=file) as content:
-            yield from read_rows(path.with_suffix("") if path.suffix == ".gz" else path, content, unit, as_text=as_text)
+            inner = path.with_suffix("") if path.suffix == ".gz" else path
+            yield from read_rows(inner, cast("BinaryIO", content), unit, as_text=as_text)
     except (EOFError, gzip.BadGzipFile) as error:
         raise DataError(f"{path}: is cut short or no gzip: {error}") from None
 

@@ -42,8 +42,8 @@ class Split:
         ]
         return int(np.count_nonzero(found[0] | found[1]))
 
-    def check(self, name: str) -> None:
-        """Raise DataError where a side is empty, or something is on both."""
+    def check(self, name: str) -> int:
+        """How many held-out records leak; raises DataError where any must not, or a side is empty."""
         num_train, num_heldout = len(self._texts["train"]), len(self._texts["heldout"])
         if not num_train or not num_heldout:
             side = "train on" if not num_train else "hold out"
@@ -55,6 +55,7 @@ class Split:
                 "trained on too, by their text or group: use deduplicate and split.by: group, or set "
                 "split.allow_leaks: true"
             )
+        return leaks
 
 
 def position(name: str) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from hashlib import blake2b
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +37,7 @@ def runs(text: str, length: int) -> Hashes:
     if not words:
         return np.empty(0, np.uint64)
     length = min(length, len(words))
-    ids = np.fromiter(map(_hash_word, words), np.uint64, len(words))
+    ids = np.array(_hash_words(words), np.uint64)
     made = np.zeros(len(words) - length + 1, np.uint64)
     with np.errstate(over="ignore"):
         for place in range(length):
@@ -48,10 +48,11 @@ def runs(text: str, length: int) -> Hashes:
     return np.unique(made)
 
 
-def _hash_word(word: str) -> int:
-    found = _remembered.get(word)
-    if found is None:
+def _hash_words(words: list[str]) -> list[int]:
+    found = list(map(_remembered.get, words))
+    if None in found:
         if len(_remembered) >= _MOST_REMEMBERED:
             _remembered.clear()
-        found = _remembered[word] = hash_text(word)
-    return found
+        _remembered.update((word, hash_text(word)) for word in {*words}.difference(_remembered))
+        return [_remembered[word] for word in words]
+    return cast("list[int]", found)

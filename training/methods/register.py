@@ -28,15 +28,18 @@ def register(
 ) -> Checkpoint:
     """Let `write` fill a folder, and register it; all or nothing.
 
-    `parents` are all models that went into it, by default its base; the licence is the first one's where the recipe
-    names none.
+    `parents` are all models that went into it, by default its base, to which the data sets that the recipe names are
+    added; the licence is the first model's where the recipe names none.
     """
     origins = parents or ([base] if base is not None else [])
     licenses = [each.checkpoint.manifest.license for each in origins if each.checkpoint is not None]
     draft = ManifestDraft(
         kind=kind,
         base=base.identity if base is not None else None,
-        parents=[each.identity for each in origins],
+        parents=[
+            *(each.identity for each in origins),
+            *(each.manifest.as_ref() for each in context.data_sets(recipe)),
+        ],
         recipe=RecipeRecord(name=context.recipe_path.name, settings=recipe.model_dump(mode="json")),
         data=list(data),
         code_version=code_version(),

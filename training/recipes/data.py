@@ -23,7 +23,7 @@ class DataSource(Section):
     published files of a domain: `sms-spam`, `pubmedqa`, `cuad`."""
     unit: Literal["line", "paragraph", "file"] = "paragraph"
     """What one text of a plain text file is."""
-    columns: dict[Literal["text", "label", "labels", "group", "messages"], str] = {}
+    columns: dict[Literal["text", "label", "labels", "group", "messages"], str] = Field(default={})
     """Where the file calls them otherwise: `{text: body, label: class}`."""
     side: Literal["train", "heldout"] | None = None
     """Of a published split: where these records go; with `split.by: published`."""
@@ -78,7 +78,7 @@ class DecontaminateSettings(Section):
 class PersonalSettings(Section):
     """Personal data and secrets are replaced by their kind (`[EMAIL_ADDRESS]`), by the guard's detectors."""
 
-    allow: list[str] = ["DOMAIN_NAME", "POSTAL_CODE"]
+    allow: tuple[str, ...] = ("DOMAIN_NAME", "POSTAL_CODE")
     """Kinds that stay."""
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from training.recipes.classify import ClassifyRecipe
+from training.recipes.data import DataRecipe
 from training.recipes.distill import DistillRecipe
 from training.recipes.dpo import DpoRecipe
 from training.recipes.embed import EmbedRecipe
@@ -36,7 +37,7 @@ class Method(NamedTuple):
     def run(self, recipe: Recipe, context: Context) -> Outcome:
         """Run a recipe of this method; raises TrainingError or RegistryError, one line each."""
         run = cast("Callable[[Recipe, Context], Outcome]", importlib.import_module(self.module).run)
-        return run(recipe, context)
+        return run(context.pinned(recipe), context)
 
 
 METHODS: dict[str, Method] = {
@@ -50,6 +51,7 @@ METHODS: dict[str, Method] = {
     ),
     "distill": Method(DistillRecipe, "training.methods.distill", "a smaller model learns from a larger one"),
     "prune": Method(PruneRecipe, "training.methods.prune", "parts of a model that say least are taken out"),
+    "data": Method(DataRecipe, "training.methods.data", "files become a data set: cleaned, without duplicates, split"),
     "guard-classifiers": Method(ClassifierRecipe, "training.methods.guard", "the guard's classifiers of attacks"),
     "guard-names": Method(NamesRecipe, "training.methods.guard", "the guard's tagger of names and addresses"),
 }

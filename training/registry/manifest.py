@@ -20,8 +20,9 @@ from pydantic import (
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 
-# What vLLM or transformers would be given: a whole model, or an adapter that needs its base beside it; or the guard.
-Kind = Literal["base", "merged", "quantized", "pruned", "adapter", "classifier", "embedder", "tokenizer"]
+# What vLLM or transformers would be given: a whole model, or an adapter that needs its base beside it; or the guard; or
+# what models are trained on.
+Kind = Literal["base", "merged", "quantized", "pruned", "adapter", "classifier", "embedder", "tokenizer", "data"]
 
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -113,7 +114,7 @@ class ManifestDraft(_Record):
     base: CheckpointRef | None = None
     """The model that its maker started from; None when there was none. An adapter runs on this one only."""
     parents: list[CheckpointRef] = []
-    """Every checkpoint that went into it: the base, or all the models of a merge."""
+    """Every checkpoint that went into it: the base, or all the models of a merge; and the data sets it learned from."""
     recipe: RecipeRecord | None = None
     data: list[DataDigest] = []
     code_version: str = ""

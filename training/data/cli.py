@@ -1,0 +1,132 @@
+"""`signet data`: build a data set from files, look at it as the model will, read its card."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from training.command import TrainingSettings, one_line_errors, open_registry
+from training.errors import DataError, RecipeError
+
+if TYPE_CHECKING:
+    from training.data.show import Piece
+
+
+@click.group()
+def data() -> None:
+    """Build data sets from files, look at them, read their cards."""
+
+
+@data.command()
+@click.argument("recipe", type=click.Path(path_type=Path))
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting of the recipe.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.pass_context
+@one_line_errors
+def build(ctx: click.Context, recipe: Path, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Read, clean, de-duplicate and split files, and register the result as a data set.
+
+    A recipe of `method: data`; training recipes then name the data set in place of a file: data.train: NAME.
+
+    Example: signet data build recipes/data-spam.yaml --set sources.path=SMSSpamCollection
+    """
+    from training.cli import run_recipe
+    from training.recipes import load_recipe
+
+    method = load_recipe(recipe, overrides).method
+    if method != "data":
+        raise RecipeError(f"{recipe}: method {method} builds no data: signet train {recipe}")
+    run_recipe(ctx.obj(), recipe, overrides, as_json=as_json)
+
+
+@data.command()
+@click.argument("what")
+@click.option("--model", required=True, help="Whose chat template and tokenizer: a reference as `signet train` takes.")
+@click.option("--number", type=click.IntRange(1), default=1, show_default=True, help="Which record comes first.")
+@click.option("--count", type=click.IntRange(1), default=1, show_default=True, help="How many records.")
+@click.option("--max-tokens", type=click.IntRange(8), default=4096, show_default=True, help="Longer ones are cut here.")
+@click.option("--json", "as_json", is_flag=True, help="Print tokens with their ids and labels as JSON lines.")
+@click.pass_context
+@one_line_errors
+def show(ctx: click.Context, what: str, model: str, number: int, count: int, max_tokens: int, as_json: bool) -> None:
+    """Show records of a file or a data set as the model sees them, what it learns marked.
+
+    On a terminal what is learned is green; elsewhere it stands between ⟦ and ⟧.
+
+    Example: signet data show recipes/data/support-desk.jsonl --model smollm2-135m-instruct
+    """
+    from training.cli import find_model
+    from training.data.show import pieces_of
+    from training.evaluate.loading import load_tokenizer
+
+    settings: TrainingSettings = ctx.obj()
+    store = open_registry(settings)
+    path = _file(what, store)
+    tokenizer = load_tokenizer(find_model(model, store, settings).path)
+    shown = 0
+    for source, pieces in pieces_of(path, tokenizer, max_tokens, number, count):
+        shown += 1
+        if as_json:
+            tokens = [{"id": piece.token, "text": piece.text, "learned": piece.learned} for piece in pieces]
+            click.echo(json.dumps({"source": source, "tokens": tokens}))
+            continue
+        learned = sum(piece.learned for piece in pieces)
+        click.echo(f"{source}: {len(pieces)} tokens, {learned} learned")
+        click.echo(_marked(pieces) + "\n")
+    if not shown:
+        raise DataError(f"{path}: has no record {number}")
+
+
+@data.command()
+@click.argument("ref", metavar="NAME")
+@click.option("--json", "as_json", is_flag=True, help="Print the card as JSON.")
+@click.pass_context
+@one_line_errors
+def card(ctx: click.Context, ref: str, as_json: bool) -> None:
+    """Print a data set's card: sources, what each step dropped and why, samples, labels.
+
+    Example: signet data card spam-messages
+    """
+    from training.data.card import CARD, card_text
+    from training.data.sets import find_data_set
+
+    store = open_registry(ctx.obj())
+    checkpoint = find_data_set(Path(ref), store) or store.resolve(ref)
+    store.verify(checkpoint)
+    found = json.loads((checkpoint.path / CARD).read_text(encoding="utf-8"))
+    if as_json:
+        click.echo(json.dumps({"ref": checkpoint.ref, "digest": checkpoint.digest, **found}, ensure_ascii=False))
+    else:
+        click.echo(card_text(found).rstrip())
+
+
+def _file(what: str, store: Any) -> Path:
+    from training.data.sets import file_within, find_data_set
+
+    path = Path(what)
+    if path.exists():
+        return path
+    checkpoint = find_data_set(path, store)
+    if checkpoint is None:
+        raise DataError(f"{what}: there is no such file, nor such a data set in the registry")
+    store.verify(checkpoint)
+    return file_within(path, checkpoint)
+
+
+def _marked(pieces: list[Piece]) -> str:
+    """The text, runs of learned tokens in green, or in brackets where colours are not shown."""
+    colours = click.get_text_stream("stdout").isatty()
+    parts: list[str] = []
+    run: list[str] = []
+    for piece, following in zip(pieces, [*pieces[1:], None], strict=True):
+        run.append(piece.text)
+        if following is None or following.learned != piece.learned:
+            text = "".join(run)
+            run = []
+            if piece.learned:
+                text = click.style(text, fg="green", bold=True) if colours else f"⟦{text}⟧"
+            parts.append(text)
+    return "".join(parts)
