@@ -123,6 +123,8 @@ def _is_path(ref: str) -> bool:
 def _from_registry(
     registry: Registry, checkpoint: Checkpoint, allow_unverified: bool, on_progress: OnProgress
 ) -> ModelSource:
+    if checkpoint.manifest.kind == "data":
+        raise ModelUnavailable(f"{checkpoint.ref} is a data set: serve a model that was trained on it")
     warning = _verify(registry, checkpoint, allow_unverified, on_progress)
     name = checkpoint.path.parent.name
     trained_on = checkpoint.manifest.base

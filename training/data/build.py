@@ -94,7 +94,7 @@ def build(
     steps = steps_of(recipe, list(_evaluation_texts(evaluations)), _boilerplate(recipe, files))
     duplicates = Duplicates(recipe.deduplicate, recipe.seed, work / "signatures") if recipe.deduplicate else None
     progress = _Progress(files, on_progress)
-    sources = []
+    sources: list[dict[str, Any]] = []
     with JsonLines(work / "records.jsonl") as passed:
         kind = ""
         for file in files:
@@ -114,7 +114,8 @@ def build(
     if duplicates is not None:
         step, kept = _without_duplicates(duplicates, kept, masking)
         steps.append(step)
-    split, statistics = Split(recipe.split, recipe.seed), Statistics()
+    without_digits = recipe.deduplicate is not None and recipe.deduplicate.fold_digits
+    split, statistics = Split(recipe.split, recipe.seed, without_digits), Statistics()
     with JsonLines(folder / "train.jsonl") as train, JsonLines(folder / "heldout.jsonl") as heldout:
         for index, record in enumerate(kept):
             side = split.side(record, index)

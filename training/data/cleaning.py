@@ -27,10 +27,10 @@ class Cleaner:
 
     def __init__(self, settings: CleanSettings, boilerplate: LineCounts | None = None) -> None:
         self._steps: list[Callable[[str], str]] = []
+        if settings.repair:  # first: what was misread may look like control characters
+            self._steps.append(repaired)
         if settings.hidden_characters:
             self._steps.append(_visible)
-        if settings.repair:
-            self._steps.append(repaired)
         if settings.compose:
             self._steps.append(lambda text: unicodedata.normalize("NFC", text))
         if boilerplate is not None and settings.boilerplate is not None:

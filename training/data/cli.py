@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -118,15 +120,11 @@ def _file(what: str, store: Any) -> Path:
 
 def _marked(pieces: list[Piece]) -> str:
     """The text, runs of learned tokens in green, or in brackets where colours are not shown."""
-    colours = click.get_text_stream("stdout").isatty()
-    parts: list[str] = []
-    run: list[str] = []
-    for piece, following in zip(pieces, [*pieces[1:], None], strict=True):
-        run.append(piece.text)
-        if following is None or following.learned != piece.learned:
-            text = "".join(run)
-            run = []
-            if piece.learned:
-                text = click.style(text, fg="green", bold=True) if colours else f"⟦{text}⟧"
-            parts.append(text)
+    colours = sys.stdout.isatty()
+    parts = []
+    for learned, run in groupby(pieces, key=lambda piece: piece.learned):
+        text = "".join(piece.text for piece in run)
+        if learned:
+            text = click.style(text, fg="green", bold=True) if colours else f"⟦{text}⟧"
+        parts.append(text)
     return "".join(parts)

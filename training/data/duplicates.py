@@ -10,18 +10,19 @@ from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from training.data.records import Record, folded
 from training.data.words import Hashes, hash_text, runs
+from training.errors import TrainingError
 from training.recipes.data import DeduplicateSettings
 
 NUM_PERMUTATIONS = 128
 # Runs at once: memory for a long text stays that of a short one.
 _BLOCK = 2048
+_WRITTEN_AT_ONCE = 2048
 
 
 EQUAL = "equal to another"
@@ -47,8 +48,8 @@ class Duplicates:
         self._keys = array("Q")
         self._labels = array("Q")
         self._heldout = array("B")
-        self._signatures = signatures
-        self._file: BinaryIO | None = signatures.open("wb") if settings.near is not None else None
+        self._path = signatures
+        self._waiting: list[NDArray[np.uint32]] = []
         random = np.random.default_rng(seed)
         self._factors = random.integers(1, 2**63, NUM_PERMUTATIONS, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
         self._offsets = random.integers(0, 2**63, NUM_PERMUTATIONS, dtype=np.uint64)
@@ -59,8 +60,18 @@ class Duplicates:
         self._keys.append(hash_text(f"{record.kind} {folded(text, self._settings.fold_digits)}"))
         self._labels.append(hash_text("\n".join(record.labels)))
         self._heldout.append(record.side == "heldout")
-        if self._file is not None:
-            self._file.write(self._signature(runs(text, self._settings.words)).tobytes())
+        if self._settings.near is not None:
+            self._waiting.append(self._signature(runs(text, self._settings.words)))
+            if len(self._waiting) >= _WRITTEN_AT_ONCE:
+                self._write()
+
+    def _write(self) -> None:
+        try:
+            with self._path.open("ab") as file:
+                file.writelines(signature.tobytes() for signature in self._waiting)
+        except OSError as error:
+            raise TrainingError(f"{self._path}: cannot be written: {error.strerror}") from None
+        self._waiting.clear()
 
     def _signature(self, hashes: Hashes) -> NDArray[np.uint32]:
         """The least value of all runs under each of the permutations."""
@@ -78,10 +89,9 @@ class Duplicates:
             for first, other in _same(np.frombuffer(self._keys, np.uint64)):
                 equal.join(first, other)
         alike = equal.copy()
-        if self._file is not None:
-            self._file.close()
-            if len(self._keys):
-                self._join_near(alike)
+        if self._settings.near is not None and len(self._keys):
+            self._write()
+            self._join_near(alike)
         verdict = Verdict({}, 0)
         for members in alike.several():
             # A published test stays whole: what is trained on gives way.
@@ -96,7 +106,7 @@ class Duplicates:
 
     def _join_near(self, sets: _Sets) -> None:
         assert self._settings.near is not None
-        signatures = np.memmap(self._signatures, np.uint32, "r").reshape(-1, NUM_PERMUTATIONS)
+        signatures = np.memmap(self._path, np.uint32, "r").reshape(-1, NUM_PERMUTATIONS)
         empty = np.iinfo(np.uint32).max
         bands, rows = bands_for(self._settings.near)
         for band in range(bands):

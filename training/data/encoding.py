@@ -7,7 +7,6 @@ they lie between the prompt for an answer and the end of that answer, for each a
 
 from __future__ import annotations
 
-import os.path
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -108,14 +107,13 @@ class ChatEncoder:
             return after
         # This template asks for an answer whether it is told to or not. What both texts end with is the closing token
         # and the prompt; a single token there is the prompt's.
-        ending = len(os.path.commonprefix([before.rstrip("\n")[::-1], after[::-1]]))
-        found = [*self._control_pattern.finditer(after, len(after) - ending)]
+        found = [*self._control_pattern.finditer(after, len(after) - _common_ending(before.rstrip("\n"), after))]
         if not found or not self._render(chat, messages[:-1]).endswith(before):
             return after
         return after[: found[0].end()] if len(found) > 1 else after[: found[0].start()]
 
     def _missing_closing(self, chat: Chat, messages: Sequence[dict[str, Any]], after: str) -> str:
-        """The token that ends the last answer, where the template leaves it out: a model that never learns it never stops.
+        """The token that ends the last answer, where the template leaves it out: without it, a model never stops.
 
         Some templates write it only once another turn follows, some never.
         """
@@ -142,6 +140,12 @@ class ChatEncoder:
         except (TemplateError, TypeError) as error:
             raise DataError(f"{chat.source}: the model's chat template refuses this chat: {error}") from None
         return text
+
+
+def _common_ending(first: str, other: str) -> int:
+    """How many characters two texts have in common at their ends."""
+    pairs = enumerate(zip(reversed(first), reversed(other), strict=False))
+    return next((place for place, (one, two) in pairs if one != two), min(len(first), len(other)))
 
 
 def encode_all(

@@ -1,6 +1,6 @@
 """Which language a text is in: by its script, then by its commonest words. No model, no packages.
 
-It knows 32 languages and says nothing rather than guess: of a text of fewer than about eight words, of one in several
+It knows 38 languages and says nothing rather than guess: of a text of fewer than about eight words, of one in several
 languages, of slang, of names and tables. It does not tell languages apart that share both script and little words
 (Bokmål and Danish often, Serbian and Croatian never); for such data, name both, or label the language yourself.
 """

@@ -6,20 +6,26 @@ from collections import Counter
 from collections.abc import Collection
 
 from serving.guard.detectors import default_detectors
+from serving.guard.settings import EntityActions
 from serving.guard.stream import StreamCleaner
 from training.errors import RecipeError
+
+
+def usual_kinds() -> frozenset[str]:
+    """What a gateway masks in questions unless it is told otherwise."""
+    return EntityActions().masked()
 
 
 class PersonalData:
     """Masks texts, and counts what it masked."""
 
-    def __init__(self, allow: Collection[str] = ()) -> None:
-        """`allow`: kinds that stay; raises RecipeError for one that there is not."""
-        known = [detector.entity for detector in default_detectors()]
-        for kind in allow:
+    def __init__(self, kinds: Collection[str] | None = None) -> None:
+        """`kinds`: which; all that there are where it is None. Raises RecipeError for one that there is not."""
+        known = {detector.entity for detector in default_detectors()}
+        for kind in kinds or ():
             if kind not in known:
-                raise RecipeError(f"personal.allow: {kind!r} is none of {', '.join(sorted(set(known)))}")
-        self._detectors = tuple(each for each in default_detectors() if each.entity not in allow)
+                raise RecipeError(f"personal.kinds: {kind!r} is none of {', '.join(sorted(known))}")
+        self._detectors = tuple(each for each in default_detectors() if kinds is None or each.entity in kinds)
         self.counts: Counter[str] = Counter()
         """By kind, how many values were masked."""
 

@@ -7,8 +7,9 @@ import io
 import json
 import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TextIO
 
 from training.data.rows import cells_of, encoding_of
 from training.errors import DataError
@@ -22,14 +23,15 @@ _MESSAGE = re.compile(r"(ham|spam)(?:\t| {2,})(.*)")
 
 def _sms_spam(path: Path, file: BinaryIO) -> Iterator[PublishedRow]:
     """The SMS Spam Collection (Almeida et al. 2011), `SMSSpamCollection`: label TAB text."""
-    for number, line in enumerate(_opened(file), start=1):
-        if not line.strip():
-            continue
-        match = _MESSAGE.fullmatch(line.rstrip("\r\n"))
-        if match is None:
-            raise DataError(f'{path}:{number}: is no "ham TAB text" or "spam TAB text"')
-        if match[2].strip():
-            yield f"{path}:{number}", {"text": match[2], "label": match[1]}, None
+    with _text(file) as text:
+        for number, line in enumerate(text, start=1):
+            if not line.strip():
+                continue
+            match = _MESSAGE.fullmatch(line.rstrip("\r\n"))
+            if match is None:
+                raise DataError(f'{path}:{number}: is no "ham TAB text" or "spam TAB text"')
+            if match[2].strip():
+                yield f"{path}:{number}", {"text": match[2], "label": match[1]}, None
 
 
 def _pubmedqa(path: Path, file: BinaryIO) -> Iterator[PublishedRow]:
@@ -51,17 +53,22 @@ def _cuad(path: Path, file: BinaryIO) -> Iterator[PublishedRow]:
 
     Out come the spans, each once in its contract, with all the categories it stands under; the contract is its group.
     """
-    for source, cells in cells_of(path, _opened(file), lower=False):
-        contract = cells.get("Filename")
-        if not contract:
-            raise DataError(f"{source}: has no Filename, as master_clauses.csv has")
-        categories: dict[str, list[str]] = {}
-        for name, cell in cells.items():
-            if name != "Filename" and f"{name}-Answer" in cells:
-                for span in _spans(cell, f"{source}: {name}"):
-                    categories.setdefault(" ".join(span.split()), []).append(name)
-        for span, names in categories.items():
-            yield source, {"text": span, "labels": list(dict.fromkeys(names)), "group": contract}, None
+    with _text(file) as text:
+        for source, cells in cells_of(path, text, lower=False):
+            for span, names in _categories(cells, source).items():
+                yield source, {"text": span, "labels": names, "group": cells["Filename"]}, None
+
+
+def _categories(cells: dict[str, str], source: str) -> dict[str, list[str]]:
+    """Under which categories each span of a contract stands."""
+    if not cells.get("Filename"):
+        raise DataError(f"{source}: has no Filename, as master_clauses.csv has")
+    found: dict[str, list[str]] = {}
+    for name, cell in cells.items():
+        if name != "Filename" and f"{name}-Answer" in cells:
+            for span in dict.fromkeys(" ".join(span.split()) for span in _spans(cell, f"{source}: {name}")):
+                found.setdefault(span, []).append(name)
+    return found
 
 
 def _spans(cell: str, where: str) -> list[str]:
@@ -74,10 +81,15 @@ def _spans(cell: str, where: str) -> list[str]:
     return [span for span in spans if span.strip()]
 
 
-def _opened(file: BinaryIO) -> io.TextIOWrapper:
+@contextmanager
+def _text(file: BinaryIO) -> Iterator[TextIO]:
     encoding = encoding_of(file.read(4))
     file.seek(0)
-    return io.TextIOWrapper(file, encoding=encoding, newline="")
+    text = io.TextIOWrapper(file, encoding=encoding, newline="")
+    try:
+        yield text
+    finally:
+        text.detach()
 
 
 def _json(path: Path, content: bytes) -> dict[str, Any]:

@@ -43,14 +43,14 @@ class Record:
             return str(self.row["text"])
         return "\n".join(text for message in self.row["messages"] if (text := message.get("content")))
 
-    @property
-    def group(self) -> str:
+    def group(self, without_digits: bool) -> str:
         """What stays on one side of a split: as the file says, or all chats of one question, all equal texts."""
         if "group" in self.row:
             return f"group {self.row['group']}"
         if self.kind == "chat":
-            return folded(next(m.get("content") or "" for m in self.row["messages"] if m["role"] == "user"), True)
-        return folded(self.text, True)
+            asked = next(each.get("content") for each in self.row["messages"] if each["role"] == "user")
+            return folded(asked or "", without_digits)
+        return folded(self.text, without_digits)
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -242,7 +242,7 @@ _HELD_OUT = ("test", "validation", "valid", "dev", "heldout", "held_out", "eval"
 
 
 def files_of(path: Path) -> list[Path]:
-    """A file itself, or the data files of a folder in the order of their names; raises DataError where there is none."""
+    """A file itself, or a folder's data files in the order of their names; raises DataError where there is none."""
     if not path.is_dir():
         return [path]
     found = [

@@ -1,4 +1,4 @@
-"""Chats in the shapes that data sets have, as OpenAI's messages: ShareGPT's and Alpaca's are told apart by their keys."""
+"""Chats in the shapes that data sets have, as OpenAI's messages; which shape it is follows from the keys."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ANSWERS = ("output", "response", "completion")
 
 
 def chat_of(row: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The row as `{"messages": […], "tools": […]}`, None where it is no chat; raises ValueError saying what is wrong."""
+    """The row as `{"messages": […], "tools": […]}`, None where it is no chat; raises ValueError saying why."""
     if "messages" in row:
         made = {"messages": row["messages"]}
     elif isinstance(row.get("conversations"), list):
@@ -35,7 +35,10 @@ def chat_of(row: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     tools = row.get("tools")
     if isinstance(tools, str) and tools.strip():
-        tools = json.loads(tools)
+        try:
+            tools = json.loads(tools)
+        except ValueError:
+            raise ValueError("tools is no JSON") from None
     return made | ({"tools": tools} if tools else {})
 
 

@@ -32,7 +32,10 @@ class Piece:
 def pieces_of(
     path: Path, tokenizer: PreTrainedTokenizerFast, max_tokens: int, number: int = 1, count: int = 1
 ) -> Iterator[tuple[str, list[Piece]]]:
-    """`file:line` (and labels) and tokens of `count` records from the one with this number on; raises DataError or SourceError."""
+    """`file:line` (and labels) and tokens of `count` records from the one with this number on.
+
+    Raises DataError, or SourceError for a model that does not chat.
+    """
     with opened(path) as file:
         for source, row in islice(read_rows(path, file), number - 1, number - 1 + count):
             record = record_of(row, source, {})

@@ -16,8 +16,10 @@ from training.recipes.data import SplitSettings
 class Split:
     """Gives each record its side, and remembers texts and groups of both: some 20 bytes a record."""
 
-    def __init__(self, settings: SplitSettings, seed: int) -> None:
+    def __init__(self, settings: SplitSettings, seed: int, without_digits: bool = False) -> None:
+        """`without_digits`: whether texts that differ in digits and punctuation alone belong together."""
         self._settings = settings
+        self._without_digits = without_digits
         self._seed = seed
         self._texts = {"train": array("Q"), "heldout": array("Q")}
         self._groups = {"train": array("Q"), "heldout": array("Q")}
@@ -27,11 +29,12 @@ class Split:
         if self._settings.by == "published":
             side: Side = record.side or "train"
         else:
-            what = record.group if self._settings.by == "group" else f"row {index}"
+            what = record.group(self._without_digits) if self._settings.by == "group" else f"row {index}"
             side = "heldout" if position(f"{self._seed} {what}") < self._settings.heldout else "train"
         self._texts[side].append(hash_text(folded(record.text)))
         # By rows, nothing holds a group together: the text alone tells.
-        self._groups[side].append(hash_text(record.group if "group" in record.row else folded(record.text)))
+        named = record.row.get("group")
+        self._groups[side].append(hash_text(folded(record.text) if named is None else f"group {named}"))
         return side
 
     def leaks(self) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 from training.data.cleaning import Cleaner, LineCounts
 from training.data.contamination import Evaluations
 from training.data.language import known_languages, language_of
-from training.data.personal import PersonalData
+from training.data.personal import PersonalData, usual_kinds
 from training.data.quality import fault_of
 from training.data.records import Record
 from training.errors import RecipeError
@@ -83,7 +83,8 @@ def steps_of(recipe: DataRecipe, evaluations: Sequence[str], lines: LineCounts |
         found = Evaluations(evaluations, recipe.decontaminate.words)
         steps.append(_decontamination(found))
     if recipe.personal is not None:
-        steps.append(_masking(PersonalData(recipe.personal.allow)))
+        kinds = recipe.personal.kinds
+        steps.append(_masking(PersonalData(usual_kinds() if kinds is None else kinds)))
     return steps
 
 

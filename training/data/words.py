@@ -32,7 +32,7 @@ def hash_text(text: str) -> int:
 
 
 def runs(text: str, length: int) -> Hashes:
-    """A hash of each run of `length` words, each once; of the whole where it has fewer; of nothing where it has none."""
+    """A hash of each run of `length` words, each once; of the whole text where it has fewer."""
     words = words_of(text)
     if not words:
         return np.empty(0, np.uint64)

@@ -78,8 +78,8 @@ class DecontaminateSettings(Section):
 class PersonalSettings(Section):
     """Personal data and secrets are replaced by their kind (`[EMAIL_ADDRESS]`), by the guard's detectors."""
 
-    allow: tuple[str, ...] = ("DOMAIN_NAME", "POSTAL_CODE")
-    """Kinds that stay."""
+    kinds: tuple[str, ...] | None = None
+    """Which are masked, as in `[EMAIL_ADDRESS, PERSON_NAME]`; by default those that a gateway masks in questions."""
 
 
 class DeduplicateSettings(Section):

@@ -209,3 +209,13 @@ def test_unreadable_file_is_refused_in_one_line(home: Home, tmp_path: Path):
 
     with pytest.raises(ModelRefused, match=r"config\.json is missing"):
         quietly("bot", home)
+
+
+def test_a_data_set_is_not_served(home: Home, tmp_path: Path) -> None:
+    folder = tmp_path / "made"
+    folder.mkdir()
+    (folder / "train.jsonl").write_text('{"text": "x"}\n')
+    home.registry.register(folder, "texts", ManifestDraft(kind="data"))
+
+    with pytest.raises(ModelUnavailable, match="texts@1 is a data set: serve a model that was trained on it"):
+        quietly("texts", home)

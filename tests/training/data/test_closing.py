@@ -46,11 +46,9 @@ OWN = {
     "INSTRUCT": (INSTRUCT, "</s>"),
     "COLON": (COLON, "</s>"),
 }
-CLOSING = {name: "<|im_end|>" for name in chat_templates.ALL} | {"NAMES": "<|end|>", "TOOLS": "</s>"}
+CLOSING = dict.fromkeys(chat_templates.ALL, "<|im_end|>") | {"NAMES": "<|end|>", "TOOLS": "</s>"}
 # All but one that writes the assistant's words as a user's.
-CASES = OWN | {
-    name: (template, CLOSING[name]) for name, template in chat_templates.ALL.items() if name != "WIDE"
-}
+CASES = OWN | {name: (template, CLOSING[name]) for name, template in chat_templates.ALL.items() if name != "WIDE"}
 # Only the last answer can get a token that these do not write.
 LAST_ONLY = {"NEVER", "BY_THE_NEXT"}
 

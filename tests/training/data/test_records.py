@@ -67,7 +67,7 @@ def test_training_reads_the_same_shapes(tmp_path: Path) -> None:
         ({"text": "x", "label": 1.5}, "label is a text or a whole number"),
         ({"text": "x", "labels": "a"}, "labels is a list"),
         ({"text": 5}, "has neither messages nor text"),
-        ({"messages": OPENAI["messages"], "tools": "no json"}, "Expecting value"),
+        ({"messages": OPENAI["messages"], "tools": "no json"}, "tools is no JSON"),
     ],
 )
 def test_what_is_no_record_is_named(row: dict[str, object], why: str) -> None:
@@ -76,7 +76,9 @@ def test_what_is_no_record_is_named(row: dict[str, object], why: str) -> None:
 
 
 def test_columns_may_be_called_otherwise() -> None:
-    record = record_of({"body": "x", "class": 1, "patient": 7}, "f:1", {"text": "body", "label": "class", "group": "patient"})
+    record = record_of(
+        {"body": "x", "class": 1, "patient": 7}, "f:1", {"text": "body", "label": "class", "group": "patient"}
+    )
 
     assert record.row == {"text": "x", "label": "1", "group": "7"}
     with pytest.raises(DataError, match=r"has no 'body', which sources\.columns\.text names"):

@@ -18,7 +18,7 @@ def rows(name: str, content: bytes, **options: object) -> list[dict[str, object]
 @pytest.mark.parametrize(
     ("name", "lines", "expected"),
     [
-        ("a.jsonl", ['{"text": "naïve\u2028one"}', "", '{"text": "two"}'], [{"text": "naïve\u2028one"}, {"text": "two"}]),
+        ("a.jsonl", ['{"text": "naïve\u2028"}', "", '{"text": "two"}'], [{"text": "naïve\u2028"}, {"text": "two"}]),
         ("a.csv", ["Text,label", '"one, naïve",x'], [{"text": "one, naïve", "label": "x"}]),
         ("a.tsv", ["label\ttext", "x\tone"], [{"text": "one", "label": "x"}]),
         ("collection", ["ham\tone \t two", "spam\tthree"], [
