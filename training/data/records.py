@@ -107,6 +107,8 @@ def folded(text: str, without_digits: bool = False) -> str:
 def record_of(row: Mapping[str, Any], source: str, columns: Mapping[Any, str]) -> Record:
     """Tell what a row is and check it; raises DataError with its place."""
     row = _renamed(row, columns, source)
+    if "chosen" in row and "rejected" in row:
+        raise DataError(f"{source}: is a pair of answers: give the file itself to method dpo")
     group = {"group": str(row["group"])} if row.get("group") not in (None, "") else {}
     try:
         chat = chat_of(row)

@@ -60,6 +60,7 @@ def test_training_reads_the_same_shapes(tmp_path: Path) -> None:
     ("row", "why"),
     [
         ({"body": "x"}, "has neither messages nor text; its keys are body: name them in sources.columns"),
+        ({"messages": [], "chosen": "a", "rejected": "b"}, "is a pair of answers"),
         ({"messages": []}, "no message has the role assistant"),
         ({"conversations": [{"from": "alien", "value": "x"}]}, "from 'alien' is none of"),
         ({"conversations": ["x"]}, "a turn is"),
