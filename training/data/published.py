@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import ast
-import io
 import json
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO
+from typing import Any, BinaryIO
 
-from training.data.rows import cells_of, encoding_of
+from training.data.rows import cells_of, text_of
 from training.errors import DataError
 
 PublishedRow = tuple[str, dict[str, Any], str | None]
@@ -23,7 +21,7 @@ _MESSAGE = re.compile(r"(ham|spam)(?:\t| {2,})(.*)")
 
 def _sms_spam(path: Path, file: BinaryIO) -> Iterator[PublishedRow]:
     """The SMS Spam Collection (Almeida et al. 2011), `SMSSpamCollection`: label TAB text."""
-    with _text(file) as text:
+    with text_of(file) as text:
         for number, line in enumerate(text, start=1):
             if not line.strip():
                 continue
@@ -53,7 +51,7 @@ def _cuad(path: Path, file: BinaryIO) -> Iterator[PublishedRow]:
 
     Out come the spans, each once in its contract, with all the categories it stands under; the contract is its group.
     """
-    with _text(file) as text:
+    with text_of(file) as text:
         for source, cells in cells_of(path, text, lower=False):
             for span, names in _categories(cells, source).items():
                 yield source, {"text": span, "labels": names, "group": cells["Filename"]}, None
@@ -79,17 +77,6 @@ def _spans(cell: str, where: str) -> list[str]:
     if not isinstance(spans, list) or not all(isinstance(span, str) for span in spans):
         raise DataError(f"{where}: is no list of texts")
     return [span for span in spans if span.strip()]
-
-
-@contextmanager
-def _text(file: BinaryIO) -> Iterator[TextIO]:
-    encoding = encoding_of(file.read(4))
-    file.seek(0)
-    text = io.TextIOWrapper(file, encoding=encoding, newline="")
-    try:
-        yield text
-    finally:
-        text.detach()
 
 
 def _json(path: Path, content: bytes) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import gzip
 import io
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TextIO, cast
 
@@ -42,13 +43,12 @@ def read_rows(path: Path, file: BinaryIO, unit: Unit = "paragraph", *, as_text: 
     elif head.startswith((b"PAR1", b"ARROW1")) or path.suffix == ".arrow":
         yield from _arrow_rows(path, file, head)
     else:
-        text = _text(file, head)
+        begin = head.decode(encoding_of(head), "ignore")
         try:
-            yield from _text_rows(path, text, head.decode(encoding_of(head), "ignore"), unit, as_text)
+            with text_of(file) as text:
+                yield from _text_rows(path, text, begin, unit, as_text)
         except UnicodeDecodeError:
             raise _not_unicode(path, file, head) from None
-        finally:
-            text.detach()
 
 
 def _gunzipped(path: Path, file: BinaryIO, unit: Unit, as_text: bool) -> Iterator[Row]:
@@ -78,9 +78,18 @@ def decoded(content: bytes, path: Path) -> str:
         raise _not_unicode(path, io.BytesIO(content), content[:_HEAD]) from None
 
 
-def _text(file: BinaryIO, head: bytes) -> io.TextIOWrapper:
+@contextmanager
+def text_of(file: BinaryIO) -> Iterator[TextIO]:
+    """A binary file as text, in the encoding that its first bytes tell; the file itself stays open."""
+    encoding = encoding_of(file.read(4))
+    file.seek(0)
     # newline="" leaves line ends alone within quoted cells; the lines of other formats are stripped.
-    return io.TextIOWrapper(cast("Any", file), encoding=encoding_of(head), newline="")
+    text = io.TextIOWrapper(file, encoding=encoding, newline="")
+    try:
+        yield text
+    finally:
+        if not file.closed:  # by who stopped reading early
+            text.detach()
 
 
 def _not_unicode(path: Path, file: BinaryIO, head: bytes) -> DataError:

@@ -34,7 +34,7 @@ def test_keys_of_other_tools_are_ignored(tmp_path: Path) -> None:
         ("[]", "is no JSON object"),
         ("\x00", "is no JSON"),
         ('{"message": []}', "messages: Field required"),
-        ('{"messages": "hello"}', "messages: Input should be a valid array"),
+        ('{"messages": "hello"}', "messages: Input should be a valid list"),
         ('{"messages": []}', "no message has the role assistant"),
         ('{"messages": [{"role": "user", "content": "a"}]}', "no message has the role assistant"),
         ('{"messages": [{"role": "assistant", "content": "a"}]}', "the assistant speaks before any user does"),
