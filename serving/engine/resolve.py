@@ -131,11 +131,23 @@ def _from_registry(
     if checkpoint.manifest.kind != "adapter" or trained_on is None:
         again = _verifier(registry, checkpoint) if warning is None else None
         return ModelSource(checkpoint.path, name, checkpoint, warning=warning, verify_again=again)
+    _require_lora(checkpoint)
     base = registry.resolve(trained_on.digest)
     require_base(checkpoint, base)
     warning = _verify(registry, base, allow_unverified, on_progress) or warning
     again = _verifier(registry, checkpoint, base) if warning is None else None
     return ModelSource(base.path, name, checkpoint, adapter=checkpoint.path, warning=warning, verify_again=again)
+
+
+def _require_lora(adapter: Checkpoint) -> None:
+    """Refuse what vLLM cannot put on a base while it serves."""
+    config = json_file(adapter.path / "adapter_config.json")
+    kind = "DORA" if config.get("use_dora") else config.get("peft_type", "LORA")
+    if kind != "LORA":
+        raise ModelRefused(
+            f"{adapter.ref} is an adapter of kind {str(kind).lower()}, and the engine serves lora alone: "
+            "fold it into its base, where its kind can be (method: merge, how: adapter)"
+        )
 
 
 def _verifier(registry: Registry, *checkpoints: Checkpoint) -> Callable[[], None]:

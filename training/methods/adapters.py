@@ -7,15 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import IA3Config, LoraConfig, PeftConfig, PeftModel, PrefixTuningConfig, get_peft_model
 from transformers import GenerationConfig
 
 from training.errors import RecipeError, SourceError
 from training.evaluate.source import Source
-from training.recipes.sections import LoraSettings
+from training.recipes.sections import Ia3Settings, LoraSettings, PrefixSettings
+from training.registry import Checkpoint
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+AnyAdapter = LoraSettings | Ia3Settings | PrefixSettings
 
 # What a model's folder holds besides weights: tokenizer, chat template, generation settings, licence.
 _COPIED = ("*.json", "*.jinja", "*.txt", "*.model", "LICENSE*", "NOTICE*")
@@ -33,38 +36,49 @@ def require_trainable(base: Source) -> Source:
     return base
 
 
-def attach(model: PreTrainedModel, settings: LoraSettings, task: str = "CAUSAL_LM") -> PeftModel:
-    """Freeze the model and give its target modules adapters, which start as no change.
+def attach(model: PreTrainedModel, settings: AnyAdapter, task: str = "CAUSAL_LM") -> PeftModel:
+    """Freeze the model and give it adapters. LoRA, DoRA and IA³ start as no change.
 
     `task` is peft's: with `SEQ_CLS` the classification head is trained as well.
     """
-    config = LoraConfig(
+    try:
+        return get_peft_model(model, _config(settings, task))
+    except ValueError as error:
+        where = "adapter" if isinstance(settings, PrefixSettings) else "adapter.targets"
+        raise RecipeError(f"{where}: {str(error).splitlines()[0]}") from None
+
+
+def _config(settings: AnyAdapter, task: str) -> PeftConfig:
+    if isinstance(settings, PrefixSettings):
+        return PrefixTuningConfig(task_type=task, num_virtual_tokens=settings.tokens)
+    if isinstance(settings, Ia3Settings):
+        named = {"target_modules": settings.targets, "feedforward_modules": settings.feed_forward}
+        return IA3Config(task_type=task, **(named if settings.targets else {}))
+    return LoraConfig(
         task_type=task,
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
         target_modules=settings.targets,
+        use_dora=settings.kind == "dora",
     )
-    try:
-        return get_peft_model(model, config)
-    except ValueError as error:
-        raise RecipeError(f"adapter.targets: {str(error).splitlines()[0]}") from None
 
 
-def untie_for(model: PreTrainedModel, settings: LoraSettings, output: str) -> None:
+def untie_for(model: PreTrainedModel, settings: AnyAdapter, output: str) -> None:
     """Give input and output embeddings weights of their own where an adapter is to change one of them.
 
     Models share the two to be smaller. Merged into the shared weight, what was learned for one would also change the
     other. Raises RecipeError where only the adapter is to be kept: on its base the weight is shared again.
     """
-    if not getattr(model.config, "tie_word_embeddings", False) or settings.targets == "all-linear":
-        return  # peft leaves the output layer out of all-linear
+    targets = getattr(settings, "targets", None)
+    if not getattr(model.config, "tie_word_embeddings", False) or not isinstance(targets, list):
+        return  # peft leaves the output layer out of all-linear, and of what it chooses itself
     shared = {
         name
         for name, module in model.named_modules()
         if module in (model.get_input_embeddings(), model.get_output_embeddings())
     }
-    hit = [target for target in settings.targets for name in shared if name == target or name.endswith(f".{target}")]
+    hit = [target for target in targets for name in shared if name == target or name.endswith(f".{target}")]
     if not hit:
         return
     if output == "adapter":
@@ -78,8 +92,12 @@ def untie_for(model: PreTrainedModel, settings: LoraSettings, output: str) -> No
 
 
 def fold(model: PeftModel | PreTrainedModel) -> PreTrainedModel:
-    """Fold adapters into the weights, where there are any, without rounding."""
-    return model.merge_and_unload() if isinstance(model, PeftModel) else model
+    """Fold adapters into the weights, where there are any, without rounding; raises RecipeError for a prefix."""
+    if not isinstance(model, PeftModel):
+        return model
+    if model.active_peft_config.is_prompt_learning:
+        raise RecipeError("a prefix cannot be folded into weights: it stays an adapter")
+    return model.merge_and_unload()
 
 
 def round_to(model: PreTrainedModel, dtype: torch.dtype) -> None:
@@ -112,6 +130,16 @@ def save_adapter(model: PeftModel, base: Source, folder: Path) -> None:
     model.save_pretrained(folder, save_embedding_layers=False)
     (folder / "README.md").unlink(missing_ok=True)  # an empty form that peft leaves
     copy_companions(base.path, folder)
+
+
+def engine_note(checkpoint: Checkpoint) -> list[str]:
+    """A line for the user where an adapter is of a kind that engines do not serve beside its base."""
+    adapter = (checkpoint.manifest.recipe.settings if checkpoint.manifest.recipe else {}).get("adapter")
+    kind = adapter.get("kind") if isinstance(adapter, dict) else None
+    if checkpoint.manifest.kind != "adapter" or kind in ("lora", None):
+        return []
+    fold = "set output: merged" if kind != "prefix" else "no engine here takes it"
+    return [f"Engines serve LoRA adapters alone, and this one is {kind}: {fold}."]
 
 
 def copy_companions(base_folder: Path, folder: Path) -> None:

@@ -29,13 +29,14 @@ from training.evaluate.classification import (
     best_thresholds,
     decide,
     judge,
+    load_classifier,
     pad,
     probabilities,
     truth,
 )
 from training.evaluate.loading import load_tokenizer
 from training.evaluate.source import Source
-from training.methods import adapters
+from training.methods import adapters, agreement
 from training.methods.register import register
 from training.methods.run_folder import RunFolder
 from training.methods.trainer import Objective, Trainer, Training
@@ -47,6 +48,9 @@ from training.registry import DataDigest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
+
+# Compared before and after folding and writing.
+_PROBES = 16
 
 
 def run(recipe: ClassifyRecipe, context: Context) -> Outcome:
@@ -134,7 +138,7 @@ class ClassifierRun:
             if self.recipe.adapter is not None:
                 model = adapters.attach(model, self.recipe.adapter, task="SEQ_CLS")
             trained, tokens = self._train(model, tokenizer, data, folder)
-            model = adapters.fold(model)
+            model = agreement.merge(model, torch.float32, self._probe(tokenizer, data))
             outcome = self._finish(model, tokenizer, data, trained, tokens, watch)
             if self.accelerator.is_main_process:
                 folder.finish()
@@ -224,8 +228,12 @@ class ClassifierRun:
         if self.accelerator.is_main_process:
 
             def write(folder: Path) -> None:
+                outputs = self._probe(tokenizer, data)
+                expected = outputs(model)
                 model.save_pretrained(folder)
                 adapters.copy_companions(self.base.path, folder)
+                again: Any = load_classifier(agreement.written(folder))
+                agreement.require_files(expected, outputs(again.to(model.device)))
 
             evaluation = {
                 **measured.figures(),
@@ -251,6 +259,19 @@ class ClassifierRun:
             notes=[f"Measure it: signet evaluate {checkpoint.ref} --data FILE"] if checkpoint else [],
             report={**measured.figures(), **more, "labels": list(data.labels), "losses": list(trained.losses)},
         )
+
+    def _probe(self, tokenizer: PreTrainedTokenizerFast, data: Data) -> agreement.Outputs:
+        """The logits of the first held-out texts."""
+        texts = [text.text for text in data.heldout[:_PROBES]]
+
+        def outputs(model: Any) -> torch.Tensor:
+            limit = min(self.recipe.data.max_tokens, model.config.max_position_embeddings)
+            rows = [tokenizer(text, truncation=True, max_length=limit)["input_ids"] for text in texts]
+            with agreement.evaluating(model):
+                logits_BC: torch.Tensor = model(**pad(rows, tokenizer, model.device)).logits.float().cpu()
+            return logits_BC
+
+        return outputs
 
     def _probabilities(
         self, model: Any, tokenizer: PreTrainedTokenizerFast, texts: Sequence[LabelledText], progress: Any

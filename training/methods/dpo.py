@@ -234,6 +234,7 @@ class _Run:
             notes=[
                 f"The chosen answers' log-likelihood changed by {moved:+.2f} nats: far below 0 means that the model "
                 "unlearns them along with the rejected ones.",
+                *adapters.engine_note(checkpoint),
                 *next_steps(checkpoint),
             ]
             if checkpoint

@@ -140,7 +140,9 @@ class _Run:
             checkpoint=checkpoint,
             summary=f"held-out perplexity {before.value:.2f} before, {after.value:.2f} after, {steps} steps",
             cost=watch.cost(trained.weight),
-            notes=[measured_on(checkpoint.manifest), *next_steps(checkpoint)] if checkpoint else [],
+            notes=[measured_on(checkpoint.manifest), *adapters.engine_note(checkpoint), *next_steps(checkpoint)]
+            if checkpoint
+            else [],
             report={
                 "perplexity_before": before.value,
                 "perplexity_after": after.value,

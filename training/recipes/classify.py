@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from training.recipes.sections import AdapterSettings, GradientRecipe, Section
+from training.recipes.sections import FoldableAdapter, GradientRecipe, Section
 
 
 class LabelledData(Section):
@@ -34,7 +34,7 @@ class ClassifyRecipe(GradientRecipe):
     """The model to start from: the small encoder that is fetched when it is missing, or any model as in `sft`."""
     data: LabelledData
     """Labelled texts."""
-    adapter: AdapterSettings | None = None
+    adapter: FoldableAdapter | None = None
     """What is trained in place of all weights, beside the head."""
 
     @model_validator(mode="after")

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from training.recipes.classify import LabelledData
-from training.recipes.sections import AdapterSettings, ChatData, GradientRecipe, Section
+from training.recipes.sections import ChatData, FoldableAdapter, GradientRecipe, Section
 
 
 class DistillData(ChatData, LabelledData):
@@ -52,7 +52,7 @@ class DistillRecipe(GradientRecipe):
     student learns without a teacher, to compare with."""
     temperature: Annotated[float, Field(gt=0)] = 2.0
     """Above 1 more is learned of what the teacher holds unlikely (Hinton et al. 2015)."""
-    adapter: AdapterSettings | None = None
+    adapter: FoldableAdapter | None = None
     """What is trained in place of all of the student's weights; it is folded into them afterwards."""
 
     @model_validator(mode="after")

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from training.recipes.sections import AdapterSettings, GradientRecipe, Section
+from training.recipes.sections import AdapterSettings, GradientRecipe, Section, check_output
 
 
 class PreferenceData(Section):
@@ -43,6 +43,5 @@ class DpoRecipe(GradientRecipe):
     def _check(self) -> Self:
         if self.data.heldout == self.data.train:
             raise ValueError("data.heldout is data.train: held-out pairs must not be trained on")
-        if self.output == "adapter" and self.adapter is None:
-            raise ValueError("output: adapter needs the section adapter, as in adapter: lora")
+        check_output(self.adapter, self.output)
         return self

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from training.recipes.sections import AdapterSettings, GradientRecipe, Section
+from training.recipes.sections import FoldableAdapter, GradientRecipe, Section
 
 
 class QueryData(Section):
@@ -36,7 +36,7 @@ class EmbedRecipe(GradientRecipe):
     """Pairs in each step, over all processes. Each query is told apart from all texts of its batch: more teach more."""
     temperature: Annotated[float, Field(gt=0)] = 0.05
     """What similarities are divided by: less looks more at the texts that are nearly right."""
-    adapter: AdapterSettings | None = None
+    adapter: FoldableAdapter | None = None
     """What is trained in place of all weights, and then folded in."""
 
     @model_validator(mode="after")

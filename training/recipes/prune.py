@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from training.recipes.distill import DistillData
-from training.recipes.sections import AdapterSettings, GradientRecipe, Section
+from training.recipes.sections import FoldableAdapter, GradientRecipe, Section
 
 
 class PruneSettings(Section):
@@ -50,7 +50,7 @@ class PruneRecipe(GradientRecipe):
     as it was. At 1 it is a plain fine-tuning."""
     temperature: Annotated[float, Field(gt=0)] = 1.0
     """Above 1 more is learned of what the model as it was holds unlikely."""
-    adapter: AdapterSettings | None = None
+    adapter: FoldableAdapter | None = None
     """What is trained in place of all weights that are left."""
 
     @model_validator(mode="after")

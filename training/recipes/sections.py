@@ -56,8 +56,9 @@ class ChatData(Section):
 class LoraSettings(Section):
     """Low-rank adapters (Hu et al. 2021): what is trained, the base stays as it is."""
 
-    kind: Literal["lora"] = "lora"
-    """What is put on the model; a section without a kind means `lora`."""
+    kind: Literal["lora", "dora"] = "lora"
+    """What is put on the model; a section without a kind means `lora`. `dora` learns each weight's length apart from
+    its direction (Liu et al. 2024)."""
     rank: Annotated[int, Field(ge=1)] = 8
     """Width of the adapter: more can say more, and takes more memory."""
     alpha: Annotated[float, Field(gt=0)] = 16
@@ -68,6 +69,32 @@ class LoraSettings(Section):
     """Names of the modules that get an adapter."""
 
 
+class Ia3Settings(Section):
+    """Factors of keys, values and the feed-forward network's inner activations (Liu et al. 2022): very few weights."""
+
+    kind: Literal["ia3"]
+    """What is put on the model."""
+    targets: list[str] | None = None
+    """Names of the modules whose outputs get a factor; by default keys, values and the second feed-forward layer."""
+    feed_forward: list[str] = []
+    """Which of `targets` get it on their inputs instead, as the second feed-forward layer does."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not set(self.feed_forward) <= set(self.targets or ()):
+            raise ValueError("feed_forward names modules that are none of targets")
+        return self
+
+
+class PrefixSettings(Section):
+    """Learned keys and values before every text, in each layer (Li and Liang 2021); cannot be folded into weights."""
+
+    kind: Literal["prefix"]
+    """What is put on the model."""
+    tokens: Annotated[int, Field(ge=1)] = 16
+    """How many positions the prefix takes."""
+
+
 def _named_kind(value: Any) -> Any:
     """`adapter: lora` is short for `adapter: {kind: lora}`, and LoRA is what a section without a kind means."""
     if isinstance(value, str):
@@ -75,7 +102,23 @@ def _named_kind(value: Any) -> Any:
     return {"kind": "lora", **value} if isinstance(value, dict) else value
 
 
-AdapterSettings = Annotated[LoraSettings, BeforeValidator(_named_kind)]
+FoldableAdapter = Annotated[
+    Annotated[LoraSettings | Ia3Settings, Field(discriminator="kind")], BeforeValidator(_named_kind)
+]
+"""Of methods whose result is a whole model."""
+
+AdapterSettings = Annotated[
+    Annotated[LoraSettings | Ia3Settings | PrefixSettings, Field(discriminator="kind")], BeforeValidator(_named_kind)
+]
+"""Of methods whose result may be the adapter alone."""
+
+
+def check_output(adapter: Section | None, output: str) -> None:
+    """Raise ValueError where an adapter cannot be what `output` says."""
+    if output == "adapter" and adapter is None:
+        raise ValueError("output: adapter needs the section adapter, as in adapter: lora")
+    if output == "merged" and isinstance(adapter, PrefixSettings):
+        raise ValueError("a prefix cannot be folded into weights: set output: adapter")
 
 
 class OptimizerSettings(Section):

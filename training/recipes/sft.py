@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
-from training.recipes.sections import AdapterSettings, ChatData, GradientRecipe
+from training.recipes.sections import AdapterSettings, ChatData, GradientRecipe, check_output
 
 
 class SftRecipe(GradientRecipe):
@@ -27,6 +27,5 @@ class SftRecipe(GradientRecipe):
     def _check(self) -> Self:
         if self.data.heldout == self.data.train:
             raise ValueError("data.heldout is data.train: held-out chats must not be trained on")
-        if self.output == "adapter" and self.adapter is None:
-            raise ValueError("output: adapter needs the section adapter, as in adapter: lora")
+        check_output(self.adapter, self.output)
         return self

@@ -185,6 +185,24 @@ def test_no_reference_means_the_default_model(home: Home, tmp_path: Path, monkey
     assert source.served_name == "smollm2-135m-instruct"
 
 
+@pytest.mark.parametrize(
+    ("config", "kind"), [({"peft_type": "IA3"}, "ia3"), ({"peft_type": "LORA", "use_dora": True, "r": 8}, "dora")]
+)
+def test_adapters_that_engines_cannot_serve_are_refused(
+    home: Home, tmp_path: Path, config: dict[str, object], kind: str
+):
+    base = register(home, tmp_path, "base")
+    folder = tmp_path / "made" / "adapter"
+    folder.mkdir(parents=True)
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    home.registry.register(
+        folder, "tuned", ManifestDraft(kind="adapter", base=CheckpointRef(ref=base.ref, digest=base.digest))
+    )
+
+    with pytest.raises(ModelRefused, match=f"^tuned@1 is an adapter of kind {kind}, and the engine serves lora alone"):
+        quietly("tuned", home)
+
+
 def test_adapter_is_loaded_on_the_base_it_was_trained_on(home: Home, tmp_path: Path):
     base = register(home, tmp_path, "base")
     folder = tmp_path / "made" / "adapter"

@@ -10,7 +10,7 @@ from training.errors import RecipeError
 from training.evaluate import Source
 from training.evaluate.loading import load_chat_tokenizer, load_model
 from training.methods import adapters
-from training.recipes.sections import LoraSettings
+from training.recipes.sections import Ia3Settings, LoraSettings, PrefixSettings
 from training.registry import CheckpointRef
 
 IDS = torch.tensor([[1, 50, 60, 70, 2]])
@@ -155,3 +155,44 @@ def test_what_touches_no_shared_weight_stays_tied(tied: Source, targets: Any) ->
     adapters.untie_for(model, LoraSettings(targets=targets), "adapter")
 
     assert model.config.tie_word_embeddings
+
+
+def disturb_all(model: Any) -> None:
+    """As `disturb`, for any kind: only what is trained."""
+    torch.manual_seed(1)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data += torch.randn_like(parameter) * 0.2
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        LoraSettings(kind="dora"),
+        Ia3Settings(kind="ia3"),
+        Ia3Settings(kind="ia3", targets=["v_proj", "down_proj"], feed_forward=["down_proj"]),
+    ],
+)
+def test_every_kind_that_folds_answers_the_same(base: Source, settings: Any) -> None:
+    before = logits(load_model(base))
+    model = adapters.attach(load_model(base), settings)
+    assert torch.allclose(logits(model), before, atol=1e-4)
+    disturb_all(model)
+    expected = logits(model)
+    assert not torch.allclose(before, expected, atol=1e-2)
+
+    assert torch.allclose(logits(adapters.fold(model)), expected, atol=1e-3)
+
+
+def test_a_prefix_stays_an_adapter(base: Source, tmp_path: Path) -> None:
+    model = adapters.attach(load_model(base), PrefixSettings(kind="prefix", tokens=3))
+    disturb_all(model)
+    expected = logits(model)
+    assert not torch.allclose(logits(load_model(base)), expected, atol=1e-2)
+
+    adapters.save_adapter(model, base, tmp_path)
+
+    again = load_model(Source(tmp_path, base.identity, base=base))
+    assert torch.allclose(logits(again), expected, atol=1e-5)
+    with pytest.raises(RecipeError, match="a prefix cannot be folded into weights"):
+        adapters.fold(model)

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 
-from training.errors import DataError, SourceError
+from training.errors import DataError, RecipeError, SourceError
 from training.evaluate import resolve_source
 from training.evaluate.measurement import measure_classifier
+from training.methods import adapters
 from training.outcome import Outcome
 from training.registry import ManifestDraft, Registry
 
@@ -77,6 +79,34 @@ def test_learns_registers_and_is_measured_again_as_its_manifest_says(
     lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert [line["label"] for line in lines] == ["a", "b"] * 6
     assert all(sum(line["scores"].values()) == pytest.approx(1, abs=1e-4) for line in lines)
+
+
+@pytest.mark.parametrize("adapter", ["adapter=dora", "adapter=ia3"])
+def test_other_kinds_of_adapters(train: Train, recipe: Path, tiny: Registry, adapter: str) -> None:
+    outcome = train(recipe, adapter, "seed=1", "steps=5")
+
+    assert outcome.report["losses"][-1] < outcome.report["losses"][0]  # type: ignore[index,call-overload,operator]
+
+
+@pytest.mark.parametrize("part", ["fold", "copy_companions"])
+def test_a_classifier_that_merging_or_writing_spoils_is_not_registered(
+    train: Train, recipe: Path, tiny: Registry, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    do = getattr(adapters, part)
+
+    def spoil(*arguments: Any) -> Any:
+        done = do(*arguments)
+        if part == "fold":
+            done.score.weight.data[0] *= -1
+        else:
+            path = arguments[1] / "model.safetensors"
+            weights = load_file(path)
+            save_file({**weights, "score.weight": -weights["score.weight"]}, path, metadata={"format": "pt"})
+        return done
+
+    monkeypatch.setattr(adapters, part, spoil)
+    with pytest.raises(RecipeError, match="its outputs differ by"):
+        train(recipe, "adapter=lora", "steps=3")
 
 
 def test_several_labels_a_text(train: Train, several: Path, tiny: Registry, tmp_path: Path) -> None:

@@ -176,6 +176,34 @@ def test_an_adapter_that_is_written_as_no_change_is_not_registered(
         run("steps=8", f"output={output}")
 
 
+@pytest.mark.parametrize(
+    ("kind", "output"), [("dora", "merged"), ("ia3", "merged"), ("ia3", "adapter"), ("prefix", "adapter")]
+)
+def test_other_kinds_of_adapters_learn(run: Run, tiny: Registry, recipe_path: Path, kind: str, output: str) -> None:
+    outcome = run("method=sft", f"adapter={kind}", f"output={output}", "steps=25", "optimizer.learning_rate=0.05")
+
+    losses: Any = outcome.report["losses"]
+    assert sum(losses[-5:]) < 0.95 * sum(losses[:5])
+    assert outcome.checkpoint is not None
+    measured = measure_source(resolve_source("desk", tiny, False), recipe_path.parent / "heldout.jsonl", 256, False)
+    assert measured.perplexity.value == pytest.approx(outcome.report["perplexity_after"], rel=1e-4)
+    assert any(note.startswith("Engines serve LoRA") for note in outcome.notes) is (output == "adapter")
+
+
+@pytest.mark.parametrize(
+    ("settings", "fault"),
+    [
+        ("adapter=prefix", "a prefix cannot be folded into weights: set output: adapter"),
+        ("adapter=lorra", "adapter: Input tag 'lorra' found .* 'lora', 'dora', 'ia3', 'prefix'"),
+        ("adapter={kind: ia3, rank: 4}", r"unknown setting 'adapter\.rank'"),
+        ("adapter={kind: ia3, feed_forward: [x]}", "feed_forward names modules that are none of targets"),
+    ],
+)
+def test_adapters_that_cannot_be_are_one_line(run: Run, settings: str, fault: str) -> None:
+    with pytest.raises(RecipeError, match=fault):
+        run("method=sft", settings)
+
+
 def test_interruption_registers_nothing_and_leaves_nothing(
     run: Run, tiny: Registry, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
