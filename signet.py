@@ -34,6 +34,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "data": ("training.cli", "data", "Build data sets, look at them, read their cards."),
     "train": ("training.cli", "train", "Run a training recipe."),
     "quantize": ("training.cli", "quantize", "Compress a checkpoint."),
+    "export": ("training.export.cli", "export", "Write a checkpoint for llama.cpp or ONNX Runtime."),
     "evaluate": ("training.cli", "evaluate", "Measure a checkpoint's perplexity."),
     "registry": ("training.cli", "registry", "List, show, verify and promote checkpoints."),
     "redteam": ("training.evaluate.redteam.cli", "redteam", "Attack a served model; report what got through."),
