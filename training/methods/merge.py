@@ -24,7 +24,7 @@ from training.methods.tensor_files import TensorFolder, TensorLayout, write_tens
 from training.methods.work import work_folder
 from training.outcome import Context, Outcome, Stopwatch, next_steps
 from training.progress import track
-from training.recipes.merge import MergeRecipe
+from training.recipes.merge import MergeData, MergeRecipe
 from training.registry import DataDigest, Kind
 
 # What a configuration may say otherwise without meaning another model.
@@ -92,21 +92,11 @@ class _Run:
         adapter, base = self.parents[0], self.base
         assert base is not None  # found in __init__
         model: Any = load_model(adapter, torch.float32)
-        outputs = agreement.chat_outputs(self._probes(base), padding_token(load_tokenizer(base.path)))
+        examples = probes(base, self.recipe.data, self.context, self.recipe.seed)
+        outputs = agreement.chat_outputs(examples, padding_token(load_tokenizer(base.path)))
         dtype = stored_dtype(base)
         merged = agreement.merge(model, dtype, outputs)
         agreement.write(merged, base, "merged", dtype, outputs, folder)
-
-    def _probes(self, base: Source) -> list[Example]:
-        """Held-out chats to compare logits on, or tokens drawn at random."""
-        heldout = self.recipe.data.heldout
-        if heldout is not None:
-            encoder = ChatEncoder(load_chat_tokenizer(base.path), self.recipe.data.max_tokens)
-            return encode_all(encoder, read_chats(self.context.path(heldout)).chats)
-        vocabulary = AutoConfig.from_pretrained(base.path, local_files_only=True).vocab_size
-        generator = torch.Generator().manual_seed(self.recipe.seed)
-        rows = torch.randint(vocabulary, (4, 32), generator=generator).tolist()
-        return [Example(row, row, "random tokens") for row in rows]
 
     def _merge(self, folder: Path) -> str:
         """Write the merged model; returns a line on how it was done, where there is something to say."""
@@ -222,6 +212,16 @@ class _Run:
     def _kind(self) -> Kind:
         kinds = {parent.kind for parent in self.parents}
         return "classifier" if kinds == {"classifier"} else "merged"
+
+
+def probes(base: Source, data: MergeData, context: Context, seed: int) -> list[Example]:
+    """Held-out chats to compare logits on, or tokens drawn at random."""
+    if data.heldout is not None:
+        encoder = ChatEncoder(load_chat_tokenizer(base.path), data.max_tokens)
+        return encode_all(encoder, read_chats(context.path(data.heldout)).chats)
+    vocabulary = AutoConfig.from_pretrained(base.path, local_files_only=True).vocab_size
+    rows = torch.randint(vocabulary, (4, 32), generator=torch.Generator().manual_seed(seed)).tolist()
+    return [Example(row, row, "random tokens") for row in rows]
 
 
 def require_one_shape(sources: Sequence[Source], opened: Sequence[TensorFolder]) -> None:

@@ -21,6 +21,7 @@ from training.recipes.pretrain import PretrainRecipe
 from training.recipes.prune import PruneRecipe
 from training.recipes.sections import Recipe
 from training.recipes.sft import SftRecipe
+from training.recipes.shrink import ShrinkRecipe
 
 if TYPE_CHECKING:
     from training.outcome import Context, Outcome
@@ -52,6 +53,7 @@ METHODS: dict[str, Method] = {
     "distill": Method(DistillRecipe, "training.methods.distill", "a smaller model learns from a larger one"),
     "prune": Method(PruneRecipe, "training.methods.prune", "parts of a model that say least are taken out"),
     "data": Method(DataRecipe, "training.methods.data", "files become a data set: cleaned, without duplicates, split"),
+    "shrink": Method(ShrinkRecipe, "training.methods.shrink", "what a model learned, as a LoRA adapter of some rank"),
     "guard-classifiers": Method(ClassifierRecipe, "training.methods.guard", "the guard's classifiers of attacks"),
     "guard-names": Method(NamesRecipe, "training.methods.guard", "the guard's tagger of names and addresses"),
 }
