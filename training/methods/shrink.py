@@ -102,7 +102,7 @@ class _Run:
             b, a = (tensors[f"{_PREFIX}{name}.lora_{part}.weight"].float() for part in "BA")
             return scale * (b @ a)
 
-        return {name: lambda name=name: added(name) for name in names}, 0.0  # type: ignore[misc]
+        return {name: lambda name=name: added(name) for name in names}, 0.0
 
     def _difference(self) -> tuple[Deltas, float]:
         """What training added to linear modules, and the energy of what it changed elsewhere."""
@@ -118,7 +118,7 @@ class _Run:
 
         others = sum(float(added(n).square().sum()) for n in base.layout if n not in linear)
         names = [name for name in base.layout if name in linear]
-        return {name.removesuffix(".weight"): lambda name=name: added(name) for name in names}, others  # type: ignore[misc]
+        return {name.removesuffix(".weight"): lambda name=name: added(name) for name in names}, others
 
     def _write(self, deltas: Deltas, left_out: float, folder: Path) -> float:
         """Write the adapter; returns the part of all energy that it keeps."""
