@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,12 +15,13 @@ if TYPE_CHECKING:
     from training.compress.quantize import Outcome, Scheme
 
 # As in `training.compress.quantize`, which imports more than `--help` should.
-SCHEMES = ("w8a8", "w4a16-gptq")
+SCHEMES: tuple[Scheme, ...] = ("w8a8", "w4a16-gptq")
 
 
 @click.command()
 @click.argument("ref")
-@click.option("--scheme", type=click.Choice(SCHEMES), required=True, help="How to store weights and activations.")
+@click.option("--scheme", type=click.Choice(SCHEMES), help="How to store weights and activations.")
+@click.option("--compare", metavar="SCHEME,SCHEME…", help="Make one of each scheme, and show them beside each other.")
 @click.option(
     "--calibration", type=click.Path(path_type=Path), help="JSONL chats like those to come; default: built in."
 )
@@ -33,7 +35,8 @@ SCHEMES = ("w8a8", "w4a16-gptq")
 def quantize(
     ctx: click.Context,
     ref: str,
-    scheme: Scheme,
+    scheme: Scheme | None,
+    compare: str | None,
     calibration: Path | None,
     samples: int,
     name: str | None,
@@ -44,18 +47,77 @@ def quantize(
     w8a8 stores weights in 8 bits and calculates in 8 bits: faster, hardly any loss. w4a16-gptq stores weights
     in 4 bits: smallest, some loss. The first run prepares the compressor's own environment (1.5 GB).
 
+    --compare makes one checkpoint of each scheme, measured on the same chats, and prints a table.
+
     Example: signet quantize smollm2-135m-instruct@1 --scheme w8a8
     """
     from training.cli import find_model, sigterm_as_interrupt
     from training.compress.quantize import CALIBRATION, Request
     from training.compress.quantize import quantize as run
 
+    schemes = _schemes(scheme, compare, name)
     settings: TrainingSettings = ctx.obj()
     store = open_registry(settings)
-    request = Request(scheme, calibration or CALIBRATION, samples, name)
+    source = find_model(ref, store, settings)
+    made = []
     with sigterm_as_interrupt():
-        outcome = run(find_model(ref, store, settings), request, settings.home, store)
-    _print_outcome(outcome, as_json)
+        for each in schemes:
+            request = Request(each, calibration or CALIBRATION, samples, name)
+            made.append(run(source, request, settings.home, store))
+    if compare is None:
+        _print_outcome(made[0], as_json)
+    else:
+        _print_comparison(source.identity.ref, schemes, made, as_json)
+
+
+def _schemes(scheme: Scheme | None, compare: str | None, name: str | None) -> list[Scheme]:
+    if (scheme is None) is (compare is None):
+        raise click.UsageError("say which scheme: --scheme for one, --compare for several")
+    if compare is None:
+        assert scheme is not None  # one of the two is there
+        return [scheme]
+    if name is not None:
+        raise click.UsageError("--name is for one scheme: with --compare each has the checkpoint's name and its own")
+    wanted = list(dict.fromkeys(part.strip() for part in compare.split(",")))
+    for part in wanted:
+        if part not in SCHEMES:
+            raise click.UsageError(f"--compare: {part!r} is none of {', '.join(SCHEMES)}")
+    return [each for part in wanted for each in SCHEMES if each == part]
+
+
+def _print_comparison(ref: str, schemes: Sequence[Scheme], made: Sequence[Outcome], as_json: bool) -> None:
+    rows = [
+        {
+            "scheme": scheme,
+            "ref": each.checkpoint.ref,
+            "bytes": each.bytes_after,
+            "perplexity": each.perplexity_after,
+            "ratio": each.perplexity_after / each.perplexity_before,
+            "settings": each.settings,
+            "seconds": each.seconds,
+        }
+        for scheme, each in zip(schemes, made, strict=True)
+    ]
+    first = made[0]
+    if as_json:
+        whole = {"ref": ref, "bytes": first.bytes_before, "perplexity": first.perplexity_before}
+        click.echo(json.dumps({**whole, "heldout_tokens": first.tokens, "schemes": rows}))
+        return
+    lines = [("", "MB", "perplexity", "÷", "checkpoint")]
+    lines += [("as it is", f"{first.bytes_before / 1e6:.0f}", f"{first.perplexity_before:.2f}", "1.000", ref)]
+    lines += [
+        (
+            scheme,
+            f"{each.bytes_after / 1e6:.0f}",
+            f"{each.perplexity_after:.2f}",
+            f"{each.perplexity_after / each.perplexity_before:.3f}",
+            each.checkpoint.ref,
+        )
+        for scheme, each in zip(schemes, made, strict=True)
+    ]
+    for scheme, size, perplexity, ratio, name in lines:
+        click.echo(f"{scheme:<12} {size:>7} {perplexity:>11} {ratio:>6}  {name}")
+    click.echo(measured_on(first.checkpoint.manifest))
 
 
 def _print_outcome(outcome: Outcome, as_json: bool) -> None:

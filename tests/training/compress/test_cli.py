@@ -91,3 +91,35 @@ def test_help_imports_nothing_heavy() -> None:
     program = "import sys, training.compress.cli; sys.exit(bool({'torch', 'transformers', 'vllm'} & set(sys.modules)))"
 
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0
+
+
+def test_schemes_beside_each_other(home: Path, outcome: Outcome) -> None:
+    shown = invoke(home, "tiny@1", "--compare", "w8a8, w4a16-gptq")
+    assert shown.exit_code == 0, shown.output
+    lines = shown.stdout.splitlines()
+    assert lines[1].split() == ["as", "it", "is", "269", "12.50", "1.000", "tiny@1"]
+    assert [line.split()[:4] for line in lines[2:4]] == [
+        ["w8a8", "113", "13.25", "1.060"],
+        ["w4a16-gptq", "113", "13.25", "1.060"],
+    ]
+
+    answer = json.loads(invoke(home, "tiny@1", "--compare", "w4a16-gptq,w8a8", "--json").stdout)
+    assert [row["scheme"] for row in answer["schemes"]] == ["w4a16-gptq", "w8a8"]
+    assert (answer["bytes"], answer["perplexity"]) == (269_000_000, 12.5)
+    assert answer["schemes"][0]["ratio"] == pytest.approx(1.06)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        ([], "say which scheme"),
+        (["--scheme", "w8a8", "--compare", "w8a8"], "say which scheme"),
+        (["--compare", "w8a8,w2a2"], "'w2a2' is none of w8a8, w4a16-gptq"),
+        (["--compare", "w8a8", "--name", "x"], "--name is for one scheme"),
+    ],
+)
+def test_what_is_compared_must_be_known(home: Path, arguments: list[str], why: str) -> None:
+    result = invoke(home, "tiny@1", *arguments)
+
+    assert result.exit_code == 2
+    assert why in result.stderr
