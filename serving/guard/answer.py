@@ -81,7 +81,10 @@ class Chain:
 
     @property
     def held(self) -> int:
-        return sum(stage.held for stage in self._stages)
+        held = 0
+        for stage in self._stages:
+            held += stage.held
+        return held
 
     def feed(self, text: str) -> str:
         for stage in self._stages:

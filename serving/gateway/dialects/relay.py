@@ -17,6 +17,7 @@ from serving.gateway.streams.chunks import UNREADABLE, decode_any, decode_loose,
 from serving.gateway.streams.details import DetailGate, Spelled
 from serving.gateway.streams.extras import ExtraTexts
 from serving.gateway.streams.keys import repeats_keys
+from serving.gateway.streams.pattern import PROBE, Pattern
 from serving.gateway.streams.relay import StreamBroken, keep_alive, note_text, refuse_blocked
 from serving.gateway.streams.sse import DATA, EventSplitter, event_data
 from serving.gateway.streams.texts import clean_keys, drop_opaque, is_identifier, stream_as, texts_within
@@ -28,6 +29,8 @@ _FAILED = "The engine reported an error in the middle of the answer."
 _NOT_OPAQUE = frozenset({"usage"})
 _DETAILS = frozenset({"logprobs"})
 _USUAL = re.compile(rb"(?:event: [\w.]{1,64}\n)?data: (\{[^\n]*)")
+# An engine whose events never repeat is not studied for ever.
+_MOST_LESSONS = 8
 _NAME = re.compile(rb"event: ?([\w.-]{1,64})")
 
 
@@ -50,6 +53,8 @@ class DialectRelay:
         self._extras = ExtraTexts(guard, self._reports, lambda data: with_data(*data))
         self._num_numbered = 0
         self._renumber = False
+        self._pattern: tuple[Pattern, Channel] | None = None
+        self._lessons = _MOST_LESSONS
         self.done = False
         self.num_text_events = 0
 
@@ -108,11 +113,14 @@ class DialectRelay:
         return self._reports
 
     def _take(self, event: bytes, out: list[bytes]) -> None:
+        if self._pattern is not None and self._take_known(*self._pattern, event, out):
+            return
         usual = _USUAL.fullmatch(event)
         if usual is not None and (piece := self._dialect.read_piece(usual[1])) is not None:
             channel, text = piece
             if text and not self._halves and channel not in self._gates and not repeats_keys(usual[1]):
                 if channel not in self._ended:
+                    self._learn(channel, text, event)
                     self._pass(channel, text, event, out)
                 return
         data = (event_data(event) or b"").strip()
@@ -133,6 +141,28 @@ class DialectRelay:
                 self._take_part(part, named + b"data: " + encode(part) if named else named_event(part), out)
         except UNREADABLE:
             raise StreamBroken("The engine sent an event that is no JSON.") from None
+
+    def _take_known(self, pattern: Pattern, channel: Channel, event: bytes, out: list[bytes]) -> bool:
+        """Take a piece of text whose event is like one that was parsed; False: it is to be parsed too."""
+        known = pattern.read(event)
+        if known is None or self._halves or channel in self._gates or channel in self._ended:
+            return False
+        self._lessons = _MOST_LESSONS
+        self._pass(channel, known.text, event, out)
+        return True
+
+    def _learn(self, channel: Channel, text: str, event: bytes) -> None:
+        """The event was parsed, and repeats no key: know the next ones like it by their bytes."""
+        if self._lessons <= 0:
+            return
+        self._lessons -= 1
+
+        def holds(probe: bytes) -> bool:
+            usual = _USUAL.fullmatch(probe)
+            return usual is not None and self._dialect.read_piece(usual[1]) == (channel, PROBE)
+
+        if (pattern := Pattern.of(event, text, holds)) is not None:
+            self._pattern = pattern, channel
 
     def _take_part(self, data: Json, event: bytes, out: list[bytes]) -> None:
         read = self._dialect.read_event(data)

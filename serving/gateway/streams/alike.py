@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from serving.gateway.streams.chunks import UNREADABLE, Channel, decode_usual, texts_of
+from serving.gateway.streams.pattern import PLAIN, Known
 from serving.gateway.streams.sse import event_data
 from serving.gateway.streams.tokens import TOKENS, TokenTap
 
@@ -61,6 +62,23 @@ class Alike:
             between, end = before + found, closing + after
         alike = cls(start, between, end, index, channel, hides=tap is not None and tap.hides)
         return alike if alike._holds() else None
+
+    def read(self, event: bytes) -> Known | None:
+        """What one event says; None: it is not alike, or its text is not plain."""
+        start, between = self._start, self._between
+        if not (event.startswith(start) and event.endswith(self._end)):
+            return None
+        word, token = event[len(start) : -len(self._end)], None
+        if between:
+            word, _, digits = word.partition(between)
+            if not digits.isdigit() or len(digits) > _MAX_DIGITS:
+                return None
+            token = int(digits)
+        if PLAIN.fullmatch(word) is None:
+            return None
+        if self._shown_end:
+            event = start + word + self._shown_end
+        return Known(word.decode(), token, event)
 
     def run(self, events: list[bytes], first: int) -> Run:
         """What the events say from the `first` on, up to one that is not alike or whose text is not plain."""

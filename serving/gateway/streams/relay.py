@@ -42,6 +42,7 @@ from serving.gateway.streams.chunks import (
 from serving.gateway.streams.details import clean_prompt_details, tell_text
 from serving.gateway.streams.extras import ExtraTexts
 from serving.gateway.streams.keys import frame_of, repeats_keys
+from serving.gateway.streams.pattern import PROBE, Pattern
 from serving.gateway.streams.sse import DONE, EventSplitter, EventTooLong, event_data
 from serving.gateway.streams.texts import are_identifiers, clean_keys, drop_opaque, is_identifier, texts_within
 from serving.gateway.streams.tokens import TokenTap
@@ -95,6 +96,8 @@ class StreamRelay:
         self._frame: tuple[str | None, ...] = ()
         self._unsent = b""  # came with what ends the answer
         self._alike: Alike | None = None
+        self._told: Pattern | None = None
+        """Of events that also tell their token."""
         self._lessons = _MOST_LESSONS
         self.done = False
         self.num_text_events = 0
@@ -148,7 +151,8 @@ class StreamRelay:
     def cut(self) -> None:
         """The engine's bytes ended early; those of another engine follow. A part of an event is forgotten."""
         self._splitter = EventSplitter()
-        self._alike, self._lessons = None, _MOST_LESSONS
+        self._alike = self._told = None
+        self._lessons = _MOST_LESSONS
         if self.tap is not None:
             self.tap.cut()
 
@@ -179,16 +183,18 @@ class StreamRelay:
         return self._reports
 
     def _take_all(self, events: list[bytes], out: list[bytes]) -> None:
-        """A single event is parsed; where several have come at once, those that are alike are read as one."""
+        """Events that are like an earlier one are not parsed; several of them in a row are read as one."""
         position, last = 0, len(events) - 1
         while position <= last:
             alike = self._alike
             if alike is not None and position < last and (run := alike.run(events, position)).events:
                 self._take_run(alike, run, out)
                 position += len(run.events)
-            else:
-                self._take(events[position], out, learns=position < last)
-                position += 1
+                continue
+            event = events[position]
+            if not self._take_known(event, out):
+                self._take(event, out)
+            position += 1
 
     def _take_run(self, alike: Alike, run: Run, out: list[bytes]) -> None:
         """Events in a row that bring one text each to the same channel."""
@@ -200,7 +206,26 @@ class StreamRelay:
         note_text(self._context, alike.channel, text)
         self._choices[alike.index].channels[alike.channel].feed_all(run.events, run.texts, text, out)
 
-    def _take(self, event: bytes, out: list[bytes], *, learns: bool = False) -> None:
+    def _take_known(self, event: bytes, out: list[bytes]) -> bool:
+        """Take an event that is like one that was parsed; False: it is to be parsed too."""
+        index, channel = 0, CONTENT
+        if self._alike is not None and (known := self._alike.read(event)) is not None:
+            index, channel = self._alike.index, self._alike.channel
+            state = self._choices[index]
+        elif self._told is not None and (known := self._told.read(event)) is not None:
+            state = self._choices[index]
+            if self._unfinished <= 0 or not state.is_plain or not state.tell(known.text):
+                return False
+        else:
+            return False
+        self._lessons = _MOST_LESSONS
+        if self.tap is not None and known.token is not None:
+            self.tap.note_plain(index, [known.token], [known.text])
+        self._note(channel, known.text)
+        state.feed_text(channel, known.text, known.event, out)
+        return True
+
+    def _take(self, event: bytes, out: list[bytes]) -> None:
         if self._unfinished <= 0:
             out = self._tail
         if not event.startswith(_OBJECT) or b"\n" in event:
@@ -222,7 +247,7 @@ class StreamRelay:
             return
         [choice] = usual.choices
         self._take_choice(choice, event, out)
-        if learns and self._lessons > 0 and self._context.choices == 1:
+        if self._lessons > 0 and self._context.choices == 1:
             self._learn(choice, came)
 
     def _take_bare_line(self, event: bytes, data: bytes, out: list[bytes]) -> None:
@@ -284,11 +309,15 @@ class StreamRelay:
 
     def _learn(self, choice: UsualChoice, came: bytes) -> None:
         """The event that came was parsed: know the next ones like it by their bytes."""
-        texts = texts_of(choice)
-        if len(texts) == 1 and not choice.finish_reason and choice.logprobs is None:
-            self._lessons -= 1
-            channel, text = texts[0]
+        texts, state = texts_of(choice), self._choices.get(choice.index)
+        if len(texts) != 1 or choice.finish_reason or state is None or not state.is_plain:
+            return
+        self._lessons -= 1
+        channel, text = texts[0]
+        if choice.logprobs is None:
             self._alike = Alike.of(came, choice.index, channel, text, self.tap) or self._alike
+        elif state.tells and choice.index == 0 and (self.tap is None or (self.tap.knows_prompts and self.tap.hides)):
+            self._told = Pattern.of(came, text, self._tells_probe) or self._told
 
     def _take_choice(self, choice: UsualChoice, event: bytes, out: list[bytes]) -> None:
         tap, index = self.tap, choice.index
@@ -328,6 +357,16 @@ class StreamRelay:
             return False
         self._alike = None
         return state.tell(texts[0][1])
+
+    def _tells_probe(self, event: bytes) -> bool:
+        """Whether an event has `PROBE` for its text and details that spell it."""
+        try:
+            [choice] = decode_usual(event[len(_DATA) :]).choices
+        except UNREADABLE:
+            return False
+        tokens = choice.logprobs.content if choice.logprobs is not None else None
+        is_piece = texts_of(choice) == [(CONTENT, PROBE)] and not choice.finish_reason and choice.index == 0
+        return is_piece and bool(tokens) and tell_text(tokens or (), PROBE)
 
     def _take_usage(self, usage: Usage | None, event: bytes) -> None:
         """An event that only brings what the engine counted."""
@@ -423,7 +462,7 @@ class StreamRelay:
 
     def _finish_choices(self, out: list[bytes], *, breaks_off: bool = False) -> None:
         """Nothing follows of any choice; one that breaks off has no finish reason."""
-        self._alike = None
+        self._alike = self._told = None
         for state in self._choices.values():
             if state.closed:
                 continue
