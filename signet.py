@@ -36,6 +36,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "quantize": ("training.cli", "quantize", "Compress a checkpoint."),
     "export": ("training.export.cli", "export", "Write a checkpoint for llama.cpp or ONNX Runtime."),
     "evaluate": ("training.cli", "evaluate", "Measure a checkpoint's perplexity."),
+    "explain": ("training.explain.cli", "explain", "Show how a model reads a text."),
     "registry": ("training.cli", "registry", "List, show, verify and promote checkpoints."),
     "redteam": ("training.evaluate.redteam.cli", "redteam", "Attack a served model; report what got through."),
     "drift": ("monitoring.cli", "drift", "Compare today's traffic with a checkpoint's reference."),

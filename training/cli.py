@@ -10,7 +10,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -89,34 +89,52 @@ def run_recipe(
     help="Text, or JSONL: chats, texts, labels, pairs.",
 )
 @click.option("--max-tokens", type=click.IntRange(8), default=512, show_default=True, help="Longer ones are cut here.")
+@click.option(
+    "--beside", multiple=True, metavar="REF|FILE", help="Compare a tokenizer with this one's, or with tiktoken ranks."
+)
 @click.option("--predictions", type=click.Path(path_type=Path), help="Write a classifier's answers there, as JSONL.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.pass_context
 @one_line_errors
 def evaluate(
-    ctx: click.Context, ref: str, data: Path, max_tokens: int, predictions: Path | None, as_json: bool
+    ctx: click.Context,
+    ref: str,
+    data: Path,
+    max_tokens: int,
+    beside: tuple[str, ...],
+    predictions: Path | None,
+    as_json: bool,
 ) -> None:
     """Measure a checkpoint: a language model's perplexity, how a classifier names texts, how an embedder finds them.
 
     On chats, perplexity is over what the assistant says; on plain text or lines {"text": …}, over all of it, with bits
     per byte. A classifier takes lines {"text": …, "label": …} or {"text": …, "labels": […]}, an embedder {"query": …,
-    "text": …}.
+    "text": …}. A tokenizer gets bytes per token, over plain text or what is said in chats.
 
     Example: signet evaluate support-desk@1 --data recipes/data/support-desk-heldout.jsonl
     """
     settings: TrainingSettings = ctx.obj()
-    source = find_model(ref, open_registry(settings), settings)
+    store = open_registry(settings)
+    source = find_model(ref, store, settings)
+    if beside and not source.is_tokenizer:
+        raise TrainingError(f"{source.identity.ref} is no tokenizer: --beside compares those")
+    if predictions is not None and source.kind != "classifier":
+        raise TrainingError(f"{source.identity.ref} is no classifier: --predictions has nothing to write")
+    result: dict[str, Any] = {"ref": source.identity.ref, "digest": source.identity.digest, "data": str(data)}
+    if source.is_tokenizer:
+        ranks = {name: Path(name) for name in beside if Path(name).is_file()}
+        others = {name: ranks.get(name) or find_model(name, store, settings).path for name in beside}
+        figures, line = _measure_tokenizers(source, data, others)
+        click.echo(json.dumps(result | figures) if as_json else line)
+        return
     from training.data.texts import holds_texts
     from training.evaluate.measurement import measure_classifier, measure_embedder, measure_source
     from training.evaluate.retrieval import is_embedder
 
-    result: dict[str, Any] = {"ref": source.identity.ref, "digest": source.identity.digest, "data": str(data)}
     if source.kind == "classifier":
         classified = measure_classifier(source, data, max_tokens, predictions)
         result |= {"data_sha256": classified.data_sha256, **classified.measured.figures()}
         line = str(classified.measured)
-    elif predictions is not None:
-        raise TrainingError(f"{source.identity.ref} is no classifier: --predictions has nothing to write")
     elif is_embedder(source):
         retrieved = measure_embedder(source, data, max_tokens)
         result |= {"data_sha256": retrieved.data_sha256, **retrieved.measured.figures()}
@@ -133,11 +151,33 @@ def evaluate(
         result |= {
             "data_sha256": chats.data_sha256,
             "perplexity": found.value,
+            "bits_per_byte": chats.bits_per_byte,
             "tokens": found.tokens,
+            "bytes": chats.num_bytes,
             "chats": found.chats,
         }
         line = f"perplexity {found.value:.3f} over {found.tokens} tokens of {found.chats} chats"
+        if chats.bits_per_byte is not None:
+            line += f", {chats.bits_per_byte:.3f} bits a byte"
     click.echo(json.dumps(result) if as_json else f"{source.identity.ref}: {line}")
+
+
+def _measure_tokenizers(source: Source, data: Path, others: Mapping[str, Path]) -> tuple[dict[str, Any], str]:
+    """Bytes per token of a tokenizer and of others: for `--json`, and as lines."""
+    from training.data.texts import read_texts
+    from training.evaluate.tokens import count_tokens, open_tokenizer
+
+    file = read_texts(data)
+    counts = {
+        name: count_tokens(open_tokenizer(path), file.documents)
+        for name, path in [(source.identity.ref, source.path), *others.items()]
+    }
+    own, *rest = ({"ref": name, **count.figures()} for name, count in counts.items())
+    lines = [
+        f"{name}: {each.bytes_per_token:.3f} bytes a token, {each.tokens:,} tokens, vocabulary of {each.vocab_size:,}"
+        for name, each in counts.items()
+    ]
+    return {**own, "data_sha256": file.sha256, "beside": rest}, "\n".join(lines)
 
 
 def find_model(ref: str, store: Registry, settings: TrainingSettings, show_progress: bool = True) -> Source:

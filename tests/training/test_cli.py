@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import shutil
 import signal
@@ -210,7 +211,28 @@ def test_train_then_evaluate(signet: Callable[..., Result], tiny: Registry, reci
     measured = json.loads(evaluated.stdout)
     assert measured["perplexity"] == pytest.approx(made["perplexity_after"], rel=1e-6)
     assert measured["tokens"] == made["heldout_tokens"]
+    assert measured["bytes"] == len("It is open.")
+    bits = math.log2(measured["perplexity"]) * measured["tokens"]
+    assert measured["bits_per_byte"] == pytest.approx(bits / measured["bytes"])
     assert measured["digest"] == made["digest"]
+
+
+def test_tokenizers_are_compared(signet: Callable[..., Result], tiny: Registry, tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("It is open, is it not?\n" * 30)
+    recipe = "method: tokenizer\nname: words\nvocab_size: 300\ndata: {train: text.txt}\n"
+    (tmp_path / "tokenizer.yaml").write_text(recipe)
+    text = ("--data", tmp_path / "text.txt", "--beside", "tiny")
+    signet("train", tmp_path / "tokenizer.yaml")
+
+    measured = json.loads(signet("evaluate", "words", *text, "--json").stdout)
+    lines = signet("evaluate", "words", *text).stdout.splitlines()
+    refused = signet("evaluate", "tiny", *text)
+
+    assert measured["bytes_per_token"] > 2
+    assert (measured["ref"], measured["bytes"], measured["vocab_size"]) == ("words@1", 23 * 30, 300)
+    assert [(each["ref"], each["bytes_per_token"]) for each in measured["beside"]] == [("tiny", 1.0)]
+    assert [line.partition(":")[0] for line in lines] == ["words@1", "tiny"]
+    assert (refused.exit_code, refused.stderr.count("\n")) == (1, 1)
 
 
 def test_results_for_people_say_what_comes_next(signet: Callable[..., Result], tiny: Registry, recipe: Path) -> None:

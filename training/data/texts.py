@@ -1,4 +1,7 @@
-"""Plain text to learn a language from: a file whole, or JSON lines `{"text": …}`, each a document."""
+"""Plain text to learn a language from: a file whole, or JSON lines, each a document.
+
+A line is `{"text": …}` or `{"messages": […]}`.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from training.data.rows import decoded
 from training.errors import DataError
@@ -81,11 +85,24 @@ def _documents(text: str, path: Path) -> list[str]:
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(f"{path}:{number}: is not JSON: {error}") from None
-        if not isinstance(row, dict) or not isinstance(row.get("text"), str):
-            raise DataError(f'{path}:{number}: is no {{"text": …}}')
-        if any("\ud800" <= character <= "\udfff" for character in row["text"]):
+        document = _document(row)
+        if document is None:
+            raise DataError(f'{path}:{number}: is no {{"text": …}} and no {{"messages": […]}}')
+        if any("\ud800" <= character <= "\udfff" for character in document):
             raise DataError(f"{path}:{number}: has half of a surrogate pair, which is no character")
-        found.append(row["text"])
+        found.append(document)
     return found
+
+
+def _document(row: Any) -> str | None:
+    """A row's text, or what is said in its messages, one below the other; None where it has neither."""
+    if not isinstance(row, dict):
+        return None
+    if isinstance(row.get("text"), str):
+        return str(row["text"])
+    messages = row.get("messages")
+    if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
+        return None
+    return "\n".join(message["content"] for message in messages if isinstance(message.get("content"), str))

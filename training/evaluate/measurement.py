@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
-from training.data import ChatEncoder, encode_all, read_chats
+from training.data import IGNORED, ChatEncoder, Example, encode_all, read_chats
 from training.data.labelled import read_labelled
 from training.data.query_pairs import read_query_pairs
 from training.evaluate.classification import (
@@ -27,13 +30,24 @@ from training.evaluate.retrieval import Retrieval, load_embedder, longest, measu
 from training.evaluate.source import Source
 from training.progress import track
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
 
 @dataclass(frozen=True)
 class Measurement:
     """A perplexity, and the digest of the data that it was taken on."""
 
     perplexity: Perplexity
+    num_bytes: int
+    """UTF-8 of what the assistant says, control tokens left out."""
     data_sha256: str
+
+    @property
+    def bits_per_byte(self) -> float | None:
+        """Comparable between models whose tokenizers differ; None where only control tokens were scored."""
+        bits = math.log2(self.perplexity.value) * self.perplexity.tokens
+        return bits / self.num_bytes if self.num_bytes else None
 
 
 @dataclass(frozen=True)
@@ -60,7 +74,15 @@ def measure_source(source: Source, data: Path, max_tokens: int, show_progress: b
         examples = encode_all(ChatEncoder(tokenizer, max_tokens), chats.chats, progress)
     model = load_model(source).to("cuda" if torch.cuda.is_available() else "cpu")
     with track(f"Scoring {source.identity.ref}", show_progress) as progress:
-        return Measurement(measure_perplexity(model, examples, padding_token(tokenizer), progress), chats.sha256)
+        perplexity = measure_perplexity(model, examples, padding_token(tokenizer), progress)
+    return Measurement(perplexity, _said_bytes(tokenizer, examples), chats.sha256)
+
+
+def _said_bytes(tokenizer: PreTrainedTokenizerFast, examples: Sequence[Example]) -> int:
+    """The UTF-8 bytes of the text of those tokens that have a label."""
+    rows = [[label for label in example.labels[1:] if label != IGNORED] for example in examples]
+    texts = tokenizer.batch_decode(rows, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    return sum(len(text.encode()) for text in texts)
 
 
 def measure_classifier(

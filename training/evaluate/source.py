@@ -9,6 +9,8 @@ from training.errors import SourceError
 from training.progress import track_bytes
 from training.registry import Checkpoint, CheckpointRef, Registry, digest_folder, require_base
 
+TOKENIZER = "tokenizer.json"
+
 
 @dataclass(frozen=True)
 class Source:
@@ -24,6 +26,11 @@ class Source:
     @property
     def kind(self) -> str | None:
         return self.checkpoint.manifest.kind if self.checkpoint else None
+
+    @property
+    def is_tokenizer(self) -> bool:
+        """Whether there is a tokenizer and no model."""
+        return self.kind == "tokenizer" or not (self.path / "config.json").is_file()
 
 
 def resolve_source(ref: str, registry: Registry, show_progress: bool = True) -> Source:
@@ -46,8 +53,8 @@ def resolve_source(ref: str, registry: Registry, show_progress: bool = True) -> 
 
 
 def _folder_source(path: Path, show_progress: bool) -> Source:
-    if not (path / "config.json").is_file():
-        raise SourceError(f"{path} is no model's folder: it has no config.json")
+    if not any((path / name).is_file() for name in ("config.json", TOKENIZER)):
+        raise SourceError(f"{path} is no model's folder: it has neither config.json nor {TOKENIZER}")
     with track_bytes(f"Reading {path}", show_progress) as on_progress:
         return Source(path, CheckpointRef(ref=str(path), digest=digest_folder(path, on_progress)))
 

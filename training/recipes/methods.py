@@ -22,6 +22,7 @@ from training.recipes.prune import PruneRecipe
 from training.recipes.sections import Recipe
 from training.recipes.sft import SftRecipe
 from training.recipes.shrink import ShrinkRecipe
+from training.recipes.tokenizer import TokenizerRecipe
 
 if TYPE_CHECKING:
     from training.outcome import Context, Outcome
@@ -54,6 +55,7 @@ METHODS: dict[str, Method] = {
     "prune": Method(PruneRecipe, "training.methods.prune", "parts of a model that say least are taken out"),
     "data": Method(DataRecipe, "training.methods.data", "files become a data set: cleaned, without duplicates, split"),
     "shrink": Method(ShrinkRecipe, "training.methods.shrink", "what a model learned, as a LoRA adapter of some rank"),
+    "tokenizer": Method(TokenizerRecipe, "training.methods.tokenizer", "what maps text to the ids that a model reads"),
     "guard-classifiers": Method(ClassifierRecipe, "training.methods.guard", "the guard's classifiers of attacks"),
     "guard-names": Method(NamesRecipe, "training.methods.guard", "the guard's tagger of names and addresses"),
 }

@@ -11,10 +11,11 @@ from training.errors import DataError
 def test_a_file_is_one_document_and_a_line_of_json_is_one(tmp_path: Path) -> None:
     plain, lines = tmp_path / "play.txt", tmp_path / "plays.jsonl"
     plain.write_bytes("\ufeffé one\r\ntwo\n".encode())
-    lines.write_text('{"text": "one"}\n\n{"text": "two\\n", "id": 3}\n{"text": ""}\n')
+    chat = '{"messages": [{"role": "user", "content": "Open?"}, {"role": "assistant", "content": "Yes."}]}'
+    lines.write_text('{"text": "one"}\n\n{"text": "two\\n", "id": 3}\n{"text": ""}\n' + chat)
 
     assert read_texts(plain).documents == ["é one\r\ntwo\n"]
-    assert read_texts(lines).documents == ["one", "two\n"]
+    assert read_texts(lines).documents == ["one", "two\n", "Open?\nYes."]
 
 
 def test_utf_16_is_read(tmp_path: Path) -> None:

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from training.explain.cli import explain
+from training.registry import Registry
+
+
+class Settings:
+    def __init__(self, home: Path) -> None:
+        self.home = home
+
+
+@pytest.fixture
+def signet(home: Path, tiny: Registry) -> Any:
+    def run(*arguments: str, stdin: bytes | None = None) -> Result:
+        return CliRunner().invoke(explain, list(arguments), obj=lambda: Settings(home), input=stdin)
+
+    return run
+
+
+def test_tokens_as_json(signet: Any) -> None:
+    said = json.loads(signet("tokens", "é<|im_end|>", "--model", "tiny", "--json").stdout)
+
+    assert said["ref"] == "tiny@1"
+    assert [token["bytes"] for token in said["tokens"]] == [[0xC3], [0xA9], list(b"<|im_end|>")]
+    assert said["tokens"][-1] == {
+        "id": 2,
+        "token": "<|im_end|>",
+        "text": "<|im_end|>",
+        "bytes": list(b"<|im_end|>"),
+        "special": True,
+    }
+    assert said["words"] == []
+
+
+def test_tokens_as_a_table(signet: Any, tiny_model_folder: Path) -> None:
+    said = signet("tokens", "a b", "--model", str(tiny_model_folder)).stdout
+
+    assert said.startswith(f"{tiny_model_folder}: 3 tokens, 3 bytes\n")
+    assert "Ġ" in said
+
+
+def test_standard_input_is_read(signet: Any) -> None:
+    said = json.loads(signet("tokens", "-", "--model", "tiny", "--json", stdin=b"a\xff").stdout)
+
+    assert said["text"] == "a\ufffd"
+
+
+def test_a_model_that_is_not_there_is_one_line(signet: Any) -> None:
+    result = signet("tokens", "a", "--model", "nobody")
+
+    assert result.exit_code == 1
+    assert result.stderr.count("\n") == 1

@@ -1,0 +1,1 @@
+"""What models read and do, shown: `signet explain`."""
