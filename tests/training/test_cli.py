@@ -229,7 +229,7 @@ def test_tokenizers_are_compared(signet: Callable[..., Result], tiny: Registry, 
     refused = signet("evaluate", "tiny", *text)
 
     assert measured["bytes_per_token"] > 2
-    assert (measured["ref"], measured["bytes"], measured["vocab_size"]) == ("words@1", 23 * 30, 300)
+    assert (measured["ref"], measured["bytes"]) == ("words@1", 23 * 30)
     assert [(each["ref"], each["bytes_per_token"]) for each in measured["beside"]] == [("tiny", 1.0)]
     assert [line.partition(":")[0] for line in lines] == ["words@1", "tiny"]
     assert (refused.exit_code, refused.stderr.count("\n")) == (1, 1)
