@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from tokenizers import Tokenizer
 
-from training.data.chats import decoded
+from training.data.rows import decoded
 from training.errors import DataError, SourceError
 from training.evaluate.loading import load_model, stored_dtype
 from training.evaluate.tokens import count_tokens, open_tokenizer
