@@ -399,6 +399,7 @@ def test_terminated_training_registers_nothing_and_leaves_nothing(tiny: Registry
 
 @pytest.mark.engine
 @pytest.mark.slow
+@pytest.mark.timeout(1500)
 def test_shipped_recipe_teaches_the_default_model(prepared_home: Path, home: Path) -> None:
     home.mkdir()
     for part in ("registry", "keys"):

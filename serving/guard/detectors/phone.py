@@ -43,7 +43,7 @@ _TRUNK = ascii_pattern(
 )
 _NO_TRUNK = ascii_pattern(r"0\d{4}[ -]\d{4}(?![ -]?\d)|0\d\d+[ -]0|[01 /-]++(?!\d)")
 """A ZIP code with its four more digits, code points, octal numbers, bits."""
-_CODE_POINTS = ascii_pattern(r"00\d\d(?: 0\d{3}){2,}+(?! ?\d)")
+_CODE_POINTS = ascii_pattern(r"00\d\d(?>(?: 0\d{3}){2,})(?! ?\d)")
 _DOTTED_PAIRS = ascii_pattern(rf"{LEFT}(?<!\d\.)0[1-9](?:\.\d\d){{4}}(?!\d)(?!\.\d)")
 _CHINESE_MOBILE = ascii_pattern(rf"{LEFT}(?<!\d[ .-])1[3-9]\d[ -]\d{{4}}[ -]\d{{4}}(?!\d)(?![ .-]\d)")
 _RUSSIAN = ascii_pattern(rf"{LEFT}(?<!\d[ .-])8[ -]?\(\d{{3}}\)[ -]?\d{{3}}[ -]\d\d[ -]\d\d(?!\d)(?![ .-]\d)")
