@@ -272,6 +272,13 @@ def test_cuad(tmp_path: Path, train: Callable[..., Any]) -> None:
         train(RECIPES / "data-contracts.yaml", f"sources.path={table}")
 
 
+def test_the_recipe_of_chats_runs_as_it_is(train: Callable[..., Any]) -> None:
+    card = train(RECIPES / "data-chats.yaml").report["card"]
+
+    assert (card["kind"], card["records"]["read"]) == ("chat", 109)
+    assert [step["step"] for step in card["steps"]] == ["clean", "quality", "personal", "deduplicate"]
+
+
 # -- into training
 
 
