@@ -1,7 +1,8 @@
 """Which records are one: equal texts by their hash, nearly equal ones by MinHash and locality-sensitive hashing.
 
-A record costs some hundred bytes on the disk and some tens in memory, however long it is. Source: Broder 1997, "On the
-resemblance and containment of documents"; Leskovec, Rajaraman and Ullman, "Mining of Massive Datasets", chapter 3.
+A record costs 512 bytes on the disk, mapped while pairs are compared, and some tens in memory, however long it is.
+Source: Broder 1997, "On the resemblance and containment of documents"; Leskovec, Rajaraman and Ullman, "Mining of
+Massive Datasets", chapter 3.
 """
 
 from __future__ import annotations
