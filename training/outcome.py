@@ -38,13 +38,16 @@ class Context:
         The latter is where `--set data.train=FILE` is typed. Where neither is there, `NAME[@VERSION]` is a data set of
         the registry.
         """
+        on_disk = self.on_disk(of_recipe)
+        if on_disk.exists():
+            return on_disk
+        data_set = find_data_set(of_recipe, self.registry)
+        return on_disk if data_set is None else file_within(of_recipe, data_set)
+
+    def on_disk(self, of_recipe: Path) -> Path:
+        """A path of the recipe that names no data set."""
         beside = self.recipe_path.parent / of_recipe
-        if beside.exists():
-            return beside
-        if of_recipe.exists():
-            return of_recipe
-        found = find_data_set(of_recipe, self.registry)
-        return beside if found is None else file_within(of_recipe, found)
+        return of_recipe if of_recipe.exists() and not beside.exists() else beside
 
     def pinned(self, recipe: AnyRecipe) -> AnyRecipe:
         """The recipe with each data set of the registry by its version; verified, so that what is read was signed."""
@@ -61,7 +64,7 @@ class Context:
         return list({each.ref: each for each in found if each is not None}.values())
 
     def _is_file(self, of_recipe: Path) -> bool:
-        return (self.recipe_path.parent / of_recipe).exists() or of_recipe.exists()
+        return self.on_disk(of_recipe).exists()
 
 
 @dataclass(frozen=True)

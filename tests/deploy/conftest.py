@@ -189,10 +189,12 @@ def chart(tools: dict[str, Path]) -> Chart:
 
 
 class Cluster:
-    """As much of a Kubernetes API as `lookup` asks for: Secrets by name."""
+    """As much of a Kubernetes API as `helm template --dry-run=server` asks for: the kinds there are, and Secrets."""
 
     def __init__(self) -> None:
         self.secrets: dict[str, Object] = {}
+        self.kinds: dict[str, set[str]] = {"v1": {"Secret"}}
+        """By API version."""
         kept = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -212,6 +214,11 @@ class Cluster:
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.arguments = ["--kube-apiserver", f"http://127.0.0.1:{self.server.server_port}"]
 
+    def learn(self, objects: Objects) -> None:
+        """Have the kinds of these objects."""
+        for each in objects:
+            self.kinds.setdefault(each["apiVersion"], set()).add(each["kind"])
+
     def answer(self, path: str) -> tuple[int, Object]:
         """The status and the body of a GET."""
         if path == "/version":
@@ -219,14 +226,23 @@ class Cluster:
         if path == "/api":
             return 200, {"kind": "APIVersions", "versions": ["v1"]}
         if path == "/apis":
-            return 200, {"kind": "APIGroupList", "apiVersion": "v1", "groups": []}
-        if path == "/api/v1":
-            resource = {"name": "secrets", "singularName": "secret", "namespaced": True, "kind": "Secret"}
-            resources = [{**resource, "verbs": ["get"]}]
-            return 200, {"kind": "APIResourceList", "groupVersion": "v1", "resources": resources}
-        found = self.secrets.get(path.removeprefix(f"/api/v1/namespaces/{NAMESPACE}/secrets/"))
-        if found is not None:
-            return 200, found
+            versions = [{"groupVersion": each, "version": each.partition("/")[2]} for each in self.kinds if "/" in each]
+            groups = [
+                {"name": each["groupVersion"].partition("/")[0], "versions": [each], "preferredVersion": each}
+                for each in versions
+            ]
+            return 200, {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
+        version = path.removeprefix("/apis/").removeprefix("/api/")
+        if version in self.kinds:
+            resources = [
+                {"name": f"{kind.lower()}s", "singularName": kind.lower(), "namespaced": True, "kind": kind}
+                | {"verbs": ["get"]}
+                for kind in self.kinds[version]
+            ]
+            return 200, {"kind": "APIResourceList", "groupVersion": version, "resources": resources}
+        secret = self.secrets.get(path.removeprefix(f"/api/v1/namespaces/{NAMESPACE}/secrets/"))
+        if secret is not None:
+            return 200, secret
         return 404, {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404}
 
 

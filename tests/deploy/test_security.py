@@ -132,7 +132,10 @@ def test_no_key_is_made_that_others_would_be_sent(chart):
 def test_the_key_that_was_made_is_kept_over_upgrades(chart, cluster):
     first = chart.render({})
     [made] = first.of("Secret")
-    cluster.secrets[made["metadata"]["name"]] = made
+    cluster.learn(first)
+    owned = {"meta.helm.sh/release-name": "signet", "meta.helm.sh/release-namespace": made["metadata"]["namespace"]}
+    installed = {**made, "metadata": {**made["metadata"], "annotations": owned}}
+    cluster.secrets[made["metadata"]["name"]] = installed
 
     kept = chart.render({}, "--dry-run=server", "--disable-openapi-validation", *cluster.arguments)
 

@@ -90,5 +90,5 @@ def test_pictures_are_judged_after_they_were_cleaned() -> None:
 
     assert row.startswith("| signet | ")
     inert, total = row.split(" | ")[1].split(" of ")
-    assert int(total) == sum(fetched(answer) for _, answer in exfiltrating())
+    assert int(total) == sum(bool(fetched(answer)) for _, answer in exfiltrating())
     assert int(inert) >= 0.9 * int(total)

@@ -327,7 +327,10 @@ def test_default_model_that_cannot_be_prepared_is_one_line(
         (["--set", "lora.rnak=1"], "recipe.yaml: unknown setting 'adapter.rnak': did you mean 'rank'?"),
         (["--set", "base=nothing"], "no checkpoint named 'nothing'"),
         (["--set", "data.train=absent.jsonl"], "absent.jsonl: cannot be read: No such file or directory"),
-        (["--set", "data.train=recipe.yaml"], "recipe.yaml:1: Invalid JSON"),
+        (
+            ["--set", "data.train=recipe.yaml"],
+            'recipe.yaml:1: is no chat (it has text): write one {"messages": […]} a line',
+        ),
         (["--set", "base=./nowhere"], "nowhere is no model's folder"),
     ],
 )

@@ -150,8 +150,12 @@ def read_chats(path: Path) -> ChatFile:
 
 
 def _chat(row: dict[str, Any], source: str) -> Chat:
+    as_chat = chat_of(row) or row
+    if "messages" not in as_chat:
+        keys = ", ".join(list(row)[:8])
+        raise DataError(f'{source}: is no chat (it has {keys}): write one {{"messages": […]}} a line')
     try:
-        chat = Chat.model_validate(chat_of(row) or row)
+        chat = Chat.model_validate(as_chat)
     except ValidationError as error:
         raise DataError(f"{source}: {explain(error)}") from None
     except ValueError as error:

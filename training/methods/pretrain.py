@@ -191,7 +191,7 @@ class _Run:
     def _tokenizer(self) -> Source | None:
         if self.recipe.tokenizer == "characters":
             return None
-        folder = self.context.path(Path(self.recipe.tokenizer))
+        folder = self.context.on_disk(Path(self.recipe.tokenizer))
         if not (folder / "tokenizer.json").is_file():
             return self.context.find_model(self.recipe.tokenizer)
         # A tokenizer alone, which is no model's folder.
