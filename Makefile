@@ -57,7 +57,7 @@ install-serve:
 	@$(PYTHON) deploy/install.py --extras cpu,train
 
 install-test:
-	@$(PYTHON) deploy/install.py --extras cpu,train,load,test
+	@$(PYTHON) deploy/install.py --extras cpu,train,onnx,load,test
 
 clean: ## Remove the environment, caches and build output; keeps .signet (keys, ledger, models)
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -41,7 +41,7 @@ CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 PINNED = (
     ("gateway.txt", frozenset()),
     ("cpu.txt", frozenset({"cpu", "train"})),
-    ("test.txt", frozenset({"cpu", "train", "load", "test", "export"})),
+    ("test.txt", frozenset({"cpu", "train", "onnx", "load", "test", "export"})),
 )
 
 # Environment, download and pip's cache together, in GB: measured, rounded up.
