@@ -17,7 +17,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 CONSTRAINTS = ROOT / "deploy" / "constraints"
 
-EXTRAS = {"gateway.txt": (), "cpu.txt": ("cpu", "train"), "test.txt": ("cpu", "train", "onnx", "load", "test", "export")}
+EXTRAS = {
+    "gateway.txt": (),
+    "cpu.txt": ("cpu", "train"),
+    "test.txt": ("cpu", "train", "onnx", "load", "test", "export"),
+}
 
 # Asked for in tests/clients, in an environment of their own: deploy/clients.py.
 CLIENTS = (
