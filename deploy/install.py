@@ -62,7 +62,7 @@ FAILURES = (
         "no package index was reached: check the network, and pip's settings (`pip config list`)",
     ),
     (r"No matching distribution found for (\S+)", "the package index has no {} for this machine and Python"),
-    (r"Permission denied: '([^']+)'", "{} cannot be written: mend its owner or mode"),
+    (r"Permission denied: '([^']+)'", "{} cannot be written: fix its owner or mode"),
 )
 
 

@@ -34,7 +34,7 @@ def measured_on(manifest: Manifest) -> str:
 
 
 def one_line_errors(command: Command) -> Command:
-    """Turn every failure that the user can mend into one line and exit code 1."""
+    """Turn every failure that the user can fix into one line and exit code 1."""
 
     @functools.wraps(command)
     def wrapper(*args: Any, **kwargs: Any) -> Any:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 
 class TrainingError(Exception):
-    """Any failure that the user can mend."""
+    """Any failure that the user can fix."""
 
 
 class DataError(TrainingError):

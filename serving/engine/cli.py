@@ -149,5 +149,5 @@ def _one_line_errors(before: Callable[[], None] = lambda: None) -> Iterator[None
     except PermissionError as error:
         before()
         raise click.ClickException(
-            f"{error.filename} cannot be used: permission denied. Mend its owner or mode"
+            f"{error.filename} cannot be used: permission denied. Fix its owner or mode"
         ) from None

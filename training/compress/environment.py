@@ -48,7 +48,7 @@ FAILURES = (
         r"No matching distribution found for (\S+)|The user requested \(constraint\) (\S+)",
         "the package index has no {} for this machine and Python",
     ),
-    (r"Permission denied: '([^']+)'", "{} cannot be written: mend its owner or mode"),
+    (r"Permission denied: '([^']+)'", "{} cannot be written: fix its owner or mode"),
 )
 
 

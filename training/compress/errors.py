@@ -13,7 +13,7 @@ from training.errors import TrainingError
 
 
 class CompressError(TrainingError):
-    """Any failure of compression that the user can mend."""
+    """Any failure of compression that the user can fix."""
 
 
 class EnvironmentUnavailable(CompressError):

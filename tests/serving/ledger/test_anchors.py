@@ -76,7 +76,7 @@ def test_what_was_cut_off_after_an_anchor_went_out_is_missed(
     assert all(("." in line) is signed for line in lines)
 
     engine = open_engine(url)
-    with engine.begin() as connection:  # everything after the second record, the head mended
+    with engine.begin() as connection:  # everything after the second record, the head corrected
         last = connection.execute(select(requests).where(requests.c.seq == 1)).one()
         connection.execute(delete(requests).where(requests.c.seq > 1))
         connection.execute(delete(audit))

@@ -183,7 +183,7 @@ def test_an_anchor_noted_elsewhere_proves_the_tail(url: str) -> None:
     noted = Head.parse(str(noted))
 
     def cut_off(connection: Connection) -> None:
-        """Remove the last requests and the anchor, and mend the heads: the database alone cannot show it."""
+        """Remove the last requests and the anchor, and correct the heads: the database alone cannot show it."""
         last = connection.execute(select(requests).where(requests.c.seq == 4)).one()
         connection.execute(delete(requests).where(requests.c.seq > 4))
         connection.execute(delete(audit))
