@@ -53,6 +53,12 @@ CAMPAIGNS = (
         ("loadtests.kill_gateway", "--database", "postgres", "--kills", "3"),
     ),
     Campaign(
+        "registry",
+        "whoever writes to the model registry killed 200 times",
+        ("loadtests.kill_writer", "--kills", "200"),
+        ("loadtests.kill_writer", "--kills", "10"),
+    ),
+    Campaign(
         "tests",
         "engines, PostgreSQL and Redis broken again and again; the API fuzzed",
         ("pytest", "-m", "faults", "-q"),

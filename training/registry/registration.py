@@ -24,11 +24,10 @@ from training.registry.files import (
     tokenizer_digest,
 )
 from training.registry.manifest import Manifest, ManifestDraft, digest_of_files
-from training.registry.signature import SigningKeys, envelope, replace_file
+from training.registry.signature import TEMPORARY_PREFIX, SigningKeys, envelope, replace_file
 
-STAGING_PREFIX = ".staging-"
 # A registration that has not moved for a day was killed.
-STAGING_ABANDONED_SECONDS = 24 * 3600
+ABANDONED_SECONDS = 24 * 3600
 
 
 def register_folder(
@@ -51,11 +50,15 @@ def register_folder(
         "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
     }
     staging = _stage(folder, home)
+    is_copy = folder.exists()
     try:
-        return _publish(staging, home, facts, keys)
+        checkpoint = _publish(staging, home, facts, keys)
     except BaseException:
-        _unstage(staging, folder)
+        _unstage(staging, folder, is_copy)
         raise
+    if is_copy:  # removed no sooner: half of it would make another checkpoint, should this process be killed
+        shutil.rmtree(folder)
+    return checkpoint
 
 
 def versions_in(home: Path) -> list[int]:
@@ -71,40 +74,49 @@ def _stage(folder: Path, home: Path) -> Path:
     """Bring the folder below the name's, hidden, so that the last step is a rename on one file system."""
     home.mkdir(parents=True, exist_ok=True)
     _remove_abandoned(home)
-    staging = home / f"{STAGING_PREFIX}{uuid.uuid4().hex}"
+    staging = home / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
     try:
+        # A rename leaves the folder's time as it was: an old folder must not look like one that was abandoned.
+        os.utime(folder)
         os.rename(folder, staging)
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise UnusableFolder(f"{folder} cannot be moved into {home}: {error.strerror}") from None
-        _copy_then_remove(folder, staging)
+        _copy(folder, staging)
     return staging
 
 
-def _copy_then_remove(folder: Path, staging: Path) -> None:
-    """Move across file systems."""
+def _copy(folder: Path, staging: Path) -> None:
+    """Bring it there across file systems."""
     try:
         shutil.copytree(folder, staging, symlinks=True)
+        os.utime(staging)  # copied too
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
-    shutil.rmtree(folder)
 
 
 def _remove_abandoned(home: Path) -> None:
-    for staging in home.glob(f"{STAGING_PREFIX}*"):
+    for left in home.glob(f"{TEMPORARY_PREFIX}*"):
         try:
-            age = time.time() - staging.stat().st_mtime
+            age = time.time() - left.stat().st_mtime
         except FileNotFoundError:  # published meanwhile
             continue
-        if age > STAGING_ABANDONED_SECONDS:
-            shutil.rmtree(staging, ignore_errors=True)
+        if age <= ABANDONED_SECONDS:
+            continue
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
 
 
-def _unstage(staging: Path, folder: Path) -> None:
+def _unstage(staging: Path, folder: Path, is_copy: bool) -> None:
+    if is_copy:
+        shutil.rmtree(staging, ignore_errors=True)
+        return
     for leftover in (MANIFEST, SIGNATURE):
         (staging / leftover).unlink(missing_ok=True)
-    shutil.move(staging, folder)
+    os.rename(staging, folder)
 
 
 def _publish(staging: Path, home: Path, facts: dict[str, object], keys: SigningKeys) -> Checkpoint:
@@ -133,9 +145,11 @@ def _write_manifest(folder: Path, manifest: Manifest, keys: SigningKeys) -> None
 def replace_manifest(folder: Path, old: Manifest, new: Manifest, keys: SigningKeys) -> None:
     """Swap a checkpoint's manifest and signature; it verifies at every moment between, also after a crash."""
     before, after = keys.sign(old.to_bytes()), keys.sign(new.to_bytes())
-    replace_file(folder / SIGNATURE, envelope([before, after]))
-    replace_file(folder / MANIFEST, new.to_bytes())
-    replace_file(folder / SIGNATURE, envelope([after]))
+    # Not in the folder: a file left there by a process that was killed would be one too many.
+    home = folder.parent
+    replace_file(folder / SIGNATURE, envelope([before, after]), home)
+    replace_file(folder / MANIFEST, new.to_bytes(), home)
+    replace_file(folder / SIGNATURE, envelope([after]), home)
 
 
 def _sync_folder(folder: Path) -> None:

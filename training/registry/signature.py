@@ -24,6 +24,8 @@ from training.registry.errors import KeyUnusable
 from training.registry.manifest import canonical_json
 
 PAYLOAD_TYPE = "application/vnd.signet.manifest+json"
+TEMPORARY_PREFIX = ".staging-"
+"""Of files and folders that are not finished: nothing reads them, and those of the killed are removed a day later."""
 
 
 class SignatureInvalid(Exception):
@@ -165,9 +167,13 @@ def signer_of(
     return None
 
 
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a file so that a reader, or a crash, sees the old content or the new one and nothing between."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+def replace_file(path: Path, content: bytes, work: Path | None = None) -> None:
+    """Write a file so that a reader, or a crash, sees the old content or the new one and nothing between.
+
+    `work`: the folder, on the same file system, where a process that is killed may leave its unfinished file; the
+    file's own by default.
+    """
+    descriptor, temporary = tempfile.mkstemp(dir=work or path.parent, prefix=TEMPORARY_PREFIX)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)

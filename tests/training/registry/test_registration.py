@@ -120,7 +120,7 @@ def test_leftovers_of_killed_registrations_are_removed_and_never_listed(
     old, young = home / ".staging-old", home / ".staging-young"
     old.mkdir(parents=True)
     young.mkdir()
-    long_ago = time.time() - 2 * registration_module.STAGING_ABANDONED_SECONDS
+    long_ago = time.time() - 2 * registration_module.ABANDONED_SECONDS
     os.utime(old, (long_ago, long_ago))
 
     checkpoint = registry.register(make_folder(), "tiny", DRAFT)

@@ -165,10 +165,11 @@ def test_checkpoint_verifies_whenever_storing_the_reference_stops(
 ) -> None:
     left = iter(range(writes))
 
-    def write_then_die(path: Path, content: bytes) -> None:
+    def write_then_die(path: Path, content: bytes, work: Path) -> None:
         if next(left, None) is None:
+            (work / ".staging-unfinished").write_bytes(content[:10])  # as SIGKILL leaves it
             raise KeyboardInterrupt
-        replace_file(path, content)
+        replace_file(path, content, work)
 
     monkeypatch.setattr(registration_module, "replace_file", write_then_die)
     with pytest.raises(KeyboardInterrupt):
