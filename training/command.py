@@ -12,7 +12,7 @@ import click
 from training.errors import TrainingError
 from training.registry import Manifest, Registry, RegistryError
 
-_TRAINING_PACKAGES = frozenset({"accelerate", "peft", "safetensors", "torch", "transformers"})
+_TRAINING_PACKAGES = frozenset({"accelerate", "opacus", "optuna", "peft", "safetensors", "torch", "transformers"})
 
 
 class TrainingSettings(Protocol):

@@ -68,7 +68,7 @@ class Data:
 
     train: list[LabelledText]
     validation: list[LabelledText]
-    """By which thresholds are chosen; empty where a text has one label."""
+    """By which thresholds are chosen; empty where a text has one label, and where the run is private."""
     heldout: list[LabelledText]
     digests: list[DataDigest]
     labels: list[str]
@@ -150,7 +150,8 @@ class ClassifierRun:
         train_file = read_labelled(self.context.path(settings.train))
         train = list(train_file.texts)
         validation: list[LabelledText] = []
-        if train_file.is_multi_label:
+        # Thresholds are seen in the result: chosen on examples, they would tell of them.
+        if train_file.is_multi_label and self.recipe.privacy is None:
             train, validation = split_by_group(train, settings.heldout_fraction, "thresholds ")
         if settings.heldout is None:
             heldout_file, heldout_name = train_file, settings.train
@@ -238,8 +239,7 @@ class ClassifierRun:
             evaluation = {
                 **measured.figures(),
                 **more,
-                "first_loss": trained.losses[0],
-                "last_loss": trained.losses[-1],
+                **trained.figures(),
             }
             checkpoint = register(
                 write,
@@ -256,8 +256,14 @@ class ClassifierRun:
             checkpoint=checkpoint,
             summary=str(measured),
             cost=watch.cost(tokens),
-            notes=[f"Measure it: signet evaluate {checkpoint.ref} --data FILE"] if checkpoint else [],
-            report={**measured.figures(), **more, "labels": list(data.labels), "losses": list(trained.losses)},
+            notes=[*trained.notes(), f"Measure it: signet evaluate {checkpoint.ref} --data FILE"] if checkpoint else [],
+            report={
+                **measured.figures(),
+                **more,
+                **trained.figures(),
+                "labels": list(data.labels),
+                "losses": list(trained.losses),
+            },
         )
 
     def _probe(self, tokenizer: PreTrainedTokenizerFast, data: Data) -> agreement.Outputs:

@@ -220,7 +220,7 @@ class _Run:
                 kind=self.recipe.output,
                 base=self.base,
                 data=data.digests,
-                evaluation={**figures, "first_loss": trained.losses[0], "last_loss": trained.losses[-1]},
+                evaluation={**figures, **trained.figures()},
                 show=self.show,
             )
             folder.finish()
@@ -234,12 +234,13 @@ class _Run:
             notes=[
                 f"The chosen answers' log-likelihood changed by {moved:+.2f} nats: far below 0 means that the model "
                 "unlearns them along with the rejected ones.",
+                *trained.notes(),
                 *adapters.engine_note(checkpoint),
                 *next_steps(checkpoint),
             ]
             if checkpoint
             else [],
-            report={**figures, "losses": list(trained.losses)},
+            report={**figures, **trained.figures(), "losses": list(trained.losses)},
         )
 
 

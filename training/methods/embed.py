@@ -235,7 +235,7 @@ class _Run:
                 kind="embedder",
                 base=self.base,
                 data=data.digests,
-                evaluation={**figures, "first_loss": trained.losses[0], "last_loss": trained.losses[-1]},
+                evaluation={**figures, **trained.figures()},
                 show=self.show,
             )
             folder.finish()

@@ -243,8 +243,7 @@ class _Run:
             "validation_tokens": validation.tokens,
             "training_tokens": trained.weight,
             "training_flops": trained.weight * model.config.training_flops_per_token(self.block),
-            "first_loss": trained.losses[0],
-            "last_loss": trained.losses[-1],
+            **trained.figures(),
         }
         parents = [text.tokenizer] if text.tokenizer is not None else []
         return register(
@@ -274,6 +273,7 @@ class _Run:
             cost=watch.cost(trained.weight),
             notes=[
                 *cost,
+                *trained.notes(),
                 f"Figures and samples of every step: {folder.path}",
                 *(next_steps(checkpoint) if checkpoint else ["Nothing was registered, as output: figures says"]),
             ],
@@ -281,6 +281,7 @@ class _Run:
                 "validation_loss": validation.loss,
                 "bits_per_byte": validation.bits_per_byte,
                 "validation_tokens": validation.tokens,
+                **trained.figures(),
                 "losses": list(trained.losses),
                 "throughput": None if throughput is None else dict(throughput.figures()),
                 "run_folder": str(folder.path),

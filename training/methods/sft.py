@@ -118,8 +118,7 @@ class _Run:
             "perplexity_before": before.value,
             "perplexity_after": after.value,
             "heldout_tokens": after.tokens,
-            "first_loss": trained.losses[0],
-            "last_loss": trained.losses[-1],
+            **trained.figures(),
         }
         return register(
             write,
@@ -140,13 +139,19 @@ class _Run:
             checkpoint=checkpoint,
             summary=f"held-out perplexity {before.value:.2f} before, {after.value:.2f} after, {steps} steps",
             cost=watch.cost(trained.weight),
-            notes=[measured_on(checkpoint.manifest), *adapters.engine_note(checkpoint), *next_steps(checkpoint)]
+            notes=[
+                measured_on(checkpoint.manifest),
+                *trained.notes(),
+                *adapters.engine_note(checkpoint),
+                *next_steps(checkpoint),
+            ]
             if checkpoint
             else [],
             report={
                 "perplexity_before": before.value,
                 "perplexity_after": after.value,
                 "heldout_tokens": after.tokens,
+                **trained.figures(),
                 "losses": list(trained.losses),
             },
         )

@@ -75,7 +75,7 @@ class StudentRun:
         trained = Training([], 0, 0.0)
         if self.recipe.num_steps(len(data.train)):
             trained, model = self._train(model, teacher, data, folder)
-            figures |= {"first_loss": trained.losses[0], "last_loss": trained.losses[-1]}
+            figures |= trained.figures()
         dtype = stored_dtype(self.student)
         outputs = agreement.chat_outputs(data.heldout, self.pad_token_id)
         model = agreement.merge(model, dtype, outputs)
@@ -106,7 +106,7 @@ class StudentRun:
             summary=f"{cut / 1e6:.4g} million parameters, {cut / whole:.0%} of {self.teacher.identity.ref}; "
             f"perplexity of {after.tokens:,} held-out tokens {best.value:.2f} there, {learned}",
             cost=watch.cost(trained.weight),
-            notes=next_steps(checkpoint) if checkpoint else [],
+            notes=[*trained.notes(), *next_steps(checkpoint)] if checkpoint else [],
             report={**figures, "losses": list(trained.losses)},
         )
 

@@ -19,6 +19,8 @@ from accelerate import Accelerator
 from torch import nn
 
 from training.errors import RecipeError
+from training.methods.accounting import Guarantee
+from training.methods.privacy import PrivateSteps, require_sound
 from training.methods.run_folder import RunFolder
 from training.methods.schedule import BatchPlan, learning_rate_factor
 from training.progress import track
@@ -66,6 +68,18 @@ class Training:
     """Over all steps: tokens, texts or pairs."""
     seconds: float
     """Of the steps of this process alone, without those before it continued."""
+    guarantee: Guarantee | None = None
+    """Of a private run."""
+
+    def figures(self) -> dict[str, float]:
+        """For the manifest. Losses are of the very examples that a private run hides, and stay with its owner."""
+        if self.guarantee is not None:
+            return self.guarantee.figures()
+        return {"first_loss": self.losses[0], "last_loss": self.losses[-1]}
+
+    def notes(self) -> list[str]:
+        """Lines for the user."""
+        return [] if self.guarantee is None else [str(self.guarantee)]
 
 
 class Trainer:
@@ -91,14 +105,19 @@ class Trainer:
         )
         # Gradients of fp16 underflow unless the loss is scaled up (Micikevicius et al. 2018).
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=dtype == torch.float16)
-        self.parallel: Any = accelerator.prepare_model(model)
+        self.model = model
+        self.private: PrivateSteps | None = None
+        if recipe.privacy is not None:
+            self.private = PrivateSteps(recipe, accelerator, run, objective, self.num_steps)
+        # Private gradients are summed over the processes clipped, one example after another, and not averaged whole.
+        self.parallel: Any = model if self.private is not None else accelerator.prepare_model(model)
 
     def train(self, show: bool, after_step: Callable[[int], None] | None = None) -> Training:
         """Take the recipe's steps, from the last saved state on. `after_step(done)` is called after each."""
         recipe = self.recipe
         losses = self._restore()
         first = len(losses)
-        plan = BatchPlan(len(self.objective.lengths), recipe.batch_size, recipe.seed)
+        plan = self.private or BatchPlan(len(self.objective.lengths), recipe.batch_size, recipe.seed)
         weight = 0
         started = saved = time.monotonic()
         self.parallel.train()
@@ -115,7 +134,14 @@ class Trainer:
                     saved = time.monotonic()
                 if after_step is not None:
                     after_step(step + 1)
-        return Training(losses, weight, time.monotonic() - started)
+        return Training(losses, weight, time.monotonic() - started, self._guarantee(len(losses)))
+
+    def _guarantee(self, steps: int) -> Guarantee | None:
+        """What a private run has spent; raises TrainingError where its weights are not what training leaves."""
+        if self.private is None:
+            return None
+        require_sound(self.model.named_parameters())
+        return self.private.guarantee(steps)
 
     def _step(self, step: int, batch: Sequence[int]) -> float:
         """One optimizer step on one batch; returns its mean loss.
@@ -128,7 +154,10 @@ class Trainer:
         factor = learning_rate_factor(step, self.num_steps, self.recipe.schedule)
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.optimizer.learning_rate * factor
-        mean = self._backward(batch)
+        if self.private is None:
+            mean = self._backward(batch)
+        else:
+            mean = self.private.backward(self.parallel, self.trained, step, batch, self.autocast)
         # An overflow of fp16 is no fault: the step is not taken, and the scale halves until it ends.
         if not math.isfinite(mean) and not (self.scaler.is_enabled() and self.scaler.get_scale() > 1):
             raise RecipeError("the loss is no longer a number: lower optimizer.learning_rate")

@@ -59,4 +59,7 @@ class DistillRecipe(GradientRecipe):
     def _check(self) -> Self:
         if self.data.heldout == self.data.train:
             raise ValueError("data.heldout is data.train: what is held out must not be trained on")
+        is_cut = isinstance(self.student, StudentSettings) and self.student.vocabulary == "used"
+        if self.privacy is not None and is_cut:
+            raise ValueError("privacy: student.vocabulary: used would tell which tokens occur; set it to whole")
         return self

@@ -43,6 +43,8 @@ class EmbedRecipe(GradientRecipe):
     def _check(self) -> Self:
         if self.data.heldout == self.data.train:
             raise ValueError("data.heldout is data.train: held-out pairs must not be trained on")
+        if self.privacy is not None:
+            raise ValueError("privacy: each pair is learned beside all others of its batch: none has a gradient alone")
         if getattr(self.adapter, "dropout", 0.0):
             raise ValueError("adapter.dropout must be 0: vectors are computed twice and must be the same")
         return self

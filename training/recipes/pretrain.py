@@ -120,6 +120,8 @@ class PretrainRecipe(GradientRecipe):
     def _check_shape(self) -> Self:
         if self.data.heldout == self.data.train:
             raise ValueError("data.heldout is data.train: held-out text must not be trained on")
+        if self.privacy is not None and self.tokenizer == "characters":
+            raise ValueError("privacy: tokenizer: characters would tell which ones occur; name a model's tokenizer")
         block = self.data.block
         config = self.model.config(vocab_size=2, block=block)
         if config.context < block:

@@ -59,6 +59,8 @@ class PruneRecipe(GradientRecipe):
             raise ValueError("say how long to recover: steps or epochs, one of the two")
         if self.data.heldout == self.data.train:
             raise ValueError("data.heldout is data.train: what is held out must not be trained on")
+        if self.privacy is not None:
+            raise ValueError("privacy: what is taken out is chosen by the examples, without noise; leave privacy out")
         return self
 
     def num_steps(self, num_examples: int) -> int:

@@ -145,6 +145,21 @@ class ScheduleSettings(Section):
     """With `wsd`, the part of the steps in which it falls."""
 
 
+class PrivacySettings(Section):
+    """Differential privacy (Abadi et al. 2016, DP-SGD): weights that tell little of any one example.
+
+    An example is a row of the data (a chat, a text, a pair; with `pretrain` a block): give each person one.
+    """
+
+    epsilon: Annotated[float, Field(gt=0)]
+    """The budget: an example changes how likely any weights are by a factor of e to this at most. 8 is weak, 1 strong.
+    The noise follows from it, the number of steps and `batch_size` ÷ examples."""
+    delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
+    """How likely that may fail; must be below 1 ÷ examples, better a tenth of it."""
+    clip: Annotated[float, Field(gt=0)] = 1.0
+    """An example's gradient whose norm is larger is scaled down to it: less bends more and needs less noise."""
+
+
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
@@ -163,8 +178,16 @@ class GradientRecipe(Recipe):
     schedule: ScheduleSettings = ScheduleSettings()
     precision: Precision = "auto"
     """What is calculated in; weights stay fp32. `auto`: fp32 on a CPU, bf16 on a GPU. `fp16` scales the loss."""
+    privacy: PrivacySettings | None = None
+    """Steps are noisy, and draw each example by itself, `batch_size` of them on average; see [privacy](privacy.md)."""
     save_every: Annotated[int, Field(ge=1)] | None = None
     """Steps between two saved states, from which an interrupted run continues; by default about a minute."""
+
+    @model_validator(mode="after")
+    def _check_privacy(self) -> Self:
+        if self.privacy is not None and self.precision == "fp16":
+            raise ValueError("privacy: set precision to fp32 or bf16, as fp16 may skip steps that count")
+        return self
 
     @model_validator(mode="after")
     def _check_length(self) -> Self:
