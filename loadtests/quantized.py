@@ -25,7 +25,7 @@ from loadtests.processes import running
 from loadtests.real_engine import Side, bodies, wave
 from loadtests.report import machine
 
-SCHEMES = ("w8a8", "w4a16-gptq")
+SCHEMES = ("w8a8", "gptq", "awq")
 
 
 @dataclass(frozen=True)

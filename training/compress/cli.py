@@ -3,31 +3,80 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from training.command import TrainingSettings, measured_on, one_line_errors, open_registry
+from training.compress.schemes import FORM, Scheme, parse_scheme
 
 if TYPE_CHECKING:
-    from training.compress.quantize import Outcome, Scheme
+    from training.compress.compare import Comparison
+    from training.compress.quantize import Outcome
 
-# As in `training.compress.quantize`, which imports more than `--help` should.
-SCHEMES: tuple[Scheme, ...] = ("w8a8", "w4a16-gptq")
+
+def _scheme(ctx: click.Context, param: click.Parameter, value: str | None) -> Scheme | None:
+    """A scheme by its name."""
+    try:
+        return None if value is None else parse_scheme(value.strip())
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def _schemes(ctx: click.Context, param: click.Parameter, value: str | None) -> list[Scheme] | None:
+    """Several, with commas between; each once."""
+    if value is None:
+        return None
+    names = dict.fromkeys(part.strip() for part in value.split(",") if part.strip())
+    if not names:
+        raise click.BadParameter("names no scheme")
+    return [found for name in names if (found := _scheme(ctx, param, name)) is not None]
 
 
 @click.command()
 @click.argument("ref")
-@click.option("--scheme", type=click.Choice(SCHEMES), help="How to store weights and activations.")
-@click.option("--compare", metavar="SCHEME,SCHEME…", help="Make one of each scheme, and show them beside each other.")
+@click.option("--scheme", callback=_scheme, metavar="SCHEME", help=f"How to store weights: {FORM}.")
 @click.option(
-    "--calibration", type=click.Path(path_type=Path), help="JSONL chats like those to come; default: built in."
+    "--compare",
+    callback=_schemes,
+    metavar="SCHEME,SCHEME…",
+    help="Make one of each scheme, and show them beside each other.",
+)
+@click.option(
+    "--calibration",
+    type=click.Path(path_type=Path),
+    help="JSONL chats or plain text like those to come; default: built in.",
 )
 @click.option(
     "--samples", type=click.IntRange(min=1), default=64, show_default=True, help="Windows of 256 tokens at most."
 )
+@click.option(
+    "--heldout",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="JSONL chats or plain text to measure on besides; may be given several times.",
+)
+@click.option(
+    "--heldout-tokens",
+    type=click.IntRange(min=2),
+    default=16_384,
+    show_default=True,
+    help="Of each plain text, so many at most, from all over it.",
+)
+@click.option(
+    "--task",
+    type=click.Path(path_type=Path),
+    help="JSONL questions with choices; default: built in with --compare, else none.",
+)
+@click.option(
+    "--engine/--no-engine",
+    "with_engine",
+    default=None,
+    help="With --compare, serve each and count tokens per second: a minute or two each; default: where vLLM is.",
+)
+@click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="With --compare, write the SVG there.")
 @click.option("--name", help="Register under this name; default: the checkpoint's, then the scheme.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.pass_context
@@ -36,92 +85,90 @@ def quantize(
     ctx: click.Context,
     ref: str,
     scheme: Scheme | None,
-    compare: str | None,
+    compare: list[Scheme] | None,
     calibration: Path | None,
     samples: int,
+    heldout: tuple[Path, ...],
+    heldout_tokens: int,
+    task: Path | None,
+    with_engine: bool | None,
+    plot: Path | None,
     name: str | None,
     as_json: bool,
 ) -> None:
     """Compress a registered checkpoint and register the result.
 
-    w8a8 stores weights in 8 bits and calculates in 8 bits: faster, hardly any loss. w4a16-gptq stores weights
-    in 4 bits: smallest, some loss. The first run prepares the compressor's own environment (1.5 GB).
+    w8a8 stores weights in 8 bits and calculates in 8 bits: faster, hardly any loss. gptq and awq store weights in 4
+    bits: smallest, some loss; -asym adds a zero point to each group, -g32 makes groups smaller, -mixed keeps what
+    rounding hurts most in 8 bits. The first run prepares the compressor's own environment (1.5 GB).
 
-    --compare makes one checkpoint of each scheme, measured on the same chats, and prints a table.
+    --compare makes one checkpoint of each scheme, measured on the same texts, and prints a table with intervals.
 
     Example: signet quantize smollm2-135m-instruct@1 --scheme w8a8
     """
     from training.cli import find_model, sigterm_as_interrupt
-    from training.compress.quantize import CALIBRATION, Request
+    from training.compress.compare import compare as run_all
+    from training.compress.data import CALIBRATION, Wanted
+    from training.compress.quantize import Request
     from training.compress.quantize import quantize as run
+    from training.compress.questions import QUESTIONS
+    from training.compress.speed import engine_is_installed, tokens_per_second
 
-    schemes = _schemes(scheme, compare, name)
+    schemes = _wanted(scheme, compare, name, with_engine, plot)
     settings: TrainingSettings = ctx.obj()
     store = open_registry(settings)
     source = find_model(ref, store, settings)
-    made = []
+    wanted = Wanted(
+        calibration or CALIBRATION, samples, heldout, heldout_tokens, task or (QUESTIONS if compare else None)
+    )
+    request = Request(schemes[0], wanted, name)
     with sigterm_as_interrupt():
-        for each in schemes:
-            request = Request(each, calibration or CALIBRATION, samples, name)
-            made.append(run(source, request, settings.home, store))
-    if compare is None:
-        _print_outcome(made[0], as_json)
-    else:
-        _print_comparison(source.identity.ref, schemes, made, as_json)
+        if compare is None:
+            _print_outcome(run(source, request, settings.home, store), as_json)
+            return
+        is_measured = engine_is_installed() if with_engine is None else with_engine
+        log = settings.home / "logs" / "quantize-engine.log"
+        speed = partial(tokens_per_second, home=settings.home, log=log) if is_measured else None
+        compared = run_all(source, schemes, request, settings.home, store, speed)
+    where = plot or settings.home / "plots" / f"{source.identity.ref.replace('@', '-')}-quantized.svg"
+    _print_comparison(compared, where, as_json)
 
 
-def _schemes(scheme: Scheme | None, compare: str | None, name: str | None) -> list[Scheme]:
+def _wanted(
+    scheme: Scheme | None,
+    compare: list[Scheme] | None,
+    name: str | None,
+    with_engine: bool | None,
+    plot: Path | None,
+) -> list[Scheme]:
     if (scheme is None) is (compare is None):
         raise click.UsageError("say which scheme: --scheme for one, --compare for several")
     if compare is None:
         assert scheme is not None  # one of the two is there
+        if with_engine is not None or plot is not None:
+            raise click.UsageError("--engine and --plot are for --compare")
         return [scheme]
     if name is not None:
         raise click.UsageError("--name is for one scheme: with --compare each has the checkpoint's name and its own")
-    wanted = list(dict.fromkeys(part.strip() for part in compare.split(",")))
-    for part in wanted:
-        if part not in SCHEMES:
-            raise click.UsageError(f"--compare: {part!r} is none of {', '.join(SCHEMES)}")
-    return [each for part in wanted for each in SCHEMES if each == part]
+    return compare
 
 
-def _print_comparison(ref: str, schemes: Sequence[Scheme], made: Sequence[Outcome], as_json: bool) -> None:
-    rows = [
-        {
-            "scheme": scheme,
-            "ref": each.checkpoint.ref,
-            "bytes": each.bytes_after,
-            "perplexity": each.perplexity_after,
-            "ratio": each.perplexity_after / each.perplexity_before,
-            "settings": each.settings,
-            "seconds": each.seconds,
-        }
-        for scheme, each in zip(schemes, made, strict=True)
-    ]
-    first = made[0]
+def _print_comparison(compared: Comparison, plot: Path, as_json: bool) -> None:
+    from training.compress import compare
+
+    plot.parent.mkdir(parents=True, exist_ok=True)
+    plot.write_text(compare.as_plot(compared))
     if as_json:
-        whole = {"ref": ref, "bytes": first.bytes_before, "perplexity": first.perplexity_before}
-        click.echo(json.dumps({**whole, "heldout_tokens": first.tokens, "schemes": rows}))
+        click.echo(json.dumps({**compare.as_json(compared), "plot": str(plot)}))
         return
-    lines = [("", "MB", "perplexity", "÷", "checkpoint")]
-    lines += [("as it is", f"{first.bytes_before / 1e6:.0f}", f"{first.perplexity_before:.2f}", "1.000", ref)]
-    lines += [
-        (
-            scheme,
-            f"{each.bytes_after / 1e6:.0f}",
-            f"{each.perplexity_after:.2f}",
-            f"{each.perplexity_after / each.perplexity_before:.3f}",
-            each.checkpoint.ref,
-        )
-        for scheme, each in zip(schemes, made, strict=True)
-    ]
-    for scheme, size, perplexity, ratio, name in lines:
-        click.echo(f"{scheme:<12} {size:>7} {perplexity:>11} {ratio:>6}  {name}")
-    click.echo(measured_on(first.checkpoint.manifest))
+    for line in [*compare.as_table(compared), *compared.unserved]:
+        click.echo(line)
+    click.echo(measured_on(compared.first.checkpoint.manifest))
+    click.echo(f"Plot: {plot}")
 
 
 def _print_outcome(outcome: Outcome, as_json: bool) -> None:
-    checkpoint = outcome.checkpoint
+    checkpoint, first = outcome.checkpoint, outcome.first
     if as_json:
         result = {
             "ref": checkpoint.ref,
@@ -130,20 +177,30 @@ def _print_outcome(outcome: Outcome, as_json: bool) -> None:
             "parent": checkpoint.manifest.parents[0].ref,
             "settings": outcome.settings,
             "samples": outcome.samples,
-            "perplexity_before": outcome.perplexity_before,
-            "perplexity_after": outcome.perplexity_after,
-            "heldout_tokens": outcome.tokens,
+            "perplexity_before": first.before,
+            "perplexity_after": first.after,
+            "heldout_tokens": first.tokens,
+            "sets": {name: {"before": each.before, **each.figures()} for name, each in outcome.sets.items()},
+            "task": None if outcome.task is None else outcome.task.figures(),
+            "bits_per_weight": outcome.bits,
+            "bits_per_weight_whole": outcome.bits_whole,
             "bytes_before": outcome.bytes_before,
             "bytes_after": outcome.bytes_after,
-            "seconds": outcome.seconds,
+            "seconds": outcome.cost.seconds,
+            "tokens": outcome.cost.tokens,
+            "peak_bytes": outcome.cost.peak_bytes,
         }
         click.echo(json.dumps(result))
         return
     click.echo(
-        f"{checkpoint.ref}: {outcome.bytes_after / 1e6:.0f} MB, was {outcome.bytes_before / 1e6:.0f} MB; "
-        f"held-out perplexity {outcome.perplexity_before:.2f} before, {outcome.perplexity_after:.2f} after; "
-        f"{outcome.seconds:.0f} s"
+        f"{checkpoint.ref}: {outcome.bytes_after / 1e6:.0f} MB, was {outcome.bytes_before / 1e6:.0f} MB, "
+        f"{outcome.bits:.2f} bits a weight; held-out perplexity {first.before:.2f} before, {first.after:.2f} after; "
+        f"{outcome.cost}"
     )
+    for name, each in list(outcome.sets.items())[1:]:
+        click.echo(f"{name}: perplexity {each.before:.2f} before, {each.after:.2f} after, ÷ {each.ratio}")
+    if outcome.task is not None:
+        click.echo(f"Questions answered right: {outcome.task.before} before, {outcome.task.after} after")
     click.echo(measured_on(checkpoint.manifest))
     click.echo(f"Serve it:   signet serve --model {checkpoint.ref}")
     click.echo(f"Promote it: signet registry promote {checkpoint.ref}")

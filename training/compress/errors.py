@@ -5,6 +5,7 @@ TrainingError
     EnvironmentUnavailable   the compressor's environment cannot be made
     NotQuantizable           this model cannot be compressed in this way
     WorkerFailed             the compressor ended without a result
+    EngineFailed             the engine does not serve what was made, or not in time
 """
 
 from __future__ import annotations
@@ -26,3 +27,7 @@ class NotQuantizable(CompressError):
 
 class WorkerFailed(CompressError):
     """The compressor's program ended without a result."""
+
+
+class EngineFailed(CompressError):
+    """The engine's speed with a checkpoint cannot be measured."""

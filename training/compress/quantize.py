@@ -7,34 +7,26 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from training.code_version import code_version
+from training.compress.data import TASK, WINDOW_TOKENS, Data, Wanted, prepare
 from training.compress.environment import ensure_environment
 from training.compress.errors import NotQuantizable
+from training.compress.measures import SetChange, TaskChange
 from training.compress.process import run_worker
-from training.data import ChatEncoder, Example, encode_all, read_chats, split_heldout
+from training.compress.schemes import Scheme
 from training.evaluate import Source
+from training.outcome import Cost
 from training.progress import Track, track, track_bytes
-from training.registry import Checkpoint, DataDigest, ManifestDraft, RecipeRecord, Registry
+from training.registry import Checkpoint, ManifestDraft, RecipeRecord, Registry
 from training.registry.manifest import NAME_PATTERN
 
-Scheme = Literal["w8a8", "w4a16-gptq"]
-SCHEMES: tuple[Scheme, ...] = ("w8a8", "w4a16-gptq")
-
 WORKER = Path(__file__).with_name("worker.py")
-CALIBRATION = Path(__file__).with_name("calibration.jsonl")
-"""Everyday chats, made for this purpose: what a general model is calibrated on."""
-
-# The compressor looks at this many tokens at a time. Longer texts cost more and bring nothing measurable.
-WINDOW_TOKENS = 256
-# The part of the chats, chosen by their hashes, that is measured on and not calibrated on.
-HELDOUT_FRACTION = 0.25
-MAX_CHAT_TOKENS = 2048
 
 WORK_PREFIX = "quantize-"
 # A run that has left its folder alone for so long was killed.
@@ -43,15 +35,16 @@ WORK_ABANDONED_SECONDS = 24 * 3600
 # Written anew by the compressor, or by the registry.
 _NOT_COPIED = ("*.safetensors", "*.safetensors.index.json", "*.bin", "*.bin.index.json", "manifest.*", "README.md")
 
+Losses = Mapping[str, Sequence[float]]
+"""Of each set, the summed losses of its examples, in nats."""
+
 
 @dataclass(frozen=True)
 class Request:
     """What is wanted."""
 
     scheme: Scheme
-    calibration: Path = CALIBRATION
-    samples: int = 64
-    """Windows of calibration text at most, of 256 tokens each."""
+    data: Wanted = field(default_factory=Wanted)
     name: str | None = None
     """What to register under; `SOURCE-SCHEME` by default."""
 
@@ -65,50 +58,85 @@ class Outcome:
     """What the compressor chose: the group size, or how much was smoothed."""
     samples: int
     """Windows of text that it was calibrated on."""
-    perplexity_before: float
-    perplexity_after: float
-    tokens: int
-    """Assistant tokens that perplexity was taken over."""
+    sets: dict[str, SetChange]
+    """Perplexity before and after; the first on what was held out of the calibration file."""
+    task: TaskChange | None
+    bits: float
+    """Bits a weight of the quantized matrices, their scales and zero points included."""
+    bits_whole: float
+    """Bits a weight of the whole model."""
     bytes_before: int
     bytes_after: int
     """Size of all files."""
-    seconds: float
+    cost: Cost
+    losses_before: Losses
+    """Not to be measured again when another scheme is tried on the same data."""
+
+    @property
+    def first(self) -> SetChange:
+        """What was held out of the calibration file."""
+        return next(iter(self.sets.values()))
 
 
-@dataclass(frozen=True)
-class _Data:
-    windows: list[list[int]]
-    evaluation: list[Example]
-    digests: list[DataDigest]
-
-
-def quantize(source: Source, request: Request, home: Path, registry: Registry, show_progress: bool = True) -> Outcome:
+def quantize(
+    source: Source,
+    request: Request,
+    home: Path,
+    registry: Registry,
+    show_progress: bool = True,
+    losses_before: Losses | None = None,
+) -> Outcome:
     """Compress a verified checkpoint and register the result; nothing is left behind when it fails or is interrupted.
 
-    Raises CompressError, DataError, SourceError or RegistryError.
+    `losses_before` are those of another run on the same checkpoint and data. Raises CompressError, DataError,
+    SourceError or RegistryError.
     """
     started = time.monotonic()
     parent = require_quantizable(source)
     name = registered_name(parent, request)
-    data = _prepare(parent, request, show_progress)
+    data = prepare(parent, request.data, show_progress)
     python = ensure_environment(home / "cache", home / "logs" / "compress-environment.log", show_progress)
     with _work_folder(home / "cache") as folder:
         job = {
             "source": str(parent.path),
             "target": str(folder),
-            "scheme": request.scheme,
+            "scheme": request.scheme.as_job(),
             "calibration": data.windows,
-            "evaluation": [{"input_ids": each.input_ids, "labels": each.labels} for each in data.evaluation],
+            "evaluation": data.for_worker(),
+            "before": losses_before is None,
         }
         with _Steps(show_progress) as steps:
             result = run_worker([str(python), "-I", str(WORKER)], job, home / "logs" / "quantize.log", steps)
         copy_companions(parent.path, folder)
         sizes = _size(parent.path), _size(folder)
-        draft = _describe(parent, request, data, result)
+        before = losses_before or result["before"]
+        sets, task = _changes(data, before, result["after"])
+        draft = _describe(parent, request, data, result, sets, task)
         with track_bytes(f"Registering {name}", show_progress) as on_progress:
             checkpoint = registry.register(folder, name, draft, on_progress)
-    return Outcome(checkpoint, samples=len(data.windows), bytes_before=sizes[0], bytes_after=sizes[1],
-                   seconds=time.monotonic() - started, **result)  # fmt: skip
+    return Outcome(
+        checkpoint,
+        settings=result["settings"],
+        samples=len(data.windows),
+        sets=sets,
+        task=task,
+        bits=result["bits"]["matrices"],
+        bits_whole=result["bits"]["whole"],
+        bytes_before=sizes[0],
+        bytes_after=sizes[1],
+        cost=Cost(time.monotonic() - started, sum(map(len, data.windows)), result["peak_bytes"]),
+        losses_before=before,
+    )
+
+
+def _changes(data: Data, before: Losses, after: Losses) -> tuple[dict[str, SetChange], TaskChange | None]:
+    sets = {
+        name: SetChange.of(before[name], after[name], [each.num_targets for each in examples])
+        for name, examples in data.sets.items()
+    }
+    if data.questions is None:
+        return sets, None
+    return sets, TaskChange.of(data.questions.right(before[TASK]), data.questions.right(after[TASK]))
 
 
 def require_quantizable(source: Source) -> Checkpoint:
@@ -129,39 +157,13 @@ def require_quantizable(source: Source) -> Checkpoint:
 
 def registered_name(parent: Checkpoint, request: Request) -> str:
     """The name to register under; raises NotQuantizable before any work where the registry would refuse it after."""
-    name = request.name or f"{parent.manifest.name}-{request.scheme}"
+    name = request.name or f"{parent.manifest.name}-{request.scheme.name}"
     if not re.fullmatch(NAME_PATTERN, name):
         raise NotQuantizable(
             f"{name!r} is no name for a checkpoint: give another with --name, "
             "of at most 63 small letters, digits, '.', '_' and '-'"
         )
     return name
-
-
-def _prepare(parent: Checkpoint, request: Request, show_progress: bool) -> _Data:
-    """Read and encode the chats: some to calibrate on, the others to measure on."""
-    # transformers takes seconds to import, and a bad name or file should be told at once.
-    file = read_chats(request.calibration)
-    train, heldout = split_heldout(file.chats, HELDOUT_FRACTION)
-    from training.evaluate.loading import load_chat_tokenizer
-
-    encoder = ChatEncoder(load_chat_tokenizer(parent.path), MAX_CHAT_TOKENS)
-    with track("Encoding chats", show_progress) as progress:
-        evaluation = encode_all(encoder, heldout, progress)
-    windows = cut_windows(encode_all(encoder, train), request.samples)
-    digests = [
-        DataDigest(name=file.path.name, sha256=file.sha256, rows=len(train), role="calibration"),
-        DataDigest(name=file.path.name, sha256=file.sha256, rows=len(heldout), role="heldout"),
-    ]
-    return _Data(windows, evaluation, digests)
-
-
-def cut_windows(examples: Sequence[Example], most: int) -> list[list[int]]:
-    """The chats one after another, in windows of equal length; a shorter one only where it is all there is."""
-    ids = [token for example in examples for token in example.input_ids]
-    windows = [ids[start : start + WINDOW_TOKENS] for start in range(0, len(ids), WINDOW_TOKENS)]
-    whole = [window for window in windows if len(window) == WINDOW_TOKENS]
-    return (whole or windows)[:most]
 
 
 def copy_companions(source: Path, target: Path) -> None:
@@ -172,14 +174,32 @@ def copy_companions(source: Path, target: Path) -> None:
             shutil.copyfile(path, target / path.name)
 
 
-def _describe(parent: Checkpoint, request: Request, data: _Data, result: dict[str, Any]) -> ManifestDraft:
+def _describe(
+    parent: Checkpoint,
+    request: Request,
+    data: Data,
+    result: dict[str, Any],
+    sets: Mapping[str, SetChange],
+    task: TaskChange | None,
+) -> ManifestDraft:
     manifest = parent.manifest
     settings = {
-        "scheme": request.scheme,
+        "scheme": request.scheme.name,
         **result["settings"],
         "samples": len(data.windows),
         "window_tokens": WINDOW_TOKENS,
     }
+    first, *others = sets.items()
+    evaluation = {
+        "perplexity_before": first[1].before,
+        "perplexity_after": first[1].after,
+        "heldout_tokens": float(first[1].tokens),
+        "bits_per_weight": result["bits"]["matrices"],
+    }
+    for name, change in others:
+        evaluation |= change.ratio.figures(f"perplexity_ratio_{name}")
+    if task is not None:
+        evaluation |= {"task_accuracy_before": task.before.value, **task.after.figures("task_accuracy")}
     return ManifestDraft(
         kind="quantized",
         base=manifest.base or manifest.as_ref(),
@@ -187,11 +207,7 @@ def _describe(parent: Checkpoint, request: Request, data: _Data, result: dict[st
         recipe=RecipeRecord(name="quantize", settings=settings),
         data=data.digests,
         code_version=code_version(),
-        evaluation={
-            "perplexity_before": result["perplexity_before"],
-            "perplexity_after": result["perplexity_after"],
-            "heldout_tokens": result["tokens"],
-        },
+        evaluation=evaluation,
         # It takes its parent's place in front of the same users.
         drift_reference=manifest.drift_reference,
         license=manifest.license,

@@ -6,7 +6,7 @@ The job is one line of JSON on standard input, with the keys of `Job`. Standard 
 
     {"event": "progress", "step": "Quantizing", "done": 3, "total": 31}
     {"event": "refused", "reason": "..."}
-    {"event": "result", "perplexity_before": 12.5, "perplexity_after": 12.9, "tokens": 1035, "settings": {...}}
+    {"event": "result", "before": {"chats": [31.2, …]}, "after": {…}, "settings": {…}, "bits": {…}, "peak_bytes": …}
 
 What the libraries say goes to standard error. When standard input ends, nobody waits for the result any more, and the
 program ends too.
@@ -15,11 +15,12 @@ program ends too.
 from __future__ import annotations
 
 import json
-import math
 import os
+import resource
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -41,14 +42,43 @@ UNSCORED = -100
 # loses 5% of perplexity, with, 1%. Bringing GPTQ in as well gains nothing more.
 SMOOTHING_STRENGTH = 0.8
 
-# How scales are chosen for GPTQ: by the squared error, weighted with how much each column is used, over 20 ranges from
+# How 4-bit scales are chosen: by the squared error, weighted with how much each column is used, over 20 ranges from
 # the largest weight of a group down to 0.6 of it. Against the largest weight alone it takes away half of GPTQ's
 # loss of perplexity; wider or finer searches cost time and bring nothing.
 SCALE_SEARCH = {"observer": "imatrix_mse", "observer_kwargs": {"maxshrink": 0.4, "grid": 20}}
 
+# Strengths that AWQ tries for each layer, each a pass of this many windows of the calibration text through the layer.
+AWQ_GRID = 10
+AWQ_WINDOWS = 8
+
+# In `mixed` schemes, the share of the weights that stay in 8 bits: for 0.4 bits more a weight.
+EIGHT_BIT_SHARE = 0.1
+
+# Matrices that engines fuse into one, which then has one scheme.
+FUSED = (("qkv_proj", ("q_proj", "k_proj", "v_proj")), ("gate_up_proj", ("gate_proj", "up_proj")))
+
+INT8 = {
+    "weights": {"num_bits": 8, "type": "int", "symmetric": True, "strategy": "channel"},
+    "input_activations": {"num_bits": 8, "type": "int", "symmetric": True, "strategy": "token", "dynamic": True},
+}
+
+
+# Logits are held at once: 1,024 tokens x 50,000 entries x 4 bytes = 0.2 GB.
+TOKENS_AT_ONCE = 1024
+
 
 class Refused(Exception):
     """This model cannot be compressed in this way; says why."""
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """As `training.compress.schemes` has it."""
+
+    method: str
+    symmetric: bool
+    group_size: int | None
+    mixed: bool
 
 
 @dataclass(frozen=True)
@@ -59,12 +89,12 @@ class Job:
     """Folder of the model."""
     target: str
     """Folder to write the weights and `config.json` to."""
-    scheme: str
-    """`w8a8` or `w4a16-gptq`."""
+    scheme: Scheme
     calibration: list[list[int]]
     """Token ids of texts like those to come."""
-    evaluation: list[dict[str, list[int]]]
-    """`input_ids` and `labels`, for the perplexity before and after."""
+    evaluation: dict[str, list[dict[str, list[int]]]]
+    """Sets of `input_ids` and `labels`, whose losses are measured after and, where asked for, before."""
+    before: bool = True
 
 
 class Reporter:
@@ -85,7 +115,8 @@ class Reporter:
 def main() -> int:
     """Read the job, do it, report."""
     reporter = Reporter(claim_stdout())
-    job = Job(**json.loads(sys.stdin.readline()))
+    told = json.loads(sys.stdin.readline())
+    job = Job(**told | {"scheme": Scheme(**told["scheme"])})
     threading.Thread(target=end_with_stdin, daemon=True).start()
     try:
         reporter.send("result", **run(job, reporter))
@@ -96,32 +127,35 @@ def main() -> int:
 
 def run(job: Job, reporter: Reporter) -> dict[str, Any]:
     """Measure, compress, measure again: what is on the disk, both times."""
-    before = perplexity(job.source, job.evaluation, reporter.progress("Perplexity before"))
-    settings = compress(job, reporter.progress("Quantizing"))
-    after = perplexity(job.target, job.evaluation, reporter.progress("Perplexity after"))
-    tokens = sum(label != UNSCORED for example in job.evaluation for label in example["labels"][1:])
-    return {"perplexity_before": before, "perplexity_after": after, "tokens": tokens, "settings": settings}
+    before = losses(job.source, job.evaluation, reporter.progress("Perplexity before")) if job.before else {}
+    settings = compress(job, reporter)
+    after = losses(job.target, job.evaluation, reporter.progress("Perplexity after"))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
+    return {"before": before, "after": after, "settings": settings, "bits": stored_bits(job), "peak_bytes": peak}
 
 
-def compress(job: Job, on_progress: Callable[[int, int], None]) -> dict[str, Any]:
+def compress(job: Job, reporter: Reporter) -> dict[str, Any]:
     """Write the compressed model to the job's target; returns what was chosen for it."""
+    import torch
     from llmcompressor import oneshot
-    from transformers import AutoModelForCausalLM, GenerationConfig
+    from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
-    model = AutoModelForCausalLM.from_pretrained(job.source, dtype="auto", local_files_only=True)
-    if job.scheme == "w8a8":
-        settings, recipe = {"smoothing_strength": SMOOTHING_STRENGTH}, smoothed_int8()
-    else:
-        group_size = common_group_size(linear_columns(model))
-        settings, recipe = {"group_size": group_size}, gptq_int4(group_size)
-    on_progress(0, model.config.num_hidden_layers)
-    oneshot(
-        model=model,
-        recipe=[*recipe, layer_counter(model, on_progress)],
-        dataset=batches(job.calibration),
-        num_calibration_samples=len(job.calibration),
-        pipeline="sequential",
-    )
+    stored = AutoConfig.from_pretrained(job.source, local_files_only=True).dtype or torch.float32
+    # Without instructions for 16-bit numbers, which most CPUs lack, they take three times as long as 32-bit ones.
+    dtype = stored if torch.cuda.is_available() else torch.float32
+    model = AutoModelForCausalLM.from_pretrained(job.source, dtype=dtype, local_files_only=True)
+    settings, stages = plan(job, model, reporter)
+    for step, modifiers, texts in stages:
+        on_progress = reporter.progress(step)
+        on_progress(0, model.config.num_hidden_layers)
+        oneshot(
+            model=model,
+            recipe=[*modifiers, layer_counter(model, on_progress)],
+            dataset=batches(texts),
+            num_calibration_samples=len(texts),
+            pipeline="sequential",
+        )
+    round_to(model, stored)
     # Settings that transformers finds odd would make it raise here; the source's file is copied beside the weights.
     model.generation_config = GenerationConfig()
     model.save_pretrained(job.target, save_compressed=True)
@@ -129,6 +163,36 @@ def compress(job: Job, on_progress: Callable[[int, int], None]) -> dict[str, Any
     # llmcompressor's own record; ours is the manifest.
     Path(job.target, "recipe.yaml").unlink(missing_ok=True)
     return settings
+
+
+Stage = tuple[str, list[Any], Sequence[Sequence[int]]]
+"""A pass through texts: what the user is told, what is done, and the texts."""
+
+
+def plan(job: Job, model: Any, reporter: Reporter) -> tuple[dict[str, Any], list[Stage]]:
+    """What to record of the choices, and the passes that make them so."""
+    from llmcompressor.modifiers.gptq import GPTQModifier
+    from llmcompressor.modifiers.quantization import QuantizationModifier
+
+    scheme = job.scheme
+    if scheme.method == "w8a8":
+        return {"smoothing_strength": SMOOTHING_STRENGTH}, [("Quantizing", smoothed_int8(), job.calibration)]
+    group_size = group_size_for(linear_columns(model), scheme.group_size)
+    settings: dict[str, Any] = {"group_size": group_size, "symmetric": scheme.symmetric}
+    kept: list[str] = []
+    if scheme.mixed:
+        kept = settings["eight_bit"] = most_sensitive(model, job.calibration, scheme, group_size, reporter)
+    ignored = list(IGNORED_LAYERS)
+    stages: list[Stage] = []
+    if scheme.method.startswith("awq"):
+        texts = job.calibration[:: max(1, len(job.calibration) // AWQ_WINDOWS)][:AWQ_WINDOWS]
+        settings |= {"awq_grid": AWQ_GRID, "awq_samples": len(texts)}
+        # A pass of its own: GPTQ and the search for scales must see the activations as they are after it.
+        plain = QuantizationModifier(config_groups=config_groups(scheme, group_size, kept, {}), ignore=ignored)
+        stages.append(("Searching (AWQ)", [awq(model), plain], texts))
+    quantizer = GPTQModifier if scheme.method.endswith("gptq") else QuantizationModifier
+    groups = config_groups(scheme, group_size, kept, SCALE_SEARCH)
+    return settings, [*stages, ("Quantizing", [quantizer(config_groups=groups, ignore=ignored)], job.calibration)]
 
 
 def smoothed_int8() -> list[Any]:
@@ -142,20 +206,110 @@ def smoothed_int8() -> list[Any]:
     ]
 
 
-def gptq_int4(group_size: int) -> list[Any]:
-    """Weights to 15 steps a group, each column's error made up for by the columns after it."""
-    from llmcompressor.modifiers.gptq import GPTQModifier
+def awq(model: Any) -> Any:
+    """Columns scaled up, and what comes before them down, by how large their activations are; raises Refused."""
+    import torch
+    from llmcompressor.modifiers.transform.awq import AWQModifier
+    from llmcompressor.modifiers.transform.awq.dynamic_mappings import AWQ_DYNAMIC_MAPPING_REGISTRY
+    from llmcompressor.modifiers.transform.awq.mappings import AWQ_MAPPING_REGISTRY
+    from llmcompressor.pipelines.cache import IntermediatesCache
 
+    architecture = type(model).__name__
+    if architecture not in AWQ_MAPPING_REGISTRY.keys() | AWQ_DYNAMIC_MAPPING_REGISTRY.keys():
+        raise Refused(f"AWQ does not know which layers of {architecture} follow one another: use the scheme gptq")
+    if not torch.cuda.is_available():
+        # Pinned memory is for copies to a GPU, and cannot be had without one.
+        IntermediatesCache.pin_memory = lambda *ignored: None
+    return AWQModifier(n_grid=AWQ_GRID)
+
+
+def config_groups(scheme: Scheme, group_size: int, kept: Sequence[str], search: Mapping[str, Any]) -> dict[str, Any]:
+    """4-bit weights in groups, and the matrices that stay in 8 bits; a matrix's own name comes before its class."""
     weights = {
         "num_bits": 4,
         "type": "int",
-        "symmetric": True,
+        "symmetric": scheme.symmetric,
         "strategy": "group",
         "group_size": group_size,
-        **SCALE_SEARCH,
+        **search,
     }
-    groups = {"int4": {"targets": ["Linear"], "weights": weights}}
-    return [GPTQModifier(config_groups=groups, ignore=list(IGNORED_LAYERS))]
+    groups: dict[str, Any] = {"int4": {"targets": ["Linear"], "weights": weights}}
+    return groups | ({"int8": {"targets": list(kept), **INT8}} if kept else {})
+
+
+def most_sensitive(
+    model: Any, texts: Sequence[Sequence[int]], scheme: Scheme, group_size: int, reporter: Reporter
+) -> list[str]:
+    """The matrices whose rounding to 4 bits changes the loss most for each of their weights.
+
+    By the diagonal of the empirical Fisher information (LeCun et al. 1989, Kim et al. 2023): the sum of (gradient x
+    rounding error) squared. Matrices that an engine fuses are taken or left together.
+    """
+    import torch
+
+    on_progress = reporter.progress("Measuring sensitivity")
+    matrices = dict(quantized_matrices(model))
+    costs: dict[str, float] = defaultdict(float)
+    for done, text in enumerate(texts, start=1):
+        ids = torch.tensor([list(text)], device=model.device)
+        model.zero_grad(set_to_none=True)
+        model(input_ids=ids, labels=ids, use_cache=False).loss.backward()
+        for name, module in matrices.items():
+            if module.weight.grad is not None:
+                error = rounding_error(module.weight.detach(), scheme.symmetric, group_size)
+                costs[name] += (module.weight.grad * error).double().square().sum().item()
+        on_progress(done, len(texts))
+    model.zero_grad(set_to_none=True)
+    return choose_kept(costs, {name: module.weight.numel() for name, module in matrices.items()}, EIGHT_BIT_SHARE)
+
+
+def choose_kept(costs: Mapping[str, float], sizes: Mapping[str, int], share: float) -> list[str]:
+    """The names with the largest cost for each weight, as long as they have no more than a share of all weights."""
+    units: dict[str, list[str]] = defaultdict(list)
+    for name in sizes:
+        units[fused_name(name)].append(name)
+
+    def cost_of_weight(unit: str) -> float:
+        return sum(costs.get(name, 0) for name in units[unit]) / sum(sizes[name] for name in units[unit])
+
+    left = share * sum(sizes.values())
+    chosen: list[str] = []
+    for unit in sorted(units, key=cost_of_weight, reverse=True):
+        size = sum(sizes[name] for name in units[unit])
+        if size <= left:
+            left -= size
+            chosen += units[unit]
+    return sorted(chosen)
+
+
+def fused_name(name: str) -> str:
+    """What a matrix is called in an engine that keeps those with the same input in one."""
+    parent, _, last = name.rpartition(".")
+    return next((f"{parent}.{fused}" for fused, parts in FUSED if last in parts), name)
+
+
+def rounding_error(weight: Any, symmetric: bool, group_size: int) -> Any:
+    """A matrix minus its nearest values of 4 bits a weight, (rows, columns)."""
+    groups = weight.unflatten(1, (-1, group_size))
+    if symmetric:
+        scale = (groups.abs().amax(-1, keepdim=True) / 7.5).clamp_min(1e-8)
+        rounded = (groups / scale).round().clamp(-8, 7) * scale
+    else:
+        low, high = groups.amin(-1, keepdim=True).clamp_max(0), groups.amax(-1, keepdim=True).clamp_min(0)
+        scale = ((high - low) / 15).clamp_min(1e-8)
+        zero = (-low / scale).round()
+        rounded = ((groups / scale + zero).round().clamp(0, 15) - zero) * scale
+    return weight - rounded.flatten(1)
+
+
+def round_to(model: Any, dtype: Any) -> None:
+    """Give what is stored the model's own type; weights that are packed stay, or large ones might be packed one off."""
+    for module in model.modules():
+        is_quantized = getattr(module, "quantization_scheme", None) is not None
+        for name, parameter in module.named_parameters(recurse=False):
+            if parameter.is_floating_point() and not (is_quantized and name == "weight"):
+                parameter.data = parameter.data.to(dtype)
+    model.config.dtype = dtype
 
 
 def layer_counter(model: Any, on_progress: Callable[[int, int], None]) -> Any:
@@ -183,23 +337,27 @@ def layer_counter(model: Any, on_progress: Callable[[int, int], None]) -> Any:
 
 def linear_columns(model: Any) -> dict[str, int]:
     """The width of every weight matrix that is to be quantized."""
+    return {name: module.in_features for name, module in quantized_matrices(model)}
+
+
+def quantized_matrices(model: Any) -> Iterator[tuple[str, Any]]:
+    """The layers whose weights are to be quantized, by name."""
     import torch
 
-    return {
-        name: module.in_features
-        for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear) and name.rpartition(".")[2] not in IGNORED_LAYERS
-    }
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Linear) and name.rpartition(".")[2] not in IGNORED_LAYERS:
+            yield name, module
 
 
-def common_group_size(columns: dict[str, int]) -> int:
-    """The first group size that divides the columns of every matrix; raises Refused."""
-    for size in GROUP_SIZES:
+def group_size_for(columns: Mapping[str, int], asked: int | None) -> int:
+    """The group size asked for, or the first that divides the columns of every matrix; raises Refused."""
+    sizes = GROUP_SIZES if asked is None else (asked,)
+    for size in sizes:
         if all(width % size == 0 for width in columns.values()):
             return size
-    name = next(name for name, width in columns.items() if width % GROUP_SIZES[-1])
+    name = next(name for name, width in columns.items() if width % sizes[-1])
     raise Refused(
-        f"no group size of {' or '.join(map(str, GROUP_SIZES))} divides the {columns[name]} columns of {name}: "
+        f"no group size of {' or '.join(map(str, sizes))} divides the {columns[name]} columns of {name}: "
         "use the scheme w8a8, which has no groups"
     )
 
@@ -216,8 +374,10 @@ def batches(calibration: Sequence[Sequence[int]]) -> Any:
     return DataLoader(list(calibration), batch_size=1, collate_fn=collate)
 
 
-def perplexity(folder: str, examples: Sequence[dict[str, list[int]]], on_progress: Callable[[int, int], None]) -> float:
-    """exp of the mean negative log-likelihood, in nats, over the labelled tokens: as `signet evaluate` has it."""
+def losses(
+    folder: str, sets: Mapping[str, Sequence[dict[str, list[int]]]], on_progress: Callable[[int, int], None]
+) -> dict[str, list[float]]:
+    """Summed negative log-likelihood, in nats, of each example's labelled tokens, as `signet evaluate` has it."""
     import torch
     from torch.nn.functional import cross_entropy
     from transformers import AutoModelForCausalLM
@@ -226,16 +386,61 @@ def perplexity(folder: str, examples: Sequence[dict[str, list[int]]], on_progres
     # CPUs are slower in bf16 than in fp32, GPUs several times faster.
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True).to(device).eval()
-    total, tokens = 0.0, 0
+    found = {name: [0.0] * len(examples) for name, examples in sets.items()}
+    # Like lengths together, so that little padding is computed; what follows a token does not change it.
+    places = [(name, number) for name, examples in sets.items() for number in range(len(examples))]
+    places.sort(key=lambda place: len(sets[place[0]][place[1]]["input_ids"]))
     with torch.inference_mode():
-        for done, example in enumerate(examples, start=1):
-            input_ids = torch.tensor([example["input_ids"]], device=device)
-            labels = torch.tensor(example["labels"][1:], device=device)
-            logits = model(input_ids=input_ids).logits[0, :-1].float()
-            total += cross_entropy(logits, labels, ignore_index=UNSCORED, reduction="sum").item()
-            tokens += int((labels != UNSCORED).sum())
-            on_progress(done, len(examples))
-    return math.exp(total / tokens)
+        for start, end in batched([len(sets[name][number]["input_ids"]) for name, number in places]):
+            examples = [sets[name][number] for name, number in places[start:end]]
+            width = max(len(each["input_ids"]) for each in examples)
+            ids = [each["input_ids"] + [0] * (width - len(each["input_ids"])) for each in examples]
+            logits = model(input_ids=torch.tensor(ids, device=device), use_cache=False).logits
+            for (name, number), example, row in zip(places[start:end], examples, logits, strict=True):
+                labels = torch.tensor(example["labels"][1:], device=device)
+                scored = labels != UNSCORED
+                loss = cross_entropy(row[: len(labels)][scored].float(), labels[scored], reduction="sum")
+                found[name][number] = loss.item()
+            on_progress(end, len(places))
+    return found
+
+
+def batched(lengths: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Where batches of rising lengths start and end: as many as fit when all are padded to the last, at least one."""
+    start = 0
+    for end in range(1, len(lengths) + 1):
+        if end == len(lengths) or (end + 1 - start) * lengths[end] > TOKENS_AT_ONCE:
+            yield start, end
+            start = end
+
+
+def stored_bits(job: Job) -> dict[str, float]:
+    """Bits a weight in the files: of the quantized matrices with their scales and zero points, and of all weights."""
+    sizes: dict[str, dict[str, int]] = defaultdict(dict)
+    for module, part, _, size in tensors(job.target):
+        sizes[module][part] = size
+    counts = {module: count for module, part, count, _ in tensors(job.source) if part == "weight"}
+    quantized = [module for module in sizes if "weight_scale" in sizes[module]]
+    stored = sum(
+        size for module in quantized for part, size in sizes[module].items() if part not in ("bias", "weight_shape")
+    )
+    whole = sum(size for parts in sizes.values() for size in parts.values())
+    return {
+        "matrices": 8 * stored / sum(counts[module] for module in quantized),
+        "whole": 8 * whole / sum(counts[module] for module in sizes if module in counts),
+    }
+
+
+def tensors(folder: str) -> Iterator[tuple[str, str, int, int]]:
+    """Of each tensor in a folder's files: its module, which part of it, its elements and its bytes."""
+    from safetensors import safe_open
+
+    for path in sorted(Path(folder).glob("*.safetensors")):
+        with safe_open(path, "pt") as file:
+            for key in file.keys():  # noqa: SIM118
+                module, _, part = key.rpartition(".")
+                tensor = file.get_tensor(key)
+                yield module, part, tensor.numel(), tensor.nbytes
 
 
 def claim_stdout() -> TextIO:

@@ -12,7 +12,7 @@ from conftest import DEFAULT_MODEL, fresh_home
 from running import run_signet, running_engine
 
 from serving.engine.processor import lacks_avx512
-from training.compress.quantize import CALIBRATION, HELDOUT_FRACTION, MAX_CHAT_TOKENS
+from training.compress.data import CALIBRATION, HELDOUT_FRACTION, MAX_CHAT_TOKENS
 from training.data import IGNORED, ChatEncoder, Example, encode_all, read_chats, split_heldout
 from training.evaluate.loading import load_chat_tokenizer
 
@@ -31,7 +31,7 @@ def home(prepared_home: Path, compressor_home: Path, tmp_path: Path) -> Path:
     ("scheme", "largest_mb"),
     [
         ("w8a8", 170),
-        ("w4a16-gptq", 120),
+        ("awq", 120),
     ],
 )
 def test_the_engine_serves_a_quantized_checkpoint(scheme: str, largest_mb: int, home: Path) -> None:
@@ -44,7 +44,7 @@ def test_the_engine_serves_a_quantized_checkpoint(scheme: str, largest_mb: int, 
     verified = run_signet(home, "registry", "verify", made["ref"])
     assert verified.returncode == 0, verified.stderr
 
-    if scheme == "w4a16-gptq" and lacks_avx512():
+    if scheme != "w8a8" and lacks_avx512():
         refused = run_signet(home, "engine", "--model", made["ref"])
         assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
         assert "needs a CPU with AVX-512" in refused.stderr

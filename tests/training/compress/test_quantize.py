@@ -5,28 +5,31 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import shutil
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from training.compress import quantize as quantize_module
+from training.compress.data import CALIBRATION, WINDOW_TOKENS, Wanted
 from training.compress.errors import NotQuantizable, WorkerFailed
 from training.compress.quantize import (
-    CALIBRATION,
-    WINDOW_TOKENS,
+    Losses,
     Outcome,
     Request,
-    cut_windows,
     quantize,
     registered_name,
     require_quantizable,
 )
-from training.data import Example, read_chats
+from training.compress.questions import QUESTIONS, read_questions
+from training.compress.schemes import parse_scheme
+from training.data import read_chats
 from training.evaluate import Source, resolve_source
 from training.registry import (
     CheckpointRef,
@@ -43,14 +46,19 @@ import json, pathlib, sys
 job = json.loads(sys.stdin.readline())
 target = pathlib.Path(job["target"])
 (target / "model.safetensors").write_bytes(b"small")
-(target / "config.json").write_text(json.dumps({"quantization_config": {"scheme": job["scheme"]}}))
+(target / "config.json").write_text(json.dumps({"quantization_config": {"method": job["scheme"]["method"]}}))
 pathlib.Path(__file__).with_name("job.json").write_text(json.dumps(job))
+def losses(each):
+    sets = job["evaluation"].items()
+    return {name: [each * len(example["labels"]) for example in examples] for name, examples in sets}
 print(json.dumps({"event": "progress", "step": "Quantizing", "done": 1, "total": 1}))
-print(json.dumps({"event": "result", "perplexity_before": 12.5, "perplexity_after": 12.75, "tokens": 100,
-                  "settings": {"group_size": 64}}))
+print(json.dumps({"event": "result", "before": losses(2.0) if job["before"] else {}, "after": losses(2.1),
+                  "settings": {"group_size": 64}, "bits": {"matrices": 4.25, "whole": 6.5}, "peak_bytes": 10**9}))
 """
 
 Run = Callable[..., Outcome]
+
+W8A8 = parse_scheme("w8a8")
 
 
 @pytest.fixture
@@ -65,15 +73,18 @@ def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def run(tiny: Registry, home: Path, worker: Path) -> Run:
-    def run_request(scheme: str = "w8a8", ref: str = "tiny@1", **options: object) -> Outcome:
-        request = Request(scheme, **options)  # type: ignore[arg-type]
-        return quantize(resolve_source(ref, tiny, False), request, home, tiny, show_progress=False)
+    def run_request(
+        scheme: str = "w8a8", ref: str = "tiny@1", losses_before: Losses | None = None, **wanted: Any
+    ) -> Outcome:
+        request = Request(parse_scheme(scheme), Wanted(**wanted))
+        source = resolve_source(ref, tiny, False)
+        return quantize(source, request, home, tiny, show_progress=False, losses_before=losses_before)
 
     return run_request
 
 
-def job_of(worker: Path) -> dict[str, object]:
-    job: dict[str, object] = json.loads(worker.with_name("job.json").read_text())
+def job_of(worker: Path) -> dict[str, Any]:
+    job: dict[str, Any] = json.loads(worker.with_name("job.json").read_text())
     return job
 
 
@@ -87,8 +98,10 @@ def test_the_result_is_registered_beside_its_parent_and_verifies(run: Run, tiny:
 
 
 def test_the_manifest_says_how_it_was_made(run: Run, tiny: Registry) -> None:
-    manifest = run("w4a16-gptq").checkpoint.manifest
+    outcome = run("w4a16-gptq")
+    manifest = outcome.checkpoint.manifest
 
+    assert manifest.name == "tiny-w4a16-gptq"
     parent = tiny.resolve("tiny@1").manifest
     assert manifest.kind == "quantized"
     assert manifest.parents == [parent.as_ref()]
@@ -96,7 +109,12 @@ def test_the_manifest_says_how_it_was_made(run: Run, tiny: Registry) -> None:
     assert manifest.recipe is not None
     assert manifest.recipe.settings["scheme"] == "w4a16-gptq"
     assert manifest.recipe.settings["group_size"] == 64
-    assert manifest.evaluation == {"perplexity_before": 12.5, "perplexity_after": 12.75, "heldout_tokens": 100}
+    assert manifest.evaluation == {
+        "perplexity_before": pytest.approx(outcome.first.before),
+        "perplexity_after": pytest.approx(outcome.first.after),
+        "heldout_tokens": outcome.first.tokens,
+        "bits_per_weight": 4.25,
+    }
     assert manifest.license == "Apache-2.0"
     digest = hashlib.sha256(CALIBRATION.read_bytes()).hexdigest()
     assert {(data.role, data.sha256) for data in manifest.data} == {("calibration", digest), ("heldout", digest)}
@@ -132,11 +150,44 @@ def test_chats_are_calibrated_on_or_measured_on_but_never_both(run: Run, worker:
     outcome = run("w4a16-gptq", samples=3)
 
     job = job_of(worker)
-    assert [len(window) for window in job["calibration"]] == [WINDOW_TOKENS] * 3  # type: ignore[attr-defined]
+    assert [len(window) for window in job["calibration"]] == [WINDOW_TOKENS] * 3
     assert outcome.samples == 3
     rows = {data.role: data.rows for data in outcome.checkpoint.manifest.data}
     assert rows["calibration"] + rows["heldout"] == len(read_chats(CALIBRATION).chats)
-    assert len(job["evaluation"]) == rows["heldout"]  # type: ignore[arg-type]
+    assert len(job["evaluation"]["chats"]) == rows["heldout"]
+    assert outcome.cost.tokens == 3 * WINDOW_TOKENS
+
+
+def test_further_texts_and_questions_are_measured_and_stand_in_the_manifest(
+    run: Run, worker: Path, tmp_path: Path
+) -> None:
+    text = tmp_path / "notes.txt"
+    text.write_text("The quick brown fox. " * 500)
+
+    outcome = run(heldout=(text,), heldout_tokens=2048, task=QUESTIONS)
+
+    sets = job_of(worker)["evaluation"]
+    questions = read_questions(QUESTIONS).questions
+    assert {name: len(examples) for name, examples in sets.items() if name != "chats"} == {
+        "notes": 4, "task": sum(len(each.choices) for each in questions)
+    }  # fmt: skip
+    assert list(outcome.sets) == ["chats", "notes"]
+    assert outcome.sets["notes"].ratio.value == pytest.approx(math.exp(0.1 * 512 / 511))
+    assert outcome.task is not None
+    assert outcome.task.questions == len(questions)
+    evaluation = outcome.checkpoint.manifest.evaluation
+    assert evaluation["perplexity_ratio_notes"] == outcome.sets["notes"].ratio.value
+    assert evaluation["task_accuracy"] == outcome.task.after.value
+    roles = {each.name: each.role for each in outcome.checkpoint.manifest.data[2:]}
+    assert roles == {"notes.txt": "evaluation", "questions.jsonl": "evaluation"}
+
+
+def test_what_was_measured_before_is_not_measured_again(run: Run, worker: Path) -> None:
+    first = run("gptq")
+    second = run("awq", losses_before=first.losses_before)
+
+    assert job_of(worker)["before"] is False
+    assert second.first.before == first.first.before
 
 
 def test_a_failure_leaves_nothing_behind(run: Run, worker: Path, tiny: Registry, home: Path) -> None:
@@ -216,16 +267,8 @@ def test_a_name_that_the_registry_would_refuse_is_told_before_the_work(tiny: Reg
     checkpoint = tiny.resolve("tiny@1")
     long = dataclasses.replace(checkpoint, manifest=checkpoint.manifest.model_copy(update={"name": "x" * 60}))
 
-    assert registered_name(checkpoint, Request("w8a8", name="mine")) == "mine"
+    assert registered_name(checkpoint, Request(W8A8, name="mine")) == "mine"
     with pytest.raises(NotQuantizable, match="--name"):
-        registered_name(long, Request("w8a8"))
+        registered_name(long, Request(W8A8))
     with pytest.raises(NotQuantizable, match="'Mine'"):
-        registered_name(checkpoint, Request("w8a8", name="Mine"))
-
-
-def test_windows_are_whole_as_far_as_there_are_any() -> None:
-    chat = Example(list(range(WINDOW_TOKENS // 2 + 10)), [], "here")
-
-    assert [len(window) for window in cut_windows([chat] * 4, 9)] == [WINDOW_TOKENS] * 2
-    assert len(cut_windows([chat] * 40, 9)) == 9
-    assert cut_windows([chat], 9) == [chat.input_ids]
+        registered_name(checkpoint, Request(W8A8, name="Mine"))

@@ -1,0 +1,114 @@
+"""Tokens per second of the real engine with a checkpoint: many answers at once, as in production."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+from training.compress.errors import EngineFailed
+from training.compress.process import end_group
+
+ENGINE = (sys.executable, "-m", "signet", "engine")
+
+STREAMS = 16
+TOKENS = 64
+"""Of each answer."""
+ROUNDS = 3
+
+READY_SECONDS = 600
+_GRACE_SECONDS = 30
+_POLL_SECONDS = 0.5
+_ANSWER_SECONDS = 600
+
+
+def engine_is_installed() -> bool:
+    """Whether this Python has one."""
+    return importlib.util.find_spec("vllm") is not None
+
+
+def tokens_per_second(ref: str, home: Path, log: Path) -> float:
+    """Start `signet engine` on a checkpoint, measure and stop it: the median of the rounds, after one unmeasured.
+
+    Raises EngineFailed where the engine cannot serve it.
+    """
+    name = ref.partition("@")[0]
+    with _engine(ref, home, log) as url, ThreadPoolExecutor(STREAMS) as pool:
+        speeds = []
+        for _ in range(ROUNDS + 1):
+            started = time.monotonic()
+            counts = list(pool.map(lambda number: _answer(url, name, number), range(STREAMS)))
+            speeds.append(sum(counts) / (time.monotonic() - started))
+    return statistics.median(speeds[1:])
+
+
+@contextmanager
+def _engine(ref: str, home: Path, log: Path) -> Iterator[str]:
+    """A running engine's address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    command = [*ENGINE, "--model", ref, "--port", str(port)]
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env={**os.environ, "SIGNET_HOME": str(home)},
+            start_new_session=True,
+        )
+    try:
+        deadline = time.monotonic() + READY_SECONDS
+        while not _is_ready(url):
+            if process.poll() is not None or time.monotonic() > deadline:
+                said = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+                raise EngineFailed(f"the engine does not serve {ref}: {said[-1] if said else 'it said nothing'}")
+            time.sleep(_POLL_SECONDS)
+        yield url
+    finally:
+        process.send_signal(signal.SIGTERM)  # it stops the engine's own processes, which have groups of their own
+        try:
+            process.wait(_GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            end_group(process)
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=5) as answer:  # noqa: S310 (our own)
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def _answer(url: str, model: str, number: int) -> int:
+    """Ask for an answer of exactly so many tokens (`ignore_eos`, vLLM's own field); returns how many came."""
+    body = {
+        "model": model,
+        "prompt": f"Chapter {number + 1}. It was a quiet morning in the town, and",
+        "max_tokens": TOKENS,
+        "ignore_eos": True,
+        "temperature": 0,
+    }
+    data, headers = json.dumps(body).encode(), {"content-type": "application/json"}
+    request = urllib.request.Request(f"{url}/v1/completions", data, headers)  # noqa: S310 (our own)
+    try:
+        with urllib.request.urlopen(request, timeout=_ANSWER_SECONDS) as answer:  # noqa: S310 (our own)
+            return int(json.load(answer)["usage"]["completion_tokens"])
+    except (OSError, ValueError, KeyError) as error:
+        raise EngineFailed(f"the engine did not answer: {error}") from None
