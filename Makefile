@@ -6,7 +6,7 @@ IN_TWO := --numprocesses 2 --dist loadscope --no-loadscope-reorder
 SOURCES := signet.py serving training monitoring deploy tests loadtests docs
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint fmt test-faults bench bench-budget bench-fairness bench-routing bench-marks clean install-serve install-test
+.PHONY: help serve test lint fmt test-faults bench bench-budget bench-fairness bench-routing bench-marks studies clean install-serve install-test
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -52,6 +52,9 @@ bench-budget: install-test ## Spend budgets from 200 clients at once: one proces
 bench-marks: install-test ## Study the mark on the real engine; HUMAN_TEXT=FILE adds false positives (20 minutes)
 	$(WITH_STACK) $(BIN)/python -m loadtests.mark_power --engine-url {engine} --keyring {keyring} \
 		--model-folder {model_folder} $(if $(HUMAN_TEXT),--human-text $(HUMAN_TEXT))
+
+studies: install-test ## Run the studies again and write docs/studies (NAME=one; all of them take half an hour)
+	$(BIN)/signet study $(or $(NAME),--all) --out docs/studies
 
 install-serve:
 	@$(PYTHON) deploy/install.py --extras cpu,train

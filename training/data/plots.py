@@ -9,8 +9,8 @@ _WIDTH = 720
 _LABEL_WIDTH = 190
 _ROW = 22
 _TOP = 54
-_COLOURS = ("#2f6f9f", "#d08a2e", "#5b8f4d", "#8d5a97")
-_STYLE = (
+COLOURS = ("#2f6f9f", "#d08a2e", "#5b8f4d", "#8d5a97")
+STYLE = (
     "text{font:13px system-ui,sans-serif;fill:#222}.title{font-weight:600;font-size:15px}"
     "@media(prefers-color-scheme:dark){text{fill:#ddd}}"
 )
@@ -24,12 +24,12 @@ def bar_chart(title: str, rows: Sequence[str], series: Mapping[str, Sequence[int
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" role="img"',
         f' aria-label="{escape(title)}">',
-        f"<style>{_STYLE}</style>",
+        f"<style>{STYLE}</style>",
         f'<text class="title" x="10" y="20">{escape(title)}</text>',
     ]
     for number, name in enumerate(series):
         x = 10 + number * 110
-        parts.append(f'<rect x="{x}" y="30" width="10" height="10" fill="{_COLOURS[number]}"/>')
+        parts.append(f'<rect x="{x}" y="30" width="10" height="10" fill="{COLOURS[number]}"/>')
         parts.append(f'<text x="{x + 15}" y="40">{escape(name)}</text>')
     thickness = (_ROW - 4) / max(len(series), 1)
     for row, label in enumerate(rows):
@@ -43,7 +43,7 @@ def bar_chart(title: str, rows: Sequence[str], series: Mapping[str, Sequence[int
             place = y + number * thickness
             parts.append(
                 f'<rect x="{_LABEL_WIDTH}" y="{place:.1f}" width="{width:.1f}" height="{thickness:.1f}" '
-                f'fill="{_COLOURS[number]}"/>'
+                f'fill="{COLOURS[number]}"/>'
             )
         counts = " · ".join(f"{values[row]:,}" for values in series.values())
         parts.append(f'<text x="{_LABEL_WIDTH + widest + 6:.1f}" y="{y + 14}">{counts}</text>')

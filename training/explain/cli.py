@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
+from operator import attrgetter
+from pathlib import Path
 
 import click
 
@@ -13,7 +15,7 @@ from training.command import TrainingSettings, one_line_errors, open_registry
 
 @click.group()
 def explain() -> None:
-    """Show how a model reads a text."""
+    """Show what a model reads, and where it looks."""
 
 
 @explain.command("tokens")
@@ -37,9 +39,7 @@ def tokens(ctx: click.Context, text: str, ref: str | None, as_json: bool) -> Non
     from training.explain.tokens import explain_tokens
 
     settings: TrainingSettings = ctx.obj()
-    # What a terminal hands over need not be UTF-8.
-    content = sys.stdin.buffer.read() if text == "-" else os.fsencode(text)
-    text = content.decode(errors="replace")
+    text = _given(text)
     source = find_model(ref or DEFAULT_MODEL, open_registry(settings), settings)
     explained = explain_tokens(open_tokenizer(source.path), text)
     if as_json:
@@ -59,3 +59,62 @@ def tokens(ctx: click.Context, text: str, ref: str | None, as_json: bool) -> Non
     print_table(pieces_table(explained.pieces))
     for word in explained.words or ():
         print_table(merges_table(word))
+
+
+@explain.command("attention")
+@click.argument("text")
+@click.option(
+    "--model",
+    "ref",
+    default=None,
+    help="A model of any kind: NAME[@VERSION] or a folder.  [default: the default model]",
+)
+@click.option("--layer", type=click.IntRange(0), help="Draw this layer alone, counted from 0.")
+@click.option("--head", type=click.IntRange(0), help="Draw this head alone, counted from 0.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("attention.svg"),
+    show_default=True,
+    help="Where the picture goes.",
+)
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print where each head looks as JSON; of a single one, all weights."
+)
+@click.pass_context
+@one_line_errors
+def attention(
+    ctx: click.Context, text: str, ref: str | None, layer: int | None, head: int | None, out: Path, as_json: bool
+) -> None:
+    """Draw where a model's heads look while it reads a text. `-` reads standard input.
+
+    The picture is an SVG: all heads as thumbnails, those of one layer with labels, or one head with every weight.
+
+    Example: signet explain attention 'The cat sat because it was tired.' --layer 10 --out cat.svg
+    """
+    from training.cli import DEFAULT_MODEL, find_model
+    from training.explain.attention import choose, read_attention, require_folder
+    from training.explain.attention_map import attention_map
+
+    require_folder(out)
+    settings: TrainingSettings = ctx.obj()
+    source = find_model(ref or DEFAULT_MODEL, open_registry(settings), settings)
+    found = read_attention(source, _given(text))
+    chosen = choose(found, layer, head)
+    out.write_text(attention_map(source.identity.ref, found, chosen))
+    habits = [each for each in found.habits() if (each.layer, each.head) in chosen]
+    if as_json:
+        result = {"ref": source.identity.ref, "picture": str(out), "tokens": found.tokens}
+        weights = {"weights": found.weights_ANLM[chosen[0]].tolist()} if len(chosen) == 1 else {}
+        click.echo(json.dumps({**result, "heads": [each.as_json() for each in habits], **weights}))
+        return
+    click.echo(f"{out}: {len(chosen)} heads of {source.identity.ref} over {len(found.tokens)} tokens")
+    for name, said in (("first", "at the first token"), ("before", "at the token before"), ("itself", "at itself")):
+        most = max(habits, key=attrgetter(name))
+        click.echo(f"looks most {said}: layer {most.layer}, head {most.head} ({getattr(most, name):.2f} of its weight)")
+
+
+def _given(text: str) -> str:
+    """A text of the command line, or what standard input holds; neither need be UTF-8."""
+    content = sys.stdin.buffer.read() if text == "-" else os.fsencode(text)
+    return content.decode(errors="replace")

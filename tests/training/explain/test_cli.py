@@ -57,3 +57,31 @@ def test_a_model_that_is_not_there_is_one_line(signet: Any) -> None:
 
     assert result.exit_code == 1
     assert result.stderr.count("\n") == 1
+
+
+def test_attention_is_drawn_and_said(signet: Any, tmp_path: Path) -> None:
+    out = tmp_path / "heads.svg"
+
+    result = signet("attention", "a b", "--model", "tiny", "--out", str(out))
+
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.startswith(f"{out}: 8 heads of tiny@1 over 3 tokens\n")
+    assert "looks most at the token before: layer" in result.stdout
+    assert out.read_text().startswith("<svg")
+
+
+def test_attention_of_one_head_as_json(signet: Any, tmp_path: Path) -> None:
+    arguments = ("--layer", "1", "--head", "0", "--out", str(tmp_path / "a.svg"), "--json")
+
+    said = json.loads(signet("attention", "-", "--model", "tiny", *arguments, stdin=b"a b").stdout)
+
+    assert said["tokens"] == ["a", "·", "b"]
+    assert [(each["layer"], each["head"]) for each in said["heads"]] == [(1, 0)]
+    assert [len(row) for row in said["weights"]] == [3, 3, 3]
+
+
+def test_attention_into_a_folder_that_is_not_there(signet: Any, tmp_path: Path) -> None:
+    result = signet("attention", "a", "--model", "tiny", "--out", str(tmp_path / "none" / "a.svg"))
+
+    assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+    assert "there is no folder" in result.stderr

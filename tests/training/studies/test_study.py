@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from training.errors import DataError
+from training.evaluate.scores import Score
+from training.studies.cli import study as command
+from training.studies.page import pages, write_pages
+from training.studies.study import Result, Sample, Study, mean_over_seeds
+
+DOCS = Path(__file__).parents[3] / "docs" / "studies"
+
+
+def claim(holds: str) -> Study:
+    def measure(trial: object) -> Sample:
+        raise NotImplementedError
+
+    return Study(claim="", number="", holds=holds, bar=1.0, measure=measure)  # type: ignore[arg-type]
+
+
+def test_an_interval_is_students() -> None:
+    """Of 1, 2, 3: mean 2, standard error 1/√3, t of two degrees of freedom 4.303."""
+    found = mean_over_seeds([1, 2, 3])
+
+    assert found.value == 2
+    assert found.high - 2 == pytest.approx(4.303 / 3**0.5)
+    assert 2 - found.low == pytest.approx(4.303 / 3**0.5)
+
+
+@pytest.mark.parametrize(
+    ("holds", "low", "high", "verdict"),
+    [
+        ("above", 1.1, 1.3, "held"),
+        ("above", 0.7, 0.9, "not held"),
+        ("above", 0.9, 1.1, "undecided"),
+        ("below", 0.7, 0.9, "held"),
+        ("below", 1.1, 1.3, "not held"),
+        ("below", 1.0, 1.1, "undecided"),
+    ],
+)
+def test_verdicts(holds: str, low: float, high: float, verdict: str) -> None:
+    assert claim(holds).verdict(Score((low + high) / 2, low, high)) == verdict
+
+
+def test_pages_are_what_their_results_lead_to() -> None:
+    """Nobody writes a figure by hand: every page comes from the figures beside it."""
+    made = pages(DOCS)
+
+    kept = {path.name: path.read_text() for path in DOCS.iterdir() if path.suffix in (".md", ".svg")}
+    assert made.keys() == kept.keys()
+    assert [name for name in made if made[name] != kept[name]] == []
+
+
+def test_a_result_becomes_a_page_a_plot_and_a_row_of_the_index(tmp_path: Path) -> None:
+    samples = [Sample(number=number, table={"loss": 2.5}) for number in (0.99, 0.98)]
+
+    write_pages(Result("norms", samples, "2026-01-31", "signet study norms", 5.0, {"torch": "2"}), tmp_path)
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["README.md", "norms.json", "norms.md", "norms.svg"]
+    assert "2026-01-31" in (tmp_path / "norms.md").read_text()
+    index = (tmp_path / "README.md").read_text()
+    assert "[norms](norms.md)" in index
+    assert "not run yet" in index
+
+
+def test_a_result_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "norms.json").write_text('{"samples": []')
+
+    with pytest.raises(DataError, match=r"norms\.json: is no study's result"):
+        pages(tmp_path)
+
+
+def run(*arguments: str) -> tuple[int, str]:
+    result = CliRunner().invoke(command, list(arguments))
+    return result.exit_code, result.output
+
+
+def test_the_list_names_every_study() -> None:
+    code, said = run("--list")
+
+    assert code == 0
+    assert "residuals" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "name a study"),
+        (("nobody",), "nobody is no study: there are heads, norms"),
+        (("norms", "--smallest", "--out", "folder"), "--smallest: its figures say nothing"),
+        (("norms", "--seeds", "1"), "--seeds"),
+        (("norms", "--text", "nowhere.txt"), "nowhere.txt"),
+    ],
+)
+def test_mistakes_are_one_line(arguments: tuple[str, ...], said: str) -> None:
+    code, output = run(*arguments)
+
+    assert code != 0
+    assert said in output
+    assert "Traceback" not in output
+
+
+def test_a_text_of_ones_own(tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("the quick brown fox jumps over the lazy dog, and æther too\n" * 200)
+
+    code, output = run("norms", "--smallest", "--seeds", "2", "--text", str(text), "--json")
+
+    assert code == 0, output
+    said = json.loads(output.splitlines()[-1])
+    assert said["verdict"] in ("held", "not held", "undecided")
+    assert said["number_low"] <= said["number"] <= said["number_high"]
+
+
+def test_too_little_text_is_one_line(tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("short")
+
+    code, output = run("norms", "--smallest", "--text", str(text))
+
+    assert (code, output.count("\n")) == (1, 1)
+    assert "too little text" in output

@@ -1,0 +1,105 @@
+"""LoRA beside bottleneck adapters at equal parameters.
+
+A decoder of two blocks, 64 wide, learns characters of source code; then it stays as it is, and something small learns
+English prose (Python's manual): LoRA on all linear layers (Hu et al. 2021), or a bottleneck behind attention and MLP
+of each block (Houlsby et al. 2019: down, GELU, up, added). LoRA's rank is chosen so that it has as many weights as
+the bottleneck, within five percent. Both start as no change; each has the better of three learning rates, chosen on
+the training loss. Beside them: all weights trained, and none.
+
+At one size of model and one pair of texts. LoRA can be folded into the weights and then costs nothing when served; a
+bottleneck stays.
+"""
+
+from __future__ import annotations
+
+import copy
+from statistics import fmean
+
+import torch
+from peft import LoraConfig, inject_adapter_in_model
+from torch import nn
+from torch.nn.functional import gelu
+
+from training.model.decoder import Decoder
+from training.studies.fit import Text, count_weights, decoder, fit_text, heldout_loss, texts
+from training.studies.study import Axis, Sample, Study, Trial
+
+WIDTH = 64
+LINEAR = ["query", "key", "value", "output", "gate", "up", "down"]
+RATES = (1e-3, 3e-3, 1e-2)
+BUDGETS = (4, 16)
+"""Widths of the bottleneck."""
+
+
+class Bottleneck(nn.Module):
+    """What a part of a block says, and a small change of it."""
+
+    def __init__(self, part: nn.Module, width: int) -> None:
+        super().__init__()
+        self.part = part
+        self.down, self.up = nn.Linear(WIDTH, width), nn.Linear(width, WIDTH)
+        nn.init.zeros_(self.up.weight)
+        nn.init.zeros_(self.up.bias)
+
+    def forward(self, *inputs: object) -> torch.Tensor:
+        said_BLD = self.part(*inputs)
+        return said_BLD + self.up(gelu(self.down(said_BLD)))
+
+
+def measure(trial: Trial) -> Sample:
+    read = texts(trial)
+    base = decoder(trial, read.vocab_size, width=WIDTH)
+    fit_text(base, read.code, trial, steps=trial.pick(500, 2))
+    tokens = trial.pick(32_768, 1024)
+    lines: dict[str, dict[float, float]] = {"LoRA": {}, "bottleneck": {}}
+    table = {"loss of the base, nats": heldout_loss(base, read.prose, tokens=tokens)}
+    for width in trial.pick(BUDGETS, BUDGETS[:1]):
+        bottleneck = with_bottlenecks(base, width)
+        budget = count_weights(bottleneck, only_trained=True)
+        lora = with_lora(base, max(1, round(budget / count_weights(with_lora(base, 1), only_trained=True))))
+        for name, model in (("LoRA", lora), ("bottleneck", bottleneck)):
+            tuned = _best(model, read.prose, trial)
+            lines[name][budget] = heldout_loss(tuned, read.prose, tokens=tokens)
+            table[f"{name}, {count_weights(model, only_trained=True):,} weights"] = lines[name][budget]
+    table["all weights trained"] = heldout_loss(
+        _best(copy.deepcopy(base), read.prose, trial), read.prose, tokens=tokens
+    )
+    largest = max(lines["LoRA"])
+    return Sample(number=lines["bottleneck"][largest] - lines["LoRA"][largest], table=table, lines=lines)
+
+
+def with_bottlenecks(base: Decoder, width: int) -> Decoder:
+    model = copy.deepcopy(base)
+    model.requires_grad_(False)
+    for block in model.blocks:
+        block.attention, block.mlp = Bottleneck(block.attention, width), Bottleneck(block.mlp, width)
+    return model
+
+
+def with_lora(base: Decoder, rank: int) -> Decoder:
+    """peft's, put into the model in place."""
+    model = copy.deepcopy(base)
+    inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=LINEAR), model)
+    return model
+
+
+def _best(model: Decoder, text: Text, trial: Trial) -> Decoder:
+    """Trained with the learning rate whose last losses are the least."""
+    found = []
+    for rate in trial.pick(RATES, RATES[:1]):
+        tuned = copy.deepcopy(model)
+        losses = fit_text(tuned, text, trial, steps=trial.pick(200, 2), learning_rate=rate)
+        found.append((fmean(losses[-20:]), tuned))
+    return min(found, key=lambda each: each[0])[1]
+
+
+STUDY = Study(
+    claim="At equal parameters, LoRA learns a new kind of text better than bottleneck adapters.",
+    number="loss with bottlenecks minus loss with LoRA, the larger budget, nats a character",
+    holds="above",
+    bar=0.0,
+    measure=measure,
+    x=Axis("weights trained", is_log=True),
+    y=Axis("loss, nats a character"),
+    seeds=4,
+)

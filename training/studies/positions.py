@@ -1,0 +1,50 @@
+"""Position encodings on texts longer than those learned.
+
+Decoders of two blocks, 64 wide, learn characters of source code in blocks of 64, and are then asked to read 64, 128,
+256 and 512 at once: rotary (RoPE), ALiBi, sinusoids, learned vectors, and no positions at all, where only the causal
+mask tells order. 400 steps of 1,024 characters each, the same batches. Learned vectors exist for all 512 positions,
+those behind the 64th as they were drawn. The loss is a mean over all characters of the blocks, on text not learned
+from: a model that made use of a longer context would fall, one that is lost in it rises.
+
+It does not show methods that stretch RoPE afterwards (position interpolation, YaRN).
+"""
+
+from __future__ import annotations
+
+from training.model.config import Positions
+from training.studies.fit import BLOCK, LONGEST_BLOCK, decoder, fit_text, heldout_loss, texts
+from training.studies.study import Axis, Sample, Study, Trial
+
+KINDS: dict[Positions, str] = {
+    "rope": "RoPE",
+    "alibi": "ALiBi",
+    "sinusoid": "sinusoids",
+    "learned": "learned",
+    "none": "none",
+}
+
+
+def measure(trial: Trial) -> Sample:
+    read = texts(trial)
+    lines: dict[str, dict[float, float]] = {}
+    for positions, name in KINDS.items():
+        model = decoder(trial, read.vocab_size, positions=positions, context=LONGEST_BLOCK)
+        fit_text(model, read.code, trial, steps=trial.pick(400, 2))
+        lines[name] = {
+            length: heldout_loss(model, read.code, block=length, tokens=trial.pick(32_768, 1024))
+            for length in (BLOCK, 128, 256, LONGEST_BLOCK)
+        }
+    table = {f"{name}, {length:g} characters": loss for name, line in lines.items() for length, loss in line.items()}
+    return Sample(number=lines["RoPE"][256] - lines["ALiBi"][256], table=table, lines=lines)
+
+
+STUDY = Study(
+    claim="Trained on 64 characters and given 256, a model with RoPE foresees worse than one with ALiBi.",
+    number="loss with RoPE minus loss with ALiBi, both at 256, nats a character",
+    holds="above",
+    bar=0.0,
+    measure=measure,
+    x=Axis("characters read at once", is_log=True),
+    y=Axis("loss, nats a character"),
+    seeds=4,
+)

@@ -1,0 +1,67 @@
+"""A power law of small runs, and a larger one held back.
+
+Decoders of two blocks, 16 to 96 wide, learn characters of source code for 500 steps of 1,024 characters. To the
+losses of the five smaller ones the curve loss = floor + factor · weights^-exponent is fitted (Kaplan et al. 2020,
+Hoffmann et al. 2022, with the amount of text held fixed), and the loss of the widest, which the fit has not seen, is
+foretold. Weights are those that a token is multiplied with, the output layer among them.
+
+The widest has some twice the weights of the next: this is no proof that the curve goes on over orders of magnitude.
+The learning rate is the same for all, as it is near the best for each of these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from training.studies.fit import decoder, fit_text, heldout_loss, texts
+from training.studies.study import Axis, Sample, Study, Trial
+
+WIDTHS = (16, 24, 32, 48, 64, 96)
+"""The last one is held back."""
+
+
+def measure(trial: Trial) -> Sample:
+    read = texts(trial)
+    losses: dict[float, float] = {}
+    for width in WIDTHS:
+        model = decoder(trial, read.vocab_size, width=width)
+        fit_text(model, read.code, trial, steps=trial.pick(500, 3), learning_rate=4e-3)
+        losses[model.config.num_active_weights()] = heldout_loss(model, read.code, tokens=trial.pick(65_536, 1024))
+    *small, largest = losses
+    floor, factor, exponent = fit_power_law({weights: losses[weights] for weights in small})
+    curve = {weights: floor + factor * weights**-exponent for weights in losses}
+    error = abs(curve[largest] / losses[largest] - 1)
+    # Beside it: that the loss stays what it was at the largest of the small ones.
+    table = {
+        "loss of the held-back run, nats": losses[largest],
+        "foretold": curve[largest],
+        "error of saying: as the next smaller": abs(losses[small[-1]] / losses[largest] - 1),
+        "exponent": exponent,
+        "floor, nats": floor,
+    }
+    return Sample(number=error, table=table, lines={"measured": losses, "power law of the first five": curve})
+
+
+def fit_power_law(losses: Mapping[float, float]) -> tuple[float, float, float]:
+    """Floor, factor and exponent of least squares in the logarithm of what is above the floor."""
+    weights, values = np.log(list(losses)), np.array(list(losses.values()))
+    best = (float("inf"), 0.0, 0.0, 0.0)
+    for floor in np.linspace(0, 0.98 * values.min(), 200):
+        slope, intercept = np.polyfit(weights, np.log(values - floor), 1)
+        error = float(np.square(floor + np.exp(intercept + slope * weights) - values).sum())
+        best = min(best, (error, float(floor), float(np.exp(intercept)), float(-slope)))
+    return best[1:]
+
+
+STUDY = Study(
+    claim="A power law fitted to five small runs foretells the loss of a larger one within three percent.",
+    number="error of the foretold loss, as a part of it",
+    holds="below",
+    bar=0.03,
+    measure=measure,
+    x=Axis("weights", is_log=True),
+    y=Axis("loss, nats a character", is_log=True),
+    seeds=4,
+)
