@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -61,6 +62,31 @@ def show(ctx: click.Context, ref: str, as_json: bool) -> None:
     aliases = _aliases_of(checkpoint, _known_aliases(store, _name(checkpoint)))
     facts = {"ref": checkpoint.ref, "path": str(checkpoint.path), "aliases": aliases}
     click.echo(json.dumps({**facts, "manifest": manifest}, indent=None if as_json else 2, ensure_ascii=False))
+
+
+@registry.command(name="import")
+@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--name", required=True, help="Register under this name, as its next version.")
+@click.option("--license", "license_", metavar="SPDX", help="The licence of the weights.")
+@as_json_option
+@click.pass_context
+@one_line_errors
+def import_folder(ctx: click.Context, folder: Path, name: str, license_: str | None, as_json: bool) -> None:
+    """Register a copy of a language model that others made, so that engines serve it.
+
+    Weights have to be *.safetensors. Checkpoints of AutoGPTQ and AutoAWQ are taken as they are, where vLLM reads them.
+
+    Example: signet registry import ./Llama-2-7B-AWQ --name llama-2-7b-awq --license LLAMA2
+    """
+    from training.imported import import_model
+
+    settings = ctx.obj()
+    checkpoint = import_model(folder, name, license_, settings.home, open_registry(settings))
+    if as_json:
+        click.echo(json.dumps({"ref": checkpoint.ref, "digest": checkpoint.digest, "path": str(checkpoint.path)}))
+        return
+    click.echo(f"{checkpoint.ref}: imported from {folder}, {checkpoint.manifest.kind}")
+    click.echo(f"Serve it:   signet serve --model {checkpoint.ref}")
 
 
 @registry.command()
