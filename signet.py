@@ -19,6 +19,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "gateway": ("serving.gateway.cli", "gateway", "Start the gateway in front of OpenAI-compatible engines."),
     "engine": ("serving.engine.cli", "engine", "Start one engine in the foreground."),
     "keys": ("serving.identity.cli", "keys", "Manage API keys and tenants."),
+    "adapters": (
+        "serving.gateway.adapters.cli",
+        "adapters",
+        "Serve LoRA adapters beside their base, without a restart.",
+    ),
     "prompts": ("serving.gateway.prompts.cli", "prompts", "List, check and render prompt templates."),
     "policy": ("serving.guard.policy.cli", "policy", "Check, show and test the policy of questions and answers."),
     "ledger": ("serving.ledger.cli", "ledger", "Sum up usage, export requests, upgrade the database."),

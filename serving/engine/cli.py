@@ -88,7 +88,8 @@ def engine(
 
 def _run_engine(settings: Settings, host: str, prepare_only: bool) -> None:
     from serving.engine.address import Address, require_free
-    from serving.engine.command import engine_command, engine_environment
+    from serving.engine.command import engine_command, engine_environment, live_adapters
+    from serving.engine.errors import ModelRefused
     from serving.engine.memory import free_memory, require_memory
     from serving.engine.processor import require_kernels
     from serving.engine.resolve import resolve
@@ -111,10 +112,13 @@ def _run_engine(settings: Settings, host: str, prepare_only: bool) -> None:
             return
         require_kernels(source, settings.engine)
         require_memory(source, settings.engine, free_memory())
+        live = live_adapters(source, settings)
+        if live is not None and not settings.engine_key:
+            raise ModelRefused("engine.live_adapters: set gateway.engine_api_key too, or anybody could load adapters")
         Keyring.open(settings.keyring_file, create=True)
     traces = traces_endpoint(settings)
     command = engine_command(source, address, settings.engine, settings.keyring_file, traces)
-    environment = engine_environment(settings.engine, os.environ, traces, settings.engine_key)
+    environment = engine_environment(settings.engine, os.environ, traces, settings.engine_key, live)
     sys.stdout.flush()
     os.execve(command[0], command, environment)  # noqa: S606
 

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from serving.engine.address import Address
+from serving.engine.errors import ModelRefused
+from serving.engine.gate import VARIABLE, LiveAdapters
 from serving.engine.processor import dtype
-from serving.engine.resolve import ModelSource, json_file
+from serving.engine.resolve import HomeAndEngine, ModelSource, json_file
 from serving.engine.settings import EngineSettings
 
 # The `vllm` command of the CPU build looks up a distribution named `vllm` and fails: start the module.
@@ -30,7 +32,7 @@ def engine_command(
     """The command that starts vLLM's OpenAI server for `source`."""
     # -P: a `torch.py` in the working directory must not be taken for PyTorch.
     command = [sys.executable, "-P", "-m", SERVER_MODULE]
-    command += ["--model", str(source.path), *_names(source)]
+    command += ["--model", str(source.path), *_names(source), *_adapters(source, settings)]
     command += ["--host", address.host, "--port", str(address.port)]
     # The gateway logs requests. The engine's log must hold no prompt and stay readable.
     command += ["--disable-uvicorn-access-log", "--no-enable-log-requests"]
@@ -48,6 +50,7 @@ def engine_command(
         command += ["--runner", settings.runner]
     if settings.tool_call_parser and settings.runner != "pooling":
         command += ["--enable-auto-tool-choice", "--tool-call-parser", settings.tool_call_parser]
+    command += ["--middleware", "serving.engine.gate.EngineGate"]
     if traces_endpoint:
         command += ["--otlp-traces-endpoint", traces_endpoint]
     return command + settings.arguments
@@ -58,10 +61,12 @@ def engine_environment(
     inherited: Mapping[str, str],
     traces_endpoint: str | None = None,
     api_key: str | None = None,
+    live: LiveAdapters | None = None,
 ) -> dict[str, str]:
     """The environment of vLLM's process: ours, less our own settings (they may hold secrets), plus what vLLM needs.
 
-    `api_key`: what whoever asks it must send; None asks for none, unless VLLM_API_KEY is set already.
+    `api_key`: what whoever asks it must send; None asks for none, unless VLLM_API_KEY is set already. `live`: from
+    where adapters may be loaded while it serves; None: from nowhere.
     """
     environment = {name: value for name, value in inherited.items() if not name.startswith("SIGNET_")}
     environment |= {
@@ -82,11 +87,26 @@ def engine_environment(
         environment["VLLM_CPU_OMP_THREADS_BIND"] = settings.cpu_threads_bind
     if api_key:
         environment["VLLM_API_KEY"] = api_key
+    if live is not None:
+        environment |= {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1", VARIABLE: live.to_variable()}
     if traces_endpoint:
         # vLLM's own default is gRPC; the gateway exports over HTTP, to the same collector.
         environment.setdefault("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/protobuf")
         environment.setdefault("OTEL_SERVICE_NAME", "signet-engine")
     return environment | settings.environment
+
+
+def live_adapters(source: ModelSource, settings: HomeAndEngine) -> LiveAdapters | None:
+    """From where an engine may load adapters while it serves; None where the settings have none.
+
+    Raises ModelRefused where nothing vouches for the base: then no adapter is known to fit.
+    """
+    if not settings.engine.live_adapters:
+        return None
+    bases = list(source.manifests.values())
+    if not bases:
+        raise ModelRefused(f"engine.live_adapters: {source.served_name} has no verified manifest that adapters name")
+    return LiveAdapters(str(settings.home / "registry"), str(settings.home / "keys"), bases)
 
 
 def _told(source: ModelSource, keyring: Path) -> dict[str, Any]:
@@ -100,13 +120,22 @@ def _told(source: ModelSource, keyring: Path) -> dict[str, Any]:
 def _names(source: ModelSource) -> list[str]:
     if source.adapter is None:
         return ["--served-model-name", source.served_name]
-    rank = json.loads((source.adapter / "adapter_config.json").read_bytes())["r"]
-    max_rank = next((each for each in LORA_RANKS if each >= rank), rank)
     return [
         "--served-model-name", f"{source.served_name}-base",
-        "--enable-lora", "--max-lora-rank", str(max_rank),
         "--lora-modules", f"{source.served_name}={source.adapter}",
     ]  # fmt: skip
+
+
+def _adapters(source: ModelSource, settings: EngineSettings) -> list[str]:
+    """Room for the adapter that it is started with, and for those to come."""
+    ranks = [settings.max_lora_rank] if settings.live_adapters else []
+    if source.adapter is not None:
+        ranks.append(json_file(source.adapter / "adapter_config.json")["r"])
+    if not ranks:
+        return []
+    rank = next((each for each in LORA_RANKS if each >= max(ranks)), max(ranks))
+    at_once = settings.live_adapters + (source.adapter is not None)
+    return ["--enable-lora", "--max-lora-rank", str(rank), "--max-loras", str(at_once)]
 
 
 def _max_model_len(source: ModelSource, settings: EngineSettings) -> int | None:

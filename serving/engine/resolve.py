@@ -22,6 +22,7 @@ from training.registry import (
     Registry,
     RegistryError,
     UnknownCheckpoint,
+    adapter_kind,
     require_base,
 )
 
@@ -141,11 +142,10 @@ def _from_registry(
 
 def _require_lora(adapter: Checkpoint) -> None:
     """Refuse what vLLM cannot put on a base while it serves."""
-    config = json_file(adapter.path / "adapter_config.json")
-    kind = "DORA" if config.get("use_dora") else config.get("peft_type", "LORA")
-    if kind != "LORA":
+    kind = adapter_kind(adapter)
+    if kind != "lora":
         raise ModelRefused(
-            f"{adapter.ref} is an adapter of kind {str(kind).lower()}, and the engine serves lora alone: "
+            f"{adapter.ref} is an adapter of kind {kind}, and the engine serves lora alone: "
             "fold it into its base, where its kind can be (method: merge, how: adapter)"
         )
 

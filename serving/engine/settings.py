@@ -66,6 +66,15 @@ class EngineSettings(BaseModel):
     start_timeout_s: int = Field(
         default=900, ge=10, description="Seconds the engine may take to become ready before its start counts as failed."
     )
+    live_adapters: int = Field(
+        default=0,
+        ge=0,
+        description="LoRA adapters of the registry that may answer at once beside the model, loaded and unloaded while "
+        "the engine runs ([live adapters](adapters.md)). 0: none; the engine is then a little faster.",
+    )
+    max_lora_rank: int = Field(
+        default=32, ge=1, le=512, description="Highest rank of a live adapter; a higher one takes more memory."
+    )
     drain_s: int = Field(
         default=3, ge=0, description="Seconds that answers under way get to finish when the engine is told to stop."
     )

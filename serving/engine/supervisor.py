@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 
 from serving.engine.address import Address, free_port, require_free
-from serving.engine.command import engine_command, engine_environment
+from serving.engine.command import engine_command, engine_environment, live_adapters
 from serving.engine.errors import EngineError
 from serving.engine.first_answer import first_request, warm_up
 from serving.engine.memory import free_memory, require_memory
@@ -99,7 +99,7 @@ class Supervisor:
         engine = SupervisedProcess(
             "engine",
             engine_command(source, address, options, settings.keyring_file, traces),
-            engine_environment(options, os.environ, traces, self._engine_key),
+            engine_environment(options, os.environ, traces, self._engine_key, live_adapters(source, settings)),
             address,
             "/health",
             _fresh_log(logs / "engine.log"),

@@ -11,6 +11,7 @@ import logging
 from dataclasses import dataclass
 
 from monitoring.telemetry import GatewayMetrics, Tracing
+from serving.gateway.adapters import Adapters
 from serving.gateway.admission.admission import Admission, places_of
 from serving.gateway.attempts import Attempts
 from serving.gateway.cache_salt import CacheSalts
@@ -61,6 +62,7 @@ class Pipeline:
     keyring: Keyring | None
     pool: EnginePool
     drains: Drains
+    adapters: Adapters
     models: ModelTable
     shadows: Shadows
     failover: Failover
@@ -82,11 +84,13 @@ class Pipeline:
         self.prompts.start()
         self.policy.start()
         self.drains.start()
+        self.adapters.start()
         self.anchors.start()
 
     async def stop(self) -> None:
         """Close everything; no request is open any more."""
         await self.anchors.stop()
+        await self.adapters.stop()
         await self.drains.stop()
         await self.prompts.stop()
         await self.policy.stop()

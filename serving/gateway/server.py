@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry
 
 from monitoring.telemetry import GatewayMetrics, Tracing, observe_ledger
 from serving.gateway.access import AuthenticationMiddleware
+from serving.gateway.adapters import Adapters
 from serving.gateway.admin import admin_routes
 from serving.gateway.admission.admission import Admission
 from serving.gateway.app import GatewayApp
@@ -52,6 +53,7 @@ def build(settings: Settings, reload: Callable[[], list[str]]) -> GatewayApp:
     keyring = Keyring.open(settings.keyring_file, create=True)
     pool = EnginePool(gateway, metrics)
     drains = Drains(identity, pool)
+    adapters = Adapters(identity, pool)
     limiter = Limiter.from_settings(
         settings.identity, settings.database_url, settings.home, gateway.workers, metrics.limits_degraded
     )
@@ -76,7 +78,8 @@ def build(settings: Settings, reload: Callable[[], list[str]]) -> GatewayApp:
         pool=pool,
         admission=admission,
         drains=drains,
-        models=ModelTable(gateway.models, pool),
+        adapters=adapters,
+        models=ModelTable(gateway.models, pool, lambda: identity.live_adapters),
         shadows=Shadows(pool, metrics),
         failover=Failover(gateway.failover),
         ledger=ledger,
@@ -92,7 +95,11 @@ def build(settings: Settings, reload: Callable[[], list[str]]) -> GatewayApp:
     rest.include_router(detection_routes(identity, keyring, lambda: pipeline.settings.model_folders, settings.home))
     rest.include_router(receipt_routes(identity, lambda: pipeline.receipts))
     rest.include_router(moderation_routes(lambda: pipeline.inspector))
-    rest.include_router(admin_routes(identity, pool, drains, pipeline.ledger, settings.receipt_keys_file, reload))
+    rest.include_router(
+        admin_routes(
+            identity, pool, drains, adapters, settings.home, pipeline.ledger, settings.receipt_keys_file, reload
+        )
+    )
     behind_keys = AuthenticationMiddleware(
         rest, identity, limiter, lambda: pipeline.settings.max_other_body_bytes, metrics.error
     )

@@ -5,6 +5,7 @@ and from `Limiter` a `Lease` to use the engine or a `Refusal`. The command line 
 sees them about a second later.
 """
 
+from serving.identity.adapter import LiveAdapter
 from serving.identity.errors import AlreadyExists, IdentityError, InvalidValue, NotFound, Rejected, VersionConflict
 from serving.identity.first_key import ensure_first_key
 from serving.identity.identity import Identity
@@ -24,6 +25,7 @@ __all__ = [
     "Lease",
     "Limiter",
     "Limits",
+    "LiveAdapter",
     "MarkPolicy",
     "NewKey",
     "NotFound",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
+from serving.identity.adapter import LiveAdapter
 from serving.identity.errors import AlreadyExists, IdentityError, Rejected
 from serving.identity.key import digest_of, is_key
 from serving.identity.lookups import Lookups
@@ -47,7 +48,7 @@ class Identity(IdentityStore):
         self._settings = settings or IdentitySettings()
         self._verifier = _verifier_of(self._settings)
         super().__init__(url)
-        self._snapshot = Snapshot({}, {}, frozenset(), frozenset())
+        self._snapshot = Snapshot({}, {}, frozenset(), frozenset(), {})
         self._principals = self._snapshot.principals
         self._tokens: dict[bytes, Principal] = {}
         self._unknown: dict[bytes, None] = {}
@@ -110,6 +111,11 @@ class Identity(IdentityStore):
     def drained_engines(self) -> frozenset[str]:
         """Names of engines that an administrator drains, as of the last look."""
         return self._snapshot.drained
+
+    @property
+    def live_adapters(self) -> dict[str, LiveAdapter]:
+        """Adapters that engines are to serve, by name, as of the last look."""
+        return self._snapshot.adapters
 
     def start(self) -> None:
         """Follow the database, and the tokens' issuer, from background threads until `close`."""

@@ -9,8 +9,9 @@ from typing import Any, cast
 
 from sqlalchemy import ColumnElement, Connection, Row, select
 
+from serving.identity.adapter import LiveAdapter
 from serving.identity.principal import Budget, KeyInfo, Limits, MarkDefault, MarkPolicy, Principal, TenantInfo
-from serving.identity.schema import api_keys, budgets, drained_engines, retired_secrets, tenants
+from serving.identity.schema import api_keys, budgets, drained_engines, live_adapters, retired_secrets, tenants
 
 Budgets = dict[tuple[str, str], tuple[Budget, ...]]
 
@@ -26,6 +27,8 @@ class Snapshot:
     """Digests of secrets whose tenant is suspended."""
     drained: frozenset[str]
     """Names of engines that an administrator drains."""
+    adapters: dict[str, LiveAdapter]
+    """Adapters that engines are to serve, by name."""
 
 
 def load_snapshot(connection: Connection) -> Snapshot:
@@ -48,7 +51,8 @@ def load_snapshot(connection: Connection) -> Snapshot:
     suspended = {digest for digest, holder in secrets.items() if known[holder.tenant].suspended_at is not None}
     welcome = {digest: holder for digest, holder in secrets.items() if digest not in suspended}
     drained = frozenset(connection.scalars(select(drained_engines.c.engine)))
-    return Snapshot(welcome, known, frozenset(suspended), drained)
+    adapters = {row.name: LiveAdapter(**row._mapping) for row in connection.execute(select(live_adapters))}
+    return Snapshot(welcome, known, frozenset(suspended), drained, adapters)
 
 
 def load_budgets(connection: Connection, *where: ColumnElement[bool]) -> Budgets:

@@ -80,6 +80,17 @@ drained_engines = Table(
     Column("since", Float(53), nullable=False),
 )
 
+# Adapters that every engine of their base is to serve, beside what it was started with.
+live_adapters = Table(
+    "live_adapters",
+    metadata,
+    Column("name", String(63), primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("digest", String(71), nullable=False),
+    Column("base", String(71), nullable=False),
+    Column("since", Float(53), nullable=False),
+)
+
 # One row, counted up in the transaction of every change: one cheap read says whether anything changed.
 # (SQLite's own data_version would not do: the ledger writes to the same file with every request.)
 identity_revision = Table(

@@ -5,6 +5,7 @@ In come a folder of files and a `ManifestDraft`; out goes a `Checkpoint` at `reg
 room and neither torch nor transformers, so an engine can verify a checkpoint before anything loads it.
 """
 
+from training.registry.adapters import adapter_kind, find_adapter
 from training.registry.aliases import AliasState
 from training.registry.checkpoint import Checkpoint, require_base
 from training.registry.errors import (
@@ -12,6 +13,7 @@ from training.registry.errors import (
     BaseMismatch,
     CheckpointChanged,
     KeyUnusable,
+    NotServable,
     RegistryError,
     UnknownAlias,
     UnknownCheckpoint,
@@ -46,12 +48,15 @@ __all__ = [
     "Kind",
     "Manifest",
     "ManifestDraft",
+    "NotServable",
     "RecipeRecord",
     "Registry",
     "RegistryError",
     "UnknownAlias",
     "UnknownCheckpoint",
     "UnusableFolder",
+    "adapter_kind",
     "digest_folder",
+    "find_adapter",
     "require_base",
 ]

@@ -7,6 +7,7 @@ RegistryError
   CheckpointChanged   a checkpoint that is not what was signed
   AliasesChanged      a name's aliases that are not what was signed
   BaseMismatch        an adapter beside a base that it was not trained on
+  NotServable         what no engine can put on a base
   KeyUnusable         a signing or trusted key that cannot be read
 """
 
@@ -54,6 +55,10 @@ class AliasesChanged(RegistryError):
 
 class BaseMismatch(RegistryError):
     """The adapter was trained on another base."""
+
+
+class NotServable(RegistryError):
+    """The checkpoint is no adapter that an engine can put on a base."""
 
 
 class KeyUnusable(RegistryError):

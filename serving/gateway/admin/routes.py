@@ -7,6 +7,8 @@ from pathlib import Path
 
 from fastapi import APIRouter
 
+from serving.gateway.adapters import Adapters
+from serving.gateway.admin.adapters import adapter_routes
 from serving.gateway.admin.audit import audit_routes
 from serving.gateway.admin.changes import Audit
 from serving.gateway.admin.engines import engine_routes
@@ -23,6 +25,8 @@ def admin_routes(
     identity: Identity,
     pool: EnginePool,
     drains: Drains,
+    adapters: Adapters,
+    home: Path,
     audit: Audit,
     receipt_keys: Path,
     reload: Callable[[], list[str]],
@@ -33,6 +37,8 @@ def admin_routes(
         identity: tenants and keys.
         pool: the engines.
         drains: what takes them out of service.
+        adapters: what brings them adapters.
+        home: where the registry and its keys are.
         audit: the ledger; every change is written there first.
         receipt_keys: the file that receipts are signed with, should there be one.
         reload: reads the settings again; returns what changed, or raises SettingsError.
@@ -41,6 +47,7 @@ def admin_routes(
     routes.include_router(tenant_routes(identity, audit))
     routes.include_router(key_routes(identity, audit))
     routes.include_router(engine_routes(identity, pool, drains, audit))
+    routes.include_router(adapter_routes(identity, adapters, audit, home))
     routes.include_router(usage_routes(identity.database))
     routes.include_router(audit_routes(identity.database, receipt_keys))
     routes.include_router(reload_routes(reload, audit))

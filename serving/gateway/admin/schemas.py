@@ -161,6 +161,36 @@ class EngineView(BaseModel):
     can_mark: bool
 
 
+class AdapterWanted(Fields):
+    """Which version is to be served."""
+
+    version: int | None = Field(default=None, ge=1, description="Default: its `production` one, or its newest.")
+
+
+class AdapterProgress(BaseModel):
+    """How far one engine is with an adapter."""
+
+    engine: str
+    state: Literal["loaded", "loading", "refused", "down"]
+    reason: str = Field(description="Why the engine refused it; it is asked again every half a minute.")
+
+
+class AdapterView(BaseModel):
+    """A LoRA adapter that engines serve beside its base, under its own name."""
+
+    name: str = Field(description="What clients write as `model`.")
+    version: int
+    digest: str = Field(description="Of its files; receipts name it.")
+    base: str = Field(description="Digest of the checkpoint that it was trained on.")
+    engines: list[AdapterProgress] = Field(description="Every engine that serves its base.")
+
+
+class AdapterList(BaseModel):
+    """All live adapters."""
+
+    data: list[AdapterView]
+
+
 class KeyPage(BaseModel):
     """Keys, oldest first."""
 

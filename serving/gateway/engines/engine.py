@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 PROBES_PER_LESSON = 15
 # A busy engine may miss one probe; one that refuses the connection is down at once.
 MISSED_PROBES = 2
+# Of an answer to something that is no question: an error's message.
+MOST_TOLD_BYTES = 64 * 1024
 
 
 class BodyTooLarge(UpstreamError):
@@ -268,6 +270,21 @@ class Engine:
             self._load.forget_others()
             log.warning("engine is down", extra={"engine": self.name, "reason": reason})
             self._changed()
+
+    async def tell(self, target: bytes, body: bytes) -> tuple[int, bytes]:
+        """POST JSON that is no question, and learn anew what the engine serves; returns its answer's status and body.
+
+        Raises UpstreamError.
+        """
+        headers = (*self.headers, (b"content-type", b"application/json"))
+        response = await self.client.request(b"POST", target, headers, body)
+        try:
+            said = await response.read(MOST_TOLD_BYTES)
+        finally:
+            response.close()
+        await self._learn()
+        self._changed()
+        return response.status, said
 
     def close(self) -> None:
         """Close the idle connections; those in use close when their answer ends."""

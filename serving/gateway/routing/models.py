@@ -1,11 +1,11 @@
-"""What model names mean: aliases, the engines that a model is kept to, canaries, shadows."""
+"""What model names mean: aliases, live adapters, the engines that a model is kept to, canaries, shadows."""
 
 from __future__ import annotations
 
 import random
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from fnmatch import translate
 from typing import Any
 from zlib import crc32
@@ -17,6 +17,7 @@ from serving.gateway.routing.choose import RETRY_AFTER
 from serving.gateway.routing.prompt import session_key
 from serving.gateway.routing.rendezvous import weight
 from serving.gateway.routing.settings import CanarySettings, ModelSettings, ShadowSettings
+from serving.identity import LiveAdapter
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +46,19 @@ class _Named:
 
 
 class ModelTable:
-    """All configured names. Names that are not configured mean the engines' models of that name."""
+    """All configured names, and those of live adapters. Other names mean the engines' models of that name.
 
-    def __init__(self, models: Mapping[str, ModelSettings], pool: EnginePool) -> None:
+    `adapters` tells which are live now, by name.
+    """
+
+    def __init__(
+        self,
+        models: Mapping[str, ModelSettings],
+        pool: EnginePool,
+        adapters: Callable[[], Mapping[str, LiveAdapter]] = dict,
+    ) -> None:
         self._pool = pool
+        self._adapters = adapters
         self._named = _table(models)
 
     def apply(self, models: Mapping[str, ModelSettings]) -> None:
@@ -73,24 +83,41 @@ class ModelTable:
         if named is not None:
             context.route = route = self._choose(named, context)
             context.model = context.body["model"] = route.model
+        if (adapter := self._adapters().get(context.model)) is not None:
+            target = self._served_version(adapter)
+            context.route = replace(context.route, model=target) if context.route else Route(name, target)
+            context.model = context.body["model"] = target
         if any(engine.serves(context.model) for engine in self._pool.engines):
             return context
         known = sorted(self.cards())
         if not known:
             raise EngineUnavailable("No engine is ready yet. Try again shortly.", headers=RETRY_AFTER)
-        if named is not None:
+        if context.route is not None:
             raise EngineUnavailable(f"No engine serves {context.model!r} just now.", headers=RETRY_AFTER)
         raise ModelNotFound(f"The model {name[:200]!r} does not exist. Served here: {', '.join(known)}.", param="model")
 
     def cards(self) -> dict[str, dict[str, Any]]:
         """Every model that may be asked for, with the engine's description of it."""
         cards = dict(self._pool.model_cards())
+        for name, adapter in self._adapters().items():
+            target = self._served_version(adapter)
+            if target in cards:
+                cards[name] = {**cards[target], "id": name}
         served = dict(cards)
         for name, named in self._named.items():
             target = named.stable.model
             if target in served:
                 cards[name] = {**served[target], "id": name, **({"parent": target} if name != target else {})}
         return cards
+
+    def _served_version(self, adapter: LiveAdapter) -> str:
+        """The version's name in engines; while it is on its way to them all, that of the one it replaces."""
+        wanted = adapter.served_name
+        if not self._pool.lists(wanted):
+            for model in self._pool.model_cards():
+                if model.startswith(adapter.name + "@"):
+                    return model
+        return wanted
 
     def _choose(self, named: _Named, context: RequestContext) -> Route:
         canary = named.canary
@@ -102,8 +129,10 @@ class ModelTable:
 
     def _can_answer(self, route: Route) -> bool:
         # A canary that is down must not cost anyone an answer.
+        adapter = self._adapters().get(route.model)
+        model = route.model if adapter is None else self._served_version(adapter)
         return any(
-            engine.up and not engine.draining and engine.serves(route.model) and route.allows(engine.name)
+            engine.up and not engine.draining and engine.serves(model) and route.allows(engine.name)
             for engine in self._pool.engines
         )
 

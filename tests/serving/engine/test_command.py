@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from serving.engine.address import Address
-from serving.engine.command import engine_command, engine_environment
+from serving.engine.command import engine_command, engine_environment, live_adapters
+from serving.engine.errors import ModelRefused
 from serving.engine.resolve import ModelSource
 from serving.engine.settings import EngineSettings
+from serving.settings import Settings
 from training.registry import ManifestDraft, Registry
 
 ADDRESS = Address("127.0.0.1", 8100)
@@ -106,6 +108,26 @@ def test_adapter_is_served_under_its_name_on_top_of_its_base(source: ModelSource
     assert value(arguments, "--lora-modules") == f"tuned={adapter}"
     assert value(arguments, "--max-lora-rank") == "16"
     assert value(arguments, "--served-model-name") == "tuned-base"
+
+
+def test_live_adapters_find_room_and_the_registry(source: ModelSource, tmp_path: Path):
+    arguments = command(source, live_adapters=4, max_lora_rank=24)
+    assert (value(arguments, "--max-loras"), value(arguments, "--max-lora-rank")) == ("4", "32")
+    assert "--enable-lora" not in command(source)
+
+    registry = Registry(tmp_path / "registry", tmp_path / "keys")
+    folder = tmp_path / "made"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    checkpoint = registry.register(folder, "bot", ManifestDraft(kind="base"))
+    settings = Settings(home=tmp_path, engine={"live_adapters": 1, "device": "cpu"})
+    live = live_adapters(ModelSource(checkpoint.path, "bot", checkpoint), settings)
+    environment = engine_environment(settings.engine, {}, live=live)
+    assert environment["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] == "1"
+    assert json.loads(environment["SIGNET_LIVE_ADAPTERS"])["bases"] == [checkpoint.digest]
+    assert "VLLM_ALLOW_RUNTIME_LORA_UPDATING" not in engine_environment(settings.engine, {})
+    with pytest.raises(ModelRefused, match="bot has no verified manifest"):
+        live_adapters(source, settings)
 
 
 def test_environment_is_offline_silent_and_without_our_secrets():
