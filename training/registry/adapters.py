@@ -22,7 +22,9 @@ def adapter_kind(adapter: Checkpoint) -> str:
     return "dora" if config.get("use_dora") else str(config.get("peft_type", "lora")).lower()
 
 
-def find_adapter(registry: Registry, ref: str, on_progress: OnProgress | None = None) -> tuple[Checkpoint, CheckpointRef]:
+def find_adapter(
+    registry: Registry, ref: str, on_progress: OnProgress | None = None
+) -> tuple[Checkpoint, CheckpointRef]:
     """A LoRA adapter whose signature and every byte verify, and the base that it was trained on.
 
     Raises RegistryError: NotServable for what is no such adapter, or why it does not verify.
