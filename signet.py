@@ -40,7 +40,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "train": ("training.cli", "train", "Run a training recipe."),
     "quantize": ("training.cli", "quantize", "Compress a checkpoint."),
     "export": ("training.export.cli", "export", "Write a checkpoint for llama.cpp or ONNX Runtime."),
-    "evaluate": ("training.cli", "evaluate", "Measure a checkpoint's perplexity."),
+    "evaluate": ("training.evaluate.cli", "evaluate", "Measure models."),
     "explain": ("training.explain.cli", "explain", "Show what a model reads, and where it looks."),
     "study": ("training.studies.cli", "study", "Run claims about language models again."),
     "registry": ("training.cli", "registry", "List, show, verify and promote checkpoints."),

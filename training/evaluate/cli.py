@@ -1,0 +1,181 @@
+"""`signet evaluate`: models measured, one on one file or several on several."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from training.cli import find_model
+from training.command import TrainingSettings, one_line_errors, open_registry
+from training.errors import TrainingError
+
+if TYPE_CHECKING:
+    from training.evaluate import Source
+    from training.registry import Registry
+
+
+@click.command()
+@click.argument("refs", metavar="REF...", nargs=-1, required=True)
+@click.option(
+    "--data", required=True, multiple=True, metavar="FILE", help="Text, or JSONL: chats, texts, labels, pairs."
+)
+@click.option("--matrix", "is_matrix", is_flag=True, help="Measure every model on every file, --data [NAME=]FILE each.")
+@click.option(
+    "--general",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="With --matrix: a general text, of which each model is told what it forgot since its base.",
+)
+@click.option("--max-tokens", type=click.IntRange(8), default=512, show_default=True, help="Longer ones are cut here.")
+@click.option(
+    "--beside", multiple=True, metavar="REF|FILE", help="Compare a tokenizer with this one's, or with tiktoken ranks."
+)
+@click.option("--predictions", type=click.Path(path_type=Path), help="Write a classifier's answers there, as JSONL.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.pass_context
+@one_line_errors
+def evaluate(
+    ctx: click.Context,
+    refs: tuple[str, ...],
+    data: tuple[str, ...],
+    is_matrix: bool,
+    general: Path | None,
+    max_tokens: int,
+    beside: tuple[str, ...],
+    predictions: Path | None,
+    as_json: bool,
+) -> None:
+    """Measure a checkpoint: a language model's perplexity, how a classifier names texts, how an embedder finds them.
+
+    On chats, perplexity is over what the assistant says; on plain text or lines {"text": …}, over all of it, with bits
+    per byte. A classifier takes lines {"text": …, "label": …} or {"text": …, "labels": […]}, an embedder {"query": …,
+    "text": …}. A tokenizer gets bytes per token, over plain text or what is said in chats.
+
+    With --matrix, several models on several files, each with its kind's measure and interval: macro F1, recall@1, or
+    bits a byte of the file's texts; and with --general FILE the perplexity of that text before and after training.
+
+    Example: signet evaluate support-desk@1 --data recipes/data/support-desk-heldout.jsonl
+    """
+    settings: TrainingSettings = ctx.obj()
+    store = open_registry(settings)
+    if is_matrix:
+        if beside or predictions is not None:
+            raise TrainingError("--matrix goes with neither --beside nor --predictions")
+        _print_matrix(refs, _named_files(data), general, max_tokens, store, settings, as_json)
+        return
+    if len(refs) > 1 or len(data) > 1 or general is not None:
+        raise TrainingError("one model on one file; --matrix takes several, and --general")
+    _evaluate_one(refs[0], Path(data[0]), max_tokens, beside, predictions, store, settings, as_json)
+
+
+def _evaluate_one(
+    ref: str,
+    data: Path,
+    max_tokens: int,
+    beside: Sequence[str],
+    predictions: Path | None,
+    store: Registry,
+    settings: TrainingSettings,
+    as_json: bool,
+) -> None:
+    source = find_model(ref, store, settings)
+    if beside and not source.is_tokenizer:
+        raise TrainingError(f"{source.identity.ref} is no tokenizer: --beside compares those")
+    if predictions is not None and source.kind != "classifier":
+        raise TrainingError(f"{source.identity.ref} is no classifier: --predictions has nothing to write")
+    result: dict[str, Any] = {"ref": source.identity.ref, "digest": source.identity.digest, "data": str(data)}
+    if source.is_tokenizer:
+        ranks = {name: Path(name) for name in beside if Path(name).is_file()}
+        others = {name: ranks.get(name) or find_model(name, store, settings).path for name in beside}
+        figures, line = _measure_tokenizers(source, data, others)
+        click.echo(json.dumps(result | figures) if as_json else line)
+        return
+    from training.data.texts import holds_texts
+    from training.evaluate.measurement import measure_classifier, measure_embedder, measure_source
+    from training.evaluate.retrieval import is_embedder
+
+    if source.kind == "classifier":
+        classified = measure_classifier(source, data, max_tokens, predictions)
+        result |= {"data_sha256": classified.data_sha256, **classified.measured.figures()}
+        line = str(classified.measured)
+    elif is_embedder(source):
+        retrieved = measure_embedder(source, data, max_tokens)
+        result |= {"data_sha256": retrieved.data_sha256, **retrieved.measured.figures()}
+        line = str(retrieved.measured)
+    elif holds_texts(data):
+        from training.evaluate.texts import measure_texts
+
+        text = measure_texts(source, data, max_tokens)
+        result |= {"data_sha256": text.data_sha256, **text.figures()}
+        line = str(text)
+    else:
+        chats = measure_source(source, data, max_tokens)
+        found = chats.perplexity
+        result |= {
+            "data_sha256": chats.data_sha256,
+            "perplexity": found.value,
+            "bits_per_byte": chats.bits_per_byte,
+            "tokens": found.tokens,
+            "bytes": chats.num_bytes,
+            "chats": found.chats,
+        }
+        line = f"perplexity {found.value:.3f} over {found.tokens} tokens of {found.chats} chats"
+        if chats.bits_per_byte is not None:
+            line += f", {chats.bits_per_byte:.3f} bits a byte"
+    click.echo(json.dumps(result) if as_json else f"{source.identity.ref}: {line}")
+
+
+def _named_files(data: Sequence[str]) -> dict[str, Path]:
+    """Files by the names that they are given, or by their own."""
+    files: dict[str, Path] = {}
+    for each in data:
+        given, equals, path = each.partition("=")
+        name, file = (given, Path(path)) if equals and not Path(each).exists() else (Path(each).stem, Path(each))
+        if name in files:
+            raise TrainingError(f"--data {each}: another file is called {name!r} already: write NAME=FILE")
+        files[name] = file
+    return files
+
+
+def _print_matrix(
+    refs: Sequence[str],
+    files: Mapping[str, Path],
+    general: Path | None,
+    max_tokens: int,
+    store: Registry,
+    settings: TrainingSettings,
+    as_json: bool,
+) -> None:
+    from training.evaluate.matrix import Matrix, as_table
+
+    matrix = Matrix(files, general, max_tokens, lambda ref: find_model(ref, store, settings))
+    sources = [find_model(ref, store, settings) for ref in refs]
+    rows = [matrix.row(source) for source in sources]
+    if as_json:
+        named = {name: str(path) for name, path in files.items()}
+        result = {"data": named, "general": None if general is None else str(general)}
+        click.echo(json.dumps({**result, "models": [row.as_json() for row in rows]}))
+        return
+    click.echo(as_table(rows))
+
+
+def _measure_tokenizers(source: Source, data: Path, others: Mapping[str, Path]) -> tuple[dict[str, Any], str]:
+    """Bytes per token of a tokenizer and of others: for `--json`, and as lines."""
+    from training.data.texts import read_texts
+    from training.evaluate.tokens import count_tokens, open_tokenizer
+
+    file = read_texts(data)
+    counts = {
+        name: count_tokens(open_tokenizer(path), file.documents)
+        for name, path in [(source.identity.ref, source.path), *others.items()]
+    }
+    own, *rest = ({"ref": name, **count.figures()} for name, count in counts.items())
+    lines = [
+        f"{name}: {each.bytes_per_token:.3f} bytes a token, {each.tokens:,} tokens, vocabulary of {each.vocab_size:,}"
+        for name, each in counts.items()
+    ]
+    return {**own, "data_sha256": file.sha256, "beside": rest}, "\n".join(lines)
