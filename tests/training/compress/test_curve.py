@@ -32,4 +32,4 @@ def test_a_single_scheme_without_loss_is_drawn() -> None:
     drawn = curve("one", {"chats": [Point("w8a8", 8.0, Score(1.0, 1.0, 1.0))]})
 
     assert "nan" not in drawn
-    assert re.search(r"<circle cx=\"[\d.]+\" cy=\"[\d.]+\" r=\"5\" fill=\"#2f6f9f\"><title>w8a8: 8.00 bits", drawn)
+    assert re.search(r"<circle cx=\"[\d.]+\" cy=\"[\d.]+\" r=\"5\" fill=\"#0072b2\"><title>w8a8: 8.00 bits", drawn)
