@@ -6,7 +6,7 @@ IN_TWO := --numprocesses 2 --dist loadscope --no-loadscope-reorder
 SOURCES := signet.py serving training monitoring deploy tests loadtests docs
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint fmt test-faults bench bench-budget bench-fairness bench-routing bench-marks studies clean install-serve install-test
+.PHONY: help serve test fetch lint fmt test-faults bench bench-budget bench-fairness bench-routing bench-marks studies clean install-serve install-test
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -14,11 +14,14 @@ help: ## Show the targets
 serve: install-serve ## Start an engine with the default model, and the gateway
 	@exec $(BIN)/signet serve
 
-test: install-test lint ## Lint, types, unit tests and integration tests against the real engine
+test: install-test ## Lint, types, unit tests and integration tests against the real engine
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint fetch
+	$(BIN)/python -m pytest $(IN_TWO)
+
+fetch: install-test
 	$(BIN)/python deploy/services.py
 	$(BIN)/python deploy/tools.py
 	$(BIN)/python deploy/clients.py
-	$(BIN)/python -m pytest $(IN_TWO)
 
 lint: install-test ## Check style, import rules and types
 	$(BIN)/ruff check $(SOURCES)

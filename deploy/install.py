@@ -291,8 +291,11 @@ class Pip:
         progress = Progress(what)
         packages = 0
         command = [*self.command, *arguments]
-        if arguments[0] == "install" and str(TOOLS) not in arguments:
-            command.append("--progress-bar=raw")  # a venv is born with an older pip that does not know it
+        if arguments[0] == "install":
+            # What is imported is compiled then: all of it takes longer than the rest of the installation.
+            command.append("--no-compile")
+            if str(TOOLS) not in arguments:
+                command.append("--progress-bar=raw")  # a venv is born with an older pip that does not know it
         environment = dict(os.environ, PYTHONUNBUFFERED="1", PIP_ROOT_USER_ACTION="ignore")
         before = self.installed()
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment)

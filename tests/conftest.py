@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 import httpx._transports.default as http_transport
+import hypothesis
 import pytest
 from engine_client import ENGINE_KEY
 from running import free_port, run_signet, running_signet
@@ -26,6 +27,14 @@ SHARED_ENGINE = "engine"
 # How a test file says so in its first lines.
 ASKS_THE_ENGINE = "pytestmark = pytest.mark.engine\n"
 STARTS_ENGINES = "pytestmark = [pytest.mark.engine, pytest.mark.slow]\n"
+CALCULATE = ("tests/serving/guard/", "tests/serving/provenance/", "tests/training/")
+
+# Two processes run tests: threads of PyTorch that wait for each other, spinning, would take each other's cores away.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# On a busy machine an example that takes a millisecond may take a second: the time says nothing about the code.
+hypothesis.settings.register_profile("tests", deadline=None)
+hypothesis.settings.load_profile("tests")
 
 # A client reads all certificate authorities, for 50 ms of processor time, and tests make one for each question.
 http_transport.create_ssl_context = cache(http_transport.create_ssl_context)
@@ -48,16 +57,19 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> FilesWhol
 
 @cache
 def _turn(file: str) -> int:
-    """What trains and compresses comes first, engines last: on few cores whatever runs beside an engine would starve.
+    """What trains and compresses comes first, engines late: on few cores whatever runs beside an engine would starve.
 
-    The shared engine is asked by one process, those that files of their own start and stop by the other.
+    The shared engine is asked by one process, those that files of their own start and stop by the other. Whichever is
+    done first goes on with what only calculates, and does not mind.
     """
     if _scope(file) == SHARED_ENGINE:
         return 2
     text = (REPOSITORY / file).read_text()
     if STARTS_ENGINES in text:
         return 3
-    return 0 if "pytest.mark.slow" in text else 1
+    if "pytest.mark.slow" in text:
+        return 0
+    return 4 if file.startswith(CALCULATE) else 1
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

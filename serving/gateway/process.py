@@ -16,6 +16,7 @@ import socket
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 
 import uvloop
@@ -23,7 +24,7 @@ import uvloop
 from monitoring.telemetry import configure_logging
 from serving.gateway.app import MODELS, PROBE_PATHS, GatewayApp
 from serving.gateway.http.server import Server
-from serving.gateway.reload import Reloader, follow
+from serving.gateway.reload import Followed, Reloader
 from serving.gateway.reloadable import parts_of
 from serving.gateway.scrape import WorkerMetrics
 from serving.gateway.server import build
@@ -90,7 +91,7 @@ class GatewayProcess:
         place: WorkerPlace | None = None,
         sockets: Path | None = None,
     ) -> None:
-        self._file = file
+        self._followed = Followed(partial(_files_of, file, settings))
         self._place = place
         self._app: GatewayApp = build(settings, self.reload)
         gateway = settings.gateway
@@ -182,11 +183,13 @@ class GatewayProcess:
             return
 
     async def _follow(self) -> None:
-        interval_s, tls = self._reloader.settings.gateway.reload_interval_s, self._reloader.settings.gateway.tls
-        paths = [self._file] if self._file is not None else []
-        paths += [tls.certificate, tls.key] if tls is not None else []
-        if interval_s and paths:
-            await follow(lambda: paths, interval_s, self._reload_quietly)
+        interval_s = self._reloader.settings.gateway.reload_interval_s
+        if not interval_s or not self._followed.paths():
+            return
+        # Read by the parent, seconds ago on a busy machine; whoever changed the file since would wait for ever.
+        if not self._reloader.is_current():
+            self._reload_quietly()
+        await self._followed.run(interval_s, self._reload_quietly)
 
     async def _drain(self) -> None:
         gateway = self._reloader.settings.gateway
@@ -202,6 +205,12 @@ class GatewayProcess:
         if not draining.done():
             draining.cancel()
             await self._server.drain(0)
+
+
+def _files_of(file: Path | None, settings: Settings) -> list[Path]:
+    """What is read at the start and followed: the settings' file and the certificates."""
+    tls = settings.gateway.tls
+    return [*([file] if file is not None else []), *([tls.certificate, tls.key] if tls is not None else [])]
 
 
 def _allow_open_files() -> None:

@@ -48,6 +48,13 @@ class Reloader:
         self._parts = parts
         self._count = count
 
+    def is_current(self) -> bool:
+        """Whether what runs is what would be read now."""
+        try:
+            return not _changes(self.settings.model_dump(), self._load().model_dump())
+        except SettingsError:
+            return False
+
     def reload(self) -> list[str]:
         """The settings that changed, dotted; empty when nothing did.
 
@@ -90,18 +97,24 @@ class Reloader:
             raise SettingsError(f"the new settings cannot be used, so nothing was changed: {error}") from None
 
 
-async def follow(paths: Callable[[], Sequence[Path]], interval_s: float, changed: Callable[[], None]) -> None:
-    """Call `changed` whenever one of the files is another one than before; runs until cancelled.
+class Followed:
+    """Files as they are when this is made: whoever reads them afterwards misses no later change.
 
     A mounted ConfigMap changes by a symbolic link that points elsewhere: time, size and inode are of the target.
     """
-    seen = await asyncio.to_thread(_fingerprint, paths())
-    while True:
-        await asyncio.sleep(interval_s)
-        now = await asyncio.to_thread(_fingerprint, paths())
-        if now != seen:
-            seen = now
-            changed()
+
+    def __init__(self, paths: Callable[[], Sequence[Path]]) -> None:
+        self.paths = paths
+        self._seen = _fingerprint(paths())
+
+    async def run(self, interval_s: float, changed: Callable[[], None]) -> None:
+        """Call `changed` whenever one of the files is another one than before; runs until cancelled."""
+        while True:
+            await asyncio.sleep(interval_s)
+            now = await asyncio.to_thread(_fingerprint, self.paths())
+            if now != self._seen:
+                self._seen = now
+                changed()
 
 
 def _fingerprint(paths: Sequence[Path]) -> list[tuple[int, int, int] | None]:

@@ -13,6 +13,7 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner, Result
+from conftest import fresh_home
 from running import run_signet, wait_until
 from tiny_bert import write_tiny_bert
 
@@ -403,20 +404,20 @@ def test_terminated_training_registers_nothing_and_leaves_nothing(tiny: Registry
 @pytest.mark.engine
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-def test_shipped_recipe_teaches_the_default_model(prepared_home: Path, home: Path) -> None:
-    home.mkdir()
-    for part in ("registry", "keys"):
-        shutil.copytree(prepared_home / part, home / part, copy_function=os.link)
+def test_shipped_recipe_teaches_the_default_model(
+    prepared_home: Path, home: Path, signet: Callable[..., Result]
+) -> None:
+    fresh_home(prepared_home, home)
     few = ["steps=6", "batch_size=4", "schedule.warmup_fraction=0"]
 
     trained = run_signet(
         home, "train", str(REPOSITORY / "recipes" / "lora-sft.yaml"), *(f"--set={each}" for each in few), "--json"
     )
-    verified = run_signet(home, "registry", "verify", "support-desk@1")
-    evaluated = run_signet(home, "evaluate", "support-desk@1", "--data", str(HELD_OUT), "--json")
+    verified = signet("registry", "verify", "support-desk@1")
+    evaluated = signet("evaluate", "support-desk@1", "--data", HELD_OUT, "--json")
 
     assert trained.returncode == 0, trained.stderr
     made: dict[str, Any] = json.loads(trained.stdout)
     assert made["perplexity_after"] < made["perplexity_before"] / 2
-    assert verified.returncode == 0, verified.stderr
+    assert verified.exit_code == 0, verified.stderr
     assert json.loads(evaluated.stdout)["perplexity"] == pytest.approx(made["perplexity_after"], rel=1e-5)

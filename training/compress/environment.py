@@ -98,6 +98,8 @@ def _make(environment: Environment, log: Path, show_progress: bool) -> None:
     with track("Preparing the compressor, once (packages)", show_progress) as progress:
         install = [
             "install",
+            # What is imported is compiled then: all of it takes as long as the rest of the installation.
+            "--no-compile",
             "--progress-bar=off",
             "--constraint",
             str(PINNED),

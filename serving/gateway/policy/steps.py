@@ -20,7 +20,7 @@ from serving.gateway.policy.question import Place, question_places
 from serving.gateway.policy.refusal import FILTERED, Written
 from serving.gateway.policy.review import AnswerText, Review
 from serving.gateway.policy.revise import revise
-from serving.gateway.reload import follow
+from serving.gateway.reload import Followed
 from serving.guard import GuardReport
 from serving.guard.classifiers import ClassifierPool
 from serving.guard.control import ControlTokens
@@ -66,6 +66,8 @@ class PolicySteps:
         self._metrics = metrics
         self._following: asyncio.Task[None] | None = None
         self.policy: Policy | None = None
+        self._file = file
+        self._followed = Followed(self._watched)
         self.apply(file, tokens)
 
     def apply(self, file: Path | None, tokens: ControlTokens) -> None:
@@ -79,7 +81,7 @@ class PolicySteps:
 
     def start(self) -> None:
         """Begin to follow the file. Needs a running event loop."""
-        self._following = asyncio.create_task(follow(self._watched, FOLLOW_INTERVAL_S, self.refresh))
+        self._following = asyncio.create_task(self._followed.run(FOLLOW_INTERVAL_S, self.refresh))
 
     async def stop(self) -> None:
         """Follow no more."""

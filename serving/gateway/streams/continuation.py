@@ -11,7 +11,9 @@ Choices of one answer (`n`) are continued one after the other.
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
+from functools import partial
 from typing import Any
 
 from serving.gateway.attempts import Question
@@ -19,12 +21,15 @@ from serving.gateway.body import encode
 from serving.gateway.context import RequestContext
 from serving.gateway.engine_body import engine_body, mark_arguments
 from serving.gateway.engines.engine import Engine
+from serving.gateway.engines.upstream import UpstreamError
 from serving.gateway.fields.lists import CHAT, COMPLETIONS, DETOKENIZE, FIELDS
 from serving.gateway.steps import engine_obstacle
-from serving.gateway.streams.chunks import decode_any
+from serving.gateway.streams.chunks import UNREADABLE, decode_any
 from serving.gateway.streams.joining import ContinuedChoice, RestartedAnswer
 from serving.gateway.streams.seam import Seam
 from serving.gateway.streams.tokens import ChoiceProgress, TokenTap
+
+log = logging.getLogger(__name__)
 
 # vLLM's own default for `/v1/completions`.
 DEFAULT_COMPLETION_TOKENS = 16
@@ -161,22 +166,41 @@ class ChoiceContinuation:
             await self._settle(engine, progress.shown, progress.in_last - 1)
         else:
             progress.rewind(progress.shown)
-        self.answer.begin(self._seam(held))
+        self.answer.begin(self._seam(held), partial(self._drop_behind, engine, len(progress.ids)))
 
     async def _settle(self, engine: Engine, num_ids: int, give_up_after: int) -> str:
         for kept in range(num_ids, max(-1, num_ids - give_up_after - 1), -1):
-            text = await self._text_of(engine, kept)
+            text = await self._text_of(engine, self._progress.ids[:kept].tolist())
             if not text.endswith(_INCOMPLETE):
                 self._progress.rewind(kept)
                 return text
         raise CannotContinue("no token with a whole text")
 
-    async def _text_of(self, engine: Engine, num_ids: int) -> str:
-        if num_ids == 0:
+    async def _drop_behind(self, engine: Engine, kept: int, stop: str) -> None:
+        """Forget the tokens behind a stop string that ends in those after the first `kept`.
+
+        The engine knew nothing of its beginning: it went on, and held text back that might begin another.
+        """
+        progress, fewest, most = self._progress, kept, len(self._progress.ids)
+        ids = progress.ids.tolist()
+        try:
+            # It begins in front of the cut, and not far: what looks like it before may stand there, by `min_tokens`.
+            start = max(0, len(await self._text_of(engine, ids[:kept])) - len(stop) + 1)
+            while fewest < most:
+                middle = (fewest + most) // 2
+                if (await self._text_of(engine, ids[:middle])).find(stop, start) >= 0:
+                    most = middle
+                else:
+                    fewest = middle + 1
+        except (CannotContinue, UpstreamError) as error:
+            log.warning("tokens behind a stop string are counted", extra={"reason": str(error)})
+            return
+        progress.rewind(most)
+
+    async def _text_of(self, engine: Engine, ids: list[int]) -> str:
+        if not ids:
             return ""
-        asked = engine_body(
-            DETOKENIZE, {"model": self._context.model, "tokens": self._progress.ids[:num_ids].tolist()}, engine, ""
-        )
+        asked = engine_body(DETOKENIZE, {"model": self._context.model, "tokens": ids}, engine, "")
         headers = [*engine.headers, (b"content-type", b"application/json")]
         response = await engine.client.request(b"POST", DETOKENIZE.encode(), headers, asked)
         try:
@@ -185,8 +209,10 @@ class ChoiceContinuation:
             response.close()
         if response.status != 200:
             raise CannotContinue("an engine that does not detokenize")
-        text: str = decode_any(body)["prompt"]
-        return text
+        try:
+            return str(decode_any(body)["prompt"])
+        except (*UNREADABLE, KeyError, TypeError):
+            raise CannotContinue("an engine that does not detokenize") from None
 
     def _held_back(self, text: str) -> str:
         """What belongs behind the text that was sent; `text` is that of all tokens."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 from serving.gateway.body import encode
@@ -41,6 +41,9 @@ class Joined:
                 out += [b"data: " + encode(each) + b"\n\n" for each in self._joined(self._decode(payload))]
         return b"".join(out)
 
+    async def settle(self) -> None:
+        """Correct what was counted, once all that came was read."""
+
     def _joined(self, event: dict[str, Any]) -> Iterator[dict[str, Any]]:
         raise NotImplementedError
 
@@ -78,10 +81,20 @@ class ContinuedChoice(Joined):
         self._index = index
         self._is_chat = endpoint == "chat"
         self._seam: Seam | None = None
+        self._drop_behind: Callable[[str], Awaitable[None]] | None = None
+        self._stop: str | None = None
 
-    def begin(self, seam: Seam | None) -> None:
-        """The second engine is about to answer; its text is to go through `seam`."""
-        self._seam = seam
+    def begin(self, seam: Seam | None, drop_behind: Callable[[str], Awaitable[None]]) -> None:
+        """The second engine is about to answer; its text is to go through `seam`.
+
+        `drop_behind` forgets the tokens behind a stop string.
+        """
+        self._seam, self._drop_behind = seam, drop_behind
+
+    async def settle(self) -> None:
+        """Count no token behind a stop string across the cut: an engine that sees it whole makes none."""
+        if self._stop is not None and self._drop_behind is not None:
+            await self._drop_behind(self._stop)
 
     def _joined(self, event: dict[str, Any]) -> Iterator[dict[str, Any]]:
         if reports_error(event):
@@ -92,7 +105,7 @@ class ContinuedChoice(Joined):
             if self._seam is not None:
                 text, stop = self._seam.feed(text, final=finish is not None)
                 if stop is not None:
-                    finish, stop_reason, self.done = "stop", stop, True
+                    finish, stop_reason, self.done, self._stop = "stop", stop, True, stop
                 elif self._seam.passed:
                     self._seam = None
             yield {**self._named, "choices": [self._choice(text, finish, stop_reason, choice.get("token_ids"))]}

@@ -109,6 +109,8 @@ class StreamedAnswer:
             if turn is not None:
                 turn.relayed(relay.num_text_events)
             await self._pass_on(released)
+            if joined is not None and joined.done:
+                await joined.settle()
             if relay.done or (joined is not None and joined.done):
                 return
             if engine.draining:

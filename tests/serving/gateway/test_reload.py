@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from serving.gateway.http.server import Server
-from serving.gateway.reload import Part, Reloader
+from serving.gateway.reload import Followed, Part, Reloader
 from serving.gateway.reloadable import parts_of
 from serving.gateway.server import build
 from serving.settings import Settings, SettingsError, load_settings
@@ -116,7 +117,30 @@ def test_a_part_that_refuses_takes_the_others_back(file: Path):
     assert process.running["choices"].gateway.max_choices == 4
 
 
-@settings(deadline=None)
+def test_what_changed_before_anybody_followed_the_file_is_noticed(file: Path):
+    process = Process(file)
+    assert process.reloader.is_current()
+    file.write_text("gateway: {max_choices: 5}\n")
+    assert not process.reloader.is_current()
+    process.reloader.reload()
+    assert process.reloader.is_current()
+    file.write_text("gateway: {max_choises: 6}\n")
+    assert not process.reloader.is_current()
+
+
+def test_a_change_between_the_first_look_and_the_following_is_seen(file: Path):
+    followed = Followed(lambda: [file])
+    file.write_text("gateway: {max_choices: 5}\n# longer\n")
+
+    async def follow() -> None:
+        changed = asyncio.Event()
+        following = asyncio.create_task(followed.run(0.001, changed.set))
+        await asyncio.wait_for(changed.wait(), 20)
+        following.cancel()
+
+    asyncio.run(follow())
+
+
 @given(choices=st.lists(st.integers(1, 200), min_size=1, max_size=6))
 def test_what_runs_is_always_what_the_last_good_file_says(tmp_path_factory: pytest.TempPathFactory, choices: list[int]):
     file = tmp_path_factory.mktemp("reload") / "signet.yaml"

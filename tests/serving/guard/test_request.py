@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -471,13 +472,16 @@ TEMPLATE = (
 
 def render(body: dict[str, Any]) -> str:
     """As an engine does: arguments parsed first, template variables at hand."""
-    jinja2 = pytest.importorskip("jinja2")
     messages = json.loads(json.dumps(body["messages"]))
     for message in messages:
         for each in message.get("tool_calls", ()):
             each["function"]["arguments"] = json.loads(each["function"]["arguments"])
-    environment = jinja2.Environment(autoescape=False)
-    return str(environment.from_string(TEMPLATE).render(messages=messages, **body.get("chat_template_kwargs", {})))
+    return str(compiled_template().render(messages=messages, **body.get("chat_template_kwargs", {})))
+
+
+@cache
+def compiled_template() -> Any:
+    return pytest.importorskip("jinja2").Environment(autoescape=False).from_string(TEMPLATE)
 
 
 @pytest.fixture(scope="module")
@@ -529,14 +533,14 @@ def test_no_variant_changes_the_control_tokens_that_the_model_sees(
 ) -> None:
     folder, control_ids = tokenizer
     guard = Guard(GuardSettings(), control_tokens_of(folder))
-    counted = 0
+    honest, counted = control_ids(render(in_field(field, "x"))), 0
     for text in variants():
-        honest, forged = in_field(field, "x"), in_field(field, text)
-        counted += control_ids(render(forged)) != control_ids(render(honest))
+        forged = in_field(field, text)
+        counted += control_ids(render(forged)) != honest
 
         guard.clean_request(forged, "chat")
 
-        assert control_ids(render(forged)) == control_ids(render(honest)), ascii(text)
+        assert control_ids(render(forged)) == honest, ascii(text)
     assert counted > 10, "the attack works without the guard"
 
 

@@ -7,7 +7,7 @@ import json
 from typing import Any, cast
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from token_engine import CARD, QUESTION, TokenEngine
 
@@ -105,6 +105,7 @@ def cut_and_continue(context: RequestContext, tokens: TokenEngine, cuts: list[in
             piece = data[start : start + step]
             out += relay.feed(piece if joined is None else joined.feed(piece))
             if joined is not None and joined.done:
+                asyncio.run(joined.settle())
                 break
         if place is None:
             break
@@ -148,7 +149,9 @@ answers = st.lists(st.sampled_from(PIECES), min_size=1, max_size=14).filter(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
+# The second engine tells the end of the stop string and a token behind it in one event.
+@example([b"Hello", b" STOP", b" there", b"Hello"], [2], [405], 1, ["END", " STOP "], False, None, "chat")
 @given(
     pieces=answers,
     steps=st.lists(st.integers(1, 3), min_size=1, max_size=4),
@@ -193,6 +196,15 @@ def test_a_client_that_asked_for_tokens_gets_each_once() -> None:
     ids = [each for event in events_of(data) for choice in event["choices"] for each in choice.get("token_ids") or ()]
     assert ids == [2, 1, 0, 3]
     assert [event["prompt_token_ids"] for event in events_of(data) if "prompt_token_ids" in event] == [QUESTION]
+
+
+@pytest.mark.parametrize("steps", [[1], [2]], ids=["held back for a stop string", "sent together"])
+def test_tokens_behind_a_stop_string_across_the_cut_are_not_counted(steps: list[int]) -> None:
+    def usages(cuts: list[int]) -> Any:
+        tokens = TokenEngine([b"one", b" ST", b"OP ", b"two", b"six"], steps)
+        return told(cut_and_continue(context_for(stop="STOP", max_tokens=9), tokens, cuts))["usage"]
+
+    assert usages([600]) == usages([]) == [{"prompt_tokens": 3, "completion_tokens": 3, "total_tokens": 6}]
 
 
 def body_after(num_tokens: int, **fields: Any) -> dict[str, Any]:
