@@ -38,6 +38,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "detect": ("serving.provenance.cli", "detect", "Tell whether a text carries one of our marks."),
     "data": ("training.cli", "data", "Build data sets, look at them, read their cards."),
     "train": ("training.cli", "train", "Run a training recipe."),
+    "tune": ("training.tune.cli", "tune", "Search for a recipe's best settings."),
     "quantize": ("training.cli", "quantize", "Compress a checkpoint."),
     "export": ("training.export.cli", "export", "Write a checkpoint for llama.cpp or ONNX Runtime."),
     "evaluate": ("training.evaluate.cli", "evaluate", "Measure models."),

@@ -5,15 +5,28 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn, Protocol
 
 from pydantic import BaseModel, JsonValue
 
 from training.data.sets import AnyRecipe, file_within, find_data_set, paths_in, pinned
 from training.evaluate.source import Source
 from training.registry import Checkpoint, Registry
+
+
+class Trial(Protocol):
+    """Who listens to a run that is one of many: it is told the figures, and nothing is registered."""
+
+    def report(self, look: int, loss: float) -> None:
+        """How held-out examples fare at look 1, 2, … of a run; may raise to end a run that is not worth going on."""
+        ...
+
+    def finish(self, evaluation: Mapping[str, float]) -> NoReturn:
+        """What the manifest would say; ends the run by raising."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +44,8 @@ class Context:
     """Whether the guard's new weights go into the installed package."""
     show: bool = True
     """Whether to show progress."""
+    trial: Trial | None = None
+    """Of `signet tune`."""
 
     def path(self, of_recipe: Path) -> Path:
         """A path of the recipe: it starts at the recipe's folder or, where nothing is there, at the working directory.

@@ -37,6 +37,7 @@ from training.evaluate.classification import (
 from training.evaluate.loading import load_tokenizer
 from training.evaluate.source import Source
 from training.methods import adapters, agreement
+from training.methods.looks import Looks
 from training.methods.register import register
 from training.methods.run_folder import RunFolder
 from training.methods.trainer import Objective, Trainer, Training
@@ -184,15 +185,23 @@ class ClassifierRun:
         self, model: Any, tokenizer: PreTrainedTokenizerFast, data: Data, folder: RunFolder
     ) -> tuple[Training, int]:
         """Train, and return how it went and how many tokens the texts have that were learned from."""
-        limit = min(self.recipe.data.max_tokens, model.config.max_position_embeddings)
-        rows = [tokenizer(text.text, truncation=True, max_length=limit)["input_ids"] for text in data.train]
-        has = torch.from_numpy(truth(data.train, data.labels)).to(self.accelerator.device)
-        targets = has.float() if data.is_multi_label else has.int().argmax(1)
+        rows, targets = self._encode(model, tokenizer, data, data.train)
         objective = self.objective(data, rows, targets, tokenizer)
-        trainer = Trainer(self.recipe, self.accelerator, folder, model, objective)
+        heldout = LabelObjective(*self._encode(model, tokenizer, data, data.heldout), tokenizer)
+        looks = Looks.of(self.context.trial, heldout, self.recipe.micro_batch_size)
+        trainer = Trainer(self.recipe, self.accelerator, folder, model, objective, looks)
         trained = trainer.train(self.show)
         passes = trained.weight / len(rows)
         return trained, round(passes * sum(len(row) for row in rows))
+
+    def _encode(
+        self, model: Any, tokenizer: PreTrainedTokenizerFast, data: Data, texts: Sequence[LabelledText]
+    ) -> tuple[list[list[int]], torch.Tensor]:
+        """Token ids, and the label of each text or, where it may have several, a column for each."""
+        limit = min(self.recipe.data.max_tokens, model.config.max_position_embeddings)
+        rows = [tokenizer(text.text, truncation=True, max_length=limit)["input_ids"] for text in texts]
+        has = torch.from_numpy(truth(texts, data.labels)).to(self.accelerator.device)
+        return rows, has.float() if data.is_multi_label else has.int().argmax(1)
 
     def labels(self, texts: Sequence[LabelledText], is_multi_label: bool) -> list[str]:
         """The labels that are learned, in the order of the model's outputs."""

@@ -23,6 +23,7 @@ from training.evaluate.perplexity import collate, log_likelihoods
 from training.evaluate.scores import Score, mean_score
 from training.methods import adapters, agreement
 from training.methods.agreement import evaluating
+from training.methods.looks import Looks
 from training.methods.register import register
 from training.methods.run_folder import RunFolder
 from training.methods.trainer import Trainer, Training
@@ -149,7 +150,11 @@ class _Run:
         objective = PreferenceObjective(
             data.train, reference, self.recipe.beta, self.pad_token_id, self.accelerator.device
         )
-        trained = Trainer(self.recipe, self.accelerator, folder, model, objective).train(self.show)
+        heldout = PreferenceObjective(
+            data.heldout, heldout_reference, self.recipe.beta, self.pad_token_id, self.accelerator.device
+        )
+        looks = Looks.of(self.context.trial, heldout, self.recipe.micro_batch_size)
+        trained = Trainer(self.recipe, self.accelerator, folder, model, objective, looks).train(self.show)
         dtype = stored_dtype(self.base)
         outputs = agreement.chat_outputs([pair.chosen for pair in data.heldout], self.pad_token_id)
         if self.recipe.output == "merged":

@@ -21,6 +21,7 @@ from training.data.corpus import Borrowed, Characters, Corpus, Vocabulary, make_
 from training.data.texts import TextFile, check_apart, read_texts, split_end
 from training.errors import RecipeError
 from training.evaluate.source import Source
+from training.methods.looks import Looks
 from training.methods.register import register
 from training.methods.run_folder import RunFolder
 from training.methods.throughput import Throughput, measured_peak
@@ -142,7 +143,9 @@ class _Run:
         model = Decoder(self.recipe.model.config(vocab_size, self.block)).to(self.device)
         dtype = compute_dtype(self.recipe.precision)
         objective = BlockObjective(text.train, self.block, self.recipe.model.balance, self.device)
-        trainer = Trainer(self.recipe, self.accelerator, folder, model, objective)
+        heldout = BlockObjective(text.heldout, self.block, 0.0, self.device)
+        looks = Looks.of(self.context.trial, heldout, self.recipe.micro_batch_size)
+        trainer = Trainer(self.recipe, self.accelerator, folder, model, objective, looks)
         glances = _Glances(self, model, text, folder)
         trained = trainer.train(self.show, glances.after_step)
         throughput = self._throughput(model, trained, glances, dtype)

@@ -26,11 +26,13 @@ def register(
     evaluation: Mapping[str, float],
     show: bool = True,
 ) -> Checkpoint:
-    """Let `write` fill a folder, and register it; all or nothing.
+    """Let `write` fill a folder, and register it; all or nothing. A trial ends here, with its figures.
 
     `parents` are all models that went into it, by default its base, to which the data sets that the recipe names are
     added; the licence is the first model's where the recipe names none.
     """
+    if context.trial is not None:
+        context.trial.finish(evaluation)
     origins = parents or ([base] if base is not None else [])
     licenses = [each.checkpoint.manifest.license for each in origins if each.checkpoint is not None]
     draft = ManifestDraft(

@@ -18,6 +18,7 @@ from training.evaluate.loading import load_chat_tokenizer, load_model, padding_t
 from training.evaluate.perplexity import Perplexity, collate, count_targets, summed_loss
 from training.methods import adapters, agreement
 from training.methods.examples import Examples, measure_shared, read_chat_examples
+from training.methods.looks import Looks
 from training.methods.register import register
 from training.methods.run_folder import RunFolder
 from training.methods.trainer import Trainer, Training
@@ -84,7 +85,9 @@ class _Run:
             adapters.untie_for(model, self.recipe.adapter, self.recipe.output)
             model = adapters.attach(model, self.recipe.adapter)
         objective = ChatObjective(data.train, self.pad_token_id, self.accelerator.device)
-        trained = Trainer(self.recipe, self.accelerator, folder, model, objective).train(self.show)
+        heldout = ChatObjective(data.heldout, self.pad_token_id, self.accelerator.device)
+        looks = Looks.of(self.context.trial, heldout, self.recipe.micro_batch_size)
+        trained = Trainer(self.recipe, self.accelerator, folder, model, objective, looks).train(self.show)
         dtype = stored_dtype(self.base)
         outputs = agreement.chat_outputs(data.heldout, self.pad_token_id)
         after = self._measure(model, data.heldout, "Held-out perplexity after")

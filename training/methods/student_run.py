@@ -19,6 +19,7 @@ from training.evaluate.source import Source
 from training.methods import adapters, agreement
 from training.methods.distillation import TokenDistillation
 from training.methods.examples import Examples, measure_shared, read_examples
+from training.methods.looks import Looks
 from training.methods.register import register
 from training.methods.run_folder import RunFolder
 from training.methods.trainer import Trainer, Training
@@ -117,7 +118,9 @@ class StudentRun:
         objective = TokenDistillation(
             data.train, self.pad_token_id, teacher, self.recipe.alpha, self.recipe.temperature
         )
-        return Trainer(self.recipe, self.accelerator, folder, model, objective).train(self.show), model
+        heldout = TokenDistillation(data.heldout, self.pad_token_id, teacher, 1.0, self.recipe.temperature)
+        looks = Looks.of(self.context.trial, heldout, self.recipe.micro_batch_size)
+        return Trainer(self.recipe, self.accelerator, folder, model, objective, looks).train(self.show), model
 
     def _measure(self, model: Any, examples: Sequence[Example], label: str) -> Perplexity:
         return measure_shared(self.accelerator, model, examples, self.pad_token_id, label, self.show)

@@ -20,6 +20,7 @@ from torch import nn
 
 from training.errors import RecipeError
 from training.methods.accounting import Guarantee
+from training.methods.looks import Looks
 from training.methods.privacy import PrivateSteps, require_sound
 from training.methods.run_folder import RunFolder
 from training.methods.schedule import BatchPlan, learning_rate_factor
@@ -86,12 +87,19 @@ class Trainer:
     """Trains one model by one recipe."""
 
     def __init__(
-        self, recipe: GradientRecipe, accelerator: Accelerator, run: RunFolder, model: nn.Module, objective: Objective
+        self,
+        recipe: GradientRecipe,
+        accelerator: Accelerator,
+        run: RunFolder,
+        model: nn.Module,
+        objective: Objective,
+        looks: Looks | None = None,
     ) -> None:
         self.recipe = recipe
         self.accelerator = accelerator
         self.run_folder = run
         self.objective = objective
+        self.looks = looks
         self.num_steps = recipe.num_steps(len(objective.lengths))
         self.device = accelerator.device
         self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -132,6 +140,9 @@ class Trainer:
                 if self._is_due(step + 1, saved):
                     self._save(losses)
                     saved = time.monotonic()
+                if self.looks is not None:
+                    with self.autocast():
+                        self.looks.after_step(self.parallel, step + 1, self.num_steps)
                 if after_step is not None:
                     after_step(step + 1)
         return Training(losses, weight, time.monotonic() - started, self._guarantee(len(losses)))

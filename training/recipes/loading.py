@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -14,6 +14,8 @@ from pydantic_core import ErrorDetails
 from training.errors import RecipeError
 from training.recipes.methods import METHODS
 from training.recipes.sections import Recipe, sections_in
+
+AnyRecipe = TypeVar("AnyRecipe", bound=Recipe)
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -25,7 +27,18 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     for override in overrides:
         _apply(settings, override)
     settings = _as_sft(settings)
-    model = _model_of(path, settings)
+    return _validated(path, settings, _model_of(path, settings))
+
+
+def variant(path: Path, recipe: AnyRecipe, values: Mapping[str, Any]) -> AnyRecipe:
+    """The recipe of that file with other settings, by their dotted names, and without its section `search`."""
+    settings = recipe.model_dump(mode="json", exclude_unset=True, exclude={"search"})
+    for name, value in values.items():
+        _assign(settings, name, value, name)
+    return _validated(path, settings, type(recipe))
+
+
+def _validated(path: Path, settings: dict[str, Any], model: type[AnyRecipe]) -> AnyRecipe:
     try:
         return model.model_validate(settings)
     except ValidationError as error:
@@ -49,15 +62,21 @@ def _apply(settings: dict[str, Any], override: str) -> None:
     key, equals, value = override.partition("=")
     if not equals or not key:
         raise RecipeError(f"--set {override}: write KEY=VALUE, as in --set steps=10")
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise RecipeError(f"--set {override}: {value!r} is not a YAML value") from None
+    _assign(settings, key, parsed, f"--set {override}")
+
+
+def _assign(settings: dict[str, Any], key: str, value: Any, what: str) -> None:
+    """Set a dotted key; `what` begins the error."""
     *sections, last = key.split(".")
     for section in sections:
         settings = settings.setdefault(section, {})
         if not isinstance(settings, dict):
-            raise RecipeError(f"--set {override}: {section} is a value, not a section")
-    try:
-        settings[last] = yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise RecipeError(f"--set {override}: {value!r} is not a YAML value") from None
+            raise RecipeError(f"{what}: {section} is a value, not a section")
+    settings[last] = value
 
 
 def _as_sft(settings: dict[str, Any]) -> dict[str, Any]:

@@ -160,6 +160,44 @@ class PrivacySettings(Section):
     """An example's gradient whose norm is larger is scaled down to it: less bends more and needs less noise."""
 
 
+class RangeSettings(Section):
+    """Numbers that `signet tune` may choose from."""
+
+    low: int | float
+    """The least; where both ends are written as whole numbers, so is what is chosen."""
+    high: int | float
+    """The largest."""
+    log: bool = False
+    """Whether factors count and not differences, as with learning rates."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.low < self.high:
+            raise ValueError(f"low {self.low:g} is not below high {self.high:g}")
+        if self.log and self.low <= 0:
+            raise ValueError(f"log needs a low above 0, not {self.low:g}")
+        return self
+
+
+def _dotted(value: Any, prefix: str = "") -> Any:
+    """`optimizer: {learning_rate: {low: …}}` and `optimizer.learning_rate: {low: …}` are the same."""
+    if not isinstance(value, dict):
+        return value
+    flat: dict[str, Any] = {}
+    for key, each in value.items():
+        if isinstance(each, dict) and not each.keys() & {"low", "high", "log"}:
+            flat |= _dotted(each, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = each
+    return flat
+
+
+Search = Annotated[
+    dict[str, RangeSettings | Annotated[list[Any], Field(min_length=2)]],
+    Field(min_length=1),
+    BeforeValidator(_dotted),
+]
+
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
@@ -182,6 +220,10 @@ class GradientRecipe(Recipe):
     """Steps are noisy, and draw each example by itself, `batch_size` of them on average; see [privacy](privacy.md)."""
     save_every: Annotated[int, Field(ge=1)] | None = None
     """Steps between two saved states, from which an interrupted run continues; by default about a minute."""
+
+    search: Search | None = None
+    """What [`signet tune`](tune.md) tries, by the settings' names: a range of numbers, or a list to choose from.
+    `signet train` does not look at it."""
 
     @model_validator(mode="after")
     def _check_privacy(self) -> Self:

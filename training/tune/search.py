@@ -1,0 +1,32 @@
+"""`signet tune` from the recipe to the result; reads top to bottom as what happens."""
+
+from __future__ import annotations
+
+import fcntl
+
+from training.outcome import Context
+from training.recipes.sections import Recipe
+from training.tune.measure import measure_of
+from training.tune.results import Result, conclude
+from training.tune.space import require_space
+from training.tune.study import Pruning, open_store, open_study, study_name, work
+from training.tune.trials import Trials
+
+FOLDER, STORE = "tune", "studies.db"
+
+
+def search(recipe: Recipe, context: Context, num_trials: int, store: str | None, pruning: Pruning) -> Result:
+    """Go on with the search of this recipe up to so many trials in all; raises TrainingError."""
+    gradient, space = require_space(recipe, context.recipe_path)
+    pinned = context.pinned(gradient)
+    measure = measure_of(pinned, context)
+    folder = context.home / FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    name = study_name(pinned, context)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # of workers that start together, one makes the tables
+        storage = open_store(store or f"sqlite:///{folder / STORE}")
+        study = open_study(storage, name, measure.direction, recipe.seed, pruning)
+    trials = Trials(pinned, space, measure, context, folder / name, num_trials)
+    work(study, trials, context.show)
+    return conclude(study, trials)

@@ -1,0 +1,139 @@
+"""The search: trials until there are as many as asked for, beside other workers on the same store."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+import warnings
+from pathlib import Path
+from typing import Literal
+
+import optuna
+from optuna.exceptions import ExperimentalWarning
+from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+from training.data.sets import paths_in
+from training.errors import RecipeError, TrainingError
+from training.methods.looks import LOOKS
+from training.outcome import Context
+from training.progress import track
+from training.recipes.sections import GradientRecipe
+from training.registry.manifest import canonical_json
+from training.tune.sampler import TrialSeededTpe
+from training.tune.trials import ERROR, Surplus, Trials, queue_again
+
+Pruning = Literal["median", "hyperband", "none"]
+
+FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
+# A worker says so often that it lives; one that was silent for as long as the second is taken for dead.
+_HEARTBEAT_SECONDS, _SILENCE_SECONDS = 10, 60
+_POLL_SECONDS = 0.5
+# So many trials that failed, and none that did not: it is the recipe.
+_FAILURES = 3
+
+
+def study_name(recipe: GradientRecipe, context: Context) -> str:
+    """Of a search: another recipe, search or data is another one."""
+    files = [path for path in map(context.path, paths_in(recipe)) if path.is_file()]
+    digests = [_sha256(path) for path in files]
+    content = canonical_json([recipe.model_dump(mode="json"), digests])
+    return f"{recipe.name}-{hashlib.sha256(content).hexdigest()[:12]}"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def open_store(url: str) -> RDBStorage:
+    """The store that workers share; raises TrainingError, without the URL, which may hold a password."""
+    if url.startswith(("postgresql://", "postgres://")):
+        url = "postgresql+psycopg://" + url.partition("://")[2]
+    # Several workers write to one file: wait for each other for a while.
+    waiting = {"connect_args": {"timeout": 60}} if url.startswith("sqlite:") else {}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            return RDBStorage(
+                url,
+                engine_kwargs=waiting,
+                heartbeat_interval=_HEARTBEAT_SECONDS,
+                grace_period=_SILENCE_SECONDS,
+                heartbeat_stale_trial_callback=queue_again,
+            )
+    except ArgumentError:
+        raise TrainingError("--store: is no database URL: sqlite:///FILE or postgresql://HOST/NAME") from None
+    except (SQLAlchemyError, ImportError, RuntimeError) as error:
+        why = str(getattr(error, "orig", None) or error).splitlines()[0]
+        raise TrainingError(f"--store: cannot be used: {why}") from None
+
+
+def open_study(store: RDBStorage, name: str, direction: str, seed: int, pruning: Pruning) -> optuna.Study:
+    """The search of that name, begun or gone on with."""
+    optuna.logging.set_verbosity(optuna.logging.CRITICAL)  # ours shows the trials
+    return optuna.create_study(
+        storage=store,
+        study_name=name,
+        direction=direction,
+        sampler=TrialSeededTpe(seed),
+        pruner=_pruner(pruning),
+        load_if_exists=True,
+    )
+
+
+def _pruner(pruning: Pruning) -> BasePruner:
+    if pruning == "median":
+        # The first looks come while the learning rate still rises.
+        return MedianPruner(n_startup_trials=5, n_warmup_steps=2)
+    if pruning == "hyperband":
+        return HyperbandPruner(min_resource=1, max_resource=LOOKS)
+    return NopPruner()
+
+
+def work(study: optuna.Study, trials: Trials, show: bool) -> None:
+    """Run trials until `trials.most` are finished, by whomever; waits for those of other workers."""
+    with track(f"Tuning {trials.recipe.name}", show) as progress:
+        while len(done := finished(study)) < trials.most:
+            progress(len(done), trials.most, _best_so_far(done, study.direction))
+            _require_hope(done, trials.context.recipe_path)
+            going_on = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+            if len(done) + len(going_on) < trials.most:
+                _run_one(study, trials)
+                continue
+            time.sleep(_POLL_SECONDS)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ExperimentalWarning)
+                optuna.storages.fail_stale_trials(study)
+        progress(len(done), trials.most, _best_so_far(done, study.direction))
+
+
+def finished(study: optuna.Study) -> list[FrozenTrial]:
+    """Trials that count."""
+    return study.get_trials(deepcopy=False, states=FINISHED)
+
+
+def _run_one(study: optuna.Study, trials: Trials) -> None:
+    before = {trial.number for trial in study.get_trials(deepcopy=False)}
+    try:
+        study.optimize(trials, n_trials=1, catch=(Surplus,))
+    except KeyboardInterrupt:
+        # Interrupted, not bad: the next worker goes on with it.
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.FAIL,)):
+            if trial.number not in before:
+                queue_again(study, trial)
+        raise
+
+
+def _require_hope(done: list[FrozenTrial], path: Path) -> None:
+    errors = [trial.user_attrs[ERROR] for trial in done if ERROR in trial.user_attrs]
+    if len(errors) >= _FAILURES and len(errors) == len(done):
+        raise RecipeError(f"{path}: all of the first {len(errors)} trials failed, the last one: {errors[-1]}")
+
+
+def _best_so_far(done: list[FrozenTrial], direction: optuna.study.StudyDirection) -> str:
+    values = [trial.value for trial in done if trial.value is not None and trial.state == TrialState.COMPLETE]
+    best = min if direction == optuna.study.StudyDirection.MINIMIZE else max
+    return f"best {best(values):.4g}" if values else ""
