@@ -119,7 +119,9 @@ def _recipe_fields(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, F
         if not sections or field.default is None or field.is_required():
             yield prefix + name, field
         for section in sections:
-            yield from _recipe_fields(section, f"{prefix}{name}.")
+            # A mapping's keys are its user's own.
+            keys = "SETTING." if "dict[" in str(field.annotation) else ""
+            yield from _recipe_fields(section, f"{prefix}{name}.{keys}")
 
 
 PAGES = {

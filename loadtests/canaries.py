@@ -38,7 +38,7 @@ CHANCE_BITS = 1 / math.log(2)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=2000)
+    parser.add_argument("--rows", type=int, default=1000)
     parser.add_argument("--canaries", type=int, default=64)
     parser.add_argument("--secrets", type=int, default=1024)
     parser.add_argument("--steps", type=int, default=400)

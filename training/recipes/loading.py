@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -114,12 +115,19 @@ def _walk(location: Sequence[int | str], model: type[BaseModel]) -> tuple[list[t
     Pydantic also names the member of a union that it tried, which is no setting: only a section's fields are.
     """
     sections, names = [model], []
+    is_key = False
     for part in location[:-1]:
         within = [section.model_fields[str(part)] for section in sections if str(part) in section.model_fields]
-        if within or not sections:
+        if within or is_key or not sections:
             names.append(str(part))
+        if within or not sections:
             sections = [found for field in within for found in sections_in(field.annotation)]
+        is_key = any(_is_mapping(field.annotation) for field in within)
     return sections, [*names, *(str(part) for part in location[-1:])]
+
+
+def _is_mapping(annotation: Any) -> bool:
+    return typing.get_origin(annotation) is dict or any(map(_is_mapping, typing.get_args(annotation)))
 
 
 def _suggestion(name: str, sections: Sequence[type[BaseModel]]) -> str:

@@ -8,7 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StringConstraints,
+    Tag,
+    model_validator,
+)
 
 from training.registry.manifest import NAME_PATTERN
 
@@ -192,11 +201,12 @@ def _dotted(value: Any, prefix: str = "") -> Any:
     return flat
 
 
-Search = Annotated[
-    dict[str, RangeSettings | Annotated[list[Any], Field(min_length=2)]],
-    Field(min_length=1),
-    BeforeValidator(_dotted),
+_List = Annotated[list[Any], Field(min_length=2), Tag("a list")]
+_Space = Annotated[
+    Annotated[RangeSettings, Tag("range")] | _List,
+    Discriminator(lambda value: "a list" if isinstance(value, list) else "range"),
 ]
+Search = Annotated[dict[str, _Space], Field(min_length=1), BeforeValidator(_dotted)]
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 

@@ -39,7 +39,8 @@ def history_chart(title: str, points: Sequence[tuple[int, float | None]], direct
         *(f'<text x="{_LEFT - 8}" y="{y(end) + 4:.1f}" text-anchor="end">{end:.4g}</text>' for end in {low, high}),
         f'<text x="{_WIDTH - _RIGHT}" y="{_HEIGHT - 12}" text-anchor="end">trial {last}</text>',
     ]
-    steps, best = [], None
+    steps: list[str] = []
+    best: float | None = None
     for number, value in points:
         if value is None:
             parts.append(f'<path d="M{x(number):.1f} {_HEIGHT - _BOTTOM + 4}v6" stroke="#888"/>')

@@ -71,7 +71,7 @@ def open_store(url: str) -> RDBStorage:
         raise TrainingError(f"--store: cannot be used: {why}") from None
 
 
-def open_study(store: RDBStorage, name: str, direction: str, seed: int, pruning: Pruning) -> optuna.Study:
+def open_study(store: RDBStorage, name: str, direction: Literal["minimize", "maximize"], seed: int, pruning: Pruning) -> optuna.Study:
     """The search of that name, begun or gone on with."""
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)  # ours shows the trials
     return optuna.create_study(
@@ -87,7 +87,7 @@ def open_study(store: RDBStorage, name: str, direction: str, seed: int, pruning:
 def _pruner(pruning: Pruning) -> BasePruner:
     if pruning == "median":
         # The first looks come while the learning rate still rises.
-        return MedianPruner(n_startup_trials=5, n_warmup_steps=2)
+        return MedianPruner(n_startup_trials=5, n_warmup_steps=3)
     if pruning == "hyperband":
         return HyperbandPruner(min_resource=1, max_resource=LOOKS)
     return NopPruner()

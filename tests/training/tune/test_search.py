@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import optuna
 import pytest
 import yaml
 from click.testing import CliRunner, Result
-from optuna.trial import TrialState
 
 from training.outcome import Outcome
 from training.registry import Registry

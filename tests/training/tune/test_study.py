@@ -1,0 +1,161 @@
+"""The search itself, with trials that train nothing."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from training.errors import RecipeError, TrainingError
+from training.outcome import Context
+from training.recipes.sections import GradientRecipe
+from training.registry import Registry
+from training.tune.measure import Measure
+from training.tune.results import conclude
+from training.tune.study import finished, open_store, open_study, work
+from training.tune.trials import ERROR, Trials
+
+RECIPE = GradientRecipe.model_validate(
+    {"method": "sft", "name": "any", "steps": 1, "search": {"optimizer.learning_rate": {"low": 0.1, "high": 0.9}}}
+)
+Run = Callable[[float, Any], float]
+
+
+class Fake(Trials):
+    """Trials whose run is a function of the learning rate and of who listens."""
+
+    def _run(self, values: Mapping[str, object], context: Context) -> float:
+        return RUNS[self.recipe.name](float(str(values["optimizer.learning_rate"])), context)
+
+
+RUNS: dict[str, Run] = {}
+
+
+def fake(home: Path, store: Registry, most: int, run: Run) -> Trials:
+    RUNS["any"] = run
+    context = Context(
+        recipe_path=home / "recipe.yaml", home=home, registry=store, find_model=lambda ref: pytest.fail(ref), show=False
+    )
+    assert RECIPE.search is not None
+    return Fake(RECIPE, RECIPE.search, Measure("loss", "minimize"), context, home / "tune" / "any", most)
+
+
+def study(home: Path) -> optuna.Study:
+    home.mkdir(exist_ok=True)
+    return open_study(open_store(f"sqlite:///{home / 'studies.db'}"), "any", "minimize", 0, "median")
+
+
+def test_workers_at_once_share_the_trials_and_make_no_more(home: Path, store: Registry) -> None:
+    together = threading.Barrier(3)
+    study(home)
+
+    def one() -> None:
+        mine = study(home)
+        together.wait(timeout=30)
+        work(mine, fake(home, store, 10, lambda rate, _: rate), show=False)
+
+    workers = [threading.Thread(target=one) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(timeout=60)
+
+    done = finished(study(home))
+    assert len(done) == 10
+    assert len({trial.params["optimizer.learning_rate"] for trial in done}) == 10
+
+
+def test_an_interrupted_trial_goes_on_where_it_was(home: Path, store: Registry) -> None:
+    homes, rates = [], []
+
+    def run(rate: float, context: Context) -> float:
+        homes.append(context.home)
+        rates.append(rate)
+        context.home.mkdir(parents=True, exist_ok=True)
+        if len(rates) == 2:
+            raise KeyboardInterrupt
+        return rate
+
+    with pytest.raises(KeyboardInterrupt):
+        work(study(home), fake(home, store, 3, run), show=False)
+    assert homes[1].exists()
+    work(study(home), fake(home, store, 3, run), show=False)
+
+    assert len(finished(study(home))) == 3
+    assert (rates[2], homes[2]) == (rates[1], homes[1])
+    assert not homes[1].exists()
+
+
+def test_the_same_search_makes_the_same_trials_whether_or_not_it_was_stopped(home: Path, store: Registry) -> None:
+    def rates(at: Path, *most: int) -> list[float]:
+        for number in most:
+            work(study(at), fake(at, store, number, lambda rate, _: (rate - 0.3) ** 2), show=False)
+        return [trial.params["optimizer.learning_rate"] for trial in finished(study(at))]
+
+    (home / "whole").mkdir(parents=True)
+    (home / "parts").mkdir()
+
+    assert rates(home / "whole", 14) == rates(home / "parts", 5, 12, 14)
+
+
+def test_a_trial_that_is_worse_than_others_at_the_same_point_ends_early(home: Path, store: Registry) -> None:
+    looks: list[int] = []
+
+    def run(rate: float, context: Context) -> float:
+        assert context.trial is not None
+        bad = len(looks) >= 6
+        looks.append(0)
+        for look in range(1, 10):
+            context.trial.report(look, 5.0 if bad else 1.0)
+            looks[-1] = look
+        return rate
+
+    work(study(home), fake(home, store, 7, run), show=False)
+
+    assert looks == [9, 9, 9, 9, 9, 9, 2]
+    assert finished(study(home))[6].state == TrialState.PRUNED
+
+
+def test_trials_that_fail_count_as_bad_ones_and_say_why(home: Path, store: Registry) -> None:
+    def run(rate: float, _: Context) -> float:
+        if rate > 0.5:
+            raise RecipeError("the loss is no longer a number")
+        return rate
+
+    trials = fake(home, store, 8, run)
+    work(study(home), trials, show=False)
+
+    failed = [trial for trial in finished(study(home)) if ERROR in trial.user_attrs]
+    assert failed
+    assert all(trial.params["optimizer.learning_rate"] > 0.5 for trial in failed)
+    assert "the loss is no longer a number" in {trial.user_attrs[ERROR] for trial in failed}
+
+
+def test_a_recipe_of_which_every_trial_fails_is_one_line(home: Path, store: Registry) -> None:
+    def run(rate: float, _: Context) -> float:
+        raise RecipeError("adapter.targets: none of these")
+
+    with pytest.raises(RecipeError, match=r"all of the first 3 trials failed, the last one: adapter\.targets: none"):
+        work(study(home), fake(home, store, 20, run), show=False)
+    with pytest.raises(TrainingError, match="none of 3 trials came to its end"):
+        conclude(study(home), fake(home, store, 3, run))
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("studies.db", "is no database URL"),
+        ("sqlite:////nowhere/at/all/studies.db", "cannot be used: unable to open database file"),
+        ("mysql://me:secret@host/db", "cannot be used"),
+    ],
+)
+def test_a_store_that_cannot_be_used_is_one_line_without_its_secrets(url: str, why: str) -> None:
+    with pytest.raises(TrainingError, match=rf"^--store: {why}[^\n]*$") as raised:
+        open_store(url)
+
+    assert "secret" not in str(raised.value)
