@@ -71,7 +71,9 @@ def open_store(url: str) -> RDBStorage:
         raise TrainingError(f"--store: cannot be used: {why}") from None
 
 
-def open_study(store: RDBStorage, name: str, direction: Literal["minimize", "maximize"], seed: int, pruning: Pruning) -> optuna.Study:
+def open_study(
+    store: RDBStorage, name: str, direction: Literal["minimize", "maximize"], seed: int, pruning: Pruning
+) -> optuna.Study:
     """The search of that name, begun or gone on with."""
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)  # ours shows the trials
     return optuna.create_study(
