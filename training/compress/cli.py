@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from training.command import TrainingSettings, measured_on, one_line_errors, open_registry
+from training.command import TrainingSettings, one_line_errors, open_registry
 from training.compress.schemes import FORM, Scheme, parse_scheme
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ def _print_comparison(compared: Comparison, plot: Path, as_json: bool) -> None:
         return
     for line in [*compare.as_table(compared), *compared.unserved]:
         click.echo(line)
-    click.echo(measured_on(compared.first.checkpoint.manifest))
+    click.echo(_measured_on(compared.first))
     click.echo(f"Plot: {plot}")
 
 
@@ -201,6 +201,11 @@ def _print_outcome(outcome: Outcome, as_json: bool) -> None:
         click.echo(f"{name}: perplexity {each.before:.2f} before, {each.after:.2f} after, ÷ {each.ratio}")
     if outcome.task is not None:
         click.echo(f"Questions answered right: {outcome.task.before} before, {outcome.task.after} after")
-    click.echo(measured_on(checkpoint.manifest))
+    click.echo(_measured_on(outcome))
     click.echo(f"Serve it:   signet serve --model {checkpoint.ref}")
     click.echo(f"Promote it: signet registry promote {checkpoint.ref}")
+
+
+def _measured_on(outcome: Outcome) -> str:
+    name, first = next(iter(outcome.sets.items()))
+    return f"Perplexity of {first.tokens:,} tokens of {name}, which were kept out; on another text it is another."

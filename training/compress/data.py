@@ -72,11 +72,11 @@ def prepare(parent: Checkpoint, wanted: Wanted, show_progress: bool) -> Data:
     sets = {_name(wanted.calibration): heldout}
     for path in wanted.heldout:
         name = _name(path)
-        if name in sets or name == TASK:
-            raise DataError(f"{path}: another set is called {name!r} already: rename the file")
         examples, digest = reader.heldout(path)
         if digest.sha256 == digests[0].sha256:
             raise DataError(f"{path}: is calibrated on, so nothing that is measured on it would count")
+        if name in sets or name == TASK:
+            raise DataError(f"{path}: another set is called {name!r} already: rename the file")
         sets[name] = examples
         digests.append(digest)
     questions = None
