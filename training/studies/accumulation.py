@@ -71,7 +71,7 @@ def measure(trial: Trial) -> Sample:
 def _run(trial: Trial, vocab_size: int, objective: Objective, size: int) -> tuple[list[float], float]:
     model = decoder(trial, vocab_size)
     started = time.thread_time()
-    losses = fit(model, objective, trial, steps=trial.pick(60, 2), batch_size=BATCH, micro_batch_size=size)
+    losses = fit(model, objective, trial, steps=trial.pick(40, 2), batch_size=BATCH, micro_batch_size=size)
     return losses, time.thread_time() - started
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--list", "is_list", is_flag=True, help="List the studies.")
 @click.option("--all", "is_all", is_flag=True, help="Run all, one after another.")
-@click.option("--seeds", type=click.IntRange(2, 100), help="Run so many seeds.  [default: the study's own, mostly 5]")
+@click.option("--seeds", type=click.IntRange(2, 100), help="Run so many seeds.  [default: the study's own, mostly 4]")
 @click.option(
     "--text", type=click.Path(path_type=Path), help="Learn from this text, not the standard library's source."
 )

@@ -103,7 +103,7 @@ def fit(
     trial: Trial,
     *,
     steps: int,
-    batch_size: int = 16,
+    batch_size: int = 8,
     micro_batch_size: int | None = None,
     learning_rate: float = 3e-3,
     clip_norm: float = 1.0,

@@ -18,7 +18,7 @@ from training.studies.sequences import TASKS, VOCAB_SIZE
 from training.studies.study import Axis, Sample, Study, Trial
 
 LENGTH = 12
-HEADS = (1, 2, 4, 8)
+HEADS = (1, 4, 8)
 FEWEST = (1, 4)
 
 
@@ -34,17 +34,16 @@ def _accuracy(task: str, heads: int, trial: Trial) -> float:
     make = TASKS[task]
     learned, asked = (make(trial.pick(8192, 32), LENGTH, seed) for seed in (2 * trial.seed, 2 * trial.seed + 1))
     model = decoder(trial, VOCAB_SIZE, heads=heads)
-    fit(model, learned, trial, steps=trial.pick(400, 2), batch_size=trial.pick(32, 8), learning_rate=2e-3)
+    fit(model, learned, trial, steps=trial.pick(300, 2), batch_size=trial.pick(32, 8), learning_rate=2e-3)
     return type(asked)(asked.ids_NL[:256], asked.num_targets).accuracy(model)
 
 
 STUDY = Study(
-    claim="At equal width, four heads learn sequence tasks in fewer steps than one.",
-    number="accuracy with four heads minus that with one, mean of four tasks after 400 steps",
+    claim="At equal width, four heads learn sequence tasks better than one in as many steps.",
+    number="accuracy with four heads minus that with one, mean of four tasks after 300 steps",
     holds="above",
     bar=0.0,
     measure=measure,
     x=Axis("heads", is_log=True),
     y=Axis("accuracy"),
-    seeds=4,
 )

@@ -25,7 +25,7 @@ RANKS = (1, 2, 4, 8, 16, 32, 64)
 
 def measure(trial: Trial) -> Sample:
     read = texts(trial)
-    steps, tokens = trial.pick(500, 2), trial.pick(32_768, 1024)
+    steps, tokens = trial.pick(400, 2), trial.pick(32_768, 1024)
     model = decoder(trial, read.vocab_size)
     fit_text(model, read.code, trial, steps=steps)
     before = _linear(copy.deepcopy(model))

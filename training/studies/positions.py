@@ -2,7 +2,7 @@
 
 Decoders of two blocks, 64 wide, learn characters of source code in blocks of 64, and are then asked to read 64, 128,
 256 and 512 at once: rotary (RoPE), ALiBi, sinusoids, learned vectors, and no positions at all, where only the causal
-mask tells order. 400 steps of 1,024 characters each, the same batches. Learned vectors exist for all 512 positions,
+mask tells order. 400 steps of 512 characters each, the same batches. Learned vectors exist for all 512 positions,
 those behind the 64th as they were drawn. The loss is a mean over all characters of the blocks, on text not learned
 from: a model that made use of a longer context would fall, one that is lost in it rises.
 
@@ -46,5 +46,4 @@ STUDY = Study(
     measure=measure,
     x=Axis("characters read at once", is_log=True),
     y=Axis("loss, nats a character"),
-    seeds=4,
 )

@@ -1,6 +1,6 @@
 """Training in fp32, bf16 and fp16.
 
-The same decoder of two blocks, 64 wide, the same seed and batches, 400 steps of 1,024 characters of source code.
+The same decoder of two blocks, 64 wide, the same seed and batches, 300 steps of 512 characters of source code.
 Weights and the optimizer's state stay fp32; matrix products are calculated in the named type (`precision:` of every
 recipe), and fp16 has its loss scaled (Micikevicius et al. 2018). The loss is on the last tenth of the text,
 calculated in fp32. Beside it, what rounding the fp32 model's weights afterwards costs: to bf16, as checkpoints are
@@ -32,7 +32,7 @@ def measure(trial: Trial) -> Sample:
     models = {}
     for precision in TYPES:
         models[precision] = decoder(trial, read.vocab_size)
-        fit_text(models[precision], read.code, trial, steps=trial.pick(400, 2), precision=precision)
+        fit_text(models[precision], read.code, trial, steps=trial.pick(300, 2), precision=precision)
         losses[precision] = heldout_loss(models[precision], read.code, tokens=tokens)
     table = {f"trained in {precision}": loss for precision, loss in losses.items()}
     for name, rounding in (("bf16", _to_bf16), ("int8", _to_int8)):

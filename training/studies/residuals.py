@@ -1,6 +1,6 @@
 """Residual connections, on and off, by depth.
 
-Decoders of one to eight blocks, 64 wide, learn characters of source code for 300 steps of 1,024 characters; in half
+Decoders of one to eight blocks, 64 wide, learn characters of source code for 200 steps of 512 characters; in half
 of them each part of a block replaces the stream in place of adding to it (He et al. 2016 have why this hurts). Norms,
 learning rate and batches are the same. The loss is on the last tenth of the text.
 
@@ -22,7 +22,7 @@ def measure(trial: Trial) -> Sample:
     for residual, name in NAMES.items():
         for depth in trial.pick((1, 2, 4, 8), (1, 2)):
             model = decoder(trial, read.vocab_size, layers=depth, residual=residual)
-            fit_text(model, read.code, trial, steps=trial.pick(300, 2))
+            fit_text(model, read.code, trial, steps=trial.pick(200, 2))
             lines[name][depth] = heldout_loss(model, read.code, tokens=trial.pick(32_768, 1024))
     deepest = max(lines["without"])
     table = {f"{name}, {depth:g} blocks": loss for name, line in lines.items() for depth, loss in line.items()}

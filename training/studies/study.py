@@ -83,7 +83,7 @@ class Study:
     x: Axis = Axis("")
     y: Axis = Axis("")
     """Of the plot's lines; a study without lines has its table drawn."""
-    seeds: int = 5
+    seeds: int = 4
 
     def verdict(self, number: Score) -> Verdict:
         """`held` or `not held` where the whole interval is on one side of the bar."""
