@@ -27,6 +27,7 @@ from training.registry_cli import registry
 
 if TYPE_CHECKING:
     from training.evaluate import Source
+    from training.jobs.render import Kind
     from training.outcome import Outcome
 
 __all__ = ["registry", "train"]  # and `evaluate`, `quantize` and `data`, by `__getattr__`
@@ -40,18 +41,61 @@ DEFAULT_MODEL = "smollm2-135m-instruct"
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting of the recipe.")
 @click.option("--ship", is_flag=True, help="Put the guard's new weights into the package, where gateways read them.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.option(
+    "--render",
+    "kind",
+    type=click.Choice(["trainjob", "rayjob"]),
+    help="Run nothing: print a job for a cluster as YAML.",
+)
+@click.option("--image", help="With --render: the container image, with Signet and what the recipe needs.")
+@click.option("--claim", help="With --render: the volume claim that holds SIGNET_HOME and the data.")
+@click.option("--nodes", type=click.IntRange(1), default=1, show_default=True, help="With --render.")
+@click.option("--gpus", type=click.IntRange(0), default=0, show_default=True, help="With --render: of each node.")
+@click.option("--cpu", default="4", show_default=True, help="With --render: cores that each node asks for.")
+@click.option("--memory", default="16Gi", show_default=True, help="With --render: of each node.")
+@click.option("--namespace", help="With --render.")
 @click.pass_context
 @one_line_errors
-def train(ctx: click.Context, recipe: Path, overrides: tuple[str, ...], ship: bool, as_json: bool) -> None:
+def train(
+    ctx: click.Context,
+    /,
+    recipe: Path,
+    overrides: tuple[str, ...],
+    ship: bool,
+    as_json: bool,
+    kind: Kind | None,
+    image: str | None,
+    claim: str | None,
+    **cluster: Any,
+) -> None:
     """Run a training recipe and register what it makes.
 
     The recipe's `method` says what is trained: a chat model, or a model that the guard looks with.
 
     Under torchrun, several processes share the work: torchrun --nproc_per_node 2 -m signet train RECIPE
 
+    With --render it is not run: what a cluster is to apply is printed, as a Kubeflow TrainJob or a RayJob.
+
     Example: signet train recipes/lora-sft.yaml --set steps=100
     """
-    run_recipe(ctx.obj(), recipe, overrides, ship, as_json)
+    if kind is None:
+        if image is not None or claim is not None:
+            raise TrainingError("--image and --claim are for --render trainjob or --render rayjob")
+        run_recipe(ctx.obj(), recipe, overrides, ship, as_json)
+        return
+    if image is None or claim is None:
+        raise TrainingError(f"--render {kind} needs --image and --claim")
+    from training.evaluate import resolve_source
+    from training.jobs.render import render
+    from training.recipes import load_recipe
+
+    settings: TrainingSettings = ctx.obj()
+    store = open_registry(settings)
+    loaded = load_recipe(recipe, overrides)
+    click.echo(
+        render(kind, loaded, lambda ref: resolve_source(ref, store, False), image=image, claim=claim, **cluster),
+        nl=False,
+    )
 
 
 def run_recipe(
