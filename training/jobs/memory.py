@@ -121,8 +121,8 @@ def activation_bytes(shape: Shape, calculated: int, has_adapter: bool) -> int:
     """What the backward pass needs of each token; attention's own squares are not kept (flash attention).
 
     Of a layer: what its norms make in fp32, and what they read where they are trained; the inputs of the matrices, in
-    bf16 a copy for each; queries, keys and values; gate, up, their activation and product. Of the end: a norm, the output layer's
-    input, and logits, which are held in both types and as a gradient.
+    bf16 a copy for each; queries, keys and values; gate, up, their activation and product. Of the end: a norm, the
+    output layer's input, and logits, which are held in both types and as a gradient.
     """
     d, kv, f = shape.width, shape.kv_width, shape.hidden
     norm = FP32 * d * (1 if has_adapter else 2)
