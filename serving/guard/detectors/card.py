@@ -90,6 +90,9 @@ for _first, _last, _lengths in _ISSUERS:
         _LENGTHS.setdefault(str(_prefix), set()).update(_lengths)
 _USUAL = frozenset((14, 15, 16))
 """Lengths that nearly all cards have."""
+_OUTDATED = 13
+"""Digits that Visa has issued none with for decades."""
+_KEY_OF_ERROR = ascii_pattern(r"(?:Error|Exception): ?['\"]\Z")
 _CUES = Cues(CARDS)
 
 
@@ -168,6 +171,8 @@ def _is_announced(text: str, begin: int) -> bool:
 def _is_alone(text: str, begin: int, end: int, digits: str) -> bool:
     """Whether plain digits are no row's, no column's and no identifier."""
     if is_glued(text, begin, end) or is_named(text, begin) or is_json_number(text, begin):
+        return False
+    if len(digits) == _OUTDATED and _KEY_OF_ERROR.search(text, max(0, begin - BEFORE), begin):
         return False
     if len(digits) not in _USUAL and not _has_no_digit_around(text, begin, end):
         return False

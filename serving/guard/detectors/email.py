@@ -120,6 +120,8 @@ def _is_address(text: str, begin: int, at: int, domain: re.Match[str]) -> bool:
     if top not in _NO_NAMES and _CALLED.match(text, end) is not None:
         return False
     if not _is_top(top):
+        if top == "tld" or len(top) == 2:  # nobody's: of two letters all that are in use are listed
+            return False
         in_brackets = text[begin - 1 : begin] == "<" and text[end : end + 1] == ">"
         return in_brackets or _CUE.search(text, max(0, begin - 16), begin) is not None
     if top in _ATTRIBUTES and len(labels) == 2:

@@ -61,7 +61,8 @@ _NO_VALUE = (
     r"[$%&/~.*@^-]"  # `$VAR`, `%s`, a path, `****`
     r"|[A-Za-z][A-Za-z0-9+.-]{1,9}://"
     r"|(?:[A-Za-z_.-]+\d{0,4}[/\\])+[A-Za-z_.-]*\d{0,4}(?![\w+=/])"  # a path
-    r"|(?i:your|enter|insert|replace|placeholder|redacted|masked|example[-_.])"
+    r"|(?i:your|enter|insert|replace|placeholder|redacted|masked|example[-_.]|a1b2c3)"
+    r"|(?:example|my|sample|test)(?=[A-Z])"
     r"|(?i:sha-?\d|md5|[hrep]s\d{3}\b|aes-?\d|utf-?\d|base\d\d|argon2|pbkdf2|bcrypt|scram|u?int\d|x25519|ed25519|oauth2?\b)"
 )
 _NAME = r"[A-Za-z_]\w*"

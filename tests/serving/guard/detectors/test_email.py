@@ -74,6 +74,8 @@ NOT_ADDRESSES = [
     "name@.com",
     "a @ b.com",
     "%s@%s.com",
+    "A U. Thor <author@example.xz>",
+    "address: newaddress@newdomain.tld",
 ]
 
 

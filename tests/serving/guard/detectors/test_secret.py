@@ -125,6 +125,8 @@ ORDINARY = [
     "a.py:12:80:E501:line",
     "fe80:5432:ab12:0cd3:9876:54ab:12cd:34ef",
     "key: value1",
+    "--password examplePa$$w0rd --user x",
+    "--hsm-partition-password A1b2c3d4 /",
     "utm_source=pypi-jsonschema-specifications",
 ]
 
