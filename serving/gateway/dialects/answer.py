@@ -14,10 +14,12 @@ from serving.gateway.streams.answer import CleanAnswer
 from serving.gateway.streams.chunks import UNREADABLE, decode_any, decode_loose, encode
 from serving.gateway.streams.details import clean_details
 from serving.gateway.streams.relay import note_text
-from serving.gateway.streams.texts import clean_keys, clean_where_it_stands, drop_opaque, texts_within
+from serving.gateway.streams.texts import Text, clean_keys, clean_where_it_stands, drop_opaque, texts_alone, texts_within
 from serving.guard import Answers, GuardReport
 
 _NOT_OPAQUE = frozenset({"usage"})
+_CONSTANTS = frozenset({"end_turn", "max_tokens", "stop_sequence", "tool_use", "max_output_tokens"})
+"""Whole texts of nearly all answers that no guard changes; by their underscore, they are no plain words to it."""
 
 
 class _UsageOnly(msgspec.Struct):
@@ -82,15 +84,16 @@ class CleanTexts:
         self._written: set[int] = set()
         self.reports: list[GuardReport] = []
         self.changed = False
+        texts = None if any(place.parsed for place in places) else texts_alone(tree)
+        if texts is not None:
+            self._clean(texts)
+            return
         details = [(holder, holder.pop("logprobs")) for holder in list(_with_details(tree))]
         self.changed |= drop_opaque(tree, _NOT_OPAQUE)
         arguments = [(place, self._cleaned(place)) for place in places if place.parsed]
         for place, _ in arguments:
             place.holder[place.key] = None
-        for text in list(texts_within(tree)):
-            if clean_where_it_stands(guard, text.holder, text.key, self.reports, text.kind):
-                self._written.add(id(text.holder))
-                self.changed = True
+        self._clean(list(texts_within(tree)))
         self.changed |= clean_keys(guard, tree)
         for place, value in arguments:
             place.holder[place.key] = value
@@ -98,6 +101,14 @@ class CleanTexts:
             shown = clean_details(guard, value) or [] if value and id(holder) not in self._written else []
             self.changed |= shown != value
             holder["logprobs"] = shown
+
+    def _clean(self, texts: list[Text]) -> None:
+        for text in texts:
+            if text.value in _CONSTANTS:
+                continue
+            if clean_where_it_stands(self._guard, text.holder, text.key, self.reports, text.kind):
+                self._written.add(id(text.holder))
+                self.changed = True
 
     def _cleaned(self, place: Place) -> Any:
         """The arguments of a call, which are JSON and decoded already."""

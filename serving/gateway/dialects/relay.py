@@ -20,7 +20,7 @@ from serving.gateway.streams.keys import repeats_keys
 from serving.gateway.streams.pattern import PROBE, Pattern
 from serving.gateway.streams.relay import StreamBroken, keep_alive, note_text, refuse_blocked
 from serving.gateway.streams.sse import DATA, EventSplitter, event_data
-from serving.gateway.streams.texts import clean_keys, drop_opaque, is_identifier, stream_as, texts_within
+from serving.gateway.streams.texts import clean_keys, drop_opaque, is_identifier, stream_as, texts_alone, texts_within
 from serving.guard import Answers, GuardReport, TextStream
 from serving.provenance.receipts import RunningDigest
 
@@ -72,8 +72,13 @@ class DialectRelay:
             EventTooLong: the engine's bytes are no event stream.
         """
         out: list[bytes] = []
-        for event in self._splitter.feed(data):
-            self._take(event, out)
+        events = self._splitter.feed(data)
+        position = 0
+        while position < len(events):
+            taken = self._take_run(events, position, out)
+            if not taken:
+                self._take(events[position], out)
+            position += taken or 1
         released = self._join(out)
         if self._guard.blocks:
             self._unsent = released
@@ -113,8 +118,6 @@ class DialectRelay:
         return self._reports
 
     def _take(self, event: bytes, out: list[bytes]) -> None:
-        if self._pattern is not None and self._take_known(*self._pattern, event, out):
-            return
         usual = _USUAL.fullmatch(event)
         if usual is not None and (piece := self._dialect.read_piece(usual[1])) is not None:
             channel, text = piece
@@ -123,12 +126,15 @@ class DialectRelay:
                     self._learn(channel, text, event)
                     self._pass(channel, text, event, out)
                 return
-        data = (event_data(event) or b"").strip()
-        if event.startswith(b"error:"):
-            raise StreamBroken(_FAILED)
-        if not data or data == b"[DONE]":
-            (self._closing if self._holds else out).append(_DONE if data else keep_alive(event))
-            return
+        if usual is not None:
+            data = usual[1]
+        else:
+            data = (event_data(event) or b"").strip()
+            if event.startswith(b"error:"):
+                raise StreamBroken(_FAILED)
+            if not data or data == b"[DONE]":
+                (self._closing if self._holds else out).append(_DONE if data else keep_alive(event))
+                return
         try:
             decoded, is_standard = decode_loose(data)
             parts = self._dialect.unfold(decoded) if isinstance(decoded, dict) else []
@@ -142,14 +148,21 @@ class DialectRelay:
         except UNREADABLE:
             raise StreamBroken("The engine sent an event that is no JSON.") from None
 
-    def _take_known(self, pattern: Pattern, channel: Channel, event: bytes, out: list[bytes]) -> bool:
-        """Take a piece of text whose event is like one that was parsed; False: it is to be parsed too."""
-        known = pattern.read(event)
-        if known is None or self._halves or channel in self._gates or channel in self._ended:
-            return False
-        self._lessons = _MOST_LESSONS
-        self._pass(channel, known.text, event, out)
-        return True
+    def _take_run(self, events: list[bytes], first: int, out: list[bytes]) -> int:
+        """Take the events from the `first` on that are like one that was parsed, as one text; returns how many."""
+        if self._pattern is None:
+            return 0
+        pattern, channel = self._pattern
+        if self._halves or channel in self._gates or channel in self._ended:
+            return 0
+        run = pattern.run(events, first)
+        if run.events:
+            self._lessons = _MOST_LESSONS
+            text = "".join(run.texts)
+            self.num_text_events += len(run.events)
+            note_text(self._context, (channel[0], channel[1]), text)
+            (self._channels.get(channel) or self._open(channel)).feed_all(run.events, run.texts, text, out)
+        return len(run.events)
 
     def _learn(self, channel: Channel, text: str, event: bytes) -> None:
         """The event was parsed, and repeats no key: know the next ones like it by their bytes."""
@@ -183,10 +196,13 @@ class DialectRelay:
             self._reports += cleaned.reports
             out.append(with_data(event, data) if cleaned.changed else event)
         else:
-            drop_opaque(data, _NOT_OPAQUE)
-            clean_keys(self._guard, data)
+            found = texts_alone(data)
+            if found is None:
+                drop_opaque(data, _NOT_OPAQUE)
+                clean_keys(self._guard, data)
+                found = list(texts_within(data))
             kind = str(data.get("type")), read.item
-            texts = [text._replace(path=(*kind, *text.path)) for text in texts_within(data)]
+            texts = [text._replace(path=(*kind, *text.path)) for text in found]
             if texts:
                 self._extras.feed((event, data), texts, out)
             else:

@@ -6,10 +6,8 @@ for every event with the same bytes around the word, as long as the word itself 
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from serving.gateway.streams.chunks import UNREADABLE, Channel, decode_usual, texts_of
-from serving.gateway.streams.pattern import PLAIN, Known
+from serving.gateway.streams.pattern import PLAIN, Known, Run
 from serving.gateway.streams.sse import event_data
 from serving.gateway.streams.tokens import TOKENS, TokenTap
 
@@ -17,14 +15,6 @@ _OPENINGS: dict[Channel, bytes] = {("content", 0): b'"content":"', ("text", 0): 
 _PROBE = "a plain word"
 # A token's number that fits whatever it is kept in.
 _MAX_DIGITS = 9
-
-
-class Run(NamedTuple):
-    """Events in a row: as the client may see them, their texts, their tokens (none where tokens are not read)."""
-
-    events: list[bytes]
-    texts: list[str]
-    tokens: list[int]
 
 
 class Alike:

@@ -65,18 +65,21 @@ class ChannelRelay:
             self._digest.add(text)
 
     def _release(self, out: list[bytes]) -> None:
-        waiting = self._waiting
-        while waiting and self._clear:
+        waiting, clear, place = self._waiting, self._clear, 0
+        while waiting and place < len(clear):
             event, text = waiting[0]
-            if self._clear.startswith(text):
-                self._clear = self._clear[len(text) :]
+            if clear.startswith(text, place):
+                place += len(text)
                 self._waiting_chars -= len(text)
                 waiting.popleft()
                 out.append(event)
-            elif text.startswith(self._clear):
+            elif text.startswith(clear[place:]):
                 break
             else:
+                self._clear = clear[place:]
                 self._rewrite(out)
+                clear, place = self._clear, 0
+        self._clear = clear[place:]
         if self._waiting_chars > self._cleaner.held + len(self._clear):
             self._rewrite(out)
 

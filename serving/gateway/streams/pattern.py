@@ -31,6 +31,14 @@ class Known(NamedTuple):
     """As the client may see it, without the token."""
 
 
+class Run(NamedTuple):
+    """Events in a row: as the client may see them, their texts, their tokens (none where tokens are not read)."""
+
+    events: list[bytes]
+    texts: list[str]
+    tokens: list[int]
+
+
 class Pattern:
     """The bytes of one event around its text and its numbers: `start`, what varies and what is in between, `end`."""
 
@@ -77,12 +85,25 @@ class Pattern:
         known = pattern.read(pattern._with(event, word, PROBE.encode()))
         return pattern if known is not None and pattern.read(event) is not None and holds(known.event) else None
 
+    def run(self, events: list[bytes], first: int) -> Run:
+        """What the events say from the `first` on, up to one that is not like this one."""
+        found = Run([], [], [])
+        for event in events[first:] if first else events:
+            known = self.read(event)
+            if known is None:
+                break
+            found.events.append(known.event)
+            found.texts.append(known.text)
+            if known.token is not None:
+                found.tokens.append(known.token)
+        return found
+
     def read(self, event: bytes) -> Known | None:
         """What an event says that is like this one; None: it is not."""
-        if not event.startswith(self._start):
+        if not (event.startswith(self._start) and event.endswith(self._end)):
             return None
         found = self._varying.match(event, len(self._start))
-        if found is None or event[found.end() :] != self._end:
+        if found is None or found.end() != len(event) - len(self._end):
             return None
         word = found[1]
         if self._spells and found["bytes"] != self._spelled(word):

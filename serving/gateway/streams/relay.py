@@ -14,7 +14,7 @@ from typing import Any
 
 from serving.gateway.context import RequestContext
 from serving.gateway.errors import BadRequest
-from serving.gateway.streams.alike import Alike, Run
+from serving.gateway.streams.alike import Alike
 from serving.gateway.streams.choice import ChoiceRelay
 from serving.gateway.streams.chunks import (
     ABORTED,
@@ -42,7 +42,7 @@ from serving.gateway.streams.chunks import (
 from serving.gateway.streams.details import clean_prompt_details, tell_text
 from serving.gateway.streams.extras import ExtraTexts
 from serving.gateway.streams.keys import frame_of, repeats_keys
-from serving.gateway.streams.pattern import PROBE, Pattern
+from serving.gateway.streams.pattern import PROBE, Pattern, Run
 from serving.gateway.streams.sse import DONE, EventSplitter, EventTooLong, event_data
 from serving.gateway.streams.texts import are_identifiers, clean_keys, drop_opaque, is_identifier, texts_within
 from serving.gateway.streams.tokens import TokenTap
@@ -186,25 +186,33 @@ class StreamRelay:
         """Events that are like an earlier one are not parsed; several of them in a row are read as one."""
         position, last = 0, len(events) - 1
         while position <= last:
-            alike = self._alike
-            if alike is not None and position < last and (run := alike.run(events, position)).events:
-                self._take_run(alike, run, out)
-                position += len(run.events)
+            if position < last and (taken := self._take_run(events, position, out)):
+                position += taken
                 continue
             event = events[position]
             if not self._take_known(event, out):
                 self._take(event, out)
             position += 1
 
-    def _take_run(self, alike: Alike, run: Run, out: list[bytes]) -> None:
-        """Events in a row that bring one text each to the same channel."""
+    def _take_run(self, events: list[bytes], first: int, out: list[bytes]) -> int:
+        """Take the events from the `first` on that bring one text each to the same channel; returns how many."""
+        index, channel, run = 0, CONTENT, Run([], [], [])
+        if self._alike is not None:
+            index, channel, run = self._alike.index, self._alike.channel, self._alike.run(events, first)
+        elif self._told is not None and self._choices[0].is_plain and self._unfinished > 0:
+            run = self._told.run(events, first)
+        if not run.events:
+            return 0
+        text, state = "".join(run.texts), self._choices[index]
+        if self._alike is None and not state.tell(text):
+            return 0
         self._lessons = _MOST_LESSONS
-        if self.tap is not None:
-            self.tap.note_plain(alike.index, run.tokens, run.texts)
-        text = "".join(run.texts)
+        if self.tap is not None and (run.tokens or self._alike is not None):
+            self.tap.note_plain(index, run.tokens, run.texts)
         self.num_text_events += len(run.events)
-        note_text(self._context, alike.channel, text)
-        self._choices[alike.index].channels[alike.channel].feed_all(run.events, run.texts, text, out)
+        note_text(self._context, channel, text)
+        state.channels[channel].feed_all(run.events, run.texts, text, out)
+        return len(run.events)
 
     def _take_known(self, event: bytes, out: list[bytes]) -> bool:
         """Take an event that is like one that was parsed; False: it is to be parsed too."""
