@@ -32,6 +32,10 @@ class Stage(Protocol):
     def held(self) -> int:
         """Characters held back that may yet be released as they are."""
 
+    @property
+    def at_rest(self) -> bool:
+        """Whether ordinary words pass, whatever came before (see `PROSE`)."""
+
     def feed(self, text: str) -> str:
         """The text that may be released now."""
 
@@ -85,6 +89,10 @@ class Chain:
         for stage in self._stages:
             held += stage.held
         return held
+
+    @property
+    def at_rest(self) -> bool:
+        return all(stage.at_rest for stage in self._stages)
 
     def feed(self, text: str) -> str:
         for stage in self._stages:

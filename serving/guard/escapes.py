@@ -24,6 +24,10 @@ class PlainEscapes:
     def held(self) -> int:
         return len(self._held)
 
+    @property
+    def at_rest(self) -> bool:
+        return not self._held
+
     def feed(self, text: str) -> str:
         if not self._held and "\\" not in text:
             return text

@@ -103,6 +103,10 @@ class Markup:
     def held(self) -> int:
         return len(self._held) + (0 if self._long is None else self._long.held)
 
+    @property
+    def at_rest(self) -> bool:
+        return self._calm == _CALM
+
     def feed(self, text: str) -> str:
         calm = self._calm
         if calm and not self._rules.may_act(text) and (calm == _CALM or not ("\n" in text or "|" in text)):

@@ -38,6 +38,10 @@ class Restorer:
     def held(self) -> int:
         return len(self._held)
 
+    @property
+    def at_rest(self) -> bool:
+        return False  # any word may be a placeholder's beginning
+
     def feed(self, text: str) -> str:
         if not text:
             return ""

@@ -46,6 +46,11 @@ def is_plain(text: str) -> bool:
     return _PLAIN.fullmatch(text) is not None
 
 
+PROSE = re.compile(rf"(?>(?:{_WORD}[ \n\t,;:?\"*){{}}=#|]++)*)({_WORD})")
+"""Ordinary words and what stands between them, without the signs that markup may begin with; then the word that may go
+on. A stage that is `at_rest` releases such a text as it is, but for that word, and is at rest then."""
+
+
 MASK_ALL: Mapping[str, Action] = {}
 
 
@@ -129,6 +134,11 @@ class StreamCleaner:
             return len(self._word) + self._visible.held
         swallowing = bool(self._values) and self._values[0].announced
         return self._visible.held + (0 if swallowing else len(self._text) - self._done)
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether ordinary words pass, whatever came before (see `PROSE`)."""
+        return self._word is not None and self._patient and not self._visible.held
 
     def feed(self, text: str) -> str:
         """Take the next piece.

@@ -84,6 +84,10 @@ class LeakStage:
     def held(self) -> int:
         return len(self._word) + len(self._after) + sum(map(len, self._held))
 
+    @property
+    def at_rest(self) -> bool:
+        return False  # the prompt is ordinary words
+
     def feed(self, text: str) -> str:
         return self._read(text, final=False)
 

@@ -14,7 +14,14 @@ from serving.gateway.streams.answer import CleanAnswer
 from serving.gateway.streams.chunks import UNREADABLE, decode_any, decode_loose, encode
 from serving.gateway.streams.details import clean_details
 from serving.gateway.streams.relay import note_text
-from serving.gateway.streams.texts import Text, clean_keys, clean_where_it_stands, drop_opaque, texts_alone, texts_within
+from serving.gateway.streams.texts import (
+    Text,
+    clean_keys,
+    clean_where_it_stands,
+    drop_opaque,
+    texts_alone,
+    texts_within,
+)
 from serving.guard import Answers, GuardReport
 
 _NOT_OPAQUE = frozenset({"usage"})

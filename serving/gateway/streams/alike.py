@@ -72,7 +72,7 @@ class Alike:
 
     def run(self, events: list[bytes], first: int) -> Run:
         """What the events say from the `first` on, up to one that is not alike or whose text is not plain."""
-        found = Run([], [], [])
+        found = Run([], [], [], [])
         start, between, end, shown_end = self._start, self._between, self._end, self._shown_end
         size, tail = len(start), len(end)
         for event in events[first:] if first else events:

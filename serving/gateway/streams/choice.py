@@ -6,7 +6,7 @@ text waits for itself only: an event for each text, one for the beginning of eac
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from serving.gateway.context import RequestContext
@@ -17,15 +17,14 @@ from serving.gateway.streams.chunks import (
     MESSAGE_TEXTS,
     Channel,
     Json,
-    decode_any,
     encode,
     finish_reason_of,
     join_halves,
 )
-from serving.gateway.streams.details import DetailGate, Spelled, joined_details, without_details
+from serving.gateway.streams.details import DetailGate, Spelled, details_in, joined_details, without_details
 from serving.gateway.streams.extras import ExtraTexts
 from serving.gateway.streams.keys import Frame
-from serving.gateway.streams.sse import event_data
+from serving.gateway.streams.pattern import Run
 from serving.gateway.streams.texts import (
     as_text,
     clean_keys,
@@ -71,6 +70,7 @@ class ChoiceRelay:
         self._shows_ids = bool(body.get("return_token_ids")) and body.get("include_reasoning") is not False
         self._stops = bool(body.get("stop"))
         self._gate: DetailGate | None = None
+        self._apart = False  # details say something else than the text; until then the gate holds alternatives only
         self._told = ""
         self._extras = ExtraTexts(guard, reports, _written)
         self._heads: dict[int, Json] = {}
@@ -85,7 +85,7 @@ class ChoiceRelay:
     @property
     def is_plain(self) -> bool:
         """Whether events of the usual shape may go straight to their channels."""
-        return self._gate is None and not self._heads and not self._halves
+        return not self._apart and not self._heads and not self._halves
 
     @property
     def tells(self) -> bool:
@@ -94,7 +94,7 @@ class ChoiceRelay:
 
     def tell(self, text: str) -> bool:
         """Take note of such an event, which `feed_text` gets next; False: it has to be taken apart."""
-        if self._gate is not None or not self.channels.keys() <= {CONTENT}:
+        if self._apart or not self.channels.keys() <= {CONTENT}:
             return False
         self._told = (self._told + text)[-MAX_HELD:]
         return True
@@ -108,17 +108,36 @@ class ChoiceRelay:
         """The stream ends in an error: the choice's end is not told."""
         self._end, self._end_event = None, b""
 
-    def feed_text(self, channel: Channel, text: str, event: bytes, out: list[bytes]) -> None:
-        """An event brings one text and no more."""
+    def feed_text(self, channel: Channel, text: str, event: bytes, out: list[bytes], ranks: Sequence[str] = ()) -> None:
+        """An event brings one text and no more, except what its alternatives of each rank spell."""
         relay = self.channels.get(channel)
         if relay is None:
             relay = self.channels[channel] = self._open(channel)
+        if ranks:
+            self._read_ranks([event], [ranks])
         if self._gate is None:
             relay.feed(event, text, out)
         else:
             own: list[bytes] = []
             relay.feed(event, text, own)
             self._gate.pass_on(own, out)
+
+    def feed_run(self, channel: Channel, text: str, run: Run, out: list[bytes]) -> None:
+        """As `feed_text`, of several events in a row; `text` is all of theirs."""
+        if run.ranks:
+            self._read_ranks(run.events, run.ranks)
+        relay = self.channels[channel]
+        if self._gate is None:
+            relay.feed_all(run.events, run.texts, text, out)
+        else:
+            own: list[bytes] = []
+            relay.feed_all(run.events, run.texts, text, own)
+            self._gate.pass_on(own, out)
+
+    def _read_ranks(self, events: Sequence[bytes], ranks: Sequence[Sequence[str]]) -> None:
+        if self._gate is None:
+            self._gate = DetailGate(self._guard, without_details)
+        self._gate.read_ranks(events, ranks)
 
     def take(
         self, choice: Json, frame: Json, odd: Json, out: list[bytes], *, filler: bool = False
@@ -334,9 +353,9 @@ class ChoiceRelay:
 
     def _take_details(self, details: Any, ids: Any, texts: list[_Found]) -> Spelled | None:
         """Read what an event says of its tokens; what may be shown of it in its turn."""
-        if not details and not ids and self._gate is None and not (self._told and texts):
+        if not details and not ids and not self._apart and not (self._told and texts):
             return None
-        if self._gate is None:
+        if self._gate is None or not self._apart:
             self._gate = self._open_gate()
         gate = self._gate
         if self._shows_ids and isinstance(ids, list):
@@ -351,21 +370,18 @@ class ChoiceRelay:
 
     def _open_gate(self) -> DetailGate:
         """Details say something else than the text from here on: those that went with it are read again."""
-        gate = DetailGate(self._guard, without_details)
+        gate = self._gate or DetailGate(self._guard, without_details)
+        self._apart = True
         if not self._told:
             return gate
         waiting = [
-            (event, text, details)
-            for event, text in self.channels[CONTENT].waiting
-            if (details := decode_any(event_data(event) or b"{}")["choices"][0].get("logprobs"))
+            (event, text, details) for event, text in self.channels[CONTENT].waiting if (details := details_in(event))
         ]
         num_waiting = sum(len(text) for _, text, _ in waiting)
         gate.begin(self._told[: max(0, len(self._told) - num_waiting)])
         for event, text, details in waiting:
-            spelled = gate.read(details)
+            gate.read_own(event, details)
             gate.note_text(text)
-            if spelled is not None:
-                gate.expect(event, spelled)
         return gate
 
     def _detailed(self, event: Json, spelled: Spelled) -> bytes:

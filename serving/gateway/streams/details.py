@@ -13,22 +13,26 @@ from __future__ import annotations
 import codecs
 import re
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from serving.gateway.context import RequestContext
 from serving.gateway.streams.chunks import Json, TokenDetails, decode_any, drop_token_details, encode
 from serving.gateway.streams.sse import event_data
 from serving.guard import Answers, TextStream
-from serving.guard.stream import MAX_HELD
+from serving.guard.stream import MAX_HELD, PROSE
 
 _NUMBERED = re.compile(r"token_id:\d+")
+_IN_BYTES = re.compile(r"bytes:(?:\\x[0-9A-Fa-f]{2})+")
+_ODDLY_TOLD = ("bytes:", "token_id:")
 _UNKNOWN = "\ufffd"
 # How a template is named, whose text is its owner's.
 TEMPLATE = "prompt:"
 
 # Tokens whose text never comes, of a parser that swallows it: no more of them are compared with the text.
 _MOST_SPELLED = 65_536
+# Ordinary words that wait to be read together: enough to make up for the call.
+_MOST_LATER = 2048
 # The readings of the tokens themselves: as prose, as JSON with its escapes, and as pieces of a vocabulary.
 _PROSE, _AS_JSON, _AS_PIECES = -3, -2, -1
 # How vocabularies write spaces and line ends; a guard would take these for letters, and a value for part of a word.
@@ -49,26 +53,41 @@ class Spelled:
 
 
 def tell_text(tokens: Sequence[TokenDetails], text: str) -> bool:
-    """Whether details spell a text and nothing else, in whichever way they are read.
+    """Whether the tokens of details spell a text, in whichever way they are read; alternatives say what they spell.
 
-    Such details say what the text says, so what holds for the text holds for them.
+    What holds for the text then holds for its tokens. Alternatives are still to be read (`DetailGate.read_ranks`).
     """
     # Escapes, signs of vocabularies, and characters in parts can be read in several ways.
     if not text.isascii() or "\\" in text or "".join([each.token for each in tokens]) != text:
         return False
     for own in tokens:
-        spelled = list(own.token.encode())
         for each in (own, *own.top_logprobs):
-            if each.token != own.token or (each.bytes is not None and each.bytes != spelled):
+            token = each.token
+            if each.bytes is not None and each.bytes != list(token.encode()):
+                return False
+            if _UNKNOWN in token or token.startswith(_ODDLY_TOLD):
                 return False
     return True
+
+
+def ranks_of(tokens: Sequence[TokenDetails]) -> list[str]:
+    """What the alternatives of each rank spell."""
+    return _ranks([[other.token for other in own.top_logprobs] for own in tokens])
+
+
+def _ranks(alternatives: Sequence[Sequence[str]]) -> list[str]:
+    if len(alternatives) == 1:
+        return list(alternatives[0])
+    most = max(map(len, alternatives), default=0)
+    return ["".join([each[rank] for each in alternatives if rank < len(each)]) for rank in range(most)]
 
 
 class TokenReader:
     """Reads details in the order of their tokens; characters may be spread over several of them."""
 
     def __init__(self) -> None:
-        self._bytes = codecs.getincrementaldecoder("utf-8")("replace")
+        self._bytes = _decoder()
+        self._rank_bytes: list[codecs.IncrementalDecoder] = []
         self._readable = True
 
     def read(self, details: Any) -> Spelled | None:
@@ -98,11 +117,16 @@ class TokenReader:
                 self._readable = False
                 continue
             one, text = self._entry(entry, self._bytes)
-            others = []
-            ranks = []
+            others: list[Json] = []
+            ranks: list[str] = []
             for other in entry.get("top_logprobs") or ():
                 if isinstance(other, dict) and isinstance(other.get("token"), str):
-                    kept, rank = self._entry(other, codecs.getincrementaldecoder("utf-8")("replace"))
+                    # What a number stands for cannot be read, and no text tells it.
+                    if _NUMBERED.fullmatch(other["token"]) is not None:
+                        continue
+                    if len(ranks) == len(self._rank_bytes):
+                        self._rank_bytes.append(_decoder())
+                    kept, rank = self._entry(other, self._rank_bytes[len(ranks)])
                     others.append(kept)
                     ranks.append(rank)
             if "top_logprobs" in entry:
@@ -119,15 +143,20 @@ class TokenReader:
         given = entry.get("bytes")
         if "bytes" in entry:
             kept["bytes"] = None
-        if _UNKNOWN in token or token.startswith("bytes:"):
+        in_bytes = _IN_BYTES.fullmatch(token) is not None
+        if _UNKNOWN in token or in_bytes:
             # A part of a character: what its bytes say.
             raw = _as_bytes(given)
-            if raw is None or token.startswith("bytes:"):
+            if raw is not None and not in_bytes and not _spell_parts(raw, token):
+                raw = None
+            if raw is None or in_bytes:
                 self._readable = False
             if raw is not None:
                 text = decoder.decode(raw)
                 kept["bytes"] = given
-        elif _NUMBERED.fullmatch(token) is not None:
+            return kept, text
+        decoder.reset()
+        if _NUMBERED.fullmatch(token) is not None:
             self._readable = False
         elif _as_bytes(given) == token.encode(errors="replace"):
             kept["bytes"] = given
@@ -144,7 +173,8 @@ class TokenReader:
                 kept[name] = [each if isinstance(each, int | float) else None for each in details[name]]
         ranked = details.get("top_logprobs")
         if isinstance(ranked, list):
-            kept["top_logprobs"] = [_probabilities(each) for each in ranked]
+            named = dict(enumerate(own))
+            kept["top_logprobs"] = [_probabilities(each, named.get(n, "")) for n, each in enumerate(ranked)]
             alternatives += [list(each or ()) for each in kept["top_logprobs"]]
         return kept
 
@@ -177,9 +207,11 @@ def clean_prompt_details(context: RequestContext, guard: Answers, found: Json) -
 
 def _spells_a_value(guard: Answers, ranked: Sequence[Sequence[str]]) -> bool:
     """Whether tokens, each with its alternatives behind it, spell what the guard would change."""
-    for rank in range(max(map(len, ranked), default=0)):
-        text = "".join(each[rank] for each in ranked if rank < len(each))
-        if guard.clean_text(text)[0] != text or (rank == 0 and guard.clean_text(text, json=True)[0] != text):
+    for rank, text in enumerate(_ranks(ranked)):
+        pieces = text.translate(_PIECES)
+        if guard.clean_text(text)[0] != text or (pieces != text and guard.clean_text(pieces)[0] != pieces):
+            return True
+        if rank == 0 and guard.clean_text(text, json=True)[0] != text:
             return True
     return False
 
@@ -198,34 +230,54 @@ def _prompt_token(token: Any) -> Json | None:
 class _Reading:
     """One text that details spell, and how far the guard has released it as it is."""
 
-    __slots__ = ("_changes", "_cleaner", "_raw", "fed", "settled")
+    __slots__ = ("_cleaner", "_later", "_raw", "_word", "changes", "fed", "settled")
 
     def __init__(self, cleaner: TextStream, start: int = 0) -> None:
         """`start`: characters that came before, which it does not read."""
         self._cleaner = cleaner
         self._raw = ""
-        self._changes: list[tuple[int, int]] = []
+        self.changes: list[tuple[int, int]] = []
         self.fed = self.settled = start
+        self._later = ""  # ordinary words, which the cleaner gets when something else comes
+        self._word: str | None = "" if cleaner.at_rest else None  # of them, what may go on; None: it is not at rest
 
     def feed(self, text: str) -> None:
+        if self._word is not None and len(self._later) < _MOST_LATER:
+            prose = PROSE.fullmatch(self._word + text)
+            if prose is not None:
+                self._later += text
+                self._word = word = prose[1]
+                self.fed += len(text)
+                self.settled = self.fed - len(word)
+                return
+        text = self._catch_up() + text
         self._raw += text
         self.fed += len(text)
-        self._compare(self._cleaner.feed(text), self._cleaner.held)
+        cleaner = self._cleaner
+        self._compare(cleaner.feed(text), cleaner.held)
+        self._word = self._raw if cleaner.at_rest else None
 
     def finish(self) -> None:
-        self._compare(self._cleaner.finish(), 0)
+        text = self._catch_up()
+        self._raw += text
+        self.fed += len(text)
+        self._compare(self._cleaner.feed(text) + self._cleaner.finish() if text else self._cleaner.finish(), 0)
+
+    def _catch_up(self) -> str:
+        """What was put off, as if it had not come yet."""
+        later, self._later = self._later, ""
+        if later:
+            self.fed -= len(later)
+            self.settled = self.fed - len(self._raw)
+        return later
 
     def changed(self, start: int, end: int) -> bool:
-        for first, last in reversed(self._changes):
+        for first, last in reversed(self.changes):
             if last <= start:
                 break
             if first < end:
                 return True
         return False
-
-    @property
-    def any_change(self) -> bool:
-        return bool(self._changes)
 
     def _compare(self, released: str, held: int) -> None:
         raw = self._raw
@@ -235,7 +287,7 @@ class _Reading:
             return
         same = next((at for at, (a, b) in enumerate(zip(raw, released, strict=False)) if a != b), len(released))
         first, last = self.settled + min(same, len(raw)), self.fed - held
-        self._changes.append((min(first, last), max(last, first + 1)))
+        self.changes.append((min(first, last), max(last, first + 1)))
         self.settled = last
         self._raw = raw[len(raw) - held :] if held else ""
 
@@ -256,7 +308,10 @@ class _Event:
 
     @property
     def settled(self) -> bool:
-        return all(reading.settled >= end for reading, _, end in self.spans)
+        for reading, _, end in self.spans:  # noqa: SIM110 - for each event of a stream, and faster so
+            if reading.settled < end:
+                return False
+        return True
 
 
 class DetailGate:
@@ -282,7 +337,7 @@ class DetailGate:
 
     def begin(self, before: str) -> None:
         """What tokens spelled before, in events that have gone with their details."""
-        self._feed(_PROSE, before)
+        self._reading(_PROSE).feed(before)
         self._before = before
 
     def read(self, details: Any) -> Spelled | None:
@@ -290,33 +345,70 @@ class DetailGate:
         spelled = self._reader.read(details)
         if spelled is None:
             return None
+        for rank, text in enumerate(_ranks(spelled.alternatives)):
+            self._reading(rank).feed(text.translate(_PIECES))
+        return spelled if self._read_tokens(spelled) else None
+
+    def read_ranks(self, events: Sequence[bytes], ranks: Sequence[Sequence[str]]) -> None:
+        """Take what alternatives spell of events whose own tokens spell their text; they carry their details already.
+
+        `ranks`: for each event, what the alternatives of each rank spell.
+        """
+        spans: list[list[tuple[_Reading, int, int]]] = [[] for _ in events]
+        for event, own in zip(events, spans, strict=True):
+            self._detailed[id(event)] = _Event(event, own, None)
+        for rank in range(max(map(len, ranks))):
+            texts = [each[rank] if rank < len(each) else "" for each in ranks]
+            reading = self._readings.get(rank) or self._reading(rank)
+            end = reading.fed
+            text = "".join(texts)
+            reading.feed(text if text.isascii() else text.translate(_PIECES))
+            for own, text in zip(spans, texts, strict=True):
+                start, end = end, end + len(text)
+                own.append((reading, start, end))
+
+    def read_own(self, event: bytes, details: Any) -> None:
+        """Read the own tokens of such an event, since those that follow do not spell their text."""
+        spelled = self._reader.read(details)
+        if spelled is None or not self._read_tokens(spelled):
+            return
+        known = self._detailed.get(id(event))
+        if known is None:
+            known = self._detailed[id(event)] = _Event(event, [], None)
+        known.value = spelled.value
+        known.spans += self._spans([own for own in self._readings if own < 0], spelled)
+
+    def _read_tokens(self, spelled: Spelled) -> bool:
+        """False: they are not told as the text is written, and have to wait for the end."""
         text = "".join(spelled.tokens)
         pieces = text.translate(_PIECES)
-        self._feed(_PROSE, text)
+        self._reading(_PROSE).feed(text)
         # Before the first escape, or the first sign of a piece, there is nothing that prose does not show.
         self._feed_from(_AS_JSON, text, begins="\\" in text)
         self._feed_from(_AS_PIECES, pieces, begins=pieces != text)
         self._before = (self._before + text)[-MAX_HELD:]
-        for rank in range(max(map(len, spelled.alternatives), default=0)):
-            alternative = "".join(each[rank] for each in spelled.alternatives if rank < len(each))
-            self._feed(rank, alternative.translate(_PIECES))
         if self._readable:
             self._spelled += _ascii(text)
         if not spelled.readable or len(self._spelled) > _MOST_SPELLED:
             self._give_up()
         if not self._readable:
             self.late.append(spelled.value)
-            return None
-        return spelled
+        return self._readable
 
     def expect(self, event: bytes, spelled: Spelled) -> None:
         """The event carries the details that were read last."""
+        self._detailed[id(event)] = _Event(event, self._spans(self._readings, spelled), spelled.value)
+
+    def _spans(self, numbers: Iterable[int], spelled: Spelled) -> list[tuple[_Reading, int, int]]:
+        """How far what was read last reaches in these readings."""
+        ranks = list(map(len, _ranks(spelled.alternatives)))
+        own = sum(map(len, spelled.tokens))
         spans = []
-        for rank, reading in self._readings.items():
-            own = spelled.tokens if rank < 0 else [each[rank] for each in spelled.alternatives if rank < len(each)]
-            size = sum(map(len, own))
+        for number in numbers:
+            reading = self._readings[number]
+            size = own if number < 0 else ranks[number] if number < len(ranks) else 0
             spans.append((reading, reading.fed - size, reading.fed))
-        self._detailed[id(event)] = _Event(event, spans, spelled.value)
+        return spans
 
     def note_text(self, text: str) -> None:
         """A text of the choice has come: its tokens have to be among those that were read, or others are meant."""
@@ -333,10 +425,11 @@ class DetailGate:
         """Add to `out` the events that may go now; the order stays."""
         for event in events:
             self._waiting.append((event, self._detailed.get(id(event))))
+        changed = self.changed
         while self._waiting:
             event, details = self._waiting[0]
             if details is not None:
-                if details.refused or not self._readable:
+                if (changed and details.refused) or not self._readable:
                     event = self._without(event)
                 elif not details.settled:
                     return
@@ -358,13 +451,13 @@ class DetailGate:
     @property
     def changed(self) -> bool:
         """Whether anything that tokens spell was changed."""
-        return any(reading.any_change for reading in self._readings.values())
+        return any(reading.changes for reading in self._readings.values())
 
-    def _feed(self, rank: int, text: str) -> None:
-        reading = self._readings.get(rank)
+    def _reading(self, number: int) -> _Reading:
+        reading = self._readings.get(number)
         if reading is None:
-            reading = self._readings[rank] = _Reading(self._guard.stream())
-        reading.feed(text)
+            reading = self._readings[number] = _Reading(self._guard.stream())
+        return reading
 
     def _feed_from(self, rank: int, text: str, *, begins: bool) -> None:
         """Feed another reading of the tokens themselves, which begins with its first sign, by what came right before.
@@ -380,14 +473,19 @@ class DetailGate:
             for waiting in self._detailed.values():
                 waiting.spans += [(reading, first, last) for own, first, last in waiting.spans if own is prose]
             reading.feed(self._before)
-        self._feed(rank, text)
+        self._readings[rank].feed(text)
 
     def _give_up(self) -> None:
         """The tokens are not told as the text is written: their details have to wait for the end."""
         if self._readable:
             self._readable = False
             self._spelled = ""
-            self.late = [each.value for each in self._detailed.values()]
+            self.late = [each.value or details_in(each.event) for each in self._detailed.values()]
+
+
+def details_in(event: bytes) -> Any:
+    """The details that an event of one choice carries."""
+    return decode_any(event_data(event) or b"{}")["choices"][0].get("logprobs")
 
 
 def without_details(event: bytes) -> bytes:
@@ -411,10 +509,24 @@ def _joined(lists: Sequence[list[Any] | None]) -> list[Any] | None:
     return [each for one in lists for each in one or ()] if any(one is not None for one in lists) else None
 
 
-def _probabilities(value: Any) -> Json | None:
+def _probabilities(value: Any, own: str) -> Json | None:
+    """Tokens and how likely they were; of those told by numbers only the one that was chosen, which is `own`."""
     if not isinstance(value, dict):
         return None
-    return {token: each for token, each in value.items() if isinstance(each, int | float) or each is None}
+    return {
+        token: each
+        for token, each in value.items()
+        if (isinstance(each, int | float) or each is None) and (token == own or _NUMBERED.fullmatch(token) is None)
+    }
+
+
+def _decoder() -> codecs.IncrementalDecoder:
+    return codecs.getincrementaldecoder("utf-8")("replace")
+
+
+def _spell_parts(raw: bytes, token: str) -> bool:
+    """Whether bytes spell a token, parts of characters left out."""
+    return raw.decode(errors="replace").replace(_UNKNOWN, "") == token.replace(_UNKNOWN, "")
 
 
 def _is_number_or(entry: Json, name: str, text: str) -> bool:

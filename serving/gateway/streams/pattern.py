@@ -7,7 +7,7 @@ event has shown holds for every one with the same bytes around text and numbers,
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -19,6 +19,19 @@ _LIST = re.compile(rb"\d[\d, ]*+")
 _VALUES = {b"logprob": _NUMBER, b"sequence_number": _WHOLE, b"token_ids": _WHOLE, b"bytes": _LIST}
 # A quotation mark cannot stand unescaped inside a string, so these are keys.
 _VALUE = re.compile(rb'"(?:(?:logprob|sequence_number)": ?|(?:bytes|token_ids)": ?\[)(?=[-\d])')
+_NO_OTHERS = re.compile(rb'"top_logprobs": ?\[(?=\])')
+_ESCAPED_NO_OTHERS = re.compile(rb'("top_logprobs":(?:\\ )?\\\[)(?=\\\]|\Z)')
+_OTHER = rb'\{"token": ?"(%b)", ?"logprob": ?%b, ?"bytes": ?\[(%b)\]\}' % (
+    PLAIN.pattern,
+    _NUMBER.pattern,
+    _LIST.pattern,
+)
+_OTHERS = _OTHER.replace(rb"(%b)" % PLAIN.pattern, PLAIN.pattern).replace(rb"(%b)" % _LIST.pattern, _LIST.pattern)
+_OTHERS = rb"(?:%b(?:, ?%b)*+)?+" % (_OTHERS, _OTHERS)
+_ANY_OTHERS = rb"(?P<others>%b)" % _OTHERS
+_RANKED = re.compile(rb'(?<="top_logprobs":\[)%b(?=\])|(?<="top_logprobs": \[)%b(?=\])' % (_OTHERS, _OTHERS))
+_EACH_OTHER = re.compile(_OTHER)
+_WRITTEN = [b"%d" % each for each in range(256)]
 PROBE = "a plain word"
 
 
@@ -29,6 +42,8 @@ class Known(NamedTuple):
     token: int | None
     event: bytes
     """As the client may see it, without the token."""
+    ranks: Sequence[str] = ()
+    """The alternatives to its token."""
 
 
 class Run(NamedTuple):
@@ -37,17 +52,23 @@ class Run(NamedTuple):
     events: list[bytes]
     texts: list[str]
     tokens: list[int]
+    ranks: list[Sequence[str]]
+    """The alternatives of each, if they may have any."""
+
+
+NONE = Run([], [], [], [])
 
 
 class Pattern:
     """The bytes of one event around its text and its numbers: `start`, what varies and what is in between, `end`."""
 
-    __slots__ = ("_comma", "_end", "_numbers", "_spells", "_start", "_varying")
+    __slots__ = ("_comma", "_end", "_numbers", "_ranked", "_spells", "_start", "_varying")
 
-    def __init__(self, start: bytes, varying: re.Pattern[bytes], end: bytes, comma: str) -> None:
+    def __init__(self, start: bytes, varying: re.Pattern[bytes], end: bytes, comma: bytes) -> None:
         self._start, self._varying, self._end, self._comma = start, varying, end, comma
         self._spells = "bytes" in varying.groupindex
         self._numbers = "token_ids" in varying.groupindex
+        self._ranked = "others" in varying.groupindex
 
     @classmethod
     def of(cls, event: bytes, text: str, holds: Callable[[bytes], bool]) -> Pattern | None:
@@ -60,10 +81,12 @@ class Pattern:
         word = text.encode()
         if PLAIN.fullmatch(word) is None:
             return None
+        # What is said of alternatives varies as a whole.
+        event = _RANKED.sub(b"", event)
         start, *others = event.split(b'"%b"' % word)
         if not others:
             return None
-        varying, end, comma = b"(?P<text>%b)" % PLAIN.pattern, b'"', ","
+        varying, end, comma = b"(?P<text>%b)" % PLAIN.pattern, b'"', b","
         for place, piece in enumerate(others):
             if place:
                 varying += re.escape(end + b'"') + b"(?P=text)"
@@ -78,16 +101,21 @@ class Pattern:
                 varying += (
                     b"(?P=%b)" % name if b"(?P<%b>" % name in varying else b"(?P<%b>%b)" % (name, value.re.pattern)
                 )
-                comma = ", " if b", " in value[0] else comma
+                comma = b", " if b", " in value[0] else comma
                 end, done = b"", value.end()
             end += piece[done:]
+        if (ranked := _NO_OTHERS.search(end)) is not None:
+            varying, end = varying + re.escape(end[: ranked.end()]), end[ranked.end() :]
+        varying, num_ranked = _ESCAPED_NO_OTHERS.subn(lambda found: found[1] + _ANY_OTHERS, varying)
+        if num_ranked > 1:
+            return None
         pattern = cls(start + b'"', _compiled(varying), end, comma)
         known = pattern.read(pattern._with(event, word, PROBE.encode()))
         return pattern if known is not None and pattern.read(event) is not None and holds(known.event) else None
 
     def run(self, events: list[bytes], first: int) -> Run:
         """What the events say from the `first` on, up to one that is not like this one."""
-        found = Run([], [], [])
+        found = Run([], [], [], [])
         for event in events[first:] if first else events:
             known = self.read(event)
             if known is None:
@@ -96,6 +124,8 @@ class Pattern:
             found.texts.append(known.text)
             if known.token is not None:
                 found.tokens.append(known.token)
+            if self._ranked:
+                found.ranks.append(known.ranks)
         return found
 
     def read(self, event: bytes) -> Known | None:
@@ -108,13 +138,22 @@ class Pattern:
         word = found[1]
         if self._spells and found["bytes"] != self._spelled(word):
             return None
+        ranks: Sequence[str] = ()
+        if self._ranked and (others := found["others"]):
+            told = _EACH_OTHER.findall(others)
+            # Zero is in no plain word, so it keeps apart what is compared at once.
+            spelled = (b"%b0%b" % (self._comma, self._comma)).join([each[1] for each in told])
+            if spelled != self._spelled(b"\0".join([each[0] for each in told])):
+                return None
+            ranks = [each[0].decode() for each in told]
         if not self._numbers:
-            return Known(word.decode(), None, event)
+            return Known(word.decode(), None, event, ranks)
         start, end = found.span("token_ids")
-        return Known(word.decode(), int(event[start:end]), b"%bnull%b" % (event[: start - 1], event[end + 1 :]))
+        shown = b"%bnull%b" % (event[: start - 1], event[end + 1 :])
+        return Known(word.decode(), int(event[start:end]), shown, ranks)
 
     def _spelled(self, word: bytes) -> bytes:
-        return str(list(word))[1:-1].replace(", ", self._comma).encode()
+        return self._comma.join([_WRITTEN[each] for each in word])
 
     def _with(self, event: bytes, word: bytes, other: bytes) -> bytes:
         event = event.replace(b'"%b"' % word, b'"%b"' % other)

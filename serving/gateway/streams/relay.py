@@ -24,6 +24,7 @@ from serving.gateway.streams.chunks import (
     UNREADABLE,
     Channel,
     Json,
+    TokenDetails,
     Usage,
     UsualChoice,
     UsualEvent,
@@ -39,10 +40,10 @@ from serving.gateway.streams.chunks import (
     texts_of,
     token_count,
 )
-from serving.gateway.streams.details import clean_prompt_details, tell_text
+from serving.gateway.streams.details import clean_prompt_details, ranks_of, tell_text
 from serving.gateway.streams.extras import ExtraTexts
 from serving.gateway.streams.keys import frame_of, repeats_keys
-from serving.gateway.streams.pattern import PROBE, Pattern, Run
+from serving.gateway.streams.pattern import NONE, PROBE, Pattern
 from serving.gateway.streams.sse import DONE, EventSplitter, EventTooLong, event_data
 from serving.gateway.streams.texts import are_identifiers, clean_keys, drop_opaque, is_identifier, texts_within
 from serving.gateway.streams.tokens import TokenTap
@@ -196,7 +197,7 @@ class StreamRelay:
 
     def _take_run(self, events: list[bytes], first: int, out: list[bytes]) -> int:
         """Take the events from the `first` on that bring one text each to the same channel; returns how many."""
-        index, channel, run = 0, CONTENT, Run([], [], [])
+        index, channel, run = 0, CONTENT, NONE
         if self._alike is not None:
             index, channel, run = self._alike.index, self._alike.channel, self._alike.run(events, first)
         elif self._told is not None and self._choices[0].is_plain and self._unfinished > 0:
@@ -211,7 +212,7 @@ class StreamRelay:
             self.tap.note_plain(index, run.tokens, run.texts)
         self.num_text_events += len(run.events)
         note_text(self._context, channel, text)
-        state.channels[channel].feed_all(run.events, run.texts, text, out)
+        state.feed_run(channel, text, run, out)
         return len(run.events)
 
     def _take_known(self, event: bytes, out: list[bytes]) -> bool:
@@ -230,7 +231,7 @@ class StreamRelay:
         if self.tap is not None and known.token is not None:
             self.tap.note_plain(index, [known.token], [known.text])
         self._note(channel, known.text)
-        state.feed_text(channel, known.text, known.event, out)
+        state.feed_text(channel, known.text, known.event, out, known.ranks)
         return True
 
     def _take(self, event: bytes, out: list[bytes]) -> None:
@@ -336,9 +337,12 @@ class StreamRelay:
         if len(texts) > 1 or (finish and not self._is_plain_end(finish, texts)):
             self._take_odd(event[len(_DATA) :], out)
             return
-        if (choice.logprobs is not None or (texts and state.tells)) and not self._tells_text(state, choice, texts):
-            self._take_odd(event[len(_DATA) :], out)
-            return
+        ranks: Sequence[str] = ()
+        if choice.logprobs is not None or (texts and state.tells):
+            if not self._tells_text(state, choice, texts):
+                self._take_odd(event[len(_DATA) :], out)
+                return
+            ranks = ranks_of(_tokens(choice))
         event, end = _split(event) if texts and finish else (event, event)
         if tap is not None:
             tap.note(index, texts, bool(finish))
@@ -347,7 +351,7 @@ class StreamRelay:
         if texts:
             [(channel, text)] = texts
             self._note(channel, text)
-            state.feed_text(channel, text, event, out)
+            state.feed_text(channel, text, event, out, ranks)
         if finish:
             self._note_end(state, finish)
             state.end(end)
@@ -360,7 +364,7 @@ class StreamRelay:
 
     def _tells_text(self, state: ChoiceRelay, choice: UsualChoice, texts: list[tuple[Channel, str]]) -> bool:
         """Whether an event's details spell its text, so that both may go as they came once the text is clear."""
-        tokens = choice.logprobs.content if choice.logprobs is not None else None
+        tokens = _tokens(choice)
         if not tokens or not texts or texts[0][0] != CONTENT or not tell_text(tokens, texts[0][1]):
             return False
         self._alike = None
@@ -372,9 +376,9 @@ class StreamRelay:
             [choice] = decode_usual(event[len(_DATA) :]).choices
         except UNREADABLE:
             return False
-        tokens = choice.logprobs.content if choice.logprobs is not None else None
+        tokens = _tokens(choice)
         is_piece = texts_of(choice) == [(CONTENT, PROBE)] and not choice.finish_reason and choice.index == 0
-        return is_piece and bool(tokens) and tell_text(tokens or (), PROBE)
+        return is_piece and bool(tokens) and tell_text(tokens, PROBE) and not ranks_of(tokens)
 
     def _take_usage(self, usage: Usage | None, event: bytes) -> None:
         """An event that only brings what the engine counted."""
@@ -518,6 +522,10 @@ def note_tokens(context: RequestContext, prompt: object, completion: object) -> 
 
 def _is_name(field: str, value: Any) -> bool:
     return is_identifier(field, value) if isinstance(value, str) else isinstance(value, int | None)
+
+
+def _tokens(choice: UsualChoice) -> Sequence[TokenDetails]:
+    return (choice.logprobs.content if choice.logprobs is not None else None) or ()
 
 
 def _split(event: bytes) -> tuple[bytes, bytes]:

@@ -40,12 +40,14 @@ _LIKE_AN_IDENTIFIER = re.compile(rf"[\w.:/+=-]{{0,{_MAX_IDENTIFIER}}}", re.ASCII
 _SIGNS_OF_IDENTIFIERS = re.compile(r"[\w.:/+=-]*+", re.ASCII)
 _KEY = re.compile(r"[A-Za-z_$][\w.$-]{0,63}", re.ASCII)
 
-_USUAL_KEYS = IDENTIFIERS | frozenset(
-    "annotations choices completion_tokens content content_block content_index created_at delta index input input_tokens "
-    "input_tokens_details instructions item logprobs max_output_tokens message metadata name output output_index "
-    "output_tokens output_tokens_details parallel_tool_calls part prompt_tokens reasoning response sequence_number "
-    "stop_reason stop_sequence temperature text tool_choice tools top_p total_tokens truncation usage".split()
-)
+_USUAL_KEYS = IDENTIFIERS | {
+    *("annotations", "choices", "completion_tokens", "content", "content_block", "content_index", "created_at"),
+    *("delta", "index", "input", "input_tokens", "input_tokens_details", "instructions", "item", "logprobs"),
+    *("max_output_tokens", "message", "metadata", "name", "output", "output_index", "output_tokens"),
+    *("output_tokens_details", "parallel_tool_calls", "part", "prompt_tokens", "reasoning", "response"),
+    *("sequence_number", "stop_reason", "stop_sequence", "temperature", "text", "tool_choice", "tools", "top_p"),
+    *("total_tokens", "truncation", "usage"),
+}
 """Names that nearly every object has, all of them like `_KEY`: not each is looked at."""
 
 _JSON = frozenset({"arguments", "partial_json", "function_call"})
@@ -151,43 +153,55 @@ def texts_alone(tree: Any) -> list[Text] | None:
     None: `drop_opaque` or `clean_keys` may change something, or there are details of tokens. What nearly all events
     are is known by one walk instead of four.
     """
-    found: list[Text] = []
-    names: list[str] = []
-    if not _find_alone(tree, (), found, names) or _SIGNS_OF_IDENTIFIERS.fullmatch("".join(names)) is None:
-        return None
-    return found
+    walk = _Walk()
+    return walk.found if walk.goes_through(tree, ()) and walk.names_are_identifiers else None
 
 
-def _find_alone(tree: Json | list[Any], path: tuple[str | int, ...], found: list[Text], names: list[str]) -> bool:
-    """`names`: gets what may be identifiers, to be looked at together; none is longer than one."""
-    if isinstance(tree, dict):
+class _Walk:
+    """Finds texts, and ends early where there is anything else to be looked at."""
+
+    def __init__(self) -> None:
+        self.found: list[Text] = []
+        self._names: list[str] = []  # what may be identifiers, to be looked at together; none is longer than one
+
+    @property
+    def names_are_identifiers(self) -> bool:
+        return _SIGNS_OF_IDENTIFIERS.fullmatch("".join(self._names)) is not None
+
+    def goes_through(self, tree: Any, path: tuple[str | int, ...]) -> bool:
+        """Raises RecursionError as `texts_within` does."""
+        return self._object(tree, path) if isinstance(tree, dict) else self._list(tree, path)
+
+    def _object(self, tree: Json, path: tuple[str | int, ...]) -> bool:
         if not tree.keys() <= _USUAL_KEYS and any(_KEY.fullmatch(name) is None for name in tree):
             return False
         for name, value in tree.items():
             if not value:
                 continue
-            if isinstance(value, str):
+            if isinstance(value, dict | list):
+                if name in OPAQUE or not self.goes_through(value, (*path, name)):
+                    return False
+            elif isinstance(value, str):
                 if name not in IDENTIFIERS:
-                    found.append(Text(tree, name, (*path, name)))
+                    self.found.append(Text(tree, name, (*path, name)))
                 elif len(value) > _MAX_IDENTIFIER:
                     return False
                 else:
-                    names.append(value)
-            elif isinstance(value, dict | list):
-                if name in OPAQUE or not _find_alone(value, (*path, name), found, names):
+                    self._names.append(value)
+        return True
+
+    def _list(self, tree: list[Any], path: tuple[str | int, ...]) -> bool:
+        if _is_numbers(tree):
+            return False
+        for position, value in enumerate(tree):
+            if isinstance(value, str):
+                if value:
+                    self.found.append(Text(tree, position, (*path, position)))
+            elif value and isinstance(value, dict | list):
+                own = value.get("index") if isinstance(value, dict) else None
+                if not self.goes_through(value, (*path, own if type(own) is int else position)):
                     return False
         return True
-    if _is_numbers(tree):
-        return False
-    for position, value in enumerate(tree):
-        if isinstance(value, str):
-            if value:
-                found.append(Text(tree, position, (*path, position)))
-        elif value and isinstance(value, dict | list):
-            own = value.get("index") if isinstance(value, dict) else None
-            if not _find_alone(value, (*path, own if type(own) is int else position), found, names):
-                return False
-    return True
 
 
 def clean_keys(guard: Answers, tree: Any) -> bool:

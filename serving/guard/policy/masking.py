@@ -103,6 +103,10 @@ class MaskStream:
         """Characters held back that may yet be released as they are."""
         return self._cleaner.held + len(self._text) - self._done
 
+    @property
+    def at_rest(self) -> bool:
+        return False  # a mask may be of any words
+
     def feed(self, text: str) -> str:
         """Take the next piece; returns what may be released now."""
         return self._take(self._cleaner.feed(text), final=False)

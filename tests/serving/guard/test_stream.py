@@ -16,6 +16,7 @@ from serving.guard import MAX_HELD, EntityActions, Guard, GuardSettings, Span, S
 from serving.guard.detectors import default_detectors
 from serving.guard.folding import fold
 from serving.guard.names import PersonNames
+from serving.guard.stream import PROSE
 
 VALUES: dict[str, list[str]] = json.loads((Path(__file__).parent / "values.json").read_text())
 ENTITIES = [entity for entity in VALUES if entity != "nothing"]
@@ -385,3 +386,40 @@ def test_time_of_a_stream_grows_with_its_length() -> None:
         return time.thread_time() - start
 
     assert min(seconds(8000) for _ in range(3)) < 8 * min(seconds(2000) for _ in range(3)) + 0.002
+
+
+RESTING = [
+    GUARD,
+    Guard(GuardSettings.model_validate({"links": {"links": "mask"}})),
+    Guard(GuardSettings.model_validate({"links": {"images": "allow", "html": "allow"}})),
+]
+MARKUP = st.sampled_from(["<b>", "![a](", "```\n", "`", "]", "!", "<script>", "\r", "https://", "\\u0040", "\n\n"])
+PROSE_TEXTS = st.lists(
+    st.sampled_from(["word", " ", "don't", "a.", ", ", "\n", "(", ")", "**", '"', "{", "}", "=", "x" * 9, ":", "|"])
+).map("".join)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    number=st.integers(0, len(RESTING) - 1),
+    json=st.booleans(),
+    pieces_before=st.lists(st.one_of(pieces(), MARKUP, PROSE_TEXTS), max_size=6),
+    prose=PROSE_TEXTS,
+)
+def test_a_text_at_rest_releases_ordinary_words(number: int, json: bool, pieces_before: list[str], prose: str) -> None:
+    text = RESTING[number].stream(json=json)
+    for piece in pieces_before:
+        text.feed(piece)
+    if not text.at_rest:
+        return
+    held = text.held
+    before = "".join(pieces_before)
+    found = PROSE.fullmatch(before[len(before) - held :] + prose)
+    if found is None:
+        return
+
+    released = text.feed(prose)
+
+    assert text.at_rest
+    assert text.held == len(found[1])
+    assert released == (before[len(before) - held :] + prose)[: found.start(1)]

@@ -6,7 +6,9 @@ import json
 from typing import Any
 
 import pytest
-from dialects.streams import event
+from dialects.streams import event, response_events
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from streams.engine_shapes import sse
 from streams.leaks import decoded_events
 
@@ -14,8 +16,10 @@ from serving.gateway.context import RequestContext
 from serving.gateway.dialects import DIALECTS
 from serving.gateway.dialects.answer import clean_whole
 from serving.gateway.dialects.relay import DialectRelay
+from serving.gateway.streams import texts
 from serving.gateway.streams.answer import clean_answer
 from serving.gateway.streams.relay import StreamRelay
+from serving.gateway.streams.texts import clean_keys, drop_opaque, texts_alone, texts_within
 from serving.guard import Answers, Guard, GuardSettings
 
 GUARD = Guard(GuardSettings())
@@ -160,3 +164,31 @@ def test_what_a_tool_got_before_is_sent_as_it_is(endpoint: Any) -> None:
     body = json.loads(json.dumps(HISTORY[endpoint]))
     GUARD.ask(body, endpoint)
     assert body == HISTORY[endpoint]
+
+
+NAMES = ["id", "type", "text", "stop_reason", "logprobs", "tokens", "usage", "a b", SECRET, "index", "content", "x"]
+LEAVES = ["", "plain", "in_progress", "a b", "x" * 300, SECRET, 1, 2, None, True]
+TREES = st.recursive(
+    st.sampled_from(LEAVES) | st.lists(st.integers(0, 3), max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(tree=st.dictionaries(st.sampled_from(NAMES), TREES, max_size=5))
+def test_one_walk_finds_what_all_walks_find_or_says_that_it_does_not_know(tree: dict[str, Any]) -> None:
+    alone = texts_alone(tree)
+
+    if alone is not None:
+        assert [(text.path, text.value, text.kind) for text in alone] == [
+            (text.path, text.value, text.kind) for text in texts_within(tree)
+        ]
+        assert not drop_opaque(tree)
+        assert not clean_keys(GUARD, tree)
+
+
+def test_usual_names_are_names_and_events_of_engines_are_walked_once() -> None:
+    assert texts_alone(dict.fromkeys(texts._USUAL_KEYS, 1)) == []
+    texts_alone_of = [texts_alone(decoded_events(each)[0]) for each in response_events(["Hello", " there"])]
+    assert sum(found is None for found in texts_alone_of) <= 3, "those with details of tokens"
