@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -92,8 +93,12 @@ def index(results: Mapping[str, Result]) -> str:
 
 
 def with_interval(score: Score) -> str:
-    """Four digits, as few as tell small differences from none."""
-    return f"{score.value:.4g} ({score.low:.4g} to {score.high:.4g})"
+    """With as many digits as the interval leaves a meaning: two of its half."""
+    half = (score.high - score.low) / 2
+    if not half:
+        return f"{score.value:.6g}, the same for every seed"
+    decimals = min(9, max(0, 1 - math.floor(math.log10(half))))
+    return f"{score.value:.{decimals}f} ({score.low:.{decimals}f} to {score.high:.{decimals}f})"
 
 
 def _read(path: Path) -> Result:

@@ -167,4 +167,4 @@ def _thinned(values: Sequence[float], scale: Scale) -> list[float]:
 
 
 def _number(value: float) -> str:
-    return f"{round(value, 10):,.6g}" if abs(value) < 100_000 else f"{value:.3g}"
+    return f"{round(value, 10):,.6g}" if abs(value) < 100_000 else f"{value / 1000:,.3g}k"

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from training.errors import DataError
 from training.evaluate.scores import Score
 from training.studies.cli import study as command
-from training.studies.page import pages, write_pages
+from training.studies.page import pages, with_interval, write_pages
 from training.studies.study import Result, Sample, Study, mean_over_seeds
 
 DOCS = Path(__file__).parents[3] / "docs" / "studies"
@@ -72,6 +72,19 @@ def test_a_result_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(DataError, match=r"norms\.json: is no study's result"):
         pages(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ((2.0, 2.0), "2, the same for every seed"),
+        ((1.0001, 1.0002), "1.00015 (0.99951 to 1.00079)"),
+        ((100.0, 300.0), "200 (-1071 to 1471)"),
+        ((1e-6, 3e-6), "0.000002 (-0.000011 to 0.000015)"),
+    ],
+)
+def test_figures_have_the_digits_that_their_interval_leaves(values: tuple[float, float], said: str) -> None:
+    assert with_interval(mean_over_seeds(values)) == said
 
 
 def run(*arguments: str) -> tuple[int, str]:
