@@ -12,6 +12,7 @@ from transformers.utils import logging as transformers_logging
 
 from training.errors import SourceError
 from training.evaluate.source import Source
+from training.model.bottleneck import is_bottleneck, load_bottlenecks
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -29,6 +30,8 @@ def load_model(source: Source, dtype: torch.dtype | None = None) -> PreTrainedMo
     """
     transformers_logging.disable_progress_bar()  # ours shows the steps
     if source.base is not None:
+        if is_bottleneck(source.path):
+            return _load_bottlenecks(source, load_model(source.base, dtype))
         from peft import PeftModel
 
         return PeftModel.from_pretrained(load_model(source.base, dtype), source.path)
@@ -37,6 +40,14 @@ def load_model(source: Source, dtype: torch.dtype | None = None) -> PreTrainedMo
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         why = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise SourceError(f"{source.identity.ref} cannot be loaded: {why}") from None
+
+
+def _load_bottlenecks(source: Source, model: PreTrainedModel) -> PreTrainedModel:
+    try:
+        load_bottlenecks(model, source.path)
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise SourceError(f"{source.identity.ref} cannot be loaded: {str(error).splitlines()[0]}") from None
+    return model
 
 
 def stored_dtype(source: Source) -> torch.dtype:

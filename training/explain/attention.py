@@ -20,6 +20,7 @@ from training.errors import SourceError, TrainingError
 from training.evaluate.loading import load_model
 from training.evaluate.source import Source
 from training.evaluate.tokens import open_tokenizer
+from training.model.bottleneck import has_bottlenecks
 
 MOST_TOKENS = 128
 """More cannot be told apart in a picture."""
@@ -105,8 +106,9 @@ def labels(encoding: Encoding, text: str) -> list[str]:
 def _load(source: Source) -> Any:
     """In a form that hands out its attention, which the fast kernels never hold as a whole."""
     if source.base is not None:
-        model = load_model(source)
-        model.get_base_model().set_attn_implementation("eager")
+        model: Any = load_model(source)
+        bare = model if has_bottlenecks(model) else model.get_base_model()
+        bare.set_attn_implementation("eager")
         return model.eval()
     transformers_logging.disable_progress_bar()
     try:

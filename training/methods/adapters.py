@@ -12,13 +12,21 @@ from transformers import GenerationConfig
 
 from training.errors import RecipeError, SourceError
 from training.evaluate.source import Source
-from training.recipes.sections import Ia3Settings, LoraSettings, PrefixSettings
+from training.model.bottleneck import (
+    ATTENTION_OUTPUTS,
+    FEED_FORWARD_OUTPUTS,
+    add_bottlenecks,
+    has_bottlenecks,
+    known_outputs,
+    save_bottlenecks,
+)
+from training.recipes.sections import BottleneckSettings, Ia3Settings, LoraSettings, PrefixSettings
 from training.registry import Checkpoint
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-AnyAdapter = LoraSettings | Ia3Settings | PrefixSettings
+AnyAdapter = LoraSettings | Ia3Settings | PrefixSettings | BottleneckSettings
 
 # What a model's folder holds besides weights: tokenizer, chat template, generation settings, licence.
 _COPIED = ("*.json", "*.jinja", "*.txt", "*.model", "LICENSE*", "NOTICE*")
@@ -36,11 +44,13 @@ def require_trainable(base: Source) -> Source:
     return base
 
 
-def attach(model: PreTrainedModel, settings: AnyAdapter, task: str = "CAUSAL_LM") -> PeftModel:
-    """Freeze the model and give it adapters. LoRA, DoRA and IA³ start as no change.
+def attach(model: PreTrainedModel, settings: AnyAdapter, task: str = "CAUSAL_LM") -> PeftModel | PreTrainedModel:
+    """Freeze the model and give it adapters. LoRA, DoRA, IA³ and bottlenecks start as no change.
 
     `task` is peft's: with `SEQ_CLS` the classification head is trained as well.
     """
+    if isinstance(settings, BottleneckSettings):
+        return _with_bottlenecks(model, settings)
     try:
         return get_peft_model(model, _config(settings, task))
     except ValueError as error:
@@ -48,7 +58,25 @@ def attach(model: PreTrainedModel, settings: AnyAdapter, task: str = "CAUSAL_LM"
         raise RecipeError(f"{where}: {str(error).splitlines()[0]}") from None
 
 
-def _config(settings: AnyAdapter, task: str) -> PeftConfig:
+def _with_bottlenecks(model: PreTrainedModel, settings: BottleneckSettings) -> PreTrainedModel:
+    targets = settings.targets
+    if targets is None:
+        attention = known_outputs(model, ATTENTION_OUTPUTS)
+        feed_forward = known_outputs(model, FEED_FORWARD_OUTPUTS)
+        if not feed_forward or (settings.behind == "both" and not attention):
+            raise RecipeError(
+                f"adapter: where a layer's parts end in {type(model).__name__} is not known: name the modules in "
+                "adapter.targets"
+            )
+        targets = [*(attention if settings.behind == "both" else []), *feed_forward]
+    try:
+        add_bottlenecks(model, settings.width, targets)
+    except ValueError as error:
+        raise RecipeError(f"adapter.targets: {error}") from None
+    return model
+
+
+def _config(settings: LoraSettings | Ia3Settings | PrefixSettings, task: str) -> PeftConfig:
     if isinstance(settings, PrefixSettings):
         return PrefixTuningConfig(task_type=task, num_virtual_tokens=settings.tokens)
     if isinstance(settings, Ia3Settings):
@@ -70,6 +98,8 @@ def untie_for(model: PreTrainedModel, settings: AnyAdapter, output: str) -> None
     Models share the two to be smaller. Merged into the shared weight, what was learned for one would also change the
     other. Raises RecipeError where only the adapter is to be kept: on its base the weight is shared again.
     """
+    if isinstance(settings, BottleneckSettings):
+        return  # they stand behind modules, whose weights stay as they are
     targets = getattr(settings, "targets", None)
     if not getattr(model.config, "tie_word_embeddings", False) or not isinstance(targets, list):
         return  # peft leaves the output layer out of all-linear, and of what it chooses itself
@@ -92,7 +122,9 @@ def untie_for(model: PreTrainedModel, settings: AnyAdapter, output: str) -> None
 
 
 def fold(model: PeftModel | PreTrainedModel) -> PreTrainedModel:
-    """Fold adapters into the weights, where there are any, without rounding; raises RecipeError for a prefix."""
+    """Fold adapters into the weights, where there are any, without rounding; RecipeError for what is not linear."""
+    if has_bottlenecks(model):
+        raise RecipeError("a bottleneck is not linear and cannot be folded into weights: it stays an adapter")
     if not isinstance(model, PeftModel):
         return model
     if model.active_peft_config.is_prompt_learning:
@@ -122,8 +154,12 @@ def save_merged(model: PreTrainedModel, base_folder: Path, folder: Path, dtype: 
     copy_companions(base_folder, folder)
 
 
-def save_adapter(model: PeftModel, base: Source, folder: Path) -> None:
-    """Write the adapter alone, with the tokenizer beside it, as vLLM loads it."""
+def save_adapter(model: PeftModel | PreTrainedModel, base: Source, folder: Path) -> None:
+    """Write the adapter alone, with the tokenizer beside it, as vLLM loads it where it is LoRA."""
+    if has_bottlenecks(model):
+        save_bottlenecks(model, base.identity.ref, folder)
+        copy_companions(base.path, folder)
+        return
     for config in model.peft_config.values():
         config.base_model_name_or_path = base.identity.ref  # not where it lies on this machine
     # Without the check of the embeddings, which no recipe trains and which may ask the network.
@@ -138,7 +174,7 @@ def engine_note(checkpoint: Checkpoint) -> list[str]:
     kind = adapter.get("kind") if isinstance(adapter, dict) else None
     if checkpoint.manifest.kind != "adapter" or kind in ("lora", None):
         return []
-    fold = "set output: merged" if kind != "prefix" else "no engine here takes it"
+    fold = "set output: merged" if kind not in ("prefix", "bottleneck") else "no engine here takes it"
     return [f"Engines serve LoRA adapters alone, and this one is {kind}: {fold}."]
 
 

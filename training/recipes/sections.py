@@ -104,6 +104,19 @@ class PrefixSettings(Section):
     """How many positions the prefix takes."""
 
 
+class BottleneckSettings(Section):
+    """Small networks behind the parts of each layer (Houlsby et al. 2019); cannot be folded into weights."""
+
+    kind: Literal["bottleneck"]
+    """What is put on the model."""
+    width: Annotated[int, Field(ge=1)] = 32
+    """Of the narrow layer: more can say more, and takes more memory."""
+    behind: Literal["both", "feed-forward"] = "both"
+    """Attention and feed-forward network, or the latter alone (Pfeiffer et al. 2021), which is half as many."""
+    targets: Annotated[list[str], Field(min_length=1)] | None = None
+    """Names of the linear modules behind which they stand, in place of `behind`."""
+
+
 def _named_kind(value: Any) -> Any:
     """`adapter: lora` is short for `adapter: {kind: lora}`, and LoRA is what a section without a kind means."""
     if isinstance(value, str):
@@ -117,7 +130,8 @@ FoldableAdapter = Annotated[
 """Of methods whose result is a whole model."""
 
 AdapterSettings = Annotated[
-    Annotated[LoraSettings | Ia3Settings | PrefixSettings, Field(discriminator="kind")], BeforeValidator(_named_kind)
+    Annotated[LoraSettings | Ia3Settings | PrefixSettings | BottleneckSettings, Field(discriminator="kind")],
+    BeforeValidator(_named_kind),
 ]
 """Of methods whose result may be the adapter alone."""
 
@@ -128,6 +142,8 @@ def check_output(adapter: Section | None, output: str) -> None:
         raise ValueError("output: adapter needs the section adapter, as in adapter: lora")
     if output == "merged" and isinstance(adapter, PrefixSettings):
         raise ValueError("a prefix cannot be folded into weights: set output: adapter")
+    if output == "merged" and isinstance(adapter, BottleneckSettings):
+        raise ValueError("a bottleneck is not linear and cannot be folded into weights: set output: adapter")
 
 
 class OptimizerSettings(Section):

@@ -186,7 +186,12 @@ def test_no_reference_means_the_default_model(home: Home, tmp_path: Path, monkey
 
 
 @pytest.mark.parametrize(
-    ("config", "kind"), [({"peft_type": "IA3"}, "ia3"), ({"peft_type": "LORA", "use_dora": True, "r": 8}, "dora")]
+    ("config", "kind"),
+    [
+        ({"peft_type": "IA3"}, "ia3"),
+        ({"peft_type": "LORA", "use_dora": True, "r": 8}, "dora"),
+        ({"peft_type": "BOTTLENECK", "width": 8, "targets": ["o_proj"]}, "bottleneck"),
+    ],
 )
 def test_adapters_that_engines_cannot_serve_are_refused(
     home: Home, tmp_path: Path, config: dict[str, object], kind: str

@@ -17,7 +17,7 @@ from training.evaluate.tokens import open_tokenizer
 from training.explain.attention import MOST_TOKENS, Attention, choose, read_attention
 from training.explain.attention_map import attention_map
 from training.methods import adapters
-from training.recipes.sections import LoraSettings, PrefixSettings
+from training.recipes.sections import BottleneckSettings, LoraSettings, PrefixSettings
 from training.registry import CheckpointRef
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -65,9 +65,16 @@ def test_an_encoder_looks_both_ways(tmp_path: Path) -> None:
     assert found.weights_ANLM.triu(1).abs().max() > 0
 
 
-@pytest.mark.parametrize(("settings", "prefix"), [(LoraSettings(), 0), (PrefixSettings(kind="prefix", tokens=3), 3)])
+@pytest.mark.parametrize(
+    ("settings", "prefix"),
+    [
+        (LoraSettings(), 0),
+        (PrefixSettings(kind="prefix", tokens=3), 3),
+        (BottleneckSettings(kind="bottleneck", width=4), 0),
+    ],
+)
 def test_adapters_are_looked_at_on_their_base(
-    tiny_model_folder: Path, tmp_path: Path, settings: LoraSettings | PrefixSettings, prefix: int
+    tiny_model_folder: Path, tmp_path: Path, settings: adapters.AnyAdapter, prefix: int
 ) -> None:
     base = source(tiny_model_folder)
     model = adapters.attach(load_model(base), settings)

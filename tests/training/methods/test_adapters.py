@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import torch
 
-from training.errors import RecipeError
+from training.errors import RecipeError, SourceError
 from training.evaluate import Source
 from training.evaluate.loading import load_chat_tokenizer, load_model
 from training.methods import adapters
-from training.recipes.sections import Ia3Settings, LoraSettings, PrefixSettings
+from training.recipes.sections import BottleneckSettings, Ia3Settings, LoraSettings, PrefixSettings
 from training.registry import CheckpointRef
 
 IDS = torch.tensor([[1, 50, 60, 70, 2]])
@@ -196,3 +196,48 @@ def test_a_prefix_stays_an_adapter(base: Source, tmp_path: Path) -> None:
     assert torch.allclose(logits(again), expected, atol=1e-5)
     with pytest.raises(RecipeError, match="a prefix cannot be folded into weights"):
         adapters.fold(model)
+
+
+BOTTLENECK = BottleneckSettings(kind="bottleneck", width=4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "count"),
+    [
+        (BOTTLENECK, 4),
+        (BottleneckSettings(kind="bottleneck", width=4, behind="feed-forward"), 2),
+        (BottleneckSettings(kind="bottleneck", width=4, targets=["1.mlp.down_proj"]), 1),
+    ],
+)
+def test_bottlenecks_start_as_no_change_and_are_loaded_again(
+    base: Source, tmp_path: Path, settings: BottleneckSettings, count: int
+) -> None:
+    before = logits(load_model(base))
+    model = adapters.attach(load_model(base), settings)
+    assert torch.equal(logits(model), before)
+    trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    assert len(trained) == 4 * count  # two layers, each with weight and bias
+    disturb_all(model)
+    expected = logits(model)
+    assert not torch.allclose(before, expected, atol=1e-2)
+
+    adapters.save_adapter(model, base, tmp_path)
+
+    again = load_model(Source(tmp_path, base.identity, base=base))
+    assert torch.equal(logits(again), expected)
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert (config["peft_type"], config["base_model_name_or_path"]) == ("BOTTLENECK", "tiny")
+    assert (tmp_path / "adapter_model.safetensors").stat().st_size < 10_000
+    with pytest.raises(RecipeError, match="a bottleneck is not linear and cannot be folded"):
+        adapters.fold(model)
+
+
+def test_bottlenecks_that_do_not_fit_are_one_line(base: Source, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"^adapter\.targets: the model has no linear module nothing_like_it$"):
+        adapters.attach(load_model(base), BottleneckSettings(kind="bottleneck", targets=["o_proj", "nothing_like_it"]))
+
+    adapters.save_adapter(adapters.attach(load_model(base), BOTTLENECK), base, tmp_path)
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    (tmp_path / "adapter_config.json").write_text(json.dumps({**config, "width": 5}))
+    with pytest.raises(SourceError, match="cannot be loaded: its tensors are none of this model's bottlenecks"):
+        load_model(Source(tmp_path, base.identity, base=base))

@@ -177,7 +177,8 @@ def test_an_adapter_that_is_written_as_no_change_is_not_registered(
 
 
 @pytest.mark.parametrize(
-    ("kind", "output"), [("dora", "merged"), ("ia3", "merged"), ("ia3", "adapter"), ("prefix", "adapter")]
+    ("kind", "output"),
+    [("dora", "merged"), ("ia3", "merged"), ("ia3", "adapter"), ("prefix", "adapter"), ("bottleneck", "adapter")],
 )
 def test_other_kinds_of_adapters_learn(run: Run, tiny: Registry, recipe_path: Path, kind: str, output: str) -> None:
     outcome = run("method=sft", f"adapter={kind}", f"output={output}", "steps=25", "optimizer.learning_rate=0.05")
@@ -194,7 +195,8 @@ def test_other_kinds_of_adapters_learn(run: Run, tiny: Registry, recipe_path: Pa
     ("settings", "fault"),
     [
         ("adapter=prefix", "a prefix cannot be folded into weights: set output: adapter"),
-        ("adapter=lorra", "adapter: Input tag 'lorra' found .* 'lora', 'dora', 'ia3', 'prefix'"),
+        ("adapter=bottleneck", "a bottleneck is not linear and cannot be folded into weights: set output: adapter"),
+        ("adapter=lorra", "adapter: Input tag 'lorra' found .* 'lora', 'dora', 'ia3', 'prefix', 'bottleneck'"),
         ("adapter={kind: ia3, rank: 4}", r"unknown setting 'adapter\.rank'"),
         ("adapter={kind: ia3, feed_forward: [x]}", "feed_forward names modules that are none of targets"),
     ],
