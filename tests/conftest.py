@@ -14,15 +14,14 @@ import httpx._transports.default as http_transport
 import hypothesis
 import pytest
 from engine_client import ENGINE_KEY
-from running import free_port, run_signet, running_signet
+from prepared import PREPARED, prepare_model
+from running import free_port, running_signet
 from xdist.scheduler import LoadScopeScheduling
 
 from training.registry import Registry
 
 REPOSITORY = Path(__file__).parent.parent
 DEFAULT_MODEL = "smollm2-135m-instruct"
-# Kept between runs: the converted default model. Everything else of a run is fresh.
-PREPARED = REPOSITORY / ".signet" / "tests"
 SHARED_ENGINE = "engine"
 # How a test file says so in its first lines.
 ASKS_THE_ENGINE = "pytestmark = pytest.mark.engine\n"
@@ -90,9 +89,7 @@ class Stack:
 @pytest.fixture(scope="session")
 def prepared_home() -> Path:
     """A home in which the default model is registered; read only."""
-    PREPARED.mkdir(parents=True, exist_ok=True)
-    done = run_signet(PREPARED, "engine", "--prepare-only")
-    assert done.returncode == 0, done.stderr
+    prepare_model()
     return PREPARED
 
 

@@ -13,8 +13,9 @@ import anthropic
 import httpx
 import openai
 import pytest
-from conftest import DEFAULT_MODEL, PREPARED, Stack
+from conftest import DEFAULT_MODEL, Stack
 from gateways import start_gateway, stop_gateway
+from prepared import PREPARED
 from running import answers_ok, running_engine, wait_until
 
 pytestmark = pytest.mark.engine
