@@ -19,6 +19,7 @@ from transformers import AutoModelForSequenceClassification
 
 from training.data.labelled import LabelledText
 from training.errors import DataError, SourceError
+from training.evaluate.loading import quiet
 from training.evaluate.scores import RESAMPLES, Score
 from training.evaluate.source import Source
 
@@ -26,9 +27,13 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 THRESHOLDS = "signet_thresholds"
+MAX_TOKENS = "signet_max_tokens"
+"""In the config: where texts were cut in training, so that they are cut there when it is measured."""
 MULTI_LABEL = "multi_label_classification"
 
 BATCH_SIZE = 32
+
+_TYPICAL = 10
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,13 @@ def load_classifier(source: Source) -> PreTrainedModel:
     config = json.loads((source.path / "config.json").read_bytes())
     if not any(name.endswith("ForSequenceClassification") for name in config.get("architectures") or ()):
         raise SourceError(f"{source.identity.ref} is no classifier: texts with labels need one (method: classify)")
-    return AutoModelForSequenceClassification.from_pretrained(source.path, local_files_only=True).eval()
+    with quiet():
+        return AutoModelForSequenceClassification.from_pretrained(source.path, local_files_only=True).eval()
+
+
+def longest_text(model: PreTrainedModel, wanted: int) -> int:
+    """Where texts are cut: at what is wanted, but no longer than the classifier learned from and can read."""
+    return min(wanted, getattr(model.config, MAX_TOKENS, wanted), model.config.max_position_embeddings)
 
 
 def labels_of(model: PreTrainedModel) -> list[str]:
@@ -136,8 +147,23 @@ def judge(has: NDArray[np.bool_], given: NDArray[np.bool_], seed: int = 0) -> Cl
 
 
 def best_thresholds(has: NDArray[np.bool_], found: NDArray[np.float64]) -> list[float]:
-    """For each label the threshold with the best F1 on these texts; a half where they do not have the label."""
-    return [_best_threshold(has[:, column], found[:, column]) for column in range(has.shape[1])]
+    """For each label the threshold with the best F1 on these texts; a half where they do not have the label.
+
+    A label that few texts have would get the threshold that happens to fit those few. So as many of the average label
+    as `_TYPICAL` are counted in: they decide about rare labels, and hardly matter for frequent ones.
+    """
+    grid_T = np.linspace(0.01, 0.99, 99)
+    # (thresholds, labels); a threshold at a time, as texts × labels × thresholds may not fit in memory.
+    given_TC = np.array([(found >= threshold).sum(0) for threshold in grid_T])
+    right_TC = np.array([(has & (found >= threshold)).sum(0) for threshold in grid_T])
+    there_C = has.sum(0)
+    share = _TYPICAL / max(there_C.sum(), 1)
+    right_TC = right_TC + share * right_TC.sum(1, keepdims=True)
+    both_TC = given_TC + share * given_TC.sum(1, keepdims=True) + there_C + share * there_C.sum()
+    f1_TC = 2 * right_TC / np.maximum(both_TC, 1e-12)
+    # Where several are as good, the middle one.
+    best = [float(np.median(grid_T[column == column.max()])) for column in f1_TC.T]
+    return [threshold if there else 0.5 for threshold, there in zip(best, there_C, strict=True)]
 
 
 def write_predictions(
@@ -150,17 +176,6 @@ def write_predictions(
             answer = {"labels": names} if multi else {"label": names[0]}
             likely = {label: round(float(score), 6) for label, score in zip(labels, scores, strict=True)}
             file.write(json.dumps({**answer, "scores": likely}, ensure_ascii=False) + "\n")
-
-
-def _best_threshold(has: NDArray[np.bool_], found: NDArray[np.float64]) -> float:
-    if not has.any():
-        return 0.5
-    order = np.argsort(-found)
-    right = np.cumsum(has[order])
-    f1 = 2 * right / (np.arange(1, len(has) + 1) + has.sum())
-    best = int(f1.argmax())
-    after = found[order[best + 1]] if best + 1 < len(order) else 0.0
-    return float((found[order[best]] + after) / 2)
 
 
 class _Decisions(NamedTuple):

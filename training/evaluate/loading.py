@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +23,18 @@ if TYPE_CHECKING:
 def compute_dtype() -> torch.dtype:
     """What to calculate in: CPUs are slower in bf16 than in fp32, GPUs several times faster."""
     return torch.bfloat16 if torch.cuda.is_available() else torch.float32
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the table of weights that transformers prints where a model is loaded as one of another kind."""
+    transformers_logging.disable_progress_bar()  # ours shows the steps
+    before = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(before)
 
 
 def load_model(source: Source, dtype: torch.dtype | None = None) -> PreTrainedModel:

@@ -20,6 +20,7 @@ from training.evaluate.classification import (
     judge,
     labels_of,
     load_classifier,
+    longest_text,
     probabilities,
     truth,
     write_predictions,
@@ -96,7 +97,7 @@ def measure_classifier(
     labels = labels_of(model)
     file = read_labelled(data)
     has = truth(file.texts, labels)
-    limit = min(max_tokens, model.config.max_position_embeddings)
+    limit = longest_text(model, max_tokens)
     tokenizer = load_tokenizer(source.path)
     with track(f"Scoring {source.identity.ref}", show_progress) as progress:
         found = probabilities(model, tokenizer, [text.text for text in file.texts], limit, progress)

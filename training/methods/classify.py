@@ -24,23 +24,26 @@ from training.data.labelled import (
 from training.data.split import split_by_group
 from training.errors import SourceError
 from training.evaluate.classification import (
+    MAX_TOKENS,
     MULTI_LABEL,
     THRESHOLDS,
     best_thresholds,
     decide,
     judge,
     load_classifier,
+    longest_text,
     pad,
     probabilities,
     truth,
 )
-from training.evaluate.loading import load_tokenizer
+from training.evaluate.loading import load_tokenizer, quiet
 from training.evaluate.source import Source
 from training.methods import adapters, agreement
 from training.methods.looks import Looks
 from training.methods.register import register
 from training.methods.run_folder import RunFolder
 from training.methods.trainer import Objective, Trainer, Training
+from training.methods.upper_layers import UpperLayersObjective
 from training.outcome import Context, Outcome, Stopwatch
 from training.progress import track
 from training.recipes.classify import ClassifyRecipe
@@ -135,7 +138,7 @@ class ClassifierRun:
         origins = " ".join(each.identity.digest for each in self.parents or [self.base])
         folder = RunFolder.of(self.context.home, self.recipe.name, settings, data.digests, origins)
         with folder.held(self.accelerator.is_main_process):
-            model = _load(self.base, data, tokenizer).to(self.accelerator.device)
+            model = _load(self.base, data, tokenizer, self.recipe.data.max_tokens).to(self.accelerator.device)
             if self.recipe.adapter is not None:
                 model = adapters.attach(model, self.recipe.adapter, task="SEQ_CLS")
             trained, tokens = self._train(model, tokenizer, data, folder)
@@ -187,6 +190,8 @@ class ClassifierRun:
         """Train, and return how it went and how many tokens the texts have that were learned from."""
         rows, targets = self._encode(model, tokenizer, data, data.train)
         objective = self.objective(data, rows, targets, tokenizer)
+        if isinstance(self.recipe, ClassifyRecipe) and self.recipe.layers is not None:
+            objective = self._upper_layers(objective, model, self.recipe.layers)
         heldout = LabelObjective(*self._encode(model, tokenizer, data, data.heldout), tokenizer)
         looks = Looks.of(self.context.trial, heldout, self.recipe.micro_batch_size)
         trainer = Trainer(self.recipe, self.accelerator, folder, model, objective, looks)
@@ -198,10 +203,17 @@ class ClassifierRun:
         self, model: Any, tokenizer: PreTrainedTokenizerFast, data: Data, texts: Sequence[LabelledText]
     ) -> tuple[list[list[int]], torch.Tensor]:
         """Token ids, and the label of each text or, where it may have several, a column for each."""
-        limit = min(self.recipe.data.max_tokens, model.config.max_position_embeddings)
+        limit = longest_text(model, self.recipe.data.max_tokens)
         rows = [tokenizer(text.text, truncation=True, max_length=limit)["input_ids"] for text in texts]
         has = torch.from_numpy(truth(texts, data.labels)).to(self.accelerator.device)
         return rows, has.float() if data.is_multi_label else has.int().argmax(1)
+
+    def _upper_layers(self, objective: Objective, model: Any, learned: int) -> Objective:
+        """Freeze what is below the layers that learn, and compute it for all texts."""
+        upper = UpperLayersObjective(objective, model, learned)
+        with track("Computing the lower layers", self.show) as progress:
+            upper.remember(model, progress)
+        return upper
 
     def labels(self, texts: Sequence[LabelledText], is_multi_label: bool) -> list[str]:
         """The labels that are learned, in the order of the model's outputs."""
@@ -280,7 +292,7 @@ class ClassifierRun:
         texts = [text.text for text in data.heldout[:_PROBES]]
 
         def outputs(model: Any) -> torch.Tensor:
-            limit = min(self.recipe.data.max_tokens, model.config.max_position_embeddings)
+            limit = longest_text(model, self.recipe.data.max_tokens)
             rows = [tokenizer(text, truncation=True, max_length=limit)["input_ids"] for text in texts]
             with agreement.evaluating(model):
                 logits_BC: torch.Tensor = model(**pad(rows, tokenizer, model.device)).logits.float().cpu()
@@ -291,11 +303,11 @@ class ClassifierRun:
     def _probabilities(
         self, model: Any, tokenizer: PreTrainedTokenizerFast, texts: Sequence[LabelledText], progress: Any
     ) -> Any:
-        limit = min(self.recipe.data.max_tokens, model.config.max_position_embeddings)
+        limit = longest_text(model, self.recipe.data.max_tokens)
         return probabilities(model, tokenizer, [text.text for text in texts], limit, progress)
 
 
-def _load(base: Source, data: Data, tokenizer: PreTrainedTokenizerFast) -> Any:
+def _load(base: Source, data: Data, tokenizer: PreTrainedTokenizerFast, max_tokens: int) -> Any:
     names = dict(enumerate(data.labels))
     try:
         config = AutoConfig.from_pretrained(base.path, local_files_only=True)
@@ -303,9 +315,11 @@ def _load(base: Source, data: Data, tokenizer: PreTrainedTokenizerFast) -> Any:
         config.id2label, config.label2id = names, {label: index for index, label in names.items()}
         config.problem_type = MULTI_LABEL if data.is_multi_label else "single_label_classification"
         config.pad_token_id = tokenizer.pad_token_id
-        return AutoModelForSequenceClassification.from_pretrained(
-            base.path, config=config, dtype=torch.float32, local_files_only=True, ignore_mismatched_sizes=True
-        )
+        setattr(config, MAX_TOKENS, max_tokens)
+        with quiet():  # that the head is new is what is wanted
+            return AutoModelForSequenceClassification.from_pretrained(
+                base.path, config=config, dtype=torch.float32, local_files_only=True, ignore_mismatched_sizes=True
+            )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise SourceError(f"{base.identity.ref} takes no classification head: {str(error).splitlines()[0]}") from None
 

@@ -20,6 +20,7 @@ from training.evaluate.classification import (
     judge,
     labels_of,
     load_classifier,
+    longest_text,
     probabilities,
     truth,
 )
@@ -101,7 +102,7 @@ class _LabelRun(ClassifierRun):
 
     def _said(self, texts: Sequence[str], progress: Track | None) -> NDArray[np.float64]:
         """The teacher's probabilities."""
-        limit = min(self.recipe.data.max_tokens, self.teacher_model.config.max_position_embeddings)
+        limit = longest_text(self.teacher_model, self.recipe.data.max_tokens)
         return probabilities(self.teacher_model, padding_tokenizer(self.teacher), texts, limit, progress)
 
 

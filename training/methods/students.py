@@ -52,18 +52,31 @@ def evenly_spaced(wanted: int, layers: int) -> list[int]:
 def keep_layers(model: Any, kept: Sequence[int]) -> None:
     """Drop all other layers, and what the configuration says of each of them."""
     count = model.config.num_hidden_layers
-    # The outermost list of that length: a layer's experts may be as many.
-    module, name, layers = next(
-        (module, name, child)
-        for module in model.modules()
-        for name, child in module.named_children()
-        if isinstance(child, nn.ModuleList) and len(child) == count
-    )
+    module, name = _place_of_layers(model)
+    layers = getattr(module, name)
     setattr(module, name, nn.ModuleList(layers[index] for index in kept))
     for name, value in model.config.to_dict().items():
         if isinstance(value, list) and len(value) == count:  # such as layer_types
             setattr(model.config, name, [value[index] for index in kept])
     model.config.num_hidden_layers = len(kept)
+
+
+def layers_of(model: Any) -> nn.ModuleList:
+    """A transformer's layers, the lowest first."""
+    module, name = _place_of_layers(model)
+    layers: nn.ModuleList = getattr(module, name)
+    return layers
+
+
+def _place_of_layers(model: Any) -> tuple[nn.Module, str]:
+    """The module that holds the layers, and their name in it."""
+    # The outermost list of that length: a layer's experts may be as many.
+    return next(
+        (module, name)
+        for module in model.modules()
+        for name, child in module.named_children()
+        if isinstance(child, nn.ModuleList) and len(child) == model.config.num_hidden_layers
+    )
 
 
 def _keep_tokens(model: Any, folder: Path, texts: Sequence[str]) -> None:

@@ -48,5 +48,19 @@ def test_thresholds_are_the_best_on_these_texts() -> None:
 
     first, second = best_thresholds(has, found)
 
-    assert 0.2 < first < 0.3
+    assert 0.2 < first <= 0.3
     assert second == 0.5
+
+
+def test_a_rare_label_gets_the_threshold_of_the_others_not_that_of_its_few_texts() -> None:
+    """One text of the rare label, which by chance has a probability of .97."""
+    has = np.zeros((400, 2), dtype=bool)
+    has[:100, 0] = has[0, 1] = True
+    found = np.full((400, 2), 0.05)
+    found[:100, 0] = np.linspace(0.3, 0.9, 100)
+    found[0, 1] = 0.97
+
+    frequent, rare = best_thresholds(has, found)
+
+    assert frequent < 0.31
+    assert rare < 0.31

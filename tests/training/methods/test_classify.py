@@ -2,17 +2,20 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from training.errors import DataError, RecipeError, SourceError
 from training.evaluate import resolve_source
 from training.evaluate.measurement import measure_classifier
 from training.methods import adapters
+from training.methods.upper_layers import UpperLayersObjective
 from training.outcome import Outcome
 from training.registry import ManifestDraft, Registry
 
@@ -86,7 +89,47 @@ def test_learns_registers_and_is_measured_again_as_its_manifest_says(
 def test_other_kinds_of_adapters(train: Train, recipe: Path, tiny: Registry, adapter: str) -> None:
     outcome = train(recipe, adapter, "seed=1", "steps=5")
 
-    assert outcome.report["losses"][-1] < outcome.report["losses"][0]  # type: ignore[index,call-overload,operator]
+    losses = outcome.report["losses"]
+    assert min(losses[1:]) < losses[0]  # type: ignore[index,call-overload,operator]
+
+
+def test_upper_layers_learn_and_lower_ones_stay(train: Train, recipe: Path, tiny: Registry) -> None:
+    outcome = train(recipe, "layers=1", "seed=1")
+
+    assert outcome.checkpoint is not None
+    assert outcome.checkpoint.manifest.evaluation["accuracy"] > 0.85
+    before = load_file(resolve_source("tiny", tiny, show_progress=False).path / "model.safetensors")
+    after = load_file(outcome.checkpoint.path / "model.safetensors")
+    changed = {name for name, weight in after.items() if name in before and not torch.equal(weight, before[name])}
+    assert changed
+    assert all(name.startswith(("model.layers.1.", "model.norm.")) for name in changed)
+
+
+def test_remembered_lower_layers_give_the_losses_of_computed_ones(
+    train: Train, recipe: Path, tiny: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def computed(objective: UpperLayersObjective) -> Iterator[None]:
+        yield
+
+    remembered = train(recipe, "layers=1", "steps=6").report["losses"]
+    monkeypatch.setattr(UpperLayersObjective, "_lower_passed_over", computed)
+
+    again = train(recipe, "layers=1", "steps=6", "name=again").report["losses"]
+    assert remembered == pytest.approx(again, rel=1e-5)
+
+
+def test_more_layers_than_there_are(train: Train, recipe: Path, tiny: Registry) -> None:
+    with pytest.raises(RecipeError, match="layers: the model has 2; leave it out to train all of them"):
+        train(recipe, "layers=2")
+
+
+def test_training_prints_nothing_of_transformers(
+    train: Train, recipe: Path, tiny: Registry, capfd: pytest.CaptureFixture[str]
+) -> None:
+    train(recipe, "steps=1")
+
+    assert "LOAD REPORT" not in "".join(capfd.readouterr())
 
 
 @pytest.mark.parametrize("part", ["fold", "copy_companions"])
@@ -122,6 +165,18 @@ def test_several_labels_a_text(train: Train, several: Path, tiny: Registry, tmp_
     assert all(
         isinstance(json.loads(line)["labels"], list) for line in (tmp_path / "out.jsonl").read_text().splitlines()
     )
+
+
+def test_texts_are_cut_where_they_were_in_training(train: Train, recipe: Path, tiny: Registry) -> None:
+    """`signet evaluate` cuts at 512 tokens by default, where the classifier may have learned from the first ten."""
+    outcome = train(recipe, "seed=1", "data.max_tokens=10")
+
+    assert outcome.checkpoint is not None
+    rows = [{"text": "ab"[number % 2] * 10 + "ba"[number % 2] * 20, "label": "ab"[number % 2]} for number in range(8)]
+    write(recipe.with_name("longer.jsonl"), rows)
+    source = resolve_source("kind", tiny, show_progress=False)
+    measured = measure_classifier(source, recipe.with_name("longer.jsonl"), 512, show_progress=False).measured
+    assert measured.accuracy.value == 1
 
 
 def test_without_held_out_texts_a_part_is_held_out(train: Train, recipe: Path, tiny: Registry) -> None:
