@@ -72,7 +72,9 @@ def load_classifier(source: Source) -> PreTrainedModel:
 
 def longest_text(model: PreTrainedModel, wanted: int) -> int:
     """Where texts are cut: at what is wanted, but no longer than the classifier learned from and can read."""
-    return min(wanted, getattr(model.config, MAX_TOKENS, wanted), model.config.max_position_embeddings)
+    learned: int = getattr(model.config, MAX_TOKENS, wanted)
+    readable: int = model.config.max_position_embeddings
+    return min(wanted, learned, readable)
 
 
 def labels_of(model: PreTrainedModel) -> list[str]:

@@ -35,8 +35,8 @@ class ClassifyRecipe(GradientRecipe):
     data: LabelledData
     """Labelled texts."""
     layers: Annotated[int, Field(ge=1)] | None = None
-    """How many of the uppermost layers learn, beside the head; by default all. What those below say of each
-    text is then computed once and kept in memory (texts × tokens × width × 4 bytes): steps take a fraction of the time."""
+    """How many of the uppermost layers learn, beside the head; by default all. What those below say of each text is
+    then computed once and kept in memory (texts × tokens × width × 4 bytes): steps take a fraction of the time."""
     adapter: FoldableAdapter | None = None
     """What is trained in place of all weights, beside the head."""
 
