@@ -40,7 +40,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "train": ("training.cli", "train", "Run a training recipe."),
     "tune": ("training.tune.cli", "tune", "Search for a recipe's best settings."),
     "quantize": ("training.cli", "quantize", "Compress a checkpoint."),
-    "export": ("training.export.cli", "export", "Write a checkpoint for llama.cpp or ONNX Runtime."),
+    "export": ("training.export.cli", "export", "Write a checkpoint for llama.cpp, ONNX Runtime or a browser."),
     "evaluate": ("training.evaluate.cli", "evaluate", "Measure models."),
     "explain": ("training.explain.cli", "explain", "Show what a model reads, and where it looks."),
     "study": ("training.studies.cli", "study", "Run claims about language models again."),

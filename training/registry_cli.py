@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,7 +14,16 @@ from training.command import one_line_errors, open_registry
 from training.progress import track_bytes
 from training.registry import AliasesChanged, AliasState, Checkpoint, CheckpointChanged, Registry
 
+if TYPE_CHECKING:
+    from training.evaluate.engine_agreement import Agreement
+
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+engine_options = (
+    click.option(
+        "--engine-url", metavar="URL", help="Also require that this engine's log-probabilities are its files'."
+    ),
+    click.option("--engine-key", envvar="SIGNET_GATEWAY__ENGINE_API_KEY", help="What the engine asks for."),
+)
 alias_option = click.option("--alias", default="production", show_default=True, help="Which alias to move.")
 
 
@@ -91,14 +101,22 @@ def import_folder(ctx: click.Context, folder: Path, name: str, license_: str | N
 
 @registry.command()
 @click.argument("refs", nargs=-1)
+@engine_options[0]
+@engine_options[1]
 @as_json_option
 @click.pass_context
 @one_line_errors
-def verify(ctx: click.Context, refs: tuple[str, ...], as_json: bool) -> None:
+def verify(
+    ctx: click.Context, refs: tuple[str, ...], engine_url: str | None, engine_key: str | None, as_json: bool
+) -> None:
     """Check signatures and every byte of the named checkpoints, or of all and their aliases.
+
+    With --engine-url, that an engine which serves them gives texts the log-probabilities that their files do.
 
     Example: signet registry verify support-desk@2
     """
+    if engine_url and not refs:
+        raise click.UsageError("name the checkpoints that the engine serves")
     store = open_registry(ctx.obj())
     failures: list[CheckpointChanged | AliasesChanged] = [] if refs else list(store.unreadable())
     checkpoints: list[Checkpoint] = [] if refs else list(store.list())
@@ -120,19 +138,26 @@ def verify(ctx: click.Context, refs: tuple[str, ...], as_json: bool) -> None:
             store.aliases(name)
         except AliasesChanged as error:
             failures.append(error)
-    _report(verified, failures, as_json)
-    if failures:
+    agreements = {each.ref: _agreement(store, each.ref, engine_url, engine_key) for each in verified if engine_url}
+    _report(verified, failures, agreements, as_json)
+    if failures or not all(agreement.holds for agreement in agreements.values()):
         ctx.exit(1)
 
 
 @registry.command()
 @click.argument("ref")
 @alias_option
+@engine_options[0]
+@engine_options[1]
 @as_json_option
 @click.pass_context
 @one_line_errors
-def promote(ctx: click.Context, ref: str, alias: str, as_json: bool) -> None:
+def promote(
+    ctx: click.Context, ref: str, alias: str, engine_url: str | None, engine_key: str | None, as_json: bool
+) -> None:
     """Verify a version and make it the one that its name means.
+
+    With --engine-url, only where an engine that serves it answers as its files do.
 
     Example: signet registry promote support-desk@2
     """
@@ -141,6 +166,10 @@ def promote(ctx: click.Context, ref: str, alias: str, as_json: bool) -> None:
         raise click.ClickException(f"say which version of {name} to promote, as in {name}@1")
     store = open_registry(ctx.obj())
     checkpoint = store.resolve(ref)
+    if engine_url:
+        agreement = _agreement(store, checkpoint.ref, engine_url, engine_key)
+        if not agreement.holds:
+            raise click.ClickException(f"{checkpoint.ref} is not promoted: {agreement}")
     with track_bytes(f"Verifying {checkpoint.ref}") as on_progress:
         state = store.promote(name, checkpoint.manifest.version, alias, on_progress)
     _print_alias(name, alias, state, as_json)
@@ -237,18 +266,33 @@ def _print_table(rows: Sequence[dict[str, Any]]) -> None:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
+def _agreement(store: Registry, ref: str, engine_url: str, engine_key: str | None) -> Agreement:
+    from training.evaluate import resolve_source
+    from training.evaluate.engine_agreement import compare_with_engine  # imports torch
+
+    return compare_with_engine(resolve_source(ref, store), engine_url, engine_key)
+
+
 def _report(
-    verified: Sequence[Checkpoint], failures: Sequence[CheckpointChanged | AliasesChanged], as_json: bool
+    verified: Sequence[Checkpoint],
+    failures: Sequence[CheckpointChanged | AliasesChanged],
+    agreements: Mapping[str, Agreement],
+    as_json: bool,
 ) -> None:
     if as_json:
-        results: list[dict[str, Any]] = [
-            {"ref": checkpoint.ref, "ok": True, "digest": checkpoint.digest} for checkpoint in verified
-        ]
+        results: list[dict[str, Any]] = []
+        for checkpoint in verified:
+            agreement = agreements.get(checkpoint.ref)
+            apart = {} if agreement is None else {"engine": asdict(agreement)}
+            ok = agreement is None or agreement.holds
+            results.append({"ref": checkpoint.ref, "ok": ok, "digest": checkpoint.digest, **apart})
         results += [{"ref": error.ref, "ok": False, "file": error.file, "why": error.why} for error in failures]
         click.echo(json.dumps(results))
         return
     for checkpoint in verified:
         click.echo(f"{checkpoint.ref} is as it was signed ({len(checkpoint.manifest.files)} files)")
+        if checkpoint.ref in agreements:
+            click.echo(f"{checkpoint.ref}: {agreements[checkpoint.ref]}", err=not agreements[checkpoint.ref].holds)
     for error in failures:
         click.echo(f"Error: {error}", err=True)
 

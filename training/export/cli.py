@@ -14,14 +14,16 @@ if TYPE_CHECKING:
     from training.export.folder import Export
     from training.export.to_gguf import Kind
 
-FORMATS = ("gguf", "onnx")
+FORMATS = ("gguf", "onnx", "web")
 # As in `training.export.to_gguf`, which imports more than `--help` should.
 KINDS = ("f32", "f16", "bf16", "q8_0")
 
 
 @click.command()
 @click.argument("ref")
-@click.option("--to", "format_name", type=click.Choice(FORMATS), required=True, help="For llama.cpp, or ONNX Runtime.")
+@click.option(
+    "--to", "format_name", type=click.Choice(FORMATS), required=True, help="For llama.cpp, ONNX Runtime, or a browser."
+)
 @click.option(
     "--output", type=click.Path(path_type=Path), help="The folder to make; default: NAME-VERSION-FORMAT here."
 )
@@ -32,7 +34,7 @@ KINDS = ("f32", "f16", "bf16", "q8_0")
 def export(
     ctx: click.Context,
     ref: str,
-    format_name: Literal["gguf", "onnx"],
+    format_name: Literal["gguf", "onnx", "web"],
     output: Path | None,
     weights: Kind | None,
     as_json: bool,
@@ -61,6 +63,10 @@ def export(
             from training.export.to_gguf import write_gguf
 
             return write_gguf(source, folder, weights, show=True)
+        if format_name == "web":
+            from training.export.to_web import write_web
+
+            return write_web(source, folder, settings.home / "cache" / "web", show=True)
         from training.export.to_onnx import write_onnx
 
         return write_onnx(source, folder, show=True)
@@ -76,3 +82,5 @@ def _print(made: Export, as_json: bool) -> None:
     click.echo(f"{made.path}: {made.facts['checkpoint']} as {made.facts['format']}, {made.size / 1e6:.1f} MB")
     if made.facts["format"] == "gguf":
         click.echo(f"Run it: llama-cli -m {made.path}/model.gguf")
+    if made.facts["format"] == "web":
+        click.echo(f"Open it: python -m http.server --directory {made.path} 8080")

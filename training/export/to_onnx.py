@@ -7,6 +7,7 @@ again. For speed take GGUF.
 from __future__ import annotations
 
 import importlib.util
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,8 @@ def write_onnx(source: Source, folder: Path, show: bool) -> dict[str, JsonValue]
     wrapped = _Logits(model).eval()
     example = _inputs(model, (2, 8))
     dynamic = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
-    with track("Writing ONNX", show):
+    with track("Writing ONNX", show), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of PyTorch about itself
         torch.onnx.export(
             wrapped,
             tuple(example.values()),

@@ -1,0 +1,89 @@
+"""A model in a browser: the same tokens as in PyTorch, on a page that fits a phone and says what it runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from signet import cli
+from training.evaluate import resolve_source
+from training.evaluate.loading import load_model, load_tokenizer
+from training.export import chromium, web_packages
+from training.export.errors import ExportError
+from training.export.greedy import TEXTS, Expected, expected_answers
+from training.registry import Registry
+
+CACHE = Path(__file__).parents[3] / ".signet" / "cache" / "web"
+
+
+@pytest.fixture
+def packages() -> None:
+    """Skips where neither the cache nor npm has them."""
+    try:
+        for package in web_packages.PACKAGES:
+            web_packages._unpacked(package, CACHE)
+    except ExportError as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.skipif(chromium.find_chromium() is None, reason="Chromium is not installed")
+@pytest.mark.usefixtures("packages")
+def test_a_browser_answers_as_pytorch_does(
+    tiny: Registry, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnxscript")
+    monkeypatch.setenv("SIGNET_HOME", str(home))
+    (home / "cache").mkdir(parents=True, exist_ok=True)
+    os.symlink(CACHE, home / "cache" / "web")
+    folder = tmp_path / "web"
+
+    done = CliRunner().invoke(cli, ["export", "tiny", "--to", "web", "--output", str(folder), "--json"])
+
+    assert done.exit_code == 0, done.output
+    facts = json.loads((folder / "export.json").read_bytes())
+    assert (facts["checked_in_chromium"], facts["digest"]) == (True, tiny.resolve("tiny").digest)
+    source = resolve_source("tiny", tiny, False)
+    model = load_model(source, torch.float32).eval()
+    expected = expected_answers(model, load_tokenizer(source.path), TEXTS, 12)
+    found = chromium.ask_in_chromium(folder, TEXTS, 12, seconds=120)
+    same = [each.agrees(**answer) for each, answer in zip(expected, found["answers"], strict=True)]
+    assert sum(same) == len(TEXTS) == 20
+    assert facts["digest"] in found["text"]
+    assert (found["state"], found["width"]) == ("Ready", chromium.PHONE[0])
+
+
+def test_nothing_of_the_page_names_another_host() -> None:
+    page = Path(web_packages.__file__).parent / "web"
+    for file in page.iterdir():
+        assert "http" not in file.read_text().replace("http-equiv", ""), file
+
+
+def test_a_package_that_is_not_the_pinned_one_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def pack(command: list[str], cwd: Path, **_: object) -> subprocess.CompletedProcess[str]:
+        (cwd / "package.tgz").write_bytes(b"another")
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(web_packages.subprocess, "run", pack)
+    monkeypatch.setattr(web_packages.shutil, "which", lambda _: "npm")
+    with pytest.raises(ExportError, match=r"onnxruntime-web@.* is not what was pinned"):
+        web_packages.copy_packages(tmp_path / "cache", tmp_path / "lib")
+
+    monkeypatch.setattr(web_packages.shutil, "which", lambda _: None)
+    with pytest.raises(ExportError, match="npm is not installed"):
+        web_packages.copy_packages(tmp_path / "cache", tmp_path / "lib-2")
+
+
+def test_a_near_tie_may_part_and_nothing_else() -> None:
+    expected = Expected("text", [1], [5, 6, 7], [1.0, 1e-4, 1.0])
+
+    assert expected.agrees([1], [5, 6, 7])
+    assert expected.agrees([1], [5, 9, 9])
+    assert not expected.agrees([1], [4, 6, 7])
+    assert not expected.agrees([2], [5, 6, 7])
+    assert not expected.agrees([1], [5, 6])
