@@ -35,6 +35,22 @@ def file_within(path: Path, checkpoint: Checkpoint) -> Path:
     return checkpoint.path.joinpath(*path.parts[1:] or (TRAIN,))
 
 
+def find_heldout(path: Path, registry: Registry) -> tuple[Path, str]:
+    """The file of a data set, verified, and how it is called with its version; what it holds out, where none is named.
+
+    What is no data set's name stays as it is. Raises SourceError where the set has no such file, RegistryError.
+    """
+    checkpoint = find_data_set(path, registry)
+    if checkpoint is None:
+        return path, str(path)
+    registry.verify(checkpoint)
+    named = Path(checkpoint.ref, *(path.parts[1:] or (HELDOUT,)))
+    file = file_within(named, checkpoint)
+    if not file.is_file():
+        raise SourceError(f"the data set {checkpoint.ref} has no {Path(*named.parts[1:])}")
+    return file, str(named)
+
+
 def pinned(recipe: AnyRecipe, registry: Registry, is_file: Callable[[Path], bool]) -> AnyRecipe:
     """The recipe with the version of each data set written out; the part that it holds out goes with it."""
     data = getattr(recipe, "data", None)

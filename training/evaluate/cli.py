@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("refs", metavar="REF...", nargs=-1, required=True)
 @click.option(
-    "--data", required=True, multiple=True, metavar="FILE", help="Text, or JSONL: chats, texts, labels, pairs."
+    "--data",
+    required=True,
+    multiple=True,
+    metavar="FILE|SET",
+    help="Text, or JSONL: chats, texts, labels, pairs; or a data set, NAME[@VERSION]: what it holds out.",
 )
 @click.option("--matrix", "is_matrix", is_flag=True, help="Measure every model on every file, --data [NAME=]FILE each.")
 @click.option(
@@ -88,6 +92,10 @@ def _evaluate_one(
     if predictions is not None and source.kind != "classifier":
         raise TrainingError(f"{source.identity.ref} is no classifier: --predictions has nothing to write")
     result: dict[str, Any] = {"ref": source.identity.ref, "digest": source.identity.digest, "data": str(data)}
+    if not data.exists():
+        from training.data.sets import find_heldout
+
+        data, result["data"] = find_heldout(data, store)
     if source.is_tokenizer:
         ranks = {name: Path(name) for name in beside if Path(name).is_file()}
         others = {name: ranks.get(name) or find_model(name, store, settings).path for name in beside}

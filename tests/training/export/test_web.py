@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -47,6 +48,8 @@ def test_a_browser_answers_as_pytorch_does(
 
     assert done.exit_code == 0, done.output
     facts = json.loads((folder / "export.json").read_bytes())
+    assert {"model.onnx", "tokenizer.json", "lib/jinja.mjs"} <= facts["files"].keys()
+    assert facts["checked_in_onnxruntime"] is (importlib.util.find_spec("onnxruntime") is not None)
     assert (facts["checked_in_chromium"], facts["digest"]) == (True, tiny.resolve("tiny").digest)
     source = resolve_source("tiny", tiny, False)
     model = load_model(source, torch.float32).eval()
