@@ -14,7 +14,7 @@ from __future__ import annotations
 from statistics import fmean
 
 from training.studies.fit import decoder, fit
-from training.studies.sequences import TASKS, VOCAB_SIZE
+from training.studies.sequences import TASKS, VOCAB_SIZE, Sequences
 from training.studies.study import Axis, Sample, Study, Trial
 
 LENGTH = 12
@@ -35,7 +35,7 @@ def _accuracy(task: str, heads: int, trial: Trial) -> float:
     learned, asked = (make(trial.pick(8192, 32), LENGTH, seed) for seed in (2 * trial.seed, 2 * trial.seed + 1))
     model = decoder(trial, VOCAB_SIZE, heads=heads)
     fit(model, learned, trial, steps=trial.pick(300, 2), batch_size=trial.pick(32, 8), learning_rate=2e-3)
-    return type(asked)(asked.ids_NL[:256], asked.num_targets).accuracy(model)
+    return Sequences(asked.ids_NL[:256], asked.num_targets).accuracy(model)
 
 
 STUDY = Study(

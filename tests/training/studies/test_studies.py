@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,10 @@ SOURCES = Path(__file__).parents[3] / "training" / "studies"
 
 
 def smallest(name: str) -> Result:
-    samples = [find_study(name).measure(Trial(seed, is_smallest=True)) for seed in range(2)]
-    return Result(name, samples, "2026-01-31", f"signet study {name}", 1.0, {"torch": "2"})
+    sample = find_study(name).measure(Trial(0, is_smallest=True))
+    # Another one that differs, for an interval, at no cost.
+    other = replace(sample, number=sample.number * 1.1, table={key: value * 1.1 for key, value in sample.table.items()})
+    return Result(name, [sample, other], "2026-01-31", f"signet study {name}", 1.0, {"torch": "2"})
 
 
 @pytest.mark.parametrize("name", STUDIES)
@@ -24,7 +27,6 @@ def test_the_smallest_form_leads_to_a_page(name: str) -> None:
     result = smallest(name)
 
     assert math.isfinite(result.number.value)
-    assert len({tuple(sample.table) for sample in result.samples}) == 1
     text, drawn = page(result), picture(result)
     assert find_study(name).claim in text
     assert all(figure in text for figure in result.table())
