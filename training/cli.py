@@ -17,6 +17,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from training.command import TrainingSettings, one_line_errors, open_registry
 from training.encoder import NAME as ENCODER
@@ -79,8 +80,9 @@ def train(
     Example: signet train recipes/lora-sft.yaml --set steps=100
     """
     if kind is None:
-        if image is not None or claim is not None:
-            raise TrainingError("--image and --claim are for --render trainjob or --render rayjob")
+        for name in ("image", "claim", *cluster):
+            if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+                raise TrainingError(f"--{name} is for --render trainjob or --render rayjob")
         run_recipe(ctx.obj(), recipe, overrides, ship, as_json)
         return
     if image is None or claim is None:

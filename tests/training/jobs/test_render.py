@@ -175,7 +175,8 @@ def test_a_base_that_is_not_here_is_said(signet: Signet) -> None:
     [
         (("--render", "trainjob", "--claim", "signet"), "--render trainjob needs --image and --claim"),
         (("--render", "trainjob", "--image", "signet:1"), "--render trainjob needs --image and --claim"),
-        (("--image", "signet:1"), "--image and --claim are for --render"),
+        (("--image", "signet:1"), "--image is for --render"),
+        (("--nodes", "2"), "--nodes is for --render"),
         (("--render", "podman", "--image", "a", "--claim", "b"), "'podman' is not one of"),
         (("--render", "rayjob", "--image", "A B", "--claim", "b"), "--image: 'A B'"),
     ],
