@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 
 from training.data.labelled import LabelledText, read_labelled
-from training.errors import DataError, SourceError
+from training.errors import DataError, RecipeError, SourceError
 from training.evaluate.classification import (
     MULTI_LABEL,
     decide,
@@ -52,6 +52,8 @@ def run(recipe: DistillRecipe, context: Context) -> Outcome:
         classifies = _is_classifier(teacher)
         with _student(recipe, context, teacher, classifies) as student:
             if classifies:
+                if recipe.answers is not None:
+                    raise RecipeError(f"answers: {teacher.identity.ref} is a classifier, and writes none")
                 return _LabelRun(recipe, context, accelerator, student, teacher).run()
             return StudentRun(recipe, context, accelerator, student, teacher, "merged").run()
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from training.evaluate.loading import load_model, load_tokenizer, padding_token,
 from training.evaluate.perplexity import Perplexity
 from training.evaluate.source import Source
 from training.methods import adapters, agreement
+from training.methods.answers import write_answers
 from training.methods.distillation import TokenDistillation
 from training.methods.examples import Examples, measure_shared, read_examples
 from training.methods.looks import Looks
@@ -24,6 +26,7 @@ from training.methods.register import register
 from training.methods.run_folder import RunFolder
 from training.methods.trainer import Trainer, Training
 from training.outcome import Context, Outcome, Stopwatch, next_steps
+from training.progress import track
 from training.recipes.distill import DistillRecipe
 from training.recipes.prune import PruneRecipe
 from training.registry import Kind
@@ -73,6 +76,11 @@ class StudentRun:
         if self.kind == "pruned":
             names = ("parameters_before", "perplexity_before", "perplexity_pruned")
         figures = {"parameters": float(cut), **dict(zip(names, (whole, best.value, before.value), strict=True))}
+        if isinstance(self.recipe, DistillRecipe) and self.recipe.answers is not None:
+            with track("Asking the teacher", self.show) as progress:
+                written = write_answers(teacher, data.train, self.recipe.answers, self.pad_token_id, progress)
+            data = replace(data, train=written.examples)
+            figures |= {"answers_ended": float(written.ended), "answer_tokens": float(written.tokens)}
         trained = Training([], 0, 0.0)
         if self.recipe.num_steps(len(data.train)):
             trained, model = self._train(model, teacher, data, folder)

@@ -36,6 +36,15 @@ class StudentSettings(Section):
     classifiers with a WordPiece tokenizer, whose embeddings are often more than half of them."""
 
 
+class TeacherAnswers(Section):
+    """Answers that the teacher writes, and the student learns from in place of the data's (Kim and Rush 2016)."""
+
+    max_tokens: Annotated[int, Field(ge=1)] = 128
+    """Longer answers are cut here."""
+    batch_size: Annotated[int, Field(ge=1)] = 8
+    """How many the teacher writes at once."""
+
+
 class DistillRecipe(GradientRecipe):
     """A student learns to answer as its teacher does, token by token or label by label."""
 
@@ -52,6 +61,9 @@ class DistillRecipe(GradientRecipe):
     student learns without a teacher, to compare with."""
     temperature: Annotated[float, Field(gt=0)] = 2.0
     """Above 1 more is learned of what the teacher holds unlikely (Hinton et al. 2015)."""
+    answers: TeacherAnswers | None = None
+    """`{max_tokens: N}` has the teacher answer the last question of each chat of `data.train`, greedily; the student
+    learns those answers, and what the teacher holds likely at their tokens. For language models and chats."""
     adapter: FoldableAdapter | None = None
     """What is trained in place of all of the student's weights; it is folded into them afterwards."""
 

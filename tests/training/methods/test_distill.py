@@ -8,12 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from training.data import Example
+from training.data.encoding import IGNORED
 from training.errors import DataError, RecipeError, SourceError
 from training.evaluate import resolve_source
+from training.evaluate.loading import load_model
 from training.evaluate.measurement import measure_classifier, measure_source
+from training.methods.answers import write_answers
 from training.methods.distillation import TokenDistillation
 from training.outcome import Outcome
+from training.recipes.distill import TeacherAnswers
 from training.registry import ManifestDraft, Registry
 
 Run = Callable[..., Outcome]
@@ -85,6 +91,42 @@ def test_without_the_datas_share_the_student_nears_its_teacher_and_not_the_data(
     # The teacher is random: whoever follows it foresees the data badly.
     assert taught["losses"][-1] < taught["losses"][0] / 2
     assert alone["perplexity_after"] < taught["perplexity_after"]
+
+
+def test_a_student_learns_the_answers_that_its_teacher_writes(language: Run, tiny: Registry, tmp_path: Path) -> None:
+    outcome = language("answers.max_tokens=6", "alpha=1", "steps=120")
+
+    assert outcome.checkpoint is not None
+    figures = outcome.checkpoint.manifest.evaluation
+    assert 20 <= figures["answer_tokens"] <= 120
+    assert figures["last_loss"] < figures["first_loss"] / 3
+    # The data's own answers are not what it learned.
+    assert figures["perplexity_after"] > 10
+    assert outcome.checkpoint.manifest.recipe is not None
+    assert outcome.checkpoint.manifest.recipe.settings["answers"] == {"max_tokens": 6, "batch_size": 8}
+
+
+def test_answers_are_the_greedy_ones_alone_and_in_a_batch(tiny: Registry) -> None:
+    teacher = load_model(resolve_source("tiny", tiny, False), torch.float32).eval()
+    prompts = [[1, 40, 41, 42], [1, 50], [1, 60, 61, 62, 63, 64, 65]]
+    examples = [Example([*prompt, 9, 2], [IGNORED] * len(prompt) + [9, 2], "chats:1") for prompt in prompts]
+
+    found = write_answers(teacher, examples, TeacherAnswers(max_tokens=5), 0, lambda done, total: None)
+
+    for prompt, example in zip(prompts, found.examples, strict=True):
+        answer = []
+        while len(answer) < 5 and 2 not in answer:
+            with torch.inference_mode():
+                answer.append(int(teacher(torch.tensor([prompt + answer])).logits[0, -1].argmax()))
+        assert example.input_ids == prompt + answer
+        assert example.labels == [IGNORED] * len(prompt) + answer
+    assert found.tokens == sum(len(each.labels) - each.labels.count(IGNORED) for each in found.examples)
+
+
+def test_answers_need_a_question_and_a_writer(language: Run, tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("To be or not to be. " * 60)
+    with pytest.raises(RecipeError, match="a teacher answers chats, not plain text"):
+        language("answers.max_tokens=6", f"data.train={tmp_path / 'text.txt'}", "data.heldout=null")
 
 
 def test_plain_text_is_learned_in_blocks(language: Run, tmp_path: Path) -> None:

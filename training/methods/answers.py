@@ -1,0 +1,104 @@
+"""Answers that a teacher writes in place of the data's: what a student learns from in sequence distillation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from training.data import Example
+from training.data.encoding import IGNORED
+from training.errors import RecipeError
+from training.progress import Track
+from training.recipes.distill import TeacherAnswers
+
+
+@dataclass(frozen=True)
+class Written:
+    """Examples whose last answer is the teacher's."""
+
+    examples: list[Example]
+    ended: int
+    """How many the teacher ended itself; the others are cut at `max_tokens`, and teach no end."""
+    tokens: int
+    """In all answers."""
+
+
+def write_answers(
+    teacher: Any,
+    examples: Sequence[Example],
+    settings: TeacherAnswers,
+    pad_token_id: int,
+    progress: Track,
+) -> Written:
+    """Have the teacher answer each example's last question, greedily: its likeliest answer (Kim and Rush 2016).
+
+    Raises RecipeError for examples without a question, as blocks of plain text are.
+    """
+    prompts = [_prompt(example) for example in examples]
+    ends = _ends(teacher, examples)
+    written: list[Example] = []
+    # Of similar lengths together: padding is read too.
+    order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
+    answers: dict[int, list[int]] = {}
+    for start in range(0, len(order), settings.batch_size):
+        indices = order[start : start + settings.batch_size]
+        found = _generate(teacher, [prompts[index] for index in indices], settings.max_tokens, ends, pad_token_id)
+        answers.update(zip(indices, found, strict=True))
+        progress(len(answers), len(prompts))
+    for index, (prompt, example) in enumerate(zip(prompts, examples, strict=True)):
+        answer = answers[index]
+        labels = [IGNORED] * len(prompt) + answer
+        written.append(Example([*prompt, *answer], labels, example.source))
+    ended = sum(answer[-1] in ends for answer in answers.values())
+    return Written(written, ended, sum(map(len, answers.values())))
+
+
+def _prompt(example: Example) -> list[int]:
+    """What stands before the last answer."""
+    end = max((at for at, label in enumerate(example.labels) if label != IGNORED), default=-1) + 1
+    start = end
+    while start > 0 and example.labels[start - 1] != IGNORED:
+        start -= 1
+    if start == 0:
+        raise RecipeError(f"answers: {example.source} asks nothing: a teacher answers chats, not plain text")
+    return example.input_ids[:start]
+
+
+def _ends(teacher: Any, examples: Sequence[Example]) -> list[int]:
+    """The teacher's own end of a text, and what closes an answer in these chats."""
+    own = teacher.generation_config.eos_token_id
+    closing = {example.labels[-1] for example in examples if example.labels[-1] != IGNORED}
+    known = set(own if isinstance(own, list) else [own] if own is not None else [])
+    # A chat that was cut at max_tokens ends with any token.
+    return sorted(known | (closing if len(closing) == 1 else set()))
+
+
+def _generate(
+    teacher: Any, prompts: Sequence[list[int]], most: int, ends: Sequence[int], pad_token_id: int
+) -> list[list[int]]:
+    length = max(map(len, prompts))
+    padding = [length - len(prompt) for prompt in prompts]
+    ids_BL = torch.tensor([[pad_token_id] * pad + prompt for pad, prompt in zip(padding, prompts, strict=True)])
+    mask_BL = torch.tensor([[0] * pad + [1] * (length - pad) for pad in padding])
+    with torch.inference_mode():
+        out_BL = teacher.generate(
+            input_ids=ids_BL.to(teacher.device),
+            attention_mask=mask_BL.to(teacher.device),
+            max_new_tokens=most,
+            do_sample=False,
+            temperature=None,
+            top_p=None,
+            top_k=None,
+            eos_token_id=list(ends) or None,
+            pad_token_id=pad_token_id,
+        )
+    return [_until_end(row[length:].tolist(), ends) for row in out_BL.cpu()]
+
+
+def _until_end(tokens: list[int], ends: Sequence[int]) -> list[int]:
+    """Without the padding behind the end, which is kept: the student learns to stop."""
+    at = next((index for index, token in enumerate(tokens) if token in ends), len(tokens) - 1)
+    return tokens[: at + 1]
