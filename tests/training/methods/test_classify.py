@@ -21,6 +21,7 @@ from training.registry import ManifestDraft, Registry
 
 Train = Callable[..., Outcome]
 
+RECIPES = Path(__file__).parents[3] / "recipes"
 RECIPE = """\
 method: classify
 name: kind
@@ -165,6 +166,16 @@ def test_several_labels_a_text(train: Train, several: Path, tiny: Registry, tmp_
     assert all(
         isinstance(json.loads(line)["labels"], list) for line in (tmp_path / "out.jsonl").read_text().splitlines()
     )
+
+
+@pytest.mark.parametrize("name", ["spam", "pubmedqa", "contracts"])
+def test_recipes_run_in_small(train: Train, recipe: Path, several: Path, tiny: Registry, name: str) -> None:
+    files = [f"data.train={recipe.with_name('train.jsonl')}", f"data.heldout={recipe.with_name('heldout.jsonl')}"]
+
+    outcome = train(RECIPES / f"{name}.yaml", *files, "base=tiny", "layers=1", "epochs=null", "steps=2")
+
+    assert outcome.checkpoint is not None
+    assert outcome.checkpoint.manifest.name == name
 
 
 def test_texts_are_cut_where_they_were_in_training(train: Train, recipe: Path, tiny: Registry) -> None:
