@@ -105,7 +105,7 @@ def test_a_greedy_answer_that_was_cut_is_greedy_up_to_near_ties(
         cut_next(proxies, None)
 
         asked = {"model": MODEL, "tokens": answer.ids}
-        whole = httpx.post(f"{engine_url}/detokenize", json=asked, timeout=60).json()["prompt"]
+        whole = httpx.post(f"{engine_url}/detokenize", json=asked, headers=AUTHORIZATION, timeout=60).json()["prompt"]
         assert sum(proxy.num_cut for proxy in proxies) > before
         assert whole.removesuffix(END_OF_TURN) == answer.text
         assert answer.num_tokens == len(answer.ids)
