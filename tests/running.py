@@ -11,9 +11,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 import httpx
 import pytest
+
+
+class Running(Protocol):
+    """As much of a process as waiting for something looks at."""
+
+    def poll(self) -> int | None: ...
 
 
 def free_port() -> int:
@@ -42,14 +49,12 @@ def run_signet(home: Path, *arguments: str, **settings: str) -> subprocess.Compl
     )
 
 
-def wait_until(
-    condition: Callable[[], bool], seconds: float, what: str, process: subprocess.Popen[bytes] | None = None
-) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float, what: str, process: Running | None = None) -> None:
     """Poll `condition()` until it is true; fail when `seconds` have passed or `process` has ended."""
     deadline = time.monotonic() + seconds
     while not condition():
         if process is not None and process.poll() is not None:
-            pytest.fail(f"the process ended with {process.returncode} before: {what}")
+            pytest.fail(f"the process ended with {process.poll()} before: {what}")
         if time.monotonic() > deadline:
             pytest.fail(f"not within {seconds:g} s: {what}")
         time.sleep(0.05)

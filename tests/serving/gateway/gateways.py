@@ -11,6 +11,7 @@ from pathlib import Path
 
 import openai
 from click.testing import CliRunner
+from forked import ForkedSignet
 from running import answers_ok, free_port, signet_environment, wait_until
 
 from serving.identity.cli import keys
@@ -22,7 +23,7 @@ class RunningGateway:
     url: str
     home: Path
     key: str
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | ForkedSignet
     clients: list[openai.OpenAI] = field(default_factory=list)
     """Closed with the gateway: one left to the garbage collector would fail whichever test it is collected in."""
 
@@ -54,18 +55,25 @@ def create_key(home: Path, *options: str, **settings: str) -> str:
     return key
 
 
-def start_gateway(home: Path, *engine_urls: str, **settings: str) -> RunningGateway:
+def start_gateway(home: Path, *engine_urls: str, as_program: bool = False, **settings: str) -> RunningGateway:
+    """A gateway that listens. `as_program`: where what is tested is how the command starts, or its processes."""
     port = free_port()
     key = create_key(home, "--tenant", "default", "--admin", **settings)
     arguments = [part for url in engine_urls for part in ("--engine-url", url)]
-    with (home / "gateway.log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "signet", "gateway", "--port", str(port), *arguments],
-            env=signet_environment(home, SIGNET_GATEWAY__PROBE_INTERVAL_S="0.1", **settings),
-            cwd=home,
-            stdout=subprocess.DEVNULL,
-            stderr=log,
-        )
+    command = ["gateway", "--port", str(port), *arguments]
+    environment = signet_environment(home, SIGNET_GATEWAY__PROBE_INTERVAL_S="0.1", **settings)
+    process: subprocess.Popen[bytes] | ForkedSignet
+    if as_program:
+        with (home / "gateway.log").open("wb") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "signet", *command],
+                env=environment,
+                cwd=home,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+            )
+    else:
+        process = ForkedSignet(command, environment, home, home / "gateway.log")
     url = f"http://127.0.0.1:{port}"
     wait_until(lambda: answers_ok(f"{url}/healthz"), 60, "the gateway listens", process)
     return RunningGateway(url, home, key, process)

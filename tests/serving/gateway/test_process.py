@@ -50,7 +50,7 @@ def is_gone(pid: int) -> bool:
 
 @pytest.fixture
 def two_workers(engine: ScriptedEngine, tmp_path: Path) -> Iterator[RunningGateway]:
-    gateway = start_gateway(tmp_path, engine.url, SIGNET_GATEWAY__WORKERS="2")
+    gateway = start_gateway(tmp_path, engine.url, as_program=True, SIGNET_GATEWAY__WORKERS="2")
     yield gateway
     if gateway.process.poll() is None:
         stop_gateway(gateway)
@@ -95,7 +95,7 @@ def test_sigterm_ends_all_workers_with_exit_code_zero(two_workers: RunningGatewa
 def test_workers_that_cannot_start_end_the_gateway_with_one_line(tmp_path: Path):
     (tmp_path / "keyring.json").write_text("no keyring")
     with pytest.raises(BaseException, match="ended with 1"):
-        start_gateway(tmp_path, "http://127.0.0.1:9", SIGNET_GATEWAY__WORKERS="2")
+        start_gateway(tmp_path, "http://127.0.0.1:9", as_program=True, SIGNET_GATEWAY__WORKERS="2")
     said = (tmp_path / "gateway.log").read_text()
     assert "Error:" in said
     assert "keyring" in said
@@ -105,7 +105,7 @@ def test_workers_that_cannot_start_end_the_gateway_with_one_line(tmp_path: Path)
 @pytest.fixture
 def configured(engine: ScriptedEngine, tmp_path: Path) -> Iterator[RunningGateway]:
     (tmp_path / "signet.yaml").write_text("gateway: {max_choices: 4, drain_delay_s: 2, reload_interval_s: 0.1}\n")
-    gateway = start_gateway(tmp_path, engine.url)
+    gateway = start_gateway(tmp_path, engine.url, as_program=True)
     wait_until(lambda: httpx.get(f"{gateway.url}/readyz").status_code == 200, 10, "the engine is up")
     yield gateway
     if gateway.process.poll() is None:
@@ -134,7 +134,7 @@ def test_an_edited_file_takes_effect_and_a_bad_one_does_not(configured: RunningG
 def test_sighup_reaches_every_worker(engine: ScriptedEngine, tmp_path: Path):
     file = tmp_path / "signet.yaml"
     file.write_text("gateway: {max_choices: 4, workers: 2, reload_interval_s: 0}\n")
-    gateway = start_gateway(tmp_path, engine.url)
+    gateway = start_gateway(tmp_path, engine.url, as_program=True)
     try:
         wait_until(lambda: httpx.get(f"{gateway.url}/readyz").status_code == 200, 10, "the engine is up")
         file.write_text("gateway: {max_choices: 5, workers: 2, reload_interval_s: 0}\n")
@@ -161,7 +161,7 @@ def test_sighup_does_not_end_workers_that_start(engine: ScriptedEngine, tmp_path
     hanging_up = threading.Thread(target=hang_up)
     hanging_up.start()
     try:
-        gateway = start_gateway(tmp_path, engine.url, SIGNET_GATEWAY__WORKERS="2")
+        gateway = start_gateway(tmp_path, engine.url, as_program=True, SIGNET_GATEWAY__WORKERS="2")
     finally:
         over.set()
         hanging_up.join()
@@ -176,7 +176,7 @@ def test_sighup_does_not_end_workers_that_start(engine: ScriptedEngine, tmp_path
 def test_a_worker_that_replaces_another_has_the_settings_of_now(engine: ScriptedEngine, tmp_path: Path):
     file = tmp_path / "signet.yaml"
     file.write_text("gateway: {max_choices: 4, workers: 2, reload_interval_s: 0}\n")
-    gateway = start_gateway(tmp_path, engine.url)
+    gateway = start_gateway(tmp_path, engine.url, as_program=True)
     try:
         file.write_text("gateway: {max_choices: 5, workers: 2, reload_interval_s: 0}\n")
         for worker in workers_of(gateway):
