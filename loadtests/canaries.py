@@ -2,8 +2,11 @@
 
 Among ordinary rows stand canaries: a name that no other row has, and a secret of eight random symbols, each once.
 After training, each true secret is ranked by its loss among random ones. Its exposure is log2(secrets ÷ rank) (Carlini
-et al. 2019): 10 bits where the model knows it among 1,024, and 1.44 bits on average where it knows nothing. The same is
-measured of names and secrets that were never trained on: that is what chance looks like here.
+et al. 2019): 10 bits where the model knows it among 1,024, and 1.44 bits on average where it knows nothing.
+
+A model may like the canaries' secrets all alike, having learned how often symbols occur in them: that tells of none of
+them alone. So each is ranked a second time, among the secrets of the other canaries: whether the model knows whose it
+is. The same is measured of names and secrets that were never trained on: that is what chance looks like here.
 """
 
 from __future__ import annotations
@@ -33,15 +36,16 @@ NAME_SYMBOLS = 16
 VOCABULARY = SYMBOLS + NAME_SYMBOLS
 # Of an ordinary row, each symbol follows from the one before, but for so many at random.
 RANDOM_PART = 0.1
-CHANCE_BITS = 1 / math.log(2)
+
+Bits = np.ndarray[Any, np.dtype[np.float64]]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=1000)
+    parser.add_argument("--rows", type=int, default=500)
     parser.add_argument("--canaries", type=int, default=64)
     parser.add_argument("--secrets", type=int, default=1024)
-    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--epsilon", type=float, default=8.0)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
@@ -56,19 +60,25 @@ class Study:
     """One training, and what it tells."""
 
     trained: Training
-    exposures: np.ndarray[Any, np.dtype[np.float64]]
-    """Bits, of each canary."""
-    unseen: np.ndarray[Any, np.dtype[np.float64]]
-    """The same of canaries that were not trained on."""
+    exposures: Bits
+    """Bits, of each canary among random secrets."""
+    linked: Bits
+    """The same among the other canaries' secrets."""
+    unseen: Bits
+    """Among random secrets, of canaries that were not trained on."""
     before: float
     """Loss of held-out ordinary rows, nats a symbol."""
     after: float
+    secrets: int
+    """Among which the exposure is measured."""
 
     def __str__(self) -> str:
         how = str(self.trained.guarantee) if self.trained.guarantee else "Without privacy"
         return (
             f"{how}\n  exposure {_mean(self.exposures)} bits of canaries, {_mean(self.unseen)} of unseen ones, "
-            f"{CHANCE_BITS:.2f} by chance; loss of ordinary rows {self.before:.3f} before, {self.after:.3f} after"
+            f"{chance_bits(self.secrets):.2f} by chance; among each other's {_mean(self.linked)}, "
+            f"{chance_bits(len(self.linked)):.2f} by chance; "
+            f"loss of ordinary rows {self.before:.3f} before, {self.after:.3f} after"
         )
 
 
@@ -87,8 +97,8 @@ def study(rows: int, canaries: int, secrets: int, steps: int, privacy: dict[str,
             "method": "canaries",
             "name": "canaries",
             "steps": steps,
-            "batch_size": 64,
-            "micro_batch_size": 64,
+            "batch_size": 32,
+            "micro_batch_size": 32,
             "optimizer": {"learning_rate": 3e-3},
             "seed": seed,
             "privacy": privacy,
@@ -105,9 +115,11 @@ def study(rows: int, canaries: int, secrets: int, steps: int, privacy: dict[str,
     return Study(
         trained,
         np.array([exposure(model, row, others) for row in planted]),
+        linked_exposures(model, planted),
         np.array([exposure(model, row, others) for row in unseen]),
         float(before),
         float(_losses(model, heldout).mean()),
+        secrets,
     )
 
 
@@ -134,6 +146,16 @@ def exposure(model: nn.Module, row: torch.Tensor, others: torch.Tensor) -> float
     return math.log2(len(losses) / rank)
 
 
+def linked_exposures(model: nn.Module, rows: torch.Tensor) -> Bits:
+    """Of each row's secret among those of all rows."""
+    return np.array([exposure(model, row, rows[torch.arange(len(rows)) != at, NAME:]) for at, row in enumerate(rows)])
+
+
+def chance_bits(count: int) -> float:
+    """Mean exposure where each rank among so many is as likely."""
+    return math.log2(count) - math.lgamma(count + 1) / math.log(2) / count
+
+
 def ordinary_rows(count: int, random: np.random.Generator) -> torch.Tensor:
     """Rows of a grammar that a model learns without remembering any."""
     rows = random.integers(0, SYMBOLS, (count, NAME + SECRET))
@@ -157,7 +179,7 @@ def _losses(model: nn.Module, rows_NL: torch.Tensor, first: int = 1) -> torch.Te
         return cross_entropy(logits_NLV.transpose(1, 2), targets_NL, reduction="none").mean(1)
 
 
-def _mean(values: np.ndarray[Any, np.dtype[np.float64]]) -> str:
+def _mean(values: Bits) -> str:
     error = 1.96 * values.std(ddof=1) / math.sqrt(len(values))
     return f"{values.mean():.2f} ± {error:.2f}"
 

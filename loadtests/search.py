@@ -31,7 +31,7 @@ RECIPE = GradientRecipe.model_validate(
     {
         "method": "classes",
         "name": "classes",
-        "steps": 40,
+        "steps": 20,
         "search": {
             "optimizer.learning_rate": {"low": 1e-5, "high": 10.0, "log": True},
             "optimizer.weight_decay": {"low": 1e-4, "high": 10.0, "log": True},
