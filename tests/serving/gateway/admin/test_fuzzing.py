@@ -53,7 +53,7 @@ def fuzz(gateway: RunningGateway, folder: Path, examples: int, phases: str) -> N
     # Nothing was learnt about an operation that only ever refused the key.
     assert "returned only 401/403" not in done.stdout, said
     assert httpx.get(f"{gateway.url}/admin/tenants", headers=headers).status_code == 200
-    assert httpx.post(f"{gateway.url}/admin/audit/verify", headers=headers).json()["holds"]
+    assert httpx.post(f"{gateway.url}/admin/audit/verify", headers=headers, timeout=60).json()["holds"]
     log = (gateway.home / "gateway.log").read_text()
     assert "Traceback" not in log
     assert '"level": "error"' not in log
