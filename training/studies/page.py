@@ -77,7 +77,7 @@ def index(results: Mapping[str, Result]) -> str:
         "",
         "Claims that can be run again: `signet study NAME`, or all of them with `make studies`. Each has a number with",
         "an interval over seeds, and a verdict: held, not held, or undecided where the interval reaches over the bar.",
-        "Models are so small that a study takes minutes on a CPU: what holds of them need not hold of large ones.",
+        "Models are small enough for a CPU: what holds of them need not hold of large ones.",
         "",
         "| study | claim | number | verdict |",
         "|---|---|---|---|",
