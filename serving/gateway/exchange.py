@@ -240,7 +240,7 @@ class Exchange:
             await self._wait_for_room(int(length))
         parts: list[bytes] = []
         size = 0
-        async for data in response.chunks():
+        while data := await response.piece():
             parts.append(data)
             size += len(data)
             if size > self._max_bytes:
@@ -356,7 +356,7 @@ class Exchange:
     async def _relay_dialect(self, response: UpstreamResponse, relay: DialectRelay) -> None:
         """A stream in another dialect than OpenAI's first two: it is not continued."""
         try:
-            async for data in response.chunks():
+            while data := await response.piece():
                 if len(data) + relay.num_pending <= SMALL_BYTES:
                     released = relay.feed(data)
                 else:

@@ -11,7 +11,7 @@ import asyncio
 import math
 import ssl
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -278,18 +278,16 @@ class UpstreamResponse:
         assert self._connection is not None
         self._connection.patience = patience
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """Pieces of the body as they arrive, several network reads joined when the reader was slower."""
+    async def piece(self) -> bytes:
+        """What came next of the body, several network reads joined when the reader was slower; empty at its end.
+
+        No async iterator: of each that is left before its end the event loop makes a task, to close it.
+        """
         connection = self._connection
         assert connection is not None
-        while True:
-            data = connection.take()
-            if data:
-                yield data
-            elif data is None:
-                await connection.arrival(self._idle)
-            else:
-                return
+        while (data := connection.take()) is None:
+            await connection.arrival(self._idle)
+        return data
 
     async def read(self, limit: int | None = None) -> bytes:
         """The whole body, or its first `limit` bytes."""

@@ -100,7 +100,7 @@ class StreamedAnswer:
         assert engine is not None
         response.set_patience(Patience(self._failover.stall_timeout_s, self._can_move))
         hand_over_at = 0.0
-        async for data in response.chunks():
+        while data := await response.piece():
             if len(data) + (relay if joined is None else joined).num_pending <= SMALL_BYTES:
                 released = relay.feed(data if joined is None else joined.feed(data))
             else:
