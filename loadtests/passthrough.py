@@ -17,7 +17,7 @@ import httpx
 from fastapi import FastAPI, Request
 from fastapi.responses import StreamingResponse
 
-from serving.gateway.engines.upstream import Timeouts, UpstreamPool
+from serving.gateway.engines.upstream import Timeouts, UpstreamPool, UpstreamResponse
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -71,12 +71,17 @@ async def pooled_client() -> AsyncIterator[Forward]:
     async def forward(method: str, path: str, body: bytes) -> AsyncIterator[Answer]:
         answer = await pool.request(method.encode(), path.encode(), headers, body)
         try:
-            yield answer.status, answer.header(b"content-type").decode(), answer.chunks()
+            yield answer.status, answer.header(b"content-type").decode(), _pieces(answer)
         finally:
             answer.close()
 
     yield forward
     pool.close()
+
+
+async def _pieces(answer: UpstreamResponse) -> AsyncIterator[bytes]:
+    while data := await answer.piece():
+        yield data
 
 
 class BareAsgi:

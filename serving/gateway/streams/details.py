@@ -242,13 +242,14 @@ class _Reading:
         self._word: str | None = "" if cleaner.at_rest else None  # of them, what may go on; None: it is not at rest
 
     def feed(self, text: str) -> None:
-        if self._word is not None and len(self._later) < _MOST_LATER:
-            prose = PROSE.fullmatch(self._word + text)
+        word = self._word
+        if word is not None and len(self._later) < _MOST_LATER:
+            prose = PROSE.fullmatch(word + text)
             if prose is not None:
                 self._later += text
                 self._word = word = prose[1]
-                self.fed += len(text)
-                self.settled = self.fed - len(word)
+                self.fed = fed = self.fed + len(text)
+                self.settled = fed - len(word)
                 return
         text = self._catch_up() + text
         self._raw += text
@@ -357,12 +358,19 @@ class DetailGate:
         spans: list[list[tuple[_Reading, int, int]]] = [[] for _ in events]
         for event, own in zip(events, spans, strict=True):
             self._detailed[id(event)] = _Event(event, own, None)
+        if len(events) == 1:
+            [own] = spans
+            for rank, text in enumerate(ranks[0]):
+                reading = self._readings.get(rank) or self._reading(rank)
+                end = reading.fed
+                reading.feed(text if text.isascii() else text.translate(_PIECES))
+                own.append((reading, end, reading.fed))
+            return
         for rank in range(max(map(len, ranks))):
             texts = [each[rank] if rank < len(each) else "" for each in ranks]
             reading = self._readings.get(rank) or self._reading(rank)
             end = reading.fed
-            text = "".join(texts)
-            reading.feed(text if text.isascii() else text.translate(_PIECES))
+            reading.feed("".join(texts).translate(_PIECES))
             for own, text in zip(spans, texts, strict=True):
                 start, end = end, end + len(text)
                 own.append((reading, start, end))

@@ -276,7 +276,8 @@ def test_alternatives_that_are_the_tokens_themselves_are_read_with_those_that_ar
 
     released = relayed(ranked(words, [pieces, others * len(pieces)]), step, logprobs=True, top_logprobs=2)
 
-    assert not leaked(decoded_events(released), [value])
+    # Behind a word that it is glued to, the text itself may say it.
+    assert value in texts(released) or not leaked(decoded_events(released), [value])
     assert texts(released) == GUARD.clean_text("".join(words))[0]
 
 
