@@ -189,6 +189,8 @@ class ClassifierRun:
     ) -> tuple[Training, int]:
         """Train, and return how it went and how many tokens the texts have that were learned from."""
         rows, targets = self._encode(model, tokenizer, data, data.train)
+        if data.is_multi_label and self.recipe.privacy is None:
+            begin_at_frequencies(model, targets)
         objective = self.objective(data, rows, targets, tokenizer)
         if isinstance(self.recipe, ClassifyRecipe) and self.recipe.layers is not None:
             objective = self._upper_layers(objective, model, self.recipe.layers)
@@ -322,6 +324,17 @@ def _load(base: Source, data: Data, tokenizer: PreTrainedTokenizerFast, max_toke
             )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise SourceError(f"{base.identity.ref} takes no classification head: {str(error).splitlines()[0]}") from None
+
+
+def begin_at_frequencies(model: nn.Module, has: torch.Tensor) -> None:
+    """Have the head of several labels say of any text how frequent each is (Lin et al. 2017), where it has a bias.
+
+    From zero, the first hundreds of steps would go into learning that most texts have not most of the labels.
+    """
+    layers = [each for each in model.modules() if isinstance(each, nn.Linear) and each.out_features == has.shape[1]]
+    if layers and layers[-1].bias is not None:
+        frequent_C = (has.sum(0) + 1) / (len(has) + 2)
+        layers[-1].bias.data.copy_(frequent_C.logit())
 
 
 def padding_tokenizer(base: Source) -> PreTrainedTokenizerFast:

@@ -15,6 +15,7 @@ from training.errors import DataError, RecipeError, SourceError
 from training.evaluate import resolve_source
 from training.evaluate.measurement import measure_classifier
 from training.methods import adapters
+from training.methods.classify import begin_at_frequencies
 from training.methods.upper_layers import UpperLayersObjective
 from training.outcome import Outcome
 from training.registry import ManifestDraft, Registry
@@ -123,6 +124,15 @@ def test_remembered_lower_layers_give_the_losses_of_computed_ones(
 def test_more_layers_than_there_are(train: Train, recipe: Path, tiny: Registry) -> None:
     with pytest.raises(RecipeError, match="layers: the model has 2; leave it out to train all of them"):
         train(recipe, "layers=2")
+
+
+def test_a_head_of_several_labels_begins_at_their_frequencies() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Linear(2, 2))
+    has = torch.tensor([[1.0, 0.0]] * 98)
+
+    begin_at_frequencies(model, has)
+
+    assert model[1].bias.sigmoid().tolist() == pytest.approx([0.99, 0.01])
 
 
 def test_training_prints_nothing_of_transformers(
