@@ -63,11 +63,16 @@ class Classification:
 
 def load_classifier(source: Source) -> PreTrainedModel:
     """Load a classifier; raises SourceError where the model is none."""
-    config = json.loads((source.path / "config.json").read_bytes())
-    if not any(name.endswith("ForSequenceClassification") for name in config.get("architectures") or ()):
+    if not is_classifier(source):
         raise SourceError(f"{source.identity.ref} is no classifier: texts with labels need one (method: classify)")
     with quiet():
         return AutoModelForSequenceClassification.from_pretrained(source.path, local_files_only=True).eval()
+
+
+def is_classifier(source: Source) -> bool:
+    """Whether the model has a classification head."""
+    config = json.loads((source.path / "config.json").read_bytes())
+    return any(name.endswith("ForSequenceClassification") for name in config.get("architectures") or ())
 
 
 def longest_text(model: PreTrainedModel, wanted: int) -> int:

@@ -29,6 +29,7 @@ from training.evaluate.classification import (
     THRESHOLDS,
     best_thresholds,
     decide,
+    is_classifier,
     judge,
     load_classifier,
     longest_text,
@@ -189,7 +190,8 @@ class ClassifierRun:
     ) -> tuple[Training, int]:
         """Train, and return how it went and how many tokens the texts have that were learned from."""
         rows, targets = self._encode(model, tokenizer, data, data.train)
-        if data.is_multi_label and self.recipe.privacy is None:
+        # Not where the head has learned already, nor where its frequencies would tell of the examples.
+        if data.is_multi_label and not is_classifier(self.base) and self.recipe.privacy is None:
             begin_at_frequencies(model, targets)
         objective = self.objective(data, rows, targets, tokenizer)
         if isinstance(self.recipe, ClassifyRecipe) and self.recipe.layers is not None:

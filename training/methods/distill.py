@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from training.errors import DataError, RecipeError, SourceError
 from training.evaluate.classification import (
     MULTI_LABEL,
     decide,
+    is_classifier,
     judge,
     labels_of,
     load_classifier,
@@ -49,7 +49,7 @@ def run(recipe: DistillRecipe, context: Context) -> Outcome:
     accelerator = Accelerator(cpu=not torch.cuda.is_available())
     try:
         teacher = adapters.require_trainable(context.find_model(recipe.teacher))
-        classifies = _is_classifier(teacher)
+        classifies = is_classifier(teacher)
         with _student(recipe, context, teacher, classifies) as student:
             if classifies:
                 if recipe.answers is not None:
@@ -128,8 +128,3 @@ def _student(recipe: DistillRecipe, context: Context, teacher: Source, classifie
             f"{student.identity.ref} has not the tokenizer of {teacher.identity.ref}: their tokens differ"
         )
     yield student
-
-
-def _is_classifier(source: Source) -> bool:
-    config = json.loads((source.path / "config.json").read_bytes())
-    return any(name.endswith("ForSequenceClassification") for name in config.get("architectures") or ())
