@@ -79,7 +79,7 @@ class Corpus:
 
     @property
     def num_targets(self) -> int:
-        """Tokens that are foreseen."""
+        """Tokens that are predicted."""
         return len(self.tokens_T) - 1
 
     def num_blocks(self, block: int) -> int:

@@ -65,7 +65,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Losses:
-    """How a language model foresees each text of a file: a chat, or a block of plain text."""
+    """How a language model predicts each text of a file: a chat, or a block of plain text."""
 
     nats: Sequence[float]
     tokens: Sequence[int]
@@ -87,7 +87,7 @@ class Losses:
 
 @dataclass(frozen=True)
 class Forgetting:
-    """A general text, as the model foresees it and as the one did that it was made from."""
+    """A general text, as the model predicts it and as the one did that it was made from."""
 
     base: str
     before: Losses
@@ -177,7 +177,7 @@ class Matrix:
                 return Cell("", None, "it finds texts of queries")
             found = measure_embedder(source, path, self._max_tokens, self._show).measured
             return Cell("recall@1", found.recall_at_1)
-        return Cell("bits a byte", self._foreseen(source, path, holds).bits_per_byte())
+        return Cell("bits a byte", self._predicted(source, path, holds).bits_per_byte())
 
     def _classified(self, source: Source, path: Path) -> Cell:
         try:
@@ -198,9 +198,11 @@ class Matrix:
             before = source.base or self._find_model(base.digest)
         except UnknownCheckpoint:
             return None
-        return Forgetting(before.identity.ref, self._foreseen(before, path, holds), self._foreseen(source, path, holds))
+        return Forgetting(
+            before.identity.ref, self._predicted(before, path, holds), self._predicted(source, path, holds)
+        )
 
-    def _foreseen(self, source: Source, path: Path, holds: Holds) -> Losses:
+    def _predicted(self, source: Source, path: Path, holds: Holds) -> Losses:
         key = (source.identity.digest, path)
         if key not in self._losses:
             self._losses[key] = measure_losses(source, path, holds, self._max_tokens, self._show)
@@ -224,7 +226,7 @@ def what_it_holds(path: Path) -> Holds:
 
 
 def measure_losses(source: Source, path: Path, holds: Holds, max_tokens: int, show_progress: bool = True) -> Losses:
-    """Have a language model foresee a file's texts, or in chats what the assistant says."""
+    """Have a language model predict a file's texts, or in chats what the assistant says."""
     tokenizer = load_tokenizer(source.path)
     if holds == "chats":
         encoder = ChatEncoder(load_chat_tokenizer(source.path), max_tokens)
@@ -250,10 +252,10 @@ def _documents(path: Path, holds: Holds) -> Sequence[str]:
 
 
 def _blocks(source: Source, path: Path, documents: Sequence[str], max_tokens: int) -> tuple[list[Example], int]:
-    """Blocks from all over a text, and how many bytes those of its tokens have that are foreseen, on average."""
+    """Blocks from all over a text, and how many bytes those of its tokens have that are predicted, on average."""
     corpus = make_corpus(Borrowed(source.path), documents)
     if corpus.num_targets < 1:
-        raise DataError(f"{path}: is a single token: nothing can be foreseen")
+        raise DataError(f"{path}: is a single token: nothing can be predicted")
     config = json.loads(((source.base or source).path / "config.json").read_bytes())
     block = min(max_tokens, config.get("max_position_embeddings") or max_tokens)
     ids = corpus.tokens_T.tolist()

@@ -1,4 +1,4 @@
-"""Perplexity on chats: how well a model foresees what the assistant says.
+"""Perplexity on chats: how well a model predicts what the assistant says.
 
 exp of the mean negative log-likelihood (natural log) over all assistant tokens of all chats, each answer's
 closing token included; every token weighs the same, so long answers weigh more. Prompts are read, not

@@ -1,4 +1,4 @@
-"""How well a language model foresees plain text: perplexity of a token, and bits of a byte.
+"""How well a language model predicts plain text: perplexity of a token, and bits of a byte.
 
 The text is read in blocks that do not overlap, so what stands at a block's beginning has little before it: a larger
 block gives a better figure. Perplexity compares models with the same tokenizer; bits a byte any two.
@@ -58,7 +58,7 @@ def measure_texts(source: Source, data: Path, max_tokens: int, show_progress: bo
     with track("Encoding text", show_progress) as progress:
         corpus = make_corpus(Borrowed(source.path), file.documents, progress)
     if corpus.num_targets < 1:
-        raise DataError(f"{data}: is a single token: nothing can be foreseen")
+        raise DataError(f"{data}: is a single token: nothing can be predicted")
     model: Any = load_model(source).to("cuda" if torch.cuda.is_available() else "cpu")
     block = min(max_tokens, getattr(model.config, "max_position_embeddings", None) or max_tokens)
     starts = range(0, corpus.num_targets, block)

@@ -1,4 +1,4 @@
-"""Pretraining: a language model of `training.model` learns to foresee the next token of texts."""
+"""Pretraining: a language model of `training.model` learns to predict the next token of texts."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Validation:
-    """How well held-out text is foreseen."""
+    """How well held-out text is predicted."""
 
     loss: float
     """Nats a token."""
@@ -91,7 +91,7 @@ class BlockObjective:
         self.lengths = [block] * corpus.num_blocks(block)
 
     def weight(self, indices: Sequence[int]) -> int:
-        """Tokens that are foreseen."""
+        """Tokens that are predicted."""
         return len(indices) * self._block
 
     def loss(self, model: nn.Module, indices: Sequence[int]) -> torch.Tensor:
@@ -293,7 +293,7 @@ class _Run:
 
 
 class _Glances:
-    """Between steps: how the held-out text is foreseen by now, and what the model writes."""
+    """Between steps: how the held-out text is predicted by now, and what the model writes."""
 
     def __init__(self, run: _Run, model: Decoder, text: Text, folder: RunFolder) -> None:
         self._run = run

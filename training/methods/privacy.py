@@ -3,7 +3,7 @@
 Each example's gradient is computed alone, by plain backpropagation, and scaled down to a norm; only their noisy sum
 leaves this module. That is right for every model and every loss of an example. Hooks that take the gradients of a batch
 apart, as Opacus has, are not: they must know each layer, and are silently wrong where one is used in a way that they do
-not foresee (DoRA, routed experts, broadcast positions; Opacus issue 820).
+not predict (DoRA, routed experts, broadcast positions; Opacus issue 820).
 """
 
 from __future__ import annotations

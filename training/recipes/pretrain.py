@@ -101,7 +101,7 @@ class ModelSettings(Section):
 
 
 class PretrainRecipe(GradientRecipe):
-    """A language model learns to foresee the next token of texts, from random weights."""
+    """A language model learns to predict the next token of texts, from random weights."""
 
     method: Literal["pretrain"]
     """What is done; the rest of the recipe depends on it."""

@@ -17,7 +17,7 @@ class PruneSettings(Section):
     """How many layers go."""
     layers_by: Literal["influence", "loss"] = "influence"
     """Which: those whose output is most like their input (Men et al. 2024, ShortGPT), all at once; or, one after
-    another, the one without which the text is foreseen best, which costs more and leaves a better model."""
+    another, the one without which the text is predicted best, which costs more and leaves a better model."""
     hidden: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Part of the channels of every MLP that goes: those that say least."""
     heads: Annotated[int, Field(ge=0)] = 0

@@ -43,7 +43,7 @@ def measure(trial: Trial) -> Sample:
 
 
 STUDY = Study(
-    claim="At equal active weights, eight experts foresee text better than one dense MLP.",
+    claim="At equal active weights, eight experts predict text better than one dense MLP.",
     number="loss of the dense model minus loss with eight experts, nats a character",
     holds="above",
     bar=0.0,

@@ -1,4 +1,4 @@
-"""What several studies share: text to learn from, models to train on it, and how well they foresee the rest."""
+"""What several studies share: text to learn from, models to train on it, and how well they predict the rest."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def fit(
 
 
 def fit_text(model: nn.Module, text: Text, trial: Trial, *, steps: int, block: int = BLOCK, **how: Any) -> list[float]:
-    """Train to foresee the next character; an uneven load of experts counts a hundredth."""
+    """Train to predict the next character; an uneven load of experts counts a hundredth."""
     return fit(model, BlockObjective(text.train, block, BALANCE, torch.device("cpu")), trial, steps=steps, **how)
 
 

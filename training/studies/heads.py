@@ -3,7 +3,7 @@
 A decoder of two blocks, 64 wide, learns four tasks, a model each: to copy 12 symbols, to say them backwards, to sort
 them, and to recall which value stood behind a key (Arora et al. 2023 take the last as the mark of attention). Only
 the number of heads differs; all have as many weights, as more heads are narrower. Figures are parts of the answers'
-symbols that are foreseen on 256 rows which were not learned from.
+symbols that are predicted on 256 rows which were not learned from.
 
 It does not show what heads look at, nor that the order stays with longer training: copying and sorting are learned in
 the end with one head as well.

@@ -51,7 +51,7 @@ def _microseconds(kind: type[nn.Module], rounds: int) -> float:
 
 
 STUDY = Study(
-    claim="RMSNorm foresees text no worse than LayerNorm, within one percent of the loss.",
+    claim="RMSNorm predicts text no worse than LayerNorm, within one percent of the loss.",
     number="loss with RMSNorm ÷ loss with LayerNorm",
     holds="below",
     bar=1.01,

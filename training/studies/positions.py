@@ -39,7 +39,7 @@ def measure(trial: Trial) -> Sample:
 
 
 STUDY = Study(
-    claim="Trained on 64 characters and given 256, a model with RoPE foresees worse than one with ALiBi.",
+    claim="Trained on 64 characters and given 256, a model with RoPE predicts worse than one with ALiBi.",
     number="loss with RoPE minus loss with ALiBi, both at 256, nats a character",
     holds="above",
     bar=0.0,

@@ -30,7 +30,7 @@ def measure(trial: Trial) -> Sample:
 
 
 STUDY = Study(
-    claim="Without residual connections, eight blocks foresee text worse than two.",
+    claim="Without residual connections, eight blocks predict text worse than two.",
     number="loss of eight blocks minus loss of two, both without residuals, nats a character",
     holds="above",
     bar=0.0,

@@ -56,7 +56,7 @@ def fit_power_law(losses: Mapping[float, float]) -> tuple[float, float, float]:
 
 
 STUDY = Study(
-    claim="A power law fitted to five small runs foretells the loss of a larger one within three percent.",
+    claim="A power law fitted to five small runs predicts the loss of a larger one within three percent.",
     number="error of the foretold loss, as a part of it",
     holds="below",
     bar=0.03,

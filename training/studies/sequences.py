@@ -1,4 +1,4 @@
-"""Tasks whose answer can be told from the question: rows of tokens of which the last ones are to be foreseen.
+"""Tasks whose answer can be told from the question: rows of tokens of which the last ones are to be predicted.
 
 Tensors are named with their shapes: B rows, L tokens, N examples, V vocabulary.
 """
@@ -34,16 +34,16 @@ class Sequences:
         return len(indices) * self.num_targets
 
     def loss(self, model: nn.Module, indices: Sequence[int]) -> torch.Tensor:
-        logits_BLV, targets_BL = self._foreseen(model, self.ids_NL[list(indices)])
+        logits_BLV, targets_BL = self._predicted(model, self.ids_NL[list(indices)])
         return cross_entropy(logits_BLV.flatten(0, 1).float(), targets_BL.flatten(), reduction="sum")
 
     def accuracy(self, model: nn.Module) -> float:
-        """Part of the answers' tokens that are foreseen."""
+        """Part of the answers' tokens that are predicted."""
         with torch.inference_mode():
-            logits_BLV, targets_BL = self._foreseen(model, self.ids_NL)
+            logits_BLV, targets_BL = self._predicted(model, self.ids_NL)
         return float((logits_BLV.argmax(-1) == targets_BL).float().mean())
 
-    def _foreseen(self, model: nn.Module, ids_BL: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _predicted(self, model: nn.Module, ids_BL: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         logits_BLV = model(ids_BL[:, :-1])
         return logits_BLV[:, -self.num_targets :], ids_BL[:, -self.num_targets :]
 
@@ -64,7 +64,7 @@ def sort(count: int, length: int, seed: int) -> Sequences:
 
 
 def recall(count: int, length: int, seed: int) -> Sequences:
-    """Pairs of a key and a value, then one of the keys again: its value is to be foreseen. All keys of a row differ."""
+    """Pairs of a key and a value, then one of the keys again: predict its value. The keys of a row differ."""
     generator = torch.Generator().manual_seed(seed)
     pairs = min(length // 2, SYMBOLS)
     keys_NP = torch.rand(count, SYMBOLS, generator=generator).argsort(dim=1)[:, :pairs]

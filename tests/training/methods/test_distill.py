@@ -88,7 +88,7 @@ def test_without_the_datas_share_the_student_nears_its_teacher_and_not_the_data(
     taught = language("alpha=0", "steps=60", "temperature=1").report
     alone = language("alpha=1", "steps=60").report
 
-    # The teacher is random: whoever follows it foresees the data badly.
+    # The teacher is random: whoever follows it predicts the data badly.
     assert taught["losses"][-1] < taught["losses"][0] / 2
     assert alone["perplexity_after"] < taught["perplexity_after"]
 
