@@ -22,7 +22,7 @@ fetch: install-test
 	$(BIN)/python deploy/services.py
 	$(BIN)/python deploy/tools.py
 	$(BIN)/python deploy/clients.py
-	$(BIN)/python tests/prepared.py
+	PYTHONPATH=.:tests $(BIN)/python -P -m prepared
 
 lint: install-test ## Check style, import rules and types
 	$(BIN)/ruff check $(SOURCES)

@@ -1,6 +1,6 @@
 """What tests keep between runs: the converted default model, and the compressor's environment (1.5 GB).
 
-python tests/prepared.py        # `make test` has it made while types are checked
+PYTHONPATH=.:tests python -P -m prepared        # `make test` has it made while types are checked
 """
 
 from __future__ import annotations

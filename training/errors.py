@@ -4,6 +4,7 @@ TrainingError
   DataError     a data file, or one line of it, cannot be used
   RecipeError   a recipe has an unknown or impossible setting
   SourceError   the model to start from cannot be used
+  DivergedError a loss is beyond any number
 """
 
 from __future__ import annotations
@@ -23,3 +24,7 @@ class RecipeError(TrainingError):
 
 class SourceError(TrainingError):
     """The model to start from is of the wrong kind or cannot be loaded."""
+
+
+class DivergedError(TrainingError):
+    """A model's loss is beyond any number: its training diverged, or its weights are broken."""

@@ -29,7 +29,7 @@ from training.data.texts import read_texts
 from training.errors import DataError, TrainingError
 from training.evaluate.loading import load_chat_tokenizer, load_model, load_tokenizer, padding_token
 from training.evaluate.measurement import measure_classifier, measure_embedder
-from training.evaluate.perplexity import BATCH_SIZE, collate, log_likelihoods
+from training.evaluate.perplexity import BATCH_SIZE, collate, log_likelihoods, perplexity_of
 from training.evaluate.retrieval import is_embedder
 from training.evaluate.scores import RESAMPLES, Score
 from training.evaluate.source import Source
@@ -73,7 +73,7 @@ class Losses:
 
     @property
     def perplexity(self) -> float:
-        return math.exp(sum(self.nats) / sum(self.tokens))
+        return perplexity_of(sum(self.nats) / sum(self.tokens))
 
     def bits_per_byte(self, seed: int = 0) -> Score:
         """With an interval by resampling texts."""

@@ -16,6 +16,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from training.data import IGNORED, Example
+from training.errors import DivergedError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -93,7 +94,17 @@ def measure_perplexity(
     """Score every example once, on the device that the model is on."""
     total = total_loss(model, examples, pad_token_id, on_progress)
     tokens = count_targets(examples)
-    return Perplexity(math.exp(total / tokens), tokens, len(examples))
+    return Perplexity(perplexity_of(total / tokens), tokens, len(examples))
+
+
+def perplexity_of(nats: float) -> float:
+    """Of a mean loss, in nats a token; raises DivergedError where it is beyond any number."""
+    try:
+        return math.exp(nats)
+    except OverflowError:
+        raise DivergedError(
+            f"the loss is {nats:.4g} nats a token: the training diverged (lower the learning rate) or weights broke"
+        ) from None
 
 
 def count_targets(examples: Sequence[Example]) -> int:

@@ -18,6 +18,7 @@ from training.data.corpus import Borrowed, make_corpus
 from training.data.texts import read_texts
 from training.errors import DataError
 from training.evaluate.loading import load_model
+from training.evaluate.perplexity import perplexity_of
 from training.evaluate.source import Source
 from training.progress import track
 
@@ -38,7 +39,7 @@ class TextMeasurement:
 
     def figures(self) -> dict[str, float]:
         return {
-            "perplexity": math.exp(self.loss),
+            "perplexity": perplexity_of(self.loss),
             "loss": self.loss,
             "bits_per_byte": self.bits_per_byte,
             "tokens": self.tokens,
@@ -47,7 +48,7 @@ class TextMeasurement:
 
     def __str__(self) -> str:
         return (
-            f"perplexity {math.exp(self.loss):.3f} a token, {self.bits_per_byte:.3f} bits a byte, "
+            f"perplexity {perplexity_of(self.loss):.3f} a token, {self.bits_per_byte:.3f} bits a byte, "
             f"over {self.tokens} tokens in blocks of {self.block}"
         )
 

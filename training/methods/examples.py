@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from training.data import ChatEncoder, Example, check_disjoint, encode_all, read
 from training.data.texts import check_apart, read_texts, split_end
 from training.errors import DataError
 from training.evaluate.loading import load_chat_tokenizer, load_tokenizer
-from training.evaluate.perplexity import Perplexity, count_targets, total_loss
+from training.evaluate.perplexity import Perplexity, count_targets, perplexity_of, total_loss
 from training.methods.trainer import sum_over
 from training.outcome import Context
 from training.progress import track
@@ -137,4 +136,4 @@ def measure_shared(
     with track(label, show) as progress:
         loss = total_loss(model, share, pad_token_id, progress)
     tokens = count_targets(examples)
-    return Perplexity(math.exp(sum_over(accelerator, loss) / tokens), tokens, len(examples))
+    return Perplexity(perplexity_of(sum_over(accelerator, loss) / tokens), tokens, len(examples))

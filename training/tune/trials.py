@@ -11,7 +11,7 @@ from typing import NoReturn
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from training.errors import RecipeError
+from training.errors import DivergedError, RecipeError
 from training.outcome import Context
 from training.recipes import METHODS
 from training.recipes.loading import variant
@@ -87,8 +87,7 @@ class Trials:
         except optuna.TrialPruned:
             self._remove(home)
             raise
-        # Of a perplexity that no float holds, too.
-        except (RecipeError, OverflowError) as error:
+        except (RecipeError, DivergedError) as error:
             self._remove(home)
             trial.set_user_attr(ERROR, " ".join(str(error).split()))
             raise optuna.TrialPruned from None

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from training.data import IGNORED, ChatEncoder, Example, encode_all, read_chats
+from training.errors import DivergedError
 from training.evaluate import Source
 from training.evaluate.loading import load_chat_tokenizer, load_model
-from training.evaluate.perplexity import collate, measure_perplexity, summed_loss, total_loss
+from training.evaluate.perplexity import collate, measure_perplexity, perplexity_of, summed_loss, total_loss
 from training.registry import CheckpointRef
 
 CHATS = [("Hi", "Hello."), ("Is it open?", "Yes, until ten.", "Today?", "Every day."), ("A", "B" * 90)] * 4
@@ -102,3 +103,10 @@ def test_loss_is_differentiable_and_in_fp32(model: Any, examples: list[Example])
 
 def test_nothing_to_score_is_zero(model: Any) -> None:
     assert total_loss(model, [], 0) == 0.0
+
+
+def test_a_loss_beyond_any_number_is_one_line() -> None:
+    assert perplexity_of(0.0) == 1.0
+
+    with pytest.raises(DivergedError, match="the loss is 800 nats a token: the training diverged"):
+        perplexity_of(800.0)
