@@ -27,7 +27,7 @@ _OTHER = rb'\{"token": ?"(%b)", ?"logprob": ?%b, ?"bytes": ?\[(%b)\]\}' % (
     _LIST.pattern,
 )
 _OTHERS = _OTHER.replace(rb"(%b)" % PLAIN.pattern, PLAIN.pattern).replace(rb"(%b)" % _LIST.pattern, _LIST.pattern)
-_OTHERS = rb"(?:%b(?:, ?%b)*+)?+" % (_OTHERS, _OTHERS)
+_OTHERS = rb"(?>(?:%b(?>(?:, ?%b)*))?)" % (_OTHERS, _OTHERS)
 _ANY_OTHERS = rb"(?P<others>%b)" % _OTHERS
 _RANKED = re.compile(rb'(?<="top_logprobs":\[)%b(?=\])|(?<="top_logprobs": \[)%b(?=\])' % (_OTHERS, _OTHERS))
 _EACH_OTHER = re.compile(_OTHER)
