@@ -19,7 +19,7 @@ class AdapterStore(Transactions):
     def list_adapters(self) -> list[LiveAdapter]:
         """All, by name."""
         with self._reading() as connection:
-            return [LiveAdapter(**row._mapping) for row in connection.execute(select(live_adapters))]
+            return [LiveAdapter(**row._mapping) for row in connection.execute(select(live_adapters).order_by("name"))]
 
     def load_adapter(self, adapter: LiveAdapter) -> LiveAdapter:
         """Have it served from now on, in place of another version. Doing it again changes nothing."""
