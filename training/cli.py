@@ -1,4 +1,4 @@
-"""The training commands: train and registry; others live beside what they do.
+"""`signet train`: a recipe run, or rendered as a job for a cluster.
 
 Nothing heavy is imported before a command runs: `--help` answers at once, also where torch is not installed.
 """
@@ -7,34 +7,19 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
-from training.command import TrainingSettings, one_line_errors, open_registry
-from training.encoder import NAME as ENCODER
-from training.encoder import prepare_encoder
+from training.command import TrainingSettings, find_model, one_line_errors, open_registry, sigterm_as_interrupt
 from training.errors import TrainingError
-from training.registry import Registry, UnknownCheckpoint
-from training.registry_cli import registry
 
 if TYPE_CHECKING:
-    from training.evaluate import Source
     from training.jobs.render import Kind
     from training.outcome import Outcome
-
-__all__ = ["registry", "train"]  # and `evaluate`, `quantize` and `data`, by `__getattr__`
-
-DEFAULT_MODEL = "smollm2-135m-instruct"
-"""Prepared on first use by `signet engine`."""
 
 
 @click.command()
@@ -126,46 +111,6 @@ def run_recipe(
         _print_outcome(outcome, loaded.name, as_json)
 
 
-def find_model(ref: str, store: Registry, settings: TrainingSettings, show_progress: bool = True) -> Source:
-    """The verified model behind a reference; the default one is prepared where it is missing."""
-    from training.evaluate import resolve_source
-
-    try:
-        return resolve_source(ref, store, show_progress)
-    except UnknownCheckpoint:
-        name = ref.partition("@")[0]
-        if name not in (DEFAULT_MODEL, ENCODER) or store.has(name):
-            raise
-    if name == ENCODER:
-        prepare_encoder(store, settings.home / "cache", show_progress)
-    else:
-        _prepare_default_model(settings)
-    return resolve_source(ref, store, show_progress)
-
-
-def _prepare_default_model(settings: TrainingSettings) -> None:
-    """Have the engine's side fetch and register it: a process of its own, as the packages meet only in files."""
-    command = [sys.executable, "-m", "signet", "engine", "--prepare-only"]
-    # Its output is progress, and standard output is for results.
-    environment = {**os.environ, "SIGNET_HOME": str(settings.home)}
-    if subprocess.run(command, stdout=sys.stderr, env=environment).returncode:
-        raise TrainingError(f"{DEFAULT_MODEL} could not be prepared: see above, or run `signet engine --prepare-only`")
-
-
-@contextmanager
-def sigterm_as_interrupt() -> Iterator[None]:
-    """Let a supervisor's SIGTERM clean up as Ctrl-C does."""
-
-    def interrupt(signum: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 def _print_outcome(outcome: Outcome, name: str, as_json: bool) -> None:
     checkpoint = outcome.checkpoint
     if as_json:
@@ -183,19 +128,3 @@ def _print_outcome(outcome: Outcome, name: str, as_json: bool) -> None:
     click.echo(f"{checkpoint.ref if checkpoint else name}: {outcome.summary}; {outcome.cost}")
     for note in outcome.notes:
         click.echo(note)
-
-
-def __getattr__(name: str) -> Any:
-    if name == "evaluate":
-        from training.evaluate.cli import evaluate
-
-        return evaluate
-    if name == "quantize":
-        from training.compress.cli import quantize
-
-        return quantize
-    if name == "data":
-        from training.data.cli import data
-
-        return data
-    raise AttributeError(name)

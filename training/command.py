@@ -1,16 +1,30 @@
-"""What every training command shares: where the registry is, and how failures reach the user."""
+"""What training commands share: where models are found, and how failures and interruptions reach the user."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import click
 
+from training.encoder import NAME as ENCODER
+from training.encoder import prepare_encoder
 from training.errors import TrainingError
-from training.registry import Manifest, Registry, RegistryError
+from training.registry import Manifest, Registry, RegistryError, UnknownCheckpoint
+
+if TYPE_CHECKING:
+    from training.evaluate.source import Source
+
+DEFAULT_MODEL = "smollm2-135m-instruct"
+"""Prepared on first use by `signet engine`."""
 
 _TRAINING_PACKAGES = frozenset({"accelerate", "opacus", "optuna", "peft", "safetensors", "torch", "transformers"})
 
@@ -58,3 +72,43 @@ def one_line_errors(command: Command) -> Command:
 def open_registry(settings: TrainingSettings) -> Registry:
     """The registry below SIGNET_HOME."""
     return Registry(settings.home / "registry", settings.home / "keys")
+
+
+def find_model(ref: str, store: Registry, settings: TrainingSettings, show_progress: bool = True) -> Source:
+    """The verified model behind a reference; the default one is prepared where it is missing."""
+    from training.evaluate import resolve_source
+
+    try:
+        return resolve_source(ref, store, show_progress)
+    except UnknownCheckpoint:
+        name = ref.partition("@")[0]
+        if name not in (DEFAULT_MODEL, ENCODER) or store.has(name):
+            raise
+    if name == ENCODER:
+        prepare_encoder(store, settings.home / "cache", show_progress)
+    else:
+        _prepare_default_model(settings)
+    return resolve_source(ref, store, show_progress)
+
+
+def _prepare_default_model(settings: TrainingSettings) -> None:
+    """Have the engine's side fetch and register it: a process of its own, as the packages meet only in files."""
+    command = [sys.executable, "-m", "signet", "engine", "--prepare-only"]
+    # Its output is progress, and standard output is for results.
+    environment = {**os.environ, "SIGNET_HOME": str(settings.home)}
+    if subprocess.run(command, stdout=sys.stderr, env=environment).returncode:
+        raise TrainingError(f"{DEFAULT_MODEL} could not be prepared: see above, or run `signet engine --prepare-only`")
+
+
+@contextmanager
+def sigterm_as_interrupt() -> Iterator[None]:
+    """Let a supervisor's SIGTERM clean up as Ctrl-C does."""
+
+    def interrupt(signum: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

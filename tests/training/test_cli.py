@@ -17,7 +17,8 @@ from conftest import fresh_home
 from running import run_signet, wait_until
 from tiny_bert import write_tiny_bert
 
-from training import cli as training_cli
+from signet import cli
+from training import command as shared
 from training.registry import ManifestDraft, Registry
 
 REPOSITORY = Path(__file__).parents[2]
@@ -35,7 +36,8 @@ def signet(home: Path) -> Callable[..., Result]:
 
     def run(command: str, *arguments: str | Path) -> Result:
         context = {"obj": lambda: Settings(home)}
-        mounted: click.Command = getattr(training_cli, command)
+        mounted = cli.get_command(click.Context(cli), command)
+        assert mounted is not None
         return CliRunner().invoke(mounted, [str(argument) for argument in arguments], **context)
 
     return run
@@ -293,17 +295,17 @@ def preparing(monkeypatch: pytest.MonkeyPatch, store: Registry, tiny_model_folde
     def prepare(command: list[str], env: dict[str, str], **_: Any) -> subprocess.CompletedProcess[str]:
         runs.append((command[1:], env["SIGNET_HOME"]))
         folder = shutil.copytree(tiny_model_folder, tmp_path / "prepared")
-        store.register(folder, training_cli.DEFAULT_MODEL, ManifestDraft(kind="base"))
+        store.register(folder, shared.DEFAULT_MODEL, ManifestDraft(kind="base"))
         return subprocess.CompletedProcess(command, 0)
 
-    monkeypatch.setattr(training_cli.subprocess, "run", prepare)
+    monkeypatch.setattr(shared.subprocess, "run", prepare)
     return runs
 
 
 def test_missing_default_model_is_prepared_first(
     signet: Callable[..., Result], preparing: list[Any], recipe: Path, home: Path
 ) -> None:
-    arguments = (training_cli.DEFAULT_MODEL, "--data", recipe.parent / "heldout.jsonl")
+    arguments = (shared.DEFAULT_MODEL, "--data", recipe.parent / "heldout.jsonl")
 
     results = [signet("evaluate", *arguments), signet("evaluate", *arguments)]
 
@@ -314,9 +316,9 @@ def test_missing_default_model_is_prepared_first(
 def test_default_model_that_cannot_be_prepared_is_one_line(
     signet: Callable[..., Result], recipe: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training_cli.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 1))
+    monkeypatch.setattr(shared.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 1))
 
-    result = signet("train", recipe, "--set", f"base={training_cli.DEFAULT_MODEL}")
+    result = signet("train", recipe, "--set", f"base={shared.DEFAULT_MODEL}")
 
     assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
     assert "could not be prepared" in result.stderr

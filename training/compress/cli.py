@@ -106,7 +106,7 @@ def quantize(
 
     Example: signet quantize smollm2-135m-instruct@1 --scheme w8a8
     """
-    from training.cli import find_model, sigterm_as_interrupt
+    from training.command import find_model, sigterm_as_interrupt
     from training.compress.compare import compare as run_all
     from training.compress.data import CALIBRATION, Wanted
     from training.compress.quantize import Request

@@ -60,7 +60,7 @@ def show(ctx: click.Context, what: str, model: str, number: int, count: int, max
 
     Example: signet data show recipes/data/support-desk.jsonl --model smollm2-135m-instruct
     """
-    from training.cli import find_model
+    from training.command import find_model
     from training.data.show import pieces_of
     from training.evaluate.loading import load_tokenizer
 

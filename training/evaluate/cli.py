@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from training.cli import find_model
-from training.command import TrainingSettings, one_line_errors, open_registry
+from training.command import TrainingSettings, find_model, one_line_errors, open_registry
 from training.errors import TrainingError
 
 if TYPE_CHECKING:

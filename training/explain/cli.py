@@ -34,7 +34,7 @@ def tokens(ctx: click.Context, text: str, ref: str | None, as_json: bool) -> Non
 
     Example: signet explain tokens 'The indemnitee shall…' --model smollm2-135m-instruct
     """
-    from training.cli import DEFAULT_MODEL, find_model
+    from training.command import DEFAULT_MODEL, find_model
     from training.evaluate.tokens import open_tokenizer
     from training.explain.tokens import explain_tokens
 
@@ -92,7 +92,7 @@ def attention(
 
     Example: signet explain attention 'The cat sat because it was tired.' --layer 10 --out cat.svg
     """
-    from training.cli import DEFAULT_MODEL, find_model
+    from training.command import DEFAULT_MODEL, find_model
     from training.explain.attention import choose, read_attention, require_folder
     from training.explain.attention_map import attention_map
 

@@ -45,7 +45,7 @@ def export(
 
     Example: signet export smollm2-135m-instruct@1 --to gguf
     """
-    from training.cli import find_model, sigterm_as_interrupt
+    from training.command import find_model, sigterm_as_interrupt
     from training.errors import TrainingError
     from training.export.folder import write_export
 

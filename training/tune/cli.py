@@ -48,7 +48,7 @@ def tune(
 
     Example: signet tune recipes/tune-spam.yaml --trials 30
     """
-    from training.cli import find_model, sigterm_as_interrupt
+    from training.command import find_model, sigterm_as_interrupt
     from training.outcome import Context
     from training.recipes import load_recipe
 

@@ -73,7 +73,7 @@ def run(ctx: click.Context, /, **options: Any) -> None:
 
     Example: signet redteam run --url http://127.0.0.1:8000/v1 --model smollm2-135m-instruct --suite override --limit 50
     """
-    from training.cli import sigterm_as_interrupt
+    from training.command import sigterm_as_interrupt
     from training.evaluate.redteam.session import Session
 
     session = Session.prepare(options)
