@@ -10,7 +10,7 @@ from typing import Any
 
 from training.compress.questions import Questions, encode_questions, read_questions
 from training.data import ChatEncoder, Example, encode_all, read_chats, split_heldout
-from training.data.texts import holds_texts, read_texts, split_end
+from training.data.texts import holds_texts, read_texts, split_end, spread
 from training.errors import DataError
 from training.progress import track
 from training.registry import Checkpoint, DataDigest
@@ -153,13 +153,6 @@ class _Reader:
             raise DataError(f"{path}: too little text: nothing is left to measure on")
         blocks = spread(ids, self._block, max(1, self._most // self._block)) or [ids]
         return [Example(block, block, path.name) for block in blocks]
-
-
-def spread(ids: Sequence[int], width: int, most: int) -> list[list[int]]:
-    """Whole windows that do not overlap, at most so many, at equal distances; none where the text is shorter."""
-    whole = len(ids) // width
-    chosen = [number * whole // min(most, whole) for number in range(min(most, whole))]
-    return [list(ids[number * width : (number + 1) * width]) for number in chosen]
 
 
 def cut_windows(examples: Sequence[Example], most: int) -> list[list[int]]:

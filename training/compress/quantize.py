@@ -17,10 +17,10 @@ from training.code_version import code_version
 from training.compress.data import TASK, WINDOW_TOKENS, Data, Wanted, prepare
 from training.compress.environment import ensure_environment
 from training.compress.errors import NotQuantizable
-from training.compress.measures import SetChange, TaskChange
 from training.compress.process import run_worker
 from training.compress.schemes import Scheme
 from training.evaluate import Source
+from training.evaluate.changes import SetChange, TaskChange
 from training.outcome import Cost
 from training.progress import Track, track, track_bytes
 from training.registry import Checkpoint, ManifestDraft, RecipeRecord, Registry

@@ -106,3 +106,10 @@ def _document(row: Any) -> str | None:
     if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
         return None
     return "\n".join(message["content"] for message in messages if isinstance(message.get("content"), str))
+
+
+def spread(ids: Sequence[int], width: int, most: int) -> list[list[int]]:
+    """Whole windows that do not overlap, at most so many, at equal distances; none where the text is shorter."""
+    whole = len(ids) // width
+    chosen = [number * whole // min(most, whole) for number in range(min(most, whole))]
+    return [list(ids[number * width : (number + 1) * width]) for number in chosen]

@@ -18,15 +18,14 @@ import numpy as np
 import torch
 from pydantic import JsonValue
 
-from training.compress.data import spread
-from training.compress.measures import SetChange
 from training.data import ChatEncoder, Example, encode_all, read_chats
 from training.data.corpus import Borrowed, make_corpus
 from training.data.labelled import read_labelled
 from training.data.query_pairs import read_query_pairs
 from training.data.rows import read_rows
-from training.data.texts import read_texts
+from training.data.texts import read_texts, spread
 from training.errors import DataError, TrainingError
+from training.evaluate.changes import SetChange
 from training.evaluate.loading import load_chat_tokenizer, load_model, load_tokenizer, padding_token
 from training.evaluate.measurement import measure_classifier, measure_embedder
 from training.evaluate.perplexity import BATCH_SIZE, collate, log_likelihoods, perplexity_of

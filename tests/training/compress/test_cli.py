@@ -13,8 +13,8 @@ from click.testing import CliRunner, Result
 
 from training.compress import cli, compare, quantize, speed
 from training.compress.errors import EngineFailed
-from training.compress.measures import SetChange, TaskChange
 from training.compress.quantize import Outcome
+from training.evaluate.changes import SetChange, TaskChange
 from training.evaluate.scores import Score
 from training.outcome import Cost
 from training.registry import Registry

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from training.compress.data import WINDOW_TOKENS, Data, Wanted, cut_windows, prepare, spread
+from training.compress.data import WINDOW_TOKENS, Data, Wanted, cut_windows, prepare
 from training.data import Example
 from training.errors import DataError
 from training.registry import Registry
@@ -56,12 +56,6 @@ def test_a_text_of_one_token_cannot_be_measured_on(tiny: Registry, tmp_path: Pat
 
     with pytest.raises(DataError, match=r"short\.txt: too little text"):
         prepared(tiny, Wanted(heldout=(tmp_path / "short.txt",)))
-
-
-def test_windows_come_from_all_over_a_text() -> None:
-    assert spread(range(100), 10, 5) == [list(range(start, start + 10)) for start in (0, 20, 40, 60, 80)]
-    assert len(spread(range(100), 10, 99)) == 10
-    assert spread(range(9), 10, 5) == []
 
 
 def test_windows_of_chats_are_whole_as_far_as_there_are_any() -> None:

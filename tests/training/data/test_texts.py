@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from training.data.texts import check_apart, read_texts, split_end
+from training.data.texts import check_apart, read_texts, split_end, spread
 from training.errors import DataError
 
 
@@ -55,3 +55,9 @@ def test_the_end_is_held_out() -> None:
 def test_text_on_both_sides_is_refused() -> None:
     with pytest.raises(DataError, match="1 of its 2 held-out documents are also trained on"):
         check_apart(["one", "two"], ["two", "three"], Path("held.jsonl"))
+
+
+def test_windows_come_from_all_over_a_text() -> None:
+    assert spread(range(100), 10, 5) == [list(range(start, start + 10)) for start in (0, 20, 40, 60, 80)]
+    assert len(spread(range(100), 10, 99)) == 10
+    assert spread(range(9), 10, 5) == []

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from training.compress.measures import SetChange, TaskChange
+from training.evaluate.changes import SetChange, TaskChange
 
 
 def test_the_ratio_of_perplexities_and_an_interval_around_it() -> None:

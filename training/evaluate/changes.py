@@ -1,4 +1,4 @@
-"""What compression changed, with intervals. Both models read the same examples, so that what is drawn is the pair."""
+"""What another model changed, with intervals. Both read the same examples, so that what is drawn is the pair."""
 
 from __future__ import annotations
 
