@@ -21,7 +21,7 @@ from serving.gateway.streams.chunks import (
     finish_reason_of,
     join_halves,
 )
-from serving.gateway.streams.details import DetailGate, Spelled, details_in, joined_details, without_details
+from serving.gateway.streams.details import DetailGate, details_in, joined_details, without_details
 from serving.gateway.streams.extras import ExtraTexts
 from serving.gateway.streams.keys import Frame
 from serving.gateway.streams.pattern import Run
@@ -34,6 +34,7 @@ from serving.gateway.streams.texts import (
     stream_as,
     texts_within,
 )
+from serving.gateway.streams.token_reader import Spelled
 from serving.guard import Answers, GuardReport
 from serving.guard.stream import MAX_HELD
 

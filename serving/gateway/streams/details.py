@@ -10,22 +10,17 @@ Details that cannot be read, such as ids, come at the end of the choice, if noth
 
 from __future__ import annotations
 
-import codecs
-import re
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from serving.gateway.context import RequestContext
-from serving.gateway.streams.chunks import Json, TokenDetails, decode_any, drop_token_details, encode
+from serving.gateway.streams.chunks import Json, decode_any, drop_token_details, encode
 from serving.gateway.streams.sse import event_data
+from serving.gateway.streams.token_reader import Spelled, TokenReader, spell_ranks
 from serving.guard import Answers, TextStream
 from serving.guard.stream import MAX_HELD, PROSE
 
-_NUMBERED = re.compile(r"token_id:\d+")
-_IN_BYTES = re.compile(r"bytes:(?:\\x[0-9A-Fa-f]{2})+")
-_ODDLY_TOLD = ("bytes:", "token_id:")
-_UNKNOWN = "\ufffd"
 # How a template is named, whose text is its owner's.
 TEMPLATE = "prompt:"
 
@@ -37,146 +32,6 @@ _MOST_LATER = 2048
 _PROSE, _AS_JSON, _AS_PIECES = -3, -2, -1
 # How vocabularies write spaces and line ends; a guard would take these for letters, and a value for part of a word.
 _PIECES = str.maketrans({"Ġ": " ", "▁": " ", "Ċ": "\n", "ĉ": "\t", "č": "\r"})
-
-
-class Spelled:
-    """Details of some tokens, freed of all that is not known: what they say, and what is spelled by it."""
-
-    __slots__ = ("alternatives", "readable", "tokens", "value")
-
-    def __init__(self, value: Any, tokens: list[str], alternatives: list[list[str]], readable: bool) -> None:
-        self.value = value
-        self.tokens = tokens
-        self.alternatives = alternatives
-        self.readable = readable
-        """Whether the tokens are told by their texts."""
-
-
-def tell_text(tokens: Sequence[TokenDetails], text: str) -> bool:
-    """Whether the tokens of details spell a text, in whichever way they are read; alternatives say what they spell.
-
-    What holds for the text then holds for its tokens. Alternatives are still to be read (`DetailGate.read_ranks`).
-    """
-    # Escapes, signs of vocabularies, and characters in parts can be read in several ways.
-    if not text.isascii() or "\\" in text or "".join([each.token for each in tokens]) != text:
-        return False
-    for own in tokens:
-        for each in (own, *own.top_logprobs):
-            token = each.token
-            if each.bytes is not None and each.bytes != list(token.encode()):
-                return False
-            if _UNKNOWN in token or token.startswith(_ODDLY_TOLD):
-                return False
-    return True
-
-
-def ranks_of(tokens: Sequence[TokenDetails]) -> list[str]:
-    """What the alternatives of each rank spell."""
-    return _ranks([[other.token for other in own.top_logprobs] for own in tokens])
-
-
-def _ranks(alternatives: Sequence[Sequence[str]]) -> list[str]:
-    if len(alternatives) == 1:
-        return list(alternatives[0])
-    most = max(map(len, alternatives), default=0)
-    return ["".join([each[rank] for each in alternatives if rank < len(each)]) for rank in range(most)]
-
-
-class TokenReader:
-    """Reads details in the order of their tokens; characters may be spread over several of them."""
-
-    def __init__(self) -> None:
-        self._bytes = _decoder()
-        self._rank_bytes: list[codecs.IncrementalDecoder] = []
-        self._readable = True
-
-    def read(self, details: Any) -> Spelled | None:
-        """None: nothing of it is known, so nothing can be shown."""
-        self._readable = True
-        tokens: list[str] = []
-        alternatives: list[list[str]] = []
-        value: Any = None
-        if isinstance(details, list):
-            value = self._entries(details, tokens, alternatives)
-        elif isinstance(details, dict) and isinstance(details.get("tokens"), list):
-            value = self._columns(details, tokens, alternatives)
-        elif isinstance(details, dict):
-            value = {
-                part: self._entries(details[part], tokens, alternatives)
-                for part in ("content", "refusal")
-                if isinstance(details.get(part), list)
-            }
-            if value:
-                value = {**dict.fromkeys(part for part in ("content", "refusal") if part in details), **value}
-        return Spelled(value, tokens, alternatives, self._readable) if value else None
-
-    def _entries(self, entries: list[Any], tokens: list[str], alternatives: list[list[str]]) -> list[Json]:
-        shown = []
-        for entry in entries:
-            if not isinstance(entry, dict) or not isinstance(entry.get("token"), str):
-                self._readable = False
-                continue
-            one, text = self._entry(entry, self._bytes)
-            others: list[Json] = []
-            ranks: list[str] = []
-            for other in entry.get("top_logprobs") or ():
-                if isinstance(other, dict) and isinstance(other.get("token"), str):
-                    # What a number stands for cannot be read, and no text tells it.
-                    if _NUMBERED.fullmatch(other["token"]) is not None:
-                        continue
-                    if len(ranks) == len(self._rank_bytes):
-                        self._rank_bytes.append(_decoder())
-                    kept, rank = self._entry(other, self._rank_bytes[len(ranks)])
-                    others.append(kept)
-                    ranks.append(rank)
-            if "top_logprobs" in entry:
-                one["top_logprobs"] = others
-            tokens.append(text)
-            alternatives.append(ranks)
-            shown.append(one)
-        return shown
-
-    def _entry(self, entry: Json, decoder: codecs.IncrementalDecoder) -> tuple[Json, str]:
-        token: str = entry["token"]
-        kept = {name: entry[name] for name in ("id", "token", "logprob", "rank") if _is_number_or(entry, name, "token")}
-        text = token
-        given = entry.get("bytes")
-        if "bytes" in entry:
-            kept["bytes"] = None
-        in_bytes = _IN_BYTES.fullmatch(token) is not None
-        if _UNKNOWN in token or in_bytes:
-            # A part of a character: what its bytes say.
-            raw = _as_bytes(given)
-            if raw is not None and not in_bytes and not _spell_parts(raw, token):
-                raw = None
-            if raw is None or in_bytes:
-                self._readable = False
-            if raw is not None:
-                text = decoder.decode(raw)
-                kept["bytes"] = given
-            return kept, text
-        decoder.reset()
-        if _NUMBERED.fullmatch(token) is not None:
-            self._readable = False
-        elif _as_bytes(given) == token.encode(errors="replace"):
-            kept["bytes"] = given
-        return kept, text
-
-    def _columns(self, details: Json, tokens: list[str], alternatives: list[list[str]]) -> Json:
-        own = [token if isinstance(token, str) else "" for token in details["tokens"]]
-        kept: Json = {"tokens": own}
-        tokens += own
-        if any(_NUMBERED.fullmatch(token) for token in own):
-            self._readable = False
-        for name in ("token_logprobs", "text_offset"):
-            if isinstance(details.get(name), list):
-                kept[name] = [each if isinstance(each, int | float) else None for each in details[name]]
-        ranked = details.get("top_logprobs")
-        if isinstance(ranked, list):
-            named = dict(enumerate(own))
-            kept["top_logprobs"] = [_probabilities(each, named.get(n, "")) for n, each in enumerate(ranked)]
-            alternatives += [list(each or ()) for each in kept["top_logprobs"]]
-        return kept
 
 
 def clean_details(guard: Answers, details: Any) -> Any:
@@ -207,7 +62,7 @@ def clean_prompt_details(context: RequestContext, guard: Answers, found: Json) -
 
 def _spells_a_value(guard: Answers, ranked: Sequence[Sequence[str]]) -> bool:
     """Whether tokens, each with its alternatives behind it, spell what the guard would change."""
-    for rank, text in enumerate(_ranks(ranked)):
+    for rank, text in enumerate(spell_ranks(ranked)):
         pieces = text.translate(_PIECES)
         if guard.clean_text(text)[0] != text or (pieces != text and guard.clean_text(pieces)[0] != pieces):
             return True
@@ -346,7 +201,7 @@ class DetailGate:
         spelled = self._reader.read(details)
         if spelled is None:
             return None
-        for rank, text in enumerate(_ranks(spelled.alternatives)):
+        for rank, text in enumerate(spell_ranks(spelled.alternatives)):
             self._reading(rank).feed(text.translate(_PIECES))
         return spelled if self._read_tokens(spelled) else None
 
@@ -409,7 +264,7 @@ class DetailGate:
 
     def _spans(self, numbers: Iterable[int], spelled: Spelled) -> list[tuple[_Reading, int, int]]:
         """How far what was read last reaches in these readings."""
-        ranks = list(map(len, _ranks(spelled.alternatives)))
+        ranks = list(map(len, spell_ranks(spelled.alternatives)))
         own = sum(map(len, spelled.tokens))
         spans = []
         for number in numbers:
@@ -515,36 +370,6 @@ def joined_details(parts: Sequence[Any]) -> Any:
 
 def _joined(lists: Sequence[list[Any] | None]) -> list[Any] | None:
     return [each for one in lists for each in one or ()] if any(one is not None for one in lists) else None
-
-
-def _probabilities(value: Any, own: str) -> Json | None:
-    """Tokens and how likely they were; of those told by numbers only the one that was chosen, which is `own`."""
-    if not isinstance(value, dict):
-        return None
-    return {
-        token: each
-        for token, each in value.items()
-        if (isinstance(each, int | float) or each is None) and (token == own or _NUMBERED.fullmatch(token) is None)
-    }
-
-
-def _decoder() -> codecs.IncrementalDecoder:
-    return codecs.getincrementaldecoder("utf-8")("replace")
-
-
-def _spell_parts(raw: bytes, token: str) -> bool:
-    """Whether bytes spell a token, parts of characters left out."""
-    return raw.decode(errors="replace").replace(_UNKNOWN, "") == token.replace(_UNKNOWN, "")
-
-
-def _is_number_or(entry: Json, name: str, text: str) -> bool:
-    return name == text or (name in entry and (entry[name] is None or isinstance(entry[name], int | float)))
-
-
-def _as_bytes(value: Any) -> bytes | None:
-    if not isinstance(value, list) or not all(type(each) is int and 0 <= each < 256 for each in value):
-        return None
-    return bytes(value)
 
 
 def _ascii(text: str) -> str:

@@ -40,12 +40,13 @@ from serving.gateway.streams.chunks import (
     texts_of,
     token_count,
 )
-from serving.gateway.streams.details import clean_prompt_details, ranks_of, tell_text
+from serving.gateway.streams.details import clean_prompt_details
 from serving.gateway.streams.extras import ExtraTexts
 from serving.gateway.streams.keys import frame_of, repeats_keys
 from serving.gateway.streams.pattern import NONE, PROBE, Pattern
 from serving.gateway.streams.sse import DONE, EventSplitter, EventTooLong, event_data
 from serving.gateway.streams.texts import are_identifiers, clean_keys, drop_opaque, is_identifier, texts_within
+from serving.gateway.streams.token_reader import ranks_of, tell_text
 from serving.gateway.streams.tokens import TokenTap
 from serving.guard import Answers, GuardReport
 
