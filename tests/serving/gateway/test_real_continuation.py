@@ -93,7 +93,10 @@ def widest_gap(engine_url: str, answer: Answer) -> float:
 
 
 # Other places for each question: an answer to each costs seconds.
-@pytest.mark.parametrize(("question", "first"), zip(QUESTIONS, range(1500, 3500, 500), strict=True), ids=QUESTIONS)
+PLACES = list(zip(QUESTIONS, range(1500, 3500, 500), strict=True))
+
+
+@pytest.mark.parametrize(("question", "first"), PLACES, ids=QUESTIONS)
 def test_a_greedy_answer_that_was_cut_is_greedy_up_to_near_ties(
     question: str, first: int, proxies: list[CuttingProxy], gateway: RunningGateway, engine_url: str
 ) -> None:

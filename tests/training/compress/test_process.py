@@ -12,6 +12,7 @@ from running import wait_until
 
 from training.compress.errors import NotQuantizable, WorkerFailed
 from training.compress.process import run_worker
+from training.compress.schemes import parse_scheme
 from training.compress.worker import ORPHANED
 
 WORKER = Path(__file__).parents[3] / "training" / "compress" / "worker.py"
@@ -105,7 +106,13 @@ def is_gone(pid: int) -> bool:
 def test_the_worker_ends_when_its_caller_has_gone(tiny_model_folder: Path, tmp_path: Path) -> None:
     """A caller that is killed cannot stop it; the kernel closes the pipe, and that is enough."""
     examples = [{"input_ids": [5] * 400, "labels": [5] * 400}] * 5000  # a minute of work
-    job = {"source": str(tiny_model_folder), "target": str(tmp_path), "scheme": "w8a8", "calibration": []}
+    job = {
+        "source": str(tiny_model_folder),
+        "target": str(tmp_path),
+        "scheme": parse_scheme("w8a8").as_job(),
+        "calibration": [],
+        "evaluation": {"chats": examples},
+    }
     worker = subprocess.Popen(
         [sys.executable, "-I", WORKER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     )
@@ -113,7 +120,7 @@ def test_the_worker_ends_when_its_caller_has_gone(tiny_model_folder: Path, tmp_p
     assert worker.stdout is not None
 
     with worker.stdin as stdin:
-        stdin.write(json.dumps({**job, "evaluation": examples}).encode() + b"\n")
+        stdin.write(json.dumps(job).encode() + b"\n")
         stdin.flush()
         assert json.loads(worker.stdout.readline())["step"] == "Perplexity before"
     worker.stdout.close()
