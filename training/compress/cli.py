@@ -74,7 +74,7 @@ def _schemes(ctx: click.Context, param: click.Parameter, value: str | None) -> l
     "--engine/--no-engine",
     "with_engine",
     default=None,
-    help="With --compare, serve each and count tokens per second: a minute or two each; default: where vLLM is.",
+    help="With --compare, serve and measure each in the engine: a minute or two each; default: where vLLM is.",
 )
 @click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="With --compare, write the SVG there.")
 @click.option("--name", help="Register under this name; default: the checkpoint's, then the scheme.")
@@ -112,7 +112,7 @@ def quantize(
     from training.compress.quantize import Request
     from training.compress.quantize import quantize as run
     from training.compress.questions import QUESTIONS
-    from training.compress.speed import engine_is_installed, tokens_per_second
+    from training.compress.served import engine_is_installed, serve
 
     schemes = _wanted(scheme, compare, name, with_engine, plot)
     settings: TrainingSettings = ctx.obj()
@@ -128,8 +128,8 @@ def quantize(
             return
         is_measured = engine_is_installed() if with_engine is None else with_engine
         log = settings.home / "logs" / "quantize-engine.log"
-        speed = partial(tokens_per_second, home=settings.home, log=log) if is_measured else None
-        compared = run_all(source, schemes, request, settings.home, store, speed)
+        in_engine = partial(serve, home=settings.home, log=log) if is_measured else None
+        compared = run_all(source, schemes, request, settings.home, store, in_engine)
     where = plot or settings.home / "plots" / f"{source.identity.ref.replace('@', '-')}-quantized.svg"
     _print_comparison(compared, where, as_json)
 

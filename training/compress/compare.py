@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,13 @@ from training.compress.curve import Point, curve
 from training.compress.errors import EngineFailed
 from training.compress.quantize import Losses, Outcome, Request, quantize
 from training.compress.schemes import Scheme
+from training.compress.served import Served
+from training.data import Example
 from training.evaluate import Source
 from training.registry import Registry
 
-Speed = Callable[[str], float]
-"""Tokens per second of a checkpoint; raises EngineFailed."""
+Serve = Callable[[str, Mapping[str, Sequence[Example]]], Served]
+"""Measures a checkpoint in the engine, on sets of texts; raises EngineFailed."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +27,8 @@ class Comparison:
     ref: str
     made: dict[str, Outcome]
     """By scheme."""
-    speeds: dict[str, float]
-    """Tokens per second by checkpoint, the original's among them; empty where not measured."""
+    served: dict[str, Served]
+    """By checkpoint, the original's among them; empty where not measured."""
     unserved: list[str]
     """Why an engine serves a checkpoint not, a line each."""
 
@@ -36,7 +38,7 @@ class Comparison:
 
 
 def compare(
-    source: Source, schemes: Sequence[Scheme], request: Request, home: Path, registry: Registry, speed: Speed | None
+    source: Source, schemes: Sequence[Scheme], request: Request, home: Path, registry: Registry, serve: Serve | None
 ) -> Comparison:
     """Make one checkpoint of each scheme and measure all on the same texts; those made stay when a later one fails.
 
@@ -47,14 +49,15 @@ def compare(
     for scheme in schemes:
         outcome = quantize(source, replace(request, scheme=scheme), home, registry, losses_before=before)
         made[scheme.name], before = outcome, outcome.losses_before
-    speeds: dict[str, float] = {}
+    served: dict[str, Served] = {}
     unserved = []
-    for ref in (source.identity.ref, *(each.checkpoint.ref for each in made.values())) if speed else ():
-        try:
-            speeds[ref] = speed(ref)  # type: ignore[misc]
-        except EngineFailed as error:
-            unserved.append(str(error))
-    return Comparison(source.identity.ref, made, speeds, unserved)
+    if serve is not None:
+        for ref in (source.identity.ref, *(each.checkpoint.ref for each in made.values())):
+            try:
+                served[ref] = serve(ref, next(iter(made.values())).texts)
+            except EngineFailed as error:
+                unserved.append(str(error))
+    return Comparison(source.identity.ref, made, served, unserved)
 
 
 def as_json(compared: Comparison) -> dict[str, Any]:
@@ -67,7 +70,7 @@ def as_json(compared: Comparison) -> dict[str, Any]:
         "heldout_tokens": first.first.tokens,
         "sets": {name: {"perplexity": each.before, "tokens": each.tokens} for name, each in first.sets.items()},
         "task": None if first.task is None else first.task.before.figures("accuracy"),
-        "tokens_per_s": compared.speeds.get(compared.ref),
+        **_in_engine(compared, compared.ref),
     }
     return result | {
         "schemes": [
@@ -81,7 +84,7 @@ def as_json(compared: Comparison) -> dict[str, Any]:
                 **each.first.ratio.figures("ratio"),
                 "sets": {name: change.figures() for name, change in each.sets.items()},
                 "task": None if each.task is None else each.task.figures(),
-                "tokens_per_s": compared.speeds.get(each.checkpoint.ref),
+                **_in_engine(compared, each.checkpoint.ref),
                 "settings": each.settings,
                 "seconds": each.cost.seconds,
                 "peak_bytes": each.cost.peak_bytes,
@@ -92,33 +95,38 @@ def as_json(compared: Comparison) -> dict[str, Any]:
     }
 
 
+def _in_engine(compared: Comparison, ref: str) -> dict[str, Any]:
+    served = compared.served.get(ref)
+    return {"tokens_per_s": None, "engine_perplexity": None} if served is None else served.figures()
+
+
 def as_table(compared: Comparison) -> list[str]:
     """Lines in columns: the model as it is, and every scheme."""
-    first = compared.first
-    head = ["", "MB", "bits"]
-    plain = ["as it is", f"{first.bytes_before / 1e6:.0f}", "16"]
-    rows = [[scheme, f"{each.bytes_after / 1e6:.0f}", f"{each.bits:.2f}"] for scheme, each in compared.made.items()]
+    first, made = compared.first, compared.made.values()
+    refs = [compared.ref, *(each.checkpoint.ref for each in made)]
+    columns = [
+        ["", "as it is", *compared.made],
+        ["MB", f"{first.bytes_before / 1e6:.0f}", *(f"{each.bytes_after / 1e6:.0f}" for each in made)],
+        ["bits", f"{first.bits_before:.3g}", *(f"{each.bits:.2f}" for each in made)],
+    ]
     for name, change in first.sets.items():
-        head += [name, "÷ (95%)"]
-        plain += [f"{change.before:.2f}", "1"]
-        for row, each in zip(rows, compared.made.values(), strict=True):
-            row += [f"{each.sets[name].after:.2f}", str(each.sets[name].ratio)]
+        columns.append([name, f"{change.before:.2f}", *(f"{each.sets[name].after:.2f}" for each in made)])
+        columns.append(["÷ (95%)", "1", *(str(each.sets[name].ratio) for each in made)])
+        if compared.served:
+            there = [compared.served.get(ref) for ref in refs]
+            columns.append(["in the engine", *(f"{each.perplexity[name]:.2f}" if each else "–" for each in there)])
     if first.task is not None:
-        head.append("right")
-        plain.append(f"{first.task.before.value:.3f}")
-        for row, each in zip(rows, compared.made.values(), strict=True):
-            assert each.task is not None  # all were asked the same
-            row.append(f"{each.task.after.value:.3f}")
-    if compared.speeds:
-        head.append("tokens/s")
-        refs = [each.checkpoint.ref for each in compared.made.values()]
-        for row, ref in zip([plain, *rows], [compared.ref, *refs], strict=True):
-            row.append(f"{compared.speeds[ref]:.0f}" if ref in compared.speeds else "–")
-    head += ["s", "checkpoint"]
-    plain += ["–", compared.ref]
-    for row, each in zip(rows, compared.made.values(), strict=True):
-        row += [f"{each.cost.seconds:.0f}", each.checkpoint.ref]
-    return _aligned([head, plain, *rows])
+        columns.append(["right", f"{first.task.before.value:.3f}", *(f"{_right(each):.3f}" for each in made)])
+    if compared.served:
+        columns.append(["tokens/s", *(str(compared.served.get(ref, "–")) for ref in refs)])
+    columns.append(["s", "–", *(f"{each.cost.seconds:.0f}" for each in made)])
+    columns.append(["checkpoint", *refs])
+    return _aligned(columns)
+
+
+def _right(outcome: Outcome) -> float:
+    assert outcome.task is not None  # all were asked the same
+    return outcome.task.after.value
 
 
 def as_plot(compared: Comparison) -> str:
@@ -130,13 +138,11 @@ def as_plot(compared: Comparison) -> str:
     return curve(f"{compared.ref}: bits a weight and perplexity", series)
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """The first and the last column to the left, numbers to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            cell.ljust(width) if number in (0, len(row) - 1) else cell.rjust(width)
-            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
+def _aligned(columns: Sequence[Sequence[str]]) -> list[str]:
+    """Rows: the first and the last column to the left, numbers to the right."""
+    padded = [
+        [cell.ljust(width) if number in (0, len(columns) - 1) else cell.rjust(width) for cell in column]
+        for number, column in enumerate(columns)
+        for width in [max(map(len, column))]
     ]
+    return ["  ".join(row).rstrip() for row in zip(*padded, strict=True)]

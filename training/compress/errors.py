@@ -30,4 +30,4 @@ class WorkerFailed(CompressError):
 
 
 class EngineFailed(CompressError):
-    """The engine's speed with a checkpoint cannot be measured."""
+    """The engine cannot be measured with a checkpoint."""

@@ -19,6 +19,7 @@ from training.compress.environment import ensure_environment
 from training.compress.errors import NotQuantizable
 from training.compress.process import run_worker
 from training.compress.schemes import Scheme
+from training.data import Example
 from training.evaluate import Source
 from training.evaluate.changes import SetChange, TaskChange
 from training.outcome import Cost
@@ -61,6 +62,8 @@ class Outcome:
     sets: dict[str, SetChange]
     """Perplexity before and after; the first on what was held out of the calibration file."""
     task: TaskChange | None
+    bits_before: float
+    """Bits a weight of the model as it was."""
     bits: float
     """Bits a weight of the quantized matrices, their scales and zero points included."""
     bits_whole: float
@@ -71,6 +74,8 @@ class Outcome:
     cost: Cost
     losses_before: Losses
     """Not to be measured again when another scheme is tried on the same data."""
+    texts: Mapping[str, Sequence[Example]]
+    """What `sets` was measured on, encoded."""
 
     @property
     def first(self) -> SetChange:
@@ -120,12 +125,14 @@ def quantize(
         samples=len(data.windows),
         sets=sets,
         task=task,
+        bits_before=result["bits"]["source"],
         bits=result["bits"]["matrices"],
         bits_whole=result["bits"]["whole"],
         bytes_before=sizes[0],
         bytes_after=sizes[1],
         cost=Cost(time.monotonic() - started, sum(map(len, data.windows)), result["peak_bytes"]),
         losses_before=before,
+        texts=data.sets,
     )
 
 

@@ -415,17 +415,19 @@ def batched(lengths: Sequence[int]) -> Iterator[tuple[int, int]]:
 
 
 def stored_bits(job: Job) -> dict[str, float]:
-    """Bits a weight in the files: of the quantized matrices with their scales and zero points, and of all weights."""
+    """Bits a weight in the files: of the source, of the quantized matrices with scales and zero points, of all."""
     sizes: dict[str, dict[str, int]] = defaultdict(dict)
     for module, part, _, size in tensors(job.target):
         sizes[module][part] = size
-    counts = {module: count for module, part, count, _ in tensors(job.source) if part == "weight"}
+    source = list(tensors(job.source))
+    counts = {module: count for module, part, count, _ in source if part == "weight"}
     quantized = [module for module in sizes if "weight_scale" in sizes[module]]
     stored = sum(
         size for module in quantized for part, size in sizes[module].items() if part not in ("bias", "weight_shape")
     )
     whole = sum(size for parts in sizes.values() for size in parts.values())
     return {
+        "source": 8 * sum(size for *_, size in source) / sum(count for *_, count, _ in source),
         "matrices": 8 * stored / sum(counts[module] for module in quantized),
         "whole": 8 * whole / sum(counts[module] for module in sizes if module in counts),
     }

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from training.compress import cli, compare, quantize, speed
+from training.compress import cli, compare, quantize, served
 from training.compress.errors import EngineFailed
 from training.compress.quantize import Outcome
+from training.compress.served import Served
 from training.evaluate.changes import SetChange, TaskChange
 from training.evaluate.scores import Score
 from training.outcome import Cost
@@ -34,12 +35,14 @@ def outcome(tiny: Registry, monkeypatch: pytest.MonkeyPatch) -> Outcome:
             "wiki": SetChange(30.0, 33.0, Score(1.1, 1.08, 1.12), tokens=500),
         },
         task=TaskChange(Score(0.5, 0.4, 0.6), Score(0.45, 0.35, 0.55), Score(-0.05, -0.1, 0.0), questions=20),
+        bits_before=16.0,
         bits=4.25,
         bits_whole=6.7,
         bytes_before=269_000_000,
         bytes_after=113_000_000,
         cost=Cost(61.2, 4096, 1_900_000_000),
         losses_before={"chats": [1.0]},
+        texts={"chats": []},
     )
 
     def run(source: object, request: object, home: Path, store: object, losses_before: object = None) -> Outcome:
@@ -136,20 +139,25 @@ def test_schemes_beside_each_other(home: Path, outcome: Outcome) -> None:
 def test_the_engine_is_asked_with_each_and_with_the_original(
     home: Path, outcome: Outcome, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def tokens_per_second(ref: str, home: Path, log: Path) -> float:
+    def serve(ref: str, sets: object, home: Path, log: Path) -> Served:
         if ref == "tiny@1":
-            return 411.0
+            return Served(411.0, 398.0, 420.0, {"chats": 12.6, "wiki": 30.2})
         raise EngineFailed(f"the engine does not serve {ref}: no kernel")
 
     other = replace(outcome.checkpoint, path=outcome.checkpoint.path.with_name("2"))
     monkeypatch.setattr(compare, "quantize", lambda *ignored, **also: replace(outcome, checkpoint=other))
-    monkeypatch.setattr(speed, "tokens_per_second", tokens_per_second)
+    monkeypatch.setattr(served, "serve", serve)
     lines = invoke(home, "tiny@1", "--compare", "gptq", "--engine").stdout.splitlines()
+    answer = json.loads(invoke(home, "tiny@1", "--compare", "gptq", "--engine", "--json").stdout)
 
-    assert "tokens/s" in lines[0]
-    assert lines[1].split()[-3:] == ["411", "–", "tiny@1"]
+    assert lines[0].split()[:8] == ["MB", "bits", "chats", "÷", "(95%)", "in", "the", "engine"]
+    assert lines[1].split()[5:8] == ["12.50", "1", "12.60"]
+    assert lines[1].split()[-6:] == ["411", "(398", "to", "420)", "–", "tiny@1"]
     assert lines[2].split()[-3:] == ["–", "61", "tiny@2"]
     assert lines[3] == "the engine does not serve tiny@2: no kernel"
+    assert (answer["tokens_per_s"], answer["tokens_per_s_high"]) == (411, 420)
+    assert answer["engine_perplexity"] == {"chats": 12.6, "wiki": 30.2}
+    assert answer["schemes"][0]["engine_perplexity"] is None
 
 
 @pytest.mark.parametrize(

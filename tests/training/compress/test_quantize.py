@@ -53,7 +53,8 @@ def losses(each):
     return {name: [each * len(example["labels"]) for example in examples] for name, examples in sets}
 print(json.dumps({"event": "progress", "step": "Quantizing", "done": 1, "total": 1}))
 print(json.dumps({"event": "result", "before": losses(2.0) if job["before"] else {}, "after": losses(2.1),
-                  "settings": {"group_size": 64}, "bits": {"matrices": 4.25, "whole": 6.5}, "peak_bytes": 10**9}))
+                  "settings": {"group_size": 64}, "bits": {"source": 16.0, "matrices": 4.25, "whole": 6.5},
+                  "peak_bytes": 10**9}))
 """
 
 Run = Callable[..., Outcome]

@@ -114,6 +114,7 @@ def test_w8a8_stores_bytes_and_leaves_the_output_layer(run: Run, tmp_path: Path,
     assert result["settings"] == {"smoothing_strength": 0.8}
     # One scale of 16 bits for each row of at least 32 weights.
     assert 8.2 < result["bits"]["matrices"] < 8.6
+    assert result["bits"]["source"] == 16
     assert result["peak_bytes"] > 100e6
     # Rounding to 8 bits moves it, and little.
     before, after = (result[when]["chats"] + result[when]["more"] for when in ("before", "after"))

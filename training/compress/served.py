@@ -1,9 +1,10 @@
-"""Tokens per second of the real engine with a checkpoint: many answers at once, as in production."""
+"""What the real engine makes of a checkpoint: tokens per second of many answers at once, and perplexity."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import os
 import signal
 import socket
@@ -13,13 +14,17 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from training.compress.errors import EngineFailed
 from training.compress.process import end_group
+from training.data import IGNORED, Example
+from training.errors import TrainingError
 
 ENGINE = (sys.executable, "-m", "signet", "engine")
 
@@ -39,8 +44,32 @@ def engine_is_installed() -> bool:
     return importlib.util.find_spec("vllm") is not None
 
 
-def tokens_per_second(ref: str, home: Path, log: Path) -> float:
-    """Start `signet engine` on a checkpoint, measure and stop it: the median of the rounds, after one unmeasured.
+@dataclass(frozen=True)
+class Served:
+    """A checkpoint as the engine serves it."""
+
+    tokens_per_s: float
+    """At `STREAMS` streams: the median of the rounds."""
+    slowest: float
+    fastest: float
+    perplexity: dict[str, float]
+    """By set of texts, from the log-probabilities that the engine returns."""
+
+    def __str__(self) -> str:
+        return f"{self.tokens_per_s:.0f} ({self.slowest:.0f} to {self.fastest:.0f})"
+
+    def figures(self) -> dict[str, Any]:
+        """As `--json` writes it."""
+        return {
+            "tokens_per_s": self.tokens_per_s,
+            "tokens_per_s_low": self.slowest,
+            "tokens_per_s_high": self.fastest,
+            "engine_perplexity": self.perplexity,
+        }
+
+
+def serve(ref: str, sets: Mapping[str, Sequence[Example]], home: Path, log: Path) -> Served:
+    """Start `signet engine` on a checkpoint, measure, after one unmeasured round, and stop it.
 
     Raises EngineFailed where the engine cannot serve it.
     """
@@ -51,7 +80,23 @@ def tokens_per_second(ref: str, home: Path, log: Path) -> float:
             started = time.monotonic()
             counts = list(pool.map(lambda number: _answer(url, name, number), range(STREAMS)))
             speeds.append(sum(counts) / (time.monotonic() - started))
-    return statistics.median(speeds[1:])
+        measured = speeds[1:]
+        perplexity = {each: engine_perplexity(url, name, examples) for each, examples in sets.items()}
+    return Served(statistics.median(measured), min(measured), max(measured), perplexity)
+
+
+def engine_perplexity(url: str, model: str, examples: Sequence[Example]) -> float:
+    """Perplexity of the labelled tokens as a running engine sees them; raises EngineFailed."""
+    from training.evaluate.engine_agreement import token_logprobs  # imports torch
+
+    losses = []
+    for example in examples:
+        try:
+            found = token_logprobs(url, None, model, example.input_ids)
+        except TrainingError as error:
+            raise EngineFailed(str(error)) from None
+        losses += [-each for each, label in zip(found, example.labels[1:], strict=True) if label != IGNORED]
+    return math.exp(sum(losses) / len(losses))
 
 
 @contextmanager
