@@ -5,6 +5,9 @@ WITH_STACK := $(BIN)/python -m loadtests.with_stack
 IN_TWO := --numprocesses 2 --dist loadscope --no-loadscope-reorder
 SOURCES := signet.py serving training monitoring deploy tests loadtests docs
 
+# Set in many containers; packages are compiled when they are first imported, and would be again in each process.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help serve test fetch lint fmt test-faults bench bench-budget bench-fairness bench-routing bench-marks studies clean install-serve install-test
 
