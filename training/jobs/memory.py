@@ -1,8 +1,8 @@
 """The memory that training a Llama-shaped model takes in each process, by formula: nothing is loaded.
 
-Every process holds the whole model (data parallelism); what it calculates is divided among them. Bytes a number: 4 for
-weights, gradients and each of Adam's two means; products are calculated in 2 (bf16) or 4, and so are their inputs kept
-for the backward pass.
+Every process holds the whole model (data parallelism), or with `sharding: full` its share and the layers at work; what
+it calculates is divided among them. Bytes a number: 4 for weights, gradients and each of Adam's two means; products
+are calculated in 2 (bf16) or 4, and so are their inputs kept for the backward pass.
 """
 
 from __future__ import annotations
@@ -59,9 +59,14 @@ class Shape:
         return [(d, d), (d, kv), (d, kv), (d, d), (d, f), (d, f), (f, d)]
 
     def num_weights(self) -> int:
-        layer = sum(i * o for i, o in self.linear()) + 2 * self.width
-        embeddings = self.vocab_size * self.width * (1 if self.is_tied else 2)
-        return self.layers * layer + embeddings + self.width
+        return self.layers * self.weights_of_layer() + self.weights_around()
+
+    def weights_of_layer(self) -> int:
+        return sum(i * o for i, o in self.linear()) + 2 * self.width
+
+    def weights_around(self) -> int:
+        """Embeddings, output layer and the last norm."""
+        return self.vocab_size * self.width * (1 if self.is_tied else 2) + self.width
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,7 @@ class Memory:
     num_trained: int
     weights: int
     products: int
-    """Of the weights as they are multiplied with, where that is another type."""
+    """Of the weights as they are multiplied with, where that is another type, or gathered from other processes."""
     gradients: int
     optimizer: int
     activations: int
@@ -84,7 +89,7 @@ class Memory:
     def lines(self) -> list[str]:
         rows = {
             "weights": self.weights,
-            "weights in bf16": self.products,
+            "weights at work": self.products,
             "gradients": self.gradients,
             "optimizer": self.optimizer,
             "activations": self.activations,
@@ -94,7 +99,7 @@ class Memory:
         return [numbers, *(f"{name}: {size / 1e9:.1f} GB" for name, size in rows.items())]
 
 
-def training_memory(shape: Shape, recipe: GradientRecipe, max_tokens: int, on_gpu: bool) -> Memory:
+def training_memory(shape: Shape, recipe: GradientRecipe, max_tokens: int, on_gpu: bool, processes: int = 1) -> Memory:
     """Of a recipe that trains all weights or a LoRA adapter, with examples as long as they may be."""
     adapter = getattr(recipe, "adapter", None)
     if adapter is not None and (not isinstance(adapter, LoraSettings) or adapter.targets != "all-linear"):
@@ -106,13 +111,19 @@ def training_memory(shape: Shape, recipe: GradientRecipe, max_tokens: int, on_gp
     # As `compute_dtype`: a GPU calculates in bf16 unless told otherwise.
     calculated = BF16 if recipe.precision in ("bf16", "fp16") or (recipe.precision == "auto" and on_gpu) else FP32
     tokens = recipe.micro_batch_size * max_tokens
+    is_sharded = getattr(recipe, "sharding", "none") == "full"
+    shares = processes if is_sharded else 1
+    products = BF16 * count if calculated == BF16 else 0
+    if is_sharded:
+        # Gathered: what lies around the layers until the step ends, a layer, and the next one while it is calculated.
+        products = calculated * (shape.weights_around() + 2 * shape.weights_of_layer())
     return Memory(
         num_weights=count,
         num_trained=trained,
-        weights=FP32 * (count + (trained if adapter is not None else 0)),
-        products=BF16 * count if calculated == BF16 else 0,
-        gradients=FP32 * trained,
-        optimizer=2 * FP32 * trained,
+        weights=FP32 * (count + (trained if adapter is not None else 0)) // shares,
+        products=products,
+        gradients=FP32 * trained // shares,
+        optimizer=2 * FP32 * trained // shares,
         activations=tokens * activation_bytes(shape, calculated, has_adapter=adapter is not None),
     )
 

@@ -27,10 +27,14 @@ def render(kind: Kind, recipe: Recipe, find_model: Callable[[str], Source], **se
     job = make_job(recipe, **settings)
     documents = yaml.dump_all(_RENDERERS[kind](job), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1000)
     said = [
-        f"{job.processes} processes on {job.nodes} nodes, each with the whole model.",
+        f"{job.processes} processes on {job.nodes} nodes, each with {_share(recipe)}.",
         *_memory(recipe, job, find_model),
     ]
     return "".join(f"# {line}\n" for line in said) + documents
+
+
+def _share(recipe: Recipe) -> str:
+    return "its share of the model" if getattr(recipe, "sharding", "none") == "full" else "the whole model"
 
 
 class _Dumper(yaml.SafeDumper):
@@ -52,7 +56,7 @@ def _memory(recipe: Recipe, job: Job, find_model: Callable[[str], Source]) -> Se
         return ["Memory: worked out for methods that train on texts of at most data.max_tokens from a base alone."]
     try:
         folder = Path(base) if (Path(base) / "config.json").is_file() else find_model(base).path
-        memory = training_memory(Shape.read(folder), recipe, max_tokens, on_gpu=job.gpus > 0)
+        memory = training_memory(Shape.read(folder), recipe, max_tokens, job.gpus > 0, job.processes)
     except (RecipeError, TrainingError, RegistryError, OSError) as error:
         return [f"Memory: not worked out: {' '.join(str(error).split())}"]
     return ["Memory of each process, by formula and not measured:", *(f"  {line}" for line in memory.lines())]

@@ -28,7 +28,7 @@ from training.registry import DataDigest
 from training.registry.manifest import canonical_json
 
 # What a user may change between two attempts without another result.
-_OF_NO_CONSEQUENCE = ("micro_batch_size", "save_every")
+_OF_NO_CONSEQUENCE = ("micro_batch_size", "save_every", "sharding")
 
 
 class RunFolder:

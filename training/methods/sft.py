@@ -87,7 +87,8 @@ class _Run:
         objective = ChatObjective(data.train, self.pad_token_id, self.accelerator.device)
         heldout = ChatObjective(data.heldout, self.pad_token_id, self.accelerator.device)
         looks = Looks.of(self.context.trial, heldout, self.recipe.micro_batch_size)
-        trained = Trainer(self.recipe, self.accelerator, folder, model, objective, looks).train(self.show)
+        sharded = self.recipe.sharding == "full"
+        trained = Trainer(self.recipe, self.accelerator, folder, model, objective, looks, sharded).train(self.show)
         dtype = stored_dtype(self.base)
         outputs = agreement.chat_outputs(data.heldout, self.pad_token_id)
         after = self._measure(model, data.heldout, "Held-out perplexity after")

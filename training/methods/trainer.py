@@ -24,6 +24,7 @@ from training.methods.looks import Looks
 from training.methods.privacy import PrivateSteps, require_sound
 from training.methods.run_folder import RunFolder
 from training.methods.schedule import BatchPlan, learning_rate_factor
+from training.methods.sharding import copy_shares, fill, shard, share_optimizer_state, whole, without_reduction
 from training.progress import track
 from training.recipes.sections import GradientRecipe, Precision
 
@@ -94,7 +95,13 @@ class Trainer:
         model: nn.Module,
         objective: Objective,
         looks: Looks | None = None,
+        sharded: bool = False,
     ) -> None:
+        if sharded and recipe.batch_size % accelerator.num_processes:
+            # Processes gather each layer together, so that none may have a part more than another.
+            raise RecipeError(
+                f"sharding: batch_size {recipe.batch_size} is no multiple of the {accelerator.num_processes} processes"
+            )
         self.recipe = recipe
         self.accelerator = accelerator
         self.run_folder = run
@@ -102,23 +109,31 @@ class Trainer:
         self.looks = looks
         self.num_steps = recipe.num_steps(len(objective.lengths))
         self.device = accelerator.device
-        self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.model = model
+        dtype = compute_dtype(recipe.precision)
+        self.sharded = shard(model, accelerator, dtype) if sharded else None
+        trained = self.sharded or model
+        self.trained = [parameter for parameter in trained.parameters() if parameter.requires_grad]
         settings = recipe.optimizer
         self.optimizer = torch.optim.AdamW(
             self.trained, lr=settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay
         )
-        dtype = compute_dtype(recipe.precision)
         self.autocast: Callable[[], AbstractContextManager[Any]] = (
             nullcontext if dtype == torch.float32 else lambda: torch.autocast(self.device.type, dtype)
         )
         # Gradients of fp16 underflow unless the loss is scaled up (Micikevicius et al. 2018).
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=dtype == torch.float16)
-        self.model = model
         self.private: PrivateSteps | None = None
         if recipe.privacy is not None:
             self.private = PrivateSteps(recipe, accelerator, run, objective, self.num_steps)
+        self.parallel: Any = self._parallel()
+
+    def _parallel(self) -> nn.Module:
+        if self.sharded is not None:
+            return self.sharded
         # Private gradients are summed over the processes clipped, one example after another, and not averaged whole.
-        self.parallel: Any = model if self.private is not None else accelerator.prepare_model(model)
+        prepared: nn.Module = self.model if self.private is not None else self.accelerator.prepare_model(self.model)
+        return prepared
 
     def train(self, show: bool, after_step: Callable[[int], None] | None = None) -> Training:
         """Take the recipe's steps, from the last saved state on. `after_step(done)` is called after each."""
@@ -145,6 +160,8 @@ class Trainer:
                         self.looks.after_step(self.parallel, step + 1, self.num_steps)
                 if after_step is not None:
                     after_step(step + 1)
+        if self.sharded is not None:
+            fill(self.model, self.sharded)
         return Training(losses, weight, time.monotonic() - started, self._guarantee(len(losses)))
 
     def _guarantee(self, steps: int) -> Guarantee | None:
@@ -173,7 +190,7 @@ class Trainer:
         if not math.isfinite(mean) and not (self.scaler.is_enabled() and self.scaler.get_scale() > 1):
             raise RecipeError("the loss is no longer a number: lower optimizer.learning_rate")
         self.scaler.unscale_(self.optimizer)
-        norm = float(nn.utils.clip_grad_norm_(self.trained, self.recipe.optimizer.clip_norm))
+        norm = float(whole(nn.utils.clip_grad_norm_(self.trained, self.recipe.optimizer.clip_norm)))
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad()
@@ -196,7 +213,7 @@ class Trainer:
         loss_here = 0.0
         for part in parts:
             is_last = part is parts[-1]
-            with nullcontext() if is_last else self.accelerator.no_sync(self.parallel):
+            with nullcontext() if is_last else self._no_sync():
                 with self.autocast():
                     loss = self.objective.loss(self.parallel, part)
                 # Gradients are averaged over the processes, and must be summed.
@@ -204,34 +221,40 @@ class Trainer:
             loss_here += loss.item()
         return sum_over(self.accelerator, loss_here) / weight
 
+    def _no_sync(self) -> AbstractContextManager[Any]:
+        if self.sharded is not None:
+            return without_reduction(self.sharded)
+        unreduced: AbstractContextManager[Any] = self.accelerator.no_sync(self.parallel)
+        return unreduced
+
     def _is_due(self, done: int, saved: float) -> bool:
         if done == self.num_steps:
             return True  # measuring and registering follow, and may fail
         if self.recipe.save_every is not None:
             return done % self.recipe.save_every == 0
-        return time.monotonic() - saved > SAVE_INTERVAL_SECONDS
+        is_due = time.monotonic() - saved > SAVE_INTERVAL_SECONDS
+        # What is divided is gathered by all, at the same step.
+        return is_due if self.sharded is None else sum_over(self.accelerator, float(is_due)) > 0
 
     def _save(self, losses: Sequence[float]) -> None:
-        if not self.accelerator.is_main_process:
+        if self.sharded is None and not self.accelerator.is_main_process:
             return
-        self.run_folder.save(
-            {
-                "losses": list(losses),
-                "parameters": [parameter.detach() for parameter in self.trained],
-                "optimizer": self.optimizer.state_dict(),
-                "scaler": self.scaler.state_dict(),
-            }
-        )
+        state = {
+            "losses": list(losses),
+            "parameters": whole([parameter.detach() for parameter in self.trained]),
+            "optimizer": whole(self.optimizer.state_dict()),
+            "scaler": self.scaler.state_dict(),
+        }
+        if self.accelerator.is_main_process:
+            self.run_folder.save(state)
 
     def _restore(self) -> list[float]:
         """Take up the saved state, and return the losses up to there."""
         state = self.run_folder.load(self.device)
         losses: list[float] = [] if state is None else state["losses"]
         if state is not None:
-            with torch.no_grad():
-                for parameter, value in zip(self.trained, state["parameters"], strict=True):
-                    parameter.copy_(value)
-            self.optimizer.load_state_dict(state["optimizer"])
+            copy_shares(self.trained, state["parameters"])
+            self.optimizer.load_state_dict(share_optimizer_state(state["optimizer"], self.trained))
             self.scaler.load_state_dict(state["scaler"])
         if self.accelerator.is_main_process:
             self.run_folder.forget_after(len(losses))

@@ -22,10 +22,14 @@ class SftRecipe(GradientRecipe):
     """What is trained in place of all weights."""
     output: Literal["merged", "adapter"] = "merged"
     """A whole model with the adapter folded in, or the adapter alone, for this base only."""
+    sharding: Literal["none", "full"] = "none"
+    """`full`: each of the processes holds a share of weights, gradients and optimizer state, not all (FSDP)."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.data.heldout == self.data.train:
             raise ValueError("data.heldout is data.train: held-out chats must not be trained on")
         check_output(self.adapter, self.output)
+        if self.sharding == "full" and (self.privacy is not None or self.precision == "fp16"):
+            raise ValueError("sharding: goes with precision fp32 or bf16, and without privacy")
         return self

@@ -92,10 +92,13 @@ def test_seven_billion_weights() -> None:
     """What the page on it says."""
     whole = training_memory(Shape.of(SEVEN), recipe("adapter=null", "output=merged"), 1024, on_gpu=True)
     lora = training_memory(Shape.of(SEVEN), recipe(), 1024, on_gpu=True)
+    everything = ("adapter=null", "output=merged", "sharding=full")
+    sharded = training_memory(Shape.of(SEVEN), recipe(*everything), 1024, on_gpu=True, processes=8)
     page = (DOCS / "scale_out.md").read_text()
 
     assert whole.num_weights == 6_738_415_616
-    for found in (whole, lora):
+    assert sharded.optimizer == whole.optimizer // 8
+    for found in (whole, sharded, lora):
         cells = (found.weights, found.products, found.gradients, found.optimizer, found.activations, found.total)
         assert " | ".join(f"{size / 1e9:.1f} GB" for size in cells) in page
 

@@ -228,11 +228,14 @@ def test_held_out_chat_among_the_trained_ones_is_refused(run: Run, write_chats: 
 
 
 @pytest.mark.slow
-def test_two_processes_train_as_one_does(run: Run, recipe_path: Path, home: Path, tiny: Registry) -> None:
-    alone = run("steps=5", "batch_size=3")
+@pytest.mark.parametrize("overrides", [["batch_size=3"], ["batch_size=4", "sharding=full", "micro_batch_size=1"]])
+def test_two_processes_train_as_one_does(
+    run: Run, recipe_path: Path, home: Path, tiny: Registry, overrides: list[str]
+) -> None:
+    alone = run("steps=5", overrides[0])
     script = recipe_path.parent / "run.py"
     script.write_text(RUN_DISTRIBUTED)
-    arguments = [str(script), str(recipe_path), str(home), "steps=5", "batch_size=3"]
+    arguments = [str(script), str(recipe_path), str(home), "steps=5", *overrides]
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
 
     done = subprocess.run([*launcher, *arguments], capture_output=True, text=True, timeout=200)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from accelerate import Accelerator
 from torch import nn
 
@@ -56,7 +57,12 @@ def folder(home: Path, settings: GradientRecipe) -> RunFolder:
 
 
 def train(
-    home: Path, settings: GradientRecipe, objective: Line | None = None, stop_after: int | None = None
+    home: Path,
+    settings: GradientRecipe,
+    objective: Line | None = None,
+    stop_after: int | None = None,
+    trained: nn.Module | None = None,
+    sharded: bool = False,
 ) -> Training:
     run = folder(home, settings)
 
@@ -65,7 +71,8 @@ def train(
             raise Interrupted
 
     with run.held():
-        made = Trainer(settings, Accelerator(cpu=True), run, model(), objective or Line())
+        accelerator = Accelerator(cpu=True)
+        made = Trainer(settings, accelerator, run, trained or model(), objective or Line(), sharded=sharded)
         return made.train(show=False, after_step=stop)
 
 
@@ -84,6 +91,29 @@ def test_a_run_stopped_at_any_step_goes_on_to_the_same_losses(home: Path, every:
         assert objective.calls == 12 - stop // every * every  # taken again since the last saved state, and no others
         lines = (folder(at, settings).path / "metrics.jsonl").read_text().splitlines()
         assert [json.loads(line)["step"] for line in lines] == list(range(12))
+
+
+@pytest.fixture
+def process_group() -> Iterator[None]:
+    """Of this process alone; methods leave it at their end."""
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.mark.usefixtures("process_group")
+def test_a_sharded_run_is_the_whole_one_and_either_goes_on_with_the_other(home: Path) -> None:
+    settings = recipe(save_every=2, micro_batch_size=2)
+    expected, found = model(), model()
+    losses = train(home / "whole", settings, trained=expected).losses
+
+    with pytest.raises(Interrupted):
+        train(home, settings, stop_after=5)
+    with pytest.raises(Interrupted):
+        train(home, settings, stop_after=9, sharded=True)
+    continued = train(home, settings, trained=found, sharded=True)
+
+    assert continued.losses == pytest.approx(losses, rel=1e-6)
+    torch.testing.assert_close(found.state_dict(), expected.state_dict())
 
 
 def test_another_recipe_never_takes_the_state(home: Path) -> None:
