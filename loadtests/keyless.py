@@ -1,4 +1,4 @@
-"""What strangers cost the gateway in memory: `python -m loadtests.keyless [--connections 500] [--rounds 1]`.
+"""What strangers cost the gateway in memory: `python -m loadtests.keyless [--connections 500] [--rounds 1] [--tls]`.
 
 Each row is a gateway of its own, at which so many connections without a valid key send at once, each as much as it
 may just under every limit, or as much as the gateway takes. Peak resident memory above that before is what they cost.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import ssl
 import sys
 import tempfile
 from collections import Counter
@@ -18,6 +19,7 @@ from statistics import median
 
 import uvloop
 
+from loadtests.certificate import self_signed
 from loadtests.open_streams import allow_files
 from loadtests.processes import Program, running
 from loadtests.sections import table_head
@@ -80,13 +82,13 @@ SENT: dict[str, Callable[[], bytes]] = {
 }
 
 
-async def send_all(port: int, data: bytes, connections: int) -> Counter[str]:
+async def send_all(port: int, data: bytes, connections: int, tls: ssl.SSLContext | None) -> Counter[str]:
     """Send on all connections at once and stay; returns the statuses that came back."""
     statuses: Counter[str] = Counter()
 
     async def one() -> None:
         with suppress(OSError):
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=tls)
             answer = asyncio.ensure_future(reader.read(12))
             sending = asyncio.ensure_future(_send(writer, data))
             done, _ = await asyncio.wait({answer}, timeout=STAY_S)
@@ -120,8 +122,8 @@ async def _silent_issuer() -> asyncio.Server:
     return await asyncio.start_server(hold, "127.0.0.1", 0)
 
 
-async def measure(name: str, connections: int, folder: Path) -> tuple[float, Counter[str]]:
-    """MiB that `connections` strangers cost, and what they were told."""
+async def measure(name: str, connections: int, folder: Path, secure: bool) -> tuple[float, Counter[str]]:
+    """MiB that `connections` strangers cost, and what they were told; `secure`: over TLS."""
     issuer = await _silent_issuer()
     issuer_port = issuer.sockets[0].getsockname()[1]
     port = free_port()
@@ -130,23 +132,29 @@ async def measure(name: str, connections: int, folder: Path) -> tuple[float, Cou
         "SIGNET_IDENTITY__JWT__ISSUER": f"http://127.0.0.1:{issuer_port}",
         "SIGNET_IDENTITY__JWT__AUDIENCE": '["signet"]',
     }
+    tls = None
+    if secure:
+        certificate, key = self_signed(folder)
+        env |= {"SIGNET_GATEWAY__TLS__CERTIFICATE": str(certificate), "SIGNET_GATEWAY__TLS__KEY": str(key)}
+        tls = ssl.create_default_context(cafile=str(certificate))
+        tls.check_hostname = False
     command = [sys.executable, "-m", "signet", "gateway", "--port", str(port), "--engine-url", "http://127.0.0.1:9"]
     with running("gateway", command, folder, env=env) as program:
-        await asyncio.to_thread(program.wait_ready, f"http://127.0.0.1:{port}/healthz", {})
+        await asyncio.to_thread(program.wait_said, "Gateway listens")
         # What is loaded at the first request, and the first errors, is not the strangers'.
         for warm in SENT:
-            await send_all_briefly(port, SENT[warm]()[:2000])
+            await send_all_briefly(port, SENT[warm]()[:2000], tls)
         before = program.rss_bytes()
         _forget_peak(program)
-        statuses = await send_all(port, SENT[name](), connections)
+        statuses = await send_all(port, SENT[name](), connections, tls)
         cost = (program.peak_rss_bytes() - before) / MIB
     issuer.close()
     return cost, statuses
 
 
-async def send_all_briefly(port: int, data: bytes) -> None:
+async def send_all_briefly(port: int, data: bytes, tls: ssl.SSLContext | None) -> None:
     with suppress(OSError):
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=tls)
         writer.write(data)
         await asyncio.sleep(0.1)
         writer.transport.abort()
@@ -163,6 +171,7 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=500)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--only", default="", help="Rows whose name holds this.")
+    parser.add_argument("--tls", action="store_true", help="Over TLS.")
     arguments = parser.parse_args()
     allow_files()
     print(*table_head(f"{arguments.connections} connections without a key send", "MiB", "are told"), sep="\n")
@@ -172,7 +181,7 @@ def main() -> None:
         costs: list[float] = []
         for _ in range(arguments.rounds):
             with tempfile.TemporaryDirectory() as folder:
-                cost, statuses = uvloop.run(measure(name, arguments.connections, Path(folder)))
+                cost, statuses = uvloop.run(measure(name, arguments.connections, Path(folder), arguments.tls))
             costs.append(cost)
         told = ", ".join(f"{status} × {count}" for status, count in statuses.most_common())
         print(f"| {name} | {median(costs):.0f} | {told} |", flush=True)

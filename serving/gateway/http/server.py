@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from email.utils import formatdate
 from socket import socket
 from typing import Any
 
-from serving.gateway.errors import GatewayError
+from serving.gateway.errors import BadRequest, GatewayError
 from serving.gateway.http.buffers import Buffers
 from serving.gateway.http.connection import Connection
 from serving.gateway.http.cors import Cors
+from serving.gateway.http.heads import refusal
 from serving.gateway.http.lifespan import Lifespan
 from serving.gateway.http.settings import CorsSettings, HttpSettings, TlsSettings
+from serving.gateway.http.tls import Tls
 from serving.gateway.wire import AsgiApp
 
 log = logging.getLogger(__name__)
@@ -78,8 +79,7 @@ class Server:
         self.now = 0.0
         """Loop time of the next look at the deadlines: one that counts from here never ends too early."""
         self.date_line = b""
-        self._tls = tls
-        self._context = context_of(tls) if tls is not None else None
+        self._tls = Tls(tls, self._serve, self._not_tls) if tls is not None else None
         self._lifespan = Lifespan(app)
         self._listeners: list[asyncio.Server] = []
         self._connections: set[Connection] = set()
@@ -104,12 +104,9 @@ class Server:
         self.apply(self.settings)
         self._look()
         await self._lifespan.start()
+        accept = self._serve if self._tls is None else self._tls.accept
         for each in sockets:
-            timeout = self.settings.head_timeout_s if self._context is not None else None
-            listener = await self.loop.create_server(
-                lambda: Connection(self), sock=each, backlog=BACKLOG, ssl=self._context, ssl_handshake_timeout=timeout
-            )
-            self._listeners.append(listener)
+            self._listeners.append(await self.loop.create_server(accept, sock=each, backlog=BACKLOG))
 
     def apply(self, settings: HttpSettings) -> None:
         """Use other bounds from now on; open connections keep their write buffer."""
@@ -117,6 +114,8 @@ class Server:
         self.buffers.limit = settings.max_buffered_bytes
         shortest = min(settings.head_timeout_s, settings.body_timeout_s, settings.keep_alive_s)
         self._interval = min(SCAN_INTERVAL_S, shortest / 2, settings.slow_reader_timeout_s / 2)
+        if self._tls is not None:
+            self._tls.max_handshakes = settings.max_connections
 
     def apply_cors(self, settings: CorsSettings) -> None:
         """Let pages of these origins ask from now on."""
@@ -128,9 +127,8 @@ class Server:
         Raises:
             ValueError: they cannot be used; those in use stay.
         """
-        if self._tls is not None and self._context is not None:
-            context_of(self._tls)  # a look first: a context that failed half way is of no use
-            self._context.load_cert_chain(self._tls.certificate, self._tls.key)
+        if self._tls is not None:
+            self._tls.renew()
 
     def stop_accepting(self) -> None:
         """Take no new connections. Those that are open go on."""
@@ -146,6 +144,8 @@ class Server:
         """
         self.stop_accepting()
         self.draining = True
+        if self._tls is not None:
+            self._tls.cut_off_before(self.loop.time())
         for connection in tuple(self._connections):
             if connection.idle:
                 connection.close()
@@ -159,6 +159,8 @@ class Server:
     async def stop(self) -> None:
         """Cut off what is left and stop the application."""
         self.stop_accepting()
+        if self._tls is not None:
+            self._tls.cut_off_before(self.loop.time())
         for connection in tuple(self._connections):
             connection.abort()
         await self._emptied(LAST_WORDS_S)
@@ -210,7 +212,7 @@ class Server:
         client, server = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
         return {
             "asgi": _ASGI,
-            "scheme": "http" if self._context is None else "https",
+            "scheme": "http" if self._tls is None else "https",
             "root_path": "",
             "client": tuple(client[:2]) if isinstance(client, tuple) else None,
             "server": tuple(server[:2]) if isinstance(server, tuple) else None,
@@ -226,7 +228,16 @@ class Server:
                 connection.expire()
             if connection.unsent_since:
                 connection.check_reader(now)
+        if self._tls is not None:
+            self._tls.cut_off_before(now - self.settings.head_timeout_s)
         self._timer = self.loop.call_later(self._interval, self._look)
+
+    def _serve(self) -> Connection:
+        return Connection(self)
+
+    def _not_tls(self) -> bytes:
+        message = "This port speaks HTTPS: ask https:// instead of http://."
+        return refusal(BadRequest(message, code="malformed_http"), self.date_line)
 
     async def _emptied(self, timeout_s: float) -> bool:
         try:
@@ -234,25 +245,3 @@ class Server:
         except TimeoutError:
             return False
         return True
-
-
-def context_of(tls: TlsSettings) -> ssl.SSLContext:
-    """The server's side of TLS 1.2 and later; with `client_ca`, each client has to show a certificate.
-
-    Raises:
-        ValueError: a file cannot be used; one line says which.
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
-    try:
-        context.load_cert_chain(tls.certificate, tls.key)
-    except (OSError, ssl.SSLError) as error:
-        raise ValueError(f"cannot use certificate {tls.certificate} with key {tls.key}: {error}") from None
-    if tls.client_ca is not None:
-        try:
-            context.load_verify_locations(tls.client_ca)
-        except (OSError, ssl.SSLError) as error:
-            raise ValueError(f"cannot use the client authorities in {tls.client_ca}: {error}") from None
-        context.verify_mode = ssl.CERT_REQUIRED
-    return context
