@@ -1,7 +1,8 @@
 """How well a classifier names what texts are: accuracy, macro- and micro-averaged F1, each with an interval.
 
 A classifier is a model with a classification head (`…ForSequenceClassification`) as transformers saves it; where texts
-may have several labels, the config's `signet_thresholds` says from which probability on each is given.
+may have several labels, the config's `signet_thresholds` says from which probability on each is given, and
+`signet_always_labelled` that a text gets one in any case.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 THRESHOLDS = "signet_thresholds"
+ALWAYS_LABELLED = "signet_always_labelled"
+"""In the config: every text that was learned from has a label, so a text that reaches no threshold gets the nearest."""
 MAX_TOKENS = "signet_max_tokens"
 """In the config: where texts were cut in training, so that they are cut there when it is measured."""
 MULTI_LABEL = "multi_label_classification"
@@ -96,20 +99,34 @@ def probabilities(
 ) -> NDArray[np.float64]:
     """Of each text (rows) and label (columns); they sum to 1 where a text has one label."""
     encoded = [tokenizer(text, truncation=True, max_length=max_tokens)["input_ids"] for text in texts]
-    order = sorted(range(len(texts)), key=lambda index: len(encoded[index]))
-    found = np.zeros((len(texts), model.config.num_labels))
+    logits_NC = raw_outputs(model, tokenizer, encoded, on_progress)
+    is_multi = model.config.problem_type == MULTI_LABEL
+    found: NDArray[np.float64] = (logits_NC.sigmoid() if is_multi else logits_NC.softmax(-1)).numpy()
+    return found
+
+
+def raw_outputs(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    encoded: Sequence[list[int]],
+    on_progress: Callable[[int, int], None] | None = None,
+) -> torch.Tensor:
+    """What the model's last layer says of each text, given as token ids: (texts, outputs) of float64, on the CPU."""
+    order = sorted(range(len(encoded)), key=lambda index: len(encoded[index]))
+    parts: list[torch.Tensor] = []
     was_training = model.training
     model.eval()
     with torch.inference_mode():
         for start in range(0, len(order), BATCH_SIZE):
             part = order[start : start + BATCH_SIZE]
-            logits_BC = model(**pad([encoded[index] for index in part], tokenizer, model.device)).logits.double()
-            is_multi = model.config.problem_type == MULTI_LABEL
-            found[part] = (logits_BC.sigmoid() if is_multi else logits_BC.softmax(-1)).cpu().numpy()
+            parts.append(
+                model(**pad([encoded[index] for index in part], tokenizer, model.device)).logits.double().cpu()
+            )
             if on_progress is not None:
                 on_progress(start + len(part), len(order))
     model.train(was_training)
-    return found
+    found = torch.cat(parts)
+    return found[torch.tensor(order).argsort()]
 
 
 def pad(rows: Sequence[list[int]], tokenizer: PreTrainedTokenizerFast, device: Any) -> dict[str, torch.Tensor]:
@@ -120,8 +137,11 @@ def pad(rows: Sequence[list[int]], tokenizer: PreTrainedTokenizerFast, device: A
 def decide(model: PreTrainedModel, found: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Which labels each text gets: the likeliest, or every one that reaches its threshold."""
     if model.config.problem_type == MULTI_LABEL:
-        thresholds = getattr(model.config, THRESHOLDS, None) or [0.5] * model.config.num_labels
-        given: NDArray[np.bool_] = found >= np.array(thresholds)
+        thresholds = np.array(getattr(model.config, THRESHOLDS, None) or [0.5] * model.config.num_labels)
+        given: NDArray[np.bool_] = found >= thresholds
+        if getattr(model.config, ALWAYS_LABELLED, False):
+            without = ~given.any(1)
+            given[without, (found[without] / thresholds).argmax(1)] = True
         return given
     one_hot: NDArray[np.bool_] = np.eye(found.shape[1], dtype=bool)[found.argmax(1)]
     return one_hot

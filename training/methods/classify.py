@@ -22,8 +22,9 @@ from training.data.labelled import (
     read_labelled,
 )
 from training.data.split import split_by_group
-from training.errors import SourceError
+from training.errors import RecipeError, SourceError
 from training.evaluate.classification import (
+    ALWAYS_LABELLED,
     MAX_TOKENS,
     MULTI_LABEL,
     THRESHOLDS,
@@ -35,14 +36,18 @@ from training.evaluate.classification import (
     longest_text,
     pad,
     probabilities,
+    raw_outputs,
     truth,
 )
 from training.evaluate.loading import load_tokenizer, quiet
 from training.evaluate.source import Source
 from training.methods import adapters, agreement
+from training.methods.fitted_head import FittedHead, fit_head, head_of
 from training.methods.looks import Looks
+from training.methods.mean_pooling import POOLING, pool_means
 from training.methods.register import register
 from training.methods.run_folder import RunFolder
+from training.methods.students import keep_layers
 from training.methods.trainer import Objective, Trainer, Training
 from training.methods.upper_layers import UpperLayersObjective
 from training.outcome import Context, Outcome, Stopwatch
@@ -129,6 +134,7 @@ class ClassifierRun:
         self.show = context.show and accelerator.is_main_process
         self.base = base
         self.parents = parents
+        self.fitted: FittedHead | None = None
 
     def run(self) -> Outcome:
         watch = Stopwatch()
@@ -139,7 +145,12 @@ class ClassifierRun:
         origins = " ".join(each.identity.digest for each in self.parents or [self.base])
         folder = RunFolder.of(self.context.home, self.recipe.name, settings, data.digests, origins)
         with folder.held(self.accelerator.is_main_process):
-            model = _load(self.base, data, tokenizer, self.recipe.data.max_tokens).to(self.accelerator.device)
+            model = _load(self.base, data, tokenizer, self.recipe.data.max_tokens)
+            if isinstance(self.recipe, ClassifyRecipe):
+                _shape(model, self.recipe)
+            model = model.to(self.accelerator.device)
+            if isinstance(self.recipe, ClassifyRecipe) and self.recipe.head == "fitted":
+                self.fitted = self._fit_head(model, tokenizer, data)
             if self.recipe.adapter is not None:
                 model = adapters.attach(model, self.recipe.adapter, task="SEQ_CLS")
             trained, tokens = self._train(model, tokenizer, data, folder)
@@ -190,8 +201,12 @@ class ClassifierRun:
     ) -> tuple[Training, int]:
         """Train, and return how it went and how many tokens the texts have that were learned from."""
         rows, targets = self._encode(model, tokenizer, data, data.train)
+        if self.fitted is not None and not self.recipe.num_steps(len(rows)):
+            losses = [self.fitted.first_loss, self.fitted.loss]
+            return Training(losses, len(rows), self.fitted.seconds), sum(map(len, rows))
         # Not where the head has learned already, nor where its frequencies would tell of the examples.
-        if data.is_multi_label and not is_classifier(self.base) and self.recipe.privacy is None:
+        is_new = not is_classifier(self.base) and self.fitted is None
+        if data.is_multi_label and is_new and self.recipe.privacy is None:
             begin_at_frequencies(model, targets)
         objective = self.objective(data, rows, targets, tokenizer)
         if isinstance(self.recipe, ClassifyRecipe) and self.recipe.layers is not None:
@@ -212,6 +227,25 @@ class ClassifierRun:
         has = torch.from_numpy(truth(texts, data.labels)).to(self.accelerator.device)
         return rows, has.float() if data.is_multi_label else has.int().argmax(1)
 
+    def _fit_head(self, model: Any, tokenizer: PreTrainedTokenizerFast, data: Data) -> FittedHead:
+        """Put the best head on the model, as it is."""
+        rows, targets = self._encode(model, tokenizer, data, data.train)
+        place, name = head_of(model, len(data.labels))
+        head: nn.Linear = getattr(place, name)
+        if head.bias is None:
+            raise RecipeError(f"head: fitted needs a head with a bias, which {type(model).__name__} has not")
+        with track("Reading the texts", self.show) as progress:
+            setattr(place, name, nn.Identity())  # what the head would be given is then what the model says
+            try:
+                inputs = raw_outputs(model, tokenizer, rows, progress)
+            finally:
+                setattr(place, name, head)
+        fitted = fit_head(inputs, targets.cpu(), len(data.labels), [text.group for text in data.train])
+        with torch.no_grad():
+            head.weight.copy_(fitted.weight)
+            head.bias.copy_(fitted.bias)
+        return fitted
+
     def _upper_layers(self, objective: Objective, model: Any, learned: int) -> Objective:
         """Freeze what is below the layers that learn, and compute it for all texts."""
         upper = UpperLayersObjective(objective, model, learned)
@@ -231,7 +265,7 @@ class ClassifierRun:
 
     def figures(self, model: Any, data: Data) -> dict[str, float]:
         """What the manifest says of the trained model besides how it did."""
-        return {}
+        return {} if self.fitted is None else {"head_penalty": self.fitted.penalty}
 
     def _finish(
         self,
@@ -246,6 +280,8 @@ class ClassifierRun:
             with track("Choosing thresholds", self.show) as progress:
                 found = self._probabilities(model, tokenizer, data.validation, progress)
             setattr(model.config, THRESHOLDS, best_thresholds(truth(data.validation, data.labels), found))
+            always = all(text.labels for text in [*data.train, *data.validation])
+            setattr(model.config, ALWAYS_LABELLED, always)
         with track("Measuring", self.show) as progress:
             found = self._probabilities(model, tokenizer, data.heldout, progress)
         measured = judge(truth(data.heldout, data.labels), decide(model, found))
@@ -326,6 +362,18 @@ def _load(base: Source, data: Data, tokenizer: PreTrainedTokenizerFast, max_toke
             )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise SourceError(f"{base.identity.ref} takes no classification head: {str(error).splitlines()[0]}") from None
+
+
+def _shape(model: Any, recipe: ClassifyRecipe) -> None:
+    """Leave so many layers, and have the head read what the recipe says."""
+    count = model.config.num_hidden_layers
+    if recipe.depth is not None and recipe.depth > count:
+        raise RecipeError(f"depth: the model has {count} layers")
+    if recipe.depth is not None and recipe.depth < count:
+        keep_layers(model, range(recipe.depth))
+        setattr(model.config, POOLING, None)  # that layer was the uppermost
+    if recipe.pooling == "mean":
+        pool_means(model)
 
 
 def begin_at_frequencies(model: nn.Module, has: torch.Tensor) -> None:

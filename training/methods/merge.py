@@ -30,7 +30,8 @@ from training.registry import DataDigest, Kind
 # What a configuration may say otherwise without meaning another model.
 _OF_NO_CONSEQUENCE = frozenset({
     "_name_or_path", "architectures", "bos_token_id", "dtype", "eos_token_id", "pad_token_id", "transformers_version",
-    "torch_dtype", "use_cache", "initializer_range", "pretraining_tp", "signet_thresholds", "output_attentions",
+    "torch_dtype", "use_cache", "initializer_range", "pretraining_tp", "signet_thresholds",
+    "signet_always_labelled", "output_attentions",
     "output_hidden_states", "return_dict", "attention_dropout", "hidden_dropout_prob", "attention_probs_dropout_prob",
     "classifier_dropout", "chunk_size_feed_forward", "gradient_checkpointing", "is_llama_config", "rope_interleaved",
     "transformers.js_config",

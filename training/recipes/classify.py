@@ -34,6 +34,14 @@ class ClassifyRecipe(GradientRecipe):
     """The model to start from: the small encoder that is fetched when it is missing, or any model as in `sft`."""
     data: LabelledData
     """Labelled texts."""
+    depth: Annotated[int, Field(ge=1)] | None = None
+    """How many of the base's layers are kept, the lowest; by default all. Fewer answer sooner, and are often enough."""
+    pooling: Literal["first", "mean"] = "first"
+    """What the head reads of a text. `mean`: the mean of its tokens' states, by one more layer, in encoders of BERT's
+    kind, whose heads else read the first token."""
+    head: Literal["learned", "fitted"] = "learned"
+    """`fitted`: the head is found at once, as logistic regression on what the model says of the texts, regularized by
+    cross-validation. Without `steps` or `epochs` that is all; with them, training goes on from there."""
     layers: Annotated[int, Field(ge=1)] | None = None
     """How many of the uppermost layers learn, beside the head; by default all. What those below say of each text is
     then computed once and kept in memory (texts × tokens × width × 4 bytes): steps take a fraction of the time."""
@@ -41,9 +49,24 @@ class ClassifyRecipe(GradientRecipe):
     """What is trained in place of all weights, beside the head."""
 
     @model_validator(mode="after")
+    def _check_length(self) -> Self:
+        given = (self.steps is not None) + (self.epochs is not None)
+        if given == 2 or (given == 0 and self.head == "learned"):
+            raise ValueError("say how long to train: steps or epochs, one of the two")
+        return self
+
+    @model_validator(mode="after")
     def _check(self) -> Self:
         if self.data.heldout == self.data.train:
             raise ValueError("data.heldout is data.train: held-out texts must not be trained on")
         if self.layers is not None and self.adapter is not None:
             raise ValueError("say what learns besides the head: layers or adapter, one of the two")
+        if self.head == "fitted" and self.privacy is not None:
+            raise ValueError("privacy: a fitted head is found without noise; set head to learned")
         return self
+
+    def num_steps(self, num_examples: int) -> int:
+        """Optimizer steps; 0 where the head alone is fitted."""
+        if self.steps is None and self.epochs is None:
+            return 0
+        return super().num_steps(num_examples)

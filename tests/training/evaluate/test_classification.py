@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 
-from training.evaluate.classification import best_thresholds, judge
+from training.evaluate.classification import best_thresholds, decide, judge
 
 
 def rows(*lists: str) -> np.ndarray:
@@ -64,3 +67,15 @@ def test_a_rare_label_gets_the_threshold_of_the_others_not_that_of_its_few_texts
 
     assert frequent < 0.31
     assert rare < 0.31
+
+
+def test_a_text_that_reaches_no_threshold_gets_the_nearest_label_where_all_have_one() -> None:
+    config = SimpleNamespace(problem_type="multi_label_classification", num_labels=2, signet_thresholds=[0.5, 0.2])
+    model: Any = SimpleNamespace(config=config)
+    found = np.array([[0.3, 0.19], [0.1, 0.3], [0.9, 0.9]])
+
+    before = decide(model, found)
+    config.signet_always_labelled = True
+
+    assert before.tolist() == [[False, False], [False, True], [True, True]]
+    assert decide(model, found).tolist() == [[False, True], [False, True], [True, True]]

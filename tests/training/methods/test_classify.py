@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tests.tiny_bert import write_tiny_bert
 from training.errors import DataError, RecipeError, SourceError
 from training.evaluate import resolve_source
 from training.evaluate.measurement import measure_classifier
@@ -65,6 +66,23 @@ def several(recipe: Path) -> Path:
         ]
         write(recipe.with_name(f"{name}.jsonl"), rows)
     return recipe
+
+
+def spell(recipe: Path) -> Path:
+    """Write the texts letter by letter: the tiny encoder knows no digits, and no words like these."""
+    for name in ("train", "heldout"):
+        path = recipe.with_name(f"{name}.jsonl")
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        letters = str.maketrans("0123456789", "cdefghijkl", " ")
+        write(path, [{**row, "text": " ".join(row["text"].translate(letters))} for row in rows])
+    return recipe
+
+
+@pytest.fixture
+def bert(tiny: Registry, tmp_path: Path) -> Registry:
+    """A registry that holds an encoder of two layers, `bert@1`."""
+    tiny.register(write_tiny_bert(tmp_path / "bert"), "bert", ManifestDraft(kind="embedder", license="MIT"))
+    return tiny
 
 
 @pytest.mark.parametrize("adapter", ["adapter=null", "adapter=lora"])
@@ -178,11 +196,87 @@ def test_several_labels_a_text(train: Train, several: Path, tiny: Registry, tmp_
     )
 
 
-@pytest.mark.parametrize("name", ["spam", "pubmedqa", "contracts"])
-def test_recipes_run_in_small(train: Train, recipe: Path, several: Path, tiny: Registry, name: str) -> None:
-    files = [f"data.train={recipe.with_name('train.jsonl')}", f"data.heldout={recipe.with_name('heldout.jsonl')}"]
+def test_a_head_is_fitted_on_the_means_of_a_cut_encoder(
+    train: Train, recipe: Path, bert: Registry, tmp_path: Path
+) -> None:
+    outcome = train(spell(recipe), "base=bert", "depth=1", "pooling=mean", "head=fitted", "steps=null")
 
-    outcome = train(RECIPES / f"{name}.yaml", *files, "base=tiny", "layers=1", "epochs=null", "steps=2")
+    assert outcome.checkpoint is not None
+    figures = outcome.checkpoint.manifest.evaluation
+    assert figures["accuracy"] == 1
+    assert figures["last_loss"] < figures["first_loss"]
+    before = load_file(resolve_source("bert", bert, show_progress=False).path / "model.safetensors")
+    after = load_file(outcome.checkpoint.path / "model.safetensors")
+    kept = [name for name in before if "layer.0" in name or name.startswith("embeddings")]
+    assert kept
+    assert all(torch.equal(before[name], after[f"bert.{name}"]) for name in kept)
+    config = json.loads((outcome.checkpoint.path / "config.json").read_bytes())
+    assert (config["num_hidden_layers"], config["architectures"]) == (2, ["BertForSequenceClassification"])
+    source = resolve_source("kind", bert, show_progress=False)
+    again = measure_classifier(source, tmp_path / "heldout.jsonl", 32, show_progress=False)
+    assert again.measured.figures().items() <= figures.items()
+
+
+def test_training_goes_on_from_a_fitted_head(train: Train, several: Path, bert: Registry) -> None:
+    begun = train(spell(several), "base=bert", "pooling=mean", "head=fitted", "layers=1", "steps=3")
+    new = train(several, "base=bert", "pooling=mean", "layers=1", "steps=3")
+
+    assert begun.report["losses"][0] < new.report["losses"][0]  # type: ignore[index]
+
+
+def test_a_classifier_that_reads_means_learns_on(train: Train, recipe: Path, bert: Registry) -> None:
+    train(recipe, "base=bert", "pooling=mean", "head=fitted", "steps=null")
+
+    again = train(recipe, "base=kind", "pooling=mean", "steps=1", "name=again")
+
+    assert again.checkpoint is not None
+    config = json.loads((again.checkpoint.path / "config.json").read_bytes())
+    assert config["num_hidden_layers"] == 3
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        (["base=bert", "depth=3"], "depth: the model has 2 layers"),
+        (["pooling=mean"], "pooling: mean is for encoders of BERT's kind, and this is a LlamaForSeq"),
+        (["head=fitted"], "needs a head with a bias, which LlamaForSequenceClassification has not"),
+        (["head=fitted", "privacy={epsilon: 8}"], "privacy: a fitted head is found without noise"),
+        (["steps=null"], "say how long to train"),
+    ],
+)
+def test_what_cannot_be_fitted_or_pooled_is_said(
+    train: Train, recipe: Path, bert: Registry, settings: list[str], why: str
+) -> None:
+    with pytest.raises(RecipeError, match=why):
+        train(recipe, *settings)
+
+
+def test_where_every_text_has_a_label_every_text_is_given_one(train: Train, several: Path, tiny: Registry) -> None:
+    """The fixture has texts without labels; without these, the nearest label is given."""
+    some = train(several, "steps=1", "name=some").checkpoint
+    for name in ("train", "heldout"):
+        path = several.with_name(f"{name}.jsonl")
+        write(path, [row for row in map(json.loads, path.read_text().splitlines()) if row["labels"]])
+    every = train(several, "steps=1", "name=every").checkpoint
+
+    assert some is not None
+    assert every is not None
+    said = [json.loads((each.path / "config.json").read_bytes())["signet_always_labelled"] for each in (some, every)]
+    assert said == [False, True]
+    out = several.with_name("out.jsonl")
+    source = resolve_source("every", tiny, show_progress=False)
+    measure_classifier(source, several.with_name("heldout.jsonl"), 32, out, show_progress=False)
+    assert all(json.loads(line)["labels"] for line in out.read_text().splitlines())
+
+
+@pytest.mark.parametrize("name", ["spam", "pubmedqa", "contracts"])
+def test_recipes_run_in_small(train: Train, recipe: Path, several: Path, bert: Registry, name: str) -> None:
+    files = [f"data.train={recipe.with_name('train.jsonl')}", f"data.heldout={recipe.with_name('heldout.jsonl')}"]
+    written = (RECIPES / f"{name}.yaml").read_text()
+    short = ["epochs=null", "steps=2"] if "epochs:" in written else []
+    short += ["layers=1"] if "layers:" in written else []
+
+    outcome = train(RECIPES / f"{name}.yaml", *files, "base=bert", "depth=2", *short)
 
     assert outcome.checkpoint is not None
     assert outcome.checkpoint.manifest.name == name
