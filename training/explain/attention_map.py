@@ -28,6 +28,7 @@ _CHARACTER = 6.7
 _LONGEST_LABEL = 14
 _THUMBNAIL = 64
 _GAP = 10
+_CAPTION = "rows look at columns, the darker the more"
 _LABELLED_AT_MOST = 16
 """Squares that are given labels of their own."""
 
@@ -44,10 +45,10 @@ def attention_map(title: str, attention: Attention, chosen: Sequence[tuple[int, 
 def _large(title: str, attention: Attention, layer: int, head: int) -> str:
     rows, columns = _shown(attention.tokens), _shown(attention.looked_at)
     cell = 24 if len(columns) <= 32 else 14
-    left, top = _margin(rows), 46 + _margin(columns)
+    left, top = _margin(rows), 52 + _margin(columns)
     weights_LM = attention.weights_ANLM[layer, head]
     title = f"{title}: layer {layer}, head {head}"
-    parts = [_text(10, 20, title, "title")]
+    parts = [_text(10, 20, title, "title"), _text(10, 38, _CAPTION)]
     parts += _axes(rows, columns, left, top, cell)
     for row, weights in enumerate(weights_LM.tolist()):
         for column, weight in enumerate(weights):
@@ -69,14 +70,14 @@ def _labelled(title: str, attention: Attention, chosen: Sequence[tuple[int, int]
     left, above = _margin(rows), 22 + _margin(columns)
     width, height = left + cell * len(columns) + _GAP, above + cell * len(rows) + _GAP
     across = min(len(chosen), max(1, 1200 // width))
-    parts = [_text(10, 20, title, "title")]
+    parts = [_text(10, 20, title, "title"), _text(10, 38, _CAPTION)]
     for number, (layer, head) in enumerate(chosen):
-        x, y = number % across * width, 30 + number // across * height
+        x, y = number % across * width, 48 + number // across * height
         parts.append(_text(x + left, y + 12, f"layer {layer}, head {head}"))
         parts += _axes(rows, columns, x + left, y + above, cell)
         parts.append(_square(attention, layer, head, x + left, y + above, cell * len(columns), cell * len(rows)))
     down = -(-len(chosen) // across)
-    return _svg(title, across * width + 10, 30 + down * height + 4, parts)
+    return _svg(title, across * width + 10, 48 + down * height + 4, parts)
 
 
 def _thumbnails(title: str, attention: Attention, chosen: Sequence[tuple[int, int]]) -> str:
@@ -135,7 +136,7 @@ def _png(weights_LM: torch.Tensor) -> bytes:
 
 def _token_lines(labels: Sequence[str], most: int) -> list[str]:
     """The tokens in their order, for pictures whose squares have no labels."""
-    lines = ["rows look at columns; in order: "]
+    lines = [f"{_CAPTION}; in order: "]
     for label in labels:
         if len(lines[-1]) + len(label) + 1 > most:
             lines.append("")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import time
 from datetime import UTC, datetime
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--list", "is_list", is_flag=True, help="List the studies.")
 @click.option("--all", "is_all", is_flag=True, help="Run all, one after another.")
-@click.option("--seeds", type=click.IntRange(2, 100), help="Run so many seeds.  [default: the study's own, mostly 4]")
+@click.option("--seeds", type=click.IntRange(2, 100), help="Run so many seeds.  [default: the study's own, 3 or 4]")
 @click.option(
     "--text", type=click.Path(path_type=Path), help="Learn from this text, not the standard library's source."
 )
@@ -79,7 +80,7 @@ def run_study(name: str, seeds: int | None, text: Path | None, is_smallest: bool
 
     found = find_study(name)
     count = seeds or found.seeds
-    started = time.monotonic()
+    started, cpu_started = time.monotonic(), time.process_time()
     samples = []
     with track(f"Study {name}") as progress:
         for seed in range(count):
@@ -91,12 +92,15 @@ def run_study(name: str, seeds: int | None, text: Path | None, is_smallest: bool
         date=datetime.now(UTC).date().isoformat(),
         command=_command(name, seeds, text),
         seconds=time.monotonic() - started,
-        versions={
-            "Python": platform.python_version(),
-            "torch": torch.__version__,
-            "threads": str(torch.get_num_threads()),
-        },
+        cpu_seconds=time.process_time() - cpu_started,
+        machine=_machine(torch.get_num_threads()),
+        versions={"Python": platform.python_version(), "torch": torch.__version__},
     )
+
+
+def _machine(threads: int) -> str:
+    used = "one thread" if threads == 1 else f"{threads} threads"
+    return f"{used} of a machine with {os.cpu_count()} cores ({platform.machine()})"
 
 
 def _command(name: str, seeds: int | None, text: Path | None) -> str:
@@ -122,6 +126,7 @@ def _print(result: Result, as_json: bool) -> None:
             "verdict": found.verdict(number),
             "seeds": len(result.samples),
             "seconds": result.seconds,
+            "cpu_seconds": result.cpu_seconds,
             "table": figures,
         }
         click.echo(json.dumps(said))

@@ -1,6 +1,6 @@
 """Gradient clipping where the learning rate is high.
 
-A decoder of two blocks, 64 wide, learns characters of source code for 300 steps of 512 characters at three peak
+A decoder of two blocks, 64 wide, learns characters of source code for 100 steps of 512 characters at three peak
 learning rates, with gradients clipped to a norm of 1, as recipes have it, and with gradients as they are. AdamW
 divides each gradient by the root of its own mean square, so that a uniformly larger gradient changes nothing;
 clipping matters where single steps have gradients far larger than those before. The loss is on the last tenth of the
@@ -27,10 +27,10 @@ def measure(trial: Trial) -> Sample:
     for name, norm in NORMS.items():
         for rate in RATES:
             model = decoder(trial, read.vocab_size, layers=trial.pick(2, 1))
-            steps = trial.pick(300, 2)
+            steps = trial.pick(100, 2)
             try:
                 fit_text(model, read.code, trial, steps=steps, learning_rate=rate, clip_norm=norm)
-                lines[name][rate] = heldout_loss(model, read.code, tokens=trial.pick(32_768, 1024))
+                lines[name][rate] = heldout_loss(model, read.code, tokens=trial.pick(16_384, 1024))
             except RecipeError:  # no longer a number: as bad as knowing nothing
                 lines[name][rate] = math.log(read.vocab_size)
     table = {f"{name}, learning rate {rate:g}": loss for name, line in lines.items() for rate, loss in line.items()}

@@ -2,8 +2,9 @@
 
 A decoder of two blocks, 64 wide, learns four tasks, a model each: to copy 12 symbols, to say them backwards, to sort
 them, and to recall which value stood behind a key (Arora et al. 2023 take the last as the mark of attention). Only
-the number of heads differs; all have as many weights, as more heads are narrower. Figures are parts of the answers'
-symbols that are predicted on 256 rows which were not learned from.
+the number of heads differs; all have as many weights, as more heads are narrower. Each takes 80 steps of 16 rows.
+Accuracy is the share of the answers' symbols that is predicted, on 256 rows not learned from; of 16 symbols, guessing
+gets 0.06.
 
 It does not show what heads look at, nor that the order stays with longer training: copying and sorting are learned in
 the end with one head as well.
@@ -18,32 +19,36 @@ from training.studies.sequences import TASKS, VOCAB_SIZE, Sequences
 from training.studies.study import Axis, Sample, Study, Trial
 
 LENGTH = 12
-HEADS = (1, 4, 8)
-FEWEST = (1, 4)
+HEADS = (1, 4)
 
 
 def measure(trial: Trial) -> Sample:
-    tried = trial.pick(HEADS, FEWEST)
-    lines = {task: {float(heads): _accuracy(task, heads, trial) for heads in tried} for task in TASKS}
-    means = {heads: fmean(line[heads] for line in lines.values()) for heads in tried}
-    table = {f"{heads} heads, all tasks": mean for heads, mean in means.items()}
+    lines = {task: {float(heads): _accuracy(task, heads, trial) for heads in HEADS} for task in TASKS}
+    means = {heads: fmean(line[heads] for line in lines.values()) for heads in HEADS}
+    table = {f"{_heads(heads)}, {task}": lines[task][heads] for task in TASKS for heads in HEADS}
+    table |= {f"{_heads(heads)}, mean of the tasks": mean for heads, mean in means.items()}
     return Sample(number=means[4] - means[1], table=table, lines=lines)
+
+
+def _heads(number: int) -> str:
+    return "1 head" if number == 1 else f"{number} heads"
 
 
 def _accuracy(task: str, heads: int, trial: Trial) -> float:
     make = TASKS[task]
     learned, asked = (make(trial.pick(8192, 32), LENGTH, seed) for seed in (2 * trial.seed, 2 * trial.seed + 1))
     model = decoder(trial, VOCAB_SIZE, heads=heads)
-    fit(model, learned, trial, steps=trial.pick(300, 2), batch_size=trial.pick(32, 8), learning_rate=2e-3)
+    fit(model, learned, trial, steps=trial.pick(80, 2), batch_size=trial.pick(16, 8))
     return Sequences(asked.ids_NL[:256], asked.num_targets).accuracy(model)
 
 
 STUDY = Study(
     claim="At equal width, four heads learn sequence tasks better than one in as many steps.",
-    number="accuracy with four heads minus that with one, mean of four tasks after 300 steps",
+    number="accuracy with four heads minus that with one, mean of four tasks after 80 steps",
     holds="above",
     bar=0.0,
     measure=measure,
     x=Axis("heads", is_log=True),
     y=Axis("accuracy"),
+    seeds=3,
 )

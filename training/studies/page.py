@@ -36,30 +36,50 @@ def pages(folder: Path) -> dict[str, str]:
 def page(result: Result) -> str:
     study, number = find_study(result.name), result.number
     title, method = explanation(result.name)
-    command, versions = result.command, ", ".join(f"{name} {version}" for name, version in result.versions.items())
+    versions = ", ".join(f"{name} {version}" for name, version in result.versions.items())
     lines = [
         f"# {title}",
         "",
         f"**Claim.** {study.claim}",
         "",
-        f"**Number.** {study.number}: {with_interval(number)}; the claim holds {study.holds} {study.bar:g}.",
+        f"**Number.** {_sentence(study.number)}: {with_interval(number)}; the claim holds {study.holds} {study.bar:g}.",
         "",
-        f"**Verdict.** {study.verdict(number).capitalize()}.",
+        f"**Verdict.** {verdict_sentence(study, number)}",
         "",
         f"![{title}]({result.name}.svg)",
         "",
         method,
         "",
-        *figures(study, result.table()),
+        *figures(result.table()),
         "",
-        f"Means over {len(result.samples)} seeds with their 95% intervals (Student's t). Run on {result.date} with",
-        f"`{command}` in {result.seconds:.0f} s, {versions}. Each seed's figures:",
-        f"[{result.name}.json]({result.name}.json).",
+        "## Run it again",
+        "",
+        "```console",
+        f"$ {result.command}",
+        "```",
+        "",
+        f"Run on {result.date} with the seeds 0 to {len(result.samples) - 1}, {result.machine}:",
+        f"{result.cpu_seconds:.0f} s of processor time, {result.seconds:.0f} s by the clock; {versions}.",
+        "Figures are means over the seeds with their 95% intervals (Student's t);",
+        f"each seed's are in [{result.name}.json]({result.name}.json).",
     ]
     return "\n".join(lines) + "\n"
 
 
-def figures(study: Study, table: Mapping[str, Score]) -> list[str]:
+def verdict_sentence(study: Study, number: Score) -> str:
+    """What the interval says of the claim, in words."""
+    bar = f"{study.bar:g}"
+    match study.verdict(number):
+        case "held":
+            return f"Held: the whole interval is {study.holds} {bar}."
+        case "not held":
+            other = "below" if study.holds == "above" else "above"
+            return f"Not held: the whole interval is {other} {bar}, so these runs refute the claim."
+        case "undecided":
+            return f"Undecided: the interval reaches over {bar}, so these runs neither confirm the claim nor refute it."
+
+
+def figures(table: Mapping[str, Score]) -> list[str]:
     """The table, as Markdown."""
     rows = [f"| {name} | {with_interval(score)} |" for name, score in table.items()]
     return ["| figure | mean and interval |", "|---|---|", *rows]
@@ -75,21 +95,26 @@ def index(results: Mapping[str, Result]) -> str:
     lines = [
         "# Studies",
         "",
-        "Claims that can be run again: `signet study NAME`, or all of them with `make studies`. Each has a number with",
-        "an interval over seeds, and a verdict: held, not held, or undecided where the interval reaches over the bar.",
-        "Models are small enough for a CPU: what holds of them need not hold of large ones.",
+        "Claims that can be run again: `signet study NAME`, or all of them with `make studies`. Each has a number, the",
+        "mean over seeds with its 95% interval, and a verdict: held or not held where the whole interval is on one",
+        "side of the bar, else undecided. Models are small enough for a CPU: what holds of them need not hold of",
+        "large ones.",
         "",
-        "| study | claim | number | verdict |",
-        "|---|---|---|---|",
+        "| study | claim | number | holds | verdict | processor time |",
+        "|---|---|---|---|---|---|",
+        *(_row(name, results.get(name)) for name in STUDIES),
     ]
-    for name in STUDIES:
-        if name not in results:
-            lines.append(f"| {name} | {find_study(name).claim} | not run yet | |")
-            continue
-        study, number = find_study(name), results[name].number
-        said = with_interval(number)
-        lines.append(f"| [{name}]({name}.md) | {study.claim} | {said} | {study.verdict(number)} |")
     return "\n".join(lines) + "\n"
+
+
+def _row(name: str, result: Result | None) -> str:
+    study = find_study(name)
+    if result is None:
+        return f"| {name} | {study.claim} | not run yet | | | |"
+    said = f"{study.number}: {with_interval(result.number)}"
+    cells = [f"[{name}]({name}.md)", study.claim, said, f"{study.holds} {study.bar:g}"]
+    cells += [study.verdict(result.number), f"{result.cpu_seconds:.0f} s"]
+    return f"| {' | '.join(cells)} |"
 
 
 def with_interval(score: Score) -> str:
@@ -97,8 +122,14 @@ def with_interval(score: Score) -> str:
     half = (score.high - score.low) / 2
     if not half:
         return f"{score.value:.6g}, the same for every seed"
-    decimals = min(9, max(0, 1 - math.floor(math.log10(half))))
+    if max(abs(score.low), abs(score.high)) < 1e-3:
+        return f"{score.value:.2g} ({score.low:.2g} to {score.high:.2g})"
+    decimals = min(5, max(0, 1 - math.floor(math.log10(half))))
     return f"{score.value:.{decimals}f} ({score.low:.{decimals}f} to {score.high:.{decimals}f})"
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:]
 
 
 def _read(path: Path) -> Result:

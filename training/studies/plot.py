@@ -23,6 +23,7 @@ _STYLE = (
 WIDTH, HEIGHT = 720, 400
 LEFT, RIGHT, TOP, BOTTOM = 74, 24, 74, 54
 ROW = 26
+ASIDE = 3
 
 
 def line_plot(title: str, lines: Lines, x: Axis, y: Axis) -> str:
@@ -43,7 +44,9 @@ def line_plot(title: str, lines: Lines, x: Axis, y: Axis) -> str:
     parts.append(_under((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 10, x.name, ""))
     parts.append(f'<text x="10" y="{TOP - 14}">{escape(y.name)}</text>')
     for number, line in enumerate(lines.values()):
-        parts += _line(number, [(xs(at), ys(s.value), ys(s.low), ys(s.high)) for at, s in sorted(line.items())])
+        # Side by side, so that no whisker hides another's.
+        aside = ASIDE * (number - (len(lines) - 1) / 2)
+        parts += _line(number, [(xs(at) + aside, ys(s.value), ys(s.low), ys(s.high)) for at, s in sorted(line.items())])
     return "\n".join([*parts, "</svg>", ""])
 
 

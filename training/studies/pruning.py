@@ -1,9 +1,9 @@
 """Weights taken out by size, and by Wanda.
 
-A decoder of two blocks, 64 wide, learns characters of source code for 400 steps of 512 characters. Then, in every row
+A decoder of two blocks, 64 wide, learns characters of source code for 250 steps of 512 characters. Then, in every row
 of its linear layers, a part of the weights becomes zero, without training again: the smallest ones; those that are
 smallest times the norm of the input they meet (Wanda, Sun et al. 2023), measured on 32 blocks of the training text;
-or any. The loss is on the last tenth of the text.
+or random ones. The loss is on the last tenth of the text.
 
 Zeros among other weights save neither memory nor time in the engine, which has no kernels for them (2:4 sparsity is
 gone from vLLM): `method: prune` takes out whole layers, channels and heads.
@@ -27,16 +27,16 @@ Importance = Callable[[str, nn.Linear], torch.Tensor]
 def measure(trial: Trial) -> Sample:
     read = texts(trial)
     model = decoder(trial, read.vocab_size)
-    fit_text(model, read.code, trial, steps=trial.pick(400, 2))
+    fit_text(model, read.code, trial, steps=trial.pick(250, 2))
     blocks_BL = read.code.train.tokens_T[: 32 * BLOCK].view(32, BLOCK).long()
     norms = input_norms(model, blocks_BL)
     generator = torch.Generator().manual_seed(trial.seed)
     kinds: dict[str, Importance] = {
         "Wanda": lambda name, layer: layer.weight.abs() * norms[name],
         "by size": lambda name, layer: layer.weight.abs(),
-        "any": lambda name, layer: torch.rand(layer.weight.shape, generator=generator),
+        "at random": lambda name, layer: torch.rand(layer.weight.shape, generator=generator),
     }
-    tokens = trial.pick(32_768, 1024)
+    tokens = trial.pick(16_384, 1024)
     whole = heldout_loss(model, read.code, tokens=tokens)
     lines: dict[str, dict[float, float]] = {name: {0.0: whole} for name in kinds}
     for name, importance in kinds.items():

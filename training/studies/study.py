@@ -102,6 +102,10 @@ class Result:
     date: str
     command: str
     seconds: float
+    """By the clock."""
+    cpu_seconds: float
+    """Of all threads: what it costs on a machine that has nothing else to do."""
+    machine: str
     versions: Mapping[str, str]
 
     @property

@@ -19,7 +19,7 @@ def smallest(name: str) -> Result:
     sample = find_study(name).measure(Trial(0, is_smallest=True))
     # Another one that differs, for an interval, at no cost.
     other = replace(sample, number=sample.number * 1.1, table={key: value * 1.1 for key, value in sample.table.items()})
-    return Result(name, [sample, other], "2026-01-31", f"signet study {name}", 1.0, {"torch": "2"})
+    return Result(name, [sample, other], "2026-01-31", f"signet study {name}", 1.0, 1.0, "one thread", {"torch": "2"})
 
 
 @pytest.mark.parametrize("name", STUDIES)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,23 @@ from click.testing import CliRunner
 from training.errors import DataError
 from training.evaluate.scores import Score
 from training.studies.cli import study as command
-from training.studies.page import pages, with_interval, write_pages
+from training.studies.page import pages, verdict_sentence, with_interval, write_pages
 from training.studies.study import Result, Sample, Study, mean_over_seeds
 
 DOCS = Path(__file__).parents[3] / "docs" / "studies"
+
+
+def result(samples: Sequence[Sample]) -> Result:
+    return Result(
+        name="norms",
+        samples=samples,
+        date="2026-01-31",
+        command="signet study norms",
+        seconds=9.0,
+        cpu_seconds=5.0,
+        machine="one thread on a machine of two cores",
+        versions={"torch": "2"},
+    )
 
 
 def claim(holds: str) -> Study:
@@ -46,6 +60,19 @@ def test_verdicts(holds: str, low: float, high: float, verdict: str) -> None:
     assert claim(holds).verdict(Score((low + high) / 2, low, high)) == verdict
 
 
+@pytest.mark.parametrize(
+    ("holds", "low", "high", "said"),
+    [
+        ("above", 1.1, 1.3, "Held: the whole interval is above 1."),
+        ("above", 0.7, 0.9, "Not held: the whole interval is below 1, so these runs refute the claim."),
+        ("below", 1.1, 1.3, "Not held: the whole interval is above 1, so these runs refute the claim."),
+        ("below", 0.9, 1.1, "Undecided: the interval reaches over 1,"),
+    ],
+)
+def test_a_verdict_says_what_follows(holds: str, low: float, high: float, said: str) -> None:
+    assert verdict_sentence(claim(holds), Score((low + high) / 2, low, high)).startswith(said)
+
+
 def test_pages_are_what_their_results_lead_to() -> None:
     """Nobody writes a figure by hand: every page comes from the figures beside it."""
     made = pages(DOCS)
@@ -58,13 +85,16 @@ def test_pages_are_what_their_results_lead_to() -> None:
 def test_a_result_becomes_a_page_a_plot_and_a_row_of_the_index(tmp_path: Path) -> None:
     samples = [Sample(number=number, table={"loss": 2.5}) for number in (0.99, 0.98)]
 
-    write_pages(Result("norms", samples, "2026-01-31", "signet study norms", 5.0, {"torch": "2"}), tmp_path)
+    write_pages(result(samples), tmp_path)
 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["README.md", "norms.json", "norms.md", "norms.svg"]
-    assert "2026-01-31" in (tmp_path / "norms.md").read_text()
-    index = (tmp_path / "README.md").read_text()
-    assert "[norms](norms.md)" in index
-    assert "not run yet" in index
+    page = (tmp_path / "norms.md").read_text()
+    for said in ("2026-01-31", "$ signet study norms", "one thread on a machine of two cores", "seeds 0 to 1"):
+        assert said in page
+    index = (tmp_path / "README.md").read_text().splitlines()
+    assert [line.rsplit("|", 3)[1:3] for line in index if "[norms](norms.md)" in line] == [[" undecided ", " 5 s "]]
+    assert any("not run yet" in line for line in index)
+    assert len({line.count("|") for line in index if line.startswith("|")}) == 1
 
 
 def test_a_result_that_cannot_be_read_is_named(tmp_path: Path) -> None:
@@ -80,7 +110,7 @@ def test_a_result_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         ((2.0, 2.0), "2, the same for every seed"),
         ((1.0001, 1.0002), "1.00015 (0.99951 to 1.00079)"),
         ((100.0, 300.0), "200 (-1071 to 1471)"),
-        ((1e-6, 3e-6), "0.000002 (-0.000011 to 0.000015)"),
+        ((1e-6, 3e-6), "2e-06 (-1.1e-05 to 1.5e-05)"),
     ],
 )
 def test_figures_have_the_digits_that_their_interval_leaves(values: tuple[float, float], said: str) -> None:
