@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from transformers import DynamicCache
 
 # Nearer than this, the order of sums may decide which of two logits is the larger one.
 TIE = 1e-3
@@ -63,14 +64,16 @@ def greedy(
 
 def expected_answers(model: Any, tokenizer: Any, texts: Sequence[str], count: int) -> list[Expected]:
     """How a model in PyTorch goes on."""
+    return [_expected(model, text, encode(tokenizer, text), count) for text in texts]
+
+
+def _expected(model: Any, text: str, prompt: list[int], count: int) -> Expected:
+    cache = DynamicCache(config=model.config)
 
     def next_logits(ids: list[int]) -> torch.Tensor:
+        unread = torch.tensor([ids[cache.get_seq_length() :]])
         with torch.inference_mode():
-            logits_BLV = model(input_ids=torch.tensor([ids]), use_cache=False).logits
+            logits_BLV = model(input_ids=unread, past_key_values=cache, use_cache=True).logits
         return logits_BLV[0, -1].float()
 
-    answers = []
-    for text in texts:
-        prompt = encode(tokenizer, text)
-        answers.append(Expected(text, prompt, *greedy(next_logits, prompt, count)))
-    return answers
+    return Expected(text, prompt, *greedy(next_logits, prompt, count))

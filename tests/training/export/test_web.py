@@ -17,7 +17,7 @@ from training.evaluate import resolve_source
 from training.evaluate.loading import load_model, load_tokenizer
 from training.export import chromium, web_packages
 from training.export.errors import ExportError
-from training.export.greedy import TEXTS, Expected, expected_answers
+from training.export.greedy import TEXTS, expected_answers
 from training.registry import Registry
 
 CACHE = Path(__file__).parents[3] / ".signet" / "cache" / "web"
@@ -80,13 +80,3 @@ def test_a_package_that_is_not_the_pinned_one_is_refused(tmp_path: Path, monkeyp
     monkeypatch.setattr(web_packages.shutil, "which", lambda _: None)
     with pytest.raises(ExportError, match="npm is not installed"):
         web_packages.copy_packages(tmp_path / "cache", tmp_path / "lib-2")
-
-
-def test_a_near_tie_may_part_and_nothing_else() -> None:
-    expected = Expected("text", [1], [5, 6, 7], [1.0, 1e-4, 1.0])
-
-    assert expected.agrees([1], [5, 6, 7])
-    assert expected.agrees([1], [5, 9, 9])
-    assert not expected.agrees([1], [4, 6, 7])
-    assert not expected.agrees([2], [5, 6, 7])
-    assert not expected.agrees([1], [5, 6])
