@@ -213,10 +213,10 @@ def test_a_marked_answer_is_detected_and_an_unmarked_one_is_not(stack: Stack, cl
         raw = client.chat.completions.with_raw_response.create(
             model=DEFAULT_MODEL,
             messages=[{"role": "user", "content": "Tell me a long story about a lighthouse."}],
-            max_tokens=200,
+            max_tokens=120,
             temperature=1,
             extra_headers={"X-Signet-Mark": mark},
-            extra_body={"min_tokens": 150},
+            extra_body={"min_tokens": 120},
         )
         assert raw.headers["x-signet-mark"].startswith("gumbel;key=" if mark == "on" else "off")
         return raw.parse().choices[0].message.content or ""

@@ -24,8 +24,6 @@ END_OF_TURN = "<|im_end|>"
 NEAR_TIE_NATS = 0.3
 QUESTIONS = [
     "Write a short story about a lighthouse.",
-    "Explain how rain forms.",
-    "Count from one to thirty in words.",
     "Say 'smile' in Chinese, Japanese and Greek, with three emoji.",
 ]
 
@@ -93,7 +91,7 @@ def widest_gap(engine_url: str, answer: Answer) -> float:
 
 
 # Other places for each question: an answer to each costs seconds.
-PLACES = list(zip(QUESTIONS, range(1500, 3500, 500), strict=True))
+PLACES = list(zip(QUESTIONS, (1500, 2500), strict=True))
 
 
 @pytest.mark.parametrize(("question", "first"), PLACES, ids=QUESTIONS)

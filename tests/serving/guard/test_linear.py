@@ -11,7 +11,7 @@ import pytest
 from loadtests.hostile_bodies import bodies, texts
 from serving.guard import Guard, GuardRefusal, GuardSettings
 
-SIZE = 1500
+SIZE = 900
 GROWTH = 6.0
 """Most that four times the size may take; quadratic time would be sixteen."""
 UNMEASURABLE_S = 0.01

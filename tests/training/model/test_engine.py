@@ -1,15 +1,17 @@
-"""Models of our own making in the real engine: it writes, token for token, what PyTorch writes."""
+"""Models of our own making in unmodified vLLM: it writes, token for token, what PyTorch writes."""
 
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import torch
-from running import run_signet, running_engine
+from running import run_signet
 
 from training.model.decoding import generate
 from training.model.saving import load_decoder
@@ -32,24 +34,62 @@ NEAR = 1e-3
 """Where the two best logits are nearer than this, another order of adding numbers may turn them round."""
 
 
-@pytest.mark.parametrize("experts", [0, 4], ids=["dense", "experts"])
-def test_the_engine_writes_what_pytorch_writes(experts: int, tmp_path: Path) -> None:
-    home = tmp_path / "home"
-    home.mkdir()
-    (tmp_path / "sums.txt").write_text(TEXT)
-    (tmp_path / "own.yaml").write_text(RECIPE)
-    done = run_signet(home, "train", str(tmp_path / "own.yaml"), "--json", "--set", f"model.experts={experts}")
+# Both by one process, which reads vLLM once.
+WRITE = """
+import json, sys
+from vllm import LLM, SamplingParams
+from vllm.distributed import cleanup_dist_env_and_memory
+prompts, tokens = json.loads(sys.argv[1]), int(sys.argv[2])
+written = []
+for folder in sys.argv[3:]:
+    model = LLM(folder, enforce_eager=True, dtype="float32")
+    outputs = model.generate(prompts, SamplingParams(temperature=0, max_tokens=tokens), use_tqdm=False)
+    written.append([[output.prompt_token_ids, list(output.outputs[0].token_ids)] for output in outputs])
+    del model
+    cleanup_dist_env_and_memory()
+print(json.dumps(written))
+"""
+IN_ONE_PROCESS = {
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "HF_HUB_OFFLINE": "1",
+}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """A dense model, and one with experts."""
+    work = tmp_path_factory.mktemp("own")
+    (work / "sums.txt").write_text(TEXT)
+    (work / "own.yaml").write_text(RECIPE)
+    (work / "home").mkdir()
+    folders = []
+    for experts in (0, 4):
+        arguments = ("train", str(work / "own.yaml"), "--json", "--set", f"model.experts={experts}")
+        done = run_signet(work / "home", *arguments)
+        assert done.returncode == 0, done.stderr
+        folders.append(Path(json.loads(done.stdout)["path"]))
+    return folders
+
+
+@pytest.fixture(scope="module")
+def written(made: list[Path]) -> list[Any]:
+    command = [sys.executable, "-c", WRITE, json.dumps(PROMPTS), str(TOKENS), *map(str, made)]
+    done = subprocess.run(command, env=os.environ | IN_ONE_PROCESS, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr
-    made = json.loads(done.stdout)
+    answers: list[Any] = json.loads(done.stdout.splitlines()[-1])
+    return answers
 
-    with running_engine(home, made["ref"]) as url:
-        body = {"model": "own", "prompt": PROMPTS, "temperature": 0, "max_tokens": TOKENS, "return_token_ids": True}
-        answer = httpx.post(f"{url}/v1/completions", json=body, timeout=300).json()
 
-    model = load_decoder(Path(made["path"])).eval()
-    for prompt, choice in zip(PROMPTS, answer["choices"], strict=True):
-        assert len(choice["prompt_token_ids"]) == len(prompt)
-        assert_same(model, choice["prompt_token_ids"], choice["token_ids"])
+@pytest.mark.parametrize("number", [0, 1], ids=["dense", "experts"])
+def test_vllm_writes_what_pytorch_writes(number: int, made: list[Path], written: list[Any]) -> None:
+    model = load_decoder(made[number]).eval()
+
+    assert len(written[number]) == len(PROMPTS)
+    for prompt, (prompt_ids, ids) in zip(PROMPTS, written[number], strict=True):
+        assert len(prompt_ids) == len(prompt)
+        assert_same(model, prompt_ids, ids)
 
 
 def assert_same(model: Any, prompt: list[int], written: list[int]) -> None:

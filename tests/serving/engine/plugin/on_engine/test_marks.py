@@ -15,7 +15,7 @@ pytestmark = pytest.mark.engine
 def test_neither_detector_sees_a_mark_where_none_was_asked_for(
     engine: EngineClient, key: MarkKey, detector: Detector
 ) -> None:
-    (choice,) = engine.choices(None, max_tokens=150, temperature=1.0)
+    (choice,) = engine.choices(None, max_tokens=80, temperature=1.0)
 
     assert GumbelWatermarkDetector(key.seed).detect(choice["token_ids"]).p_value > 1e-3
     assert not detector.detect_text(choice["message"]["content"], [key]).marked
@@ -24,7 +24,7 @@ def test_neither_detector_sees_a_mark_where_none_was_asked_for(
 def test_a_streamed_answer_is_its_tenants(
     engine: EngineClient, key: MarkKey, stranger: MarkKey, detector: Detector
 ) -> None:
-    lines = engine.post(stream=True, max_tokens=120, min_tokens=120, temperature=1.0).text.splitlines()
+    lines = engine.post(stream=True, max_tokens=80, min_tokens=80, temperature=1.0).text.splitlines()
     events = [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
     text = "".join(event["choices"][0]["delta"].get("content") or "" for event in events if event["choices"])
 

@@ -22,8 +22,8 @@ Answers = dict[tuple[str, str], list[dict[str, Any]]]
 GREEN_LISTS = ("kgw", lefthash.NAME)
 ALL_SCHEMES = ("gumbel", "dual-gumbel", "synthid", *GREEN_LISTS)
 # Letters of prose: a small model that may write nothing but digits soon repeats them.
-PROSE = "Once upon a time[a-z ,]{400}"
-FIELDS = ("title", "keeper", "island", "weather", "ship", "storm", "rescue", "morning", "moral", "end")
+PROSE = "Once upon a time[a-z ,]{250}"
+FIELDS = ("title", "keeper", "storm", "rescue", "moral")
 NOTE = {
     "name": "note",
     "strict": True,
@@ -43,11 +43,11 @@ ASKED: dict[str, dict[str, Any]] = {
     "seed": {"seed": 11},
     "n": {"n": 2, "seed": 1},
     "logprobs": {"logprobs": True, "top_logprobs": 3},
-    "grammar": {"structured_outputs": {"regex": PROSE}, "max_tokens": 200, "min_tokens": 0},
+    "grammar": {"structured_outputs": {"regex": PROSE}, "max_tokens": 140, "min_tokens": 0},
     "tools": {
         "tools": [{"type": "function", "function": NOTE}],
         "tool_choice": {"type": "function", "function": {"name": "note"}},
-        "max_tokens": 600,
+        "max_tokens": 250,
         "min_tokens": 0,
     },
 }
@@ -152,10 +152,11 @@ def test_a_prompt_from_the_prefix_cache_changes_nothing(engine: EngineClient, ke
         ids: list[int] = engine.choices(scheme, messages=messages, temperature=1.0, **length(scheme))[0]["token_ids"]
         return ids
 
-    with ThreadPoolExecutor(len(ALL_SCHEMES)) as pool:
-        answers = dict(zip(ALL_SCHEMES, pool.map(ask, ALL_SCHEMES), strict=True))
+    schemes = ("gumbel", "kgw")  # one of each kind
+    with ThreadPoolExecutor(len(schemes)) as pool:
+        answers = dict(zip(schemes, pool.map(ask, schemes), strict=True))
 
-    assert cached_tokens(engine) - before >= 128 * len(ALL_SCHEMES)
+    assert cached_tokens(engine) - before >= 128 * len(schemes)
     for scheme, token_ids in answers.items():
         assert p_value(scheme, key, token_ids, vocabulary) < 1e-3, scheme
 
