@@ -18,6 +18,7 @@ from vllm.v1.worker.gpu.sample.logits_processor import LogitsProcessor as Runner
 from serving.engine.plugin.arguments import GREEN_SCHEMES, mark_arguments
 from serving.engine.plugin.readiness import UNSEEN, Readiness, readiness
 from serving.engine.plugin.row import MarkedRow
+from serving.engine.plugin.seeds import rewind_cpu_generators
 from serving.engine.plugin.survivors import collision_nats, survivors
 from serving.engine.plugin.words import chance_seed
 from serving.provenance.keyring import KeyringError
@@ -48,6 +49,11 @@ class MarkProcessor(LogitsProcessor, RunnerV2LogitsProcessor):  # type: ignore[m
 
     def __init__(self, vllm_config: VllmConfig, *runner_state: Any) -> None:
         MarkProcessor.ready = self._ready = readiness(vllm_config)
+        if vllm_config.device_config.device_type == "cpu":
+            # Here, as vLLM builds its processors in the process that has read the runner's module, and in no other.
+            from vllm.v1.worker.gpu_model_runner import GPUModelRunner
+
+            rewind_cpu_generators(GPUModelRunner)
         self._rows: dict[int, MarkedRow] = {}
         self._slots: Slots | None = None
         self._chance = random.Random(vllm_config.model_config.seed)  # noqa: S311 - not a secret

@@ -40,6 +40,19 @@ def test_the_same_seed_gives_the_same_answer(engine: EngineClient) -> None:
     assert first == second
 
 
+@pytest.mark.parametrize("scheme", ["gumbel", None])
+def test_a_seeded_prompt_that_is_read_in_several_steps(engine: EngineClient, scheme: str | None) -> None:
+    """More than 2,048 tokens, all that vLLM reads at once."""
+    question = f"{scheme}: " + "the sea, the light and the keeper; " * 250
+
+    response = engine.post(
+        scheme, seed=3, temperature=1.0, max_tokens=2, messages=[{"role": "user", "content": question}]
+    )
+
+    assert response.status_code == 200, response.text
+    assert response.json()["usage"]["prompt_tokens"] > 2048
+
+
 def test_greedy_answers_are_vllms_own(engine: EngineClient) -> None:
     marked, unmarked = (
         engine.choices(scheme, max_tokens=40, temperature=0)[0]["token_ids"] for scheme in ("gumbel", None)

@@ -23,7 +23,7 @@ GREEN_LISTS = ("kgw", lefthash.NAME)
 ALL_SCHEMES = ("gumbel", "dual-gumbel", "synthid", *GREEN_LISTS)
 # Letters of prose: a small model that may write nothing but digits soon repeats them.
 PROSE = "Once upon a time[a-z ,]{250}"
-FIELDS = ("title", "keeper", "storm", "rescue", "moral")
+FIELDS = ("title", "keeper", "island", "weather", "ship", "storm", "rescue", "morning", "moral", "end")
 NOTE = {
     "name": "note",
     "strict": True,
@@ -47,7 +47,7 @@ ASKED: dict[str, dict[str, Any]] = {
     "tools": {
         "tools": [{"type": "function", "function": NOTE}],
         "tool_choice": {"type": "function", "function": {"name": "note"}},
-        "max_tokens": 250,
+        "max_tokens": 450,
         "min_tokens": 0,
     },
 }
