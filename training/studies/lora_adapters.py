@@ -1,7 +1,7 @@
 """LoRA beside bottleneck adapters at equal parameters.
 
-A decoder of two blocks, 64 wide, learns characters of source code for 120 steps of 512; then it stays as it is, and
-something small learns English prose (Python's manual) for 40: LoRA on all linear layers (Hu et al. 2021), or a
+A decoder of two blocks, 64 wide, learns characters of source code for 80 steps of 512; then it stays as it is, and
+something small learns English prose (Python's manual) for 30: LoRA on all linear layers (Hu et al. 2021), or a
 bottleneck behind attention and MLP of each block (Houlsby et al. 2019: down, GELU, up, added). LoRA's rank is chosen
 so that it has as many weights as the bottleneck, within five percent. Both start as no change; each has the better of
 two learning rates, chosen on the training loss. Beside them: all weights trained, and none.
@@ -49,8 +49,8 @@ class Bottleneck(nn.Module):
 def measure(trial: Trial) -> Sample:
     read = texts(trial)
     base = decoder(trial, read.vocab_size, width=WIDTH)
-    fit_text(base, read.code, trial, steps=trial.pick(120, 2))
-    tokens = trial.pick(16_384, 1024)
+    fit_text(base, read.code, trial, steps=trial.pick(80, 2))
+    tokens = trial.pick(8192, 1024)
     lines: dict[str, dict[float, float]] = {"LoRA": {}, "bottleneck": {}}
     table = {"loss of the base, nats": heldout_loss(base, read.prose, tokens=tokens)}
     for width in trial.pick(BUDGETS, BUDGETS[:1]):
@@ -88,8 +88,8 @@ def _best(model: Decoder, text: Text, trial: Trial) -> Decoder:
     found = []
     for rate in trial.pick(RATES, RATES[:1]):
         tuned = copy.deepcopy(model)
-        losses = fit_text(tuned, text, trial, steps=trial.pick(40, 2), learning_rate=rate)
-        found.append((fmean(losses[-20:]), tuned))
+        losses = fit_text(tuned, text, trial, steps=trial.pick(30, 2), learning_rate=rate)
+        found.append((fmean(losses[-10:]), tuned))
     return min(found, key=lambda each: each[0])[1]
 
 

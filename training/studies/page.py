@@ -74,7 +74,7 @@ def verdict_sentence(study: Study, number: Score) -> str:
             return f"Held: the whole interval is {study.holds} {bar}."
         case "not held":
             other = "below" if study.holds == "above" else "above"
-            return f"Not held: the whole interval is {other} {bar}, so these runs refute the claim."
+            return f"Not held: the whole interval is {other} {bar}, so these runs refute the claim, at their size."
         case "undecided":
             return f"Undecided: the interval reaches over {bar}, so these runs neither confirm the claim nor refute it."
 

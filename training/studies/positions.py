@@ -6,7 +6,8 @@ mask tells order. 130 steps of 512 characters each, the same batches. Learned ve
 those behind the 64th as they were drawn. The loss is a mean over all characters of the blocks, on text not learned
 from: a model that made use of a longer context would fall, one that is lost in it rises.
 
-It does not show methods that stretch RoPE afterwards (position interpolation, YaRN).
+It does not show longer training, after which more of the loss hangs on positions, nor methods that stretch RoPE
+afterwards (position interpolation, YaRN).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Residual connections, on and off, by depth.
 
-Decoders of one to eight blocks, 64 wide, learn characters of source code for 60 steps of 512 characters; in half of
+Decoders of one to eight blocks, 64 wide, learn characters of source code for 50 steps of 512 characters; in half of
 them each part of a block replaces the residual stream instead of adding to it (He et al. 2016 say why that hurts).
 Norms, learning rate and batches are the same. The loss is on the last tenth of the text.
 
@@ -22,8 +22,8 @@ def measure(trial: Trial) -> Sample:
     for residual, name in NAMES.items():
         for depth in trial.pick((1, 2, 8), (1, 2)):
             model = decoder(trial, read.vocab_size, layers=depth, residual=residual)
-            fit_text(model, read.code, trial, steps=trial.pick(60, 2))
-            lines[name][depth] = heldout_loss(model, read.code, tokens=trial.pick(16_384, 1024))
+            fit_text(model, read.code, trial, steps=trial.pick(50, 2))
+            lines[name][depth] = heldout_loss(model, read.code, tokens=trial.pick(8192, 1024))
     deepest = max(lines["without"])
     table = {f"{name}, {depth:g} blocks": loss for name, line in lines.items() for depth, loss in line.items()}
     return Sample(number=lines["without"][deepest] - lines["without"][2], table=table, lines=lines)

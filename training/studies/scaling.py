@@ -1,6 +1,6 @@
 """A power law of small runs, and a larger one held back.
 
-Decoders of two blocks, 16 to 96 wide, learn characters of source code for 100 steps of 512 characters. To the losses
+Decoders of two blocks, 16 to 96 wide, learn characters of source code for 60 steps of 512 characters. To the losses
 of the five smaller ones the curve loss = floor + factor · weights^-exponent is fitted (Kaplan et al. 2020, Hoffmann
 et al. 2022, with the amount of text held fixed), and from it the loss of the widest, which the fit has not seen, is
 predicted. Weights are those that a token is multiplied with, the output layer among them.
@@ -27,8 +27,8 @@ def measure(trial: Trial) -> Sample:
     losses: dict[float, float] = {}
     for width in WIDTHS:
         model = decoder(trial, read.vocab_size, width=width)
-        fit_text(model, read.code, trial, steps=trial.pick(100, 3), learning_rate=4e-3)
-        losses[model.config.num_active_weights()] = heldout_loss(model, read.code, tokens=trial.pick(16_384, 1024))
+        fit_text(model, read.code, trial, steps=trial.pick(60, 3), learning_rate=4e-3)
+        losses[model.config.num_active_weights()] = heldout_loss(model, read.code, tokens=trial.pick(8192, 1024))
     *small, largest = losses
     floor, factor, exponent = fit_power_law({weights: losses[weights] for weights in small})
     curve = {weights: floor + factor * weights**-exponent for weights in losses}

@@ -64,8 +64,8 @@ def test_verdicts(holds: str, low: float, high: float, verdict: str) -> None:
     ("holds", "low", "high", "said"),
     [
         ("above", 1.1, 1.3, "Held: the whole interval is above 1."),
-        ("above", 0.7, 0.9, "Not held: the whole interval is below 1, so these runs refute the claim."),
-        ("below", 1.1, 1.3, "Not held: the whole interval is above 1, so these runs refute the claim."),
+        ("above", 0.7, 0.9, "Not held: the whole interval is below 1, so these runs refute the claim, at their size."),
+        ("below", 1.1, 1.3, "Not held: the whole interval is above 1, so these runs refute the claim, at their size."),
         ("below", 0.9, 1.1, "Undecided: the interval reaches over 1,"),
     ],
 )
