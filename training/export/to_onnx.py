@@ -7,6 +7,7 @@ again. For speed take GGUF.
 from __future__ import annotations
 
 import importlib.util
+import logging
 import warnings
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,7 @@ def write_onnx(source: Source, folder: Path, show: bool) -> dict[str, JsonValue]
     wrapped = _Logits(model).eval()
     example = _inputs(model, (2, 8))
     dynamic = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # else it names what it does not find of torchvision
     with track("Writing ONNX", show), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of PyTorch about itself
         torch.onnx.export(
