@@ -6,6 +6,9 @@ for every event with the same bytes around the word, as long as the word itself 
 
 from __future__ import annotations
 
+import re
+from functools import lru_cache
+
 from serving.gateway.streams.chunks import UNREADABLE, Channel, decode_usual, texts_of
 from serving.gateway.streams.pattern import PLAIN, Known, Run
 from serving.gateway.streams.sse import event_data
@@ -14,16 +17,16 @@ from serving.gateway.streams.tokens import TOKENS, TokenTap
 _OPENINGS: dict[Channel, bytes] = {("content", 0): b'"content":"', ("text", 0): b'"text":"'}
 _PROBE = "a plain word"
 # A token's number that fits whatever it is kept in.
-_MAX_DIGITS = 9
+_NUMBER = rb"\d{1,9}"
 
 
 class Alike:
     """The bytes around text and token of one event: `start` TEXT `between` TOKEN `end`, or `start` TEXT `end`."""
 
-    __slots__ = ("_between", "_end", "_shown_end", "_start", "channel", "index")
+    __slots__ = ("_end", "_shown_end", "_start", "_varying", "channel", "index")
 
     def __init__(self, start: bytes, between: bytes, end: bytes, index: int, channel: Channel, hides: bool) -> None:
-        self._start, self._between, self._end = start, between, end
+        self._start, self._varying, self._end = start, _varying(between), end
         # Where the client did not ask for tokens, what follows its text in an event without them.
         self._shown_end = between[:-1] + b"null" + end[1:] if hides else b""
         self.index = index
@@ -55,45 +58,36 @@ class Alike:
 
     def read(self, event: bytes) -> Known | None:
         """What one event says; None: it is not alike, or its text is not plain."""
-        start, between = self._start, self._between
-        if not (event.startswith(start) and event.endswith(self._end)):
+        if not (event.startswith(self._start) and event.endswith(self._end)):
             return None
-        word, token = event[len(start) : -len(self._end)], None
-        if between:
-            word, _, digits = word.partition(between)
-            if not digits.isdigit() or len(digits) > _MAX_DIGITS:
-                return None
-            token = int(digits)
-        if PLAIN.fullmatch(word) is None:
+        varies = self._varying.fullmatch(event, len(self._start), len(event) - len(self._end))
+        if varies is None:
             return None
+        word, token = varies.groups()
+        if not token:
+            return Known(word.decode(), None, event)
         if self._shown_end:
-            event = start + word + self._shown_end
-        return Known(word.decode(), token, event)
+            event = self._start + word + self._shown_end
+        return Known(word.decode(), int(token), event)
 
     def run(self, events: list[bytes], first: int) -> Run:
         """What the events say from the `first` on, up to one that is not alike or whose text is not plain."""
         found = Run([], [], [], [])
-        start, between, end, shown_end = self._start, self._between, self._end, self._shown_end
-        size, tail = len(start), len(end)
+        start, end, shown_end = self._start, self._end, self._shown_end
+        size, tail, says = len(start), len(end), self._varying.fullmatch
         for event in events[first:] if first else events:
             if not (event.startswith(start) and event.endswith(end)):
                 break
-            word = event[size:-tail]
-            if between:
-                word, _, digits = word.partition(between)
-                if not digits.isdigit() or len(digits) > _MAX_DIGITS:
-                    break
-            if not word.isascii() or b'"' in word or b"\\" in word:
+            varies = says(event, size, len(event) - tail)
+            if varies is None:
                 break
-            text = word.decode()
-            if not text or not text.isprintable():
-                break
-            if between:
-                found.tokens.append(int(digits))
+            word, token = varies.groups()
+            if token:
+                found.tokens.append(int(token))
                 if shown_end:
                     event = start + word + shown_end
             found.events.append(event)
-            found.texts.append(text)
+            found.texts.append(word.decode())
         return found
 
     def _holds(self) -> bool:
@@ -110,3 +104,10 @@ class Alike:
             return False
         expected = [(self.channel, _PROBE)]
         return not choice.finish_reason and choice.index == self.index and texts_of(choice) == expected
+
+
+@lru_cache(maxsize=64)
+def _varying(between: bytes) -> re.Pattern[bytes]:
+    """TEXT `between` TOKEN, or TEXT: the same in all of an engine's answers."""
+    token = rb"%b(%b)" % (re.escape(between), _NUMBER) if between else b"()"
+    return re.compile(rb"(%b)%b" % (PLAIN.pattern, token))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from itertools import zip_longest
 from typing import Any
 
 from serving.gateway.context import RequestContext
@@ -210,25 +211,25 @@ class DetailGate:
 
         `ranks`: for each event, what the alternatives of each rank spell.
         """
-        spans: list[list[tuple[_Reading, int, int]]] = [[] for _ in events]
-        for event, own in zip(events, spans, strict=True):
-            self._detailed[id(event)] = _Event(event, own, None)
-        if len(events) == 1:
-            [own] = spans
-            for rank, text in enumerate(ranks[0]):
-                reading = self._readings.get(rank) or self._reading(rank)
-                end = reading.fed
-                reading.feed(text if text.isascii() else text.translate(_PIECES))
-                own.append((reading, end, reading.fed))
-            return
-        for rank in range(max(map(len, ranks))):
-            texts = [each[rank] if rank < len(each) else "" for each in ranks]
+        fed: list[tuple[_Reading, tuple[str, ...]]] = []
+        settled = len(events)  # the first so many are: nothing of them can change any more
+        for rank, texts in enumerate(zip_longest(*ranks, fillvalue="")):
             reading = self._readings.get(rank) or self._reading(rank)
+            text = "".join(texts)
+            reading.feed(text if text.isascii() else text.translate(_PIECES))
+            fed.append((reading, texts))
+            settled = 0 if reading.changes else min(settled, _num_settled(reading, texts))
+        if settled == len(events):
+            return
+        spans: list[list[tuple[_Reading, int, int]]] = [[] for _ in events[settled:]]
+        for event, own in zip(events[settled:], spans, strict=True):
+            self._detailed[id(event)] = _Event(event, own, None)
+        for reading, texts in fed:
             end = reading.fed
-            reading.feed("".join(texts).translate(_PIECES))
-            for own, text in zip(spans, texts, strict=True):
-                start, end = end, end + len(text)
+            for own, text in zip(reversed(spans), reversed(texts[settled:]), strict=True):
+                start = end - len(text)
                 own.append((reading, start, end))
+                end = start
 
     def read_own(self, event: bytes, details: Any) -> None:
         """Read the own tokens of such an event, since those that follow do not spell their text."""
@@ -287,8 +288,12 @@ class DetailGate:
     def pass_on(self, events: Sequence[bytes], out: list[bytes]) -> None:
         """Add to `out` the events that may go now; the order stays."""
         for event in events:
-            self._waiting.append((event, self._detailed.get(id(event))))
-        changed = self.changed
+            details = self._detailed.get(id(event))
+            if details is None and not self._waiting:
+                out.append(event)
+            else:
+                self._waiting.append((event, details))
+        changed = bool(self._waiting) and self.changed
         while self._waiting:
             event, details = self._waiting[0]
             if details is not None:
@@ -344,6 +349,15 @@ class DetailGate:
             self._readable = False
             self._spelled = ""
             self.late = [each.value or details_in(each.event) for each in self._detailed.values()]
+
+
+def _num_settled(reading: _Reading, texts: Sequence[str]) -> int:
+    """How many of the texts that a reading was fed last the guard has released."""
+    end, num = reading.fed, len(texts)
+    while num and end > reading.settled:
+        num -= 1
+        end -= len(texts[num])
+    return num
 
 
 def details_in(event: bytes) -> Any:

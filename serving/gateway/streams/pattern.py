@@ -32,6 +32,7 @@ _ANY_OTHERS = rb"(?P<others>%b)" % _OTHERS
 _RANKED = re.compile(rb'(?<="top_logprobs":\[)%b(?=\])|(?<="top_logprobs": \[)%b(?=\])' % (_OTHERS, _OTHERS))
 _EACH_OTHER = re.compile(_OTHER)
 _WRITTEN = [b"%d" % each for each in range(256)]
+_LONG_TOKEN = 32
 PROBE = "a plain word"
 
 
@@ -135,29 +136,38 @@ class Pattern:
         found = self._varying.match(event, len(self._start))
         if found is None or found.end() != len(event) - len(self._end):
             return None
-        word = found[1]
-        if self._spells and found["bytes"] != self._spelled(word):
+        word, comma = found[1], self._comma
+        if self._spells and found["bytes"] != _spelled(word, comma):
             return None
         ranks: Sequence[str] = ()
         if self._ranked and (others := found["others"]):
             told = _EACH_OTHER.findall(others)
-            # Zero is in no plain word, so it keeps apart what is compared at once.
-            spelled = (b"%b0%b" % (self._comma, self._comma)).join([each[1] for each in told])
-            if spelled != self._spelled(b"\0".join([each[0] for each in told])):
-                return None
-            ranks = [each[0].decode() for each in told]
+            for other, spelled in told:
+                if spelled != _spelled(other, comma):
+                    return None
+            ranks = [other.decode() for other, _ in told]
         if not self._numbers:
             return Known(word.decode(), None, event, ranks)
         start, end = found.span("token_ids")
         shown = b"%bnull%b" % (event[: start - 1], event[end + 1 :])
         return Known(word.decode(), int(event[start:end]), shown, ranks)
 
-    def _spelled(self, word: bytes) -> bytes:
-        return self._comma.join([_WRITTEN[each] for each in word])
-
     def _with(self, event: bytes, word: bytes, other: bytes) -> bytes:
         event = event.replace(b'"%b"' % word, b'"%b"' % other)
-        return event.replace(b"[%b]" % self._spelled(word), b"[%b]" % self._spelled(other))
+        return event.replace(b"[%b]" % _spelled(word, self._comma), b"[%b]" % _spelled(other, self._comma))
+
+
+def _spelled(word: bytes, comma: bytes) -> bytes:
+    """A word's bytes as an engine writes them."""
+    return _spelled_token(word, comma) if len(word) <= _LONG_TOKEN else _spell(word, comma)
+
+
+def _spell(word: bytes, comma: bytes) -> bytes:
+    return comma.join([_WRITTEN[each] for each in word])
+
+
+# Alternatives are the same few words of a vocabulary again and again.
+_spelled_token = lru_cache(maxsize=8192)(_spell)
 
 
 @lru_cache(maxsize=64)
