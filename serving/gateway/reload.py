@@ -16,6 +16,10 @@ from serving.settings import Settings, SettingsError
 
 log = logging.getLogger(__name__)
 
+# A file that has not changed for so long is whole; one that never rests is read after so many looks.
+SETTLE_S = 0.2
+_MOST_LOOKS = 20
+
 
 class Part(NamedTuple):
     """Something that can take on new settings: atomically, or not at all with a ValueError of one line."""
@@ -112,9 +116,16 @@ class Followed:
         while True:
             await asyncio.sleep(interval_s)
             now = await asyncio.to_thread(_fingerprint, self.paths())
-            if now != self._seen:
-                self._seen = now
-                changed()
+            if now == self._seen:
+                continue
+            # Many editors empty a file before they write it: it is read when it no longer changes.
+            for _ in range(_MOST_LOOKS):
+                await asyncio.sleep(min(SETTLE_S, interval_s))
+                before, now = now, await asyncio.to_thread(_fingerprint, self.paths())
+                if now == before:
+                    break
+            self._seen = now
+            changed()
 
 
 def _fingerprint(paths: Sequence[Path]) -> list[tuple[int, int, int] | None]:

@@ -89,7 +89,7 @@ class AliasFile:
 
     def sign(self) -> dict[str, AliasState]:
         """Sign the file as it stands, whoever wrote it, and return what it says."""
-        with self._lock():
+        with name_lock(self.path.parent):
             document = self._document()
             states = self._states(document.get("aliases") if _has_signatures(document) else document)
             if states:
@@ -123,16 +123,10 @@ class AliasFile:
     @contextmanager
     def _locked(self) -> Iterator[dict[str, AliasState]]:
         """Hold the name's lock round read, change and write, so that no concurrent change is lost."""
-        with self._lock():
+        with name_lock(self.path.parent):
             states = self.read()
             yield states
             self._write(states)
-
-    @contextmanager
-    def _lock(self) -> Iterator[None]:
-        with self.path.with_name(".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
 
     def _write(self, states: dict[str, AliasState]) -> None:
         payload = {"name": self.name, "aliases": {alias: state.model_dump() for alias, state in states.items()}}
@@ -165,3 +159,11 @@ def _has_signatures(document: dict[str, Any]) -> bool:
 
 def _now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@contextmanager
+def name_lock(home: Path) -> Iterator[None]:
+    """Hold what whoever changes something below a name's folder holds, in this process or another."""
+    with (home / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

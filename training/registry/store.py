@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from training.registry.aliases import PRODUCTION, AliasFile, AliasState
+from training.registry.aliases import PRODUCTION, AliasFile, AliasState, name_lock
 from training.registry.checkpoint import Checkpoint, read_checkpoint, verify_checkpoint, verify_manifest
 from training.registry.errors import CheckpointChanged, UnknownCheckpoint, UnusableFolder
 from training.registry.files import OnProgress
@@ -93,9 +93,10 @@ class Registry:
 
     def set_drift_reference(self, checkpoint: Checkpoint, reference: DriftReference) -> Checkpoint:
         """Store a drift reference in a checkpoint's manifest and sign it again. Files and digest stay."""
-        manifest = verify_manifest(checkpoint, self.keys)
-        changed = manifest.model_copy(update={"drift_reference": reference})
-        replace_manifest(checkpoint.path, manifest, changed, self.keys)
+        with name_lock(checkpoint.path.parent):
+            manifest = verify_manifest(checkpoint, self.keys)
+            changed = manifest.model_copy(update={"drift_reference": reference})
+            replace_manifest(checkpoint.path, manifest, changed, self.keys)
         return Checkpoint(checkpoint.path, changed)
 
     def _read_all(self) -> Iterator[Checkpoint | CheckpointChanged]:

@@ -141,6 +141,21 @@ def test_a_change_between_the_first_look_and_the_following_is_seen(file: Path):
     asyncio.run(follow())
 
 
+def test_a_file_that_is_being_saved_is_read_when_it_is_whole(monkeypatch: pytest.MonkeyPatch):
+    looks = iter(["before", "empty", "half", "whole", "whole"])
+    monkeypatch.setattr("serving.gateway.reload._fingerprint", lambda paths: next(looks, "whole"))
+    followed = Followed(list)
+
+    async def follow() -> list[str]:
+        changed = asyncio.Event()
+        following = asyncio.create_task(followed.run(0.001, changed.set))
+        await asyncio.wait_for(changed.wait(), 20)
+        following.cancel()
+        return list(looks)
+
+    assert asyncio.run(follow()) == []
+
+
 @given(choices=st.lists(st.integers(1, 200), min_size=1, max_size=6))
 def test_what_runs_is_always_what_the_last_good_file_says(tmp_path_factory: pytest.TempPathFactory, choices: list[int]):
     file = tmp_path_factory.mktemp("reload") / "signet.yaml"

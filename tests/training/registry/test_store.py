@@ -1,6 +1,8 @@
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -157,6 +159,27 @@ def test_drift_reference_is_added_and_signed(filled: Registry) -> None:
     assert filled.resolve("tiny@1").manifest.drift_reference == REFERENCE
     assert after.digest == before.digest
     filled.verify(after)
+
+
+def test_two_that_store_a_reference_at_once_take_turns(filled: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two that read the same manifest, one would sign beside a manifest that the other has replaced."""
+    under_way: list[int] = []
+    most: list[int] = []
+
+    def write(path: Path, content: bytes, work: Path) -> None:
+        under_way.append(1)
+        most.append(len(under_way))
+        time.sleep(0.01)
+        replace_file(path, content, work)
+        under_way.pop()
+
+    monkeypatch.setattr(registration_module, "replace_file", write)
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda _: filled.set_drift_reference(filled.resolve("tiny@1"), REFERENCE), range(4)))
+
+    assert len(most) == 12
+    assert max(most) == 1
+    filled.verify(filled.resolve("tiny@1"))
 
 
 @pytest.mark.parametrize("writes", [0, 1, 2])
