@@ -60,7 +60,7 @@ bench-marks: install-test ## Study the mark on the real engine; HUMAN_TEXT=FILE 
 	$(WITH_STACK) $(BIN)/python -m loadtests.mark_power --engine-url {engine} --keyring {keyring} \
 		--model-folder {model_folder} $(if $(HUMAN_TEXT),--human-text $(HUMAN_TEXT))
 
-studies: install-test ## Run the studies again and write docs/studies (half an hour; NAME=one of them)
+studies: install-test ## Run the studies again and write docs/studies (a quarter of an hour; NAME=one of them)
 	$(BIN)/signet study $(or $(NAME),--all) --out docs/studies
 
 install-serve:

@@ -1,7 +1,7 @@
 """LoRA beside bottleneck adapters at equal parameters.
 
 A decoder of two blocks, 64 wide, learns characters of source code for 80 steps of 512; then it stays as it is, and
-something small learns English prose (Python's manual) for 30: LoRA on all linear layers (Hu et al. 2021), or a
+something small learns English prose (Python's manual) for 40: LoRA on all linear layers (Hu et al. 2021), or a
 bottleneck behind attention and MLP of each block (Houlsby et al. 2019: down, GELU, up, added). LoRA's rank is chosen
 so that it has as many weights as the bottleneck, within five percent. Both start as no change; each has the better of
 two learning rates, chosen on the training loss. Beside them: all weights trained, and none.
@@ -27,8 +27,8 @@ from training.studies.study import Axis, Sample, Study, Trial
 WIDTH = 64
 LINEAR = ["query", "key", "value", "output", "gate", "up", "down"]
 RATES = (3e-3, 1e-2)
-BUDGETS = (4, 16)
-"""Widths of the bottleneck."""
+BUDGETS = (4, 18)
+"""Widths of the bottleneck: with as many weights as LoRA of rank 1 and 4, within five percent."""
 
 
 class Bottleneck(nn.Module):
@@ -88,7 +88,7 @@ def _best(model: Decoder, text: Text, trial: Trial) -> Decoder:
     found = []
     for rate in trial.pick(RATES, RATES[:1]):
         tuned = copy.deepcopy(model)
-        losses = fit_text(tuned, text, trial, steps=trial.pick(30, 2), learning_rate=rate)
+        losses = fit_text(tuned, text, trial, steps=trial.pick(40, 2), learning_rate=rate)
         found.append((fmean(losses[-10:]), tuned))
     return min(found, key=lambda each: each[0])[1]
 

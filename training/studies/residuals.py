@@ -25,7 +25,11 @@ def measure(trial: Trial) -> Sample:
             fit_text(model, read.code, trial, steps=trial.pick(50, 2))
             lines[name][depth] = heldout_loss(model, read.code, tokens=trial.pick(8192, 1024))
     deepest = max(lines["without"])
-    table = {f"{name}, {depth:g} blocks": loss for name, line in lines.items() for depth, loss in line.items()}
+    table = {
+        f"{name}, {depth:g} block{'s' if depth > 1 else ''}": loss
+        for name, line in lines.items()
+        for depth, loss in line.items()
+    }
     return Sample(number=lines["without"][deepest] - lines["without"][2], table=table, lines=lines)
 
 

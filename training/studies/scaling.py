@@ -6,7 +6,8 @@ et al. 2022, with the amount of text held fixed), and from it the loss of the wi
 predicted. Weights are those that a token is multiplied with, the output layer among them.
 
 The widest has some twice the weights of the next: this is no proof that the curve goes on over orders of magnitude.
-The learning rate is the same for all, as it is near the best for each of these.
+The learning rate is the same for all, which need not be the best for each. Beside the power law's error stands that
+of the simplest prediction: the loss of the next smaller model.
 """
 
 from __future__ import annotations
