@@ -88,7 +88,7 @@ def test_columns_are_read_without_their_nulls(tmp_path: Path, kind: str) -> None
         ("a.csv", b'text,label\n"a,b\n', r"a\.csv:2: is no CSV: unexpected end of data"),
         ("a.json", b'[{"text": "x"},\n 5]', r"a\.json: element 2 is no JSON object"),
         ("a.json", b'[{"text": "x"},\n', r"a\.json:2: is no JSON"),
-        ("a.gz", gzip.compress(b'{"text": "x"}\n' * 999)[:-20], r"a\.gz: is cut short"),
+        ("a.gz", gzip.compress(b'{"text": "x"}\n' * 999, mtime=0)[:-20], r"a\.gz: is cut short"),
         ("a", b"ham\tx\nno tab\n", r'a:2: is neither .* nor "label TAB text"'),
         ("a.parquet", b"PAR1 and then nothing", r"a\.parquet: cannot be read after row 0"),
         ("a.jsonl", '{"text": "x"}'.encode("utf-16")[:-1], r"a\.jsonl: is not UTF-16"),
