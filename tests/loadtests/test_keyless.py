@@ -27,8 +27,9 @@ def test_unfinished_heads_are_just_below(name: str) -> None:
     assert sent.count(b"\r\n") <= MAX_FIELDS
 
 
-async def test_a_few_strangers_are_measured(tmp_path: Path) -> None:
-    cost, statuses = await measure("moderations of 2 MiB, no key", 3, tmp_path)
+@pytest.mark.parametrize("secure", [False, True])
+async def test_a_few_strangers_are_measured(tmp_path: Path, secure: bool) -> None:
+    cost, statuses = await measure("moderations of 2 MiB, no key", 3, tmp_path, secure)
 
     assert statuses.total() == 3
     assert set(statuses) <= {"401", "open", "closed"}

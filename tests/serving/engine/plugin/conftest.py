@@ -13,6 +13,7 @@ from vllm.v1.sample.metadata import SamplingMetadata
 
 from serving.engine.plugin import MarkProcessor
 from serving.provenance import Keyring
+from tests.serving.provenance.fixed_keyring import fixed_keyring
 
 EngineConfig = Callable[..., Any]
 
@@ -25,7 +26,8 @@ def _unseen(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def ring(tmp_path: Path) -> Keyring:
-    return Keyring.open(tmp_path / "keyring.json", create=True)
+    torch.manual_seed(0)  # rows without a seed are sampled by it
+    return fixed_keyring(tmp_path)
 
 
 @pytest.fixture
