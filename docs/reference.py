@@ -47,7 +47,10 @@ def commands_page() -> str:
 
     lines = ["# Commands", "", "This page is made by `python docs/reference.py`.", ""]
     for path, command in _commands(cli, ("signet",)):
-        context = click.Context(command, info_name=" ".join(path), terminal_width=100, max_content_width=100)
+        names = cli.context_settings["help_option_names"]  # as the group hands them down
+        context = click.Context(
+            command, info_name=" ".join(path), terminal_width=100, max_content_width=100, help_option_names=names
+        )
         lines += [f"## {' '.join(path)}", "", "```", command.get_help(context).rstrip(), "```", ""]
     return "\n".join(lines)
 
