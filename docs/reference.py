@@ -46,8 +46,8 @@ def commands_page() -> str:
     from signet import cli
 
     lines = ["# Commands", "", "This page is made by `python docs/reference.py`.", ""]
+    names = cli.context_settings["help_option_names"]  # as the group hands them down
     for path, command in _commands(cli, ("signet",)):
-        names = cli.context_settings["help_option_names"]  # as the group hands them down
         context = click.Context(
             command, info_name=" ".join(path), terminal_width=100, max_content_width=100, help_option_names=names
         )
