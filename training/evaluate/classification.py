@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 THRESHOLDS = "signet_thresholds"
 ALWAYS_LABELLED = "signet_always_labelled"
 """In the config: every text that was learned from has a label, so a text that reaches no threshold gets the nearest."""
+POOLING = "signet_pooling"
+"""In the config: `mean` where the uppermost layer gives the first token the mean of all, for the head to read."""
 MAX_TOKENS = "signet_max_tokens"
 """In the config: where texts were cut in training, so that they are cut there when it is measured."""
 MULTI_LABEL = "multi_label_classification"

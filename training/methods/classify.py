@@ -44,7 +44,7 @@ from training.evaluate.source import Source
 from training.methods import adapters, agreement
 from training.methods.fitted_head import FittedHead, fit_head, head_of
 from training.methods.looks import Looks
-from training.methods.mean_pooling import POOLING, pool_means
+from training.methods.mean_pooling import pool_means
 from training.methods.register import register
 from training.methods.run_folder import RunFolder
 from training.methods.students import keep_layers
@@ -149,11 +149,12 @@ class ClassifierRun:
             if isinstance(self.recipe, ClassifyRecipe):
                 _shape(model, self.recipe)
             model = model.to(self.accelerator.device)
+            rows, targets = self._encode(model, tokenizer, data, data.train)
             if isinstance(self.recipe, ClassifyRecipe) and self.recipe.head == "fitted":
-                self.fitted = self._fit_head(model, tokenizer, data)
+                self.fitted = self._fit_head(model, tokenizer, data, rows, targets)
             if self.recipe.adapter is not None:
                 model = adapters.attach(model, self.recipe.adapter, task="SEQ_CLS")
-            trained, tokens = self._train(model, tokenizer, data, folder)
+            trained, tokens = self._train(model, tokenizer, data, rows, targets, folder)
             model = agreement.merge(model, torch.float32, self._probe(tokenizer, data))
             outcome = self._finish(model, tokenizer, data, trained, tokens, watch)
             if self.accelerator.is_main_process:
@@ -197,10 +198,15 @@ class ClassifierRun:
         )
 
     def _train(
-        self, model: Any, tokenizer: PreTrainedTokenizerFast, data: Data, folder: RunFolder
+        self,
+        model: Any,
+        tokenizer: PreTrainedTokenizerFast,
+        data: Data,
+        rows: list[list[int]],
+        targets: torch.Tensor,
+        folder: RunFolder,
     ) -> tuple[Training, int]:
         """Train, and return how it went and how many tokens the texts have that were learned from."""
-        rows, targets = self._encode(model, tokenizer, data, data.train)
         if self.fitted is not None and not self.recipe.num_steps(len(rows)):
             losses = [self.fitted.first_loss, self.fitted.loss]
             return Training(losses, len(rows), self.fitted.seconds), sum(map(len, rows))
@@ -227,9 +233,10 @@ class ClassifierRun:
         has = torch.from_numpy(truth(texts, data.labels)).to(self.accelerator.device)
         return rows, has.float() if data.is_multi_label else has.int().argmax(1)
 
-    def _fit_head(self, model: Any, tokenizer: PreTrainedTokenizerFast, data: Data) -> FittedHead:
+    def _fit_head(
+        self, model: Any, tokenizer: PreTrainedTokenizerFast, data: Data, rows: list[list[int]], targets: torch.Tensor
+    ) -> FittedHead:
         """Put the best head on the model, as it is."""
-        rows, targets = self._encode(model, tokenizer, data, data.train)
         place, name = head_of(model, len(data.labels))
         head: nn.Linear = getattr(place, name)
         if head.bias is None:
@@ -371,7 +378,6 @@ def _shape(model: Any, recipe: ClassifyRecipe) -> None:
         raise RecipeError(f"depth: the model has {count} layers")
     if recipe.depth is not None and recipe.depth < count:
         keep_layers(model, range(recipe.depth))
-        setattr(model.config, POOLING, None)  # that layer was the uppermost
     if recipe.pooling == "mean":
         pool_means(model)
 

@@ -15,10 +15,8 @@ from torch import nn
 from transformers import BertForSequenceClassification
 
 from training.errors import RecipeError
+from training.evaluate.classification import POOLING
 from training.methods.students import layers_of
-
-POOLING = "signet_pooling"
-"""In the config: `mean` where the last layer is one of these."""
 
 # The mean is added to the first token's own state, which is left with a part of one in so many.
 _WEIGHT_OF_MEAN = 32.0

@@ -12,6 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceC
 from transformers.utils import logging as transformers_logging
 
 from training.errors import RecipeError
+from training.evaluate.classification import POOLING
 from training.evaluate.loading import load_tokenizer, stored_dtype
 from training.evaluate.source import Source
 from training.methods import adapters
@@ -59,6 +60,8 @@ def keep_layers(model: Any, kept: Sequence[int]) -> None:
         if isinstance(value, list) and len(value) == count:  # such as layer_types
             setattr(model.config, name, [value[index] for index in kept])
     model.config.num_hidden_layers = len(kept)
+    if getattr(model.config, POOLING, None) and kept[-1] != count - 1:
+        setattr(model.config, POOLING, None)
 
 
 def layers_of(model: Any) -> nn.ModuleList:

@@ -10,6 +10,7 @@ from transformers import AutoModelForSequenceClassification
 from tests.tiny_bert import write_tiny_bert
 from training.errors import RecipeError
 from training.methods.mean_pooling import pool_means
+from training.methods.students import keep_layers
 
 TEXTS = [[2, 9, 10, 11, 12, 3], [2, 20, 3]]
 
@@ -57,3 +58,12 @@ def test_it_is_loaded_as_any_other_layer(model: Any, tmp_path: Path) -> None:
 def test_what_is_not_of_berts_kind_is_said() -> None:
     with pytest.raises(RecipeError, match="pooling: mean is for encoders of BERT's kind, and this is a Linear"):
         pool_means(torch.nn.Linear(2, 2))
+
+
+@pytest.mark.parametrize(("kept", "pooling"), [([0, 2], "mean"), ([0, 1], None)])
+def test_a_model_says_so_as_long_as_it_has_the_layer(model: Any, kept: list[int], pooling: str | None) -> None:
+    pool_means(model)
+
+    keep_layers(model, kept)
+
+    assert model.config.signet_pooling == pooling
