@@ -26,6 +26,7 @@ from training.recipes.data import DataRecipe, DataSource
 
 OnProgress = Callable[[int, int], None]
 # Between two reports of progress.
+OTHER_LABELS = "other labels than what was kept"
 _PROGRESS_RECORDS = 200
 
 
@@ -204,7 +205,7 @@ def _without_duplicates(
 ) -> tuple[Step, Iterator[Record]]:
     step = Step("deduplicate")
     verdict = duplicates.resolve()
-    step.details["other labels than what was kept"] = verdict.num_conflicts
+    step.details[OTHER_LABELS] = verdict.num_conflicts
 
     def kept() -> Iterator[Record]:
         for index, record in enumerate(records):

@@ -18,7 +18,10 @@ from pydantic import ValidationError
 
 from training.data.chats import Chat, explain
 from training.data.rows import read_rows
+from training.data.shapes import messages_of
 from training.errors import DataError
+
+_MAY_BE_MESSAGES = ("messages", "prompt", "chosen", "rejected")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,10 @@ def read_preferences(path: Path) -> PreferenceFile:
 
 
 def _preference(row: dict[str, Any], source: str) -> Preference:
+    try:
+        row = {**row, **{name: _messages(row[name]) for name in _MAY_BE_MESSAGES if name in row}}
+    except ValueError as error:
+        raise DataError(f"{source}: {error}") from None
     prompt = _prompt(row, source)
     answers = {name: _answer(row.get(name), prompt, f"{source}: {name}") for name in ("chosen", "rejected")}
     if answers["chosen"] == answers["rejected"]:
@@ -67,6 +74,10 @@ def _preference(row: dict[str, Any], source: str) -> Preference:
             raise DataError(f"{source}: with {name}: {explain(error)}") from None
         chats[name] = chats[name].model_copy(update={"source": source})
     return Preference(chats["chosen"], chats["rejected"], json.dumps(prompt, sort_keys=True), source)
+
+
+def _messages(value: Any) -> Any:
+    return messages_of([value])[0] if isinstance(value, dict) else messages_of(value)
 
 
 def _prompt(row: dict[str, Any], source: str) -> list[dict[str, Any]]:

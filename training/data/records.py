@@ -122,6 +122,8 @@ def record_of(row: Mapping[str, Any], source: str, columns: Mapping[Any, str]) -
         return Record("chat", _writable(chat | group), source)
     text = row.get("text")
     if not isinstance(text, str):
+        if "text" in row:
+            raise DataError(f"{source}: text is {json.dumps(text, default=str)[:40]}, and no text")
         keys = ", ".join(map(str, row)) or "none"
         raise DataError(f"{source}: has neither messages nor text; its keys are {keys}: name them in sources.columns")
     if "labels" in row or "label" in row:

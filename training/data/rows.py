@@ -1,8 +1,8 @@
 """From files to rows, one at a time: JSONL, JSON, CSV, TSV, Parquet, Arrow, plain text, each gzipped or not.
 
 What a file is follows from its first bytes, then from its name. Text is UTF-8 or UTF-16, with or without a byte order
-mark; lines end as on any system. A file larger than memory is read in a small part of it; only a JSON array is read
-whole.
+mark; lines end as on any system. A file larger than memory is read in a small part of it; only a JSON array or
+object is read whole.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ _KNOWN_COLUMNS = frozenset(
     {"text", "label", "labels", "messages", "conversations", "instruction", "prompt", "content", "sentence", "question"}
 )
 _PLAIN = frozenset({".txt", ".md", ".text", ".rst"})
+_SEPARATORS = (",", "\t", ";", "|")
 _HEAD = 8192
 # Of one cell: a contract is long, and a quote that never closes is a mistake.
 _MOST_CELL_CHARACTERS = 64 << 20
@@ -97,7 +98,7 @@ def _not_unicode(path: Path, file: BinaryIO, head: bytes) -> DataError:
     encoding = encoding_of(head)
     file.seek(0)
     if encoding != "utf-8-sig":
-        return DataError(f"{path}: is not UTF-16: save the file as UTF-8")
+        return DataError(f"{path}: is not UTF-16: save the file as UTF-8, if it is text")
     for number, line in enumerate(file, start=1):
         try:
             line.decode()
@@ -110,14 +111,14 @@ def _text_rows(path: Path, file: TextIO, head: str, unit: Unit, as_text: bool) -
     first_line = head.lstrip().splitlines()[0] if head.strip() else ""
     if as_text:
         yield from _plain_rows(path, file, unit)
+    elif first_line.startswith("{") and path.suffix == ".json":
+        yield from _object_rows(path, file)
     elif first_line.startswith("{"):
         yield from _json_rows(path, file)
     elif first_line.startswith("[") and path.suffix in (".json", ".jsonl"):
-        yield from _array_rows(path, file)
-    elif path.suffix == ".csv" or _has_header(first_line, ","):
-        yield from cells_of(path, file)
-    elif _has_header(first_line, "\t"):
-        yield from cells_of(path, file, "\t")
+        yield from _elements(path, _loaded(path, file))
+    elif separator := _separator(first_line, is_table=path.suffix in (".csv", ".tsv")):
+        yield from cells_of(path, file, separator)
     elif "\t" in first_line:
         yield from _tab_rows(path, file)
     elif path.suffix in (".jsonl", ".json"):
@@ -126,9 +127,13 @@ def _text_rows(path: Path, file: TextIO, head: str, unit: Unit, as_text: bool) -
         yield from _plain_rows(path, file, unit)
 
 
-def _has_header(line: str, separator: str) -> bool:
-    names = [cell.strip().strip('"').lower() for cell in line.split(separator)]
-    return len(names) > 1 and bool(_KNOWN_COLUMNS.intersection(names))
+def _separator(header: str, *, is_table: bool) -> str | None:
+    """What parts a header that has a known column, or any header of a table; many countries' spreadsheets write `;`."""
+    for separator in _SEPARATORS:
+        names = [cell.strip().strip('"').lower() for cell in header.split(separator)]
+        if len(names) > 1 and _KNOWN_COLUMNS.intersection(names):
+            return separator
+    return max(_SEPARATORS, key=header.count) if is_table else None
 
 
 def _lines(file: TextIO) -> Iterator[tuple[int, str]]:
@@ -156,11 +161,39 @@ def _json_rows(path: Path, file: TextIO) -> Iterator[Row]:
         yield f"{path}:{number}", row
 
 
-def _array_rows(path: Path, file: TextIO) -> Iterator[Row]:
+def _object_rows(path: Path, file: TextIO) -> Iterator[Row]:
+    """JSON lines that are called `.json`; or one object: a row, or what holds the list of rows (`{"data": […]}`)."""
+    begin = [line for _, (_, line) in zip(range(2), _lines(file), strict=False)]
+    file.seek(0)
+    if len(begin) == 2 and _is_json(begin[0]):
+        yield from _json_rows(path, file)
+        return
+    whole = _loaded(path, file)
+    lists = [value for value in whole.values() if isinstance(value, list) and value and isinstance(value[0], dict)]
+    if len(lists) == 1 and not _KNOWN_COLUMNS.intersection(whole):
+        yield from _elements(path, lists[0])
+    else:
+        yield f"{path}:1", whole
+
+
+def _is_json(line: str) -> bool:
     try:
-        rows = json.load(file)
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _loaded(path: Path, file: TextIO) -> Any:
+    try:
+        return json.load(file)
     except json.JSONDecodeError as error:
-        raise DataError(f"{path}:{error.lineno}: is no JSON: {error.msg}") from None
+        raise DataError(f"{path}:{error.lineno}: is no JSON: {error.msg} at character {error.colno}") from None
+    except (ValueError, RecursionError):
+        raise DataError(f"{path}: is JSON nested too deeply, or with a number too long") from None
+
+
+def _elements(path: Path, rows: list[Any]) -> Iterator[Row]:
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, dict):
             raise DataError(f"{path}: element {number} is no JSON object")

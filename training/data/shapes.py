@@ -24,13 +24,12 @@ _ANSWERS = ("output", "response", "completion")
 
 def chat_of(row: Mapping[str, Any]) -> dict[str, Any] | None:
     """The row as `{"messages": […], "tools": […]}`, None where it is no chat; raises ValueError saying why."""
-    if "messages" in row:
-        made = {"messages": row["messages"]}
+    if row.get("messages") is not None:
+        made = messages_of(row["messages"])
     elif isinstance(row.get("conversations"), list):
-        turns = [_turn(turn) for turn in row["conversations"]]
-        made = {"messages": [*_system(row.get("system")), *turns]}
+        made = [*_system(row.get("system")), *messages_of(row["conversations"])]
     elif (answer := next((key for key in _ANSWERS if key in row), None)) and ("instruction" in row or "prompt" in row):
-        made = {"messages": [*_system(row.get("system")), *_instruction(row, answer)]}
+        made = messages_of([*_system(row.get("system")), *_instruction(row, answer)])
     else:
         return None
     tools = row.get("tools")
@@ -39,7 +38,27 @@ def chat_of(row: Mapping[str, Any]) -> dict[str, Any] | None:
             tools = json.loads(tools)
         except ValueError:
             raise ValueError("tools is no JSON") from None
-    return made | ({"tools": tools} if tools else {})
+    return {"messages": made} | ({"tools": tools} if tools else {})
+
+
+def messages_of(turns: Any) -> Any:
+    """Turns as OpenAI's messages, each content one text; raises ValueError. What is no list is returned as it is."""
+    return [_message(turn) for turn in turns] if isinstance(turns, list) else turns
+
+
+def _message(turn: Any) -> Any:
+    message = _turn(turn)
+    if not isinstance(message.get("content"), list):
+        return message
+    # As vLLM joins the parts for a template that takes a text.
+    return {**message, "content": "\n".join(_text_of(part) for part in message["content"])}
+
+
+def _text_of(part: Any) -> str:
+    kind = part.get("type") if isinstance(part, dict) else None
+    if kind not in ("text", "input_text", "output_text") or not isinstance(part.get("text"), str):
+        raise ValueError(f"content: a part is {kind or 'no content part'}: only text is learned from")
+    return str(part["text"])
 
 
 def _system(text: Any) -> list[dict[str, Any]]:
@@ -47,16 +66,17 @@ def _system(text: Any) -> list[dict[str, Any]]:
 
 
 def _turn(turn: Any) -> dict[str, Any]:
-    """ShareGPT's `{"from": "human", "value": …}`; some data sets write OpenAI's keys into the same list."""
-    if isinstance(turn, dict) and "role" in turn:
-        return turn
+    """ShareGPT's `{"from": "human", "value": …}`; some data sets mix its keys and names with OpenAI's."""
+    if isinstance(turn, dict) and ("role" in turn or "content" in turn):
+        role = turn.get("role")
+        return {**turn, "role": _SPEAKERS.get(role.lower(), role)} if isinstance(role, str) else turn
     if not isinstance(turn, dict) or "from" not in turn or "value" not in turn:
-        raise ValueError('conversations: a turn is {"from": "human" or "gpt", "value": …}')
+        raise ValueError('a turn is {"role": …, "content": …} or {"from": "human" or "gpt", "value": …}')
     if turn["from"] == "function_call":
         return {"role": "assistant", "tool_calls": [{"type": "function", "function": _call(turn["value"])}]}
     role = _SPEAKERS.get(str(turn["from"]).lower())
     if role is None:
-        raise ValueError(f"conversations: from {turn['from']!r} is none of {', '.join(_SPEAKERS)}")
+        raise ValueError(f"from {turn['from']!r} is none of {', '.join(_SPEAKERS)}")
     weight = {"weight": turn["weight"]} if turn.get("weight") is not None else {}
     return {"role": role, "content": turn["value"], **weight}
 

@@ -50,7 +50,12 @@ class Split:
         num_train, num_heldout = len(self._texts["train"]), len(self._texts["heldout"])
         if not num_train or not num_heldout:
             side = "train on" if not num_train else "hold out"
-            raise DataError(f"{name}: nothing is left to {side}, of {num_train + num_heldout} records")
+            why = (
+                "no file or row says that it belongs there"
+                if self._settings.by == "published"
+                else f"split.heldout ({self._settings.heldout:g}) is each group's chance: change it or the seed"
+            )
+            raise DataError(f"{name}: nothing is left to {side}, of {num_train + num_heldout} records: {why}")
         leaks = self.leaks()
         if leaks and not self._settings.allow_leaks:
             raise DataError(

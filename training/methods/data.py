@@ -6,7 +6,7 @@ import os
 import time
 from pathlib import Path
 
-from training.data.build import Built, build, source_files
+from training.data.build import OTHER_LABELS, Built, build, source_files
 from training.data.card import make_card, write_card
 from training.errors import RecipeError
 from training.methods.register import register
@@ -51,6 +51,7 @@ def run(recipe: DataRecipe, context: Context) -> Outcome:
         cost=watch.cost(),
         notes=[
             *(_step_line(step.name, step.dropped) for step in built.steps if step.dropped),
+            *_conflicts(built),
             f"See it:      signet data card {checkpoint.ref}",
             f"Train on it: signet train RECIPE --set data.train={checkpoint.ref}",
         ],
@@ -73,6 +74,11 @@ def _counts(built: Built) -> dict[str, float]:
         "heldout": float(built.heldout.rows),
         "leaks": float(built.leaks),
     }
+
+
+def _conflicts(built: Built) -> list[str]:
+    count = sum(step.details[OTHER_LABELS] for step in built.steps)
+    return [f"of these, {count:,} had {OTHER_LABELS}: look at how they were labelled"] if count else []
 
 
 def _step_line(name: str, dropped: dict[str, int]) -> str:

@@ -26,6 +26,12 @@ def read(tmp_path: Path, *rows: Any) -> list[Preference]:
     "row",
     [
         {"prompt": "Is it open?", "chosen": "Yes.", "rejected": "No."},
+        {"prompt": [{"from": "human", "value": "Is it open?"}], "chosen": said("Yes."), "rejected": "No."},
+        {
+            "prompt": "Is it open?",
+            "chosen": {"role": "assistant", "content": [{"type": "text", "text": "Yes."}]},
+            "rejected": [{"from": "gpt", "value": "No."}],
+        },
         {"prompt": [USER], "chosen": [said("Yes.")], "rejected": said("No.")},
         {"messages": [USER], "chosen": [USER, said("Yes.")], "rejected": [USER, said("No.")]},
         {"chosen": [USER, said("Yes.")], "rejected": [USER, said("No.")], "score": 3},

@@ -20,6 +20,12 @@ def rows(name: str, content: bytes, **options: object) -> list[dict[str, object]
     [
         ("a.jsonl", ['{"text": "naïve\u2028"}', "", '{"text": "two"}'], [{"text": "naïve\u2028"}, {"text": "two"}]),
         ("a.csv", ["Text,label", '"one, naïve",x'], [{"text": "one, naïve", "label": "x"}]),
+        ("a.csv", ["text;label", '"one; naïve";x'], [{"text": "one; naïve", "label": "x"}]),
+        ("a.csv", ["body|class", "one, naïve|x"], [{"body": "one, naïve", "class": "x"}]),
+        ("a.json", ['{"text": "one"}', '{"text": "two"}'], [{"text": "one"}, {"text": "two"}]),
+        ("a.json", ['{"version": 1,', '"data": [{"text": "one"}]}'], [{"text": "one"}]),
+        ("a.json", ['{"data": [{"text": "one"}, {"text": "two"}]}'], [{"text": "one"}, {"text": "two"}]),
+        ("a.json", ['{"messages": [', '{"role": "user"}]}'], [{"messages": [{"role": "user"}]}]),
         ("a.tsv", ["label\ttext", "x\tone"], [{"text": "one", "label": "x"}]),
         ("collection", ["ham\tone \t two", "spam\tthree"], [
             {"label": "ham", "text": "one \t two"}, {"label": "spam", "text": "three"}]),
@@ -88,10 +94,13 @@ def test_columns_are_read_without_their_nulls(tmp_path: Path, kind: str) -> None
         ("a.csv", b'text,label\n"a,b\n', r"a\.csv:2: is no CSV: unexpected end of data"),
         ("a.json", b'[{"text": "x"},\n 5]', r"a\.json: element 2 is no JSON object"),
         ("a.json", b'[{"text": "x"},\n', r"a\.json:2: is no JSON"),
+        ("a.json", b'{"data": [\n{"text": "x"},\n5]}', r"a\.json: element 2 is no JSON object"),
+        ("a.json", b'{"text":\n oops}', r"a\.json:2: is no JSON: .* at character 2"),
         ("a.gz", gzip.compress(b'{"text": "x"}\n' * 999, mtime=0)[:-20], r"a\.gz: is cut short"),
         ("a", b"ham\tx\nno tab\n", r'a:2: is neither .* nor "label TAB text"'),
         ("a.parquet", b"PAR1 and then nothing", r"a\.parquet: cannot be read after row 0"),
         ("a.jsonl", '{"text": "x"}'.encode("utf-16")[:-1], r"a\.jsonl: is not UTF-16"),
+        ("a.jsonl", b"\x00\x01\x02binary", r"a\.jsonl: is not UTF-16: .*, if it is text"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_read_is_one_line_with_its_place(name: str, content: bytes, why: str) -> None:

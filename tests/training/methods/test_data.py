@@ -163,6 +163,13 @@ def test_evaluations_and_personal_data_are_kept_out(tmp_path: Path, build: Calla
     assert steps["personal"]["details"]["EMAIL_ADDRESS"] == 1
 
 
+def test_texts_with_two_labels_are_pointed_out(tmp_path: Path, build: Callable[..., Any]) -> None:
+    rows = messages(40)
+    write(tmp_path / "raw.jsonl", *rows, {**rows[0], "label": "other"})
+
+    assert any("1 had other labels than what was kept" in note for note in build().notes)
+
+
 @pytest.mark.parametrize(
     ("content", "why"),
     [
@@ -170,7 +177,7 @@ def test_evaluations_and_personal_data_are_kept_out(tmp_path: Path, build: Calla
         ('{"text": "x"}\n{"text": \n', r"raw\.jsonl:2: is no JSON"),
         ('{"text": "x"}\n{"text": "y", "label": "z"}\n', r"raw\.jsonl:2: is one of labelled texts, where .* are texts"),
         ('{"body": "x"}\n', r"raw\.jsonl:1: has neither messages nor text"),
-        ('{"text": "a word"}\n', r"data: nothing is left to hold out, of 1 records"),
+        ('{"text": "a word"}\n', r"data: nothing is left to hold out, of 1 records: split.heldout \(1e-06\) is"),
     ],
 )
 def test_bad_data_is_one_line_and_nothing_is_left(
