@@ -1,21 +1,22 @@
-"""Plain text to learn a language from: a file whole, or JSON lines, each a document.
+"""Plain text to learn a language from: a file whole, or a file of rows (`rows`), each a document.
 
-A line is `{"text": …}` or `{"messages": […]}`.
+A row is `{"text": …}` or `{"messages": […]}`.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from training.data.rows import decoded
+from training.data.rows import decoded, read_rows
 from training.errors import DataError
 
-LINES = (".jsonl", ".ndjson")
+_ROWS = frozenset({".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".arrow", ".gz"})
+_HEAD = 1024
 
 
 @dataclass(frozen=True)
@@ -33,24 +34,23 @@ def read_texts(path: Path) -> TextFile:
         content = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
-    text = decoded(content, path)
-    documents = _documents(text, path) if path.suffix in LINES else [text]
+    documents = _documents(content, path) if path.suffix in _ROWS else [decoded(content, path)]
     if not any(documents):
         raise DataError(f"{path}: holds no text")
     return TextFile(path, hashlib.sha256(content).hexdigest(), [each for each in documents if each])
 
 
 def holds_texts(path: Path) -> bool:
-    """Whether a file is plain text, or JSON lines that have a text and neither turns of a chat nor labels."""
-    is_lines = path.suffix in LINES
+    """Whether a file is plain text, or its rows have a text and neither turns of a chat nor labels."""
+    is_rows = path.suffix in _ROWS
     try:
-        with path.open(encoding="utf-8-sig") as file:
-            row = json.loads(next((line for line in file if line.strip()), "null"))
-    except (OSError, ValueError):  # no JSON: whoever reads it whole says what is wrong
-        return not is_lines
-    if not isinstance(row, dict):
-        return not is_lines
-    return ("text" in row or not is_lines) and not row.keys() & {"messages", "label", "labels"}
+        with path.open("rb") as file:
+            if not is_rows and not file.peek(_HEAD).lstrip().startswith(b"{"):
+                return True
+            _, row = next(read_rows(path, file, "file"), ("", {}))
+    except (OSError, DataError):  # whoever reads it whole says what is wrong
+        return not is_rows
+    return ("text" in row or not is_rows) and not row.keys() & {"messages", "label", "labels"}
 
 
 def split_end(documents: Sequence[str], fraction: float) -> tuple[list[str], list[str]]:
@@ -78,28 +78,20 @@ def check_apart(train: Sequence[str], heldout: Sequence[str], path: Path) -> Non
         )
 
 
-def _documents(text: str, path: Path) -> list[str]:
-    found = []
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise DataError(f"{path}:{number}: is not JSON: {error}") from None
+def _documents(content: bytes, path: Path) -> list[str]:
+    documents = []
+    for source, row in read_rows(path, io.BytesIO(content), "file"):
         document = _document(row)
         if document is None:
-            raise DataError(f'{path}:{number}: is no {{"text": …}} and no {{"messages": […]}}')
+            raise DataError(f'{source}: is no {{"text": …}} and no {{"messages": […]}}')
         if any("\ud800" <= character <= "\udfff" for character in document):
-            raise DataError(f"{path}:{number}: has half of a surrogate pair, which is no character")
-        found.append(document)
-    return found
+            raise DataError(f"{source}: has half of a surrogate pair, which is no character")
+        documents.append(document)
+    return documents
 
 
-def _document(row: Any) -> str | None:
+def _document(row: dict[str, Any]) -> str | None:
     """A row's text, or what is said in its messages, one below the other; None where it has neither."""
-    if not isinstance(row, dict):
-        return None
     if isinstance(row.get("text"), str):
         return str(row["text"])
     messages = row.get("messages")

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import pytest
 
-from training.data.texts import check_apart, read_texts, split_end, spread
+from training.data.texts import check_apart, holds_texts, read_texts, split_end, spread
 from training.errors import DataError
 
 
@@ -16,6 +17,29 @@ def test_a_file_is_one_document_and_a_line_of_json_is_one(tmp_path: Path) -> Non
 
     assert read_texts(plain).documents == ["é one\r\ntwo\n"]
     assert read_texts(lines).documents == ["one", "two\n", "Open?\nYes."]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.json", b'[{"text": "one"}, {"text": "two"}]'),
+        ("a.csv", b"text,id\none,1\ntwo,2\n"),
+        ("a.jsonl.gz", gzip.compress(b'{"text": "one"}\n{"text": "two"}\n', mtime=0)),
+        ("a.jsonl", '{"text": "one"}\n{"text": "two"}\n'.encode("utf-16")),
+    ],
+    ids=["json", "csv", "gzip", "utf-16"],
+)
+def test_files_of_rows_are_read_as_for_a_data_set(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+
+    assert read_texts(tmp_path / name).documents == ["one", "two"]
+    assert holds_texts(tmp_path / name)
+
+
+def test_a_compressed_text_is_one_document(tmp_path: Path) -> None:
+    (tmp_path / "play.txt.gz").write_bytes(gzip.compress(b"one\n\ntwo", mtime=0))
+
+    assert read_texts(tmp_path / "play.txt.gz").documents == ["one\n\ntwo"]
 
 
 def test_utf_16_is_read(tmp_path: Path) -> None:
@@ -30,9 +54,9 @@ def test_utf_16_is_read(tmp_path: Path) -> None:
         ("a.txt", b"", "a.txt: holds no text"),
         ("a.jsonl", b'{"text": ""}\n', "a.jsonl: holds no text"),
         ("a.txt", b"one\n\xff\xff", "a.txt:2: is not UTF-8"),
-        ("a.jsonl", b'{"text": "one"}\n{"text": \n', "a.jsonl:2: is not JSON"),
+        ("a.jsonl", b'{"text": "one"}\n{"text": \n', "a.jsonl:2: is no JSON"),
         ("a.jsonl", b'{"words": "one"}\n', 'a.jsonl:1: is no {"text": …}'),
-        ("a.jsonl", b'["one"]\n', 'a.jsonl:1: is no {"text": …}'),
+        ("a.jsonl", b'["one"]\n', "a.jsonl: element 1 is no JSON object"),
         ("a.jsonl", b'{"text": "\\ud83d"}\n', "a.jsonl:1: has half of a surrogate pair"),
     ],
 )
