@@ -5,6 +5,7 @@ Prometheus series, OpenTelemetry spans and JSON log lines. Nothing here can dela
 """
 
 from monitoring.telemetry.classifiers import ClassifierMetrics
+from monitoring.telemetry.collector import open_tracing
 from monitoring.telemetry.ledger import ObservedAnchors, ObservedLedger, observe_ledger
 from monitoring.telemetry.logs import LogOutput, configure_logging
 from monitoring.telemetry.metrics import GatewayMetrics
@@ -25,4 +26,5 @@ __all__ = [
     "Tracing",
     "configure_logging",
     "observe_ledger",
+    "open_tracing",
 ]

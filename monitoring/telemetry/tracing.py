@@ -6,7 +6,6 @@ import re
 from typing import Protocol
 
 from monitoring.telemetry.request import ObservedRequest
-from monitoring.telemetry.settings import TelemetrySettings
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -24,15 +23,6 @@ class RequestTrace(Protocol):
 
 class Tracing:
     """Tracing switched off: the client's trace context goes on to the engine untouched."""
-
-    @staticmethod
-    def from_settings(settings: TelemetrySettings) -> Tracing:
-        """Tracing to the configured collector, or this null object when there is none."""
-        if settings.otlp_endpoint is None:
-            return Tracing()
-        from monitoring.telemetry.otel import ExportedTracing  # a quarter of a second to import
-
-        return ExportedTracing(settings)
 
     def start_request(self, request: ObservedRequest) -> RequestTrace | None:
         """Begin the trace of a request, as a part of the client's where it sent one. Keep what is returned."""

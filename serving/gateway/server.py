@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry
 
-from monitoring.telemetry import GatewayMetrics, Tracing, observe_ledger
+from monitoring.telemetry import GatewayMetrics, observe_ledger, open_tracing
 from serving.gateway.access import AuthenticationMiddleware
 from serving.gateway.adapters import Adapters
 from serving.gateway.admin import admin_routes
@@ -88,7 +88,7 @@ def build(settings: Settings, reload: Callable[[], list[str]]) -> GatewayApp:
         receipts=open_receipts(settings.receipts, settings.receipt_keys_file),
         prompts=PromptLibrary(gateway.prompts),
         metrics=metrics,
-        tracing=Tracing.from_settings(settings.telemetry),
+        tracing=open_tracing(settings.telemetry),
     )
     observe_ledger(pipeline.ledger, pipeline.anchors, registry)
     rest = build_rest(metrics.error)

@@ -15,7 +15,7 @@ from training.evaluate.loading import load_model, stored_dtype
 from training.evaluate.tokens import count_tokens, open_tokenizer
 from training.methods.adapters import save_merged
 from training.methods.register import register
-from training.methods.tokenizer import read_text
+from training.methods.tokenizer_text import read_text
 from training.outcome import Context, Outcome, Stopwatch, next_steps
 from training.recipes.tokenizer import TokenizerRecipe
 from training.tokenizer.extension import Extension, with_merges, with_tokens

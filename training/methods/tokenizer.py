@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from training.data.texts import check_apart, read_texts, split_end
-from training.errors import DataError
 from training.evaluate.tokens import count_tokens
 from training.methods.register import register
+from training.methods.tokenizer_text import read_text
 from training.outcome import Context, Outcome, Stopwatch
 from training.progress import track
-from training.recipes.tokenizer import TokenizerData, TokenizerRecipe
-from training.registry import DataDigest
+from training.recipes.tokenizer import TokenizerRecipe
 from training.tokenizer.bpe import train_bpe
 from training.tokenizer.saving import CHATML, library_tokenizer, save_tokenizer, train_unigram, train_wordpiece
 
@@ -59,37 +56,6 @@ def run(recipe: TokenizerRecipe, context: Context) -> Outcome:
             f"Train with it: signet train RECIPE --set tokenizer={checkpoint.ref} (method: pretrain)",
         ],
         report=dict(count.figures()),
-    )
-
-
-@dataclass(frozen=True)
-class Text:
-    """What is learned from, what is measured on, and the digests of the files that they come from."""
-
-    train: Sequence[str]
-    heldout: Sequence[str]
-    digests: list[DataDigest]
-
-
-def read_text(settings: TokenizerData, context: Context) -> Text:
-    """Read and split; raises DataError."""
-    train_file = read_texts(context.path(settings.train))
-    if settings.heldout is None:
-        heldout_file, heldout_name = train_file, settings.train
-        train, heldout = split_end(train_file.documents, settings.heldout_fraction)
-    else:
-        heldout_file, heldout_name = read_texts(context.path(settings.heldout)), settings.heldout
-        train, heldout = list(train_file.documents), list(heldout_file.documents)
-    if not train or not heldout:
-        raise DataError(f"{train_file.path}: too little text to learn from and to hold out")
-    check_apart(train, heldout, heldout_file.path)
-    return Text(
-        train,
-        heldout,
-        [
-            DataDigest(name=str(settings.train), sha256=train_file.sha256, rows=len(train), role="train"),
-            DataDigest(name=str(heldout_name), sha256=heldout_file.sha256, rows=len(heldout), role="heldout"),
-        ],
     )
 
 

@@ -19,7 +19,7 @@ from opentelemetry.semconv._incubating.attributes import gen_ai_attributes
 from opentelemetry.semconv.attributes import error_attributes, http_attributes, server_attributes, url_attributes
 from opentelemetry.trace import SpanKind, StatusCode
 
-from monitoring.telemetry import TelemetrySettings, Tracing, genai
+from monitoring.telemetry import TelemetrySettings, Tracing, genai, open_tracing
 from monitoring.telemetry.otel import ExportedTracing
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -80,7 +80,7 @@ def exported(tracing: ExportedTracing, exporter: InMemorySpanExporter) -> list[R
 
 
 def test_without_a_collector_the_clients_trace_goes_on_untouched() -> None:
-    tracing = Tracing.from_settings(TelemetrySettings())
+    tracing = open_tracing(TelemetrySettings())
     request = Request(headers={b"traceparent": TRACEPARENT, b"tracestate": b"vendor=1"})
 
     assert answer(tracing, request) == {b"traceparent": TRACEPARENT, b"tracestate": b"vendor=1"}
@@ -243,7 +243,7 @@ def test_spans_reach_a_collector_over_otlp() -> None:
     received: list[tuple[str, bytes]] = []
     server = HTTPServer(("127.0.0.1", 0), type("Keeping", (Collector,), {"received": received}))
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    tracing = Tracing.from_settings(TelemetrySettings(otlp_endpoint=f"http://127.0.0.1:{server.server_port}/"))
+    tracing = open_tracing(TelemetrySettings(otlp_endpoint=f"http://127.0.0.1:{server.server_port}/"))
 
     answer(tracing, Request())
     tracing.stop()
@@ -276,7 +276,7 @@ def a_collector_that_hangs() -> Iterator[int]:
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # the exporter's connection ends with its thread
 def test_a_collector_that_fails_delays_nothing(collector: Any) -> None:
     with collector() as port:
-        tracing = Tracing.from_settings(TelemetrySettings(otlp_endpoint=f"http://127.0.0.1:{port}"))
+        tracing = open_tracing(TelemetrySettings(otlp_endpoint=f"http://127.0.0.1:{port}"))
         took: list[float] = []
         for _ in range(6000):  # more spans than the queue holds
             started = time.perf_counter()
