@@ -9,7 +9,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
-from serving.gateway.context import Endpoint, RequestContext
+from serving.gateway.context import RequestContext
 from serving.gateway.dialects import DIALECTS
 from serving.gateway.errors import GatewayError, MethodNotAllowed, ModelNotFound
 from serving.gateway.pipeline import Pipeline
@@ -17,6 +17,7 @@ from serving.gateway.prompts import PREFIX, PromptError
 from serving.gateway.steps import authenticate, presented_key
 from serving.gateway.streams.chunks import encode
 from serving.gateway.wire import JSON, AsgiApp, Client, Headers, Receive, Scope, Send, send_error, send_whole
+from serving.guard import Endpoint
 
 ANSWERS: dict[str, Endpoint] = {"/v1/chat/completions": "chat", "/v1/completions": "completions"}
 PROBE_PATHS = ("/healthz", "/readyz", "/metrics")
@@ -70,7 +71,8 @@ class GatewayApp:
             if scope["method"] == "POST":
                 await self.pipeline.handle(context, client, receive, send)
             else:
-                await send_error(send, MethodNotAllowed(f"{path} takes POST."), [(b"allow", b"POST")], context)
+                error = MethodNotAllowed(f"{path} takes POST.")
+                await send_error(send, error, [(b"allow", b"POST")], context.error_body(error))
         elif (page := self._pages.get(path)) is not None:
             await self._show(page, scope, send)
         elif path.startswith(MODELS) and path != MODELS:

@@ -5,22 +5,22 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from monitoring.telemetry import RequestTrace
-    from serving.gateway.admission.turn import Turn
     from serving.gateway.dialects import Dialect
     from serving.gateway.engines.engine import Engine
+    from serving.gateway.errors import GatewayError
     from serving.gateway.media import Media
     from serving.gateway.policy.review import Review
-    from serving.gateway.routing.models import Route
     from serving.gateway.routing.prompt import Affinity
-    from serving.guard import Answers, GuardReport
+    from serving.gateway.routing.route import Route
+    from serving.guard import Answers, Endpoint, GuardReport
     from serving.identity import Lease, Principal
     from serving.provenance.receipts import Passage, Receipt
 
-Endpoint = Literal["chat", "completions", "embeddings", "responses", "messages", "tokenize"]
+# Of the endpoints without a dialect.
 PATHS: dict[Endpoint, str] = {"chat": "/v1/chat/completions", "completions": "/v1/completions"}
 TARGETS: dict[Endpoint, bytes] = {endpoint: path.encode() for endpoint, path in PATHS.items()}
 
@@ -37,6 +37,16 @@ def new_request_id() -> str:
 _random: list[str] = []
 # A forked worker must not draw what its siblings draw.
 os.register_at_fork(after_in_child=_random.clear)
+
+
+class GivenTurn(Protocol):
+    """What admission gives a request, as far as the steps after it know it."""
+
+    def relayed(self, num_tokens: int) -> None:
+        """So many tokens of the answer have been relayed by now, in all."""
+
+    def leave(self) -> None:
+        """Give the turn back; on every path, as often as you like."""
 
 
 @dataclass(slots=True)
@@ -96,7 +106,7 @@ class RequestContext:
     affinity: Affinity | None = None
     unread: int = 0
     engine: Engine | None = None
-    turn: Turn | None = None
+    turn: GivenTurn | None = None
     trace: RequestTrace | None = None
 
     output_hits: int = 0
@@ -165,3 +175,13 @@ class RequestContext:
         if self.mark_scheme != "off":
             return f"{self.mark_scheme};key={self.mark_key_id}".encode()
         return f"off;reason={self.mark_note}".encode() if self.mark_note else b"off"
+
+    def error_body(self, error: GatewayError) -> bytes:
+        """The error in the shape that the endpoint's clients expect."""
+        return error.body() if self.dialect is None else self.dialect.error_body(error, self.request_id)
+
+    def error_event(self, error: GatewayError) -> bytes:
+        """An error inside a stream that has begun; clients raise it and read no further."""
+        if self.dialect is not None:
+            return self.dialect.error_event(error, self.request_id)
+        return b"data: " + error.body() + b"\n\n"

@@ -10,10 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from serving.gateway.body import encode
-from serving.gateway.context import RequestContext
 from serving.gateway.engines.engine import Engine
 from serving.gateway.fields.lists import CHAT, COMPLETIONS, EMBEDDINGS, MESSAGES, RESPONSES
-from serving.gateway.fields.tools import bound_tools
 
 _SALTED = frozenset({CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES, MESSAGES})
 """Paths where an engine reads a prompt into its cache."""
@@ -43,24 +41,3 @@ def engine_body(
     if arguments:
         body["vllm_xargs"] = {**(body.get("vllm_xargs") or {}), **arguments}
     return encode(body)
-
-
-def question_body(context: RequestContext, engine: Engine, **more: Any) -> bytes:
-    """The question as `engine` gets it, with `more` fields.
-
-    Usage is asked for where it does not come by itself, since the ledger needs it. The question itself stays as it is:
-    the next engine may be asked for another mark.
-    """
-    body, path = context.body, context.path
-    if context.stream and context.dialect is None:
-        more["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
-    if context.binds_tools and engine.is_vllm(context.model):
-        more["tools"] = bound_tools(path, body)
-    return engine_body(path, body, engine, context.cache_salt, mark_arguments(context), more)
-
-
-def mark_arguments(context: RequestContext) -> dict[str, Any] | None:
-    """What our plugin is told of the answer's mark."""
-    if context.mark_scheme == "off":
-        return None
-    return {"signet_mark": context.mark_scheme, "signet_key": context.mark_permit}

@@ -14,7 +14,6 @@ from serving.gateway.cleaning import apart
 from serving.gateway.context import RequestContext
 from serving.gateway.dialects.answer import clean_whole
 from serving.gateway.dialects.relay import DialectRelay
-from serving.gateway.engine_body import question_body
 from serving.gateway.engines.engine import Engine
 from serving.gateway.engines.upstream import UpstreamError, UpstreamResponse
 from serving.gateway.errors import (
@@ -40,6 +39,7 @@ from serving.gateway.policy.answer import (
 )
 from serving.gateway.policy.refusal import FILTERED, Written, written_stream, written_whole
 from serving.gateway.policy.review import AnswerText
+from serving.gateway.question_body import question_body
 from serving.gateway.receipts.step import receipt_comment, receipt_header, restart_receipt
 from serving.gateway.settle import Settlement
 from serving.gateway.steps import check_engines_mark
@@ -48,17 +48,7 @@ from serving.gateway.streams.continuation import tap_for
 from serving.gateway.streams.relay import StreamBroken, StreamRelay, refuse_blocked
 from serving.gateway.streams.sse import EventTooLong
 from serving.gateway.streams.streamed import NotBegun, StreamedAnswer, interrupted
-from serving.gateway.wire import (
-    EVENT_STREAM,
-    JSON,
-    Client,
-    Headers,
-    Send,
-    encode_headers,
-    error_event,
-    send_error,
-    send_whole,
-)
+from serving.gateway.wire import EVENT_STREAM, JSON, Client, Headers, Send, encode_headers, send_error, send_whole
 from serving.guard import Answers, GuardReport
 from serving.guard.limits import SMALL_BYTES
 from serving.ledger import LedgerUnavailable
@@ -161,10 +151,10 @@ class Exchange:
             self._note_output(self._relay)
         await self._settlement.fail(error)
         if not self._started:
-            await send_error(self._send, error, self._headers(), self._context)
+            await send_error(self._send, error, self._headers(), self._context.error_body(error))
             return
         rest = self._relay.flush() if self._relay is not None else b""
-        await self._send({"type": "http.response.body", "body": rest + error_event(error, self._context)})
+        await self._send({"type": "http.response.body", "body": rest + self._context.error_event(error)})
 
     async def abandon(self) -> None:
         """The client has gone: what it was sent is counted."""

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from serving.gateway.errors import ClientGone, GatewayError, TooLarge
-
-if TYPE_CHECKING:
-    from serving.gateway.context import RequestContext
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -89,19 +86,7 @@ async def send_whole(send: Send, status: int, body: bytes, headers: Headers = ()
     await send({"type": "http.response.body", "body": body[sent:]})
 
 
-async def send_error(
-    send: Send, error: GatewayError, headers: Headers = (), context: RequestContext | None = None
-) -> None:
-    """A typed error as OpenAI-shaped JSON, or in the shape of the request's own dialect."""
-    if context is None or context.dialect is None:
-        body = error.body()
-    else:
-        body = context.dialect.error_body(error, context.request_id)
+async def send_error(send: Send, error: GatewayError, headers: Headers = (), body: bytes | None = None) -> None:
+    """A typed error, as OpenAI-shaped JSON or as another `body`."""
+    body = error.body() if body is None else body
     await send_whole(send, error.http_status, body, [JSON, *error.headers, *headers])
-
-
-def error_event(error: GatewayError, context: RequestContext) -> bytes:
-    """An error inside a stream that has begun; clients raise it and read no further."""
-    if context.dialect is not None:
-        return context.dialect.error_event(error, context.request_id)
-    return b"data: " + error.body() + b"\n\n"

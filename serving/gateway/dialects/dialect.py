@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from serving.gateway.errors import BadRequest, GatewayError
 
 if TYPE_CHECKING:
-    from serving.gateway.context import Endpoint
     from serving.gateway.settings import GatewaySettings
+    from serving.guard import Endpoint
 
 Json = dict[str, Any]
 Channel = tuple[str, int, int]

@@ -16,26 +16,9 @@ from serving.gateway.errors import EngineUnavailable, ModelNotFound
 from serving.gateway.routing.choose import RETRY_AFTER
 from serving.gateway.routing.prompt import session_key
 from serving.gateway.routing.rendezvous import weight
-from serving.gateway.routing.settings import CanarySettings, ModelSettings, ShadowSettings
+from serving.gateway.routing.route import Route
+from serving.gateway.routing.settings import CanarySettings, ModelSettings
 from serving.identity import LiveAdapter
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """Where a request for a configured name goes.
-
-    `name` is what the client asked for, `model` what the engine is asked for; `only` matches the names of the engines
-    that may answer.
-    """
-
-    name: str
-    model: str
-    only: re.Pattern[str] | None = None
-    shadow: ShadowSettings | None = None
-
-    def allows(self, engine: str) -> bool:
-        """Whether the engine of this name may answer."""
-        return self.only is None or self.only.fullmatch(engine) is not None
 
 
 @dataclass(frozen=True, slots=True)

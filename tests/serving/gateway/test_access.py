@@ -14,7 +14,7 @@ from issuer import Issuer
 from running import answers_ok, wait_until
 from scripted import ScriptedEngine, answer, whole
 
-from serving.gateway.context import Endpoint
+from serving.guard import Endpoint
 from serving.identity import Identity
 from serving.identity.principal import ENDPOINTS
 

@@ -20,9 +20,9 @@ from scripted import ScriptedEngine, answer, whole
 from loadtests.hostile_bodies import bodies
 from serving.gateway.body import decode_object
 from serving.gateway.cleaning import RequestCleaning
-from serving.gateway.context import Endpoint, RequestContext
+from serving.gateway.context import RequestContext
 from serving.gateway.errors import BadRequest, Overloaded
-from serving.guard import Guard, GuardSettings
+from serving.guard import Endpoint, Guard, GuardSettings
 from serving.identity import Principal
 
 ADDRESS = "jane.doe@example.org "

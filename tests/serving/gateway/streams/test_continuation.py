@@ -13,8 +13,8 @@ from token_engine import CARD, QUESTION, TokenEngine
 
 from serving.gateway.attempts import Question
 from serving.gateway.context import RequestContext
-from serving.gateway.engine_body import question_body
 from serving.gateway.engines.engine import Engine
+from serving.gateway.question_body import question_body
 from serving.gateway.streams.continuation import (
     CannotContinue,
     ChoiceContinuation,
