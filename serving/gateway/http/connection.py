@@ -7,19 +7,19 @@ import enum
 import logging
 import math
 from collections import deque
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import Any, NoReturn, cast
 
 import httptools
 
-from serving.gateway.errors import BadRequest, GatewayError, TooLarge
+from serving.gateway.errors import BadRequest, GatewayError
 from serving.gateway.http.buffers import FIELD_BYTES, REQUEST_BYTES, SMALL_BYTES
 from serving.gateway.http.cors import Cors
-from serving.gateway.http.heads import refusal, repeated_singleton
+from serving.gateway.http.faults import body_too_large, head_fault, headers_too_large, malformed, path_fault
+from serving.gateway.http.heads import refusal
+from serving.gateway.http.host import Host
+from serving.gateway.http.outgoing import Outgoing
 from serving.gateway.http.request import Request, scope_of
-from serving.gateway.http.target import fault_of
-
-if TYPE_CHECKING:
-    from serving.gateway.http.server import Server
+from serving.gateway.http.target import path_of
 
 log = logging.getLogger(__name__)
 
@@ -47,14 +47,13 @@ class Phase(enum.Enum):
     CLOSING = "the end of the connection"
 
 
-class Connection(asyncio.Protocol):
+class Connection(Outgoing):
     """Reads requests from one client. Answers go out one at a time, in order, from a task that lives as long as it."""
 
     __slots__ = (
         "_answering",
         "_current",
         "_deaf",
-        "_drained",
         "_fed",
         "_fields",
         "_head_held",
@@ -70,25 +69,14 @@ class Connection(asyncio.Protocol):
         "_receiving",
         "_saw_end",
         "_sound_url",
-        "_transport",
-        "_unsent",
         "_url",
-        "closed",
         "deadline",
-        "server",
-        "unsent_since",
-        "write_paused",
     )
 
-    def __init__(self, server: Server) -> None:
-        self.server = server
-        self.closed = False
+    def __init__(self, server: Host) -> None:
+        super().__init__(server)
         self.deadline = math.inf
         """Loop time at which `expire` is due."""
-        self.write_paused = False
-        self.unsent_since = 0.0
-        """Loop time since when a full write buffer has not shrunk; 0 while it is not full."""
-        self._transport: asyncio.Transport | None = None
         self._parser: Any = None
         self._phase = Phase.IDLE
         self._origin: dict[str, Any] = {}
@@ -106,8 +94,6 @@ class Connection(asyncio.Protocol):
         self._queue: deque[Request] = deque()
         self._answering: asyncio.Task[None] | None = None
         self._more: asyncio.Future[None] | None = None
-        self._drained: asyncio.Future[None] | None = None
-        self._unsent = 0
 
     # asyncio.Protocol
 
@@ -158,17 +144,6 @@ class Connection(asyncio.Protocol):
         # Both know this connection: a cycle would keep it until a garbage collection.
         self._parser = self._transport = None
 
-    def pause_writing(self) -> None:
-        assert self._transport is not None
-        self.write_paused = True
-        self._unsent = self._transport.get_write_buffer_size()
-        self.unsent_since = self.server.now
-
-    def resume_writing(self) -> None:
-        self.write_paused = False
-        self.unsent_since = 0.0
-        self._wake_writer()
-
     # httptools' callbacks
 
     def on_message_begin(self) -> None:
@@ -212,7 +187,7 @@ class Connection(asyncio.Protocol):
         assert request is not None
         request.add_body(body)
         if request.size > self.server.max_body_bytes:
-            self._refuse(self._too_large())
+            self._refuse(body_too_large(self.server.max_body_bytes))
         if request.weight > SMALL_BYTES or request.held:
             self._hold(request)
             if request.full:
@@ -231,66 +206,44 @@ class Connection(asyncio.Protocol):
     def _check_head(self, headers: list[tuple[bytes, bytes]], fields: dict[bytes, bytes], version: str) -> int:
         """The head's size, or, of a small read, the read's.
 
-        What is malformed in itself (both lengths, folded lines) the parser refuses.
-
         Raises: _Refused.
         """
-        settings = self.server.settings
         size = self._fed
         if self._inexact or size > SMALL_HEAD_BYTES:  # there may be bytes of other messages, or the body, in it
             size = len(self._url) + sum(len(name) + len(value) + 4 for name, value in headers)
-        if size > settings.max_header_bytes or len(headers) > settings.max_headers:
-            self._refuse(self._headers_too_large())
-        if len(self._url) > settings.max_url_bytes:
-            self._refuse(BadRequest("The path is too long.", code="url_too_long", status=414))
-        twice = len(fields) != len(headers)
-        if twice and (repeated := repeated_singleton(headers)):
-            self._refuse(_malformed(f"'{repeated}' is sent twice"))
-        if version == "1.1":
-            if b"host" not in fields:
-                self._refuse(_malformed("a Host field is needed"))
-        elif version != "1.0":
-            self._refuse(BadRequest("Only HTTP/1.1 is spoken here.", code="malformed_http", status=505))
-        coding = fields.get(b"transfer-encoding")
-        if coding is not None and (coding.strip().lower() != b"chunked" or version == "1.0"):
-            self._refuse(_malformed("the transfer coding is not 'chunked'"))
-        length = fields.get(b"content-length")
-        if length is not None and int(length) > self.server.max_body_bytes:
-            self._refuse(self._too_large())
-        if self._url[:1] != b"/" or self._probes_only or self._queue:
-            self._check_target()
-        if self._url != self._sound_url:  # most clients ask for one path again and again
-            self._check_path()
+        fault = head_fault(self._url, headers, fields, version, size, self.server.settings, self.server.max_body_bytes)
+        if fault is None and (self._url[:1] != b"/" or self._probes_only or self._queue):
+            fault = self._target_fault()
+        if fault is None and self._url != self._sound_url:  # most clients ask for one path again and again
+            fault = path_fault(self._url, self.server.names_below)
+        if fault is not None:
+            self._refuse(fault)
+        self._sound_url = self._url
         return size
 
-    def _check_target(self) -> None:
+    def _target_fault(self) -> GatewayError | None:
         if not self._url.startswith((b"/", b"*")):
-            self._url = _path_of(self._url)
+            self._url = path_of(self._url)
             if not self._url:
-                self._refuse(_malformed("the target is no path"))
+                return malformed("the target is no path")
         if self._probes_only and self._url not in self.server.probe_paths:
-            self._refuse(self.server.full())
+            return self.server.full()
         if len(self._queue) >= MAX_PIPELINED:
-            self._refuse(_malformed(f"more than {MAX_PIPELINED} requests were sent ahead of their answers"))
-
-    def _check_path(self) -> None:
-        fault = fault_of(self._url, self.server.names_below)
-        if fault is not None:
-            self._refuse(BadRequest(f"The path can be read in several ways: {fault}.", code="malformed_path"))
-        self._sound_url = self._url
+            return malformed(f"more than {MAX_PIPELINED} requests were sent ahead of their answers")
+        return None
 
     def _check_sizes(self) -> None:
         """A head or body that goes on: what its parts are worth is checked as they come."""
         if self._phase is Phase.HEAD:
             settings = self.server.settings
             if self._fed > settings.max_header_bytes or len(self._headers) > settings.max_headers:
-                self._refuse_quietly(self._headers_too_large())
+                self._refuse_quietly(headers_too_large(settings))
             elif self._fed + FIELD_BYTES * len(self._headers) > SMALL_HEAD_BYTES:
                 self._hold_head(self._fed + FIELD_BYTES * len(self._headers))
         elif self._receiving is not None:
             framing = self._fed - self._receiving.size
             if framing > _MAX_FRAMING * self._receiving.size + self.server.settings.max_header_bytes:
-                self._refuse_quietly(_malformed("chunks weigh less than their sizes"))
+                self._refuse_quietly(malformed("chunks weigh less than their sizes"))
 
     def _hold(self, request: Request) -> None:
         """Count what a request holds; raises _Refused where there is no room for it."""
@@ -320,15 +273,7 @@ class Connection(asyncio.Protocol):
             self._deaf = True  # something sent after 'Connection: close'
             return
         said = "its method is unknown" if isinstance(error, httptools.HttpParserInvalidMethodError) else str(error)
-        self._refuse_quietly(_malformed(said[:80]))
-
-    def _headers_too_large(self) -> GatewayError:
-        settings = self.server.settings
-        allowed = f"{settings.max_headers} header fields and {settings.max_header_bytes} bytes"
-        return BadRequest(f"The head of a request may have {allowed}.", code="headers_too_large", status=431)
-
-    def _too_large(self) -> GatewayError:
-        return TooLarge(f"The request body is larger than {self.server.max_body_bytes} bytes.")
+        self._refuse_quietly(malformed(said[:80]))
 
     def _refuse(self, error: GatewayError) -> NoReturn:
         self._refuse_quietly(error)
@@ -368,28 +313,7 @@ class Connection(asyncio.Protocol):
             message = f"The request's {what} did not come within {seconds:g} s."
             self._refuse_quietly(BadRequest(message, code="request_timeout", status=408))
 
-    def check_reader(self, now: float) -> None:
-        """Cut off a client that leaves its full write buffer untouched for too long."""
-        assert self._transport is not None
-        unsent = self._transport.get_write_buffer_size()
-        if unsent < self._unsent:
-            self._unsent, self.unsent_since = unsent, self.server.now
-        elif now - self.unsent_since > self.server.settings.slow_reader_timeout_s:
-            self.server.refused("slow_reader")
-            self.abort()
-
-    # Writing and flow control
-
-    def write(self, data: bytes) -> None:
-        if not self.closed:
-            assert self._transport is not None
-            self._transport.write(data)
-
-    async def drained(self) -> None:
-        """Wait until the client has read enough, or is gone."""
-        while self.write_paused and not self.closed:
-            self._drained = self.server.loop.create_future()
-            await self._drained
+    # Flow control
 
     def regulate(self) -> None:
         """Read from the client only while there is room for what it sends."""
@@ -401,10 +325,6 @@ class Connection(asyncio.Protocol):
         if want != self._reading:
             self._reading = want
             (self._transport.resume_reading if want else self._transport.pause_reading)()
-
-    def _wake_writer(self) -> None:
-        if self._drained is not None and not self._drained.done():
-            self._drained.set_result(None)
 
     # Answering
 
@@ -527,28 +447,10 @@ class Connection(asyncio.Protocol):
         self._end(discard=False)
 
     def abort(self) -> None:
-        """Close at once."""
-        if self._transport is not None and not self.closed:
-            self._deaf = True
-            self._transport.abort()
+        self._deaf = True
+        super().abort()
 
     def cancel(self) -> None:
         """Have the application end its answer now."""
         if self._current is not None and self._answering is not None:
             self._answering.cancel()
-
-
-def _malformed(what: str) -> GatewayError:
-    return BadRequest(f"The request is no valid HTTP/1.1: {what.lower()}.", code="malformed_http")
-
-
-def _path_of(url: bytes) -> bytes:
-    """Path and query of a target in absolute form; b"" when it has none."""
-    try:
-        parsed = httptools.parse_url(url)
-    except httptools.HttpParserInvalidURLError:
-        return b""
-    if not parsed.schema or b"#" in url:
-        return b""
-    path: bytes = parsed.path or b"/"
-    return path + b"?" + parsed.query if parsed.query else path

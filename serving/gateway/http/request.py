@@ -8,18 +8,34 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from serving.gateway.errors import GatewayError
 from serving.gateway.http.heads import CHUNKED, CLOSE, CONTINUE, LAST_CHUNK, head_lines, status_line
+from serving.gateway.http.host import Host
 from serving.gateway.wire import Headers, Message, Scope
-
-if TYPE_CHECKING:
-    from serving.gateway.http.connection import Connection
 
 # Above this many bytes that the application has not taken, the client's socket is no longer read.
 BODY_HIGH_WATER_BYTES = 256 * 1024
 _BODILESS = frozenset({204, 304})
+
+
+class Link(Protocol):
+    """The connection that a request came on."""
+
+    server: Host
+    write_paused: bool
+
+    def write(self, data: bytes) -> None: ...
+
+    async def drained(self) -> None:
+        """Wait until the client has read enough, or is gone."""
+
+    def regulate(self) -> None:
+        """Read from the client only while there is room for what it sends."""
+
+    def cancel(self) -> None:
+        """Have the application end its answer now."""
 
 
 class Request:
@@ -52,7 +68,7 @@ class Request:
         "weight",
     )
 
-    def __init__(self, connection: Connection, scope: Scope, headers: dict[bytes, bytes], keep_alive: bool) -> None:
+    def __init__(self, connection: Link, scope: Scope, headers: dict[bytes, bytes], keep_alive: bool) -> None:
         self._connection = connection
         self.scope = scope
         self.headers = headers

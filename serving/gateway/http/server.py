@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from email.utils import formatdate
 from socket import socket
-from typing import Any
 
-from serving.gateway.errors import BadRequest, GatewayError
-from serving.gateway.http.buffers import Buffers
+from serving.gateway.errors import BadRequest
 from serving.gateway.http.connection import Connection
 from serving.gateway.http.cors import Cors
 from serving.gateway.http.heads import refusal
+from serving.gateway.http.host import Host
 from serving.gateway.http.lifespan import Lifespan
 from serving.gateway.http.settings import CorsSettings, HttpSettings, TlsSettings
 from serving.gateway.http.tls import Tls
@@ -23,19 +21,13 @@ from serving.gateway.wire import AsgiApp
 log = logging.getLogger(__name__)
 
 BACKLOG = 4096
-# Connections above the limit that only `probe_paths` are answered on.
-PROBE_RESERVE = 64
 # Seconds between two looks at the deadlines of all connections; also how old the Date header may be.
 SCAN_INTERVAL_S = 1.0
-# Requests begun in one turn of the event loop. When many come at once, those in front get to their engines and back
-# while those behind still wait, instead of all waiting for all.
-BEGUN_PER_TURN = 16
 # An answer that is cancelled at the end of a drain gets this long to say so to its client.
 LAST_WORDS_S = 1.0
-_ASGI = {"version": "3.0", "spec_version": "2.3"}
 
 
-class Server:
+class Server(Host):
     """Serves one ASGI application. All methods are called from the event loop that `start` was awaited in.
 
     Args:
@@ -63,35 +55,23 @@ class Server:
         on_refused: Callable[[str], None] = lambda code: None,
         holder_of: Callable[[dict[bytes, bytes]], str | None] = lambda headers: "",
     ) -> None:
-        self.app = app
-        self.settings = settings
-        self.max_body_bytes = max_body_bytes
-        self.probe_paths = frozenset(path.encode() for path in probe_paths)
-        self.names_below = tuple(prefix.encode() for prefix in names_below)
-        self.refused = on_refused
-        self.holder_of = holder_of
-        self.cors: Cors | None = None
+        super().__init__(
+            app,
+            settings,
+            max_body_bytes=max_body_bytes,
+            scheme="http" if tls is None else "https",
+            probe_paths=probe_paths,
+            names_below=names_below,
+            on_refused=on_refused,
+            holder_of=holder_of,
+        )
         if cors is not None:
             self.apply_cors(cors)
-        self.buffers = Buffers(settings.max_buffered_bytes)
-        self.draining = False
-        self.loop: asyncio.AbstractEventLoop
-        self.now = 0.0
-        """Loop time of the next look at the deadlines: one that counts from here never ends too early."""
-        self.date_line = b""
         self._tls = Tls(tls, self._serve, self._not_tls) if tls is not None else None
         self._lifespan = Lifespan(app)
         self._listeners: list[asyncio.Server] = []
-        self._connections: set[Connection] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._interval = SCAN_INTERVAL_S
-        self._empty = asyncio.Event()
-        self._num_begun = 0
-        self._to_begin: deque[Connection] = deque()
-
-    @property
-    def num_connections(self) -> int:
-        return len(self._connections)
 
     async def start(self, sockets: Sequence[socket]) -> None:
         """Start the application, then accept on the bound `sockets`.
@@ -167,56 +147,6 @@ class Server:
         if self._timer is not None:
             self._timer.cancel()
         await self._lifespan.stop()
-
-    # What connections call.
-
-    def admit(self, connection: Connection) -> bool | None:
-        """Count a connection: True, or False where only probes are answered on it, or None when there is no room."""
-        self._connections.add(connection)
-        self._empty.clear()
-        above = len(self._connections) - self.settings.max_connections
-        if above <= 0:
-            return True
-        return False if above <= PROBE_RESERVE else None
-
-    def begin(self, connection: Connection) -> None:
-        """Have a connection answer the request that has come, in this turn of the event loop or a later one."""
-        if self._num_begun >= BEGUN_PER_TURN:
-            self._to_begin.append(connection)
-            return
-        if not self._num_begun:
-            self.loop.call_soon(self._next_turn)
-        self._num_begun += 1
-        connection.begin()
-
-    def _next_turn(self) -> None:
-        self._num_begun = 0
-        while self._to_begin and self._num_begun < BEGUN_PER_TURN:
-            self.begin(self._to_begin.popleft())
-
-    def forget(self, connection: Connection) -> None:
-        self._connections.discard(connection)
-        if not self._connections:
-            self._empty.set()
-
-    def full(self) -> GatewayError:
-        message = "The gateway has as many connections as it may have. Try again shortly."
-        return GatewayError(message, code="too_many_connections", status=503, headers=((b"retry-after", b"2"),))
-
-    def buffers_full(self) -> GatewayError:
-        message = "The gateway holds as many bytes of requests as it may, of this client or of all. Try again shortly."
-        return GatewayError(message, code="buffers_full", status=503, headers=((b"retry-after", b"2"),))
-
-    def origin(self, transport: asyncio.Transport) -> dict[str, Any]:
-        """What the scopes of one connection's requests share."""
-        client, server = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
-        return {
-            "asgi": _ASGI,
-            "scheme": "http" if self._tls is None else "https",
-            "root_path": "",
-            "client": tuple(client[:2]) if isinstance(client, tuple) else None,
-            "server": tuple(server[:2]) if isinstance(server, tuple) else None,
-        }
 
     def _look(self) -> None:
         """Once an interval: the date, and every connection whose time is up. No connection has a timer of its own."""

@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterable
 from urllib.parse import unquote_to_bytes
 
+import httptools
+
 # What may stand in a segment as it is: RFC 3986's pchar, without ';', behind which some programs cut parameters off.
 _SEGMENT = rb"[A-Za-z0-9._~!$&'()*+,=:@-]"
 _PLAIN = re.compile(rb"(?:(?:/" + _SEGMENT + rb"+)+/?|/)(?=\?|\Z)")
@@ -53,3 +55,15 @@ def fault_of(target: bytes, names_below: Iterable[bytes] = ()) -> str | None:
     if "" in segments[:-1]:
         return "a segment is empty ('//')"
     return None
+
+
+def path_of(url: bytes) -> bytes:
+    """Path and query of a target in absolute form; b"" when it has none."""
+    try:
+        parsed = httptools.parse_url(url)
+    except httptools.HttpParserInvalidURLError:
+        return b""
+    if not parsed.schema or b"#" in url:
+        return b""
+    path: bytes = parsed.path or b"/"
+    return path + b"?" + parsed.query if parsed.query else path
