@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 
 _SAMPLE, _BOOK = "_sample", "_bookkeeping_sync"
+# On our function: `__wrapped__` is on any that is decorated, such as by torch.inference_mode.
+_REWINDS = "signet_rewinds_cpu_generators"
 
 
 def rewind_cpu_generators(runner: type) -> None:
     """Change vLLM's model runner class, once; requests on a GPU are left to vLLM."""
     sample, book = getattr(runner, _SAMPLE), getattr(runner, _BOOK)
-    if hasattr(sample, "__wrapped__"):
+    if hasattr(sample, _REWINDS):
         return
 
     @wraps(sample)
@@ -40,6 +42,7 @@ def rewind_cpu_generators(runner: type) -> None:
         finally:
             generators.update(discarded)
 
+    setattr(sample_and_rewind, _REWINDS, True)
     setattr(runner, _SAMPLE, sample_and_rewind)
     setattr(runner, _BOOK, book_without_rewinding)
 

@@ -34,8 +34,13 @@ def test_what_is_stood_in_for_fails_as_vllms_does() -> None:
         Runner()._bookkeeping_sync()
 
 
-def test_a_discarded_draw_is_drawn_again_and_others_go_on() -> None:
-    class Changed(Runner):
+class DecoratedRunner(Runner):
+    _sample = torch.inference_mode()(Runner._sample)
+
+
+@pytest.mark.parametrize("base", [Runner, DecoratedRunner])
+def test_a_discarded_draw_is_drawn_again_and_others_go_on(base: type[Runner]) -> None:
+    class Changed(base):  # type: ignore[misc,valid-type]
         pass
 
     for _ in range(2):  # vLLM may build its processors more than once
@@ -49,3 +54,14 @@ def test_a_discarded_draw_is_drawn_again_and_others_go_on() -> None:
     assert second[DISCARDED] == first[DISCARDED]
     assert second[KEPT] != first[KEPT]
     assert set(runner.input_batch.generators) == {DISCARDED, KEPT}
+
+
+def test_a_class_is_changed_once() -> None:
+    class Changed(DecoratedRunner):
+        pass
+
+    rewind_cpu_generators(Changed)
+    sample, book = Changed._sample, Changed._bookkeeping_sync
+    rewind_cpu_generators(Changed)
+
+    assert (Changed._sample, Changed._bookkeeping_sync) == (sample, book)
