@@ -25,6 +25,7 @@ def attend(
     `scaled_dot_product_attention` computes the same without holding the softmax in memory.
     """
     groups = q_BLNH.shape[2] // k_BMKH.shape[2]
+    # Adjacent heads share keys and values, as in Llama's weights: repeat_interleave, not repeat.
     k_BMNH, v_BMNH = (each.repeat_interleave(groups, dim=2) for each in (k_BMKH, v_BMKH))
     scores_BNLM = torch.einsum("blnh,bmnh->bnlm", q_BLNH, k_BMNH) / math.sqrt(q_BLNH.shape[-1])
     weights_BNLM = (scores_BNLM + bias_BNLM).softmax(dim=-1)
@@ -67,6 +68,7 @@ class Attention(nn.Module):
 
     def _mix(self, q_BLNH: torch.Tensor, k_BMKH: torch.Tensor, v_BMKH: torch.Tensor, where: Where) -> torch.Tensor:
         if self.is_watched:
+            # The fused kernels do not return the softmax, so a layer that is watched takes the slow path.
             mixed_BLNH, self.weights_BNLM = attend(q_BLNH, k_BMKH, v_BMKH, where.bias(q_BLNH))
             return mixed_BLNH
         mixed_BNLH = scaled_dot_product_attention(
@@ -95,6 +97,7 @@ class Where:
         self.rotation_2LH = rotation(at_L, config) if config.positions == "rope" else None
         has_window = config.window is not None and len(keys_at_M) > config.window
         self.is_plain = (
+            # PyTorch aligns its causal mask at the top left, which is right only where no earlier keys are kept.
             is_causal and at_L is keys_at_M and config.positions != "alibi" and not has_window and is_padding_BM is None
         )
         """Whether the usual causal mask is all, which kernels have built in."""
@@ -107,6 +110,7 @@ class Where:
     def bias(self, like: torch.Tensor) -> torch.Tensor:
         """What is added to the scores, broadcast to (B, N, L, M): 0, a penalty for distance, or minus infinity."""
         if self._bias is None:
+            # The same for every layer of a pass, so it is computed once.
             bias_BNLM = self._penalty(like).masked_fill(self._is_hidden(), -math.inf)
             self._bias = bias_BNLM.to(like.dtype)
         return self._bias
@@ -122,6 +126,7 @@ class Where:
         if self._is_causal:
             is_hidden_LM |= self._distance_LM < 0
         if self._config.window is not None:
+            # The token itself counts: a window of 1 sees nothing else.
             is_hidden_LM |= self._distance_LM >= self._config.window
         if self._is_padding_BM is None:
             return is_hidden_LM[None, None]
@@ -130,6 +135,7 @@ class Where:
 
 def rotation(at_L: torch.Tensor, config: ModelConfig) -> torch.Tensor:
     """Cosines and sines of the angles by which position turns each pair of a head's channels (Su et al. 2021)."""
+    # In fp32: bfloat16 cannot tell positions above 256 apart.
     pairs = torch.arange(0, config.head_width, 2, device=at_L.device).float()
     frequencies = config.rope_base ** (-pairs / config.head_width)
     angles_LH = torch.outer(at_L.float(), frequencies).repeat(1, 2)

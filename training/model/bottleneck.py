@@ -32,6 +32,7 @@ class Bottleneck(nn.Module):
     def __init__(self, size: int, width: int) -> None:
         super().__init__()
         self.down, self.up = nn.Linear(size, width), nn.Linear(width, size)
+        # Only `up` is zero: were both, the weights of neither would get a gradient.
         nn.init.zeros_(self.up.weight)
         nn.init.zeros_(self.up.bias)
 
@@ -81,6 +82,7 @@ def save_bottlenecks(model: Any, base: str, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     config = {"peft_type": PEFT_TYPE, "base_model_name_or_path": base, **model.bottlenecks}
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+    # Without the base's own weights, which are found by `base`.
     state = {name: tensor.contiguous() for name, tensor in model.state_dict().items() if f".{_NAME}." in name}
     save_file(state, folder / WEIGHTS)
 
@@ -99,4 +101,5 @@ def load_bottlenecks(model: Any, folder: Path) -> None:
     expected = {name: tensor for name, tensor in model.state_dict().items() if f".{_NAME}." in name}
     if {name: tensor.shape for name, tensor in state.items()} != {name: each.shape for name, each in expected.items()}:
         raise ValueError("its tensors are none of this model's bottlenecks")
+    # Not strict: the file holds no weights of the base.
     model.load_state_dict(state, strict=False)

@@ -25,6 +25,7 @@ class Cache:
         first, end = self.length, self.length + num_new
         self.length = end
         at_L = torch.arange(first, end, device=device)
+        # The same tensor where nothing is kept: `Where` takes its fast path only then.
         return at_L, torch.arange(first - self.num_kept, end, device=device) if self.num_kept else at_L
 
     def append(self, layer: int, k_BLKH: torch.Tensor, v_BLKH: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -34,6 +35,7 @@ class Cache:
         if before is not None:
             old_k, old_v = self._unpack(before)
             k_BMKH, v_BMKH = torch.cat((old_k, k_BLKH), dim=1), torch.cat((old_v, v_BLKH), dim=1)
+        # This pass sees the new keys as they are; only later ones see what packing left of them.
         packed = self._pack(k_BLKH, v_BLKH)
         if before is not None:
             packed = tuple(torch.cat(pair, dim=1) for pair in zip(before, packed, strict=True))
@@ -100,5 +102,6 @@ class Int8Cache(Cache):
 
 
 def _quantized(x_BLKH: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    # 127, not 128: the range stays symmetric. The floor keeps a row of zeros from dividing by zero.
     scale_BLK1 = x_BLKH.abs().amax(dim=-1, keepdim=True).clamp(min=1e-12) / 127
     return (x_BLKH / scale_BLK1).round().to(torch.int8), scale_BLK1

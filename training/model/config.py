@@ -57,6 +57,7 @@ class ModelConfig:
             raise ValueError(f"width {self.width} is odd: sinusoid needs pairs")
         if self.experts and not 1 <= self.experts_per_token <= self.experts:
             raise ValueError(f"experts_per_token {self.experts_per_token} is not among the {self.experts} experts")
+        # Mixtral has no other, and experts are saved as Mixtral's.
         if self.experts and self.activation != "swiglu":
             raise ValueError(f"experts have the activation swiglu, not {self.activation}")
 
@@ -66,7 +67,9 @@ class ModelConfig:
 
     def num_active_weights(self) -> int:
         """Weights that one token is multiplied with: without embeddings looked up, norms, and experts not chosen."""
+        # Query and output are as wide as the stream; key and value have kv_heads each.
         attention = self.width * self.head_width * (2 * self.heads + 2 * self.kv_heads)
+        # SwiGLU has a gate besides the projections up and down.
         mlp = self.width * self.hidden * (3 if self.activation == "swiglu" else 2)
         if self.experts:
             mlp = mlp * self.experts_per_token + self.width * self.experts

@@ -29,6 +29,7 @@ class Decoder(nn.Module):
         self.config = config
         self.embedding = Embedding(config)
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.layers))
+        # With the norm after each part, the last block already ends in one.
         self.norm = make_norm(config) if config.norm_place == "pre" else nn.Identity()
         self.head = nn.Linear(config.width, config.vocab_size, bias=False)
         if config.tied:
@@ -66,6 +67,7 @@ class Embedding(nn.Module):
 
     def forward(self, ids_BL: torch.Tensor, at_L: torch.Tensor) -> torch.Tensor:
         x_BLD = self.tokens(ids_BL)
+        # Rotation and ALiBi act inside attention: they add nothing here.
         if self.places is not None:
             return x_BLD + self.places(at_L)
         if self.has_sinusoid:

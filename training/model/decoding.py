@@ -45,13 +45,16 @@ class Sampler:
 
     def probabilities(self, logits_BV: torch.Tensor) -> torch.Tensor:
         """What is drawn from."""
+        # In transformers' order: another one keeps other tokens.
         kept_BV = logits_BV.float() / self.temperature
         if self.top_k is not None:
+            # Tokens as likely as the last of the k stay too.
             least_B1 = kept_BV.topk(min(self.top_k, kept_BV.shape[-1])).values[:, -1:]
             kept_BV = kept_BV.masked_fill(kept_BV < least_B1, -math.inf)
         if self.top_p is not None:
             rising_BV, order_BV = kept_BV.sort(dim=-1)
             is_tail_BV = rising_BV.softmax(dim=-1).cumsum(dim=-1) <= 1 - self.top_p
+            # The likeliest token stays, however small top_p is.
             is_tail_BV[:, -1] = False
             kept_BV = kept_BV.masked_fill(is_tail_BV.scatter(1, order_BV, is_tail_BV), -math.inf)
         if self.min_p is not None:
@@ -101,6 +104,7 @@ def beam_search(
     beams have ended and the best one alive is worse than all of them.
     """
     cache = Cache(model.config)
+    # One row at first: equal beams would grow equally and stay equal.
     alive_RL, score_R, new_RL = ids_1L, torch.zeros(1, device=ids_1L.device), ids_1L
     ended: list[tuple[float, torch.Tensor]] = []
     for length in range(1, max_tokens + 1):
@@ -111,7 +115,10 @@ def beam_search(
         grown = torch.cat((alive_RL[row], token[:, None]), dim=1)
         ends = token == end if end is not None and length < max_tokens else torch.full_like(token, length == max_tokens)
         found = [
-            (float(scores[at]) / length**length_penalty, grown[at]) for at in range(min(beams, len(token))) if ends[at]
+            # Only a candidate among the first `beams` may end, as in transformers.
+            (float(scores[at]) / length**length_penalty, grown[at])
+            for at in range(min(beams, len(token)))
+            if ends[at]
         ]
         ended = sorted([*ended, *found], key=lambda each: -each[0])[:beams]
         alive = torch.where(~ends.bool())[0][:beams]
@@ -136,6 +143,7 @@ def contrastive_search(
     states_1LD = model.hidden(ids_1L, cache)
     for _ in range(max_tokens):
         likely_1K, token_1K = model.head(states_1LD[:, -1]).float().softmax(dim=-1).topk(top_k)
+        # All candidates follow the same text: its cache is repeated for each.
         cache.take_rows(torch.zeros(top_k, dtype=torch.long, device=ids_1L.device))
         candidates_K1D = model.hidden(token_1K.T, cache)
         likeness_K = cosine_similarity(candidates_K1D, states_1LD, dim=-1).amax(dim=-1)
@@ -168,6 +176,7 @@ def speculate(
     ids_1L, known = ids_1L, 0
     while ids_1L.shape[1] < length:
         start = ids_1L.shape[1]
+        # Each round ends with a token of the model's own, which needs a place.
         num = min(guesses, length - start - 1)
         guessed_1L, drafted_LV = _draft(draft, draft_cache, ids_1L, num, sampler)
         wanted_LV = _distribution(model(guessed_1L[:, known:], cache)[0, -(num + 1) :], sampler)
@@ -175,6 +184,7 @@ def speculate(
         ids_1L = torch.cat((ids_1L, taken[None]), dim=1)
         if end is not None and (at := (taken == end).nonzero()).numel():
             return ids_1L[:, : start + int(at[0]) + 1]
+        # The last token was drawn and has not been read yet.
         known = ids_1L.shape[1] - 1
         cache.truncate(known)
         draft_cache.truncate(min(draft_cache.length, known))
@@ -199,6 +209,7 @@ def _agree(
     """The guesses up to the first that is refused, and one token more."""
     generator = sampler.generator if sampler else None
     for at, token in enumerate(guessed_L.tolist()):
+        # Without a sampler both are 0 or 1, and the draw decides nothing.
         ratio = wanted_LV[at, token] / drafted_LV[at, token]
         if torch.rand((), generator=generator, device=ratio.device) < ratio:
             continue

@@ -72,6 +72,7 @@ class EncoderDecoder(nn.Module):
         self.blocks = nn.ModuleList(AskingBlock(config, layer) for layer in range(config.layers))
         self.norm = make_norm(config) if config.norm_place == "pre" else nn.Identity()
         self.head = nn.Linear(config.width, config.vocab_size, bias=False)
+        # Tied to the embedding of what is written; the text that is read has its own.
         if config.tied:
             self.head.weight = self.embedding.tokens.weight
         initialize(self, config)

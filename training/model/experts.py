@@ -68,6 +68,7 @@ class Experts(nn.Module):
             # An expert without tokens is run on none of them: its weights get a gradient, of zero, in every process.
             token, choice = torch.where(self.routing.chosen_TC == index)
             share = self.routing.shares_TC[token, choice, None].to(x_TD.dtype)
+            # Under autocast an expert answers in a narrower type than the stream's.
             mixed_TD = mixed_TD.index_add(0, token, (expert(x_TD[token]) * share).to(x_TD.dtype))
         return mixed_TD.view_as(x_BLD)
 
@@ -75,4 +76,5 @@ class Experts(nn.Module):
         # In fp32 also where the rest is not: near choices must not turn on rounding (Fedus et al. 2022).
         probabilities_TE = self.router(x_TD).float().softmax(dim=-1)
         best_TC, chosen_TC = probabilities_TE.topk(self.per_token, dim=-1)
+        # Mixtral divides the shares of the chosen anew, so that they sum to one.
         return Routing(probabilities_TE, chosen_TC, best_TC / best_TC.sum(dim=-1, keepdim=True))

@@ -33,6 +33,7 @@ _IN_BLOCK = {
     "mlp.down": "mlp.down_proj",
     "mlp.router": "block_sparse_moe.gate",
 }
+# Mixtral numbers the projections in the order of Llama's first code: gate, down, up.
 _IN_EXPERT = {"gate": "w1", "down": "w2", "up": "w3"}
 
 
@@ -60,6 +61,7 @@ def save_decoder(model: Decoder, folder: Path, special_tokens: dict[str, int] | 
     weights = {
         hub_name(name): value.detach().contiguous().cpu()
         for name, value in model.state_dict().items()
+        # safetensors stores no tensor twice; `tie_word_embeddings` says that it is the embedding.
         if not (name == "head.weight" and model.config.tied)
     }
     save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
@@ -74,6 +76,7 @@ def load_decoder(folder: Path) -> Decoder:
         raise TrainingError(f"{folder} holds no model of training.model: its config.json has no {missing}") from None
     stored = load_file(folder / WEIGHTS)
     with torch.no_grad():
+        # A tied head is the embedding's parameter, which is named once.
         for name, parameter in model.named_parameters():
             parameter.copy_(stored[hub_name(name)])
     return model
@@ -110,9 +113,11 @@ def hub_config(model: Decoder) -> dict[str, Any]:
         "rms_norm_eps": config.norm_epsilon,
         "rope_theta": config.rope_base,
         "tie_word_embeddings": config.tied,
+        # Ours drops what blocks add, in training only; no field of theirs says that.
         "attention_dropout": 0.0,
         "dtype": str(_dtype_of(model)).removeprefix("torch."),
     }
+    # Mixtral reads it too; None switches it off there.
     if kind != "Llama":
         written["sliding_window"] = config.window
     if config.experts:
