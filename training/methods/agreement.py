@@ -53,6 +53,7 @@ def difference(expected: torch.Tensor, found: torch.Tensor) -> float:
     centered = expected - expected.mean(-1, keepdim=True)
     apart = (found - found.mean(-1, keepdim=True)) - centered
     relative = float(apart.norm() / centered.norm().clamp_min(1e-12))
+    # Not a number compares as false with any bound: it would pass as no difference.
     return relative if relative == relative else float("inf")
 
 

@@ -80,6 +80,7 @@ def _generate(
     teacher: Any, prompts: Sequence[list[int]], most: int, ends: Sequence[int], pad_token_id: int
 ) -> list[list[int]]:
     length = max(map(len, prompts))
+    # On the left: the answer is generated behind the last token of its row.
     padding = [length - len(prompt) for prompt in prompts]
     ids_BL = torch.tensor([[pad_token_id] * pad + prompt for pad, prompt in zip(padding, prompts, strict=True)])
     mask_BL = torch.tensor([[0] * pad + [1] * (length - pad) for pad in padding])
@@ -88,6 +89,7 @@ def _generate(
             input_ids=ids_BL.to(teacher.device),
             attention_mask=mask_BL.to(teacher.device),
             max_new_tokens=most,
+            # The model's own sampling settings do not apply: transformers warns of those that greedy search ignores.
             do_sample=False,
             temperature=None,
             top_p=None,

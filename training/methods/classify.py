@@ -169,6 +169,7 @@ class ClassifierRun:
         validation: list[LabelledText] = []
         # Thresholds are seen in the result: chosen on examples, they would tell of them.
         if train_file.is_multi_label and self.recipe.privacy is None:
+            # Salted: without it, the groups that the next split holds out would all be gone already.
             train, validation = split_by_group(train, settings.heldout_fraction, "thresholds ")
         if settings.heldout is None:
             heldout_file, heldout_name = train_file, settings.train
@@ -361,6 +362,7 @@ def _load(base: Source, data: Data, tokenizer: PreTrainedTokenizerFast, max_toke
         config.num_labels = len(names)
         config.id2label, config.label2id = names, {label: index for index, label in names.items()}
         config.problem_type = MULTI_LABEL if data.is_multi_label else "single_label_classification"
+        # Decoders classify from the last token that is no padding, which they find by this id.
         config.pad_token_id = tokenizer.pad_token_id
         setattr(config, MAX_TOKENS, max_tokens)
         with quiet():  # that the head is new is what is wanted
@@ -389,6 +391,7 @@ def begin_at_frequencies(model: nn.Module, has: torch.Tensor) -> None:
     """
     layers = [each for each in model.modules() if isinstance(each, nn.Linear) and each.out_features == has.shape[1]]
     if layers and layers[-1].bias is not None:
+        # One more yes and no each (Laplace): the logit of a label that all or no texts have is finite.
         frequent_C = (has.sum(0) + 1) / (len(has) + 2)
         layers[-1].bias.data.copy_(frequent_C.logit())
 

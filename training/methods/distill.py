@@ -84,6 +84,7 @@ class _LabelRun(ClassifierRun):
         self, data: Data, rows: Sequence[list[int]], targets: torch.Tensor, tokenizer: PreTrainedTokenizerFast
     ) -> Objective:
         own = LabelObjective(rows, targets, tokenizer)
+        # The data's labels alone: the teacher need not be asked.
         if self.recipe.alpha == 1:
             return own
         with track("Asking the teacher", self.show) as progress:
@@ -123,6 +124,7 @@ def _student(recipe: DistillRecipe, context: Context, teacher: Source, classifie
             yield Source(folder, teacher.identity, teacher.checkpoint)
         return
     student = adapters.require_trainable(context.find_model(recipe.student))
+    # Language models are compared token by token, so their tokens must be the same.
     if not classifies and tokenizer_digest(student.path) != tokenizer_digest(teacher.path):
         raise SourceError(
             f"{student.identity.ref} has not the tokenizer of {teacher.identity.ref}: their tokens differ"

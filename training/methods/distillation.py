@@ -30,6 +30,7 @@ def binary_divergence(student_NC: torch.Tensor, teacher_NC: torch.Tensor, temper
     """The same, of each column as a yes or no of its own."""
     student, teacher = student_NC / temperature, teacher_NC / temperature
     yes = teacher.sigmoid()
+    # Taken off, so that the divergence is 0 where the student agrees; it has no gradient.
     entropy = -(yes * logsigmoid(teacher) + (1 - yes) * logsigmoid(-teacher)).sum()
     crossed = binary_cross_entropy_with_logits(student, yes, reduction="sum")
     return (crossed - entropy) * temperature**2

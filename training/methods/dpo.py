@@ -65,6 +65,7 @@ def preference_loss(policy: torch.Tensor, reference: torch.Tensor, beta: float) 
 
 def reward_margins(policy: torch.Tensor, reference: torch.Tensor, beta: float) -> torch.Tensor:
     """By how much the chosen answer's implicit reward, beta * log(policy / reference), exceeds the rejected one's."""
+    # Log-likelihoods are sums over the answer's tokens, as in the paper: longer answers weigh more.
     rewards = beta * (policy - reference)
     return rewards[:, 0] - rewards[:, 1]
 
@@ -187,6 +188,7 @@ class _Run:
     def _score(self, model: Any, pairs: Sequence[Pair], label: str) -> torch.Tensor:
         """Log-likelihoods of every pair's two answers."""
         found = torch.zeros(len(pairs), 2, device=self.accelerator.device)
+        # Pairs of similar length together, so that little of a batch is padding.
         order = sorted(range(len(pairs)), key=lambda index: pairs[index].length)
         with track(label, self.show) as progress, evaluating(model):
             for start in range(0, len(order), _PAIRS_AT_ONCE):
@@ -229,6 +231,7 @@ class _Run:
                 show=self.show,
             )
             folder.finish()
+        # Tokens are counted from both answers, which go through the model once in each pass.
         passes = trained.weight / len(data.train)
         tokens = sum(len(pair.chosen.input_ids) + len(pair.rejected.input_ids) for pair in data.train)
         return Outcome(

@@ -113,6 +113,7 @@ class ContrastObjective:
         vectors = self._vectors(model, indices)
         handed_on = (vectors * torch.stack([self._gradients[index] for index in indices])).sum()
         value = torch.stack([self._losses[index] for index in indices]).sum()
+        # The bracket has no gradient: it sets the value right that the loop reports.
         return handed_on + (value - handed_on.detach())
 
     def _vectors(self, model: nn.Module, indices: Sequence[int]) -> torch.Tensor:
@@ -171,6 +172,7 @@ class _Run:
                 trained_model = adapters.attach(model, self.recipe.adapter, task="FEATURE_EXTRACTION")
             trained = Trainer(self.recipe, self.accelerator, folder, trained_model, objective).train(self.show)
             dtype = stored_dtype(self.base)
+            # Folds into `model` itself, which the adapter was put on.
             agreement.merge(trained_model, dtype, lambda model: self._probe(model, data, limit))
         after = self._measure(model, data.heldout, limit, "Looking for texts after")
         return self._register(model, dtype, limit, data, before, after, trained, objective, folder, watch)

@@ -109,6 +109,7 @@ def text_blocks(
         ids = [token for part in _parts(document) for token in tokenizer(part, add_special_tokens=False)["input_ids"]]
         for start in range(0, len(ids), max_tokens):
             block = ids[start : start + max_tokens]
+            # The first token of a block is not predicted, so a block of one teaches nothing.
             if len(block) > 1:
                 blocks.append(Example(block, block, source))
     if not blocks:

@@ -62,6 +62,7 @@ def fit_head(inputs: torch.Tensor, targets: torch.Tensor, labels: int, groups: S
     """Fit to `inputs`, (texts, width), and `targets`: a number for each text, or a column for each label (floats)."""
     started = time.monotonic()
     center, spread = inputs.double().mean(0), inputs.double().std(0, correction=0).clamp_min(1e-6)
+    # Standardized, so that one penalty suits all inputs; in fp64, since L-BFGS ends early where losses are rounded.
     standard = (inputs.double() - center) / spread
     targets = targets.double() if targets.is_floating_point() else targets
     penalty = _choose_penalty(standard, targets, labels, groups)
@@ -83,6 +84,7 @@ def _choose_penalty(standard: torch.Tensor, targets: torch.Tensor, labels: int, 
     losses = dict.fromkeys(PENALTIES, 0.0)
     for fold in range(_FOLDS):
         out = fold_N == fold
+        # Few groups may leave a fold empty, or fill it alone.
         if not out.any() or out.all():
             continue
         weights = torch.zeros(standard.shape[1] + 1, labels, dtype=torch.float64)
@@ -106,6 +108,7 @@ def _fit(standard: torch.Tensor, targets: torch.Tensor, penalty: float, start: t
 
     def evaluate() -> torch.Tensor:
         optimizer.zero_grad()
+        # The bias, in the last row, is not held small: it is the labels' frequency.
         loss = _loss(standard, targets, weights) + penalty / 2 * weights[:-1].square().sum()
         loss.backward()
         return loss

@@ -30,6 +30,7 @@ class Looks:
         self._trial = trial
         self._heldout = heldout
         count = len(heldout.lengths)
+        # The step is rounded up, so that it is never more than _EXAMPLES.
         indices = list(range(0, count, -(-count // _EXAMPLES)))
         self._parts = [indices[start : start + at_once] for start in range(0, len(indices), at_once)]
         self._weight = max(1, heldout.weight(indices))

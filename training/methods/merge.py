@@ -139,6 +139,7 @@ class _Run:
             first = parents[0][name]
             if not first.is_floating_point():
                 return first  # tables of positions, the same in all
+            # In fp32, rounded once at the end, when the tensor is written in its own type.
             values = [first.float(), *(parent[name].float() for parent in parents[1:])]
             if recipe.how == "linear":
                 return merging.linear(values, weights)
@@ -220,6 +221,7 @@ def probes(base: Source, data: MergeData, context: Context, seed: int) -> list[E
     if data.heldout is not None:
         encoder = ChatEncoder(load_chat_tokenizer(base.path), data.max_tokens)
         return encode_all(encoder, read_chats(context.path(data.heldout)).chats)
+    # Any tokens will do: folded weights must answer alike on all of them.
     vocabulary = AutoConfig.from_pretrained(base.path, local_files_only=True).vocab_size
     rows = torch.randint(vocabulary, (4, 32), generator=torch.Generator().manual_seed(seed)).tolist()
     return [Example(row, row, "random tokens") for row in rows]

@@ -24,6 +24,7 @@ def slerp(first: torch.Tensor, second: torch.Tensor, t: float) -> torch.Tensor:
     """
     norms = first.norm() * second.norm()
     cosine = (first * second).sum() / norms if norms > 0 else torch.tensor(1.0)
+    # The usual bound: arccos in fp32 loses digits as its argument nears 1.
     if abs(float(cosine)) > 0.9995:
         return torch.lerp(first, second, t)
     angle = torch.arccos(cosine)
@@ -43,6 +44,7 @@ def ties(
     elected = sums.sign()
     merged, shares = torch.zeros_like(base), torch.zeros_like(base)
     for delta, weight in zip(deltas, weights, strict=True):
+        # Weights are divided among those that agree: trimmed entries do not pull the mean to zero.
         agrees = (delta.sign() == elected) & (delta != 0)
         merged.add_(delta * agrees, alpha=weight)
         shares.add_(agrees, alpha=weight)
@@ -75,5 +77,6 @@ def _largest(delta: torch.Tensor, density: float) -> torch.Tensor:
     kept = max(1, round(density * delta.numel()))
     if kept == delta.numel():
         return delta
+    # kthvalue counts from the smallest. Entries as large as the last one are all kept.
     smallest = delta.abs().flatten().kthvalue(delta.numel() - kept + 1).values
     return torch.where(delta.abs() >= smallest, delta, 0)

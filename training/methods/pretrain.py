@@ -99,9 +99,11 @@ class BlockObjective:
         rows = [self._tokens_T[index * self._block : (index + 1) * self._block + 1] for index in indices]
         ids_BL = torch.stack(rows).to(self._device, torch.long)
         loss = summed_loss(model, ids_BL)
+        # Under several processes the model is wrapped.
         routings = getattr(model, "module", model).routings()
         if routings and self._balance:
             uneven = torch.stack([routing.balance_loss() for routing in routings]).mean()
+            # Times the tokens, since the loop divides the sum by their number.
             loss = loss + self._balance * uneven * self.weight(indices)
         return loss
 
@@ -123,6 +125,7 @@ class _Run:
         self.show = context.show and accelerator.is_main_process
         self.block = recipe.data.block
         if recipe.output == "checkpoint":
+            # Before any text is read. The vocabulary is not known yet, and does not matter here.
             _require_servable(recipe.model.config(vocab_size=2, block=self.block))
         if recipe.batch_size < accelerator.num_processes:
             raise RecipeError(f"batch_size {recipe.batch_size} is less than one block for each process")
@@ -139,6 +142,7 @@ class _Run:
 
     def _run(self, text: Text, folder: RunFolder, watch: Stopwatch) -> Outcome:
         torch.manual_seed(self.recipe.seed)
+        # The largest id, not the number of tokens: a tokenizer may leave ids out.
         vocab_size = max(text.vocabulary.encoder.get_vocab(with_added_tokens=True).values()) + 1
         model = Decoder(self.recipe.model.config(vocab_size, self.block)).to(self.device)
         dtype = compute_dtype(self.recipe.precision)
@@ -217,6 +221,7 @@ class _Run:
         model.train(was_training)
         tokens = len(starts) * self.block
         loss = sum_over(self.accelerator, total) / tokens
+        # Of the whole text, also where some blocks are measured: it hardly differs between them.
         bytes_per_token = corpus.num_bytes / corpus.num_targets
         return Validation(loss, loss / math.log(2) / bytes_per_token, tokens)
 

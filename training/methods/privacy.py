@@ -113,10 +113,12 @@ class PrivateSteps:
         for index in batch[self.accelerator.process_index :: self.accelerator.num_processes]:
             with autocast():
                 loss = self.objective.loss(model, [index]) / max(1, self.objective.weight([index]))
+            # Unused: a loss need not reach every weight, such as those of a module that is not called.
             gradients = torch.autograd.grad(loss, trained, allow_unused=True)
             norm = _norm(gradients)
             if not math.isfinite(norm):
                 raise RecipeError("the loss is no longer a number: lower optimizer.learning_rate")
+            # The small number keeps an example without a gradient from dividing by zero.
             scale = min(1.0, self.settings.clip / (norm + 1e-6))
             for total, gradient in zip(sums, gradients, strict=True):
                 if gradient is not None:

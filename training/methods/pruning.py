@@ -60,6 +60,7 @@ def prune(
         model.config.intermediate_size = kept
     if settings.heads:
         keep_head_groups(model, importance.heads, model.config.num_key_value_heads - settings.heads)
+    # Last, so that layers are chosen on the model whose channels and heads are gone.
     gone = _weakest_layers(model, settings, importance, examples, pad_token_id, on_progress) if settings.layers else []
     keep_layers(model, [index for index in range(len(layers)) if index not in gone])
     return sorted(gone)
@@ -115,6 +116,7 @@ def keep_head_groups(model: PreTrainedModel, heads: Sequence[torch.Tensor], grou
     config = model.config
     groups, per_group = config.num_key_value_heads, config.num_attention_heads // config.num_key_value_heads
     for layer, sizes in zip(decoder_layers(model), heads, strict=True):
+        # Whole groups: the query heads of a group cannot go without their shared keys and values.
         kept = _largest(sizes.view(groups, per_group).sum(1), groups_kept)
         keys = _span(kept, config.head_dim)
         queries = _span(_span(kept, per_group), config.head_dim)
@@ -142,6 +144,7 @@ class _Probe:
     def _layer(self, module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
         before = (inputs[0] if inputs else named["hidden_states"])[self.is_token_BL]
         after = (output[0] if isinstance(output, tuple) else output)[self.is_token_BL]
+        # In fp32, since most layers hardly turn the stream: 1 - cosine is a small difference of near numbers.
         self.influence += float((1 - cosine_similarity(before.float(), after.float(), dim=-1)).sum())
         self.tokens += len(before)
 
@@ -172,6 +175,7 @@ def _weakest_layers(
     gone: list[int] = []
     try:
         for done in range(settings.layers):
+            # Anew after each layer that went: which one is missed least depends on those that are left.
             losses = {}
             for candidate in (index for index in range(len(whole)) if index not in gone):
                 inner.layers = nn.ModuleList(
@@ -201,6 +205,7 @@ def _sizes(out: nn.Linear, said: torch.Tensor, width: int) -> torch.Tensor:
 
 
 def _largest(sizes: torch.Tensor, count: int) -> torch.Tensor:
+    # In their old order, so that what is left can be compared with what it was.
     return sizes.topk(count).indices.sort().values
 
 

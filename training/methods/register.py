@@ -46,6 +46,7 @@ def register(
         data=list(data),
         code_version=code_version(),
         evaluation=dict(evaluation),
+        # Of several parents, the first is the one that the result is made from.
         license=recipe.license or next(iter(licenses), None),
     )
     with work_folder(context.home) as folder:

@@ -1,4 +1,4 @@
-"""Which chats each step of each process sees, and with what learning rate."""
+"""Which examples each step sees, and with what learning rate."""
 
 from __future__ import annotations
 
@@ -41,4 +41,5 @@ def learning_rate_factor(step: int, num_steps: int, schedule: ScheduleSettings) 
         progress = (step - num_warmup) / max(1, num_steps - num_warmup)
         return 0.5 * (1 + math.cos(math.pi * progress))
     num_decay = math.ceil(num_steps * schedule.decay_fraction) if schedule.shape == "wsd" else 0
+    # Where nothing decays the quotient stays above 1, and the factor is 1 to the end.
     return min(1.0, (num_steps - step) / max(1, num_decay))

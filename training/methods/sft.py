@@ -79,6 +79,7 @@ class _Run:
             return self._run(data, folder, watch)
 
     def _run(self, data: Examples, folder: RunFolder, watch: Stopwatch) -> Outcome:
+        # Always in fp32: a 16-bit weight rounds most steps of a small learning rate away.
         model: Any = load_model(self.base, torch.float32).to(self.accelerator.device)
         before = self._measure(model, data.heldout, "Held-out perplexity before")
         if self.recipe.adapter is not None:
@@ -94,6 +95,7 @@ class _Run:
         after = self._measure(model, data.heldout, "Held-out perplexity after")
         if self.recipe.output == "merged":
             model = agreement.merge(model, dtype, outputs)
+            # Again, since the manifest speaks of what is registered: the rounded weights.
             after = self._measure(model, data.heldout, "Held-out perplexity, merged")
         checkpoint = None
         if self.accelerator.is_main_process:

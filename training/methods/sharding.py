@@ -29,10 +29,12 @@ def shard(model: nn.Module, accelerator: Accelerator, dtype: torch.dtype) -> nn.
     if not dist.is_initialized():  # one process, without torchrun
         dist.init_process_group(store=dist.HashStore(), rank=0, world_size=1)
     mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
+    # deepcopy takes what its memo names: the copy shares the memory of the weights, which are not held twice.
     shared: dict[int, Any] = {id(buffer): buffer for buffer in model.buffers()}
     for parameter in model.parameters():
         shared[id(parameter)] = nn.Parameter(parameter.detach(), parameter.requires_grad)
     sharded = copy.deepcopy(model, shared)
+    # Gradients are summed in fp32: in 16 bits, the sum over many processes loses small ones.
     policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
     for layer in _layers(sharded):
         fully_shard(layer, mesh=mesh, mp_policy=policy)

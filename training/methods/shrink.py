@@ -48,6 +48,7 @@ def low_rank(delta: torch.Tensor, rank: int) -> tuple[torch.Tensor, torch.Tensor
     """LoRA's A and B whose product is nearest to `delta`, and the energy that it keeps (squared singular values)."""
     left, values, right = torch.linalg.svd(delta, full_matrices=False)
     kept = min(rank, len(values))
+    # Each factor gets the roots, so that A and B are of like size in 16 bits too. Rows beyond `kept` stay zero.
     roots = values[:kept].sqrt()
     a, b = torch.zeros(rank, delta.shape[1]), torch.zeros(delta.shape[0], rank)
     a[:kept], b[:, :kept] = roots[:, None] * right[:kept], left[:, :kept] * roots
@@ -91,6 +92,7 @@ class _Run:
         odd = [name for name in ("use_dora", "rank_pattern", "alpha_pattern") if config.get(name)]
         if config.get("peft_type") != "LORA" or odd:
             raise SourceError(f"{ref} is no plain LoRA adapter: {', '.join(odd) or config.get('peft_type')}")
+        # rsLoRA divides by the root of the rank (Kalajdzievski 2023).
         scale = config["lora_alpha"] / (math.sqrt(config["r"]) if config.get("use_rslora") else config["r"])
         tensors = load_file(self.model.path / "adapter_model.safetensors")
         end = ".lora_A.weight"
@@ -116,6 +118,7 @@ class _Run:
         def added(name: str) -> torch.Tensor:
             return model[name].float() - base[name].float()
 
+        # Norms and embeddings: LoRA cannot hold what they changed, which counts as lost.
         others = sum(float(added(n).square().sum()) for n in base.layout if n not in linear)
         names = [name for name in base.layout if name in linear]
         return {name.removesuffix(".weight"): lambda name=name: added(name) for name in names}, others
@@ -138,11 +141,13 @@ class _Run:
             raise TrainingError(f"{self.model.identity.ref} and its base do not differ by finite numbers")
         if not changed:
             raise TrainingError(f"{self.model.identity.ref} differs from its base in no linear module")
+        # peft finds modules by the end of their names: all that are called so need both matrices, some of zeros.
         wanted = {name: value for name, value in tensors.items() if name.split(".")[-3] in changed}
         save_file(wanted, folder / "adapter_model.safetensors", metadata={"format": "pt"})
         LoraConfig(
             task_type="CAUSAL_LM",
             r=rank,
+            # A scale of 1: the factors hold the difference itself.
             lora_alpha=rank,
             target_modules=sorted(changed),
             base_model_name_or_path=self.base.identity.ref,

@@ -77,16 +77,19 @@ class StudentRun:
             names = ("parameters_before", "perplexity_before", "perplexity_pruned")
         figures = {"parameters": float(cut), **dict(zip(names, (whole, best.value, before.value), strict=True))}
         if isinstance(self.recipe, DistillRecipe) and self.recipe.answers is not None:
+            # Only what is learned from: the held-out answers stay the data's own, for all runs to be compared by.
             with track("Asking the teacher", self.show) as progress:
                 written = write_answers(teacher, data.train, self.recipe.answers, self.pad_token_id, progress)
             data = replace(data, train=written.examples)
             figures |= {"answers_ended": float(written.ended), "answer_tokens": float(written.tokens)}
+        # A recipe of no steps registers the student as it was cut.
         trained = Training([], 0, 0.0)
         if self.recipe.num_steps(len(data.train)):
             trained, model = self._train(model, teacher, data, folder)
             figures |= trained.figures()
         dtype = stored_dtype(self.student)
         outputs = agreement.chat_outputs(data.heldout, self.pad_token_id)
+        # Without an adapter this only rounds, so that what is measured next is what is stored.
         model = agreement.merge(model, dtype, outputs)
         after = self._measure(model, data.heldout, "Held-out perplexity after")
         figures |= {"perplexity_after": after.value, "heldout_tokens": after.tokens}
@@ -126,6 +129,7 @@ class StudentRun:
         objective = TokenDistillation(
             data.train, self.pad_token_id, teacher, self.recipe.alpha, self.recipe.temperature
         )
+        # Trials are compared by the loss on the data alone (alpha 1), which needs no pass of the teacher.
         heldout = TokenDistillation(data.heldout, self.pad_token_id, teacher, 1.0, self.recipe.temperature)
         looks = Looks.of(self.context.trial, heldout, self.recipe.micro_batch_size)
         return Trainer(self.recipe, self.accelerator, folder, model, objective, looks).train(self.show), model

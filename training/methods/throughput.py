@@ -46,6 +46,7 @@ def measured_peak(device: torch.device, dtype: torch.dtype) -> float:
     """Floating point operations a second in square matrix products."""
     size = _SIZE.get(device.type, 1024)
     left, right = (torch.ones(size, size, device=device, dtype=dtype) for _ in range(2))
+    # The best: the first rounds warm up, and other programs can only slow a product down.
     best = min(_seconds(left, right) for _ in range(_ROUNDS))
     return 2.0 * size**3 / best
 

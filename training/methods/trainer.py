@@ -148,6 +148,7 @@ class Trainer:
         with track(label, show) as progress, _memory_errors():
             for step, indices in enumerate(plan.steps(self.num_steps)):
                 weight += self.objective.weight(indices)
+                # Steps of before the stop are drawn again and passed over, so that those after it are the same.
                 if step < first:
                     continue
                 losses.append(self._step(step, indices))
@@ -203,6 +204,7 @@ class Trainer:
         """Add up the gradients of the batch's mean loss, and return that loss."""
         processes = self.accelerator.num_processes
         ordered = sorted(batch, key=self.objective.lengths.__getitem__)
+        # Dealt out by length: processes that wait for each other should take equally long.
         share = ordered[self.accelerator.process_index :: processes]
         weight = self.objective.weight(batch)
         size = self.recipe.micro_batch_size
@@ -270,6 +272,7 @@ def _memory_errors() -> Iterator[None]:
 
 
 def _seed_of(*numbers: int) -> int:
+    # 7 bytes: PyTorch takes no seed of more than 63 bits.
     return int.from_bytes(hashlib.blake2b(repr(numbers).encode(), digest_size=7).digest(), "big")
 
 
@@ -286,5 +289,6 @@ def compute_dtype(precision: Precision) -> torch.dtype:
 
 def sum_over(accelerator: Accelerator, value: float) -> float:
     """Over all processes."""
+    # In fp64: fp32 would drop single losses from the sum of many.
     here = torch.tensor(value, dtype=torch.float64, device=accelerator.device)
     return float(accelerator.reduce(here, reduction="sum").item())
