@@ -115,6 +115,7 @@ def quantize(
     from training.compress.served import engine_is_installed, serve
 
     schemes = _wanted(scheme, compare, name, with_engine, plot)
+    # After the options are checked: nothing is opened for a command that cannot run.
     settings: TrainingSettings = ctx.obj()
     store = open_registry(settings)
     source = find_model(ref, store, settings)

@@ -52,9 +52,11 @@ def compare(
     served: dict[str, Served] = {}
     unserved = []
     if serve is not None:
+        # One after another: engines side by side would share the cores, and measure each other.
         for ref in (source.identity.ref, *(each.checkpoint.ref for each in made.values())):
             try:
                 served[ref] = serve(ref, next(iter(made.values())).texts)
+            # A scheme that the engine does not serve leaves a gap in the table; the others are still worth it.
             except EngineFailed as error:
                 unserved.append(str(error))
     return Comparison(source.identity.ref, made, served, unserved)

@@ -30,6 +30,7 @@ class Point:
 def curve(title: str, series: Mapping[str, Sequence[Point]]) -> str:
     """One colour a set of texts; the names stand beside the first set's points."""
     points = [point for each in series.values() for point in each]
+    # With 1, the model as it was, even where all schemes lie far above it.
     bounds = [1.0, *(bound for each in points for bound in (each.ratio.low, each.ratio.high))]
     bits = Scale(Axis("bits a weight"), [point.bits for point in points], _LEFT, _WIDTH - _RIGHT)
     ratio = Scale(Axis("perplexity ÷ original"), bounds, _HEIGHT - _BOTTOM, _TOP)
@@ -64,4 +65,5 @@ def _mark(point: Point, colour: str, bits: Scale, ratio: Scale, named: bool) -> 
         f'<path d="M{x:.1f} {low:.1f}V{high:.1f}" stroke="{colour}" stroke-width="2"/>',
         f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{colour}"><title>{escape(shown)}</title></circle>',
     ]
+    # Points of further sets have the same bits: their names would cover the first set's.
     return [*marks, *([f'<text x="{x + 9:.1f}" y="{y + 4:.1f}">{escape(point.name)}</text>'] if named else [])]

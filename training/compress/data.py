@@ -73,6 +73,7 @@ def prepare(parent: Checkpoint, wanted: Wanted, show_progress: bool) -> Data:
     for path in wanted.heldout:
         name = _name(path)
         examples, digest = reader.heldout(path)
+        # By content: a copy under another name is the same text.
         if digest.sha256 == digests[0].sha256:
             raise DataError(f"{path}: is calibrated on, so nothing that is measured on it would count")
         if name in sets or name == TASK:

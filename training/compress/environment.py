@@ -153,6 +153,7 @@ def _progress_of(said: str, folder: Path) -> tuple[int, int, str]:
     if "\nInstalling collected packages:" not in said:
         loading = re.findall(r"^\s+(?:Downloading|Using cached) (\S+).*?(\([\d.]+ [kMG]?B\))?$", said, re.MULTILINE)
         name, size = loading[-1] if loading else (found[-1] if found else "", "")
+        # pip may collect a package twice; the count never exceeds the pins.
         return min(len(found), pins), 2 * pins, f"{re.split('-[0-9]', name)[0].rpartition('/')[2]} {size}".strip()
     installed = sum(1 for _ in folder.glob("lib/python*/site-packages/*.dist-info"))
     return pins + min(installed, pins), 2 * pins, "installing"

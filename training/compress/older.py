@@ -63,6 +63,7 @@ def _unserved_gptq(quantization: Mapping[str, Any]) -> str | None:
 def _unserved_awq(quantization: Mapping[str, Any]) -> str | None:
     if quantization["bits"] != 4:
         return f"vLLM reads AWQ of 4 bits, not of {quantization['bits']}"
+    # AutoAWQ's default, which early checkpoints do not state.
     version = str(quantization.get("version", "gemm")).lower()
     return None if version == "gemm" else f"vLLM reads AWQ in the layout gemm, not in {version}"
 

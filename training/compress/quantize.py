@@ -108,11 +108,13 @@ def quantize(
             "scheme": request.scheme.as_job(),
             "calibration": data.windows,
             "evaluation": data.for_worker(),
+            # Measured once, where several schemes are tried on the same data.
             "before": losses_before is None,
         }
         with _Steps(show_progress) as steps:
             result = run_worker([str(python), "-I", str(WORKER)], job, home / "logs" / "quantize.log", steps)
         copy_companions(parent.path, folder)
+        # Before the registry moves the folder away.
         sizes = _size(parent.path), _size(folder)
         before = losses_before or result["before"]
         sets, task = _changes(data, before, result["after"])
@@ -155,6 +157,7 @@ def require_quantizable(source: Source) -> Checkpoint:
         )
     if checkpoint.manifest.kind == "adapter":
         raise NotQuantizable(f"{checkpoint.ref} is an adapter: train with `output: merged`, and quantize that")
+    # Imported checkpoints may be quantized without their manifest saying so.
     config = json.loads((checkpoint.path / "config.json").read_bytes())
     if checkpoint.manifest.kind == "quantized" or "quantization_config" in config:
         origin = checkpoint.manifest.parents[0].ref if checkpoint.manifest.parents else "the model it was made from"
@@ -209,6 +212,7 @@ def _describe(
         evaluation |= {"task_accuracy_before": task.before.value, **task.after.figures("task_accuracy")}
     return ManifestDraft(
         kind="quantized",
+        # Of a fine-tuned model, the one that it goes back to; `parents` names the model itself.
         base=manifest.base or manifest.as_ref(),
         parents=[manifest.as_ref()],
         recipe=RecipeRecord(name="quantize", settings=settings),

@@ -81,6 +81,7 @@ def encode_questions(file: QuestionFile, model: Path) -> Questions:
         encoder = Tokenizer.from_file(str(model / "tokenizer.json"))
     except Exception as error:  # the library raises Exception itself
         raise SourceError(f"{model} has no usable tokenizer.json: {error}") from None
+    # A question that spells a control token is text here.
     encoder.encode_special_tokens = True
     examples = [
         _example(encoder, f"Question: {each.question}\nAnswer:", choice)
@@ -91,6 +92,7 @@ def encode_questions(file: QuestionFile, model: Path) -> Questions:
 
 
 def _example(encoder: Any, prompt: str, choice: str) -> Example:
+    # Encoded together: alone, the choice would begin with other tokens than behind a prompt.
     encoding = encoder.encode(f"{prompt} {choice}", add_special_tokens=False)
     labels = [
         token if end > len(prompt) else IGNORED for token, (_, end) in zip(encoding.ids, encoding.offsets, strict=True)
@@ -112,6 +114,7 @@ def _question(line: str, where: str) -> Question:
         raise DataError(f'{where}: "choices" is no list of texts')
     if len(choices) < 2:
         raise DataError(f"{where}: has fewer than two choices")
+    # bool is an int in Python, and true no number of a choice.
     if isinstance(answer, bool) or not isinstance(answer, int) or not 0 <= answer < len(choices):
         raise DataError(f'{where}: "answer" is no number of a choice, from 0 to {len(choices) - 1}')
     return Question(question, choices, answer)

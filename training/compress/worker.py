@@ -292,9 +292,11 @@ def rounding_error(weight: Any, symmetric: bool, group_size: int) -> Any:
     """A matrix minus its nearest values of 4 bits a weight, (rows, columns)."""
     groups = weight.unflatten(1, (-1, group_size))
     if symmetric:
+        # As compressed-tensors has it: half of the 15 steps between -8 and 7 on each side of zero.
         scale = (groups.abs().amax(-1, keepdim=True) / 7.5).clamp_min(1e-8)
         rounded = (groups / scale).round().clamp(-8, 7) * scale
     else:
+        # The range includes zero, which is then stored exactly.
         low, high = groups.amin(-1, keepdim=True).clamp_max(0), groups.amax(-1, keepdim=True).clamp_min(0)
         scale = ((high - low) / 15).clamp_min(1e-8)
         zero = (-low / scale).round()
