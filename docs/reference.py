@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import click
 from pydantic import BaseModel
@@ -108,23 +109,28 @@ def recipes_page() -> str:
         ]
         for at, field in dict(_recipe_fields(method.recipe, "")).items():
             default = "required" if field.is_required() else _default(field) or "none"
-            lines.append(f"| `{at}` | {default} | {_cell(field.description or '')} |")
+            lines.append(f"| {at} | {default} | {_cell(field.description or '')} |")
         lines.append("")
     return "\n".join(lines)
 
 
-def _recipe_fields(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, FieldInfo]]:
-    """The settings of a recipe; an optional section is one itself, and so are those of all its kinds."""
+def _recipe_fields(model: type[BaseModel], prefix: str, kinds: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """The settings of a recipe, as the table names them; an optional section is one itself.
+
+    Where a section has several kinds, each kind's settings are named with it: other kinds may mean something else.
+    """
     from training.recipes.sections import sections_in
 
     for name, field in model.model_fields.items():
         sections = list(sections_in(field.annotation))
         if not sections or field.default is None or field.is_required():
-            yield prefix + name, field
+            yield f"`{prefix}{name}`{kinds}", field
         for section in sections:
             # A mapping's keys are its user's own.
             keys = "SETTING." if "dict[" in str(field.annotation) else ""
-            yield from _recipe_fields(section, f"{prefix}{name}.{keys}")
+            kind = section.model_fields.get("kind")
+            of_kind = "" if kind is None else f" ({', '.join(get_args(kind.annotation))})"
+            yield from _recipe_fields(section, f"{prefix}{name}.{keys}", of_kind if len(sections) > 1 else kinds)
 
 
 PAGES = {

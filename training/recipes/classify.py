@@ -11,42 +11,42 @@ from training.recipes.sections import FoldableAdapter, GradientRecipe, Section
 
 
 class LabelledData(Section):
-    """Which texts are learned from and which are held out to measure by."""
+    """Texts to train on, and held-out texts to measure on."""
 
     train: Path
-    """JSONL lines with `text` and `label` (or a list `labels`), CSV, or `label TAB text`; paths start at the recipe."""
+    """JSONL with `text` and `label` (or a list `labels`), CSV, or `label TAB text`. Relative to the recipe."""
     heldout: Path | None = None
-    """The same, never trained on; without it, a part of `train` is held out."""
+    """The same, never trained on. By default, part of `train` is held out."""
     heldout_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """Which part of `train` is held out, by groups: to measure by, and to choose thresholds of several labels by."""
+    """Fraction of `train`, split by groups, to hold out. Another such part chooses the thresholds of several labels."""
     max_tokens: Annotated[int, Field(ge=8)] = 256
-    """Longer texts are cut here."""
+    """Texts are truncated to this many tokens."""
     allow_leaks: bool = False
-    """Whether held-out texts may stand in `train` too: then the figures say little."""
+    """Allow held-out texts in `train`. The figures then say little."""
 
 
 class ClassifyRecipe(GradientRecipe):
-    """A head on a model learns one label of each text, or any number of them."""
+    """A classification head on a model learns to give each text one label, or several."""
 
     method: Literal["classify"]
-    """What is done; the rest of the recipe depends on it."""
+    """The method, which determines the other settings."""
     base: str = "all-minilm-l6-v2"
-    """The model to start from: the small encoder that is fetched when it is missing, or any model as in `sft`."""
+    """Model to start from, as in `sft`. The default is a small encoder, which is fetched if it is missing."""
     data: LabelledData
     """Labelled texts."""
     depth: Annotated[int, Field(ge=1)] | None = None
-    """How many of the base's layers are kept, the lowest; by default all. Fewer answer sooner, and are often enough."""
+    """Keeps this many of the base's lowest layers; default: all. Fewer are faster and often enough."""
     pooling: Literal["first", "mean"] = "first"
-    """What the head reads of a text. `mean`: the mean of its tokens' states, by one more layer, in encoders of BERT's
-    kind, whose heads else read the first token."""
+    """What the head reads. `first`: the first token's state. `mean`: the mean of all tokens' states, for BERT-like
+    encoders; it takes one more layer."""
     head: Literal["learned", "fitted"] = "learned"
-    """`fitted`: the head is found at once, as logistic regression on what the model says of the texts, regularized by
-    cross-validation. Without `steps` or `epochs` that is all; with them, training goes on from there."""
+    """`fitted` fits the head as a logistic regression on the model's outputs, and chooses its penalty by
+    cross-validation. Without `steps` or `epochs` nothing else is trained; with them, training continues from there."""
     layers: Annotated[int, Field(ge=1)] | None = None
-    """How many of the uppermost layers learn, beside the head; by default all. What those below say of each text is
-    then computed once and kept in memory (texts × tokens × width × 4 bytes): steps take a fraction of the time."""
+    """Trains only this many of the top layers, besides the head; default: all. The outputs of the layers below are
+    computed once and kept in memory (texts × tokens × width × 4 bytes), so steps take a fraction of the time."""
     adapter: FoldableAdapter | None = None
-    """What is trained in place of all weights, beside the head."""
+    """Trains an adapter and the head instead of all weights."""
 
     @model_validator(mode="after")
     def _check_length(self) -> Self:
@@ -60,7 +60,7 @@ class ClassifyRecipe(GradientRecipe):
         if self.data.heldout == self.data.train:
             raise ValueError("data.heldout is data.train: held-out texts must not be trained on")
         if self.layers is not None and self.adapter is not None:
-            raise ValueError("say what learns besides the head: layers or adapter, one of the two")
+            raise ValueError("set layers or adapter, not both")
         if self.head == "fitted" and self.privacy is not None:
             raise ValueError("privacy: a fitted head is found without noise; set head to learned")
         return self

@@ -14,96 +14,96 @@ Format = Literal["auto", "text", "sms-spam", "pubmedqa", "cuad"]
 
 
 class DataSource(Section):
-    """One file, folder, or data set of the registry that is read."""
+    """A file, a folder, or a data set in the registry."""
 
     path: Path
-    """A file, a folder (Hugging Face data sets too), or `NAME[@VERSION]` of a data set; paths start at the recipe."""
+    """A file, a folder (also of a Hugging Face data set), or a data set's `NAME[@VERSION]`. Relative to the recipe."""
     format: Format = "auto"
-    """`auto`: JSONL, JSON, CSV, TSV, Parquet, Arrow or text, by itself; `text` reads any file as plain text; or the
-    published files of a domain: `sms-spam`, `pubmedqa`, `cuad`."""
+    """`auto` recognizes JSONL, JSON, CSV, TSV, Parquet, Arrow and text. `text` reads any file as plain text.
+    `sms-spam`, `pubmedqa` and `cuad` read the published files of these data sets."""
     unit: Literal["line", "paragraph", "file"] = "paragraph"
-    """What one text of a plain text file is."""
+    """How plain text files are divided into texts."""
     columns: dict[Literal["text", "label", "labels", "group", "messages"], str] = Field(default={})
-    """Where the file calls them otherwise: `{text: body, label: class}`."""
+    """The file's own column names: `{text: body, label: class}`."""
     side: Literal["train", "heldout"] | None = None
-    """Of a published split: where these records go; with `split.by: published`."""
+    """Side of a published split that these records belong to; needs `split.by: published`."""
     weight: Annotated[float, Field(gt=0, le=100)] = 1.0
-    """How many times a record is trained on: 2 writes it twice, 0.5 keeps a half of them, drawn by the seed."""
+    """How often each record is trained on: 2 writes it twice, 0.5 keeps half of the records, drawn by the seed."""
 
 
 class CleanSettings(Section):
-    """What is put right in each text."""
+    """Fixes to each text."""
 
     hidden_characters: bool = True
-    """Take out what no reader sees: control and format characters, terminal escapes."""
+    """Remove invisible characters: control and format characters, terminal escapes."""
     repair: bool = True
     """Undo UTF-8 that was read as Windows-1252 (`CafÃ©`)."""
     compose: bool = True
-    """Unicode's normal form C."""
+    """Convert to Unicode's normal form C."""
     spaces: bool = True
-    """Line ends as `\\n`, no spaces before them, at most one blank line at once, none around the text."""
+    """Use `\\n` for line ends; remove trailing spaces, repeated blank lines, and those around the text."""
     boilerplate: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Take out lines that stand in at least this part of the texts (0.05), such as menus and legal notices."""
+    """Remove lines that occur in at least this fraction of the texts (0.05), such as menus and legal notices."""
 
 
 class LanguageSettings(Section):
-    """Which languages are kept."""
+    """Languages to keep."""
 
     keep: list[str]
-    """ISO 639-1 codes, as in `[en, de]`; a text whose language is not known is dropped."""
+    """ISO 639-1 codes, such as `[en, de]`. Texts of an unknown language are dropped."""
 
 
 class QualitySettings(Section):
-    """What a text must be like."""
+    """Requirements for a text."""
 
     min_characters: Annotated[int, Field(ge=0)] = 1
-    """Shorter ones are dropped."""
+    """Shorter texts are dropped."""
     max_characters: Annotated[int, Field(ge=1)] | None = None
-    """Longer ones are dropped."""
+    """Longer texts are dropped."""
     max_symbols: Share = 0.5
-    """Most signs that are neither letters, digits nor spaces, as a part of the characters."""
+    """Highest fraction of characters that are not letters, digits or spaces."""
     max_repetition: Share = 0.5
-    """Most characters in lines, or in runs of five words, that came before in the text, as a part of all."""
+    """Highest fraction of characters in lines, or in runs of five words, that repeat an earlier part of the text."""
 
 
 class DecontaminateSettings(Section):
-    """No text may hold what is evaluated on."""
+    """Drops texts that contain evaluation data."""
 
     against: list[Path]
-    """Files of the evaluation, read as sources are."""
+    """Evaluation files, in the formats of sources."""
     words: Annotated[int, Field(ge=3)] = 8
-    """Length of the runs of words that must not be shared; a shorter evaluation text counts as a whole."""
+    """Number of consecutive words that no text may share with them. Shorter evaluation texts count as a whole."""
 
 
 class PersonalSettings(Section):
-    """Personal data and secrets are replaced by their kind (`[EMAIL_ADDRESS]`), by the guard's detectors."""
+    """The guard's detectors replace personal data and secrets by their kind (`[EMAIL_ADDRESS]`)."""
 
     kinds: tuple[str, ...] | None = None
-    """Which are masked, as in `[EMAIL_ADDRESS, PERSON_NAME]`; by default those that a gateway masks in questions."""
+    """Kinds to mask, such as `[EMAIL_ADDRESS, PERSON_NAME]`; default: those that a gateway masks in questions."""
 
 
 class DeduplicateSettings(Section):
-    """Which texts are one."""
+    """Which texts count as duplicates."""
 
     exact: bool = True
-    """Drop texts that are equal but for case and spaces."""
+    """Drop texts that differ only in case and spaces."""
     fold_digits: bool = False
-    """Take texts that differ only in digits and punctuation for equal, as in advertisements."""
+    """Also drop texts that differ only in digits and punctuation, as advertisements do."""
     near: Annotated[float, Field(gt=0.3, lt=1)] | None = 0.8
-    """Drop texts of which so large a part of the runs of words is the same (Jaccard, by MinHash)."""
+    """Drop texts that share at least this fraction of their runs of words with another (Jaccard, by MinHash)."""
     words: Annotated[int, Field(ge=1)] = 3
-    """Length of these runs."""
+    """Length of these runs, in words."""
 
 
 class SplitSettings(Section):
-    """Which records are held out."""
+    """Records to hold out."""
 
     by: Literal["group", "row", "published"] = "group"
-    """Whole groups (`group` of a record, else equal texts and questions), single rows, or as the sources say."""
+    """Hold out whole groups (`group` of records, else equal texts and questions), single rows, or as sources say."""
     heldout: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """Which part, where the split is not published."""
+    """Fraction to hold out, unless the split is published."""
     allow_leaks: bool = False
-    """Whether a held-out text or group may be trained on too: what is measured on it then says little."""
+    """Allow held-out texts and groups in the training part. Measurements on them then say little."""
 
 
 def _as_sources(value: Any) -> Any:
@@ -113,14 +113,14 @@ def _as_sources(value: Any) -> Any:
 
 
 class DataRecipe(Recipe):
-    """Files become a data set: read, cleaned, without duplicates, split, with a card that says what was dropped."""
+    """Makes a data set from files: cleaned, deduplicated and split, with a card that says what was dropped."""
 
     method: Literal["data"]
-    """What is done; the rest of the recipe depends on it."""
+    """The method, which determines the other settings."""
     sources: Annotated[list[DataSource], BeforeValidator(_as_sources), Field(min_length=1)]
-    """What is read; `sources: FILE` is short for `sources: [{path: FILE}]`."""
+    """Files to read; `sources: FILE` is short for `sources: [{path: FILE}]`."""
     clean: CleanSettings | None = CleanSettings()
-    """First step; `null` leaves it out, as with the others."""
+    """First step. `null` skips this or any other step."""
     language: LanguageSettings | None = None
     """Second step."""
     quality: QualitySettings | None = QualitySettings()
@@ -128,7 +128,7 @@ class DataRecipe(Recipe):
     decontaminate: DecontaminateSettings | None = None
     """Fourth step."""
     personal: PersonalSettings | None = None
-    """Fifth step; `personal: {}` masks what the guard can find."""
+    """Fifth step; `personal: {}` masks what the guard masks by default."""
     deduplicate: DeduplicateSettings | None = DeduplicateSettings()
     """Sixth step, always before the split."""
     split: SplitSettings = SplitSettings()

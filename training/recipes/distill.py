@@ -12,60 +12,60 @@ from training.recipes.sections import ChatData, FoldableAdapter, GradientRecipe,
 
 
 class DistillData(ChatData, LabelledData):
-    """What the student learns on: chats or plain text, or labelled texts where the teacher is a classifier."""
+    """Data to train the student on: chats, plain text, or labelled texts if the teacher is a classifier."""
 
     train: Path
-    """Chats (JSONL), plain text, or labelled texts for a classifier. Relative paths start at the recipe's folder."""
+    """Chats (JSONL), plain text, or labelled texts for a classifier. Paths are relative to the recipe's folder."""
     heldout: Path | None = None
-    """The same, never trained on; without it, a part of `train` is held out."""
+    """The same, never trained on. By default, part of `train` is held out."""
     heldout_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """Which part of `train`, where `heldout` is not given."""
+    """Fraction of `train` to hold out if `heldout` is not set."""
     max_tokens: Annotated[int, Field(ge=8)] = 256
-    """Longer chats and labelled texts are cut here, and plain text is cut into blocks of so many."""
+    """Chats and labelled texts are truncated to this many tokens; plain text is cut into blocks of this length."""
     allow_leaks: bool = False
-    """Whether held-out labelled texts may stand in `train` too: then the figures say little."""
+    """Allow held-out labelled texts in `train`. The figures then say little."""
 
 
 class StudentSettings(Section):
-    """A student cut out of its teacher."""
+    """A student made from some of the teacher's layers."""
 
     layers: Annotated[int, Field(ge=1)]
-    """How many of the teacher's layers it keeps: the first, the last, and evenly spaced ones between."""
+    """Number of the teacher's layers to keep: the first, the last, and evenly spaced ones between."""
     vocabulary: Literal["whole", "used"] = "whole"
-    """`used` keeps the tokens that occur in `data.train`, and single characters, which spell the others: for
-    classifiers with a WordPiece tokenizer, whose embeddings are often more than half of them."""
+    """`used` keeps only tokens that occur in `data.train`, and single characters to spell other words with. For
+    classifiers with a WordPiece tokenizer, whose embeddings are often more than half of their weights."""
 
 
 class TeacherAnswers(Section):
-    """Answers that the teacher writes, and the student learns from in place of the data's (Kim and Rush 2016)."""
+    """The student learns from answers that the teacher writes, not from the data's (Kim and Rush 2016)."""
 
     max_tokens: Annotated[int, Field(ge=1)] = 128
-    """Longer answers are cut here."""
+    """Answers are truncated to this many tokens."""
     batch_size: Annotated[int, Field(ge=1)] = 8
-    """How many the teacher writes at once."""
+    """Answers that the teacher writes at once."""
 
 
 class DistillRecipe(GradientRecipe):
     """A student learns to answer as its teacher does, token by token or label by label."""
 
     method: Literal["distill"]
-    """What is done; the rest of the recipe depends on it."""
+    """The method, which determines the other settings."""
     teacher: str
     """A language model or a classifier: NAME[@VERSION] in the registry, a digest, or a folder's path."""
     student: str | StudentSettings
-    """`{layers: N}` cuts one out of the teacher; or name a smaller model with the same tokenizer."""
+    """`{layers: N}` makes one from N of the teacher's layers. Or name a smaller model with the same tokenizer."""
     data: DistillData
-    """What is learned on."""
+    """Training data."""
     alpha: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """Share of the data's own cross-entropy in the loss; the rest is the divergence from the teacher. At 1 the same
-    student learns without a teacher, to compare with."""
+    """Weight of the cross-entropy on the data; the rest of the loss is the divergence from the teacher. 1 trains the
+    same student without a teacher, for comparison."""
     temperature: Annotated[float, Field(gt=0)] = 2.0
-    """Above 1 more is learned of what the teacher holds unlikely (Hinton et al. 2015)."""
+    """Above 1, the student learns more from what the teacher considers unlikely (Hinton et al. 2015)."""
     answers: TeacherAnswers | None = None
-    """`{max_tokens: N}` has the teacher answer the last question of each chat of `data.train`, greedily; the student
-    learns those answers, and what the teacher holds likely at their tokens. For language models and chats."""
+    """`{max_tokens: N}` lets the teacher answer the last question of each chat in `data.train`, greedily. The student
+    learns these answers and the teacher's probabilities of their tokens. For language models and chats."""
     adapter: FoldableAdapter | None = None
-    """What is trained in place of all of the student's weights; it is folded into them afterwards."""
+    """Trains an adapter instead of all of the student's weights, and merges it afterwards."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -73,5 +73,5 @@ class DistillRecipe(GradientRecipe):
             raise ValueError("data.heldout is data.train: what is held out must not be trained on")
         is_cut = isinstance(self.student, StudentSettings) and self.student.vocabulary == "used"
         if self.privacy is not None and is_cut:
-            raise ValueError("privacy: student.vocabulary: used would tell which tokens occur; set it to whole")
+            raise ValueError("privacy: student.vocabulary: used would reveal which tokens occur; set it to whole")
         return self

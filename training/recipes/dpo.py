@@ -11,33 +11,33 @@ from training.recipes.sections import AdapterSettings, GradientRecipe, Section, 
 
 
 class PreferenceData(Section):
-    """Which pairs of answers are learned from and which are held out to measure by."""
+    """Pairs of answers to train on, and held-out pairs to measure on."""
 
     train: Path
-    """JSONL lines with `prompt` (a text) or `messages`, `chosen` and `rejected`; paths start at the recipe's folder."""
+    """JSONL: `prompt` (a text) or `messages`, `chosen`, `rejected`. Paths are relative to the recipe's folder."""
     heldout: Path | None = None
-    """The same, never trained on; without it, a part of `train` is held out."""
+    """The same, never trained on. By default, part of `train` is held out."""
     heldout_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """Which part of `train` is held out, by prompts, where `heldout` is not given."""
+    """Fraction of `train`, split by prompts, to hold out if `heldout` is not set."""
     max_tokens: Annotated[int, Field(ge=8)] = 512
-    """Longer chats are cut here; a pair with an answer that lies behind the cut is left out."""
+    """Chats are truncated to this many tokens. Pairs with an answer beyond this are left out."""
 
 
 class DpoRecipe(GradientRecipe):
     """A chat model learns which of two answers is preferred (Rafailov et al. 2023, direct preference optimization)."""
 
     method: Literal["dpo"]
-    """What is done; the rest of the recipe depends on it."""
+    """The method, which determines the other settings."""
     base: str
-    """The model to start from, which is the reference as well: NAME[@VERSION], a digest, or a folder's path."""
+    """Model to start from, and the reference: NAME[@VERSION], a digest, or a folder's path."""
     data: PreferenceData
     """Pairs of answers."""
     beta: Annotated[float, Field(gt=0)] = 0.1
-    """How dear it is to leave the reference: less lets the model go further from it."""
+    """Penalty for moving away from the reference. A lower value lets the model move further."""
     adapter: AdapterSettings | None = None
-    """What is trained in place of all weights."""
+    """Trains an adapter instead of all weights."""
     output: Literal["merged", "adapter"] = "merged"
-    """A whole model with the adapter folded in, or the adapter alone, for this base only."""
+    """`merged`: a whole model that includes the adapter. `adapter`: only the adapter, for use with this base."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

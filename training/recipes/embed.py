@@ -11,40 +11,40 @@ from training.recipes.sections import FoldableAdapter, GradientRecipe, Section
 
 
 class QueryData(Section):
-    """Which pairs are learned from and which are held out to measure by."""
+    """Pairs to train on, and held-out pairs to measure on."""
 
     train: Path
-    """JSONL lines with `query` and `text`, and a `group` where queries belong together; paths start at the recipe."""
+    """JSONL: `query`, `text`, and `group` for queries that belong together. Paths are relative to the recipe."""
     heldout: Path | None = None
-    """The same, never trained on; without it, a part of `train` is held out."""
+    """The same, never trained on. By default, part of `train` is held out."""
     heldout_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """Which part of `train` is held out, by groups, where `heldout` is not given."""
+    """Fraction of `train`, split by groups, to hold out if `heldout` is not set."""
     max_tokens: Annotated[int, Field(ge=8)] = 256
-    """Longer queries and texts are cut here, also when the model is served."""
+    """Queries and texts are truncated to this many tokens, also when the model is served."""
 
 
 class EmbedRecipe(GradientRecipe):
-    """Vectors of texts by contrast: of all texts in a batch, a query's own is nearest (van den Oord et al. 2018)."""
+    """A model learns text vectors by contrast: a query's own text is nearest to it (van den Oord et al. 2018)."""
 
     method: Literal["embed"]
-    """What is done; the rest of the recipe depends on it."""
+    """The method, which determines the other settings."""
     base: str = "all-minilm-l6-v2"
-    """The model to start from: the small encoder that is fetched when it is missing, or any model as in `sft`."""
+    """Model to start from, as in `sft`. The default is a small encoder, which is fetched if it is missing."""
     data: QueryData
-    """Pairs of a query and the text that answers it."""
+    """Pairs of a query and a text that answers it."""
     batch_size: Annotated[int, Field(ge=2)] = 32
-    """Pairs in each step, over all processes. Each query is told apart from all texts of its batch: more teach more."""
+    """Pairs per step, across all processes. Each query is compared with all texts of its batch: more teach more."""
     temperature: Annotated[float, Field(gt=0)] = 0.05
-    """What similarities are divided by: less looks more at the texts that are nearly right."""
+    """Similarities are divided by it. A lower value puts more weight on texts that are nearly right."""
     adapter: FoldableAdapter | None = None
-    """What is trained in place of all weights, and then folded in."""
+    """Trains an adapter instead of all weights, and merges it afterwards."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.data.heldout == self.data.train:
             raise ValueError("data.heldout is data.train: held-out pairs must not be trained on")
         if self.privacy is not None:
-            raise ValueError("privacy: each pair is learned beside all others of its batch: none has a gradient alone")
+            raise ValueError("privacy: a pair's loss depends on its whole batch, so it has no gradient of its own")
         if getattr(self.adapter, "dropout", 0.0):
             raise ValueError("adapter.dropout must be 0: vectors are computed twice and must be the same")
         return self

@@ -11,46 +11,46 @@ from training.recipes.sections import Recipe
 
 
 class ClassifierRecipe(Recipe):
-    """One training of all classifiers of the guard."""
+    """Trains all classifiers of the guard."""
 
     method: Literal["guard-classifiers"]
-    """What is done; the rest of the recipe depends on it."""
+    """The method, which determines the other settings."""
     data: Path | None = None
-    """Folder of the openly licensed data sets; without it, only texts of our own grammar are learnt from."""
+    """Folder of the openly licensed data sets. Without it, only generated texts are trained on."""
     encoder: Path | None = None
-    """Folder of a sentence encoder from which the meanings of words are distilled anew, instead of taken as shipped."""
+    """Folder of a sentence encoder to distill word meanings from, instead of using the shipped ones."""
     second_look: Path | None = None
-    """Folder of a sentence encoder that gateways may ask about texts in doubt: what it takes is then trained too."""
+    """Folder of a sentence encoder that gateways may ask about uncertain texts; trains what this needs as well."""
     size: Annotated[int, Field(ge=20)] = 3000
-    """Texts of our own grammar for each category."""
+    """Generated texts for each category."""
     epochs: Annotated[int, Field(ge=1)] = 6
     """Passes over the texts."""
     learning_rate: Annotated[float, Field(gt=0)] = 0.02
-    """Of the logistic regressions."""
+    """Learning rate of the logistic regressions."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
-    """Of the logistic regressions."""
+    """Weight decay of the logistic regressions."""
     false_flags: Annotated[float, Field(gt=0, lt=0.5)] = 0.02
-    """Rate of false flags on each harmless calibration source, from which the thresholds follow."""
+    """Rate of false flags on each harmless calibration source, which determines the thresholds."""
     license: str = "Apache-2.0"
     """SPDX expression of the weights' licence."""
 
 
 class NamesRecipe(Recipe):
-    """One training of the tagger of names and addresses."""
+    """Trains the tagger of names and addresses."""
 
     method: Literal["guard-names"]
-    """What is done; the rest of the recipe depends on it."""
+    """The method, which determines the other settings."""
     texts: Annotated[int, Field(ge=100)] = 120_000
-    """How many are generated to learn from; a twentieth as many more are held out to measure by."""
+    """Number of texts to generate. A twentieth as many more are held out to measure on."""
     epochs: Annotated[int, Field(ge=1)] = 3
     """Passes over the texts."""
     learning_rate: Annotated[float, Field(gt=0)] = 0.03
-    """Of the regression."""
+    """Learning rate of the regression."""
     draws: Annotated[int, Field(ge=10)] = 300
-    """Streets and towns that are drawn for each of faker's locales."""
+    """Streets and towns to draw for each of faker's locales."""
     lean: tuple[float, float] = (0.75, 1.5)
-    """Log odds by which names and addresses are preferred to nothing."""
+    """Log odds added in favor of names and of addresses."""
     prose: tuple[Path, ...] = ()
-    """More folders of Markdown in which no person is named."""
+    """More folders of Markdown that name no person."""
     license: str = "Apache-2.0"
     """SPDX expression of the weights' licence."""

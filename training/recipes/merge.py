@@ -24,42 +24,43 @@ _OF_WAYS: dict[str, tuple[How, ...]] = {
 
 
 class MergeData(Section):
-    """What the parents and the result are measured on."""
+    """Data to measure the parents and the result on."""
 
     heldout: Path | None = None
-    """JSONL chats: perplexity of every parent and of the result. Relative paths start at the recipe's folder."""
+    """JSONL chats, for the perplexity of every parent and of the result. Paths are relative to the recipe's folder."""
     max_tokens: Annotated[int, Field(ge=8)] = 512
-    """Longer chats are cut here."""
+    """Chats are truncated to this many tokens."""
 
 
 class MergeRecipe(Recipe):
     """One model out of several."""
 
     method: Literal["merge"]
-    """What is done; the rest of the recipe depends on it."""
+    """The method, which determines the other settings."""
     how: How
-    """`adapter`: folded into its base. `linear`: weighted mean. `slerp`: along the arc between two. `ties`: largest
-    differences from the base that agree in sign. `dare`: differences, most dropped at random. `experts`: a Mixtral."""
+    """`adapter` merges an adapter into its base. `linear`: weighted mean. `slerp`: a point on the arc between two.
+    `ties`: the largest differences from the base that agree in sign. `dare`: differences, most of them dropped at
+    random. `experts`: a mixture of experts, Mixtral-shaped."""
     parents: Annotated[list[str], Field(min_length=1)]
-    """The models that go into it: NAME[@VERSION], a digest, or a folder's path. For `adapter` the adapter alone."""
+    """Models to merge: NAME[@VERSION], a digest, or a folder's path. For `adapter`, only the adapter."""
     base: str | None = None
-    """For `ties` and `dare`, what the parents were trained from; for `experts`, whose attention and embeddings are
-    used, by default the first parent's."""
+    """For `ties` and `dare`, the model that the parents were trained from. For `experts`, the model that attention and
+    embeddings come from; default: the first parent."""
     weights: list[float] | None = None
-    """Of each parent; by default equal, with sum 1. `linear` and `ties` divide by their sum, `dare` does not."""
+    """Weight of each parent; default: equal weights, sum 1. `linear` and `ties` divide by the sum, `dare` does not."""
     t: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """For `slerp`, how far from the first parent to the second."""
+    """For `slerp`, the position between the first parent (0) and the second (1)."""
     density: Annotated[float, Field(gt=0, le=1)] = 0.2
-    """For `ties` and `dare`, the part of each tensor's differences that is kept."""
+    """For `ties` and `dare`, the fraction of each tensor's differences to keep."""
     scale: float = 1.0
-    """For `ties` and `dare`, what the merged differences are multiplied by before they are added to the base."""
+    """For `ties` and `dare`, the factor of the merged differences when they are added to the base."""
     experts_per_token: Annotated[int, Field(ge=1)] = 2
-    """For `experts`, how many of them work on each token."""
+    """For `experts`, the number of experts that process each token."""
     routing: list[Path] | None = None
-    """For `experts`, JSONL chats of each parent's own domain: a router's row is the mean hidden state on them, without
-    what all share. Without it all routers are zero, which is right only where every expert works on each token."""
+    """For `experts`, JSONL chats of each parent's domain. A router's row is the mean hidden state on them, minus what
+    all domains share. Without it all routers are zero, which fits only if every expert processes each token."""
     data: MergeData = MergeData()
-    """To measure by."""
+    """Data to measure on."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -88,8 +89,8 @@ class MergeRecipe(Recipe):
             raise ValueError(f"experts_per_token: {self.experts_per_token} of {count} experts")
         if self.routing is None and self.experts_per_token < count:
             raise ValueError(
-                "without routing all routers are zero, and the same experts work on every token: give each "
-                f"parent's chats (routing), or set experts_per_token: {count}"
+                "without routing all routers are zero, and the same experts process every token: set routing to "
+                f"each parent's chats, or set experts_per_token: {count}"
             )
         if self.routing is not None and len(self.routing) != count:
             raise ValueError(f"routing: {len(self.routing)} files for {count} parents")

@@ -44,18 +44,18 @@ class Method(NamedTuple):
 
 METHODS: dict[str, Method] = {
     "sft": Method(SftRecipe, "training.methods.sft", "a chat model learns from chats"),
-    "pretrain": Method(PretrainRecipe, "training.methods.pretrain", "a language model from nothing but text"),
-    "classify": Method(ClassifyRecipe, "training.methods.classify", "a head on a model learns what texts are"),
-    "embed": Method(EmbedRecipe, "training.methods.embed", "vectors of texts, by which queries find what answers them"),
+    "pretrain": Method(PretrainRecipe, "training.methods.pretrain", "a language model learns from text alone"),
+    "classify": Method(ClassifyRecipe, "training.methods.classify", "a model learns to classify texts"),
+    "embed": Method(EmbedRecipe, "training.methods.embed", "a model learns vectors, by which queries find texts"),
     "dpo": Method(DpoRecipe, "training.methods.dpo", "a chat model learns which of two answers is preferred"),
     "merge": Method(
-        MergeRecipe, "training.methods.merge", "one model out of several, or out of a base and its adapter"
+        MergeRecipe, "training.methods.merge", "makes one model from several, or from a base and its adapter"
     ),
     "distill": Method(DistillRecipe, "training.methods.distill", "a smaller model learns from a larger one"),
-    "prune": Method(PruneRecipe, "training.methods.prune", "parts of a model that say least are taken out"),
-    "data": Method(DataRecipe, "training.methods.data", "files become a data set: cleaned, without duplicates, split"),
-    "shrink": Method(ShrinkRecipe, "training.methods.shrink", "what a model learned, as a LoRA adapter of some rank"),
-    "tokenizer": Method(TokenizerRecipe, "training.methods.tokenizer", "what maps text to the ids that a model reads"),
-    "guard-classifiers": Method(ClassifierRecipe, "training.methods.guard", "the guard's classifiers of attacks"),
-    "guard-names": Method(NamesRecipe, "training.methods.guard", "the guard's tagger of names and addresses"),
+    "prune": Method(PruneRecipe, "training.methods.prune", "removes the least important parts of a model"),
+    "data": Method(DataRecipe, "training.methods.data", "makes a data set from files: cleaned, deduplicated, split"),
+    "shrink": Method(ShrinkRecipe, "training.methods.shrink", "extracts what a model learned as a LoRA adapter"),
+    "tokenizer": Method(TokenizerRecipe, "training.methods.tokenizer", "trains a tokenizer, or adds tokens to a model"),
+    "guard-classifiers": Method(ClassifierRecipe, "training.methods.guard", "trains the guard's attack classifiers"),
+    "guard-names": Method(NamesRecipe, "training.methods.guard", "trains the guard's tagger of names and addresses"),
 }

@@ -15,58 +15,58 @@ HEAD_WIDTH = 64
 
 
 class TextData(Section):
-    """Which text is learned from and which is held out to measure by."""
+    """Text to train on, and held-out text to measure on."""
 
     train: Path
-    """A text file, or JSON lines `{"text": …}`, each a document. Relative paths start at the recipe's folder."""
+    """A text file, or JSON lines `{"text": …}`, each a document. Paths are relative to the recipe's folder."""
     heldout: Path | None = None
-    """Text that is never trained on; without it, the end of `train` is held out."""
+    """Text never trained on. By default, the end of `train` is held out."""
     heldout_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """Which part of `train`, where `heldout` is not given."""
+    """Fraction of `train` to hold out if `heldout` is not set."""
     block: Annotated[int, Field(ge=2)] = 256
-    """Tokens that are read at once: the text is cut into pieces of so many."""
+    """Length of the blocks that the text is cut into, in tokens."""
 
 
 class ModelSettings(Section):
-    """The model's shape. `depth` alone makes one; what else is set departs from it."""
+    """The model's shape. `depth` determines all of it; other settings override parts."""
 
     depth: Annotated[int, Field(ge=1)] = 4
-    """Blocks: the dial that everything else follows."""
+    """Number of blocks, which determines the rest of the shape."""
     width: Annotated[int, Field(ge=1)] | None = None
-    """Of the stream; by default 64 for each block."""
+    """Width of the residual stream; default: 64 × `depth`."""
     heads: Annotated[int, Field(ge=1)] | None = None
-    """Of attention; by default one for each 64 of width. On CPUs, engines take heads 32, 64, 96, 128 or 256 wide."""
+    """Attention heads; default: `width` ÷ 64. On CPUs, engines need heads 32, 64, 96, 128 or 256 wide."""
     kv_heads: Annotated[int, Field(ge=1)] | None = None
-    """Heads of keys and values, shared by groups of heads; by default one for each head."""
+    """Heads of keys and values, each shared by a group of attention heads; default: `heads`."""
     hidden: Annotated[int, Field(ge=1)] | None = None
-    """Width within an MLP; by default so that eight times width squared of its weights are active."""
+    """Width within an MLP; the default gives it 8 × `width`² active weights."""
     context: Annotated[int, Field(ge=2)] | None = None
-    """The most tokens that it may be served with; by default `data.block`, which it learns. More needs `window`."""
+    """Longest context when served; default: `data.block`, which it is trained on. A longer one needs `window`."""
     window: Annotated[int, Field(ge=1)] | None = None
-    """How many tokens each looks back at, itself included; by default all."""
+    """Tokens that each token attends to, itself included; default: all."""
     positions: Positions = "rope"
-    """How it knows of order. All but `rope` are for studies: engines do not serve them."""
+    """Position encoding. All but `rope` are for studies: engines do not serve them."""
     rope_base: Annotated[float, Field(gt=1)] = 10_000.0
-    """The longest wavelengths of `rope`, in tokens, are about six times this."""
+    """Base of `rope`. Its longest wavelength is about six times this, in tokens."""
     norm: Norm = "rms"
-    """RMSNorm, or LayerNorm, for studies."""
+    """RMSNorm, or LayerNorm for studies."""
     norm_place: NormPlace = "pre"
-    """Before each part of a block, or after it, for studies."""
+    """Norm before each part of a block, or after it for studies."""
     activation: Activation = "swiglu"
-    """Of the MLPs; `gelu` is for studies."""
+    """Activation of the MLPs; `gelu` is for studies."""
     residual: bool = True
-    """Whether blocks add to the stream; without, they replace it, for studies."""
+    """Blocks add to the stream. Without this, for studies, they replace it."""
     experts: Annotated[int, Field(ge=0)] = 0
-    """MLPs in each block among which a router chooses for every token; 0: one for all."""
+    """MLPs in each block, from which a router chooses for each token. 0: a single MLP without a router."""
     experts_per_token: Annotated[int, Field(ge=1)] = 2
-    """How many of them a token is sent to."""
+    """Experts that each token is sent to."""
     balance: Annotated[float, Field(ge=0)] = 0.01
-    """How much an uneven load of the experts adds to the loss. It is that of the examples computed at once, so other
-    micro-batches and numbers of processes give slightly other losses."""
+    """Weight of the load-balancing loss. It is computed per micro-batch, so the micro-batch size and the number of
+    processes change the loss slightly."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Part of what blocks add that is left out at random while training."""
+    """Fraction of each block's output dropped at random in training."""
     tied: bool = True
-    """Whether input and output share one embedding."""
+    """Input and output share one embedding."""
 
     def config(self, vocab_size: int, block: int) -> ModelConfig:
         """The whole shape; raises ValueError where its parts do not fit."""
@@ -104,31 +104,31 @@ class PretrainRecipe(GradientRecipe):
     """A language model learns to predict the next token of texts, from random weights."""
 
     method: Literal["pretrain"]
-    """What is done; the rest of the recipe depends on it."""
+    """The method, which determines the other settings."""
     data: TextData
     """Text."""
     tokenizer: str = "characters"
-    """`characters`: one token for each that occurs; or a checkpoint NAME[@VERSION], or a folder's path, whose tokenizer
-    is taken."""
+    """`characters` makes a token of each character that occurs. Or the tokenizer of a checkpoint NAME[@VERSION] or of a
+    folder."""
     model: ModelSettings = ModelSettings()
     output: Literal["checkpoint", "figures"] = "checkpoint"
-    """A checkpoint to serve, or figures alone, also of shapes that engines do not serve; nothing is registered then."""
+    """`checkpoint` registers a model to serve. `figures` only measures, and takes shapes that engines do not serve."""
     evaluate_every: Annotated[int, Field(ge=1)] = 250
-    """Steps between two looks at the held-out text, and at what the model writes by now."""
+    """Steps between measurements on held-out text, each with a sample of the model's output."""
 
     @model_validator(mode="after")
     def _check_shape(self) -> Self:
         if self.data.heldout == self.data.train:
             raise ValueError("data.heldout is data.train: held-out text must not be trained on")
         if self.privacy is not None and self.tokenizer == "characters":
-            raise ValueError("privacy: tokenizer: characters would tell which ones occur; name a model's tokenizer")
+            raise ValueError("privacy: tokenizer: characters would reveal which ones occur; name a model's tokenizer")
         block = self.data.block
         config = self.model.config(vocab_size=2, block=block)
         if config.context < block:
-            raise ValueError(f"model.context {config.context} is less than data.block {block}, which it learns")
+            raise ValueError(f"model.context {config.context} is less than data.block {block}, which it is trained on")
         if config.context > block and not (config.window and config.window <= block):
             raise ValueError(
-                f"model.context {config.context} is more than data.block {block}: what it never learned it does badly. "
-                f"Set model.window to {block} or less, so that it never looks further back"
+                f"model.context {config.context} is more than data.block {block}: beyond it, the model would do badly. "
+                f"Set model.window to {block} or less, so that it never attends further back"
             )
         return self

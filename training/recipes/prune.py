@@ -11,56 +11,56 @@ from training.recipes.sections import FoldableAdapter, GradientRecipe, Section
 
 
 class PruneSettings(Section):
-    """What is taken out. Engines serve what is left faster, as a smaller model of the same architecture."""
+    """Parts to remove. The result is a smaller model of the same architecture, which engines serve faster."""
 
     layers: Annotated[int, Field(ge=0)] = 0
-    """How many layers go."""
+    """Number of layers to remove."""
     layers_by: Literal["influence", "loss"] = "influence"
-    """Which: those whose output is most like their input (Men et al. 2024, ShortGPT), all at once; or, one after
-    another, the one without which the text is predicted best, which costs more and leaves a better model."""
+    """How to choose layers. `influence` removes all at once those whose output is most like their input (Men et al.
+    2024, ShortGPT). `loss` removes one after another the layer that costs least loss: slower, but better."""
     hidden: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Part of the channels of every MLP that goes: those that say least."""
+    """Fraction of the channels of every MLP to remove, the least important first."""
     heads: Annotated[int, Field(ge=0)] = 0
-    """How many groups of attention heads, which share keys and values, go from every layer: those that say least."""
+    """Groups of attention heads (which share keys and values) to remove from every layer, least important first."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if not (self.layers or self.hidden or self.heads):
-            raise ValueError("say what is taken out: layers, hidden or heads")
+            raise ValueError("say what to remove: layers, hidden or heads")
         return self
 
 
 class PruneRecipe(GradientRecipe):
-    """A model loses the layers, MLP channels or heads that say least, and recovers by learning from its old self."""
+    """Removes the least important layers, MLP channels or heads of a model, which then learns from its old self."""
 
     method: Literal["prune"]
-    """What is done; the rest of the recipe depends on it."""
+    """The method, which determines the other settings."""
     base: str
-    """The model to prune, Llama-shaped: NAME[@VERSION] in the registry, a digest, or a folder's path."""
+    """Llama-shaped model to prune: NAME[@VERSION] in the registry, a digest, or a folder's path."""
     prune: PruneSettings
-    """What is taken out."""
+    """Parts to remove."""
     data: DistillData
-    """Chats or plain text: importance is measured on it, and what is left learns on it."""
+    """Chats or plain text, to measure importance on and to recover on."""
     samples: Annotated[int, Field(ge=1)] = 32
-    """Examples of `data.train` that importance is measured on."""
+    """Examples of `data.train` to measure importance on."""
     steps: Annotated[int, Field(ge=0)] | None = None
-    """Optimizer steps of recovery; without them or `epochs`, none."""
+    """Optimizer steps of recovery. Without `steps` and `epochs` there is no recovery."""
     alpha: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """In recovery, the share of the data's own cross-entropy in the loss; the rest is the divergence from the model
-    as it was. At 1 it is a plain fine-tuning."""
+    """Weight of the cross-entropy on the data in recovery; the rest of the loss is the divergence from the original
+    model. 1 is plain fine-tuning."""
     temperature: Annotated[float, Field(gt=0)] = 1.0
-    """Above 1 more is learned of what the model as it was holds unlikely."""
+    """Above 1, more is learned from what the original model considers unlikely."""
     adapter: FoldableAdapter | None = None
-    """What is trained in place of all weights that are left."""
+    """Trains an adapter instead of all remaining weights, and merges it afterwards."""
 
     @model_validator(mode="after")
     def _check_length(self) -> Self:
         if self.steps is not None and self.epochs is not None:
-            raise ValueError("say how long to recover: steps or epochs, one of the two")
+            raise ValueError("set steps or epochs, not both")
         if self.data.heldout == self.data.train:
             raise ValueError("data.heldout is data.train: what is held out must not be trained on")
         if self.privacy is not None:
-            raise ValueError("privacy: what is taken out is chosen by the examples, without noise; leave privacy out")
+            raise ValueError("privacy: the parts to remove are chosen by the examples, without noise; leave privacy out")
         return self
 
     def num_steps(self, num_examples: int) -> int:

@@ -40,81 +40,80 @@ class Recipe(Section):
     """What every recipe says."""
 
     method: str
-    """What is done; the rest of the recipe depends on it."""
+    """The method, which determines the other settings."""
     name: Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
-    """Under which the result is registered, as its next version."""
+    """Name to register the result under, as its next version."""
     seed: Annotated[int, Field(ge=0)] = 0
-    """Of everything that is drawn: the same seed on the same machine gives the same result."""
+    """Seed of all randomness: the same seed on the same machine gives the same result."""
     license: str | None = None
-    """SPDX expression of the result's licence; by default the base's."""
+    """SPDX expression of the result's licence; default: the base's."""
 
 
 class ChatData(Section):
-    """Which chats are learned from and which are held out to measure by."""
+    """Chats to train on, and held-out chats to measure on."""
 
     train: Path
-    """JSONL chats. Relative paths start at the recipe's folder."""
+    """JSONL chats. Paths are relative to the recipe's folder."""
     heldout: Path | None = None
-    """JSONL chats that are never trained on; without it, a part of `train` is held out."""
+    """JSONL chats never trained on. By default, part of `train` is held out."""
     heldout_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """Which part of `train`, where `heldout` is not given."""
+    """Fraction of `train` to hold out if `heldout` is not set."""
     max_tokens: Annotated[int, Field(ge=8)] = 512
-    """Longer chats are cut here."""
+    """Chats are truncated to this many tokens."""
 
 
 class LoraSettings(Section):
-    """Low-rank adapters (Hu et al. 2021): what is trained, the base stays as it is."""
+    """Low-rank adapters (Hu et al. 2021). They are trained; the base stays unchanged."""
 
     kind: Literal["lora", "dora"] = "lora"
-    """What is put on the model; a section without a kind means `lora`. `dora` learns each weight's length apart from
-    its direction (Liu et al. 2024)."""
+    """Kind of adapter. `dora` learns the magnitude of each weight separately from its direction (Liu et al. 2024)."""
     rank: Annotated[int, Field(ge=1)] = 8
-    """Width of the adapter: more can say more, and takes more memory."""
+    """Rank of the adapter. A higher one can learn more and takes more memory."""
     alpha: Annotated[float, Field(gt=0)] = 16
     """The adapter's output is scaled by alpha / rank."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Part of the adapter's inputs that is left out at random while training."""
+    """Fraction of the adapter's inputs dropped at random in training."""
     targets: Literal["all-linear"] | list[str] = "all-linear"
-    """Names of the modules that get an adapter."""
+    """Names of the modules to adapt."""
 
 
 class Ia3Settings(Section):
-    """Factors of keys, values and the feed-forward network's inner activations (Liu et al. 2022): very few weights."""
+    """Learned factors for keys, values and inner feed-forward activations (Liu et al. 2022): very few weights."""
 
     kind: Literal["ia3"]
-    """What is put on the model."""
+    """Kind of adapter."""
     targets: list[str] | None = None
-    """Names of the modules whose outputs get a factor; by default keys, values and the second feed-forward layer."""
+    """Names of the modules to scale; default: keys, values and the second feed-forward layer."""
     feed_forward: list[str] = []
-    """Which of `targets` get it on their inputs instead, as the second feed-forward layer does."""
+    """Those of `targets` whose inputs are scaled, not their outputs, such as the second feed-forward layer."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if not set(self.feed_forward) <= set(self.targets or ()):
-            raise ValueError("feed_forward names modules that are none of targets")
+            raise ValueError("feed_forward names modules that are not in targets")
         return self
 
 
 class PrefixSettings(Section):
-    """Learned keys and values before every text, in each layer (Li and Liang 2021); cannot be folded into weights."""
+    """Learned keys and values before every text, in each layer (Li and Liang 2021). They cannot be merged."""
 
     kind: Literal["prefix"]
-    """What is put on the model."""
+    """Kind of adapter."""
     tokens: Annotated[int, Field(ge=1)] = 16
-    """How many positions the prefix takes."""
+    """Length of the prefix, in tokens."""
 
 
 class BottleneckSettings(Section):
-    """Small networks behind the parts of each layer (Houlsby et al. 2019); cannot be folded into weights."""
+    """Small networks after the parts of each layer (Houlsby et al. 2019). They cannot be merged."""
 
     kind: Literal["bottleneck"]
-    """What is put on the model."""
+    """Kind of adapter."""
     width: Annotated[int, Field(ge=1)] = 32
-    """Of the narrow layer: more can say more, and takes more memory."""
+    """Width of the narrow layer. A wider one can learn more and takes more memory."""
     behind: Literal["both", "feed-forward"] = "both"
-    """Attention and feed-forward network, or the latter alone (Pfeiffer et al. 2021), which is half as many."""
+    """Where they go: after attention and feed-forward network, or only after the latter (Pfeiffer et al. 2021)."""
     targets: Annotated[list[str], Field(min_length=1)] | None = None
-    """Names of the linear modules behind which they stand, in place of `behind`."""
+    """Names of the linear modules that they follow, instead of `behind`."""
 
 
 def _named_kind(value: Any) -> Any:
@@ -150,50 +149,50 @@ class OptimizerSettings(Section):
     """AdamW (Loshchilov and Hutter 2019)."""
 
     learning_rate: Annotated[float, Field(gt=0)] = 5e-4
-    """At its peak."""
+    """Peak learning rate."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    """Part of each weight that is taken away in each step, times the learning rate."""
+    """Fraction of each weight, times the learning rate, that each step subtracts."""
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
-    """How long the means of the gradients and of their squares remember."""
+    """Decay rates of the running means of the gradients and of their squares."""
     clip_norm: Annotated[float, Field(gt=0)] = 1.0
-    """Gradients whose norm is larger are scaled down to it."""
+    """Gradients with a larger norm are scaled down to this one."""
 
 
 class ScheduleSettings(Section):
     """How the learning rate rises and falls."""
 
     shape: Literal["cosine", "wsd", "constant"] = "cosine"
-    """After the warm-up: a cosine to zero; or stable, then a linear decay (Hu et al. 2024, MiniCPM); or neither."""
+    """After warm-up, `cosine` falls to zero; `wsd` stays, then falls linearly (Hu et al. 2024); `constant` stays."""
     warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """Part of the steps in which it rises linearly."""
+    """Fraction of the steps in which the learning rate rises linearly."""
     decay_fraction: Annotated[float, Field(gt=0, le=1)] = 0.2
-    """With `wsd`, the part of the steps in which it falls."""
+    """With `wsd`, the fraction of the steps in which it falls."""
 
 
 class PrivacySettings(Section):
-    """Differential privacy (Abadi et al. 2016, DP-SGD): weights that tell little of any one example.
+    """Differential privacy (Abadi et al. 2016, DP-SGD): the weights reveal little about any single example.
 
-    An example is a row of the data (a chat, a text, a pair; with `pretrain` a block): give each person one.
+    An example is a row of the data (a chat, a text, a pair; with `pretrain`, a block): give each person only one.
     """
 
     epsilon: Annotated[float, Field(gt=0)]
-    """The budget: an example changes how likely any weights are by a factor of e to this at most. 8 is weak, 1 strong.
-    The noise follows from it, the number of steps and `batch_size` ÷ examples."""
+    """The budget: one example changes the probability of any weights by a factor of at most e to this power. 8 is
+    weak, 1 is strong. Epsilon, the number of steps and `batch_size` ÷ examples determine the noise."""
     delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
-    """How likely that may fail; must be below 1 ÷ examples, better a tenth of it."""
+    """Probability that the bound fails. It must be below 1 ÷ examples; a tenth of that is better."""
     clip: Annotated[float, Field(gt=0)] = 1.0
-    """An example's gradient whose norm is larger is scaled down to it: less bends more and needs less noise."""
+    """Limit on the norm of each example's gradient. A lower limit distorts gradients more and needs less noise."""
 
 
 class RangeSettings(Section):
     """Numbers that `signet tune` may choose from."""
 
     low: int | float
-    """The least; where both ends are written as whole numbers, so is what is chosen."""
+    """Lowest value. If both ends are whole numbers, only whole numbers are tried."""
     high: int | float
-    """The largest."""
+    """Highest value."""
     log: bool = False
-    """Whether factors count and not differences, as with learning rates."""
+    """Search on a logarithmic scale, as is usual for learning rates."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -228,28 +227,28 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
 class GradientRecipe(Recipe):
-    """What every method says that follows a gradient."""
+    """Settings of every method that trains by gradient descent."""
 
     steps: Annotated[int, Field(ge=1)] | None = None
-    """Optimizer steps; or `epochs`."""
+    """Optimizer steps. Set this or `epochs`."""
     epochs: Annotated[float, Field(gt=0)] | None = None
-    """Passes over the examples; or `steps`."""
+    """Passes over the examples. Set this or `steps`."""
     batch_size: Annotated[int, Field(ge=1)] = 8
-    """Examples in each step, over all processes."""
+    """Examples per step, across all processes."""
     micro_batch_size: Annotated[int, Field(ge=1)] = 8
-    """Examples that one process computes at once: lower it when memory runs out, the result stays."""
+    """Examples that one process computes at once. Lower it if memory runs out; the result stays the same."""
     optimizer: OptimizerSettings = OptimizerSettings()
     schedule: ScheduleSettings = ScheduleSettings()
     precision: Precision = "auto"
-    """What is calculated in; weights stay fp32. `auto`: fp32 on a CPU, bf16 on a GPU. `fp16` scales the loss."""
+    """Format of computations; weights stay fp32. `auto`: fp32 on a CPU, bf16 on a GPU. `fp16` scales the loss."""
     privacy: PrivacySettings | None = None
-    """Steps are noisy, and draw each example by itself, `batch_size` of them on average; see [privacy](privacy.md)."""
+    """Adds noise to each step and draws examples independently, `batch_size` on average; see [privacy](privacy.md)."""
     save_every: Annotated[int, Field(ge=1)] | None = None
-    """Steps between two saved states, from which an interrupted run continues; by default about a minute."""
+    """Steps between saves; an interrupted run continues from the last one. Default: save about once a minute."""
 
     search: Search | None = None
-    """What [`signet tune`](tune.md) tries, by the settings' names: a range of numbers, or a list to choose from.
-    `signet train` does not look at it."""
+    """What [`signet tune`](tune.md) tries for each setting: a range of numbers, or a list of values.
+    `signet train` ignores it."""
 
     @model_validator(mode="after")
     def _check_privacy(self) -> Self:

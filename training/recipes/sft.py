@@ -13,17 +13,17 @@ class SftRecipe(GradientRecipe):
     """A chat model learns what the assistant says in chats."""
 
     method: Literal["sft"]
-    """What is done; the rest of the recipe depends on it."""
+    """The method, which determines the other settings."""
     base: str
     """The model to start from: NAME[@VERSION] in the registry, a digest, or a folder's path."""
     data: ChatData
     """Chats."""
     adapter: AdapterSettings | None = None
-    """What is trained in place of all weights."""
+    """Trains an adapter instead of all weights."""
     output: Literal["merged", "adapter"] = "merged"
-    """A whole model with the adapter folded in, or the adapter alone, for this base only."""
+    """`merged`: a whole model that includes the adapter. `adapter`: only the adapter, for use with this base."""
     sharding: Literal["none", "full"] = "none"
-    """`full`: each of the processes holds a share of weights, gradients and optimizer state, not all (FSDP)."""
+    """`full` divides weights, gradients and optimizer state among the processes (FSDP)."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -31,5 +31,5 @@ class SftRecipe(GradientRecipe):
             raise ValueError("data.heldout is data.train: held-out chats must not be trained on")
         check_output(self.adapter, self.output)
         if self.sharding == "full" and (self.privacy is not None or self.precision == "fp16"):
-            raise ValueError("sharding: goes with precision fp32 or bf16, and without privacy")
+            raise ValueError("sharding: full needs precision fp32 or bf16, and no privacy section")
         return self

@@ -11,15 +11,15 @@ from training.recipes.sections import Recipe
 
 
 class ShrinkRecipe(Recipe):
-    """A LoRA adapter out of two checkpoints of one shape, or out of an adapter of a higher rank."""
+    """Makes a LoRA adapter from two checkpoints of one shape, or from an adapter of a higher rank."""
 
     method: Literal["shrink"]
-    """What is done; the rest of the recipe depends on it."""
+    """The method, which determines the other settings."""
     model: str
-    """What was trained: a whole model, or a LoRA adapter. NAME[@VERSION], a digest, or a folder's path."""
+    """The trained model or LoRA adapter: NAME[@VERSION], a digest, or a folder's path."""
     base: str | None = None
-    """What a whole model was trained from, by default the base that its manifest names; an adapter knows its own."""
+    """Model that a whole model was trained from; default: the base in its manifest. An adapter names its own."""
     rank: Annotated[int, Field(ge=1)] = 8
-    """Of the adapter that is made."""
+    """Rank of the new adapter."""
     data: MergeData = MergeData()
-    """To measure by."""
+    """Data to measure on."""

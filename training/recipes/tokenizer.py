@@ -14,50 +14,50 @@ NUM_BYTES = 256
 
 
 class TokenizerData(Section):
-    """Which text is learned from and which is held out to measure by."""
+    """Text to train on, and held-out text to measure on."""
 
     train: Path
-    """A text file, or JSON lines `{"text": …}` or `{"messages": […]}`. Relative paths start at the recipe's folder."""
+    """A text file, or JSON lines `{"text": …}` or `{"messages": […]}`. Paths are relative to the recipe's folder."""
     heldout: Path | None = None
-    """Text that is never learned from; without it, the end of `train` is held out."""
+    """Text never trained on. By default, the end of `train` is held out."""
     heldout_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """Which part of `train`, where `heldout` is not given."""
+    """Fraction of `train` to hold out if `heldout` is not set."""
 
 
 class ExtendSettings(Section):
-    """Tokens for a model that exists."""
+    """Tokens to add to an existing model."""
 
     base: str
-    """The model: NAME[@VERSION] in the registry, a digest, or a folder's path."""
+    """Model to extend: NAME[@VERSION] in the registry, a digest, or a folder's path."""
     tokens: list[str] | int | Path
-    """Which: a list; a file with one a line; or how many, which are then learned from `data.train` as further merges.
-    A word in running text begins with its space: `" indemnitee"`."""
+    """A list of tokens, a file with one token per line, or a number of tokens to learn from `data.train` as further
+    merges. A word in running text begins with its space: `" indemnitee"`."""
 
     @field_validator("tokens")
     @classmethod
     def _check_tokens(cls, tokens: list[str] | int | Path) -> list[str] | int | Path:
         if tokens == [] or (isinstance(tokens, int) and tokens < 1):
-            raise ValueError("there must be one at least")
+            raise ValueError("name at least one token")
         return tokens
 
 
 class TokenizerRecipe(Recipe):
-    """A tokenizer is learned from text, or tokens are added to a model's own."""
+    """Trains a tokenizer on text, or adds tokens to a model's tokenizer."""
 
     method: Literal["tokenizer"]
-    """What is done; the rest of the recipe depends on it."""
+    """The method, which determines the other settings."""
     kind: Literal["bpe", "unigram", "wordpiece"] = "bpe"
-    """Byte-level BPE, as GPT-2's; unigram over bytes; or WordPiece as BERT's, which does not keep spaces."""
+    """Byte-level BPE like GPT-2's, unigram over bytes, or WordPiece like BERT's, which does not preserve spaces."""
     vocab_size: Annotated[int, Field(ge=2)] = 8192
-    """Tokens, special ones included; fewer where the text has no more to merge."""
+    """Number of tokens, including special ones. It is lower if the text has no more to merge."""
     special_tokens: list[Annotated[str, Field(min_length=1)]] | None = None
-    """By default `<|endoftext|>`, and BERT's five for `wordpiece`; their ids are the first."""
+    """Special tokens, which get the first ids; default: `<|endoftext|>`, or BERT's five for `wordpiece`."""
     chat_template: Literal["chatml"] | None = None
-    """How chats are written, with special tokens for the beginning and the end of a turn."""
+    """Chat template, with special tokens for the start and end of a turn."""
     data: TokenizerData | None = None
-    """Text; may be left out where `extend` names the tokens."""
+    """Text. Not needed if `extend` names the tokens."""
     extend: ExtendSettings | None = None
-    """Add tokens to a model in place of making a tokenizer."""
+    """Adds tokens to a model instead of making a tokenizer."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -78,7 +78,7 @@ class TokenizerRecipe(Recipe):
         if self.vocab_size < least:
             raise ValueError(f"vocab_size {self.vocab_size} is less than {least}: 256 bytes and the special tokens")
         if self.kind == "wordpiece" and "[UNK]" not in self.all_special_tokens():
-            raise ValueError("special_tokens: wordpiece needs [UNK], which stands for what it does not know")
+            raise ValueError("special_tokens: wordpiece needs [UNK] for unknown characters")
 
     def all_special_tokens(self) -> list[str]:
         """With those of the chat template, each once."""

@@ -225,11 +225,11 @@ def test_a_private_fine_tuning_registers_an_adapter_and_what_it_spent(
 
 
 REFUSED = [
-    pytest.param("method: embed", "each pair is learned beside all others", id="contrast"),
+    pytest.param("method: embed", "a pair's loss depends on its whole batch", id="contrast"),
     pytest.param("method: prune\nbase: tiny\nprune: {layers: 1}", "chosen by the examples, without noise", id="prune"),
-    pytest.param("method: pretrain", "tokenizer: characters would tell which ones occur", id="characters"),
+    pytest.param("method: pretrain", "tokenizer: characters would reveal which ones occur", id="characters"),
     pytest.param(
-        "method: distill\nteacher: tiny\nstudent: {layers: 1, vocabulary: used}", "tell which tokens occur", id="used"
+        "method: distill\nteacher: tiny\nstudent: {layers: 1, vocabulary: used}", "reveal which tokens occur", id="used"
     ),
     pytest.param("method: sft\nbase: tiny\nprecision: fp16", "set precision to fp32 or bf16", id="fp16"),
 ]

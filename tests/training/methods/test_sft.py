@@ -198,7 +198,7 @@ def test_other_kinds_of_adapters_learn(run: Run, tiny: Registry, recipe_path: Pa
         ("adapter=bottleneck", "a bottleneck is not linear and cannot be folded into weights: set output: adapter"),
         ("adapter=lorra", "adapter: Input tag 'lorra' found .* 'lora', 'dora', 'ia3', 'prefix', 'bottleneck'"),
         ("adapter={kind: ia3, rank: 4}", r"unknown setting 'adapter\.rank'"),
-        ("adapter={kind: ia3, feed_forward: [x]}", "feed_forward names modules that are none of targets"),
+        ("adapter={kind: ia3, feed_forward: [x]}", "feed_forward names modules that are not in targets"),
     ],
 )
 def test_adapters_that_cannot_be_are_one_line(run: Run, settings: str, fault: str) -> None:

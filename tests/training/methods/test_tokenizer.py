@@ -145,7 +145,7 @@ def test_recipes_that_cannot_be(recipe: Path, overrides: list[str], why: str) ->
 
 @pytest.mark.parametrize("tokens", ["0", "[]"])
 def test_nothing_to_extend_by(extension: Path, tokens: str) -> None:
-    with pytest.raises(RecipeError, match="there must be one at least"):
+    with pytest.raises(RecipeError, match="name at least one token"):
         load_recipe(extension, [f"extend.tokens={tokens}"])
     with pytest.raises(RecipeError, match="must say what text to learn"):
         load_recipe(extension, ["data=null"])

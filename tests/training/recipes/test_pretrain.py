@@ -38,7 +38,7 @@ def test_experts_have_as_many_active_weights_as_one_mlp() -> None:
         (["model.depht=3"], "unknown setting 'model.depht': did you mean 'depth'?"),
         (["model.heads=3"], "width 256 is no multiple of heads 3"),
         (["model.context=128"], "model.context 128 is less than data.block 256"),
-        (["model.context=1024"], "model.context 1024 is more than data.block 256: what it never learned it does badly"),
+        (["model.context=1024"], "model.context 1024 is more than data.block 256: beyond it, the model would do badly"),
         (["model.context=1024", "model.window=512"], "model.context 1024 is more than data.block 256"),
         (["model.norm=batch"], "model.norm: Input should be 'rms' or 'layer'"),
         (["data.block=1"], "data.block: Input should be greater than or equal to 2"),
