@@ -101,7 +101,7 @@ def test_parts_that_say_nothing_go_and_nothing_changes(run: Run, tiny: Registry,
     [
         (["prune={layers: 2}"], "the model has 2: at least one is left"),
         (["prune={heads: 2}"], "the model has 2: at least one is left"),
-        (["prune={layers: 0}"], "say what is taken out"),
+        (["prune={layers: 0}"], "say what to remove"),
         (["steps=1", "epochs=1"], "steps or epochs"),
     ],
 )
