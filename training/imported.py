@@ -31,7 +31,7 @@ def import_model(
     Raises SourceError or RegistryError.
     """
     if not is_name(name):
-        raise UnusableFolder(f"{name!r} is no checkpoint name: use small letters, digits, '.', '_', '-'")
+        raise UnusableFolder(f"{name!r} is not a checkpoint name: use lower-case letters, digits, '.', '_', '-'")
     config = _config(folder)
     quantization = quantization_of(folder, config)
     files = [path for path in sorted(folder.iterdir()) if path.is_file() and not _is_left_out(path)]
@@ -67,14 +67,14 @@ def _config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads((folder / "config.json").read_bytes())
     except FileNotFoundError:
-        raise SourceError(f"{folder} is no model: it has no config.json") from None
+        raise SourceError(f"{folder} is not a model: it has no config.json") from None
     except (OSError, ValueError) as error:
         raise SourceError(f"{folder / 'config.json'} cannot be read: {error}") from None
     if not isinstance(config, dict):
         raise SourceError(f"{folder / 'config.json'} holds no JSON object")
     architectures = config.get("architectures")
     if not isinstance(architectures, list) or not any(str(each).endswith("ForCausalLM") for each in architectures):
-        raise SourceError(f"{folder} is no language model: its config.json names no architecture …ForCausalLM")
+        raise SourceError(f"{folder} is not a language model: its config.json names no architecture …ForCausalLM")
     return config
 
 

@@ -20,11 +20,13 @@ if TYPE_CHECKING:
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 engine_options = (
     click.option(
-        "--engine-url", metavar="URL", help="Also require that this engine's log-probabilities are its files'."
+        "--engine-url",
+        metavar="URL",
+        help="Also require that this engine computes the log-probabilities of the checkpoint's files.",
     ),
-    click.option("--engine-key", envvar="SIGNET_GATEWAY__ENGINE_API_KEY", help="What the engine asks for."),
+    click.option("--engine-key", envvar="SIGNET_GATEWAY__ENGINE_API_KEY", help="The engine's API key."),
 )
-alias_option = click.option("--alias", default="production", show_default=True, help="Which alias to move.")
+alias_option = click.option("--alias", default="production", show_default=True, help="Alias to move.")
 
 
 @click.group()
@@ -62,7 +64,7 @@ def list_checkpoints(ctx: click.Context, as_json: bool) -> None:
 @click.pass_context
 @one_line_errors
 def show(ctx: click.Context, ref: str, as_json: bool) -> None:
-    """Show where a checkpoint came from: its manifest.
+    """Show a checkpoint's manifest: how and from what it was made.
 
     Example: signet registry show support-desk@2
     """
@@ -77,14 +79,14 @@ def show(ctx: click.Context, ref: str, as_json: bool) -> None:
 @registry.command(name="import")
 @click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.option("--name", required=True, help="Register under this name, as its next version.")
-@click.option("--license", "license_", metavar="SPDX", help="The licence of the weights.")
+@click.option("--license", "license_", metavar="SPDX", help="Licence of the weights.")
 @as_json_option
 @click.pass_context
 @one_line_errors
 def import_folder(ctx: click.Context, folder: Path, name: str, license_: str | None, as_json: bool) -> None:
-    """Register a copy of a language model that others made, so that engines serve it.
+    """Register a copy of a language model that others made, so that engines can serve it.
 
-    Weights have to be *.safetensors. Checkpoints of AutoGPTQ and AutoAWQ are taken as they are, where vLLM reads them.
+    Weights must be *.safetensors. Checkpoints of AutoGPTQ and AutoAWQ are imported unchanged if vLLM reads them.
 
     Example: signet registry import ./Llama-2-7B-AWQ --name llama-2-7b-awq --license LLAMA2
     """
@@ -111,7 +113,7 @@ def verify(
 ) -> None:
     """Check signatures and every byte of the named checkpoints, or of all and their aliases.
 
-    With --engine-url, that an engine which serves them gives texts the log-probabilities that their files do.
+    --engine-url also checks that an engine that serves them computes the log-probabilities of their files.
 
     Example: signet registry verify support-desk@2
     """
@@ -155,9 +157,9 @@ def verify(
 def promote(
     ctx: click.Context, ref: str, alias: str, engine_url: str | None, engine_key: str | None, as_json: bool
 ) -> None:
-    """Verify a version and make it the one that its name means.
+    """Verify a version and point its name to it.
 
-    With --engine-url, only where an engine that serves it answers as its files do.
+    With --engine-url, this requires that an engine that serves it computes the log-probabilities of its files.
 
     Example: signet registry promote support-desk@2
     """

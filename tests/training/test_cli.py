@@ -173,7 +173,7 @@ def test_alias_can_be_promoted_by_its_name(signet: Callable[..., Result], desk: 
         (["show", "nothing"], "no checkpoint named 'nothing'"),
         (["verify", "desk@9"], "desk has no version 9: it has 1, 2, 3"),
         (["promote", "desk"], "say which version of desk to promote, as in desk@1"),
-        (["promote", "desk@1", "--alias", "A B"], "'A B' is no alias"),
+        (["promote", "desk@1", "--alias", "A B"], "'A B' is not an alias"),
         (["promote", "desk@3"], "checkpoint desk@3 does not verify: model.safetensors"),
         (["rollback", "nothing"], "no checkpoint named 'nothing'"),
     ],
@@ -332,9 +332,9 @@ def test_default_model_that_cannot_be_prepared_is_one_line(
         (["--set", "data.train=absent.jsonl"], "absent.jsonl: cannot be read: No such file or directory"),
         (
             ["--set", "data.train=recipe.yaml"],
-            'recipe.yaml:1: is no chat (it has text): write one {"messages": […]} a line',
+            'recipe.yaml:1: is not a chat (it has text): write one {"messages": […]} a line',
         ),
-        (["--set", "base=./nowhere"], "nowhere is no model's folder"),
+        (["--set", "base=./nowhere"], "nowhere is not a model's folder"),
     ],
 )
 def test_mistakes_in_a_recipe_are_one_line(

@@ -156,11 +156,11 @@ def break_weights(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "why"),
     [
-        (lambda folder: (folder / "config.json").unlink(), "is no model: it has no config.json"),
+        (lambda folder: (folder / "config.json").unlink(), "is not a model: it has no config.json"),
         (lambda folder: (folder / "config.json").write_text("{"), "cannot be read"),
         (lambda folder: (folder / "config.json").write_text("[]"), "holds no JSON object"),
-        (lambda folder: change(folder, architectures=["BertModel"]), "is no language model"),
-        (lambda folder: change(folder, quantization_config=4), "quantization_config is no JSON object"),
+        (lambda folder: change(folder, architectures=["BertModel"]), "is not a language model"),
+        (lambda folder: change(folder, quantization_config=4), "quantization_config is not a JSON object"),
         (lambda folder: change(folder, quantization_config={"quant_method": "awq"}), "has no weights of that kind"),
         (lambda folder: (folder / "quantize_config.json").write_text("{"), "quantize_config.json cannot be read"),
         (lambda folder: (folder / "adapter_config.json").write_text("{}"), "is an adapter"),
@@ -181,7 +181,7 @@ def test_what_is_no_model_is_told_and_nothing_is_left(
 
 
 def test_a_name_that_the_registry_refuses_is_told_first(imported: Import, model: Path) -> None:
-    with pytest.raises(UnusableFolder, match="is no checkpoint name"):
+    with pytest.raises(UnusableFolder, match="is not a checkpoint name"):
         imported(model, "Not A Name")
 
 

@@ -70,7 +70,7 @@ def train(recipe: ClassifierRecipe, folder: Path, show: bool = True) -> GuardWei
         raise DataError(f"{data_folder}: holds none of the data sets, such as {SOURCES[0].file}")
     if show and data.missing:
         names = ", ".join(source.name for source in data.missing)
-        click.echo(f"Trained without these sets, which {data_folder} has not: {names}.", err=True)
+        click.echo(f"Trained without these sets, which are missing in {data_folder}: {names}.", err=True)
     meanings, origin = _meanings(None if recipe.encoder is None else folder / recipe.encoder, data, show)
     lexicon = read_lexicon(data_folder, meanings)
     models: dict[str, LinearModel] = {}

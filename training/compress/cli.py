@@ -31,7 +31,7 @@ def _schemes(ctx: click.Context, param: click.Parameter, value: str | None) -> l
         return None
     names = dict.fromkeys(part.strip() for part in value.split(",") if part.strip())
     if not names:
-        raise click.BadParameter("names no scheme")
+        raise click.BadParameter("no scheme given")
     return [found for name in names if (found := _scheme(ctx, param, name)) is not None]
 
 
@@ -42,28 +42,32 @@ def _schemes(ctx: click.Context, param: click.Parameter, value: str | None) -> l
     "--compare",
     callback=_schemes,
     metavar="SCHEME,SCHEME…",
-    help="Make one of each scheme, and show them beside each other.",
+    help="Make a checkpoint with each scheme, and compare them.",
 )
 @click.option(
     "--calibration",
     type=click.Path(path_type=Path),
-    help="JSONL chats or plain text like those to come; default: built in.",
+    help="JSONL chats or plain text like the expected requests; default: built in.",
 )
 @click.option(
-    "--samples", type=click.IntRange(min=1), default=64, show_default=True, help="Windows of 256 tokens at most."
+    "--samples",
+    type=click.IntRange(min=1),
+    default=64,
+    show_default=True,
+    help="Maximum number of windows of 256 tokens.",
 )
 @click.option(
     "--heldout",
     multiple=True,
     type=click.Path(path_type=Path),
-    help="JSONL chats or plain text to measure on besides; may be given several times.",
+    help="More JSONL chats or plain text to measure on (repeatable).",
 )
 @click.option(
     "--heldout-tokens",
     type=click.IntRange(min=2),
     default=16_384,
     show_default=True,
-    help="Of each plain text, so many at most, from all over it.",
+    help="Maximum number of tokens of each plain text to measure on, taken from all over it.",
 )
 @click.option(
     "--task",
@@ -74,9 +78,9 @@ def _schemes(ctx: click.Context, param: click.Parameter, value: str | None) -> l
     "--engine/--no-engine",
     "with_engine",
     default=None,
-    help="With --compare, serve and measure each in the engine: a minute or two each; default: where vLLM is.",
+    help="With --compare, also measure each in the engine (a minute or two each); default: if vLLM is installed.",
 )
-@click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="With --compare, write the SVG there.")
+@click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="With --compare, the SVG file to write.")
 @click.option("--name", help="Register under this name; default: the checkpoint's, then the scheme.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.pass_context
@@ -98,8 +102,8 @@ def quantize(
 ) -> None:
     """Compress a registered checkpoint and register the result.
 
-    w8a8 stores weights in 8 bits and calculates in 8 bits: faster, hardly any loss. gptq and awq store weights in 4
-    bits: smallest, some loss; -asym adds a zero point to each group, -g32 makes groups smaller, -mixed keeps what
+    w8a8 stores weights and computes in 8 bits: faster, with hardly any loss. gptq and awq store weights in 4 bits:
+    smallest, with some loss; -asym adds a zero point to each group, -g32 makes groups smaller, -mixed keeps what
     rounding hurts most in 8 bits. The first run prepares the compressor's own environment (1.5 GB).
 
     --compare makes one checkpoint of each scheme, measured on the same texts, and prints a table with intervals.
@@ -143,14 +147,14 @@ def _wanted(
     plot: Path | None,
 ) -> list[Scheme]:
     if (scheme is None) is (compare is None):
-        raise click.UsageError("say which scheme: --scheme for one, --compare for several")
+        raise click.UsageError("choose --scheme for one scheme, or --compare for several")
     if compare is None:
         assert scheme is not None  # one of the two is there
         if with_engine is not None or plot is not None:
             raise click.UsageError("--engine and --plot are for --compare")
         return [scheme]
     if name is not None:
-        raise click.UsageError("--name is for one scheme: with --compare each has the checkpoint's name and its own")
+        raise click.UsageError("--name does not go with --compare, which names each after checkpoint and scheme")
     return compare
 
 

@@ -75,7 +75,7 @@ def prepare(parent: Checkpoint, wanted: Wanted, show_progress: bool) -> Data:
         examples, digest = reader.heldout(path)
         # By content: a copy under another name is the same text.
         if digest.sha256 == digests[0].sha256:
-            raise DataError(f"{path}: is calibrated on, so nothing that is measured on it would count")
+            raise DataError(f"{path}: is the calibration file, and cannot be measured on as well")
         if name in sets or name == TASK:
             raise DataError(f"{path}: another set is called {name!r} already: rename the file")
         sets[name] = examples
@@ -151,7 +151,7 @@ class _Reader:
     def _blocks(self, documents: Sequence[str], path: Path) -> list[Example]:
         ids = self._ids(documents)
         if len(ids) < 2:
-            raise DataError(f"{path}: too little text: nothing is left to measure on")
+            raise DataError(f"{path}: has too little text to measure on")
         blocks = spread(ids, self._block, max(1, self._most // self._block)) or [ids]
         return [Example(block, block, path.name) for block in blocks]
 

@@ -22,7 +22,7 @@ def quantization_of(folder: Path, config: Mapping[str, Any]) -> dict[str, Any] |
     stated = config.get("quantization_config")
     if stated is not None:
         if not isinstance(stated, dict):
-            raise SourceError(f"{folder / 'config.json'}: quantization_config is no JSON object")
+            raise SourceError(f"{folder / 'config.json'}: quantization_config is not a JSON object")
         return stated
     if (folder / "quantize_config.json").exists():  # AutoGPTQ's
         return {"quant_method": "gptq", **_read(folder / "quantize_config.json")}

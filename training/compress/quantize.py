@@ -170,8 +170,8 @@ def registered_name(parent: Checkpoint, request: Request) -> str:
     name = request.name or f"{parent.manifest.name}-{request.scheme.name}"
     if not re.fullmatch(NAME_PATTERN, name):
         raise NotQuantizable(
-            f"{name!r} is no name for a checkpoint: give another with --name, "
-            "of at most 63 small letters, digits, '.', '_' and '-'"
+            f"{name!r} is not a checkpoint name: give another with --name, "
+            "of at most 63 lower-case letters, digits, '.', '_' and '-'"
         )
     return name
 

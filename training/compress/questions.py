@@ -111,10 +111,10 @@ def _question(line: str, where: str) -> Question:
     if not isinstance(question, str) or not question.strip():
         raise DataError(f'{where}: has no "question"')
     if not isinstance(choices, list) or not all(isinstance(each, str) and each.strip() for each in choices):
-        raise DataError(f'{where}: "choices" is no list of texts')
+        raise DataError(f'{where}: "choices" is not a list of texts')
     if len(choices) < 2:
         raise DataError(f"{where}: has fewer than two choices")
     # bool is an int in Python, and true no number of a choice.
     if isinstance(answer, bool) or not isinstance(answer, int) or not 0 <= answer < len(choices):
-        raise DataError(f'{where}: "answer" is no number of a choice, from 0 to {len(choices) - 1}')
+        raise DataError(f'{where}: "answer" is not the number of a choice, from 0 to {len(choices) - 1}')
     return Question(question, choices, answer)

@@ -45,13 +45,13 @@ def parse_scheme(name: str) -> Scheme:
     """Read a scheme's name, such as `gptq-asym-g32`; raises ValueError with the form of names."""
     found = _NAME.fullmatch(_OLDER.get(name, name))
     if found is None:
-        raise ValueError(f"{name!r} is no scheme: write {FORM}")
+        raise ValueError(f"{name!r} is not a scheme: write {FORM}")
     method, zero, group, mixed = found["method"], found["zero"], found["group"], found["mixed"]
     if method == "w8a8":
         if zero or group or mixed:
-            raise ValueError(f"{name!r} is no scheme: w8a8 has one scale a row, and nothing else to choose")
+            raise ValueError(f"{name!r} is not a scheme: w8a8 has one scale a row, and nothing else to choose")
         return Scheme(name, "w8a8")
     if group and int(group) not in _GROUP_SIZES:
-        raise ValueError(f"{name!r} is no scheme: groups have {', '.join(map(str, _GROUP_SIZES))} weights")
+        raise ValueError(f"{name!r} is not a scheme: groups have {', '.join(map(str, _GROUP_SIZES))} weights")
     symmetric = _SYMMETRIC[method] if zero is None else zero == "sym"
     return Scheme(name, cast("Method", method), symmetric, int(group) if group else None, bool(mixed))

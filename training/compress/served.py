@@ -122,7 +122,7 @@ def _engine(ref: str, home: Path, log: Path) -> Iterator[str]:
         while not _is_ready(url):
             if process.poll() is not None or time.monotonic() > deadline:
                 said = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-                raise EngineFailed(f"the engine does not serve {ref}: {said[-1] if said else 'it said nothing'}")
+                raise EngineFailed(f"the engine does not serve {ref}: {said[-1] if said else 'no output'}")
             time.sleep(_POLL_SECONDS)
         yield url
     finally:

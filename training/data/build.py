@@ -68,7 +68,7 @@ def source_files(sources: Sequence[tuple[DataSource, Path]]) -> list[SourceFile]
     files = []
     for settings, path in sources:
         if not path.exists():
-            raise DataError(f"{path}: there is no such file or folder, nor such a data set in the registry")
+            raise DataError(f"{path}: there is no such file or folder, and no such data set in the registry")
         if settings.format in PUBLISHED and path.is_dir():
             path = path / PUBLISHED[settings.format][1]
         for file in files_of(path):

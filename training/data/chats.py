@@ -108,9 +108,9 @@ def arguments_of(call: dict[str, Any]) -> dict[str, Any]:
         try:
             arguments = json.loads(arguments)
         except ValueError:
-            raise ValueError("the arguments of a tool call are no JSON") from None
+            raise ValueError("the arguments of a tool call are not JSON") from None
     if not isinstance(arguments, dict):
-        raise ValueError("the arguments of a tool call are no JSON object")
+        raise ValueError("the arguments of a tool call are not a JSON object")
     return arguments
 
 
@@ -153,7 +153,7 @@ def _chat(row: dict[str, Any], source: str) -> Chat:
     as_chat = chat_of(row) or row
     if "messages" not in as_chat:
         keys = ", ".join(list(row)[:8])
-        raise DataError(f'{source}: is no chat (it has {keys}): write one {{"messages": […]}} a line')
+        raise DataError(f'{source}: is not a chat (it has {keys}): write one {{"messages": […]}} a line')
     try:
         chat = Chat.model_validate(as_chat)
     except ValidationError as error:

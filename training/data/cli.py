@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def data() -> None:
-    """Build data sets from files, look at them, read their cards."""
+    """Build data sets from files, show their records and cards."""
 
 
 @data.command()
@@ -31,7 +31,7 @@ def data() -> None:
 def build(ctx: click.Context, recipe: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     """Read, clean, de-duplicate and split files, and register the result as a data set.
 
-    A recipe of `method: data`; training recipes then name the data set in place of a file: data.train: NAME.
+    Takes a recipe of `method: data`. Training recipes can then name the data set instead of a file: data.train: NAME.
 
     Example: signet data build recipes/data-spam.yaml --set sources.path=SMSSpamCollection
     """
@@ -46,17 +46,17 @@ def build(ctx: click.Context, recipe: Path, overrides: tuple[str, ...], as_json:
 
 @data.command()
 @click.argument("what")
-@click.option("--model", required=True, help="Whose chat template and tokenizer: a reference as `signet train` takes.")
-@click.option("--number", type=click.IntRange(1), default=1, show_default=True, help="Which record comes first.")
-@click.option("--count", type=click.IntRange(1), default=1, show_default=True, help="How many records.")
-@click.option("--max-tokens", type=click.IntRange(8), default=4096, show_default=True, help="Longer ones are cut here.")
+@click.option("--model", required=True, help="Model whose tokenizer and chat template to use, as for `signet train`.")
+@click.option("--number", type=click.IntRange(1), default=1, show_default=True, help="First record to show.")
+@click.option("--count", type=click.IntRange(1), default=1, show_default=True, help="Number of records.")
+@click.option("--max-tokens", type=click.IntRange(8), default=4096, show_default=True, help="Truncate records to this.")
 @click.option("--json", "as_json", is_flag=True, help="Print tokens with their ids and labels as JSON lines.")
 @click.pass_context
 @one_line_errors
 def show(ctx: click.Context, what: str, model: str, number: int, count: int, max_tokens: int, as_json: bool) -> None:
-    """Show records of a file or a data set as the model sees them, what it learns marked.
+    """Show records of a file or a data set as the model sees them, and mark what it learns.
 
-    On a terminal what is learned is green; elsewhere it stands between ⟦ and ⟧.
+    Learned text is green on a terminal, and elsewhere between ⟦ and ⟧.
 
     Example: signet data show recipes/data/support-desk.jsonl --model smollm2-135m-instruct
     """
@@ -113,7 +113,7 @@ def _file(what: str, store: Any) -> Path:
         return path
     checkpoint = find_data_set(path, store)
     if checkpoint is None:
-        raise DataError(f"{what}: there is no such file, nor such a data set in the registry")
+        raise DataError(f"{what}: there is no such file, and no such data set in the registry")
     store.verify(checkpoint)
     return file_within(path, checkpoint)
 

@@ -24,7 +24,7 @@ class PersonalData:
         known = {detector.entity for detector in default_detectors()}
         for kind in kinds or ():
             if kind not in known:
-                raise RecipeError(f"personal.kinds: {kind!r} is none of {', '.join(sorted(known))}")
+                raise RecipeError(f"personal.kinds: {kind!r} is not one of {', '.join(sorted(known))}")
         self._detectors = tuple(each for each in default_detectors() if kinds is None or each.entity in kinds)
         self.counts: Counter[str] = Counter()
         """By kind, how many values were masked."""

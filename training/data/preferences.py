@@ -102,4 +102,4 @@ def _answer(value: Any, prompt: list[dict[str, Any]], where: str) -> dict[str, A
         return {"role": "assistant", "content": value}
     if isinstance(value, dict) and value.get("role") == "assistant":
         return value
-    raise DataError(f"{where} is no answer: a text, or a message of the assistant")
+    raise DataError(f"{where} is not an answer: write a text, or a message of the assistant")

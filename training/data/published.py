@@ -27,7 +27,7 @@ def _sms_spam(path: Path, file: BinaryIO) -> Iterator[PublishedRow]:
                 continue
             match = _MESSAGE.fullmatch(line.rstrip("\r\n"))
             if match is None:
-                raise DataError(f'{path}:{number}: is no "ham TAB text" or "spam TAB text"')
+                raise DataError(f'{path}:{number}: is not "ham TAB text" or "spam TAB text"')
             if match[2].strip():
                 yield f"{path}:{number}", {"text": match[2], "label": match[1]}, None
 
@@ -42,7 +42,7 @@ def _pubmedqa(path: Path, file: BinaryIO) -> Iterator[PublishedRow]:
             text = "\n".join([entry["QUESTION"], *entry["CONTEXTS"]])
             row = {"text": text, "label": entry["final_decision"], "group": identifier}
         except (KeyError, TypeError) as error:
-            raise DataError(f"{source}: is no entry of PubMedQA: {error} is missing") from None
+            raise DataError(f"{source}: is not an entry of PubMedQA: {error} is missing") from None
         yield source, row, "heldout" if identifier in heldout else "train"
 
 
@@ -75,7 +75,7 @@ def _spans(cell: str, where: str) -> list[str]:
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         spans = None
     if not isinstance(spans, list) or not all(isinstance(span, str) for span in spans):
-        raise DataError(f"{where}: is no list of texts")
+        raise DataError(f"{where}: is not a list of texts")
     return [span for span in spans if span.strip()]
 
 
@@ -83,9 +83,9 @@ def _json(path: Path, content: bytes) -> dict[str, Any]:
     try:
         made = json.loads(content)
     except ValueError as error:
-        raise DataError(f"{path}: is no JSON: {error}") from None
+        raise DataError(f"{path}: is not JSON: {error}") from None
     if not isinstance(made, dict):
-        raise DataError(f"{path}: is no JSON object of entries")
+        raise DataError(f"{path}: is not a JSON object of entries")
     return made
 
 

@@ -58,7 +58,7 @@ def _gunzipped(path: Path, file: BinaryIO, unit: Unit, as_text: bool) -> Iterato
             inner = path.with_suffix("") if path.suffix == ".gz" else path
             yield from read_rows(inner, cast("BinaryIO", content), unit, as_text=as_text)
     except (EOFError, gzip.BadGzipFile) as error:
-        raise DataError(f"{path}: is cut short or no gzip: {error}") from None
+        raise DataError(f"{path}: is cut short or not gzip: {error}") from None
 
 
 def encoding_of(content: bytes) -> str:
@@ -153,11 +153,11 @@ def _json_rows(path: Path, file: TextIO) -> Iterator[Row]:
         try:
             row = json.loads(line)
         except json.JSONDecodeError as error:
-            raise DataError(f"{path}:{number}: is no JSON: {error.msg} at character {error.colno}") from None
+            raise DataError(f"{path}:{number}: is not JSON: {error.msg} at character {error.colno}") from None
         except (ValueError, RecursionError):
             raise DataError(f"{path}:{number}: is JSON nested too deeply, or with a number too long") from None
         if not isinstance(row, dict):
-            raise DataError(f"{path}:{number}: is no JSON object")
+            raise DataError(f"{path}:{number}: is not a JSON object")
         yield f"{path}:{number}", row
 
 
@@ -188,7 +188,7 @@ def _loaded(path: Path, file: TextIO) -> Any:
     try:
         return json.load(file)
     except json.JSONDecodeError as error:
-        raise DataError(f"{path}:{error.lineno}: is no JSON: {error.msg} at character {error.colno}") from None
+        raise DataError(f"{path}:{error.lineno}: is not JSON: {error.msg} at character {error.colno}") from None
     except (ValueError, RecursionError):
         raise DataError(f"{path}: is JSON nested too deeply, or with a number too long") from None
 
@@ -196,7 +196,7 @@ def _loaded(path: Path, file: TextIO) -> Any:
 def _elements(path: Path, rows: list[Any]) -> Iterator[Row]:
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, dict):
-            raise DataError(f"{path}: element {number} is no JSON object")
+            raise DataError(f"{path}: element {number} is not a JSON object")
         yield f"{path}: element {number}", row
 
 
@@ -216,7 +216,7 @@ def cells_of(path: Path, file: TextIO, separator: str = ",", lower: bool = True)
                 raise DataError(f"{path}:{reader.line_num}: has {len(cells)} columns, the header {len(header)}")
             yield f"{path}:{reader.line_num}", dict(zip(header, cells, strict=True))
     except csv.Error as error:
-        raise DataError(f"{path}:{reader.line_num}: is no CSV: {error}") from None
+        raise DataError(f"{path}:{reader.line_num}: is not CSV: {error}") from None
 
 
 def _tab_rows(path: Path, file: TextIO) -> Iterator[Row]:

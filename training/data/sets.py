@@ -26,7 +26,7 @@ def find_data_set(path: Path, registry: Registry) -> Checkpoint | None:
         return None
     checkpoint = registry.resolve(ref)
     if checkpoint.manifest.kind != "data":
-        raise SourceError(f"{checkpoint.ref} is no data set: its kind is {checkpoint.manifest.kind}")
+        raise SourceError(f"{checkpoint.ref} is not a data set but {checkpoint.manifest.kind}")
     return checkpoint
 
 

@@ -37,7 +37,7 @@ def chat_of(row: Mapping[str, Any]) -> dict[str, Any] | None:
         try:
             tools = json.loads(tools)
         except ValueError:
-            raise ValueError("tools is no JSON") from None
+            raise ValueError("tools is not JSON") from None
     return {"messages": made} | ({"tools": tools} if tools else {})
 
 
@@ -76,7 +76,7 @@ def _turn(turn: Any) -> dict[str, Any]:
         return {"role": "assistant", "tool_calls": [{"type": "function", "function": _call(turn["value"])}]}
     role = _SPEAKERS.get(str(turn["from"]).lower())
     if role is None:
-        raise ValueError(f"from {turn['from']!r} is none of {', '.join(_SPEAKERS)}")
+        raise ValueError(f"from {turn['from']!r} is not one of {', '.join(_SPEAKERS)}")
     weight = {"weight": turn["weight"]} if turn.get("weight") is not None else {}
     return {"role": role, "content": turn["value"], **weight}
 

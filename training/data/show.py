@@ -48,7 +48,7 @@ def pieces_of(
 
 def _of_chat(record: Record, tokenizer: PreTrainedTokenizerFast, max_tokens: int) -> list[Piece]:
     if not tokenizer.chat_template:
-        raise SourceError("the model has no chat template: it is no chat model")
+        raise SourceError("the model has no chat template: it is not a chat model")
     chat = Chat.model_validate(record.row).model_copy(update={"source": record.source})
     example, text, places = ChatEncoder(tokenizer, max_tokens).encode_with_places(chat)
     return _pieces(example.input_ids, text, places, [label != IGNORED for label in example.labels])

@@ -102,7 +102,7 @@ def _cleaning(cleaner: Cleaner) -> Step:
 def _language(settings: LanguageSettings) -> Step:
     unknown = sorted(set(settings.keep) - set(known_languages()))
     if unknown:
-        raise RecipeError(f"language.keep: {unknown[0]!r} is none of {', '.join(known_languages())}")
+        raise RecipeError(f"language.keep: {unknown[0]!r} is not one of {', '.join(known_languages())}")
     step = Step("language")
 
     def look(record: Record) -> str | None:

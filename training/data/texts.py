@@ -83,9 +83,9 @@ def _documents(content: bytes, path: Path) -> list[str]:
     for source, row in read_rows(path, io.BytesIO(content), "file"):
         document = _document(row)
         if document is None:
-            raise DataError(f'{source}: is no {{"text": …}} and no {{"messages": […]}}')
+            raise DataError(f'{source}: is neither {{"text": …}} nor {{"messages": […]}}')
         if any("\ud800" <= character <= "\udfff" for character in document):
-            raise DataError(f"{source}: has half of a surrogate pair, which is no character")
+            raise DataError(f"{source}: has half of a surrogate pair, which is not a character")
         documents.append(document)
     return documents
 

@@ -69,7 +69,7 @@ class Classification:
 def load_classifier(source: Source) -> PreTrainedModel:
     """Load a classifier; raises SourceError where the model is none."""
     if not is_classifier(source):
-        raise SourceError(f"{source.identity.ref} is no classifier: texts with labels need one (method: classify)")
+        raise SourceError(f"{source.identity.ref} is not a classifier: texts with labels need one (method: classify)")
     with quiet():
         return AutoModelForSequenceClassification.from_pretrained(source.path, local_files_only=True).eval()
 
@@ -156,7 +156,7 @@ def truth(texts: Sequence[LabelledText], labels: Sequence[str]) -> NDArray[np.bo
     for row, text in enumerate(texts):
         for label in text.labels:
             if label not in columns:
-                raise DataError(f"{text.source}: label {label!r} is none that the model was trained on")
+                raise DataError(f"{text.source}: the model was not trained on the label {label!r}")
             has[row, columns[label]] = True
     return has
 

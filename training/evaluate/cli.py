@@ -24,20 +24,25 @@ if TYPE_CHECKING:
     required=True,
     multiple=True,
     metavar="FILE|SET",
-    help="Text, or JSONL: chats, texts, labels, pairs; or a data set, NAME[@VERSION]: what it holds out.",
+    help="Text; JSONL of chats, texts, labels or pairs; or the held-out part of a data set, NAME[@VERSION].",
 )
-@click.option("--matrix", "is_matrix", is_flag=True, help="Measure every model on every file, --data [NAME=]FILE each.")
+@click.option(
+    "--matrix", "is_matrix", is_flag=True, help="Measure every model on every file, given as --data [NAME=]FILE."
+)
 @click.option(
     "--general",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="With --matrix: a general text, of which each model is told what it forgot since its base.",
+    help="With --matrix: a general text, to measure what each model forgot since its base.",
 )
-@click.option("--max-tokens", type=click.IntRange(8), default=512, show_default=True, help="Longer ones are cut here.")
+@click.option("--max-tokens", type=click.IntRange(8), default=512, show_default=True, help="Truncate examples to this.")
 @click.option(
-    "--beside", multiple=True, metavar="REF|FILE", help="Compare a tokenizer with this one's, or with tiktoken ranks."
+    "--beside",
+    multiple=True,
+    metavar="REF|FILE",
+    help="Compare a tokenizer with this model's, or with a file of tiktoken ranks.",
 )
-@click.option("--predictions", type=click.Path(path_type=Path), help="Write a classifier's answers there, as JSONL.")
+@click.option("--predictions", type=click.Path(path_type=Path), help="JSONL file to write a classifier's answers to.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.pass_context
 @one_line_errors
@@ -52,14 +57,14 @@ def evaluate(
     predictions: Path | None,
     as_json: bool,
 ) -> None:
-    """Measure a checkpoint: a language model's perplexity, how a classifier names texts, how an embedder finds them.
+    """Measure a checkpoint: a language model's perplexity, a classifier's F1, or an embedder's recall.
 
-    On chats, perplexity is over what the assistant says; on plain text or lines {"text": …}, over all of it, with bits
-    per byte. A classifier takes lines {"text": …, "label": …} or {"text": …, "labels": […]}, an embedder {"query": …,
-    "text": …}. A tokenizer gets bytes per token, over plain text or what is said in chats.
+    For chats, perplexity covers the assistant's messages; for plain text or lines {"text": …} it covers everything,
+    with bits per byte. A classifier takes lines {"text": …, "label": …} or {"text": …, "labels": […]}, an embedder
+    {"query": …, "text": …}. For a tokenizer the measure is bytes per token, of plain text or chat messages.
 
-    With --matrix, several models on several files, each with its kind's measure and interval: macro F1, recall@1, or
-    bits a byte of the file's texts; and with --general FILE the perplexity of that text before and after training.
+    --matrix measures several models on several files, each by macro F1, recall@1 or bits per byte, with an interval.
+    --general FILE adds the perplexity of that text before and after training.
 
     Example: signet evaluate support-desk@1 --data recipes/data/support-desk-heldout.jsonl
     """
@@ -67,11 +72,11 @@ def evaluate(
     store = open_registry(settings)
     if is_matrix:
         if beside or predictions is not None:
-            raise TrainingError("--matrix goes with neither --beside nor --predictions")
+            raise TrainingError("--matrix cannot be combined with --beside or --predictions")
         _print_matrix(refs, _named_files(data), general, max_tokens, store, settings, as_json)
         return
     if len(refs) > 1 or len(data) > 1 or general is not None:
-        raise TrainingError("one model on one file; --matrix takes several, and --general")
+        raise TrainingError("give one model and one --data file; for several, or --general, add --matrix")
     _evaluate_one(refs[0], Path(data[0]), max_tokens, beside, predictions, store, settings, as_json)
 
 
@@ -87,9 +92,9 @@ def _evaluate_one(
 ) -> None:
     source = find_model(ref, store, settings)
     if beside and not source.is_tokenizer:
-        raise TrainingError(f"{source.identity.ref} is no tokenizer: --beside compares those")
+        raise TrainingError(f"{source.identity.ref} is not a tokenizer: --beside compares tokenizers")
     if predictions is not None and source.kind != "classifier":
-        raise TrainingError(f"{source.identity.ref} is no classifier: --predictions has nothing to write")
+        raise TrainingError(f"{source.identity.ref} is not a classifier: --predictions has nothing to write")
     result: dict[str, Any] = {"ref": source.identity.ref, "digest": source.identity.digest, "data": str(data)}
     if not data.exists():
         from training.data.sets import find_heldout

@@ -98,7 +98,7 @@ def _prompt_logprobs(said: Any) -> list[dict[int, float]]:
 def _ask(url: str, key: str | None, path: str, read: Callable[[Any], Answer], body: object = None) -> Answer:
     """What `read` finds in the engine's answer; raises TrainingError."""
     if not url.startswith(("http://", "https://")):
-        raise TrainingError(f"{url} is no URL of an engine: write http://HOST:PORT")
+        raise TrainingError(f"{url} is not an engine's URL: write http://HOST:PORT")
     headers = {"content-type": "application/json", **({"authorization": f"Bearer {key}"} if key else {})}
     data = json.dumps(body).encode() if body is not None else None
     request = urllib.request.Request(url.rstrip("/") + path, data, headers)  # noqa: S310  # http alone, above

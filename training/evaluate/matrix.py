@@ -162,7 +162,7 @@ class Matrix:
     def row(self, source: Source) -> Row:
         """Every file; what a model cannot be measured on says why. Raises DataError or SourceError."""
         if source.is_tokenizer or source.kind == "data":
-            raise TrainingError(f"{source.identity.ref} is no model: --matrix measures those")
+            raise TrainingError(f"{source.identity.ref} is not a model: --matrix measures models")
         cells = {name: self._cell(source, path, holds) for name, (path, holds) in self._files.items()}
         if self._general is None:
             return Row(source, cells, None, None)
@@ -254,7 +254,7 @@ def _blocks(source: Source, path: Path, documents: Sequence[str], max_tokens: in
     """Blocks from all over a text, and how many bytes those of its tokens have that are predicted, on average."""
     corpus = make_corpus(Borrowed(source.path), documents)
     if corpus.num_targets < 1:
-        raise DataError(f"{path}: is a single token: nothing can be predicted")
+        raise DataError(f"{path}: is a single token, so there is nothing to predict")
     config = json.loads(((source.base or source).path / "config.json").read_bytes())
     block = min(max_tokens, config.get("max_position_embeddings") or max_tokens)
     ids = corpus.tokens_T.tolist()

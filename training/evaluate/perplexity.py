@@ -103,7 +103,7 @@ def perplexity_of(nats: float) -> float:
         return math.exp(nats)
     except OverflowError:
         raise DivergedError(
-            f"the loss is {nats:.4g} nats a token: the training diverged (lower the learning rate) or weights broke"
+            f"the loss is {nats:.4g} nats per token: the training diverged (lower the learning rate), or weights broke"
         ) from None
 
 

@@ -54,7 +54,7 @@ def resolve_source(ref: str, registry: Registry, show_progress: bool = True) -> 
 
 def _folder_source(path: Path, show_progress: bool) -> Source:
     if not any((path / name).is_file() for name in ("config.json", TOKENIZER)):
-        raise SourceError(f"{path} is no model's folder: it has neither config.json nor {TOKENIZER}")
+        raise SourceError(f"{path} is not a model's folder: it has neither config.json nor {TOKENIZER}")
     with track_bytes(f"Reading {path}", show_progress) as on_progress:
         return Source(path, CheckpointRef(ref=str(path), digest=digest_folder(path, on_progress)))
 

@@ -59,7 +59,7 @@ def measure_texts(source: Source, data: Path, max_tokens: int, show_progress: bo
     with track("Encoding text", show_progress) as progress:
         corpus = make_corpus(Borrowed(source.path), file.documents, progress)
     if corpus.num_targets < 1:
-        raise DataError(f"{data}: is a single token: nothing can be predicted")
+        raise DataError(f"{data}: is a single token, so there is nothing to predict")
     model: Any = load_model(source).to("cuda" if torch.cuda.is_available() else "cpu")
     block = min(max_tokens, getattr(model.config, "max_position_embeddings", None) or max_tokens)
     starts = range(0, corpus.num_targets, block)

@@ -78,10 +78,10 @@ def _from_ranks(path: Path) -> Tokenizer:
             token, rank = line.split()
             ranks["".join(BYTE_CHARACTERS[byte] for byte in base64.b64decode(token, validate=True))] = int(rank)
     except (ValueError, binascii.Error):
-        raise SourceError(f"{path} is no file of ranks: lines of a token in Base64 and a number") from None
+        raise SourceError(f"{path} is not a file of ranks: lines of a token in Base64 and a number") from None
     pattern = _PATTERNS.get(len(ranks))
     if pattern is None:
-        raise SourceError(f"{path} has {len(ranks)} ranks: known are those of GPT-2, p50k, cl100k and o200k")
+        raise SourceError(f"{path} has {len(ranks)} ranks; supported are those of GPT-2, p50k, cl100k and o200k")
     splits = [
         (rank, token[:middle], token[middle:])
         for token, rank in ranks.items()

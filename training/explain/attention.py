@@ -87,7 +87,7 @@ def read_attention(source: Source, text: str) -> Attention:
     with torch.inference_mode():
         found = model(torch.tensor([encoding.ids], device=model.device), output_attentions=True).attentions
     if not found or found[0] is None:
-        raise SourceError(f"{source.identity.ref} has no attention that can be looked at")
+        raise SourceError(f"{source.identity.ref} has no attention to show")
     return Attention(torch.cat(list(found)).float().cpu(), labels(encoding, text))
 
 

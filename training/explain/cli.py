@@ -15,7 +15,7 @@ from training.command import TrainingSettings, one_line_errors, open_registry
 
 @click.group()
 def explain() -> None:
-    """Show what a model reads, and where it looks."""
+    """Show a model's tokens and attention."""
 
 
 @explain.command("tokens")
@@ -69,26 +69,26 @@ def tokens(ctx: click.Context, text: str, ref: str | None, as_json: bool) -> Non
     default=None,
     help="A model of any kind: NAME[@VERSION] or a folder.  [default: the default model]",
 )
-@click.option("--layer", type=click.IntRange(0), help="Draw this layer alone, counted from 0.")
-@click.option("--head", type=click.IntRange(0), help="Draw this head alone, counted from 0.")
+@click.option("--layer", type=click.IntRange(0), help="Draw only this layer, counted from 0.")
+@click.option("--head", type=click.IntRange(0), help="Draw only this head, counted from 0.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
     default=Path("attention.svg"),
     show_default=True,
-    help="Where the picture goes.",
+    help="SVG file to write.",
 )
 @click.option(
-    "--json", "as_json", is_flag=True, help="Print where each head looks as JSON; of a single one, all weights."
+    "--json", "as_json", is_flag=True, help="Print where each head looks as JSON; for a single head, all weights."
 )
 @click.pass_context
 @one_line_errors
 def attention(
     ctx: click.Context, text: str, ref: str | None, layer: int | None, head: int | None, out: Path, as_json: bool
 ) -> None:
-    """Draw where a model's heads look while it reads a text. `-` reads standard input.
+    """Draw a model's attention while it reads a text. `-` reads standard input.
 
-    The picture is an SVG: all heads as thumbnails, those of one layer with labels, or one head with every weight.
+    The SVG shows all heads as thumbnails, the heads of one layer with labels, or one head with every weight.
 
     Example: signet explain attention 'The cat sat because it was tired.' --layer 10 --out cat.svg
     """

@@ -24,10 +24,8 @@ KINDS = ("f32", "f16", "bf16", "q8_0")
 @click.option(
     "--to", "format_name", type=click.Choice(FORMATS), required=True, help="For llama.cpp, ONNX Runtime, or a browser."
 )
-@click.option(
-    "--output", type=click.Path(path_type=Path), help="The folder to make; default: NAME-VERSION-FORMAT here."
-)
-@click.option("--weights", type=click.Choice(KINDS), help="How GGUF stores weights; default: as the checkpoint does.")
+@click.option("--output", type=click.Path(path_type=Path), help="Folder to create; default: ./NAME-VERSION-FORMAT.")
+@click.option("--weights", type=click.Choice(KINDS), help="Format of weights in GGUF; default: the checkpoint's.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.pass_context
 @one_line_errors
@@ -39,9 +37,9 @@ def export(
     weights: Kind | None,
     as_json: bool,
 ) -> None:
-    """Write a language model for programs that are not ours, and check that it says the same there.
+    """Write a language model for llama.cpp, ONNX Runtime or browsers, and check that it gives the same answers.
 
-    The folder also holds the checkpoint's signed manifest, and export.json, signed, with the digest of every file.
+    The folder also contains the checkpoint's signed manifest and a signed export.json with the digest of every file.
 
     Example: signet export smollm2-135m-instruct@1 --to gguf
     """

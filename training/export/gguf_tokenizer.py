@@ -40,14 +40,14 @@ def read_vocabulary(folder: Path, size: int) -> Vocabulary:
     state = json.loads((folder / "tokenizer.json").read_bytes())
     model = state["model"]
     if model.get("type") != "BPE":
-        raise ExportError(f"gguf: llama.cpp takes BPE tokenizers from us, not {model.get('type')}")
+        raise ExportError(f"gguf: only BPE tokenizers are supported, not {model.get('type')}")
     known: dict[str, int] = {**model["vocab"], **{each["content"]: each["id"] for each in state["added_tokens"]}}
     by_number = {number: token for token, number in known.items()}
     controls = {each["content"] for each in state["added_tokens"] if each["special"]}
     added = {each["content"] for each in state["added_tokens"]}
     is_bytes = bool(model.get("byte_fallback"))
     if is_bytes and (model["merges"] or _SPACE in known):
-        raise ExportError("gguf: a tokenizer with byte fallback and merges is not one that llama.cpp takes from us")
+        raise ExportError("gguf: tokenizers with byte fallback and merges are not supported")
     tokens, types = [], []
     for number in range(max(size, max(by_number) + 1)):
         token = by_number.get(number)
@@ -94,7 +94,9 @@ def _pre(state: dict[str, Any] | None) -> str:
         name = _BY_PATTERN.get(steps[0]["pattern"].get("Regex", ""))
         if name is not None:
             return name
-    raise ExportError(f"gguf: llama.cpp cuts no text as this tokenizer does ({', '.join(kinds) or 'not at all'})")
+    raise ExportError(
+        f"gguf: llama.cpp does not split text as this tokenizer does ({', '.join(kinds) or 'not at all'})"
+    )
 
 
 def _is_byte(token: str) -> bool:

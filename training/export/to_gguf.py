@@ -72,17 +72,17 @@ def _readable_config(folder: Path) -> dict[str, Any]:
     config: dict[str, Any] = json.loads((folder / "config.json").read_bytes())
     shape = (config.get("architectures") or ["none"])[0]
     if shape not in _SHAPES:
-        raise ExportError(f"gguf: {shape} is none of {', '.join(_SHAPES)}")
+        raise ExportError(f"gguf: {shape} is not one of {', '.join(_SHAPES)}")
     if "quantization_config" in config:
-        raise ExportError("gguf: the checkpoint is quantized: export the one that it was made from")
+        raise ExportError("gguf: the checkpoint is quantized: export the model that it was made from")
     if config.get("hidden_act", "silu") != "silu" or config.get("attention_bias") or config.get("mlp_bias"):
-        raise ExportError("gguf: only Llamas with SiLU and without biases are written")
+        raise ExportError("gguf: only Llama models with SiLU and without biases are supported")
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
     if rope.get("rope_type", "default") != "default":
-        raise ExportError(f"gguf: positions of the kind {rope['rope_type']} are not written")
+        raise ExportError(f"gguf: positions of the kind {rope['rope_type']} are not supported")
     window = config.get("sliding_window")
     if window and window < config["max_position_embeddings"]:
-        raise ExportError(f"gguf: llama.cpp looks back at all tokens of a Llama, this model at {window}")
+        raise ExportError(f"gguf: llama.cpp lets Llama models attend to all tokens; this one attends to {window}")
     return config
 
 
@@ -190,7 +190,7 @@ def _check(path: Path, tensors: TensorFolder, config: dict[str, Any], kind: Kind
         read = dequantize(back.data, back.tensor_type).reshape(values.shape)
         most = _TYPES[kind][2] * float(np.abs(values).max())
         if not float(np.abs(read - values).max()) <= most:  # so is what is no number
-            raise ExportError(f"gguf: {name} reads back otherwise than it was written")
+            raise ExportError(f"gguf: {name} reads back differently than it was written")
         count += 1
         on_progress(count, len(found))
     if count != len(found):

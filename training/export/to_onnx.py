@@ -89,7 +89,7 @@ def _check(model: nn.Module, path: Path) -> bool:
             expected = model(**given)
         apart = float((torch.from_numpy(found) - expected).abs().max() / expected.abs().max())
         if not apart <= MOST_BY_ORDER:  # so is what is no number
-            raise ExportError(f"onnx: ONNX Runtime answers otherwise: its logits differ by {apart:.2g} of the largest")
+            raise ExportError(f"onnx: ONNX Runtime answers differently: logits differ by {apart:.2g} of the largest")
     return True
 
 

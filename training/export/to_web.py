@@ -72,5 +72,5 @@ def _check(folder: Path, model: Any, tokenizer: Any) -> bool:
         raise ExportError(f"web: Chromium cannot run it: {str(found['error']).splitlines()[0][:300]}")
     for each, answer in zip(expected, found["answers"], strict=True):
         if not each.agrees(answer["prompt"], answer["tokens"]):
-            raise ExportError(f"web: Chromium answers otherwise to {each.text!r}")
+            raise ExportError(f"web: Chromium answers differently to {each.text!r}")
     return True

@@ -92,7 +92,7 @@ def _unpacked(package: Package, cache: Path) -> dict[str, Path]:
 def _fetch(package: Package, folder: Path) -> Path:
     npm = shutil.which("npm")
     if npm is None:
-        raise ExportError("web: npm is not installed, and it fetches what runs the model in a browser")
+        raise ExportError("web: npm is not installed, and is needed to fetch the browser packages")
     done = subprocess.run(
         [npm, "pack", "--silent", "--ignore-scripts", package.requirement],
         cwd=folder, capture_output=True, text=True, check=False,
@@ -102,5 +102,5 @@ def _fetch(package: Package, folder: Path) -> Path:
         told = [line for line in done.stderr.splitlines() if "error" in line.lower()]
         raise ExportError(f"web: {package.requirement} cannot be fetched: {(told or ['npm gave no reason'])[0][:200]}")
     if hashlib.sha256(archives[0].read_bytes()).hexdigest() != package.sha256:
-        raise ExportError(f"web: {package.requirement} is not what was pinned: its SHA-256 differs")
+        raise ExportError(f"web: {package.requirement} differs from the pinned SHA-256")
     return archives[0]

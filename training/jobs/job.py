@@ -99,7 +99,9 @@ class Job(BaseModel):
 def make_job(recipe: Recipe, **settings: Any) -> Job:
     """A recipe's job; raises RecipeError where the cluster, or the run in it, would refuse it."""
     if not isinstance(recipe, GradientRecipe):
-        raise RecipeError(f"method {recipe.method} runs in one process: --render is for methods that follow a gradient")
+        raise RecipeError(
+            f"method {recipe.method} runs in one process: --render is for methods that train by gradient descent"
+        )
     content = yaml.safe_dump(recipe.model_dump(mode="json", exclude_unset=True), sort_keys=False, allow_unicode=True)
     try:
         job = Job(name=recipe.name, recipe=content, **settings)

@@ -46,7 +46,7 @@ class Shape:
             )
         except (KeyError, TypeError, ZeroDivisionError) as error:
             raise RecipeError(
-                f"memory is worked out for Llama-shaped models: config.json has no usable {error}"
+                f"memory is computed only for Llama-shaped models: config.json has no usable {error}"
             ) from None
 
     @classmethod
@@ -103,7 +103,7 @@ def training_memory(shape: Shape, recipe: GradientRecipe, max_tokens: int, on_gp
     """Of a recipe that trains all weights or a LoRA adapter, with examples as long as they may be."""
     adapter = getattr(recipe, "adapter", None)
     if adapter is not None and (not isinstance(adapter, LoraSettings) or adapter.targets != "all-linear"):
-        raise RecipeError("memory is worked out for all weights, and for LoRA on all linear layers")
+        raise RecipeError("memory is computed only for all weights, and for LoRA on all linear layers")
     count = shape.num_weights()
     trained = count
     if adapter is not None:

@@ -65,7 +65,7 @@ def _with_bottlenecks(model: PreTrainedModel, settings: BottleneckSettings) -> P
         feed_forward = known_outputs(model, FEED_FORWARD_OUTPUTS)
         if not feed_forward or (settings.behind == "both" and not attention):
             raise RecipeError(
-                f"adapter: where a layer's parts end in {type(model).__name__} is not known: name the modules in "
+                f"adapter: the modules of {type(model).__name__} that bottlenecks follow are unknown: name them in "
                 "adapter.targets"
             )
         targets = [*(attention if settings.behind == "both" else []), *feed_forward]
@@ -113,8 +113,8 @@ def untie_for(model: PreTrainedModel, settings: AnyAdapter, output: str) -> None
         return
     if output == "adapter":
         raise RecipeError(
-            f"adapter.targets: in this model {hit[0]} is one weight for input and output: leave it out, "
-            "or set output: merged, which makes it two"
+            f"adapter.targets: this model shares {hit[0]} between input and output: leave it out, "
+            "or set output: merged, which separates them"
         )
     head = model.get_output_embeddings()
     head.weight = torch.nn.Parameter(head.weight.detach().clone())

@@ -63,7 +63,7 @@ def _prompt(example: Example) -> list[int]:
     while start > 0 and example.labels[start - 1] != IGNORED:
         start -= 1
     if start == 0:
-        raise RecipeError(f"answers: {example.source} asks nothing: a teacher answers chats, not plain text")
+        raise RecipeError(f"answers: {example.source} has no question: a teacher answers chats, not plain text")
     return example.input_ids[:start]
 
 

@@ -241,7 +241,7 @@ class ClassifierRun:
         place, name = head_of(model, len(data.labels))
         head: nn.Linear = getattr(place, name)
         if head.bias is None:
-            raise RecipeError(f"head: fitted needs a head with a bias, which {type(model).__name__} has not")
+            raise RecipeError(f"head: fitted needs a head with a bias, and {type(model).__name__} has none")
         with track("Reading the texts", self.show) as progress:
             setattr(place, name, nn.Identity())  # what the head would be given is then what the model says
             try:

@@ -127,6 +127,6 @@ def _student(recipe: DistillRecipe, context: Context, teacher: Source, classifie
     # Language models are compared token by token, so their tokens must be the same.
     if not classifies and tokenizer_digest(student.path) != tokenizer_digest(teacher.path):
         raise SourceError(
-            f"{student.identity.ref} has not the tokenizer of {teacher.identity.ref}: their tokens differ"
+            f"{student.identity.ref} and {teacher.identity.ref} have different tokenizers: their tokens differ"
         )
     yield student

@@ -54,7 +54,7 @@ def head_of(model: nn.Module, labels: int) -> tuple[nn.Module, str]:
         if isinstance(child, nn.Linear) and child.out_features == labels
     ]
     if not found:
-        raise RecipeError("head: fitted needs a linear head, which the model has not")
+        raise RecipeError("head: fitted needs a linear head, which the model does not have")
     return found[-1]
 
 

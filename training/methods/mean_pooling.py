@@ -30,7 +30,7 @@ def pool_means(model: Any) -> None:
     Raises RecipeError for other kinds. A model that does so already is left as it is.
     """
     if not isinstance(model, BertForSequenceClassification):
-        raise RecipeError(f"pooling: mean is for encoders of BERT's kind, and this is a {type(model).__name__}")
+        raise RecipeError(f"pooling: mean is for BERT-like encoders, and this is a {type(model).__name__}")
     if getattr(model.config, POOLING, None) == "mean":
         return
     layers = layers_of(model)

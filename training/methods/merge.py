@@ -73,7 +73,7 @@ class _Run:
         if self.recipe.how == "adapter":
             adapter = self.parents[0]
             if adapter.base is None:
-                raise SourceError(f"{adapter.identity.ref} is no adapter: how: adapter folds one into its base")
+                raise SourceError(f"{adapter.identity.ref} is not an adapter: how: adapter folds one into its base")
             return adapter.base
         for source in self.parents:
             if source.kind in ("adapter", "quantized", "tokenizer"):
@@ -87,7 +87,7 @@ class _Run:
         known = {s.checkpoint.manifest.license for s in self.sources if s.checkpoint is not None} - {None}
         if len(known) > 1 and self.recipe.license is None:
             names = " and ".join(sorted(str(each) for each in known))
-            raise RecipeError(f"the parents have the licences {names}: set license to what the result may be used by")
+            raise RecipeError(f"the parents have the licences {names}: set license to the result's licence")
 
     def _fold(self, folder: Path) -> None:
         adapter, base = self.parents[0], self.base
@@ -240,7 +240,7 @@ def require_one_shape(sources: Sequence[Source], opened: Sequence[TensorFolder])
         if odd is not None:
             raise SourceError(f"{pair}: {odd}")
         if load_tokenizer(source.path).get_vocab() != vocabulary:
-            raise SourceError(f"{pair}: their tokenizers give one text different tokens")
+            raise SourceError(f"{pair}: their tokenizers differ")
 
 
 def _other_setting(first: Path, other: Path) -> str | None:
@@ -264,7 +264,7 @@ def _finite(make: Callable[[str], torch.Tensor]) -> Callable[[str], torch.Tensor
     def checked(name: str) -> torch.Tensor:
         tensor = make(name)
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise TrainingError(f"{name} is no longer finite: take smaller weights or scale; nothing was registered")
+            raise TrainingError(f"{name} is no longer finite: lower weights or scale; nothing was registered")
         return tensor
 
     return checked

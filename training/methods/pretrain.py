@@ -350,7 +350,7 @@ def _require_servable(config: ModelConfig) -> None:
     try:
         require_servable(config)
     except NotServable as error:
-        raise NotServable(f"{error}; with output: figures it is trained and measured, and not registered") from None
+        raise NotServable(f"{error}; output: figures trains and measures it without registering") from None
 
 
 def _digest(name: Path, file: TextFile, rows: int, role: Any) -> DataDigest:

@@ -80,13 +80,13 @@ class PrivateSteps:
     def _check(self) -> None:
         if self.batch_size > self.num_examples:
             raise RecipeError(
-                f"batch_size {self.batch_size} is more than the {self.num_examples} examples: privacy draws each of "
-                "them once at most in a step"
+                f"batch_size {self.batch_size} is more than the {self.num_examples} examples: with privacy, a step "
+                "draws each of them at most once"
             )
         if self.settings.delta >= 1 / self.num_examples:
             raise RecipeError(
-                f"privacy.delta {self.settings.delta:g} would allow to give one of the {self.num_examples} examples "
-                f"away: set it far below {1 / self.num_examples:.2g}"
+                f"privacy.delta {self.settings.delta:g} would allow revealing one of the {self.num_examples} examples: "
+                f"set it far below {1 / self.num_examples:.2g}"
             )
 
     def steps(self, num_steps: int) -> Iterator[list[int]]:
@@ -169,7 +169,7 @@ def noise_key(path: Path) -> bytes:
     except FileNotFoundError:
         key = _draw_key(path)
     if len(key) != _KEY_BYTES:
-        raise TrainingError(f"{path}: is no key of {_KEY_BYTES} bytes; move it away, and another one is drawn")
+        raise TrainingError(f"{path}: is not a key of {_KEY_BYTES} bytes; move it away to have a new one drawn")
     return key
 
 

@@ -101,7 +101,7 @@ def decoder_layers(model: PreTrainedModel) -> nn.ModuleList:
     parts = ("self_attn.o_proj", "self_attn.q_proj", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")
     if isinstance(layers, nn.ModuleList) and all(_has(layer, part) for layer in layers for part in parts):
         return layers
-    raise RecipeError(f"prune: {type(model).__name__} has other parts than a Llama's: it cannot be pruned")
+    raise RecipeError(f"prune: {type(model).__name__} is not Llama-shaped and cannot be pruned")
 
 
 def keep_channels(layer: Any, kept: torch.Tensor) -> None:
@@ -195,7 +195,7 @@ def _require_parts(model: PreTrainedModel, settings: PruneSettings) -> None:
         ("heads", settings.heads, model.config.num_key_value_heads),
     ):
         if wanted >= count:
-            raise RecipeError(f"prune.{name}: the model has {count}: at least one is left")
+            raise RecipeError(f"prune.{name}: the model has {count}, and at least one must remain")
 
 
 def _sizes(out: nn.Linear, said: torch.Tensor, width: int) -> torch.Tensor:

@@ -61,7 +61,7 @@ class RunFolder:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise RecipeError(f"this very run is going on already: {self.path}") from None
+                raise RecipeError(f"this run is already in progress: {self.path}") from None
             (self.path / "recipe.json").write_text(json.dumps(self._settings, indent=2) + "\n")
             yield
 

@@ -91,7 +91,7 @@ class _Run:
         config = json.loads((self.model.path / "adapter_config.json").read_bytes())
         odd = [name for name in ("use_dora", "rank_pattern", "alpha_pattern") if config.get(name)]
         if config.get("peft_type") != "LORA" or odd:
-            raise SourceError(f"{ref} is no plain LoRA adapter: {', '.join(odd) or config.get('peft_type')}")
+            raise SourceError(f"{ref} is not a plain LoRA adapter: {', '.join(odd) or config.get('peft_type')}")
         # rsLoRA divides by the root of the rank (Kalajdzievski 2023).
         scale = config["lora_alpha"] / (math.sqrt(config["r"]) if config.get("use_rslora") else config["r"])
         tensors = load_file(self.model.path / "adapter_model.safetensors")
@@ -109,7 +109,7 @@ class _Run:
     def _difference(self) -> tuple[Deltas, float]:
         """What training added to linear modules, and the energy of what it changed elsewhere."""
         if self.model.kind == "quantized" or self.base.kind == "quantized":
-            raise SourceError("a quantized model cannot be shrunk: take the one that it was made from")
+            raise SourceError("a quantized model cannot be shrunk: use the model that it was made from")
         sources = [self.base, self.model]
         base, model = opened = [TensorFolder(source.path, source.identity.ref) for source in sources]
         require_one_shape(sources, opened)
@@ -138,9 +138,9 @@ class _Run:
                     changed.add(name.rpartition(".")[2])
                 progress(done, len(deltas))
         if not total or not math.isfinite(total):
-            raise TrainingError(f"{self.model.identity.ref} and its base do not differ by finite numbers")
+            raise TrainingError(f"{self.model.identity.ref} and its base do not differ, or not by finite numbers")
         if not changed:
-            raise TrainingError(f"{self.model.identity.ref} differs from its base in no linear module")
+            raise TrainingError(f"{self.model.identity.ref} does not differ from its base in any linear module")
         # peft finds modules by the end of their names: all that are called so need both matrices, some of zeros.
         wanted = {name: value for name, value in tensors.items() if name.split(".")[-3] in changed}
         save_file(wanted, folder / "adapter_model.safetensors", metadata={"format": "pt"})

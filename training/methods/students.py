@@ -36,7 +36,7 @@ def write_student(teacher: Source, settings: StudentSettings, texts: Sequence[st
     adapters.copy_companions(teacher.path, folder)
     if settings.vocabulary == "used":
         if not is_classifier:
-            raise RecipeError("student.vocabulary: used is for classifiers: a language model says any token")
+            raise RecipeError("student.vocabulary: used is for classifiers: a language model may write any token")
         _keep_tokens(model, folder, texts)
     model.save_pretrained(folder)
 
@@ -44,7 +44,7 @@ def write_student(teacher: Source, settings: StudentSettings, texts: Sequence[st
 def evenly_spaced(wanted: int, layers: int) -> list[int]:
     """Which of so many layers to keep: the first, the last, and those between at equal distances."""
     if wanted >= layers:
-        raise RecipeError(f"student.layers: the teacher has {layers}: a student has fewer")
+        raise RecipeError(f"student.layers: the teacher has {layers}; choose fewer")
     if wanted == 1:
         return [0]
     return [round(index * (layers - 1) / (wanted - 1)) for index in range(wanted)]
@@ -87,7 +87,7 @@ def _keep_tokens(model: Any, folder: Path, texts: Sequence[str]) -> None:
     path = folder / "tokenizer.json"
     state = json.loads(path.read_bytes())
     if state["model"].get("type") != "WordPiece":
-        raise RecipeError("student.vocabulary: used needs a WordPiece tokenizer, which the teacher has not")
+        raise RecipeError("student.vocabulary: used needs a WordPiece tokenizer, which the teacher does not have")
     tokenizer = load_tokenizer(folder)
     used = {token for text in texts for token in tokenizer(text)["input_ids"]}
     used |= set(tokenizer.all_special_ids)

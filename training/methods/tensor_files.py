@@ -74,7 +74,7 @@ class TensorFolder:
             part = file.get_slice(name)
             layout = TensorLayout(part.get_dtype(), tuple(part.get_shape()))
             if layout.dtype not in _DTYPES:
-                raise SourceError(f"{called}: {name} is of type {layout.dtype}, which is not read here")
+                raise SourceError(f"{called}: {name} has the unsupported type {layout.dtype}")
             self.layout[name] = layout
             self._files[name] = file
 

@@ -100,7 +100,8 @@ class Trainer:
         if sharded and recipe.batch_size % accelerator.num_processes:
             # Processes gather each layer together, so that none may have a part more than another.
             raise RecipeError(
-                f"sharding: batch_size {recipe.batch_size} is no multiple of the {accelerator.num_processes} processes"
+                f"sharding: batch_size {recipe.batch_size} is not a multiple of the number of processes, "
+                f"{accelerator.num_processes}"
             )
         self.recipe = recipe
         self.accelerator = accelerator
@@ -268,7 +269,7 @@ def _memory_errors() -> Iterator[None]:
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError) as error:
-        raise RecipeError("out of memory: lower micro_batch_size, or take shorter examples") from error
+        raise RecipeError("out of memory: lower micro_batch_size, or shorten the examples") from error
 
 
 def _seed_of(*numbers: int) -> int:

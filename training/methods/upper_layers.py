@@ -28,7 +28,7 @@ class UpperLayersObjective:
         """
         layers = list(layers_of(model))
         if learned >= len(layers):
-            raise RecipeError(f"layers: the model has {len(layers)}; leave it out to train all of them")
+            raise RecipeError(f"layers: the model has {len(layers)}; leave this setting out to train all of them")
         self._own = own
         self._below = layers[:-learned]
         self._states: dict[int, torch.Tensor] = {}

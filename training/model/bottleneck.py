@@ -100,6 +100,6 @@ def load_bottlenecks(model: Any, folder: Path) -> None:
     state = load_file(folder / WEIGHTS)
     expected = {name: tensor for name, tensor in model.state_dict().items() if f".{_NAME}." in name}
     if {name: tensor.shape for name, tensor in state.items()} != {name: each.shape for name, each in expected.items()}:
-        raise ValueError("its tensors are none of this model's bottlenecks")
+        raise ValueError("its tensors are not this model's bottlenecks")
     # Not strict: the file holds no weights of the base.
     model.load_state_dict(state, strict=False)

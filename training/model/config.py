@@ -48,18 +48,18 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         if self.width % self.heads:
-            raise ValueError(f"width {self.width} is no multiple of heads {self.heads}")
+            raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
         if self.heads % self.kv_heads:
-            raise ValueError(f"heads {self.heads} are no multiple of kv_heads {self.kv_heads}")
+            raise ValueError(f"heads {self.heads} are not a multiple of kv_heads {self.kv_heads}")
         if self.positions == "rope" and self.head_width % 2:
-            raise ValueError(f"width {self.width} / heads {self.heads} is odd: rope turns pairs")
+            raise ValueError(f"width {self.width} / heads {self.heads} is odd: rope needs an even head width")
         if self.positions == "sinusoid" and self.width % 2:
-            raise ValueError(f"width {self.width} is odd: sinusoid needs pairs")
+            raise ValueError(f"width {self.width} is odd: sinusoid needs an even width")
         if self.experts and not 1 <= self.experts_per_token <= self.experts:
-            raise ValueError(f"experts_per_token {self.experts_per_token} is not among the {self.experts} experts")
+            raise ValueError(f"experts_per_token {self.experts_per_token} is not between 1 and experts {self.experts}")
         # Mixtral has no other, and experts are saved as Mixtral's.
         if self.experts and self.activation != "swiglu":
-            raise ValueError(f"experts have the activation swiglu, not {self.activation}")
+            raise ValueError(f"experts need activation swiglu, not {self.activation}")
 
     @property
     def head_width(self) -> int:

@@ -50,7 +50,7 @@ def require_servable(config: ModelConfig) -> None:
         if value != wanted[name]
     ]
     if others:
-        raise NotServable(f"engines serve no model of this shape: {', '.join(others)}")
+        raise NotServable(f"engines do not serve this shape: {', '.join(others)}")
 
 
 def save_decoder(model: Decoder, folder: Path, special_tokens: dict[str, int] | None = None) -> None:

@@ -94,7 +94,7 @@ def _model_of(path: Path, settings: dict[str, Any]) -> type[Recipe]:
         raise RecipeError(f"{path}: setting 'method' is missing")
     row = METHODS.get(str(method))
     if row is None:
-        raise RecipeError(f"{path}: method: {method!r} is none of {', '.join(METHODS)}")
+        raise RecipeError(f"{path}: method: {method!r} is not one of {', '.join(METHODS)}")
     return row.recipe
 
 

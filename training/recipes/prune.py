@@ -60,7 +60,7 @@ class PruneRecipe(GradientRecipe):
         if self.data.heldout == self.data.train:
             raise ValueError("data.heldout is data.train: what is held out must not be trained on")
         if self.privacy is not None:
-            raise ValueError("privacy: the parts to remove are chosen by the examples, without noise; leave privacy out")
+            raise ValueError("privacy: the parts to remove are chosen by the examples, without noise; leave it out")
         return self
 
     def num_steps(self, num_examples: int) -> int:

@@ -33,7 +33,7 @@ def find_adapter(
     registry.verify(checkpoint, on_progress)
     base = checkpoint.manifest.base
     if checkpoint.manifest.kind != "adapter" or base is None:
-        raise NotServable(f"{checkpoint.ref} is no adapter but of kind {checkpoint.manifest.kind}: serve it by itself")
+        raise NotServable(f"{checkpoint.ref} is not an adapter but {checkpoint.manifest.kind}: serve it by itself")
     kind = adapter_kind(checkpoint)
     if kind != "lora":
         raise NotServable(

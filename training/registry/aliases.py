@@ -99,7 +99,7 @@ class AliasFile:
     def promote(self, alias: str, version: int) -> AliasState:
         """Point `alias` at `version`; pointing it where it already points changes nothing."""
         if not ALIAS_PATTERN.fullmatch(alias):
-            raise RegistryError(f"{alias!r} is no alias: use small letters, digits, '.', '_', '-'")
+            raise RegistryError(f"{alias!r} is not an alias: use lower-case letters, digits, '.', '_', '-'")
         with self._locked() as states:
             now = states.get(alias)
             if now is not None and now.version == version:

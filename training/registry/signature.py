@@ -157,7 +157,7 @@ def signer_of(
     known = [(trusted[keyid], keyid, signature) for keyid, signature in signatures if keyid in trusted]
     if not known:
         signers = ", ".join(keyid for keyid, _ in signatures) or "nobody"
-        raise SignatureInvalid(f"is signed by {signers}, which is no key of keys/registry.pub or keys/trusted/")
+        raise SignatureInvalid(f"is signed by {signers}, which is not a key of keys/registry.pub or keys/trusted/")
     for key, keyid, signature in known:
         try:
             key.verify(signature, pre_authentication_encoding(payload, payload_type))

@@ -62,7 +62,7 @@ class Registry:
         Registrations at the same time get different versions. Raises UnusableFolder.
         """
         if not is_name(name):
-            raise UnusableFolder(f"{name!r} is no checkpoint name: use small letters, digits, '.', '_', '-'")
+            raise UnusableFolder(f"{name!r} is not a checkpoint name: use lower-case letters, digits, '.', '_', '-'")
         return register_folder(folder, self.root / name, draft, self.keys, on_progress)
 
     def verify(self, checkpoint: Checkpoint, on_progress: OnProgress | None = None) -> None:
@@ -131,7 +131,7 @@ class Registry:
 
     def _resolve_digest(self, ref: str) -> Checkpoint:
         if not re.fullmatch(r"sha256:[0-9a-f]{12,64}", ref):
-            raise UnknownCheckpoint(f"{ref!r} is no digest: give 12 hexadecimal digits or more after sha256:")
+            raise UnknownCheckpoint(f"{ref!r} is not a digest: give at least 12 hexadecimal digits after sha256:")
         matches = [checkpoint for checkpoint in self.list() if checkpoint.digest.startswith(ref)]
         if not matches:
             raise UnknownCheckpoint(f"no checkpoint in {self.root} has the digest {ref}")

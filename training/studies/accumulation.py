@@ -1,16 +1,15 @@
-"""Micro-batches in place of a whole batch.
+"""Micro-batches instead of whole batches.
 
-The same decoder, seed and 20 batches of 16 rows, each of 8 to 64 characters; only how many rows are computed at once
-differs: 16, 4 or 1. Their gradients are added up before each step, every character weighing the same, so that nothing
-but the order of additions in floating point is different. Compared are the losses that each step reports, in nats a
-character, and the CPU time. The plot has the largest difference up to each step.
+The same decoder takes the same 20 batches of 16 rows (8 to 64 characters each) from the same seed, and computes 16, 4
+or 1 rows at once. Gradients are accumulated before each step, and every character has the same weight, so only the
+order of floating-point additions differs. The study compares the losses of each step, in nats per character, and the
+CPU time. The plot shows the largest difference up to each step.
 
-Beside it the mistake that libraries have made: each part divided by its own characters, and then the mean of the
-parts. A character of a short row then weighs more than one of a long row, and with rows of unequal lengths the losses
-differ from the first step on.
+It also shows a mistake that libraries have made: to divide each part by its own number of characters and then average
+the parts. Characters in short rows then weigh more than those in long rows, and the losses differ from the first step.
 
-It does not show long runs: AdamW divides each gradient by its size, so that where one is nearly zero, its last bits
-decide about a whole step, and differences can grow.
+The study does not cover long runs. AdamW normalizes each gradient by its size, so where a gradient is nearly zero, its
+last bits determine a whole step, and differences can grow.
 """
 
 from __future__ import annotations
@@ -93,11 +92,11 @@ def _run(trial: Trial, vocab_size: int, objective: Objective, size: int) -> tupl
 
 
 STUDY = Study(
-    claim="Computing one row at a time changes no loss of a step by more than a hundred-thousandth of a nat.",
-    number="largest difference between a step's losses, rows of unequal lengths one or 16 at once, nats",
+    claim="Computing one row at a time changes the loss of no step by more than a hundred-thousandth of a nat.",
+    number="largest difference between the losses of a step with 1 and with 16 rows at once, nats",
     holds="below",
     bar=1e-5,
     measure=measure,
     x=Axis("step"),
-    y=Axis("largest difference so far from the losses of 16 at once, nats a character", is_log=True),
+    y=Axis("largest difference so far from the losses of 16 at once, nats per character", is_log=True),
 )

@@ -24,17 +24,17 @@ if TYPE_CHECKING:
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--list", "is_list", is_flag=True, help="List the studies.")
 @click.option("--all", "is_all", is_flag=True, help="Run all, one after another.")
-@click.option("--seeds", type=click.IntRange(2, 100), help="Run so many seeds.  [default: the study's own, 3 or 4]")
+@click.option("--seeds", type=click.IntRange(2, 100), help="Number of seeds.  [default: the study's own, 3 or 4]")
 @click.option(
-    "--text", type=click.Path(path_type=Path), help="Learn from this text, not the standard library's source."
+    "--text", type=click.Path(path_type=Path), help="Train on this text instead of the standard library's source."
 )
-@click.option("--smallest", is_flag=True, help="Only see that it runs, in seconds: its figures say nothing.")
+@click.option("--smallest", is_flag=True, help="Only check that it runs, in seconds; the figures are meaningless.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Write page, plot and figures there: `docs/studies`.",
+    help="Folder to write page, plot and figures to, such as `docs/studies`.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the results as JSON, a line each.")
+@click.option("--json", "as_json", is_flag=True, help="Print each result as a line of JSON.")
 @one_line_errors
 def study(
     names: tuple[str, ...],
@@ -57,7 +57,7 @@ def study(
     if not chosen:
         raise TrainingError("name a study (signet study --list shows them), or say --all")
     if smallest and out is not None:
-        raise TrainingError("--smallest: its figures say nothing, so that --out has nothing to write")
+        raise TrainingError("--smallest cannot be combined with --out: its figures are meaningless")
     from training.studies.study import find_study
 
     for name in chosen:

@@ -1,12 +1,11 @@
-"""Gradient clipping where the learning rate is high.
+"""Gradient clipping at a high learning rate.
 
 A decoder of two blocks, 64 wide, learns characters of source code for 100 steps of 512 characters at three peak
-learning rates, with gradients clipped to a norm of 1, as recipes have it, and with gradients as they are. AdamW
-divides each gradient by the root of its own mean square, so that a uniformly larger gradient changes nothing;
-clipping matters where single steps have gradients far larger than those before. The loss is on the last tenth of the
-text.
+learning rates, with gradients clipped to a norm of 1 (the default of recipes) and without clipping. AdamW divides each
+gradient by its root mean square, so uniformly larger gradients change nothing. Clipping matters when the gradients of
+single steps are much larger than earlier ones. The loss is measured on the last tenth of the text.
 
-It does not show rare events of long runs, which clipping is mostly there for.
+The study does not cover rare events in long runs, the main purpose of clipping.
 """
 
 from __future__ import annotations
@@ -40,10 +39,10 @@ def measure(trial: Trial) -> Sample:
 
 STUDY = Study(
     claim="At a learning rate ten times too high, clipping gradients gives a lower loss.",
-    number="loss without clipping minus loss with it, learning rate 0.03, nats a character",
+    number="loss without clipping minus loss with it, learning rate 0.03, nats per character",
     holds="above",
     bar=0.0,
     measure=measure,
     x=Axis("peak learning rate", is_log=True),
-    y=Axis("loss, nats a character"),
+    y=Axis("loss, nats per character"),
 )

@@ -1,16 +1,16 @@
-"""A mixture of experts beside a dense model at equal active weights.
+"""A mixture of experts against a dense model with equal active weights.
 
-Both are decoders of two blocks, 64 wide. The dense one has an MLP of 168 in each block; the others have 4 or 8
-experts of 84, of which a router sends every token to two: as many weights are multiplied with a token, but for the
-router's. 110 steps of 512 characters of source code, the same batches, with a loss for balance of 0.01. The loss is
-on the last tenth of the text. Entropy of the load is 1 where the experts get equally many tokens, 0 where one gets
-all.
+All models are decoders of two blocks, 64 wide. The dense one has an MLP of width 168 in each block. The others have 4
+or 8 experts of width 84, and a router sends each token to two of them, so each token uses as many weights, apart from
+the router's. Training takes 110 steps of 512 characters of source code on the same batches, with a balance loss of
+0.01. The loss is measured on the last tenth of the text. The entropy of the load is 1 if all experts get equally many
+tokens, and 0 if one gets all.
 
-Time is the CPU's of all steps: on a CPU and at this size, small matrices and the picking of rows cost more than the
+Time is the CPU time of all steps. On a CPU and at this size, small matrices and row selection cost more than the
 arithmetic they save.
 
-It does not show longer training: each expert learns from a part of the tokens only, and the router has to learn as
-well, so that few steps favour the dense model.
+The study does not cover longer training. Each expert learns from only some of the tokens, and the router has to learn
+too, so few steps favor the dense model.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ def measure(trial: Trial) -> Sample:
 
 STUDY = Study(
     claim="At equal active weights, eight experts predict text better than one dense MLP.",
-    number="loss of the dense model minus loss with eight experts, nats a character",
+    number="loss of the dense model minus loss with eight experts, nats per character",
     holds="above",
     bar=0.0,
     measure=measure,
     x=Axis("experts (1: dense)"),
-    y=Axis("loss, nats a character"),
+    y=Axis("loss, nats per character"),
     seeds=3,
 )

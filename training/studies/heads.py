@@ -1,13 +1,13 @@
 """Attention heads on sequence tasks.
 
-A decoder of two blocks, 64 wide, learns four tasks, a model each: to copy 8 symbols, to say them backwards, to sort
-them, and to recall which value stood behind a key (Arora et al. 2023 take the last as the mark of attention). Only
-the number of heads differs; all have as many weights, as more heads are narrower. Each takes 60 steps of 16 rows.
-Accuracy is the share of the answers' symbols that is predicted, on 256 rows not learned from; of 16 symbols, guessing
-gets 0.06.
+A decoder of two blocks, 64 wide, learns one of four tasks per model: copying 8 symbols, reversing them, sorting them,
+and recalling which value followed a key (for Arora et al. 2023, the characteristic task of attention). Only the number
+of heads differs. All models have the same number of weights, because more heads are narrower. Each takes 60 steps of
+16 rows. Accuracy is the fraction of answer symbols predicted correctly on 256 held-out rows; guessing among 16 symbols
+scores 0.06.
 
-It does not show what heads look at, nor that the order stays with longer training: after so few steps no task is
-learned to the end.
+The study does not show what the heads attend to, nor whether longer training keeps this order: after so few steps, no
+task is fully learned.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def _accuracy(task: str, heads: int, trial: Trial) -> float:
 
 
 STUDY = Study(
-    claim="At equal width, four heads learn sequence tasks better than one in as many steps.",
-    number="accuracy with four heads minus that with one, mean of four tasks after 60 steps",
+    claim="At equal width and in as many steps, four heads learn sequence tasks better than one.",
+    number="accuracy with four heads minus accuracy with one, mean of four tasks after 60 steps",
     holds="above",
     bar=0.0,
     measure=measure,

@@ -1,13 +1,13 @@
-"""LoRA beside bottleneck adapters at equal parameters.
+"""LoRA against bottleneck adapters with equal parameters.
 
-A decoder of two blocks, 64 wide, learns characters of source code for 80 steps of 512; then it stays as it is, and
-something small learns English prose (Python's manual) for 40: LoRA on all linear layers (Hu et al. 2021), or a
-bottleneck behind attention and MLP of each block (Houlsby et al. 2019: down, GELU, up, added). LoRA's rank is chosen
-so that it has as many weights as the bottleneck, within five percent. Both start as no change; each has the better of
-two learning rates, chosen on the training loss. Beside them: all weights trained, and none.
+A decoder of two blocks, 64 wide, learns characters of source code for 80 steps of 512. Then it is frozen, and an
+adapter learns English prose (Python's manual) for 40 steps: LoRA on all linear layers (Hu et al. 2021), or a bottleneck
+after attention and MLP of each block (Houlsby et al. 2019: down, GELU, up, added). The rank of LoRA is chosen to match
+the bottleneck's number of weights within five percent. Both start as no change, and each uses the better of two
+learning rates by training loss. For comparison, all weights are trained, or none.
 
-At one size of model and one pair of texts. LoRA can be folded into the weights and then costs nothing when served; a
-bottleneck stays.
+This is one model size and one pair of texts. LoRA can be merged into the weights and then costs nothing when served; a
+bottleneck cannot.
 """
 
 from __future__ import annotations
@@ -95,11 +95,11 @@ def _best(model: Decoder, text: Text, trial: Trial) -> Decoder:
 
 STUDY = Study(
     claim="At equal parameters, LoRA learns a new kind of text better than bottleneck adapters.",
-    number="loss with bottlenecks minus loss with LoRA, the larger budget, nats a character",
+    number="loss with bottlenecks minus loss with LoRA, the larger budget, nats per character",
     holds="above",
     bar=0.0,
     measure=measure,
     x=Axis("weights trained", is_log=True),
-    y=Axis("loss, nats a character"),
+    y=Axis("loss, nats per character"),
     seeds=3,
 )

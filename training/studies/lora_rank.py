@@ -1,13 +1,13 @@
-"""The rank of what fine-tuning changed.
+"""The rank of the change in fine-tuning.
 
-A decoder of two blocks, 64 wide, learns characters of source code for 200 steps of 512, then all its weights learn
-English prose (Python's manual) for as many. What the second training added to each linear layer is cut to a rank by
-its singular values, as `method: shrink` does, and added to the first model; the other weights are those after. A gain
-of 1 is all that fine-tuning brought on held-out prose, 0 nothing. Energy is the share of the squared singular values
-that the rank keeps. The claim of Hu et al. 2021 is that what fine-tuning changes has a low rank, far below the
-layer's width.
+A decoder of two blocks, 64 wide, learns characters of source code for 200 steps of 512, and then English prose
+(Python's manual) for as many, with all weights. The change of each linear layer in the second training is truncated to
+a rank by its singular values, as in `method: shrink`, and added to the first model; all other weights are those after
+the second training. A gain of 1 is all that fine-tuning gained on held-out prose, and 0 is none. Energy is the
+fraction of the squared singular values that the rank keeps. Hu et al. 2021 claim that fine-tuning makes changes of a
+rank far below the layer's width.
 
-Embeddings and norms keep what they learned and count on neither side: at rank 0 the gain of the linear layers is 0.
+Embeddings and norms keep what they learned and count on neither side: at rank 0, the gain of the linear layers is 0.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ def _cut(model: nn.Module, before: dict[str, nn.Linear], deltas: dict[str, torch
 
 
 STUDY = Study(
-    claim="A quarter of the full rank keeps nine tenths of what fine-tuning gained in the linear layers.",
-    number="share of the gain that rank 16 of 64 keeps",
+    claim="A quarter of the full rank keeps nine tenths of the gain from fine-tuning linear layers.",
+    number="fraction of the gain that rank 16 of 64 keeps",
     holds="above",
     bar=0.9,
     measure=measure,

@@ -1,13 +1,12 @@
-"""LayerNorm beside RMSNorm.
+"""LayerNorm against RMSNorm.
 
-RMSNorm (Zhang and Sennrich 2019) divides by the root mean square and does not take off the mean: one sum less, and no
-bias. A decoder of two blocks, 64 wide, learns characters of source code with either, from the same seed and the same
-batches, 200 steps of 512 characters. The loss judged by is on the last tenth of the text, which was not learned from;
-the plot has that of the steps themselves.
+RMSNorm (Zhang and Sennrich 2019) divides by the root mean square without subtracting the mean: one sum less, and no
+bias. A decoder of two blocks, 64 wide, learns characters of source code with either norm from the same seed and
+batches, for 200 steps of 512 characters. The loss for the verdict is measured on the held-out last tenth of the text;
+the plot shows the training loss.
 
-Times are of the CPU for one norm forward and backward over 1,024 positions 64 wide, the least of 20 rounds. PyTorch
-has one kernel for LayerNorm on a CPU and puts RMSNorm together from several, so that on a CPU less arithmetic need
-not be less time.
+Times are CPU times of one norm, forward and backward, over 1,024 positions 64 wide: the fastest of 20 rounds. On a CPU,
+PyTorch has one kernel for LayerNorm but composes RMSNorm of several, so less arithmetic does not mean less time there.
 """
 
 from __future__ import annotations
@@ -63,5 +62,5 @@ STUDY = Study(
     bar=1.01,
     measure=measure,
     x=Axis("step"),
-    y=Axis("loss of the 25 steps before, nats a character"),
+    y=Axis("loss of the 25 steps before, nats per character"),
 )

@@ -59,9 +59,9 @@ def page(result: Result) -> str:
         "```",
         "",
         f"Run on {result.date} with the seeds 0 to {len(result.samples) - 1}, {result.machine}:",
-        f"{result.cpu_seconds:.0f} s of processor time, {result.seconds:.0f} s by the clock; {versions}.",
-        "Figures are means over the seeds with their 95% intervals (Student's t);",
-        f"each seed's are in [{result.name}.json]({result.name}.json).",
+        f"{result.cpu_seconds:.0f} s of CPU time, {result.seconds:.0f} s of wall time; {versions}.",
+        "Figures are means over the seeds with 95% intervals (Student's t).",
+        f"The figures of each seed are in [{result.name}.json]({result.name}.json).",
     ]
     return "\n".join(lines) + "\n"
 
@@ -74,9 +74,9 @@ def verdict_sentence(study: Study, number: Score) -> str:
             return f"Held: the whole interval is {study.holds} {bar}."
         case "not held":
             other = "below" if study.holds == "above" else "above"
-            return f"Not held: the whole interval is {other} {bar}, so these runs refute the claim, at their size."
+            return f"Not held: the whole interval is {other} {bar}, so these runs refute the claim at this size."
         case "undecided":
-            return f"Undecided: the interval reaches over {bar}, so these runs neither confirm the claim nor refute it."
+            return f"Undecided: the interval includes {bar}, so these runs neither confirm nor refute the claim."
 
 
 def figures(table: Mapping[str, Score]) -> list[str]:
@@ -95,12 +95,11 @@ def index(results: Mapping[str, Result]) -> str:
     lines = [
         "# Studies",
         "",
-        "Claims that can be run again: `signet study NAME`, or all of them with `make studies`. Each has a number, the",
-        "mean over seeds with its 95% interval, and a verdict: held or not held where the whole interval is on one",
-        "side of the bar, else undecided. Models are small enough for a CPU: what holds of them need not hold of",
-        "large ones.",
+        "Claims that you can test again: `signet study NAME`, or all of them with `make studies`. Each has a number",
+        "(the mean over seeds with its 95% interval) and a verdict: held or not held if the whole interval is on one",
+        "side of the bar, otherwise undecided. The models fit a CPU; results may differ for large ones.",
         "",
-        "| study | claim | number | holds | verdict | processor time |",
+        "| study | claim | number | holds | verdict | CPU time |",
         "|---|---|---|---|---|---|",
         *(_row(name, results.get(name)) for name in STUDIES),
     ]
@@ -136,4 +135,4 @@ def _read(path: Path) -> Result:
     try:
         return Result.from_json(json.loads(path.read_text()))
     except (ValueError, TypeError, KeyError) as error:
-        raise DataError(f"{path}: is no study's result: {error}") from None
+        raise DataError(f"{path}: is not a study's result: {error}") from None

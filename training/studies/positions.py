@@ -1,13 +1,13 @@
-"""Position encodings on texts longer than those learned.
+"""Position encodings on texts longer than in training.
 
-Decoders of two blocks, 64 wide, learn characters of source code in blocks of 64, and are then asked to read 64, 128,
-256 and 512 at once: rotary (RoPE), ALiBi, sinusoids, learned vectors, and no positions at all, where only the causal
-mask tells order. 130 steps of 512 characters each, the same batches. Learned vectors exist for all 512 positions,
-those behind the 64th as they were drawn. The loss is a mean over all characters of the blocks, on text not learned
-from: a model that made use of a longer context would fall, one that is lost in it rises.
+Decoders of two blocks, 64 wide, learn characters of source code in blocks of 64, and then read 64, 128, 256 and 512
+characters at once, with rotary embeddings (RoPE), ALiBi, sinusoids, learned vectors, or no positions at all, where only
+the causal mask shows the order. Each takes 130 steps of 512 characters on the same batches. Learned vectors exist for
+all 512 positions; those after the 64th keep their initial values. The loss is a mean over all characters of the
+blocks, on held-out text. It falls if a model makes use of a longer context, and rises if the model cannot handle it.
 
-It does not show longer training, after which more of the loss hangs on positions, nor methods that stretch RoPE
-afterwards (position interpolation, YaRN).
+The study does not cover longer training, after which positions matter more, or methods that extend RoPE afterwards
+(position interpolation, YaRN).
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ def measure(trial: Trial) -> Sample:
 
 
 STUDY = Study(
-    claim="Trained on 64 characters and given 256, a model with RoPE predicts worse than one with ALiBi.",
-    number="loss with RoPE minus loss with ALiBi, both at 256, nats a character",
+    claim="Trained on 64 characters and tested on 256, a model with RoPE predicts worse than one with ALiBi.",
+    number="loss with RoPE minus loss with ALiBi, both at 256, nats per character",
     holds="above",
     bar=0.0,
     measure=measure,
     x=Axis("characters read at once", is_log=True),
-    y=Axis("loss, nats a character"),
+    y=Axis("loss, nats per character"),
     seeds=3,
 )

@@ -1,13 +1,13 @@
 """Training in fp32, bf16 and fp16.
 
-The same decoder of two blocks, 64 wide, the same seed and batches, 120 steps of 128 characters of source code.
-Weights and the optimizer's state stay fp32; matrix products are calculated in the named type (`precision:` of every
-recipe), and fp16 has its loss scaled (Micikevicius et al. 2018). The loss is on the last tenth of the text,
-calculated in fp32. Beside it, what rounding the fp32 model's weights afterwards costs: to bf16, as checkpoints are
-stored, and to 8 bits with a scale for each row. Figures are changes from the loss of fp32, in percent.
+The same decoder of two blocks, 64 wide, takes 120 steps of 128 characters of source code from the same seed on the same
+batches. Weights and optimizer state stay fp32. Matrix products use the named format (`precision:` of every recipe), and
+fp16 scales the loss (Micikevicius et al. 2018). The loss is measured on the last tenth of the text, in fp32. The study
+also rounds the weights of the fp32 model afterwards: to bf16, the format of checkpoints, and to 8 bits with a scale for
+each row. Figures are changes from the loss of fp32, in percent.
 
-It does not show speed: CPUs are slower in 16 bits than in 32, GPUs several times faster. Small models have few of the
-outliers that make large ones hard to round.
+The study does not cover speed: CPUs are slower in 16 bits than in 32, and GPUs several times faster. Small models have
+few of the outliers that make large models hard to round.
 """
 
 from __future__ import annotations

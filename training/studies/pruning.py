@@ -1,12 +1,12 @@
-"""Weights taken out by size, and by Wanda.
+"""Pruning weights by size, and by Wanda.
 
-A decoder of two blocks, 64 wide, learns characters of source code for 250 steps of 512 characters. Then, in every row
-of its linear layers, a part of the weights becomes zero, without training again: the smallest ones; those that are
-smallest times the norm of the input they meet (Wanda, Sun et al. 2023), measured on 32 blocks of the training text;
-or random ones. The loss is on the last tenth of the text.
+A decoder of two blocks, 64 wide, learns characters of source code for 250 steps of 512 characters. Then some of the
+weights in each row of its linear layers are set to zero, without more training: the smallest ones; those with the
+smallest product of weight and input norm (Wanda, Sun et al. 2023), measured on 32 blocks of the training text; or
+random ones. The loss is measured on the last tenth of the text.
 
-Zeros among other weights save neither memory nor time in the engine, which has no kernels for them (2:4 sparsity is
-gone from vLLM): `method: prune` takes out whole layers, channels and heads.
+Scattered zeros save neither memory nor time in the engine, which has no kernels for them (vLLM no longer supports 2:4
+sparsity). `method: prune` therefore removes whole layers, channels and heads.
 """
 
 from __future__ import annotations
@@ -84,11 +84,11 @@ def without(model: nn.Module, part: float, importance: Importance) -> nn.Module:
 
 
 STUDY = Study(
-    claim="With half of the weights taken out, Wanda leaves a lower loss than taking out the smallest.",
-    number="loss by size minus loss by Wanda, half of the weights taken out, nats a character",
+    claim="With half of the weights removed, Wanda gives a lower loss than removing the smallest weights.",
+    number="loss by size minus loss by Wanda, half of the weights removed, nats per character",
     holds="above",
     bar=0.0,
     measure=measure,
     x=Axis("part of the weights taken out"),
-    y=Axis("loss, nats a character"),
+    y=Axis("loss, nats per character"),
 )

@@ -1,11 +1,11 @@
-"""Residual connections, on and off, by depth.
+"""Residual connections, with and without, by depth.
 
-Decoders of one to eight blocks, 64 wide, learn characters of source code for 50 steps of 512 characters; in half of
-them each part of a block replaces the residual stream instead of adding to it (He et al. 2016 say why that hurts).
-Norms, learning rate and batches are the same. The loss is on the last tenth of the text.
+Decoders of one to eight blocks, 64 wide, learn characters of source code for 50 steps of 512 characters. In half of
+them, each part of a block replaces the residual stream instead of adding to it (He et al. 2016 explain why that hurts).
+Norms, learning rate and batches are the same. The loss is measured on the last tenth of the text.
 
-It does not show that depth without residuals cannot be trained: other initializations and norms go further than
-these.
+The study does not show that deep models without residuals cannot be trained: other initializations and norms do better
+than these.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ def measure(trial: Trial) -> Sample:
 
 STUDY = Study(
     claim="Without residual connections, eight blocks predict text worse than two.",
-    number="loss of eight blocks minus loss of two, both without residuals, nats a character",
+    number="loss of eight blocks minus loss of two, both without residuals, nats per character",
     holds="above",
     bar=0.0,
     measure=measure,
     x=Axis("blocks", is_log=True),
-    y=Axis("loss, nats a character"),
+    y=Axis("loss, nats per character"),
     seeds=3,
 )

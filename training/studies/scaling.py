@@ -1,13 +1,13 @@
-"""A power law of small runs, and a larger one held back.
+"""A power law fitted to small runs, tested on a larger one.
 
-Decoders of two blocks, 16 to 96 wide, learn characters of source code for 60 steps of 512 characters. To the losses
-of the five smaller ones the curve loss = floor + factor · weights^-exponent is fitted (Kaplan et al. 2020, Hoffmann
-et al. 2022, with the amount of text held fixed), and from it the loss of the widest, which the fit has not seen, is
-predicted. Weights are those that a token is multiplied with, the output layer among them.
+Decoders of two blocks, 16 to 96 wide, learn characters of source code for 60 steps of 512 characters. The curve
+loss = floor + factor · weights^-exponent (Kaplan et al. 2020; Hoffmann et al. 2022, with a fixed amount of text) is
+fitted to the losses of the five smaller ones. It then predicts the loss of the widest, which is not part of the fit.
+Weights are those that each token is multiplied with, including the output layer.
 
-The widest has some twice the weights of the next: this is no proof that the curve goes on over orders of magnitude.
-The learning rate is the same for all, which need not be the best for each. Beside the power law's error stands that
-of the simplest prediction: the loss of the next smaller model.
+The widest model has about twice the weights of the next, so this does not prove that the curve holds over orders of
+magnitude. All models use the same learning rate, which need not be the best for each. For comparison, the table shows
+the error of the simplest prediction: the loss of the next smaller model.
 """
 
 from __future__ import annotations
@@ -63,6 +63,6 @@ STUDY = Study(
     bar=0.03,
     measure=measure,
     x=Axis("weights", is_log=True),
-    y=Axis("loss, nats a character", is_log=True),
+    y=Axis("loss, nats per character", is_log=True),
     seeds=3,
 )

@@ -142,7 +142,7 @@ def mean_over_seeds(values: Iterable[float]) -> Score:
 def find_study(name: str) -> Study:
     """The study of this name; raises TrainingError where there is none."""
     if name not in STUDIES:
-        raise TrainingError(f"{name} is no study: there are {', '.join(STUDIES)}")
+        raise TrainingError(f"{name} is not a study: there are {', '.join(STUDIES)}")
     study: Study = _module(name).STUDY
     return study
 

@@ -36,7 +36,7 @@ def with_tokens(tokenizer: Tokenizer, words: Sequence[str]) -> Extension:
         if len(ids) > 1:
             pieces[word] = ids
     if not pieces:
-        raise RecipeError("extend.tokens: each is one token of the base already")
+        raise RecipeError("extend.tokens: all are tokens of the base already")
     larger = Tokenizer.from_str(tokenizer.to_str())
     larger.add_tokens([AddedToken(word, normalized=False) for word in pieces])
     index_of = larger.get_vocab()
@@ -47,12 +47,12 @@ def with_merges(tokenizer: Tokenizer, documents: Sequence[str], number: int) -> 
     """Go on learning merges where the tokenizer's training stopped, on other text.
 
     Later merges come last, so a text in which none of them occurs keeps its ids. Raises SourceError where the tokenizer
-    is no byte-level BPE.
+    is not byte-level BPE.
     """
     settings = json.loads(tokenizer.to_str())
     model = settings["model"]
     if model["type"] != "BPE" or (settings["decoder"] or {}).get("type") != "ByteLevel" or not tokenizer.pre_tokenizer:
-        raise SourceError("the base's tokenizer is no byte-level BPE and takes no further merges: list extend.tokens")
+        raise SourceError("the base's tokenizer is not byte-level BPE and takes no further merges: list extend.tokens")
     counts: Counter[str] = Counter()
     for document in documents:
         text = tokenizer.normalizer.normalize_str(document) if tokenizer.normalizer else document
@@ -85,6 +85,6 @@ def _checked(before: Tokenizer, extension: Extension) -> Extension:
     if moved or changed:
         which = moved[0] if moved else before.decode(list(extension.pieces[changed[0]]))
         raise SourceError(
-            f"the base's tokenizer cannot be extended: it would write {which!r} otherwise. Begin it with a space"
+            f"the base's tokenizer cannot be extended: it would spell {which!r} differently. Begin it with a space"
         )
     return extension

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("recipe", type=click.Path(path_type=Path))
-@click.option("--trials", type=click.IntRange(1), required=True, help="How many there are to be in all.")
+@click.option("--trials", type=click.IntRange(1), required=True, help="Total number of trials.")
 @click.option("--store", metavar="URL", help="Database that workers share; default: a SQLite file in SIGNET_HOME.")
 @click.option(
     "--pruner",
     type=click.Choice(["median", "hyperband", "none"]),
     default="median",
     show_default=True,
-    help="Which trials end early: those worse than the median, or by successive halving.",
+    help="How to stop bad trials early: below the median of the others, or by successive halving.",
 )
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting of the recipe.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -41,10 +41,10 @@ def tune(
     overrides: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Search for the settings of a recipe that do best on held-out data, and write the best recipe.
+    """Search for the recipe settings that do best on held-out data, and write the best recipe.
 
-    The recipe's section `search` says what is tried. Trials register nothing. Run it again to go on up to --trials in
-    all; run it several times at once, on any machines that reach the store, and they share the work.
+    The recipe's section `search` lists what to try. Trials register nothing. Run the command again to continue up to
+    --trials in total. Several runs, on any machines that reach the store, share the work.
 
     Example: signet tune recipes/tune-spam.yaml --trials 30
     """
@@ -53,7 +53,7 @@ def tune(
     from training.recipes import load_recipe
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise TrainingError(f"{recipe}: a trial trains in one process: start tune without torchrun, several times")
+        raise TrainingError(f"{recipe}: a trial trains in one process: start tune several times, without torchrun")
     loaded = load_recipe(recipe, overrides)
     settings: TrainingSettings = ctx.obj()
     registry = open_registry(settings)

@@ -70,7 +70,7 @@ def conclude(study: optuna.Study, trials: Trials) -> Result:
     if not any(trial.state == TrialState.COMPLETE for trial in done):
         errors = [trial.user_attrs[ERROR] for trial in done if ERROR in trial.user_attrs]
         why = f", the last one with: {errors[-1]}" if errors else ""
-        raise TrainingError(f"{trials.context.recipe_path}: none of {len(done)} trials came to its end{why}")
+        raise TrainingError(f"{trials.context.recipe_path}: none of {len(done)} trials finished{why}")
     best = study.best_trial
     values = drawn(best.params, trials.search)
     result = Result(done, best, values, _importance(study), trials.folder, trials.measure.name)

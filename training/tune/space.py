@@ -21,7 +21,9 @@ _FIXED = ("method", "name", "license", "search", "data.heldout", "data.heldout_f
 def require_space(recipe: Recipe, path: Path) -> tuple[GradientRecipe, Search]:
     """The recipe and its section `search`; raises RecipeError where it has none, or names what no recipe can be."""
     if not isinstance(recipe, GradientRecipe):
-        raise RecipeError(f"{path}: method: {recipe.method} follows no gradient: there is nothing to tune")
+        raise RecipeError(
+            f"{path}: method: {recipe.method} does not train by gradient descent: there is nothing to tune"
+        )
     if recipe.search is None:
         raise RecipeError(
             f"{path}: has no section search: say what to try, as in "
@@ -29,7 +31,7 @@ def require_space(recipe: Recipe, path: Path) -> tuple[GradientRecipe, Search]:
         )
     for name, space in recipe.search.items():
         if name in _FIXED:
-            raise RecipeError(f"{path}: search.{name}: is the same in all trials")
+            raise RecipeError(f"{path}: search.{name}: must be the same in all trials")
         for value in space if isinstance(space, list) else (space.low, space.high):
             variant(path, recipe, {name: value})
     return recipe, recipe.search

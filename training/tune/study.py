@@ -65,7 +65,7 @@ def open_store(url: str) -> RDBStorage:
                 heartbeat_stale_trial_callback=queue_again,
             )
     except ArgumentError:
-        raise TrainingError("--store: is no database URL: sqlite:///FILE or postgresql://HOST/NAME") from None
+        raise TrainingError("--store: is not a database URL: sqlite:///FILE or postgresql://HOST/NAME") from None
     except (SQLAlchemyError, ImportError, RuntimeError) as error:
         why = str(getattr(error, "orig", None) or error).splitlines()[0]
         raise TrainingError(f"--store: cannot be used: {why}") from None

@@ -62,7 +62,7 @@ def test_an_unknown_scheme_is_told_with_the_form_of_their_names(home: Path) -> N
     result = invoke(home, "tiny@1", "--scheme", "w2a2")
 
     assert result.exit_code == 2
-    assert "'w2a2' is no scheme: write METHOD[-sym|-asym][-gN][-mixed]" in result.stderr
+    assert "'w2a2' is not a scheme: write METHOD[-sym|-asym][-gN][-mixed]" in result.stderr
 
 
 def test_the_outcome_in_words(home: Path, outcome: Outcome) -> None:
@@ -95,7 +95,7 @@ def test_the_outcome_as_json(home: Path, outcome: Outcome) -> None:
     [
         (["nothing@1", "--scheme", "w8a8"], "no checkpoint named 'nothing'"),
         (["tiny@1", "--scheme", "w8a8", "--calibration", "/no/chats.jsonl"], "/no/chats.jsonl: cannot be read"),
-        (["tiny@1", "--scheme", "w8a8", "--name", "Not A Name"], "is no name for a checkpoint"),
+        (["tiny@1", "--scheme", "w8a8", "--name", "Not A Name"], "is not a checkpoint name"),
     ],
     ids=["ref", "calibration", "name"],
 )
@@ -163,12 +163,12 @@ def test_the_engine_is_asked_with_each_and_with_the_original(
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        ([], "say which scheme"),
-        (["--scheme", "w8a8", "--compare", "w8a8"], "say which scheme"),
-        (["--compare", "w8a8,w2a2"], "'w2a2' is no scheme"),
-        (["--compare", " , "], "names no scheme"),
+        ([], "choose --scheme"),
+        (["--scheme", "w8a8", "--compare", "w8a8"], "choose --scheme"),
+        (["--compare", "w8a8,w2a2"], "'w2a2' is not a scheme"),
+        (["--compare", " , "], "no scheme given"),
         (["--scheme", "w8a8", "--no-engine"], "--engine and --plot are for --compare"),
-        (["--compare", "w8a8", "--name", "x"], "--name is for one scheme"),
+        (["--compare", "w8a8", "--name", "x"], "--name does not go with --compare"),
     ],
 )
 def test_what_is_compared_must_be_known(home: Path, arguments: list[str], why: str) -> None:

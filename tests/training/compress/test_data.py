@@ -35,7 +35,7 @@ def test_a_text_that_is_calibrated_on_is_not_measured_on_as_well(tiny: Registry,
     copy = tmp_path / "copy.txt"
     copy.write_bytes(text.read_bytes())
 
-    with pytest.raises(DataError, match=r"copy\.txt: is calibrated on"):
+    with pytest.raises(DataError, match=r"copy\.txt: is the calibration file"):
         prepared(tiny, Wanted(text, heldout=(copy,)))
 
 
@@ -54,7 +54,7 @@ def test_sets_of_one_name_are_told_apart_or_refused(tiny: Registry, text: Path, 
 def test_a_text_of_one_token_cannot_be_measured_on(tiny: Registry, tmp_path: Path) -> None:
     (tmp_path / "short.txt").write_text("a")
 
-    with pytest.raises(DataError, match=r"short\.txt: too little text"):
+    with pytest.raises(DataError, match=r"short\.txt: has too little text"):
         prepared(tiny, Wanted(heldout=(tmp_path / "short.txt",)))
 
 

@@ -48,9 +48,9 @@ def test_the_built_in_questions_have_one_right_answer_each_anywhere_among_four()
     [
         ("{", "q.jsonl:2: is not JSON"),
         ("[]", 'q.jsonl:2: has no "question"'),
-        ('{"question": "?", "choices": "a", "answer": 0}', '"choices" is no list of texts'),
+        ('{"question": "?", "choices": "a", "answer": 0}', '"choices" is not a list of texts'),
         ('{"question": "?", "choices": ["a"], "answer": 0}', "fewer than two choices"),
-        ('{"question": "?", "choices": ["a", " "], "answer": 0}', '"choices" is no list of texts'),
+        ('{"question": "?", "choices": ["a", " "], "answer": 0}', '"choices" is not a list of texts'),
         ('{"question": "?", "choices": ["a", "b"], "answer": 2}', "from 0 to 1"),
         ('{"question": "?", "choices": ["a", "b"], "answer": true}', "from 0 to 1"),
         ('{"question": "?", "choices": ["a", "b"], "answer": "b"}', "from 0 to 1"),

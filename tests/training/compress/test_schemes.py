@@ -26,12 +26,12 @@ def test_a_scheme_by_its_name(name: str, scheme: Scheme) -> None:
     ("name", "why"),
     [
         ("w2a2", "METHOD being w8a8, rtn, gptq"),
-        ("", "is no scheme"),
-        ("GPTQ", "is no scheme"),
-        ("gptq-g32-asym", "is no scheme"),
+        ("", "is not a scheme"),
+        ("GPTQ", "is not a scheme"),
+        ("gptq-g32-asym", "is not a scheme"),
         ("gptq-g48", "groups have 32, 64, 128 weights"),
         ("w8a8-g64", "w8a8 has one scale a row"),
-        ("gptq\n", "is no scheme"),
+        ("gptq\n", "is not a scheme"),
     ],
 )
 def test_what_is_no_scheme_is_told_with_the_form_of_names(name: str, why: str) -> None:

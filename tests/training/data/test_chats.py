@@ -30,10 +30,10 @@ def test_keys_of_other_tools_are_ignored(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "why"),
     [
-        ("{", "is no JSON: Expecting property name enclosed in double quotes at character 2"),
-        ("[]", "is no JSON object"),
-        ("\x00", "is no JSON"),
-        ('{"message": []}', "is no chat (it has message): write"),
+        ("{", "is not JSON: Expecting property name enclosed in double quotes at character 2"),
+        ("[]", "is not a JSON object"),
+        ("\x00", "is not JSON"),
+        ('{"message": []}', "is not a chat (it has message): write"),
         ('{"messages": "hello"}', "messages: Input should be a valid list"),
         ('{"messages": []}', "no message has the role assistant"),
         ('{"messages": [{"role": "user", "content": "a"}]}', "no message has the role assistant"),
@@ -104,8 +104,8 @@ def chat_of(*messages: dict[str, object]) -> str:
     [
         (chat_of({"role": "assistant", "content": "b", "weight": 0}), "every answer has weight 0"),
         (chat_of({"role": "assistant", "content": "b", "weight": 0.5}), "messages.1.weight: Input should be 0 or 1"),
-        (chat_of({"role": "assistant", "tool_calls": [{"function": {"arguments": "{"}}]}), "are no JSON"),
-        (chat_of({"role": "assistant", "tool_calls": [{"function": {"arguments": "[1]"}}]}), "are no JSON object"),
+        (chat_of({"role": "assistant", "tool_calls": [{"function": {"arguments": "{"}}]}), "are not JSON"),
+        (chat_of({"role": "assistant", "tool_calls": [{"function": {"arguments": "[1]"}}]}), "are not a JSON object"),
         (chat_of({"role": "assistant", "tool_calls": [{"name": "f"}]}), "a tool call is {"),
     ],
 )

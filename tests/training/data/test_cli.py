@@ -84,11 +84,11 @@ def test_what_is_learned_is_coloured_on_a_terminal(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        (("show", "absent", "--model", "tiny"), "absent: there is no such file, nor such a data set in the registry"),
-        (("show", "tiny", "--model", "tiny"), "tiny@1 is no data set: its kind is base"),
+        (("show", "absent", "--model", "tiny"), "absent: there is no such file, and no such data set in the registry"),
+        (("show", "tiny", "--model", "tiny"), "tiny@1 is not a data set but base"),
         (("show", "raw.jsonl", "--model", "tiny", "--number", "99"), "raw.jsonl: has no record 99"),
         (("card", "absent"), "no checkpoint named 'absent'"),
-        (("card", "tiny"), "tiny@1 is no data set: its kind is base"),
+        (("card", "tiny"), "tiny@1 is not a data set but base"),
         (("build", "sft.yaml"), "sft.yaml: method sft builds no data: signet train sft.yaml"),
         (("build", "data.yaml", "--set", "sources=absent"), "absent: there is no such file or folder"),
     ],

@@ -61,15 +61,15 @@ def test_csv_and_tab_separated(write: Write) -> None:
     ("rows", "line"),
     [
         ([], ": holds no texts"),
-        (['{"text": "a", "label": "x"}', '{"text": "a", '], ":2: is no JSON"),
-        (['{"text": "a", "label": "x"}', "[]"], ":2: is no JSON object"),
+        (['{"text": "a", "label": "x"}', '{"text": "a", '], ":2: is not JSON"),
+        (['{"text": "a", "label": "x"}', "[]"], ":2: is not a JSON object"),
         ([{"label": "x"}], ":1: text is missing or empty"),
         ([{"text": "  ", "label": "x"}], ":1: text is missing or empty"),
         ([{"text": "a"}], ":1: label is a text or a whole number"),
         ([{"text": "a", "label": True}], ":1: label is a text or a whole number"),
         ([{"text": "a", "labels": "x"}], ":1: labels is a list"),
         ([{"text": "a", "label": "x"}, {"text": "b", "labels": ["x"]}], ":2: has labels, where the lines before"),
-        (["no tab"], ":1: is no JSON: Expecting value at character 1"),
+        (["no tab"], ":1: is not JSON: Expecting value at character 1"),
     ],
 )
 def test_bad_lines_are_named(write: Write, rows: list[Any], line: str) -> None:

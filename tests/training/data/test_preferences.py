@@ -56,9 +56,9 @@ def test_the_last_answer_alone_is_learned(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "why"),
     [
-        ({"prompt": "a", "chosen": "Yes."}, "rejected is no answer"),
-        ({"prompt": "a", "chosen": "Yes.", "rejected": " "}, "rejected is no answer"),
-        ({"prompt": "a", "chosen": "Yes.", "rejected": [USER]}, "rejected is no answer"),
+        ({"prompt": "a", "chosen": "Yes."}, "rejected is not an answer"),
+        ({"prompt": "a", "chosen": "Yes.", "rejected": " "}, "rejected is not an answer"),
+        ({"prompt": "a", "chosen": "Yes.", "rejected": [USER]}, "rejected is not an answer"),
         ({"prompt": "", "chosen": "Yes.", "rejected": "No."}, "prompt is missing"),
         ({"chosen": "Yes.", "rejected": "No."}, "prompt is missing"),
         ({"chosen": [said("Yes.")], "rejected": [said("No.")]}, "prompt is missing"),

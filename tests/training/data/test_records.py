@@ -66,7 +66,7 @@ def test_training_reads_the_same_shapes(tmp_path: Path) -> None:
         ({"body": "x"}, "has neither messages nor text; its keys are body: name them in sources.columns"),
         ({"messages": [], "chosen": "a", "rejected": "b"}, "is a pair of answers"),
         ({"messages": []}, "no message has the role assistant"),
-        ({"conversations": [{"from": "alien", "value": "x"}]}, "from 'alien' is none of"),
+        ({"conversations": [{"from": "alien", "value": "x"}]}, "from 'alien' is not one of"),
         ({"conversations": ["x"]}, "a turn is"),
         ({"conversations": [{"from": "function_call", "value": "no json"}]}, "a function_call is"),
         ({"text": "x", "label": 1.5}, "label is a text or a whole number"),
@@ -77,7 +77,7 @@ def test_training_reads_the_same_shapes(tmp_path: Path) -> None:
             {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
             "a part is image_url: only text is learned",
         ),
-        ({"messages": OPENAI["messages"], "tools": "no json"}, "tools is no JSON"),
+        ({"messages": OPENAI["messages"], "tools": "no json"}, "tools is not JSON"),
     ],
 )
 def test_what_is_no_record_is_named(row: dict[str, object], why: str) -> None:

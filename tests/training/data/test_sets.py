@@ -49,7 +49,7 @@ def test_what_names_no_such_file_is_said(chats: Registry) -> None:
     assert find_heldout(Path("missing.jsonl"), chats) == (Path("missing.jsonl"), "missing.jsonl")
     with pytest.raises(SourceError, match=r"the data set whole@1 has no heldout\.jsonl"):
         find_heldout(Path("whole"), chats)
-    with pytest.raises(SourceError, match="is no data set"):
+    with pytest.raises(SourceError, match="is not a data set"):
         find_heldout(Path("tiny"), chats)
     with pytest.raises(UnknownCheckpoint, match="no version 7"):
         find_heldout(Path("chats@7"), chats)

@@ -54,9 +54,9 @@ def test_utf_16_is_read(tmp_path: Path) -> None:
         ("a.txt", b"", "a.txt: holds no text"),
         ("a.jsonl", b'{"text": ""}\n', "a.jsonl: holds no text"),
         ("a.txt", b"one\n\xff\xff", "a.txt:2: is not UTF-8"),
-        ("a.jsonl", b'{"text": "one"}\n{"text": \n', "a.jsonl:2: is no JSON"),
-        ("a.jsonl", b'{"words": "one"}\n', 'a.jsonl:1: is no {"text": …}'),
-        ("a.jsonl", b'["one"]\n', "a.jsonl: element 1 is no JSON object"),
+        ("a.jsonl", b'{"text": "one"}\n{"text": \n', "a.jsonl:2: is not JSON"),
+        ("a.jsonl", b'{"words": "one"}\n', 'a.jsonl:1: is neither {"text": …}'),
+        ("a.jsonl", b'["one"]\n', "a.jsonl: element 1 is not a JSON object"),
         ("a.jsonl", b'{"text": "\\ud83d"}\n', "a.jsonl:1: has half of a surrogate pair"),
     ],
 )

@@ -149,11 +149,11 @@ def test_files_that_cannot_be_read(tmp_path: Path, content: str, said: str) -> N
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("tiny", "tiny", "--data", "{chats}"), "one model on one file; --matrix takes several"),
-        (("tiny", "--data", "{chats}", "--general", "{general}"), "--matrix takes several, and --general"),
+        (("tiny", "tiny", "--data", "{chats}"), "give one model and one --data file"),
+        (("tiny", "--data", "{chats}", "--general", "{general}"), "for several, or --general, add --matrix"),
         (("tiny", "--matrix", "--data", "{chats}", "--data", "{chats}"), "another file is called 'chats' already"),
         (("tiny", "--matrix", "--data", "none.jsonl"), "none.jsonl"),
-        (("tiny", "--matrix", "--data", "{chats}", "--beside", "tiny"), "--matrix goes with neither"),
+        (("tiny", "--matrix", "--data", "{chats}", "--beside", "tiny"), "--matrix cannot be combined"),
         (("nobody", "--matrix", "--data", "{chats}"), "nobody"),
     ],
 )

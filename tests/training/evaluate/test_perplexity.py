@@ -108,5 +108,5 @@ def test_nothing_to_score_is_zero(model: Any) -> None:
 def test_a_loss_beyond_any_number_is_one_line() -> None:
     assert perplexity_of(0.0) == 1.0
 
-    with pytest.raises(DivergedError, match="the loss is 800 nats a token: the training diverged"):
+    with pytest.raises(DivergedError, match="the loss is 800 nats per token: the training diverged"):
         perplexity_of(800.0)

@@ -24,7 +24,7 @@ def test_folder_has_the_digest_that_it_would_be_registered_with(tiny: Registry, 
 
 
 def test_folder_without_a_model_is_said(tiny: Registry, tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="is no model's folder: it has neither config"):
+    with pytest.raises(SourceError, match="is not a model's folder: it has neither config"):
         resolve_source(str(tmp_path), tiny)
 
 

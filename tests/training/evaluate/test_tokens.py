@@ -39,7 +39,11 @@ def test_a_file_of_ranks_is_a_tokenizer(tmp_path: Path, monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize(
     ("content", "why"),
-    [("hello\n", "is no file of ranks"), ("//// x\n", "is no file of ranks"), ("YQ== 0\n", "has 1 ranks: known are")],
+    [
+        ("hello\n", "is not a file of ranks"),
+        ("//// x\n", "is not a file of ranks"),
+        ("YQ== 0\n", "has 1 ranks: known are"),
+    ],
 )
 def test_files_that_are_no_ranks(tmp_path: Path, content: str, why: str) -> None:
     (tmp_path / "ranks").write_text(content)

@@ -134,7 +134,7 @@ def test_what_cannot_leave_says_why_in_a_line(
     (tmp_path / "taken").mkdir()
     assert "exists already" in export("tiny", "--to", "gguf", "--output", "taken").output
     for change, why in (
-        ({"architectures": ["GPT2LMHeadModel"]}, "GPT2LMHeadModel is none of"),
+        ({"architectures": ["GPT2LMHeadModel"]}, "GPT2LMHeadModel is not one of"),
         ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4}}, "positions of the kind yarn"),
         ({"sliding_window": 16}, "this model at 16"),
         ({"quantization_config": {}}, "is quantized"),

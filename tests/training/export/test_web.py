@@ -74,7 +74,7 @@ def test_a_package_that_is_not_the_pinned_one_is_refused(tmp_path: Path, monkeyp
 
     monkeypatch.setattr(web_packages.subprocess, "run", pack)
     monkeypatch.setattr(web_packages.shutil, "which", lambda _: "npm")
-    with pytest.raises(ExportError, match=r"onnxruntime-web@.* is not what was pinned"):
+    with pytest.raises(ExportError, match=r"onnxruntime-web@.* differs from the pinned SHA-256"):
         web_packages.copy_packages(tmp_path / "cache", tmp_path / "lib")
 
     monkeypatch.setattr(web_packages.shutil, "which", lambda _: None)

@@ -144,7 +144,7 @@ def test_tied_embeddings_are_parted_before_one_is_trained(tied: Source, tmp_path
 
 
 def test_an_adapter_alone_is_refused_on_a_tied_weight(tied: Source) -> None:
-    with pytest.raises(RecipeError, match="lm_head is one weight for input and output"):
+    with pytest.raises(RecipeError, match="this model shares lm_head between input and output"):
         adapters.untie_for(load_model(tied), LoraSettings(targets=["lm_head"]), "adapter")
 
 
@@ -239,5 +239,5 @@ def test_bottlenecks_that_do_not_fit_are_one_line(base: Source, tmp_path: Path) 
     adapters.save_adapter(adapters.attach(load_model(base), BOTTLENECK), base, tmp_path)
     config = json.loads((tmp_path / "adapter_config.json").read_text())
     (tmp_path / "adapter_config.json").write_text(json.dumps({**config, "width": 5}))
-    with pytest.raises(SourceError, match="cannot be loaded: its tensors are none of this model's bottlenecks"):
+    with pytest.raises(SourceError, match="cannot be loaded: its tensors are not this model's bottlenecks"):
         load_model(Source(tmp_path, base.identity, base=base))

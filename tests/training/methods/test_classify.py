@@ -140,7 +140,7 @@ def test_remembered_lower_layers_give_the_losses_of_computed_ones(
 
 
 def test_more_layers_than_there_are(train: Train, recipe: Path, tiny: Registry) -> None:
-    with pytest.raises(RecipeError, match="layers: the model has 2; leave it out to train all of them"):
+    with pytest.raises(RecipeError, match="layers: the model has 2; leave this setting out to train all of them"):
         train(recipe, "layers=2")
 
 
@@ -238,8 +238,8 @@ def test_a_classifier_that_reads_means_learns_on(train: Train, recipe: Path, ber
     ("settings", "why"),
     [
         (["base=bert", "depth=3"], "depth: the model has 2 layers"),
-        (["pooling=mean"], "pooling: mean is for encoders of BERT's kind, and this is a LlamaForSeq"),
-        (["head=fitted"], "needs a head with a bias, which LlamaForSequenceClassification has not"),
+        (["pooling=mean"], "pooling: mean is for BERT-like encoders, and this is a LlamaForSeq"),
+        (["head=fitted"], "needs a head with a bias, and LlamaForSequenceClassification has none"),
         (["head=fitted", "privacy={epsilon: 8}"], "privacy: a fitted head is found without noise"),
         (["steps=null"], "say how long to train"),
     ],
@@ -318,14 +318,14 @@ def test_a_label_never_seen_is_named(train: Train, recipe: Path, tiny: Registry)
     with (recipe.parent / "heldout.jsonl").open("a") as file:
         file.write('{"text": "c", "label": "c"}')
 
-    with pytest.raises(DataError, match=r"heldout\.jsonl:13: label 'c' is none that the model was trained on"):
+    with pytest.raises(DataError, match=r"heldout\.jsonl:13: the model was not trained on the label 'c'"):
         train(recipe)
 
 
 def test_what_is_no_classifier_is_said(tiny: Registry, recipe: Path) -> None:
     source = resolve_source("tiny", tiny, show_progress=False)
 
-    with pytest.raises(SourceError, match="tiny@1 is no classifier"):
+    with pytest.raises(SourceError, match="tiny@1 is not a classifier"):
         measure_classifier(source, recipe.parent / "heldout.jsonl", 32, show_progress=False)
 
 

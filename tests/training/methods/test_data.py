@@ -193,12 +193,12 @@ def test_bad_data_is_one_line_and_nothing_is_left(
 
 
 def test_what_is_missing_or_unknown_is_named(tmp_path: Path, build: Callable[..., Any]) -> None:
-    with pytest.raises(DataError, match=r"raw\.jsonl: there is no such file or folder, nor such a data set"):
+    with pytest.raises(DataError, match=r"raw\.jsonl: there is no such file or folder, and no such data set"):
         build()
     write(tmp_path / "raw.jsonl", *messages(5))
-    with pytest.raises(RecipeError, match=r"language\.keep: 'xx' is none of ar, bg"):
+    with pytest.raises(RecipeError, match=r"language\.keep: 'xx' is not one of ar, bg"):
         build("language.keep=[xx]")
-    with pytest.raises(RecipeError, match=r"personal\.kinds: 'EMAIL' is none of"):
+    with pytest.raises(RecipeError, match=r"personal\.kinds: 'EMAIL' is not one of"):
         build("personal.kinds=[EMAIL]")
     with pytest.raises(RecipeError, match=r"unknown setting 'sources.formt': did you mean 'format'"):
         build("sources={path: raw.jsonl, formt: x}")
@@ -275,7 +275,7 @@ def test_cuad(tmp_path: Path, train: Callable[..., Any]) -> None:
     assert len(written) == 40
     assert {tuple(row["labels"]) for row in written} == {("Parties", "Governing Law"), ("Parties",)}
     table.write_text(rows[0] + "\nc.pdf,not a list,x,[],y\n")
-    with pytest.raises(DataError, match=r"master_clauses\.csv:2: Parties: is no list of texts"):
+    with pytest.raises(DataError, match=r"master_clauses\.csv:2: Parties: is not a list of texts"):
         train(RECIPES / "data-contracts.yaml", f"sources.path={table}")
 
 
@@ -317,7 +317,7 @@ def test_data_sets_are_verified_and_models_are_none(
     recipe = tmp_path / "sft.yaml"
     recipe.write_text("method: sft\nname: out\nbase: tiny\ndata: {train: data}\nsteps: 1\n")
 
-    with pytest.raises(SourceError, match="tiny@1 is no data set: its kind is base"):
+    with pytest.raises(SourceError, match="tiny@1 is not a data set but base"):
         train(recipe, "data.train=tiny")
     (built.path / "train.jsonl").write_text('{"text": "x"}\n')
     with pytest.raises(Exception, match=r"train\.jsonl"):

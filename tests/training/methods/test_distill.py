@@ -150,7 +150,7 @@ def test_a_student_by_name_needs_the_teachers_tokenizer(
             path.write_text(path.read_text().replace('"normalizer": null', '"normalizer": {"type": "NFC"}'))
         tiny.register(folder, name, ManifestDraft(kind="base"))
 
-    with pytest.raises(SourceError, match="other@1 has not the tokenizer of tiny@1"):
+    with pytest.raises(SourceError, match="other@1 and tiny@1 have different tokenizers"):
         language("student=other")
 
     outcome = language("student=same", "steps=2")
@@ -161,8 +161,8 @@ def test_a_student_by_name_needs_the_teachers_tokenizer(
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ("student={layers: 2}", "the teacher has 2: a student has fewer"),
-        ("student={layers: 1, vocabulary: used}", "a language model says any token"),
+        ("student={layers: 2}", "the teacher has 2; choose fewer"),
+        ("student={layers: 1, vocabulary: used}", "a language model may write any token"),
         ("data.heldout=train.jsonl", "what is held out must not be trained on"),
     ],
 )
@@ -279,7 +279,7 @@ def test_data_labelled_otherwise_than_the_teachers_is_refused(train: Run, labell
 
     rows[0]["label"] = "new"
     (labelled.parent / "new.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    with pytest.raises(DataError, match=r"new\.jsonl:1: label 'new' is none that the model was trained on"):
+    with pytest.raises(DataError, match=r"new\.jsonl:1: the model was not trained on the label 'new'"):
         train(labelled, "data.train=new.jsonl", "data.heldout=null", "data.heldout_fraction=0.3")
 
 

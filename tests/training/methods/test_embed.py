@@ -130,7 +130,7 @@ def test_a_decoder_may_be_the_base(train: Train, recipe: Path, tiny: Registry) -
     [
         ('{"query": "a"}', "text is missing or empty"),
         ('{"query": " ", "text": "b"}', "query is missing or empty"),
-        ('["a", "b"]', "is no JSON object"),
+        ('["a", "b"]', "is not a JSON object"),
         ('{"query": "The  A a", "text": "b"}', "is held out, and .*pairs.jsonl:1 trains on the same query or group"),
     ],
 )

@@ -56,7 +56,7 @@ def test_it_is_loaded_as_any_other_layer(model: Any, tmp_path: Path) -> None:
 
 
 def test_what_is_not_of_berts_kind_is_said() -> None:
-    with pytest.raises(RecipeError, match="pooling: mean is for encoders of BERT's kind, and this is a Linear"):
+    with pytest.raises(RecipeError, match="pooling: mean is for BERT-like encoders, and this is a Linear"):
         pool_means(torch.nn.Linear(2, 2))
 
 

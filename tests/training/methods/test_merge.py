@@ -166,7 +166,7 @@ def test_an_adapter_is_folded_into_its_base(run: Run, train: Any, tiny: Registry
     assert values["merged"] < values["tiny@1"] / 1.2
     with pytest.raises(SourceError, match=r"^desk@1 is adapter and cannot be merged; fold it into its base first"):
         run("how=linear", "parents=[tiny, desk]")
-    with pytest.raises(SourceError, match=r"^tiny@1 is no adapter"):
+    with pytest.raises(SourceError, match=r"^tiny@1 is not an adapter"):
         run("how=adapter", "parents=[tiny]")
 
 

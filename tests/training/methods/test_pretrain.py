@@ -179,7 +179,7 @@ def test_shapes_that_engines_do_not_serve_are_trained_for_their_figures(
         (
             ["model.norm=layer"],
             TrainingError,
-            r"serve no model of this shape: norm: layer \(it needs rms\); with output: figures",
+            r"do not serve this shape: norm: layer \(it needs rms\); output: figures",
         ),
         (["data.block=4000"], DataError, r"rhyme\.txt: too little text to train on"),
         (["data.block=400"], DataError, r"rhyme\.txt: too little text to hold out"),

@@ -107,7 +107,7 @@ def test_the_key_of_the_noise_is_its_owners_alone(home: Path) -> None:
     assert noise_key(path) == key
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     path.write_bytes(key[:5])
-    with pytest.raises(TrainingError, match=r"noise\.key: is no key of 32 bytes"):
+    with pytest.raises(TrainingError, match=r"noise\.key: is not a key of 32 bytes"):
         noise_key(path)
 
 
@@ -187,7 +187,7 @@ def test_a_batch_larger_than_the_data_is_one_line(home: Path) -> None:
 
 
 def test_a_delta_that_gives_an_example_away_is_one_line(home: Path) -> None:
-    with pytest.raises(RecipeError, match=r"privacy\.delta 0\.05 would allow to give one of the 40 examples away"):
+    with pytest.raises(RecipeError, match=r"privacy\.delta 0\.05 would allow revealing one of the 40 examples"):
         private_steps(home, recipe(privacy={"epsilon": 1.0, "delta": 0.05}))
 
 

@@ -99,8 +99,8 @@ def test_parts_that_say_nothing_go_and_nothing_changes(run: Run, tiny: Registry,
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        (["prune={layers: 2}"], "the model has 2: at least one is left"),
-        (["prune={heads: 2}"], "the model has 2: at least one is left"),
+        (["prune={layers: 2}"], "the model has 2, and at least one must remain"),
+        (["prune={heads: 2}"], "the model has 2, and at least one must remain"),
         (["prune={layers: 0}"], "say what to remove"),
         (["steps=1", "epochs=1"], "steps or epochs"),
     ],

@@ -74,7 +74,7 @@ def test_an_adapter_out_of_two_checkpoints(shrink: Train, train: Train, tiny: Re
 def test_what_cannot_be_shrunk_is_one_line(shrink: Train, tiny: Registry) -> None:
     with pytest.raises(SourceError, match=r"^tiny@1 does not say what it was trained from: set base$"):
         shrink("model=tiny")
-    with pytest.raises(TrainingError, match=r"^tiny@1 and its base do not differ by finite numbers$"):
+    with pytest.raises(TrainingError, match=r"^tiny@1 and its base do not differ, or not by finite numbers$"):
         shrink("model=tiny", "base=tiny")
 
 

@@ -140,7 +140,7 @@ def test_a_finished_run_begins_anew(home: Path) -> None:
 def test_the_same_run_twice_at_once_is_refused(home: Path) -> None:
     with (
         folder(home, recipe()).held(),
-        pytest.raises(RecipeError, match="this very run is going on already"),
+        pytest.raises(RecipeError, match="this run is already in progress"),
         folder(home, recipe()).held(),
     ):
         pass

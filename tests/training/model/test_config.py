@@ -11,12 +11,12 @@ PLAIN = ModelConfig(vocab_size=100, layers=2, width=16, heads=4, kv_heads=2, hid
 @pytest.mark.parametrize(
     ("changed", "why"),
     [
-        ({"heads": 3}, "width 16 is no multiple of heads 3"),
-        ({"kv_heads": 3}, "heads 4 are no multiple of kv_heads 3"),
-        ({"heads": 16, "kv_heads": 16}, "rope turns pairs"),
-        ({"positions": "sinusoid", "width": 15, "heads": 5, "kv_heads": 5}, "sinusoid needs pairs"),
-        ({"experts": 2, "experts_per_token": 3}, "experts_per_token 3 is not among the 2 experts"),
-        ({"experts": 2, "activation": "gelu"}, "experts have the activation swiglu"),
+        ({"heads": 3}, "width 16 is not a multiple of heads 3"),
+        ({"kv_heads": 3}, "heads 4 are not a multiple of kv_heads 3"),
+        ({"heads": 16, "kv_heads": 16}, "rope needs an even head width"),
+        ({"positions": "sinusoid", "width": 15, "heads": 5, "kv_heads": 5}, "sinusoid needs an even width"),
+        ({"experts": 2, "experts_per_token": 3}, "experts_per_token 3 is not between 1 and experts 2"),
+        ({"experts": 2, "activation": "gelu"}, "experts need activation swiglu"),
     ],
 )
 def test_a_shape_that_does_not_fit_is_refused(changed: dict[str, Any], why: str) -> None:

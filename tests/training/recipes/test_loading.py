@@ -36,7 +36,7 @@ def test_overrides_change_nested_settings(path: Path) -> None:
         ("steps=many", "steps: Input should be a valid integer"),
         ("steps=0", "steps: Input should be greater than or equal to 1"),
         ("optimizer.learning_rate=.nan", "optimizer.learning_rate: Input should be"),
-        ("method=poetry", "method: 'poetry' is none of sft, "),
+        ("method=poetry", "method: 'poetry' is not one of sft, "),
         ("method=guard-names", "unknown setting 'base': known are method, name, seed"),
         ("name=A B", "name: String should match pattern"),
         ("data.train=null", "data.train: Input"),

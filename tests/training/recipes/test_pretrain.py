@@ -36,14 +36,14 @@ def test_experts_have_as_many_active_weights_as_one_mlp() -> None:
     ("overrides", "line"),
     [
         (["model.depht=3"], "unknown setting 'model.depht': did you mean 'depth'?"),
-        (["model.heads=3"], "width 256 is no multiple of heads 3"),
+        (["model.heads=3"], "width 256 is not a multiple of heads 3"),
         (["model.context=128"], "model.context 128 is less than data.block 256"),
         (["model.context=1024"], "model.context 1024 is more than data.block 256: beyond it, the model would do badly"),
         (["model.context=1024", "model.window=512"], "model.context 1024 is more than data.block 256"),
         (["model.norm=batch"], "model.norm: Input should be 'rms' or 'layer'"),
         (["data.block=1"], "data.block: Input should be greater than or equal to 2"),
         (["data.heldout=play.txt"], "data.heldout is data.train"),
-        (["model.experts=2", "model.experts_per_token=3"], "experts_per_token 3 is not among the 2 experts"),
+        (["model.experts=2", "model.experts_per_token=3"], "experts_per_token 3 is not between 1 and experts 2"),
     ],
 )
 def test_a_shape_that_does_not_fit_is_one_line(path: Path, overrides: list[str], line: str) -> None:

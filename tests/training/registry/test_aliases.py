@@ -106,7 +106,7 @@ def test_other_names_and_strangers_aliases_do_not_verify(tmp_path: Path, aliases
         aliases.read()
     aliases.path.unlink()
     stranger.promote("production", 7)
-    with pytest.raises(AliasesChanged, match=r"is signed by [0-9a-f]{32}, which is no key of"):
+    with pytest.raises(AliasesChanged, match=r"is signed by [0-9a-f]{32}, which is not a key of"):
         aliases.read()
 
 

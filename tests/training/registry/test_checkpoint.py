@@ -108,7 +108,7 @@ def test_checkpoint_signed_elsewhere_needs_a_trusted_key(
     shutil.rmtree(registry.root / "tiny" / "1")
     (registry.root / "tiny" / "2").rename(registry.root / "tiny" / "1")
 
-    with pytest.raises(CheckpointChanged, match=r"manifest\.sig is signed by .* which is no key"):
+    with pytest.raises(CheckpointChanged, match=r"manifest\.sig is signed by .* which is not a key"):
         registry.verify(registry.resolve("tiny@1"))
 
     trusted = registry.keys.folder / "trusted"

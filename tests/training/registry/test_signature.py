@@ -60,7 +60,7 @@ def test_stranger_changed_payload_and_other_type_are_refused(tmp_path: Path) -> 
     good = envelope([ours.sign(b"payload")])
     trusted = ours.trusted()
 
-    with pytest.raises(SignatureInvalid, match=r"is signed by [0-9a-f]{32}, which is no key of"):
+    with pytest.raises(SignatureInvalid, match=r"is signed by [0-9a-f]{32}, which is not a key of"):
         check_signature(b"payload", envelope([strangers.sign(b"payload")]), trusted)
     with pytest.raises(SignatureInvalid, match="does not sign this manifest"):
         check_signature(b"payloaD", good, trusted)

@@ -139,7 +139,7 @@ def test_aliases_are_independent(filled: Registry) -> None:
 
     assert filled.resolve("tiny@canary").ref == "tiny@2"
     assert filled.resolve("tiny").ref == "tiny@1"
-    with pytest.raises(RegistryError, match="is no alias"):
+    with pytest.raises(RegistryError, match="is not an alias"):
         filled.promote("tiny", 1, alias="7")
 
 

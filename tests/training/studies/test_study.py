@@ -64,9 +64,9 @@ def test_verdicts(holds: str, low: float, high: float, verdict: str) -> None:
     ("holds", "low", "high", "said"),
     [
         ("above", 1.1, 1.3, "Held: the whole interval is above 1."),
-        ("above", 0.7, 0.9, "Not held: the whole interval is below 1, so these runs refute the claim, at their size."),
-        ("below", 1.1, 1.3, "Not held: the whole interval is above 1, so these runs refute the claim, at their size."),
-        ("below", 0.9, 1.1, "Undecided: the interval reaches over 1,"),
+        ("above", 0.7, 0.9, "Not held: the whole interval is below 1, so these runs refute the claim at this size."),
+        ("below", 1.1, 1.3, "Not held: the whole interval is above 1, so these runs refute the claim at this size."),
+        ("below", 0.9, 1.1, "Undecided: the interval includes 1,"),
     ],
 )
 def test_a_verdict_says_what_follows(holds: str, low: float, high: float, said: str) -> None:
@@ -100,7 +100,7 @@ def test_a_result_becomes_a_page_a_plot_and_a_row_of_the_index(tmp_path: Path) -
 def test_a_result_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "norms.json").write_text('{"samples": []')
 
-    with pytest.raises(DataError, match=r"norms\.json: is no study's result"):
+    with pytest.raises(DataError, match=r"norms\.json: is not a study's result"):
         pages(tmp_path)
 
 
@@ -133,8 +133,8 @@ def test_the_list_names_every_study() -> None:
     ("arguments", "said"),
     [
         ((), "name a study"),
-        (("nobody",), "nobody is no study: there are heads, norms"),
-        (("norms", "--smallest", "--out", "folder"), "--smallest: its figures say nothing"),
+        (("nobody",), "nobody is not a study: there are heads, norms"),
+        (("norms", "--smallest", "--out", "folder"), "--smallest cannot be combined with --out"),
         (("norms", "--seeds", "1"), "--seeds"),
         (("norms", "--text", "nowhere.txt"), "nowhere.txt"),
     ],

@@ -72,7 +72,7 @@ def test_words_become_tokens(base: Tokenizer) -> None:
     [
         ([" "], "is empty"),
         (["a<|end|>b"], "holds a control token"),
-        ([" the", "HER2"], "each is one token of the base already"),
+        ([" the", "HER2"], "all are tokens of the base already"),
     ],
 )
 def test_words_that_cannot_be_tokens(base: Tokenizer, words: list[str], why: str) -> None:
@@ -89,7 +89,7 @@ def test_what_the_library_would_decode_otherwise_is_refused(base: Tokenizer) -> 
 
 
 def test_only_byte_level_bpe_takes_merges(base: Tokenizer) -> None:
-    with pytest.raises(SourceError, match="no byte-level BPE"):
+    with pytest.raises(SourceError, match="not byte-level BPE"):
         with_merges(train_unigram([OLD] * 20, 300, []), [NEW], 5)
     with pytest.raises(RecipeError, match="nothing left to merge"):
         with_merges(base, ["x"], 5)

@@ -61,8 +61,8 @@ def test_first_draws_of_two_settings_do_not_move_together() -> None:
 REFUSED = [
     ("", "has no section search: say what to try"),
     ("search: {}", "search: Dictionary should have at least 1 item"),
-    ("search: {name: [a, b]}", "search.name: is the same in all trials"),
-    ("search: {data.heldout: [a.jsonl, b.jsonl]}", "search.data.heldout: is the same in all trials"),
+    ("search: {name: [a, b]}", "search.name: must be the same in all trials"),
+    ("search: {data.heldout: [a.jsonl, b.jsonl]}", "search.data.heldout: must be the same in all trials"),
     ("search: {optimiser.learning_rate: [1, 2]}", "unknown setting 'optimiser': did you mean 'optimizer'?"),
     ("search: {adapter.rank: {low: 0, high: 4}}", "adapter.rank: Input should be greater than or equal to 1"),
     ("search: {batch_size: [4, many]}", "batch_size: Input should be a valid integer"),
@@ -86,5 +86,5 @@ def test_what_cannot_be_searched_is_one_line(tmp_path: Path, search: str, why: s
 
 
 def test_a_method_without_gradients_has_nothing_to_tune(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="method: tokenizer follows no gradient"):
+    with pytest.raises(RecipeError, match="method: tokenizer does not train by gradient descent"):
         read(tmp_path, "", "method: tokenizer\nname: t\ndata: {train: a.txt}\n")

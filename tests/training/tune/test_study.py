@@ -142,14 +142,14 @@ def test_a_recipe_of_which_every_trial_fails_is_one_line(home: Path, store: Regi
 
     with pytest.raises(RecipeError, match=r"all of the first 3 trials failed, the last one: adapter\.targets: none"):
         work(study(home), fake(home, store, 20, run), show=False)
-    with pytest.raises(TrainingError, match="none of 3 trials came to its end"):
+    with pytest.raises(TrainingError, match="none of 3 trials finished"):
         conclude(study(home), fake(home, store, 3, run))
 
 
 @pytest.mark.parametrize(
     ("url", "why"),
     [
-        ("studies.db", "is no database URL"),
+        ("studies.db", "is not a database URL"),
         ("sqlite:////nowhere/at/all/studies.db", "cannot be used: unable to open database file"),
         ("mysql://me:secret@host/db", "cannot be used"),
     ],

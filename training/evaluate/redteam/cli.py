@@ -34,7 +34,7 @@ gate_option = click.option(
 
 @click.group()
 def redteam() -> None:
-    """Attack a served model: with the guard, without it, and what it refuses for nothing.
+    """Attack a served model with and without the guard, and count needless refusals.
 
     Example: signet redteam run --url http://127.0.0.1:8000/v1 --model smollm2-135m-instruct
     """
@@ -42,16 +42,20 @@ def redteam() -> None:
 
 @redteam.command()
 @click.option("--url", required=True, help="The target, up to /v1.")
-@click.option("--model", required=True, help="Name of the target's model.")
-@click.option("--name", default="guarded", show_default=True, help="What the report calls the target.")
+@click.option("--model", required=True, help="The target's model.")
+@click.option("--name", default="guarded", show_default=True, help="Name of the target in the report.")
 @key_option
-@click.option("--compare-url", help="A second target that is asked the same: the engine, without the gateway.")
+@click.option("--compare-url", help="A second target for the same prompts, such as the engine without the gateway.")
 @click.option("--compare-model", help="Name of its model.  [default: the first target's]")
-@click.option("--compare-name", default="unguarded", show_default=True, help="What the report calls it.")
+@click.option("--compare-name", default="unguarded", show_default=True, help="Name of the second target in the report.")
 @click.option("--compare-key", help="Its API key.")
-@click.option("--suite", "suites", multiple=True, metavar="NAME|FILE", help="What to run; repeatable.  [default: most]")
-@click.option("--mutators", metavar="A,B+C", help="Disguises; + joins several.  [default: each suite's own]")
-@click.option("--limit", type=click.IntRange(1), help="At most so many attempts of each suite, on each target.")
+@click.option(
+    "--suite", "suites", multiple=True, metavar="NAME|FILE", help="Suite to run (repeatable).  [default: most]"
+)
+@click.option(
+    "--mutators", metavar="A,B+C", help="Disguises of prompts; + combines several.  [default: each suite's own]"
+)
+@click.option("--limit", type=click.IntRange(1), help="Maximum number of attempts per suite and target.")
 @click.option("--concurrency", type=click.IntRange(1, 256), default=8, show_default=True, help="Requests at once.")
 @click.option("--max-tokens", type=click.IntRange(1), default=128, show_default=True, help="Length of answers.")
 @click.option("--timeout", type=click.FloatRange(1), default=120.0, show_default=True, help="Seconds for an answer.")
@@ -59,7 +63,7 @@ def redteam() -> None:
 @click.option("--judge-model", help="Name of the judging model.")
 @click.option("--judge-key", help="Its API key.")
 @click.option("--show-examples", is_flag=True, help="Keep prompts and answers, and show them in the report.")
-@click.option("--resume", is_flag=True, help="Go on with the run in --out; what failed is tried again.")
+@click.option("--resume", is_flag=True, help="Continue the run in --out, and retry failures.")
 @seed_option
 @gate_option
 @out_option
@@ -69,7 +73,7 @@ def redteam() -> None:
 def run(ctx: click.Context, /, **options: Any) -> None:
     """Run attack suites and write a report.
 
-    Exits with 0 when done, 1 when a target failed, 3 above --fail-above, 130 after Ctrl-C, which writes what is there.
+    Exits with 0 when done, 1 if a target failed, 3 above --fail-above, and 130 after Ctrl-C, with a partial report.
 
     Example: signet redteam run --url http://127.0.0.1:8000/v1 --model smollm2-135m-instruct --suite override --limit 50
     """
@@ -130,7 +134,7 @@ def list_suites(as_json: bool) -> None:
 @click.pass_context
 @one_line_errors
 def report(ctx: click.Context, file: Path, html: Path | None, fail_above: float | None, as_json: bool) -> None:
-    """Show a report, or make its page anew.
+    """Show a report, or write its page again.
 
     Example: signet redteam report redteam/report.json --html page.html
     """
@@ -148,11 +152,15 @@ def report(ctx: click.Context, file: Path, html: Path | None, fail_above: float 
 @click.option("--url", help="The target, up to /v1.")
 @click.option("--model", default="", help="Name of the target's model.")
 @click.option("--probes", metavar="A,B", help="garak's probes.  [default: injection, jailbreak and encoding]")
-@click.option("--limit", type=click.IntRange(1), help="At most so many prompts of each probe that heeds it.")
-@click.option("--answers", type=click.IntRange(1), default=1, show_default=True, help="Answers to each prompt.")
+@click.option(
+    "--limit", type=click.IntRange(1), help="Maximum number of prompts per probe, for probes that support it."
+)
+@click.option("--answers", type=click.IntRange(1), default=1, show_default=True, help="Answers per prompt.")
 @click.option("--concurrency", type=click.IntRange(1, 256), default=8, show_default=True, help="Requests at once.")
 @click.option("--max-tokens", type=click.IntRange(1), default=128, show_default=True, help="Length of answers.")
-@click.option("--read", type=click.Path(dir_okay=False, path_type=Path), help="Only read this report of garak's.")
+@click.option(
+    "--read", type=click.Path(dir_okay=False, path_type=Path), help="Read this garak report instead of running garak."
+)
 @key_option
 @seed_option
 @gate_option
@@ -161,7 +169,7 @@ def report(ctx: click.Context, file: Path, html: Path | None, fail_above: float 
 @click.pass_context
 @one_line_errors
 def garak(ctx: click.Context, /, **options: Any) -> None:
-    """Run garak, where it is installed, and put its report into the form of ours.
+    """Run garak, if it is installed, and convert its report.
 
     Example: signet redteam garak --url http://127.0.0.1:8000/v1 --model smollm2-135m-instruct --probes dan
     """

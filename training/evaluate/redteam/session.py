@@ -92,7 +92,7 @@ class Session:
         fixed = json.dumps(self._fixed(), indent=2)
         if marker.exists() and not self.options["resume"]:
             raise SuiteError(
-                f"{marker.parent} holds a run already: --resume goes on with it, --out names another folder"
+                f"{marker.parent} holds a run already: --resume continues it, --out chooses another folder"
             )
         if marker.exists():
             before = json.loads(marker.read_text())

@@ -81,7 +81,7 @@ def load_suite(name: str) -> Suite:
     kind = {".yaml": "yaml", ".yml": "yaml", ".jsonl": "jsonl"}.get(Path(name).suffix, "")
     if not kind:
         raise SuiteError(
-            f"{name} is neither a suite ({', '.join(packaged_suites())}) nor a file as .yaml, .jsonl or KIND:FILE "
+            f"{name} is neither a suite ({', '.join(packaged_suites())}) nor a file such as .yaml, .jsonl or KIND:FILE "
             f"with KIND one of {', '.join(LOADERS)}"
         )
     return _read(Path(name), kind)

@@ -96,7 +96,7 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(serve: Serve, tmp_path: Pa
     resumed = attack(served, tmp_path, "--resume")
 
     assert (again.exit_code, again.stderr.count("\n")) == (1, 1)
-    assert "--resume goes on with it" in again.stderr
+    assert "--resume continues it" in again.stderr
     assert "had other seed" in other.stderr
     assert resumed.exit_code == 0
     assert len(served.requests) == asked + 1  # the question whether it answers at all
