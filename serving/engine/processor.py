@@ -1,4 +1,4 @@
-"""What this machine's CPU has for a model. vLLM's kernels for 16-bit numbers and for 4-bit weights need AVX-512."""
+"""What this machine's CPU has for a model: kernels for 4-bit weights need AVX-512, fast ones for bf16 its BF16 part."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def dtype(source: ModelSource, settings: EngineSettings, cpuinfo: Path = CPUINFO
     if settings.dtype != "auto" or settings.effective_device() != "cpu" or _weight_bits(source) is not None:
         return settings.dtype
     # vLLM's own `auto` would round 32-bit weights to 16.
-    return "float32" if _stored(source) == "float32" or lacks_avx512(cpuinfo) else "auto"
+    return "float32" if _stored(source) == "float32" or lacks_bf16(cpuinfo) else "auto"
 
 
 def loaded_bytes(source: ModelSource, settings: EngineSettings, cpuinfo: Path = CPUINFO) -> int:
@@ -37,12 +37,21 @@ def loaded_bytes(source: ModelSource, settings: EngineSettings, cpuinfo: Path = 
 
 def lacks_avx512(cpuinfo: Path = CPUINFO) -> bool:
     """Whether this is an x86 without AVX-512. False where nobody says what the processor has."""
+    return _lacks("avx512f", cpuinfo)
+
+
+def lacks_bf16(cpuinfo: Path = CPUINFO) -> bool:
+    """Whether this is an x86 that multiplies bf16 in many steps, as all do before Cooper Lake and Zen 4."""
+    return _lacks("avx512_bf16", cpuinfo)
+
+
+def _lacks(flag: str, cpuinfo: Path) -> bool:
     try:
         lines = cpuinfo.read_text().splitlines()
     except OSError:
         return False
     flags = next((line for line in lines if line.startswith("flags")), None)
-    return flags is not None and "avx512f" not in flags.split()
+    return flags is not None and flag not in flags.split()
 
 
 def _stored(source: ModelSource) -> Any:

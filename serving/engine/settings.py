@@ -33,8 +33,8 @@ class EngineSettings(BaseModel):
     )
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
         default="auto",
-        description="Numbers that the engine computes with; `auto`: the checkpoint's own, but `float32` on a CPU "
-        "without AVX-512, which is several times slower in 16 bits. Quantized checkpoints keep their own.",
+        description="Numbers that the engine computes with; `auto`: the checkpoint's own, but `float32` on an x86 "
+        "without AVX512-BF16, which is several times slower in 16 bits. Quantized checkpoints keep their own.",
     )
     port: int = Field(
         default=0, ge=0, le=65535, description="Port of the engine on 127.0.0.1 under `signet serve`; 0: any free one."

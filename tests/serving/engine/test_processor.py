@@ -25,8 +25,14 @@ def old(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def newer(tmp_path: Path) -> Path:
+    """As Skylake and Cascade Lake are: AVX-512 without its BF16 part."""
+    return written(tmp_path / "newer", "processor\t: 0\nflags\t\t: fpu sse2 avx2 avx512f avx512bw avx512_vnni\n")
+
+
+@pytest.fixture
 def new(tmp_path: Path) -> Path:
-    return written(tmp_path / "new", "processor\t: 0\nflags\t\t: fpu sse2 avx2 avx512f avx512bw\n")
+    return written(tmp_path / "new", "processor\t: 0\nflags\t\t: fpu sse2 avx2 avx512f avx512bw avx512_bf16\n")
 
 
 def written(path: Path, text: str) -> Path:
@@ -39,10 +45,13 @@ def source(folder: Path, **config: Any) -> ModelSource:
     return ModelSource(folder, "bot")
 
 
-def test_sixteen_bits_become_thirty_two_where_the_cpu_is_slow_at_them(tmp_path: Path, old: Path, new: Path):
+def test_sixteen_bits_become_thirty_two_where_the_cpu_is_slow_at_them(
+    tmp_path: Path, old: Path, newer: Path, new: Path
+):
     model = source(tmp_path, dtype="bfloat16")
 
     assert dtype(model, CPU, old) == "float32"
+    assert dtype(model, CPU, newer) == "float32"
     assert dtype(model, CPU, new) == "auto"
 
 
@@ -74,13 +83,13 @@ def test_memory_is_asked_for_what_the_weights_become(tmp_path: Path, old: Path, 
 
 @pytest.mark.parametrize("quantized", [INT4, {"quant_method": "gptq", "bits": 4}])
 def test_four_bit_weights_are_refused_before_they_end_the_engine(
-    quantized: dict[str, Any], tmp_path: Path, old: Path, new: Path
+    quantized: dict[str, Any], tmp_path: Path, old: Path, newer: Path
 ):
     model = source(tmp_path, quantization_config=quantized)
 
     with pytest.raises(ModelRefused, match=r"bot has 4-bit weights.*AVX-512.*w8a8"):
         require_kernels(model, CPU, old)
-    require_kernels(model, CPU, new)
+    require_kernels(model, CPU, newer)
     require_kernels(model, EngineSettings(device="gpu"), old)
 
 
