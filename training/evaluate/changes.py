@@ -31,6 +31,7 @@ class SetChange:
         # How often each text is drawn in each resample.
         often = np.random.default_rng(seed).multinomial(len(counts), [1 / len(counts)] * len(counts), size=RESAMPLES)
         totals = often @ counts
+        # A resample may happen to draw only texts without scored tokens.
         drawn = np.exp((often @ change)[totals > 0] / totals[totals > 0])
         low, high = np.quantile(drawn, [0.025, 0.975])
         total = counts.sum()

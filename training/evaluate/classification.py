@@ -127,6 +127,7 @@ def raw_outputs(
             if on_progress is not None:
                 on_progress(start + len(part), len(order))
     model.train(was_training)
+    # Back in the order of the texts.
     found = torch.cat(parts)
     return found[torch.tensor(order).argsort()]
 
@@ -143,6 +144,7 @@ def decide(model: PreTrainedModel, found: NDArray[np.float64]) -> NDArray[np.boo
         given: NDArray[np.bool_] = found >= thresholds
         if getattr(model.config, ALWAYS_LABELLED, False):
             without = ~given.any(1)
+            # Nearest as a ratio: rare labels have low thresholds, and would win by difference.
             given[without, (found[without] / thresholds).argmax(1)] = True
         return given
     one_hot: NDArray[np.bool_] = np.eye(found.shape[1], dtype=bool)[found.argmax(1)]
@@ -223,6 +225,7 @@ def _accuracy(decisions: _Decisions, often: NDArray[Any]) -> NDArray[np.float64]
 
 def _macro_f1(decisions: _Decisions, often: NDArray[Any]) -> NDArray[np.float64]:
     right, both = often @ decisions.right, often @ decisions.both
+    # A label that neither texts nor answers have would count as an F1 of 0.
     seen = both > 0
     sums: NDArray[np.float64] = np.where(seen, 2 * right / np.maximum(both, 1), 0).sum(1)
     return np.where(seen.any(1), sums / np.maximum(seen.sum(1), 1), 1.0)

@@ -65,6 +65,7 @@ def compare_with_engine(source: Source, url: str, key: str | None) -> Agreement:
     if model is None:
         raise TrainingError(f"the engine at {url} does not serve {ref}: it has {', '.join(served) or 'no model'}")
     whole = source.base or source
+    # In fp32, so that only the engine's own rounding counts against it.
     reference: Any = load_model(source, torch.float32).eval()
     tokenizer = load_tokenizer(whole.path)
     differences: list[float] = []
@@ -85,6 +86,7 @@ def token_logprobs(url: str, key: str | None, model: str, ids: Sequence[int]) ->
     def read(said: Any) -> list[float]:
         return [at[token] for at, token in zip(_prompt_logprobs(said)[1:], ids[1:], strict=True)]
 
+    # Token ids, so that the engine's tokenizer has no part in it. 0 asks for no token but the prompt's own.
     asked = {"model": model, "prompt": list(ids), "max_tokens": 1, "prompt_logprobs": 0, "temperature": 0}
     return _ask(url, key, "/v1/completions", read, asked)
 

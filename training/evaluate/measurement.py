@@ -47,6 +47,7 @@ class Measurement:
     @property
     def bits_per_byte(self) -> float | None:
         """Comparable between models whose tokenizers differ; None where only control tokens were scored."""
+        # All bits, not a mean over tokens: two tokenizers make different numbers of them.
         bits = math.log2(self.perplexity.value) * self.perplexity.tokens
         return bits / self.num_bytes if self.num_bytes else None
 

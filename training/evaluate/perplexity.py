@@ -81,6 +81,7 @@ def log_likelihoods(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
     logits_BLV = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False).logits
     targets_BL = batch.labels[:, 1:]
     is_target_BL = targets_BL != IGNORED
+    # Logits of a position are about the next token, so labels are read one to the right.
     losses = cross_entropy(logits_BLV[:, :-1][is_target_BL].float(), targets_BL[is_target_BL], reduction="none")
     return -torch.zeros(len(targets_BL), device=losses.device).index_add(0, is_target_BL.nonzero()[:, 0], losses)
 

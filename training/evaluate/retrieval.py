@@ -87,6 +87,7 @@ def embed(
     on_progress: Callable[[int, int], None] | None = None,
 ) -> torch.Tensor:
     """Unit vectors of tokenized texts in their order, (texts, width), on the CPU."""
+    # Similar lengths together, so that little of a batch is padding.
     order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
     found: dict[int, torch.Tensor] = {}
     was_training = model.training
@@ -110,6 +111,7 @@ def measure_retrieval(
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Retrieval:
     """Look for each query's text among all texts; where a query has several, the best placed one counts."""
+    # Each once: a text that answers several queries would otherwise compete with itself.
     queries = list(dict.fromkeys(pair.query for pair in pairs))
     texts = list(dict.fromkeys(pair.text for pair in pairs))
     rows = [tokenizer(text, truncation=True, max_length=max_tokens)["input_ids"] for text in [*queries, *texts]]

@@ -82,6 +82,7 @@ def _from_ranks(path: Path) -> Tokenizer:
     pattern = _PATTERNS.get(len(ranks))
     if pattern is None:
         raise SourceError(f"{path} has {len(ranks)} ranks; supported are those of GPT-2, p50k, cl100k and o200k")
+    # tiktoken needs no merges, only ranks: every way to make a token of two others is one, lowest rank first.
     splits = [
         (rank, token[:middle], token[middle:])
         for token, rank in ranks.items()

@@ -53,10 +53,10 @@ def _memory(recipe: Recipe, job: Job, find_model: Callable[[str], Source]) -> Se
     base, data = getattr(recipe, "base", None), getattr(recipe, "data", None)
     max_tokens = getattr(data, "max_tokens", None)
     if not isinstance(recipe, GradientRecipe) or base is None or max_tokens is None:
-        return ["Memory: worked out for methods that train on texts of at most data.max_tokens from a base alone."]
+        return ["Memory: computed only for methods that train a base on texts of at most data.max_tokens."]
     try:
         folder = Path(base) if (Path(base) / "config.json").is_file() else find_model(base).path
         memory = training_memory(Shape.read(folder), recipe, max_tokens, job.gpus > 0, job.processes)
     except (RecipeError, TrainingError, RegistryError, OSError) as error:
-        return [f"Memory: not worked out: {' '.join(str(error).split())}"]
+        return [f"Memory: not computed: {' '.join(str(error).split())}"]
     return ["Memory of each process, by formula and not measured:", *(f"  {line}" for line in memory.lines())]

@@ -42,7 +42,7 @@ def test_a_file_of_ranks_is_a_tokenizer(tmp_path: Path, monkeypatch: pytest.Monk
     [
         ("hello\n", "is not a file of ranks"),
         ("//// x\n", "is not a file of ranks"),
-        ("YQ== 0\n", "has 1 ranks: known are"),
+        ("YQ== 0\n", "has 1 ranks; supported are"),
     ],
 )
 def test_files_that_are_no_ranks(tmp_path: Path, content: str, why: str) -> None:

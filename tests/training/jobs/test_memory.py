@@ -105,7 +105,7 @@ def test_seven_billion_weights() -> None:
 
 @pytest.mark.parametrize("overrides", [("adapter=ia3",), ("adapter.targets=[q_proj]",)])
 def test_other_adapters_are_refused(overrides: tuple[str, ...]) -> None:
-    with pytest.raises(RecipeError, match="worked out for all weights, and for LoRA on all linear layers"):
+    with pytest.raises(RecipeError, match="computed only for all weights, and for LoRA on all linear layers"):
         training_memory(Shape.of(SMALL), recipe(*overrides), 32, on_gpu=False)
 
 

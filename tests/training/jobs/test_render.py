@@ -166,7 +166,7 @@ def test_the_command_prints_documents_and_memory(signet: Signet, tiny: Registry)
 def test_a_base_that_is_not_here_is_said(signet: Signet) -> None:
     said = signet(RECIPES / "medical-7b.yaml", "--render", "rayjob", "--image", "signet:1", "--claim", "signet").stdout
 
-    assert "# Memory: not worked out: no checkpoint named 'medical-base-7b'" in said
+    assert "# Memory: not computed: no checkpoint named 'medical-base-7b'" in said
     assert [each["kind"] for each in yaml.safe_load_all(said)] == ["ConfigMap", "RayJob"]
 
 
