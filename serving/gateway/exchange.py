@@ -44,8 +44,9 @@ from serving.gateway.receipts.step import receipt_comment, receipt_header, resta
 from serving.gateway.settle import Settlement
 from serving.gateway.steps import check_engines_mark
 from serving.gateway.streams.answer import clean_answer
+from serving.gateway.streams.broken import StreamBroken, refuse_blocked
 from serving.gateway.streams.continuation import tap_for
-from serving.gateway.streams.relay import StreamBroken, StreamRelay, refuse_blocked
+from serving.gateway.streams.relay import StreamRelay
 from serving.gateway.streams.sse import EventTooLong
 from serving.gateway.streams.streamed import NotBegun, StreamedAnswer, interrupted
 from serving.gateway.wire import EVENT_STREAM, JSON, Client, Headers, Send, encode_headers, send_error, send_whole

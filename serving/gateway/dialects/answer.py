@@ -13,7 +13,7 @@ from serving.gateway.errors import EngineFailed
 from serving.gateway.streams.answer import CleanAnswer
 from serving.gateway.streams.chunks import UNREADABLE, decode_any, decode_loose, encode
 from serving.gateway.streams.details import clean_details
-from serving.gateway.streams.relay import note_text
+from serving.gateway.streams.noting import note_text
 from serving.gateway.streams.texts import (
     Text,
     clean_keys,

@@ -12,14 +12,15 @@ from collections.abc import Callable, Sequence
 from serving.gateway.context import RequestContext
 from serving.gateway.dialects.answer import CleanTexts, note_usage
 from serving.gateway.dialects.dialect import ALL, Channel, Dialect, Json
+from serving.gateway.streams.broken import StreamBroken, refuse_blocked
 from serving.gateway.streams.channel import ChannelRelay
 from serving.gateway.streams.chunks import UNREADABLE, decode_any, decode_loose, encode, join_halves
 from serving.gateway.streams.details import DetailGate
 from serving.gateway.streams.extras import ExtraTexts
 from serving.gateway.streams.keys import repeats_keys
+from serving.gateway.streams.noting import note_text
 from serving.gateway.streams.pattern import PROBE, Pattern
-from serving.gateway.streams.relay import StreamBroken, keep_alive, note_text, refuse_blocked
-from serving.gateway.streams.sse import DATA, EventSplitter, event_data
+from serving.gateway.streams.sse import DATA, EventSplitter, event_data, keep_alive
 from serving.gateway.streams.texts import clean_keys, drop_opaque, is_identifier, stream_as, texts_alone, texts_within
 from serving.gateway.streams.token_reader import Spelled
 from serving.guard import Answers, GuardReport, TextStream

@@ -26,7 +26,7 @@ from serving.gateway.streams.chunks import (
 )
 from serving.gateway.streams.details import clean_details, clean_prompt_details
 from serving.gateway.streams.keys import repeats_keys
-from serving.gateway.streams.relay import note_counts, note_text, note_tokens
+from serving.gateway.streams.noting import note_counts, note_text, note_tokens
 from serving.gateway.streams.texts import (
     are_identifiers,
     as_text,

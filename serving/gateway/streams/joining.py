@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 from serving.gateway.body import encode
+from serving.gateway.streams.broken import StreamBroken
 from serving.gateway.streams.chunks import UNREADABLE, choices_of, decode_any, finish_reason_of, reports_error
-from serving.gateway.streams.relay import StreamBroken
 from serving.gateway.streams.seam import Seam
 from serving.gateway.streams.sse import EventSplitter, event_data
 

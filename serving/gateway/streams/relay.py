@@ -8,18 +8,16 @@ whole of it would give, for every way the engine or the network cut it.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from serving.gateway.context import RequestContext
-from serving.gateway.errors import BadRequest
 from serving.gateway.streams.alike import Alike
+from serving.gateway.streams.broken import StreamBroken, refuse_blocked
 from serving.gateway.streams.choice import ChoiceRelay
 from serving.gateway.streams.chunks import (
     ABORTED,
     CONTENT,
-    PLAIN,
     PLAIN_CHANNELS,
     UNREADABLE,
     Channel,
@@ -27,7 +25,6 @@ from serving.gateway.streams.chunks import (
     TokenDetails,
     Usage,
     UsualChoice,
-    UsualEvent,
     choice_number,
     choices_of,
     decode_any,
@@ -36,22 +33,19 @@ from serving.gateway.streams.chunks import (
     encode,
     finish_reason_of,
     reports_error,
-    require_utf8,
     texts_of,
-    token_count,
 )
 from serving.gateway.streams.details import clean_prompt_details
 from serving.gateway.streams.extras import ExtraTexts
-from serving.gateway.streams.keys import frame_of, repeats_keys
+from serving.gateway.streams.noting import note_counts, note_text, note_tokens
 from serving.gateway.streams.pattern import NONE, PROBE, Pattern
-from serving.gateway.streams.sse import DONE, EventSplitter, EventTooLong, event_data
-from serving.gateway.streams.texts import are_identifiers, clean_keys, drop_opaque, is_identifier, texts_within
+from serving.gateway.streams.sse import DONE, EventSplitter, EventTooLong, event_data, keep_alive
+from serving.gateway.streams.texts import clean_keys, drop_opaque, is_identifier, texts_within
 from serving.gateway.streams.token_reader import ranks_of, tell_text
 from serving.gateway.streams.tokens import TokenTap
+from serving.gateway.streams.usual import UsualEvents
 from serving.guard import Answers, GuardReport
 
-# Enough of an answer's beginning to tell whether it is a refusal.
-ANSWER_START_CHARS = 300
 # An engine whose events never repeat is not studied for ever.
 _MOST_LESSONS = 8
 
@@ -60,7 +54,6 @@ _GARBAGE = (ValueError, OverflowError)
 _NO_ANSWER = "The engine sent an event that is no answer."
 _ABANDONED = "The engine gave the answer up when it was stopped."
 _FAILED = "The engine reported an error in the middle of the answer."
-_COMMENT = re.compile(rb":[ A-Za-z-]{0,32}")
 # Fields that say of which answer an event is.
 _NAMES = ("id", "object", "created", "model", "system_fingerprint", "service_tier")
 _PROMPT_DETAILS = ("prompt_logprobs", "prompt_token_ids")
@@ -70,15 +63,6 @@ _NOTHING: tuple[tuple[str, Any], ...] = (("text", ""), ("delta", {}), ("logprobs
 _DATA = b"data: "
 _OBJECT = b"data: {"
 _NOT_OPAQUE = frozenset({"usage"})
-
-
-class StreamBroken(Exception):
-    """The engine reported an error inside its stream, or ended it before the answer was complete.
-
-    `released` holds the events that came before, which may still be sent.
-    """
-
-    released = b""
 
 
 class StreamRelay:
@@ -95,7 +79,7 @@ class StreamRelay:
         self._unfinished = context.choices
         self._tail: list[bytes] = []  # texts that came after the last finish reason, and the finish reasons
         self._closing: list[bytes] = []  # what follows them
-        self._frame: tuple[str | None, ...] = ()
+        self._usual = UsualEvents(context.choices, self._choices)
         self._unsent = b""  # came with what ends the answer
         self._alike: Alike | None = None
         self._told: Pattern | None = None
@@ -248,7 +232,7 @@ class StreamRelay:
         if self.tap is not None:
             event = self.tap.take(event)
         data = event[len(_DATA) :]
-        usual = self._usual(data)
+        usual = self._usual.read(data)
         if usual is None:
             self._take_odd(data, out)
             return
@@ -272,50 +256,6 @@ class StreamRelay:
             self._take_odd(data, out)
         else:
             out.append(keep_alive(event))
-
-    def _usual(self, data: bytes) -> UsualEvent | None:
-        """The event, if it has the usual shape and may go on as it is, once its text is clear."""
-        if self._context.choices == 1 and (only := self._choices.get(0)) is not None and not only.is_plain:
-            return None
-        try:
-            require_utf8(data)
-            event = decode_usual(data)
-        except UNREADABLE:
-            return None
-        frame = (event.id, event.object, event.model, event.system_fingerprint, event.service_tier)
-        if frame != self._frame and not are_identifiers(frame):
-            return None
-        self._frame = frame
-        # It brings the usage or a piece of a choice, not both.
-        if b"\n" in data or len(event.choices) != (event.usage is None):
-            return None
-        if not event.choices:
-            return None if repeats_keys(data) else event
-        [choice] = event.choices
-        delta, state = choice.delta, self._choices.get(choice.index)
-        role, calls = (None, None) if delta is None else (delta.role, delta.tool_calls)
-        if role is not None and role != "assistant" and not is_identifier("role", role):
-            return None
-        if state is None:
-            return event if calls is None and choice.index >= 0 and not repeats_keys(data) else None
-        if calls and (len(calls) > 1 or not state.calls.is_plain(calls[0].index)):
-            return None
-        if not state.is_plain:
-            return None
-        if state.frame is not None:
-            start, end, num_quotes = state.frame
-            if data.startswith(start) and data.endswith(end) and data.count(b'"') == num_quotes:
-                return event
-        return None if self._repeats_keys(choice, state, data) else event
-
-    def _repeats_keys(self, choice: UsualChoice, state: ChoiceRelay, data: bytes) -> bool:
-        """Whether the event holds a key twice; if not, others like it are known by their bytes."""
-        if repeats_keys(data):
-            return True
-        texts = texts_of(choice)
-        if len(texts) == 1:
-            state.frame = frame_of(data, texts[0][1]) or state.frame
-        return False
 
     def _learn(self, choice: UsualChoice, came: bytes) -> None:
         """The event that came was parsed: know the next ones like it by their bytes."""
@@ -483,42 +423,7 @@ class StreamRelay:
                 state.break_off()
             state.finish(out)
         self._extras.finish(out)
-        self._choices = {}
-
-
-def keep_alive(event: bytes) -> bytes:
-    """An event without data, which keeps a connection alive: as a comment that says nothing."""
-    return event if _COMMENT.fullmatch(event) is not None else b":"
-
-
-def refuse_blocked(reports: Iterable[GuardReport]) -> None:
-    """End an answer that holds a value which may not leave.
-
-    Raises:
-        BadRequest: `content_blocked`, naming the entity.
-    """
-    for report in reports:
-        if (entity := report.blocked) is not None:
-            raise BadRequest(f"The answer holds what may not be given out here ({entity}).", code="content_blocked")
-
-
-def note_text(context: RequestContext, channel: Channel, text: str) -> None:
-    """Keep an answer's length and its beginning, which drift detection needs; the text itself is not kept."""
-    context.answer_chars += len(text)
-    missing = ANSWER_START_CHARS - len(context.answer_start)
-    if missing > 0 and channel[0] in PLAIN:
-        context.answer_start += text[:missing]
-
-
-def note_counts(context: RequestContext, usage: Any) -> None:
-    """Keep what the engine counted, as far as it is a count; otherwise the text is counted in the end."""
-    if isinstance(usage, dict):
-        note_tokens(context, usage.get("prompt_tokens"), usage.get("completion_tokens"))
-
-
-def note_tokens(context: RequestContext, prompt: object, completion: object) -> None:
-    """As `note_counts`."""
-    context.note_usage(token_count(prompt), token_count(completion))
+        self._choices.clear()
 
 
 def _is_name(field: str, value: Any) -> bool:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 DONE = b"data: [DONE]"
 DATA = b"data:"
 # An event longer than this without a blank line is no event stream; the relay gives up instead of filling memory.
 MAX_EVENT_BYTES = 16 * 1024 * 1024
+_COMMENT = re.compile(rb":[ A-Za-z-]{0,32}")
 
 
 class EventTooLong(ValueError):
@@ -73,3 +76,8 @@ def event_data(event: bytes) -> bytes | None:
         return event[5:].lstrip(b" ")
     lines = [line[5:].removeprefix(b" ") for line in event.split(b"\n") if line.startswith(DATA)]
     return b"\n".join(lines) if lines else None
+
+
+def keep_alive(event: bytes) -> bytes:
+    """An event without data, which keeps a connection alive: as a comment that says nothing."""
+    return event if _COMMENT.fullmatch(event) is not None else b":"

@@ -13,9 +13,10 @@ from serving.gateway.engines.upstream import Patience, UpstreamError, UpstreamRe
 from serving.gateway.errors import EngineFailed, GatewayError
 from serving.gateway.failover import FailoverSettings
 from serving.gateway.settle import Settlement
+from serving.gateway.streams.broken import StreamBroken
 from serving.gateway.streams.continuation import CannotContinue, can_take_over, next_part, obstacle, usage_event
 from serving.gateway.streams.joining import Joined
-from serving.gateway.streams.relay import StreamBroken, StreamRelay
+from serving.gateway.streams.relay import StreamRelay
 from serving.gateway.streams.sse import EventTooLong
 from serving.guard.limits import SMALL_BYTES
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from serving.gateway.context import RequestContext
 from serving.gateway.dialects import DIALECTS
 from serving.gateway.dialects.relay import DialectRelay
-from serving.gateway.streams.relay import StreamBroken
+from serving.gateway.streams.broken import StreamBroken
 from serving.guard import Guard, GuardSettings
 
 GUARD = Guard(GuardSettings())

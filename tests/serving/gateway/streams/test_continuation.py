@@ -15,6 +15,7 @@ from serving.gateway.attempts import Question
 from serving.gateway.context import RequestContext
 from serving.gateway.engines.engine import Engine
 from serving.gateway.question_body import question_body
+from serving.gateway.streams.broken import StreamBroken
 from serving.gateway.streams.continuation import (
     CannotContinue,
     ChoiceContinuation,
@@ -24,7 +25,7 @@ from serving.gateway.streams.continuation import (
     tap_for,
     usage_event,
 )
-from serving.gateway.streams.relay import StreamBroken, StreamRelay
+from serving.gateway.streams.relay import StreamRelay
 from serving.gateway.streams.seam import Seam
 from serving.guard import Guard, GuardSettings
 

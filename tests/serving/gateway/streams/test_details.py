@@ -13,7 +13,7 @@ from streams.leaks import decoded_events, leaked
 
 from serving.gateway.context import RequestContext
 from serving.gateway.errors import BadRequest
-from serving.gateway.streams import relay as relay_module
+from serving.gateway.streams import usual
 from serving.gateway.streams.details import _Reading
 from serving.gateway.streams.relay import StreamRelay
 from serving.guard import Guard, GuardSettings
@@ -234,7 +234,7 @@ def test_events_that_pass_as_they_came_say_what_they_say_taken_apart(
     data = mixed(cut("".join(words), sizes), kinds, [])
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(relay_module, "decode_usual", lambda _: (_ for _ in ()).throw(ValueError))
+        patch.setattr(usual, "decode_usual", lambda _: (_ for _ in ()).throw(ValueError))
         apart = relayed(data, step, logprobs=True)
 
     released = relayed(data, step, logprobs=True)

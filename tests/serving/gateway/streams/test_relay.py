@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from scripted import DONE, chunk, stream, usage_chunk
 
 from serving.gateway.context import RequestContext
-from serving.gateway.streams.relay import StreamBroken, StreamRelay
+from serving.gateway.streams.broken import StreamBroken
+from serving.gateway.streams.relay import StreamRelay
 from serving.guard import Guard, GuardSettings
 
 GUARD = Guard(GuardSettings())
