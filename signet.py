@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from serving import VERSION
+from serving.errors import SettingsError
 
 # command -> module, attribute, summary. A module is imported when its command runs or its help is asked for.
 COMMANDS: dict[str, tuple[str, str, str]] = {
@@ -73,15 +74,18 @@ class LazyCommands(click.Group):
 @click.pass_context
 def cli(ctx: click.Context) -> None:
     """Serve language models, and prove where every answer came from."""
+    ctx.obj = _load_settings
+
+
+def _load_settings(*arguments: Any) -> Any:
+    """`load_settings` of the settings, which take a second to import: a command's help needs none."""
     from serving.settings import load_settings
 
-    ctx.obj = load_settings
+    return load_settings(*arguments)
 
 
 def main(argv: list[str] | None = None) -> Any:
     """Run a command. An unusable setting ends, as every user's mistake, in one line and a non-zero exit code."""
-    from serving.settings import SettingsError
-
     try:
         return cli.main(args=argv, prog_name="signet")
     except SettingsError as error:

@@ -19,6 +19,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from monitoring.telemetry.settings import DriftSettings, TelemetrySettings
 from serving.engine.settings import EngineSettings
+from serving.errors import SettingsError
 from serving.gateway.receipts.settings import ReceiptSettings
 from serving.gateway.settings import GatewaySettings
 from serving.guard.settings import GuardSettings
@@ -29,10 +30,6 @@ from serving.masking import masked
 ENV_PREFIX = "SIGNET_"
 # Read before the tree exists, or by the tests.
 _OTHER_VARIABLES = {"SIGNET_CONFIG", "SIGNET_TEST_DATA"}
-
-
-class SettingsError(ValueError):
-    """A setting is unknown or out of range; `str()` is one line that says which and what to do."""
 
 
 class Settings(BaseSettings):

@@ -22,6 +22,7 @@ from pathlib import Path
 import uvloop
 
 from monitoring.telemetry import configure_logging
+from serving.errors import SettingsError
 from serving.gateway.app import MODELS, PROBE_PATHS, GatewayApp
 from serving.gateway.http.server import Server
 from serving.gateway.reload import Followed, Reloader
@@ -29,7 +30,7 @@ from serving.gateway.reloadable import parts_of
 from serving.gateway.scrape import WorkerMetrics
 from serving.gateway.server import build
 from serving.gateway.workers import WorkerPlace, Workers
-from serving.settings import Settings, SettingsError
+from serving.settings import Settings
 
 log = logging.getLogger(__name__)
 

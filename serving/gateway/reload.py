@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from serving.settings import Settings, SettingsError
+from serving.errors import SettingsError
+from serving.settings import Settings
 
 log = logging.getLogger(__name__)
 

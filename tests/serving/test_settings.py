@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from serving.settings import Settings, SettingsError, load_settings
+from serving.errors import SettingsError
+from serving.settings import Settings, load_settings
 
 
 @pytest.fixture(autouse=True)

@@ -8,11 +8,11 @@ from typing import Annotated
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel, Field
 
+from serving.errors import SettingsError
 from serving.gateway.access import administrator
 from serving.gateway.admin.changes import Audit, change
 from serving.gateway.errors import BadRequest
 from serving.identity import Principal
-from serving.settings import SettingsError
 
 
 class Reloaded(BaseModel):

@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from serving.errors import SettingsError
 from serving.gateway.http.server import Server
 from serving.gateway.reload import Followed, Part, Reloader
 from serving.gateway.reloadable import parts_of
 from serving.gateway.server import build
-from serving.settings import Settings, SettingsError, load_settings
+from serving.settings import Settings, load_settings
 
 # What docs/operations.md says needs a restart.
 FIXED = {"home", "keyring", "engine", "database", "telemetry", "drift"} | {

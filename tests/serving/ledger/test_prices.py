@@ -6,8 +6,9 @@ from decimal import Decimal
 
 import pytest
 
+from serving.errors import SettingsError
 from serving.ledger import ModelPrice, PriceList
-from serving.settings import SettingsError, load_settings
+from serving.settings import load_settings
 
 CHEAP = ModelPrice(prompt_per_million=Decimal("0.15"), completion_per_million=Decimal("0.60"))
 FINE = ModelPrice(prompt_per_million=Decimal("0.0001"))
