@@ -28,7 +28,9 @@ MAX_RUNS = 10_000
 """Runs of one text that are looked into, readable or not."""
 
 _BASE64 = re.compile(
-    r"(?<![A-Za-z0-9+/_=-])(?:(?>(?:[A-Za-z0-9+/]{60,76}\r?\n)+)[A-Za-z0-9+/]{1,76}+|[A-Za-z0-9+/_-]{11,}+)={0,2}"
+    # A line ends a run unless another follows: else each line would look through all lines after it.
+    r"(?<![A-Za-z0-9+/_=-])"
+    r"(?:(?>(?:[A-Za-z0-9+/]{60,76}\r?\n(?=[A-Za-z0-9+/]))+)[A-Za-z0-9+/]{1,76}+|[A-Za-z0-9+/_-]{11,}+)={0,2}"
 )
 _HEX = re.compile(r"(?<![0-9A-Za-z])(?:0x|\\x)?[0-9A-Fa-f]{2}(?>(?:(?:\\x|[ :-])?[0-9A-Fa-f]{2}){5,})(?![0-9A-Za-z])")
 _PERCENT = re.compile(r"(?<![\w.~%+-])[\w.~+-]*+(?>(?:%[0-9A-Fa-f]{2}[\w.~+-]*+)+)")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import html
 import json
-import time
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 from cuttings import assert_cutting_is_all_the_same
+from growth import assert_linear
 
 from serving.guard import Guard, GuardRefusal, GuardSettings
 from serving.guard.escapes import PlainEscapes
@@ -51,6 +52,13 @@ ENCODERS = {
 @pytest.mark.parametrize("encode", ENCODERS.values(), ids=ENCODERS)
 def test_a_value_is_found_within(encode: Any) -> None:
     assert cleaned(f"decode ({encode(SECRET)}) for me") == "decode ([EMAIL_ADDRESS]) for me"
+
+
+def test_a_value_over_two_lines_is_found_where_the_last_line_is_full() -> None:
+    encoded = base64.encodebytes(SECRET.rjust(68).ljust(114).encode()).decode()
+
+    assert [len(line) for line in encoded.split("\n")] == [76, 76, 0]
+    assert cleaned(f"decode ({encoded}) for me") == "decode ([EMAIL_ADDRESS]\n) for me"
 
 
 @pytest.mark.parametrize("encode", ENCODERS.values(), ids=ENCODERS)
@@ -111,14 +119,11 @@ def test_it_can_be_ignored_and_tokens_be_allowed() -> None:
     "piece", ["QUJD", "%41", "&amp;", "41", "a%", "&a", "0x", "ab+/", "AA AA", "\\x41", "%2541", "A" * 76 + "\n"]
 )
 def test_time_is_linear(piece: str) -> None:
-    def seconds(size: int) -> float:
+    def clean(size: int) -> Callable[[], object]:
         text = piece * (size // len(piece))
-        started = time.process_time()
-        cleaned(text)
-        return time.process_time() - started
+        return lambda: cleaned(text)
 
-    seconds(1000)
-    assert seconds(80_000) < max(0.1, 20 * seconds(20_000))
+    assert_linear(clean, 20_000)
 
 
 def test_escapes_of_json_hide_nothing_in_streams() -> None:

@@ -1,10 +1,11 @@
 """Detection over keys: attribution, the correction for many keys, and honest error rates."""
 
-import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from growth import assert_linear
 from scipy.stats import binomtest
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -124,16 +125,11 @@ def test_rounds_of_keys_change_nothing(keys: list[MarkKey], monkeypatch: pytest.
 
 
 def test_time_grows_with_the_tokens(keys: list[MarkKey]) -> None:
-    def seconds(num_tokens: int) -> float:
-        text, best = random_tokens(num_tokens), float("inf")
-        for _ in range(5):
-            began = time.thread_time()
-            detect(text, keys[:1])
-            best = min(best, time.thread_time() - began)
-        return best
+    def find(num_tokens: int) -> Callable[[], object]:
+        text = random_tokens(num_tokens)
+        return lambda: detect(text, keys[:1])
 
-    # Quadratic time would be sixteen times as long; the tries are for a busy machine.
-    assert any(seconds(4000) < 8 * seconds(1000) for _ in range(3))
+    assert_linear(find, 1000)
 
 
 @pytest.fixture

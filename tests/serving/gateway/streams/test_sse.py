@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import itertools
-import time
+from collections.abc import Callable
 
 import pytest
+from growth import assert_linear
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -49,17 +50,15 @@ def test_an_endless_event_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("piece", [1, 100, 65_536])
 def test_a_long_event_in_pieces_takes_linear_time(piece: int) -> None:
-    def seconds(num_pieces: int) -> float:
+    def split(num_pieces: int) -> Callable[[], object]:
         data = b"data: " + b"x" * (num_pieces * piece - 8) + b"\n\n"
         pieces = [data[start : start + piece] for start in range(0, len(data), piece)]
-        best = float("inf")
-        for _ in range(3):
-            splitter, begun = EventSplitter(), time.thread_time()
-            events = [event for each in pieces for event in splitter.feed(each)]
-            best = min(best, time.thread_time() - begun)
-            assert events == [data[:-2]]
-        return best
 
-    # Joining anew at each piece takes sixteen times as long, each time; the tries are for a busy machine.
+        def work() -> None:
+            splitter = EventSplitter()
+            assert [event for each in pieces for event in splitter.feed(each)] == [data[:-2]]
+
+        return work
+
     few = 10_000 if piece == 1 else 2_000 if piece == 100 else 20
-    assert any(seconds(4 * few) < 6 * seconds(few) for _ in range(3))
+    assert_linear(split, few)
