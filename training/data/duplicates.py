@@ -52,6 +52,7 @@ class Duplicates:
         self._path = signatures
         self._waiting: list[NDArray[np.uint32]] = []
         random = np.random.default_rng(seed)
+        # Odd factors: multiplying by them permutes the numbers modulo 2**64.
         self._factors = random.integers(1, 2**63, NUM_PERMUTATIONS, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
         self._offsets = random.integers(0, 2**63, NUM_PERMUTATIONS, dtype=np.uint64)
 
@@ -79,6 +80,7 @@ class Duplicates:
         least = np.full(NUM_PERMUTATIONS, np.iinfo(np.uint32).max, np.uint32)
         for start in range(0, len(hashes), _BLOCK):
             block = hashes[start : start + _BLOCK, None]
+            # The upper half of the product: its lower bits depend on the lower bits of the hash alone.
             values = ((block * self._factors + self._offsets) >> np.uint64(32)).astype(np.uint32)
             np.minimum(least, values.min(axis=0), out=least)
         return least
@@ -114,6 +116,7 @@ class Duplicates:
             part = np.ascontiguousarray(signatures[:, band * rows : (band + 1) * rows])
             keys = _hash_rows(part)
             for first, other in _same(keys):
+                # Texts without a run of words have no signature to compare.
                 if sets.root(first) == sets.root(other) or signatures[first, 0] == empty:
                     continue
                 alike = float(np.mean(signatures[first] == signatures[other]))

@@ -17,6 +17,7 @@ _WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
 # Forgotten when full: memory is bounded, and the commonest words come back at once.
 _MOST_REMEMBERED = 1 << 18
 _remembered: dict[str, int] = {}
+# 2**64 divided by the golden ratio (Knuth), and a constant of SplitMix64 (Steele et al. 2014).
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)
 _MIX = np.uint64(0xBF58476D1CE4E5B9)
 

@@ -127,6 +127,7 @@ def _habits(layer: int, head: int, weights_LM: torch.Tensor) -> Habits:
     later_LM = weights_LM[1:] if len(weights_LM) > 1 else weights_LM
     before = float(own_LL.diagonal(-1).mean()) if len(weights_LM) > 1 else 0.0
     itself = float(own_LL.diagonal()[-len(later_LM) :].mean())
+    # Two at least: a row with one place to look at would divide by log 1.
     possible_L = (later_LM > 0).sum(dim=1).clamp(min=2)
     entropy = float((torch.special.entr(later_LM).sum(dim=1) / possible_L.log()).mean())
     return Habits(layer, head, float(later_LM[:, 0].mean()), before, itself, min(1.0, max(0.0, entropy)))

@@ -52,6 +52,7 @@ def _large(title: str, attention: Attention, layer: int, head: int) -> str:
     parts += _axes(rows, columns, left, top, cell)
     for row, weights in enumerate(weights_LM.tolist()):
         for column, weight in enumerate(weights):
+            # Not to be seen, and most of a long text's weights.
             if weight < 0.001:
                 continue
             said = escape(f"{rows[row]} looks at {columns[column]}: {weight:.3f}")

@@ -125,6 +125,7 @@ class AliasFile:
         """Hold the name's lock round read, change and write, so that no concurrent change is lost."""
         with name_lock(self.path.parent):
             states = self.read()
+            # An exception in the block leaves the file as it was.
             yield states
             self._write(states)
 

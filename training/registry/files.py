@@ -121,6 +121,7 @@ def _checked_name(path: Path, folder: Path, root: Path) -> str:
         raise UnusableFolder(f"{path} is neither a file nor a folder")
     name = path.relative_to(folder).as_posix()
     try:
+        # A file's name may be bytes that are not UTF-8, which a manifest cannot hold.
         name.encode()
         return check_file_name(name)
     except ValueError as error:  # UnicodeEncodeError is one

@@ -179,6 +179,7 @@ def replace_file(path: Path, content: bytes, work: Path | None = None) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+        # mkstemp makes files of mode 0600, and engines run as other users.
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException:

@@ -120,6 +120,7 @@ class Registry:
         return versions_in(self.root / name)
 
     def _select(self, name: str, selector: str, versions: Sequence[int]) -> int:
+        # No alias begins with a digit, so a number is a version.
         if re.fullmatch(r"[0-9]{1,9}", selector):
             return int(selector)
         state = self.aliases(name).get(selector or PRODUCTION)
@@ -137,4 +138,5 @@ class Registry:
             raise UnknownCheckpoint(f"no checkpoint in {self.root} has the digest {ref}")
         if len({checkpoint.digest for checkpoint in matches}) > 1:
             raise UnknownCheckpoint(f"{ref} fits several checkpoints: give more digits")
+        # The same files may be registered more than once: the newest has the last word on their manifest.
         return matches[-1]

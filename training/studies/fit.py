@@ -78,6 +78,7 @@ def _texts(characters: int, path: Path | None) -> Texts:
 def _standard_library(characters: int) -> str:
     found = ""
     for path in sorted(Path(sysconfig.get_path("stdlib")).glob("*.py")):
+        # ASCII alone: a vocabulary of some hundred characters, which each occur often enough to be learned.
         found += _ascii(path.read_text(errors="replace"))
         if len(found) >= characters:
             break
@@ -90,6 +91,7 @@ def _ascii(text: str) -> str:
 
 def decoder(trial: Trial, vocab_size: int, **shape: Any) -> Decoder:
     """A small decoder with the seed's weights; by default two blocks 64 wide, with two heads."""
+    # Before the weights are drawn, so that models of one seed and shape begin the same.
     torch.manual_seed(trial.seed)
     width = shape.get("width", 64)
     small = {"layers": 2, "width": width, "heads": 2, "hidden": 8 * round(width / 3), "context": BLOCK}
