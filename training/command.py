@@ -44,7 +44,7 @@ def measured_on(manifest: Manifest) -> str:
     where = f"{held_out[0].rows} chats of {held_out[0].name}" if held_out else "chats"
     tokens = manifest.evaluation.get("heldout_tokens")
     amount = f"{tokens:.0f} tokens that the assistant says" if tokens else "what the assistant says"
-    return f"Perplexity of {amount} in {where}, which were kept out; on another text it is another."
+    return f"Perplexity of {amount} in {where}, which were held out. Other texts give other values."
 
 
 def one_line_errors(command: Command) -> Command:

@@ -213,4 +213,4 @@ def _print_outcome(outcome: Outcome, as_json: bool) -> None:
 
 def _measured_on(outcome: Outcome) -> str:
     name, first = next(iter(outcome.sets.items()))
-    return f"Perplexity of {first.tokens:,} tokens of {name}, which were kept out; on another text it is another."
+    return f"Perplexity of {first.tokens:,} tokens of {name}, which were held out. Other texts give other values."

@@ -236,11 +236,11 @@ class _Run:
         tokens = sum(len(pair.chosen.input_ids) + len(pair.rejected.input_ids) for pair in data.train)
         return Outcome(
             checkpoint=checkpoint,
-            summary=f"held-out pairs ranked right {preferred.accuracy}, reward margin {preferred.margin}, "
+            summary=f"held-out pairs ranked correctly {preferred.accuracy}, reward margin {preferred.margin}, "
             f"{preferred.pairs} pairs, {len(trained.losses)} steps",
             cost=watch.cost(round(passes * tokens)),
             notes=[
-                f"The chosen answers' log-likelihood changed by {moved:+.2f} nats: far below 0 means that the model "
+                f"The chosen answers' log-likelihood changed by {moved:+.2f} nats. Far below 0, the model "
                 "unlearns them along with the rejected ones.",
                 *trained.notes(),
                 *adapters.engine_note(checkpoint),

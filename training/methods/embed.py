@@ -162,7 +162,7 @@ class _Run:
     def _run(self, data: _Data, folder: RunFolder, watch: Stopwatch) -> Outcome:
         model: Any = load_embedder(self.base).to(self.accelerator.device)
         limit = min(self.recipe.data.max_tokens, model.config.max_position_embeddings)
-        before = self._measure(model, data.heldout, limit, "Looking for texts before")
+        before = self._measure(model, data.heldout, limit, "Measuring retrieval before")
         objective = ContrastObjective(
             data.train, self.tokenizer, limit, self.recipe.temperature, self.accelerator.device
         )
@@ -174,7 +174,7 @@ class _Run:
             dtype = stored_dtype(self.base)
             # Folds into `model` itself, which the adapter was put on.
             agreement.merge(trained_model, dtype, lambda model: self._probe(model, data, limit))
-        after = self._measure(model, data.heldout, limit, "Looking for texts after")
+        after = self._measure(model, data.heldout, limit, "Measuring retrieval after")
         return self._register(model, dtype, limit, data, before, after, trained, objective, folder, watch)
 
     def _read_data(self) -> _Data:

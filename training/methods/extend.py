@@ -65,7 +65,7 @@ def extend(recipe: TokenizerRecipe, context: Context) -> Outcome:
         summary=_summary(figures),
         cost=watch.cost(),
         notes=[
-            "Its new tokens mean what their pieces meant on average: train it on, as with method: sft.",
+            "New tokens begin as the mean of their pieces: train the model further, for example with method: sft.",
             *next_steps(checkpoint),
         ],
         report=dict(figures),

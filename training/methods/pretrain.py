@@ -283,7 +283,7 @@ class _Run:
                 *cost,
                 *trained.notes(),
                 f"Figures and samples of every step: {folder.path}",
-                *(next_steps(checkpoint) if checkpoint else ["Nothing was registered, as output: figures says"]),
+                *(next_steps(checkpoint) if checkpoint else ["Nothing was registered, because of output: figures"]),
             ],
             report={
                 "validation_loss": validation.loss,

@@ -28,7 +28,7 @@ def run(recipe: PruneRecipe, context: Context) -> Outcome:
             pruned = Source(folder, base.identity, base.checkpoint)
             gone = _write_pruned(recipe, context, accelerator, base, pruned)
             outcome = StudentRun(recipe, context, accelerator, pruned, base, "pruned").run()
-        went = [f"Layers left out: {', '.join(map(str, gone))}."] if gone else []
+        went = [f"Layers removed: {', '.join(map(str, gone))}."] if gone else []
         return dataclasses.replace(
             outcome, notes=[*went, *outcome.notes], report={**outcome.report, "layers_left_out": list(gone)}
         )
@@ -44,7 +44,7 @@ def _write_pruned(
     examples = read_examples(recipe.data, context, base.path, show).train[: recipe.samples]
     model = load_model(base, torch.float32).to(accelerator.device)
     pad_token_id = padding_token(load_tokenizer(base.path))
-    with track("Measuring what each part says", show) as progress:
+    with track("Measuring importance", show) as progress:
         gone = prune(model, recipe.prune, examples, pad_token_id, progress)
     adapters.save_merged(model, base.path, pruned.path, stored_dtype(base))
     return gone

@@ -112,11 +112,11 @@ class StudentRun:
             )
             folder.finish()
         self.accelerator.wait_for_everyone()
-        learned = f"{before.value:.2f} here, {after.value:.2f} after {len(trained.losses)} steps"
+        learned = f"{before.value:.2f} before and {after.value:.2f} after {len(trained.losses)} steps"
         return Outcome(
             checkpoint=checkpoint,
             summary=f"{cut / 1e6:.4g} million parameters, {cut / whole:.0%} of {self.teacher.identity.ref}; "
-            f"perplexity of {after.tokens:,} held-out tokens {best.value:.2f} there, {learned}",
+            f"perplexity of {after.tokens:,} held-out tokens: {best.value:.2f} for the larger model, {learned}",
             cost=watch.cost(trained.weight),
             notes=[*trained.notes(), *next_steps(checkpoint)] if checkpoint else [],
             report={**figures, "losses": list(trained.losses)},
