@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
+import msgspec
+
 # What one of them has to be, in JSON (RFC 8259): a text without escapes, and numbers that any parser can hold.
 PLAIN = re.compile(rb"[ !#-\[\]-~]++")
 _NUMBER = re.compile(rb"-?(?:0|[1-9]\d{0,15})(?:\.\d{1,24})?(?:[eE][+-]?\d{1,2})?")
@@ -21,19 +23,25 @@ _VALUES = {b"logprob": _NUMBER, b"sequence_number": _WHOLE, b"token_ids": _WHOLE
 _VALUE = re.compile(rb'"(?:(?:logprob|sequence_number)": ?|(?:bytes|token_ids)": ?\[)(?=[-\d])')
 _NO_OTHERS = re.compile(rb'"top_logprobs": ?\[(?=\])')
 _ESCAPED_NO_OTHERS = re.compile(rb'("top_logprobs":(?:\\ )?\\\[)(?=\\\]|\Z)')
-_OTHER = rb'\{"token": ?"(%b)", ?"logprob": ?%b, ?"bytes": ?\[(%b)\]\}' % (
-    PLAIN.pattern,
-    _NUMBER.pattern,
-    _LIST.pattern,
-)
-_OTHERS = _OTHER.replace(rb"(%b)" % PLAIN.pattern, PLAIN.pattern).replace(rb"(%b)" % _LIST.pattern, _LIST.pattern)
-_OTHERS = rb"(?>(?:%b(?>(?:, ?%b)*))?)" % (_OTHERS, _OTHERS)
+# What is said of alternatives, which is read by itself: up to the first end of a list of bytes that ends all of them.
+_OTHERS = rb"(?:(?:[^\]]++\](?!\}\]))*+[^\]]++\]\})?+"
 _ANY_OTHERS = rb"(?P<others>%b)" % _OTHERS
-_RANKED = re.compile(rb'(?<="top_logprobs":\[)%b(?=\])|(?<="top_logprobs": \[)%b(?=\])' % (_OTHERS, _OTHERS))
-_EACH_OTHER = re.compile(_OTHER)
+_RANKED = re.compile(rb'("top_logprobs": ?\[)%b(?=\])' % _OTHERS)
 _WRITTEN = [b"%d" % each for each in range(256)]
-_LONG_TOKEN = 32
+_LONG_TOKEN = 48
+_MOST_TOKENS = 8192
 PROBE = "a plain word"
+
+
+class _Other(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """An alternative to a token."""
+
+    token: str
+    logprob: float
+    bytes: list[int]
+
+
+_decode_others = msgspec.json.Decoder(list[_Other]).decode
 
 
 class Known(NamedTuple):
@@ -67,9 +75,8 @@ class Pattern:
 
     def __init__(self, start: bytes, varying: re.Pattern[bytes], end: bytes, comma: bytes) -> None:
         self._start, self._varying, self._end, self._comma = start, varying, end, comma
-        self._spells = "bytes" in varying.groupindex
-        self._numbers = "token_ids" in varying.groupindex
-        self._ranked = "others" in varying.groupindex
+        groups = varying.groupindex
+        self._spells, self._numbers, self._ranked = (groups.get(name, 0) for name in ("bytes", "token_ids", "others"))
 
     @classmethod
     def of(cls, event: bytes, text: str, holds: Callable[[bytes], bool]) -> Pattern | None:
@@ -83,7 +90,7 @@ class Pattern:
         if PLAIN.fullmatch(word) is None:
             return None
         # What is said of alternatives varies as a whole.
-        event = _RANKED.sub(b"", event)
+        event = _RANKED.sub(rb"\1", event)
         start, *others = event.split(b'"%b"' % word)
         if not others:
             return None
@@ -137,24 +144,41 @@ class Pattern:
         if found is None or found.end() != len(event) - len(self._end):
             return None
         word, comma = found[1], self._comma
-        if self._spells and found["bytes"] != _spelled(word, comma):
+        if self._spells and found[self._spells] != _spelled(word, comma):
             return None
         ranks: Sequence[str] = ()
-        if self._ranked and (others := found["others"]):
-            told = _EACH_OTHER.findall(others)
-            for other, spelled in told:
-                if spelled != _spelled(other, comma):
-                    return None
-            ranks = [other.decode() for other, _ in told]
+        if self._ranked and (others := found[self._ranked]):
+            told = _alternatives(others)
+            if told is None:
+                return None
+            ranks = told
         if not self._numbers:
             return Known(word.decode(), None, event, ranks)
-        start, end = found.span("token_ids")
+        start, end = found.span(self._numbers)
         shown = b"%bnull%b" % (event[: start - 1], event[end + 1 :])
         return Known(word.decode(), int(event[start:end]), shown, ranks)
 
     def _with(self, event: bytes, word: bytes, other: bytes) -> bytes:
         event = event.replace(b'"%b"' % word, b'"%b"' % other)
         return event.replace(b"[%b]" % _spelled(word, self._comma), b"[%b]" % _spelled(other, self._comma))
+
+
+def _alternatives(others: bytes) -> list[str] | None:
+    """The tokens that are told in a list of alternatives; None: that is not all that it says."""
+    if not others.isascii() or b"\\" in others or b"\n" in others:
+        return None
+    try:
+        told = _decode_others(b"[%b]" % others)
+    except msgspec.DecodeError:
+        return None
+    tokens, num_colons = [], others.count(b":") - 3 * len(told)
+    for each in told:
+        token = each.token
+        if each.bytes != _told_bytes.get(token) and each.bytes != _bytes_of(token):
+            return None
+        tokens.append(token)
+    # Each has all three fields, so that one more colon outside of the tokens is a key that is there twice.
+    return tokens if not num_colons or num_colons == "".join(tokens).count(":") else None
 
 
 def _spelled(word: bytes, comma: bytes) -> bytes:
@@ -166,8 +190,21 @@ def _spell(word: bytes, comma: bytes) -> bytes:
     return comma.join([_WRITTEN[each] for each in word])
 
 
-# Alternatives are the same few words of a vocabulary again and again.
-_spelled_token = lru_cache(maxsize=8192)(_spell)
+# Tokens are the same few words of a vocabulary again and again.
+_spelled_token = lru_cache(maxsize=_MOST_TOKENS)(_spell)
+
+
+_told_bytes: dict[str, list[int]] = {}
+"""Of tokens that have been told: what `_bytes_of` says."""
+
+
+def _bytes_of(token: str) -> list[int]:
+    spelled = list(token.encode())
+    if len(token) <= _LONG_TOKEN:
+        if len(_told_bytes) >= _MOST_TOKENS:
+            _told_bytes.clear()
+        _told_bytes[token] = spelled
+    return spelled
 
 
 @lru_cache(maxsize=64)

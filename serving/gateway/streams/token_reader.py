@@ -13,6 +13,8 @@ _NUMBERED = re.compile(r"token_id:\d+")
 _IN_BYTES = re.compile(r"bytes:(?:\\x[0-9A-Fa-f]{2})+")
 _ODDLY_TOLD = ("bytes:", "token_id:")
 _UNKNOWN = "\ufffd"
+PIECES = str.maketrans({"Ġ": " ", "▁": " ", "Ċ": "\n", "ĉ": "\t", "č": "\r"})
+"""How vocabularies write spaces and line ends; a guard would take these for letters, and a value for part of a word."""
 
 
 class Spelled:
@@ -47,8 +49,9 @@ def tell_text(tokens: Sequence[TokenDetails], text: str) -> bool:
 
 
 def ranks_of(tokens: Sequence[TokenDetails]) -> list[str]:
-    """What the alternatives of each rank spell."""
-    return spell_ranks([[other.token for other in own.top_logprobs] for own in tokens])
+    """What the alternatives of each rank spell, as a guard reads it."""
+    texts = spell_ranks([[other.token for other in own.top_logprobs] for own in tokens])
+    return [text if text.isascii() else text.translate(PIECES) for text in texts]
 
 
 def spell_ranks(alternatives: Sequence[Sequence[str]]) -> list[str]:

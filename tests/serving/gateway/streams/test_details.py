@@ -14,9 +14,10 @@ from streams.leaks import decoded_events, leaked
 from serving.gateway.context import RequestContext
 from serving.gateway.errors import BadRequest
 from serving.gateway.streams import usual
-from serving.gateway.streams.details import _Reading
+from serving.gateway.streams.reading import Reading
 from serving.gateway.streams.relay import StreamRelay
 from serving.guard import Guard, GuardSettings
+from tests.serving.gateway.streams.restless import Restless
 
 
 @example(
@@ -100,26 +101,14 @@ def test_details_stand_beside_their_text() -> None:
     assert beside == [(token, [token]) for token in tokens]
 
 
-class Restless:
-    """A cleaner that is shown everything as it comes."""
-
-    at_rest = False
-
-    def __init__(self) -> None:
-        self._stream = GUARD.stream()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-
 @settings(max_examples=200, deadline=None)
 @given(
     words=st.lists(st.sampled_from([*VALUES, *WORDS, "]", "(", "!", "<b>", "a'b.", "\u200b", "x" * 14]), max_size=12),
     sizes=st.lists(st.integers(1, 9), min_size=1, max_size=9),
 )
 def test_words_that_are_read_later_are_read_as_if_at_once(words: list[str], sizes: list[int]) -> None:
-    restless: Any = Restless()
-    lazy, eager = _Reading(GUARD.stream()), _Reading(restless)
+    restless: Any = Restless(GUARD)
+    lazy, eager = Reading(GUARD.stream()), Reading(restless)
     for piece in cut("".join(words), sizes):
         lazy.feed(piece)
         eager.feed(piece)

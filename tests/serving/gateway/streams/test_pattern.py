@@ -91,6 +91,37 @@ def test_an_event_that_only_looks_like_the_one_before_carries_nothing(change: An
     assert b" d" in out
 
 
+OTHERS = [{"token": token, "logprob": -1.5, "bytes": list(token.encode())} for token in (" a", " [1]", " so: ")]
+
+
+@pytest.mark.parametrize(
+    ("change", "is_read"),
+    [
+        (lambda event: event.replace(b'{"token":" a"', b'{"token":" a"'), True),
+        (lambda event: event.replace(b'"logprob":-1.5', b'"logprob":-1e-3', 1), True),
+        (lambda event: event.replace(b'{"token":" a"', b'{"token":"%b","token":" a"' % EMAIL.encode()), False),
+        (lambda event: event.replace(b'{"token":" a"', b'{"note":"%b","token":" a"' % EMAIL.encode()), False),
+        (lambda event: event.replace(b'{"token":" a"', b'{"token":"\\u0020a"'), False),
+        (lambda event: event.replace(b'{"token":" a"', b'{\n"token":" a"'), False),
+        (lambda event: event.replace(b'{"token":" a"', b'{"token":" b"'), False),
+        (lambda event: event.replace(b'{"token":" a"', b'[],{"token":" a"'), False),
+        (lambda event: event.replace(b',"logprob":-1.5', b"", 1), False),
+    ],
+)
+def test_alternatives_are_known_that_say_no_more_than_their_tokens(change: Any, is_read: bool) -> None:
+    def written(text: str) -> bytes:
+        data = chunk({"content": text}, logprobs=details(text, top_logprobs=OTHERS))
+        return data.replace(b": ", b":").replace(b"data:", b"data: ").replace(b", ", b",").replace(b"so:", b"so: ")[:-2]
+
+    pattern = Pattern.of(written(" sea"), " sea", lambda probe: True)
+    event = change(written(" bay"))
+
+    assert pattern is not None
+    known = pattern.read(event)
+    assert (known is not None) == is_read
+    assert known is None or (known.text, known.ranks) == (" bay", [" a", " [1]", " so: "])
+
+
 def test_events_are_known_from_the_second_on() -> None:
     with patch("serving.gateway.streams.relay.StreamRelay._take", autospec=True, side_effect=StreamRelay._take) as take:
         relayed([told(f" w{n}") for n in range(20)], taps=False, parses=False)
