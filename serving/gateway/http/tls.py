@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, cast
 
+from serving.gateway.http.hello import REFUSAL, NoHello, asks_for_another, end_of_hello
 from serving.gateway.http.settings import TlsSettings
 
 # The most that one record holds (RFC 8446, section 5.1).
@@ -80,7 +81,7 @@ class Tls:
 class TlsTransport(asyncio.Transport, asyncio.Protocol):
     """One connection: a protocol to the plain transport below, a transport to the HTTP protocol above."""
 
-    __slots__ = ("_above", "_below", "_bytes_in", "_bytes_out", "_ended", "_object", "_paused", "_tls")
+    __slots__ = ("_above", "_below", "_bytes_in", "_bytes_out", "_ended", "_hello", "_object", "_paused", "_tls")
 
     def __init__(self, tls: Tls) -> None:
         self._tls = tls
@@ -89,6 +90,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         self._object: ssl.SSLObject | None = None
         self._bytes_in: ssl.MemoryBIO
         self._bytes_out: ssl.MemoryBIO
+        self._hello: bytearray | None = bytearray()  # of a ClientHello that has not come to its end
         self._ended = False  # nothing more is sent, and what still comes is thrown away
         self._paused = False
 
@@ -102,6 +104,8 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._object is None:
             self._begin(data)
+        while self._hello is not None and data and not self._ended:
+            data = self._read_hello(self._hello, data)
         parts = data if len(data) <= RECORD_BYTES else memoryview(data)
         for start in range(0, len(data), RECORD_BYTES):
             if self._ended:
@@ -187,6 +191,21 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         elif not self._ended:
             self._fail(self._tls.refuse())
 
+    def _read_hello(self, hello: bytearray, data: bytes) -> bytes:
+        """Take a ClientHello as it comes, which OpenSSL gets as a whole; returns what follows it."""
+        hello += data
+        try:
+            end = end_of_hello(hello)
+        except NoHello:
+            self._fail(REFUSAL)
+            return b""
+        if end is None:
+            return b""
+        self._hello = None
+        self._bytes_in.write(hello[:end])
+        self._read()
+        return bytes(hello[end:])
+
     def _read(self) -> None:
         """Hand on what the bytes that have come make whole."""
         tls = self._object
@@ -213,7 +232,10 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
             if self._paused:
                 self.abort()
             else:
-                self._below.write(self._bytes_out.read())
+                answer = self._bytes_out.read()
+                if self._above is None and asks_for_another(answer):
+                    self._hello = bytearray()
+                self._below.write(answer)
 
     def _shake_hands(self, tls: ssl.SSLObject) -> None:
         tls.do_handshake()
