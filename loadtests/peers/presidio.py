@@ -1,4 +1,4 @@
-"""presidio-analyzer with a small spaCy model."""
+"""presidio-analyzer with a small spaCy model, or with none."""
 
 from __future__ import annotations
 
@@ -8,12 +8,30 @@ from typing import Any
 from loadtests.peers.question import serve
 
 
-def language_engine(model: str) -> Any:
-    """What reads sentences for presidio: a spaCy model or its folder."""
-    from presidio_analyzer.nlp_engine import NlpEngineProvider
+BLANK = "blank"
+"""In place of a model: words as they are. Patterns and the words around them then count, names are not found."""
 
-    models = [{"lang_code": "en", "model_name": model}]
-    return NlpEngineProvider(nlp_configuration={"nlp_engine_name": "spacy", "models": models}).create_engine()
+
+def language_engine(model: str) -> Any:
+    """What reads sentences for presidio: a spaCy model, its folder, or `BLANK`."""
+    from presidio_analyzer.nlp_engine import NlpEngineProvider, SpacyNlpEngine
+
+    if model != BLANK:
+        models = [{"lang_code": "en", "model_name": model}]
+        return NlpEngineProvider(nlp_configuration={"nlp_engine_name": "spacy", "models": models}).create_engine()
+    import spacy
+    from spacy.language import Language
+
+    @Language.component("words")
+    def words(doc: Any) -> Any:
+        for token in doc:
+            token.lemma_ = token.lower_  # words around a pattern are compared by their lemmas
+        return doc
+
+    engine = SpacyNlpEngine()
+    engine.nlp = {"en": spacy.blank("en")}
+    engine.nlp["en"].add_pipe("words")
+    return engine
 
 
 def spans(question: dict[str, Any]) -> Callable[[str], list[list[int]]]:

@@ -1,19 +1,19 @@
 """How processes on one database tell each other that tenants and keys changed: before the changing call returns.
 
 On SQLite every process is on one machine and reads a note of 16 bytes in a file beside the database: looking at it
-costs a request less than a microsecond. On PostgreSQL a change notifies all gateways that listen, and waits until
+costs a request a microsecond or two. On PostgreSQL a change notifies all gateways that listen, and waits until
 each has taken it over. Both only hasten what `Identity` also finds out by looking at the revision now and then.
 """
 
 from __future__ import annotations
 
+import ctypes
 import logging
-import mmap
 import os
 import secrets
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -37,6 +37,12 @@ _BEHIND = text(
     "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = :class AND objsubid = 2 "
     "AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND objid < :revision"
 )
+
+
+# As `os.pread`, which lets other threads run first: one of them may then keep a request waiting for milliseconds.
+_pread = ctypes.PyDLL(None).pread
+_pread.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int64)
+_pread.restype = ctypes.c_ssize_t
 
 
 class Changes(Protocol):
@@ -71,25 +77,23 @@ def changes_of(engine: Engine) -> Changes:
 
 
 class SharedNote:
-    """A small file beside SQLite's, mapped by every process that uses the database; None: a database of one process.
-
-    Looking at mapped memory is no system call, before which a thread would have to let others run.
-    """
+    """A small file beside SQLite's, open in every process that uses the database; None: a database of one process."""
 
     def __init__(self, file: Path | None) -> None:
         self._file = file
-        self._shared: mmap.mmap | None = None
+        self._descriptor = -1
         self._inode = 0
+        self._buffer = ctypes.create_string_buffer(_NOTE_BYTES)
         self._open()
         # What was written before is nothing new: whoever opens a database reads it afterwards.
         self._seen = self.note()
 
     def pending(self) -> bool:
-        return self._shared is not None and self.note() != self._seen
+        return self._descriptor >= 0 and self.note() != self._seen
 
     def note(self) -> bytes:
-        shared = self._shared
-        return shared[:_NOTE_BYTES] if shared is not None else b""
+        size = _pread(self._descriptor, self._buffer, _NOTE_BYTES, 0)
+        return self._buffer.raw[:size] if size > 0 else b""  # closed, never opened, or empty
 
     def seen(self, note: bytes) -> None:
         self._seen = note
@@ -99,35 +103,36 @@ class SharedNote:
 
     def announce(self, revision: int) -> None:
         self._open()
-        if self._shared is not None:
-            self._shared[:_NOTE_BYTES] = secrets.token_bytes(_NOTE_BYTES)
+        if self._descriptor >= 0:
+            with suppress(OSError):
+                os.pwrite(self._descriptor, secrets.token_bytes(_NOTE_BYTES), 0)
 
     def wait(self, stopping: threading.Event, seconds: float, revision: int) -> None:
         stopping.wait(seconds)
         self._open()
 
     def close(self) -> None:
-        # Another thread may be reading: the memory goes with the last one that does.
-        self._shared = self._file = None
+        descriptor, self._descriptor, self._file = self._descriptor, -1, None
+        if descriptor >= 0:
+            os.close(descriptor)
 
     def _open(self) -> None:
-        """Map the file, anew where it was replaced: who restores a backup may bring another one along."""
+        """Open the file, anew where it was replaced: who restores a backup may bring another one along."""
         if self._file is None:
             return
         try:
-            if self._shared is not None and self._file.exists() and self._file.stat().st_ino == self._inode:
+            if self._descriptor >= 0 and self._file.exists() and self._file.stat().st_ino == self._inode:
                 return
             descriptor = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                # Never shorter than what is mapped: memory behind a file's end cannot be read.
-                if os.fstat(descriptor).st_size < _NOTE_BYTES:
-                    os.ftruncate(descriptor, _NOTE_BYTES)
-                self._inode = os.fstat(descriptor).st_ino
-                self._shared = mmap.mmap(descriptor, _NOTE_BYTES)
-            finally:
-                os.close(descriptor)
         except OSError as error:
             logger.debug("changes of keys are found by polling only: %s", error)
+            return
+        self._inode = os.fstat(descriptor).st_ino
+        if self._descriptor < 0:
+            self._descriptor = descriptor
+        else:  # in one step: another thread may be reading
+            os.dup2(descriptor, self._descriptor, inheritable=False)
+            os.close(descriptor)
 
 
 class Notifications:
