@@ -19,6 +19,8 @@ MADE = "control_token_made"
 _DELETED = r"(?:/[a-z_]{1,24}){0,4}"
 """What chat templates take out of a user's words: `/think`, `/no_think` and other switches. What is left on both sides
 meets, and `<|im_/thinkstart|>` would be a control token."""
+_SEAM_CHARS = 256
+"""On both sides of a seam: a token, and what a template may take out of it."""
 _MAX_PASSES = 8
 """Breaking one token can bare another that overlapped it; tokens do not overlap so deep."""
 
@@ -50,6 +52,17 @@ class ControlTokens:
     def none_in(self, text: str) -> bool:
         """Whether an ASCII text is certainly without control tokens."""
         return self._pattern.search(text) is None
+
+    def meet(self, texts: Iterable[str]) -> bool:
+        """Whether texts, none of which holds a control token, would hold one if each were joined to the one before."""
+        tail = ""
+        for text in texts:
+            if tail and text:
+                seam = tail + text[:_SEAM_CHARS]
+                if not (seam.isascii() and self._pattern.search(seam) is None) and self._places(seam):
+                    return True
+            tail = (tail + text)[-_SEAM_CHARS:]
+        return False
 
     def inert_parts(self, parts: list[str]) -> tuple[list[str], int]:
         """Like `inert` for texts that may be joined later: no token is in one of them or across their seams."""

@@ -98,15 +98,28 @@ def clean_system_seams(cleaning: Cleaning, body: dict[str, Any]) -> None:
     messages = (
         [m for m in given if isinstance(m, dict) and m.get("role") == "system"] if isinstance(given, list) else []
     )
+    places = _content_places([(body, "system"), *((message, "content") for message in messages)])
+    for (holder, key), text in zip(places, cleaning.seams([holder[key] for holder, key in places]), strict=True):
+        holder[key] = text
+
+
+def clean_message_seams(cleaning: Cleaning, messages: list[Any]) -> None:
+    """Some templates write a message right behind another, as DeepSeek's do with system messages."""
+    places = _content_places([(message, "content") for message in messages if isinstance(message, dict)])
+    for (holder, key), text in zip(places, cleaning.inert_seams([holder[key] for holder, key in places]), strict=True):
+        holder[key] = text
+
+
+def _content_places(contents: list[tuple[dict[str, Any], str]]) -> list[tuple[Any, Any]]:
+    """Where the texts of contents stand, each a string or a list of parts."""
     places: list[tuple[Any, Any]] = []
-    for holder, key in [(body, "system"), *((message, "content") for message in messages)]:
+    for holder, key in contents:
         value = holder.get(key)
         if isinstance(value, str):
             places.append((holder, key))
         elif isinstance(value, list):
             places += [place for number, part in enumerate(value) for place in _text_places(value, number, part)]
-    for (holder, key), text in zip(places, cleaning.seams([holder[key] for holder, key in places]), strict=True):
-        holder[key] = text
+    return places
 
 
 def _text_places(parts: list[Any], number: int, part: Any) -> list[tuple[Any, Any]]:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from serving.guard.control import ControlTokens
 from serving.guard.detector import Detector
 from serving.guard.encoded import EncodedText
-from serving.guard.fields import NO_EMBEDS, clean_field, clean_parts, clean_system_seams
+from serving.guard.fields import NO_EMBEDS, clean_field, clean_message_seams, clean_parts, clean_system_seams
 from serving.guard.limits import check_limits
 from serving.guard.memory import Memory
 from serving.guard.outcome import GuardRefusal, GuardReport
@@ -101,8 +101,10 @@ class RequestCleaner:
         for field, value in list(body.items()):
             if field == "messages" and isinstance(value, list):
                 body[field] = [self._message(cleaning, message, f"messages[{n}]") for n, message in enumerate(value)]
+                clean_message_seams(cleaning, body[field])
             elif field == "input" and isinstance(value, list) and endpoint == "responses":
                 body[field] = [self._item(cleaning, item, f"input[{n}]") for n, item in enumerate(value)]
+                clean_message_seams(cleaning, body[field])
             elif field == "system" and isinstance(value, list):
                 body[field] = clean_parts(cleaning, value, field)
             elif field not in _NOT_TEXT:
@@ -138,6 +140,8 @@ class RequestCleaner:
                         return False
                     num_chars += chars
                     num_values += 1 + 2 * len(message)
+                if len(value) > 1 and self._tokens.meet([message.get("content", "") for message in value]):
+                    return False
             elif field == "stream_options" and kind is dict:
                 num_values += 2 * len(value)
                 if not all(option is True or option is False for option in value.values()):

@@ -133,6 +133,14 @@ class Cleaning:
         self.report.add("control_token", "inert", count)
         return texts
 
+    def inert_seams(self, texts: list[str]) -> list[str]:
+        """Clean texts that may be joined: no control token is across two."""
+        if not self._tokens.meet(texts):
+            return texts
+        texts, count = self._tokens.inert_parts(texts)
+        self.report.add("control_token", "inert", count)
+        return texts
+
     def _mask_across(self, texts: list[str]) -> list[str]:
         """Values that begin in one text and end in another: the first gets what stands for them."""
         joined = "".join(texts)
