@@ -164,7 +164,9 @@ def lines_of(tallies: dict[str, Tally], names: Sequence[str], presidio: dict[str
 @click.option("--folder", "folders", multiple=True, type=click.Path(path_type=Path, exists=True), help="Its files.")
 @click.option("--model", type=click.Path(path_type=Path, exists=True), help="Served model, whose tokens count.")
 @click.option("--presidio", help="Python of an environment with presidio-analyzer.")
-@click.option("--language-model", default="en_core_web_sm", show_default=True, help="spaCy model, its folder, or blank.")
+@click.option(
+    "--language-model", default="en_core_web_sm", show_default=True, help="spaCy model, its folder, or blank."
+)
 @click.option("--show", default=0, show_default=True, help="False changes to print for each kind.")
 @click.option("--write/--no-write", default=False, help="Write the section of the page.")
 def main(

@@ -7,7 +7,6 @@ from typing import Any
 
 from loadtests.peers.question import serve
 
-
 BLANK = "blank"
 """In place of a model: words as they are. Patterns and the words around them then count, names are not found."""
 
@@ -20,17 +19,16 @@ def language_engine(model: str) -> Any:
         models = [{"lang_code": "en", "model_name": model}]
         return NlpEngineProvider(nlp_configuration={"nlp_engine_name": "spacy", "models": models}).create_engine()
     import spacy
-    from spacy.language import Language
 
-    @Language.component("words")
     def words(doc: Any) -> Any:
         for token in doc:
             token.lemma_ = token.lower_  # words around a pattern are compared by their lemmas
         return doc
 
-    engine = SpacyNlpEngine()
-    engine.nlp = {"en": spacy.blank("en")}
-    engine.nlp["en"].add_pipe("words")
+    engine, words_alone = SpacyNlpEngine(), spacy.blank("en")
+    spacy.Language.component("words", func=words)
+    words_alone.add_pipe("words")
+    engine.nlp = {"en": words_alone}
     return engine
 
 
