@@ -56,7 +56,11 @@ def _facts(source: Source, folder: Path, model: Any, tokenizer: Any) -> dict[str
         "chat_template": tokenizer.chat_template,
         "bos_token": tokenizer.bos_token,
         "eos_token": tokenizer.eos_token,
-        "external": [file.name for file in sorted(folder.glob(f"{FILE}*")) if file.name != FILE],
+        "external": [
+            {"path": file.name, "bytes": file.stat().st_size}
+            for file in sorted(folder.glob(f"{FILE}*"))
+            if file.name != FILE
+        ],
     }
 
 

@@ -60,6 +60,12 @@ def test_a_browser_answers_as_pytorch_does(
     assert facts["digest"] in found["text"]
     assert (found["state"], found["width"]) == ("Ready", chromium.PHONE[0])
 
+    weights = next(folder.glob("model.onnx.*"))
+    weights.write_bytes(weights.read_bytes()[:-1])
+    told = chromium.ask_in_chromium(folder, TEXTS[:1], 1, seconds=120)["error"]
+    assert f"{weights.name}: " in told
+    assert "bytes came" in told
+
 
 def test_nothing_of_the_page_names_another_host() -> None:
     page = Path(web_packages.__file__).parent / "web"

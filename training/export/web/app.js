@@ -1,5 +1,3 @@
-import { load } from "./model.js";
-
 const MOST_TOKENS = 256;
 const [log, form, text, send, state] = ["log", "form", "text", "send", "state"].map((id) => document.getElementById(id));
 const messages = [];
@@ -27,11 +25,17 @@ async function answer(model) {
   messages.push({ role: "assistant", content: line.textContent });
 }
 
+state.textContent = "Loading …";
 try {
   const facts = await (await fetch("web.json")).json();
   document.title = document.getElementById("name").textContent = facts.checkpoint;
   document.getElementById("digest").textContent = facts.digest;
-  const model = await load();
+  // Here, and not at the top: a server that gives scripts a wrong type is told of below.
+  const { load } = await import("./model.js");
+  const megabytes = (bytes) => (bytes / 1e6).toFixed(0);
+  const model = await load((done, all) => {
+    state.textContent = done < all ? `Loading: ${megabytes(done)} of ${megabytes(all)} MB` : "Starting …";
+  });
   state.textContent = "Ready";
   send.disabled = false;
   form.addEventListener("submit", async (event) => {

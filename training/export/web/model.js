@@ -4,18 +4,42 @@ import { Tokenizer } from "./lib/tokenizers.min.mjs";
 import { Template } from "./lib/jinja.mjs";
 
 const here = (name) => new URL(name, import.meta.url).href;
-const json = async (name) => (await fetch(here(name))).json();
+
+async function open(name) {
+  const answer = await fetch(here(name));
+  if (!answer.ok) throw new Error(`${name}: HTTP ${answer.status}`);
+  return answer;
+}
+
+const json = async (name) => (await open(name)).json();
+
+/** The bytes of a file of known size; says of each part that has come how large it is. */
+async function download({ path, bytes }, onPart) {
+  const data = new Uint8Array(bytes);
+  const parts = (await open(path)).body.getReader();
+  let filled = 0;
+  for (let part = await parts.read(); !part.done; part = await parts.read()) {
+    data.set(part.value, filled);
+    filled += part.value.length;
+    onPart(part.value.length);
+  }
+  if (filled !== bytes) throw new Error(`${path}: ${filled} of ${bytes} bytes came`);
+  return { path, data };
+}
 
 ort.env.wasm.wasmPaths = here("./lib/");
 // Threads need headers (COOP, COEP) that a plain file server does not send.
 ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency) : 1;
 
-export async function load() {
+/** Loads everything; `onProgress(done, all)` is told of the weights' bytes, which on a slow line take minutes. */
+export async function load(onProgress = () => {}) {
   const [facts, tokenizer, config] = await Promise.all(["web.json", "tokenizer.json", "tokenizer_config.json"].map(json));
-  const session = await ort.InferenceSession.create(here("model.onnx"), {
-    executionProviders: ["wasm"],
-    externalData: facts.external.map((path) => ({ path, data: here(path) })),
-  });
+  const all = facts.external.reduce((sum, file) => sum + file.bytes, 0);
+  let done = 0;
+  const externalData = await Promise.all(
+    facts.external.map((file) => download(file, (bytes) => onProgress((done += bytes), all))),
+  );
+  const session = await ort.InferenceSession.create(here("model.onnx"), { executionProviders: ["wasm"], externalData });
   return new Model(facts, new Tokenizer(tokenizer, config), session);
 }
 
