@@ -11,8 +11,6 @@ import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
-import pip
-
 ROOT = Path(__file__).resolve().parents[2]
 
 Instruction = tuple[str, str]
@@ -65,7 +63,8 @@ class Build:
         base = self.folder / "base"
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", base], check=True)
         packages = Path(sysconfig.get_path("purelib", "venv", {"base": str(base)}))
-        for part in Path(pip.__file__).parent.parent.glob("pip*"):
+        # Not imported to be found: beside pip, setuptools takes the standard library's distutils, which warns.
+        for part in Path(sysconfig.get_path("purelib")).glob("pip*"):
             shutil.copytree(part, packages / part.name)
         return base
 
