@@ -23,6 +23,7 @@ from training.errors import DataError, SourceError
 from training.evaluate.loading import quiet
 from training.evaluate.scores import RESAMPLES, Score
 from training.evaluate.source import Source
+from training.lexical import bert as _lexical  # noqa: F401, which transformers then knows as a classifier
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast

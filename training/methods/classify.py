@@ -41,6 +41,8 @@ from training.evaluate.classification import (
 )
 from training.evaluate.loading import load_tokenizer, quiet
 from training.evaluate.source import Source
+from training.lexical.bert import with_lexical_part, without_lexical_part
+from training.lexical.counts import inverse_document_frequency, weigh_texts
 from training.methods import adapters, agreement
 from training.methods.fitted_head import FittedHead, fit_head, head_of
 from training.methods.looks import Looks
@@ -151,7 +153,8 @@ class ClassifierRun:
             model = model.to(self.accelerator.device)
             rows, targets = self._encode(model, tokenizer, data, data.train)
             if isinstance(self.recipe, ClassifyRecipe) and self.recipe.head == "fitted":
-                self.fitted = self._fit_head(model, tokenizer, data, rows, targets)
+                plain = without_lexical_part(model)
+                model = self._fit_head(plain, tokenizer, data, rows, targets, self.recipe.lexical)
             if self.recipe.adapter is not None:
                 model = adapters.attach(model, self.recipe.adapter, task="SEQ_CLS")
             trained, tokens = self._train(model, tokenizer, data, rows, targets, folder)
@@ -162,13 +165,21 @@ class ClassifierRun:
         self.accelerator.wait_for_everyone()
         return outcome
 
+    @property
+    def _only_fits(self) -> bool:
+        """Whether a fitted head is all that is learned."""
+        recipe = self.recipe
+        is_fitted = isinstance(recipe, ClassifyRecipe) and recipe.head == "fitted"
+        return is_fitted and recipe.steps is None and recipe.epochs is None
+
     def _read_data(self) -> Data:
         settings = self.recipe.data
         train_file = read_labelled(self.context.path(settings.train))
         train = list(train_file.texts)
         validation: list[LabelledText] = []
-        # Thresholds are seen in the result: chosen on examples, they would tell of them.
-        if train_file.is_multi_label and self.recipe.privacy is None:
+        # Thresholds are seen in the result: chosen on examples, they would tell of them. A fitted head's are chosen on
+        # what heads say that were fitted without the text, so that all texts are learned from.
+        if train_file.is_multi_label and self.recipe.privacy is None and not self._only_fits:
             # Salted: without it, the groups that the next split holds out would all be gone already.
             train, validation = split_by_group(train, settings.heldout_fraction, "thresholds ")
         if settings.heldout is None:
@@ -208,7 +219,7 @@ class ClassifierRun:
         folder: RunFolder,
     ) -> tuple[Training, int]:
         """Train, and return how it went and how many tokens the texts have that were learned from."""
-        if self.fitted is not None and not self.recipe.num_steps(len(rows)):
+        if self.fitted is not None and self._only_fits:
             losses = [self.fitted.first_loss, self.fitted.loss]
             return Training(losses, len(rows), self.fitted.seconds), sum(map(len, rows))
         # Not where the head has learned already, nor where its frequencies would tell of the examples.
@@ -235,9 +246,15 @@ class ClassifierRun:
         return rows, has.float() if data.is_multi_label else has.int().argmax(1)
 
     def _fit_head(
-        self, model: Any, tokenizer: PreTrainedTokenizerFast, data: Data, rows: list[list[int]], targets: torch.Tensor
-    ) -> FittedHead:
-        """Put the best head on the model, as it is."""
+        self,
+        model: Any,
+        tokenizer: PreTrainedTokenizerFast,
+        data: Data,
+        rows: list[list[int]],
+        targets: torch.Tensor,
+        lexical: bool,
+    ) -> Any:
+        """The model with the best head on it as it is, beside what its tokens say where `lexical`."""
         place, name = head_of(model, len(data.labels))
         head: nn.Linear = getattr(place, name)
         if head.bias is None:
@@ -248,11 +265,16 @@ class ClassifierRun:
                 inputs = raw_outputs(model, tokenizer, rows, progress)
             finally:
                 setattr(place, name, head)
-        fitted = fit_head(inputs, targets.cpu(), len(data.labels), [text.group for text in data.train])
+        vocabulary = model.config.vocab_size
+        idf_V = inverse_document_frequency(rows, vocabulary) if lexical else None
+        tokens = None if idf_V is None else weigh_texts(rows, idf_V)
+        with track("Fitting the head", self.show):
+            groups = [text.group for text in data.train]
+            self.fitted = fit_head(inputs, targets.cpu(), len(data.labels), groups, tokens, vocabulary)
         with torch.no_grad():
-            head.weight.copy_(fitted.weight)
-            head.bias.copy_(fitted.bias)
-        return fitted
+            head.weight.copy_(self.fitted.weight)
+            head.bias.copy_(self.fitted.bias)
+        return model if idf_V is None else with_lexical_part(model, idf_V, self.fitted.lexical)
 
     def _upper_layers(self, objective: Objective, model: Any, learned: int) -> Objective:
         """Freeze what is below the layers that learn, and compute it for all texts."""
@@ -284,12 +306,7 @@ class ClassifierRun:
         tokens: int,
         watch: Stopwatch,
     ) -> Outcome:
-        if data.validation:
-            with track("Choosing thresholds", self.show) as progress:
-                found = self._probabilities(model, tokenizer, data.validation, progress)
-            setattr(model.config, THRESHOLDS, best_thresholds(truth(data.validation, data.labels), found))
-            always = all(text.labels for text in [*data.train, *data.validation])
-            setattr(model.config, ALWAYS_LABELLED, always)
+        self._choose_thresholds(model, tokenizer, data)
         with track("Measuring", self.show) as progress:
             found = self._probabilities(model, tokenizer, data.heldout, progress)
         measured = judge(truth(data.heldout, data.labels), decide(model, found))
@@ -334,6 +351,22 @@ class ClassifierRun:
                 "losses": list(trained.losses),
             },
         )
+
+    def _choose_thresholds(self, model: Any, tokenizer: PreTrainedTokenizerFast, data: Data) -> None:
+        """From which probability on each label is given, where a text may have several."""
+        if not data.is_multi_label:
+            return
+        if self._only_fits and self.fitted is not None and self.fitted.left_out is not None:
+            chosen_on, found = data.train, self.fitted.left_out.sigmoid().numpy()
+        elif data.validation:
+            chosen_on = data.validation
+            with track("Choosing thresholds", self.show) as progress:
+                found = self._probabilities(model, tokenizer, chosen_on, progress)
+        else:
+            return
+        setattr(model.config, THRESHOLDS, best_thresholds(truth(chosen_on, data.labels), found))
+        always = all(text.labels for text in [*data.train, *data.validation])
+        setattr(model.config, ALWAYS_LABELLED, always)
 
     def _probe(self, tokenizer: PreTrainedTokenizerFast, data: Data) -> agreement.Outputs:
         """The logits of the first held-out texts."""

@@ -6,6 +6,7 @@ The loss is convex, so L-BFGS ends at the one best head, in seconds where steps 
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from training.errors import RecipeError
+from training.lexical.counts import WeightedTokens
 
 # Of the sum of the squared weights of standardized inputs, beside the summed loss. The largest first: each fit starts
 # from the one before.
@@ -33,6 +35,10 @@ class FittedHead:
     weight: torch.Tensor
     """(labels, width)."""
     bias: torch.Tensor
+    lexical: torch.Tensor | None
+    """What each token says for each label, (vocabulary, labels), where tokens are read too."""
+    left_out: torch.Tensor | None
+    """Logits of every text by a head that was fitted without its group, (texts, labels); none of a single group."""
     penalty: float
     """Chosen by cross-validation over groups."""
     first_loss: float
@@ -58,58 +64,106 @@ def head_of(model: nn.Module, labels: int) -> tuple[nn.Module, str]:
     return found[-1]
 
 
-def fit_head(inputs: torch.Tensor, targets: torch.Tensor, labels: int, groups: Sequence[str]) -> FittedHead:
-    """Fit to `inputs`, (texts, width), and `targets`: a number for each text, or a column for each label (floats)."""
+def fit_head(
+    inputs: torch.Tensor,
+    targets: torch.Tensor,
+    labels: int,
+    groups: Sequence[str],
+    tokens: WeightedTokens | None = None,
+    vocabulary: int = 0,
+) -> FittedHead:
+    """Fit to `inputs`, (texts, width), and `targets`: a number for each text, or a column for each label (floats).
+
+    `tokens`, of a vocabulary of so many, are read beside the inputs.
+    """
     started = time.monotonic()
     center, spread = inputs.double().mean(0), inputs.double().std(0, correction=0).clamp_min(1e-6)
-    # Standardized, so that one penalty suits all inputs; in fp64, since L-BFGS ends early where losses are rounded.
-    standard = (inputs.double() - center) / spread
+    read = _Inputs((inputs.double() - center) / spread)
+    seen = torch.empty(0, dtype=torch.long)
+    if tokens is not None:
+        seen, numbers = tokens.tokens.unique(return_inverse=True)
+        # As long as the standardized inputs are in the mean, so that one penalty is for both.
+        weights = tokens.weights.double() * math.sqrt(inputs.shape[1])
+        read = _Inputs(read.standard, WeightedTokens(numbers, weights, tokens.sizes), len(seen))
     targets = targets.double() if targets.is_floating_point() else targets
-    penalty = _choose_penalty(standard, targets, labels, groups)
-    weights = _fit(standard, targets, penalty, torch.zeros(inputs.shape[1] + 1, labels, dtype=torch.float64))
-    weight = (weights[:-1] / spread[:, None]).T
+    penalty, left_out = _choose_penalty(read, targets, labels, groups)
+    found = _fit(read, targets, penalty, read.zeros(labels))
+    width = inputs.shape[1]
+    weight = (found[:width] / spread[:, None]).T
+    lexical = None
+    if tokens is not None:
+        lexical = torch.zeros(vocabulary, labels)
+        lexical[seen] = (found[width:-1] * math.sqrt(width)).float()
     return FittedHead(
         weight=weight.float(),
-        bias=(weights[-1] - weight @ center).float(),
+        bias=(found[-1] - weight @ center).float(),
+        lexical=lexical,
+        left_out=left_out,
         penalty=penalty,
-        first_loss=float(_loss(standard, targets, torch.zeros_like(weights))) / len(inputs),
-        loss=float(_loss(standard, targets, weights)) / len(inputs),
+        first_loss=float(_loss(read, targets, read.zeros(labels))) / len(inputs),
+        loss=float(_loss(read, targets, found)) / len(inputs),
         seconds=time.monotonic() - started,
     )
 
 
-def _choose_penalty(standard: torch.Tensor, targets: torch.Tensor, labels: int, groups: Sequence[str]) -> float:
-    """The one with the least loss on texts of groups that were left out of the fit."""
+@dataclass(frozen=True)
+class _Inputs:
+    """What a head reads of texts."""
+
+    standard: torch.Tensor
+    tokens: WeightedTokens | None = None
+    different: int = 0
+    """How many different tokens there are."""
+
+    def zeros(self, labels: int) -> torch.Tensor:
+        """Weights that say nothing: of the inputs, of the tokens, and a last row that is added to all."""
+        return torch.zeros(self.standard.shape[1] + self.different + 1, labels, dtype=torch.float64)
+
+    def logits(self, weights: torch.Tensor) -> torch.Tensor:
+        width = self.standard.shape[1]
+        said = self.standard @ weights[:width] + weights[-1]
+        return said if self.tokens is None else said + self.tokens.scores(weights[width:-1])
+
+    def among(self, chosen: torch.Tensor) -> _Inputs:
+        tokens = None if self.tokens is None else self.tokens.among(chosen)
+        return _Inputs(self.standard[chosen], tokens, self.different)
+
+
+def _choose_penalty(
+    read: _Inputs, targets: torch.Tensor, labels: int, groups: Sequence[str]
+) -> tuple[float, torch.Tensor | None]:
+    """The one with the least loss on texts of groups that were left out of the fit, and what was said of these."""
     fold_N = torch.tensor([hashlib.sha256(group.encode()).digest()[0] % _FOLDS for group in groups])
-    losses = dict.fromkeys(PENALTIES, 0.0)
+    said = {penalty: torch.zeros(len(targets), labels, dtype=torch.float64) for penalty in PENALTIES}
     for fold in range(_FOLDS):
         out = fold_N == fold
-        # Few groups may leave a fold empty, or fill it alone.
-        if not out.any() or out.all():
+        if out.all():
+            return PENALTIES[0], None
+        if not out.any():
             continue
-        weights = torch.zeros(standard.shape[1] + 1, labels, dtype=torch.float64)
+        weights = read.zeros(labels)
         for penalty in PENALTIES:
-            weights = _fit(standard[~out], targets[~out], penalty, weights)
-            losses[penalty] += float(_loss(standard[out], targets[out], weights))
-    return min(losses, key=losses.__getitem__)
+            weights = _fit(read.among(~out), targets[~out], penalty, weights)
+            said[penalty][out] = read.among(out).logits(weights)
+    best = min(PENALTIES, key=lambda penalty: float(_loss_of(said[penalty], targets)))
+    return best, said[best]
 
 
-def _fit(standard: torch.Tensor, targets: torch.Tensor, penalty: float, start: torch.Tensor) -> torch.Tensor:
-    """The best weights (width + 1, labels), the last row of which is added to all."""
+def _fit(read: _Inputs, targets: torch.Tensor, penalty: float, start: torch.Tensor) -> torch.Tensor:
+    """The best weights, the last row of which is added to all."""
     weights = start.clone().requires_grad_()
     optimizer = torch.optim.LBFGS(
         [weights],
         max_iter=_MOST_ITERATIONS,
         history_size=10,
-        tolerance_grad=_TOLERANCE * len(standard),
+        tolerance_grad=_TOLERANCE * len(targets),
         tolerance_change=_TOLERANCE,
         line_search_fn="strong_wolfe",
     )
 
     def evaluate() -> torch.Tensor:
         optimizer.zero_grad()
-        # The bias, in the last row, is not held small: it is the labels' frequency.
-        loss = _loss(standard, targets, weights) + penalty / 2 * weights[:-1].square().sum()
+        loss = _loss(read, targets, weights) + penalty / 2 * weights[:-1].square().sum()
         loss.backward()
         return loss
 
@@ -118,9 +172,12 @@ def _fit(standard: torch.Tensor, targets: torch.Tensor, penalty: float, start: t
     return weights.detach()
 
 
-def _loss(standard: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+def _loss(read: _Inputs, targets: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """Summed over the texts, in nats."""
-    logits = standard @ weights[:-1] + weights[-1]
+    return _loss_of(read.logits(weights), targets)
+
+
+def _loss_of(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     if targets.is_floating_point():
         return binary_cross_entropy_with_logits(logits, targets, reduction="sum")
     return cross_entropy(logits, targets, reduction="sum")

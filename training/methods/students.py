@@ -15,6 +15,7 @@ from training.errors import RecipeError
 from training.evaluate.classification import POOLING
 from training.evaluate.loading import load_tokenizer, stored_dtype
 from training.evaluate.source import Source
+from training.lexical.bert import without_lexical_part
 from training.methods import adapters
 from training.recipes.distill import StudentSettings
 
@@ -32,6 +33,7 @@ def write_student(teacher: Source, settings: StudentSettings, texts: Sequence[st
     is_classifier = any(name.endswith("ForSequenceClassification") for name in config.architectures or ())
     auto = AutoModelForSequenceClassification if is_classifier else AutoModelForCausalLM
     model = auto.from_pretrained(teacher.path, dtype=stored_dtype(teacher), local_files_only=True)
+    model = without_lexical_part(model)
     keep_layers(model, evenly_spaced(settings.layers, model.config.num_hidden_layers))
     adapters.copy_companions(teacher.path, folder)
     if settings.vocabulary == "used":

@@ -40,8 +40,11 @@ class ClassifyRecipe(GradientRecipe):
     """What the head reads. `first`: the first token's state. `mean`: the mean of all tokens' states, for BERT-like
     encoders; it takes one more layer."""
     head: Literal["learned", "fitted"] = "learned"
-    """`fitted` fits the head as a logistic regression on the model's outputs, and chooses its penalty by
+    """`fitted` fits the head as a regularized linear model of the base's outputs, and chooses its penalty by
     cross-validation. Without `steps` or `epochs` nothing else is trained; with them, training continues from there."""
+    lexical: bool = False
+    """Has the fitted head read the tokens of a text too, weighted by TF-IDF, for BERT-like encoders. Signet's evaluation
+    and engine load such a model; other software refuses it."""
     layers: Annotated[int, Field(ge=1)] | None = None
     """Trains only this many of the top layers, besides the head; default: all. The outputs of the layers below are
     computed once and kept in memory (texts × tokens × width × 4 bytes), so steps take a fraction of the time."""
@@ -63,6 +66,8 @@ class ClassifyRecipe(GradientRecipe):
             raise ValueError("set layers or adapter, not both")
         if self.head == "fitted" and self.privacy is not None:
             raise ValueError("privacy: a fitted head is found without noise; set head to learned")
+        if self.lexical and (self.head == "learned" or self.steps is not None or self.epochs is not None):
+            raise ValueError("lexical: what tokens say is fitted: set head to fitted, without steps or epochs")
         return self
 
     def num_steps(self, num_examples: int) -> int:

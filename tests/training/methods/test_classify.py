@@ -15,7 +15,8 @@ from tests.tiny_bert import write_tiny_bert
 from training.errors import DataError, RecipeError, SourceError
 from training.evaluate import resolve_source
 from training.evaluate.measurement import measure_classifier
-from training.methods import adapters
+from training.lexical import ARCHITECTURE
+from training.methods import adapters, classify
 from training.methods.classify import begin_at_frequencies
 from training.methods.upper_layers import UpperLayersObjective
 from training.outcome import Outcome
@@ -217,6 +218,55 @@ def test_a_head_is_fitted_on_the_means_of_a_cut_encoder(
     assert again.measured.figures().items() <= figures.items()
 
 
+def test_tokens_are_read_beside_the_encoder(train: Train, several: Path, bert: Registry, tmp_path: Path) -> None:
+    outcome = train(spell(several), "base=bert", "depth=1", "pooling=mean", "head=fitted", "lexical=true", "steps=null")
+    train(several, "base=bert", "depth=1", "pooling=mean", "head=fitted", "steps=null", "name=plain")
+
+    assert outcome.checkpoint is not None
+    figures = outcome.checkpoint.manifest.evaluation
+    assert figures["macro_f1"] == 1
+    config = json.loads((outcome.checkpoint.path / "config.json").read_bytes())
+    assert (config["model_type"], config["architectures"]) == ("signet_lexical_bert", [ARCHITECTURE])
+    source = resolve_source("kind", bert, show_progress=False)
+    again = measure_classifier(source, tmp_path / "heldout.jsonl", 32, show_progress=False)
+    assert again.measured.figures().items() <= figures.items()
+    # What the encoder says is said by the same weights: the tokens alone make the difference.
+    plain = load_file(resolve_source("plain", bert, show_progress=False).path / "model.safetensors")
+    lexical = load_file(outcome.checkpoint.path / "model.safetensors")
+    assert lexical.keys() - plain.keys() == {"lexical.idf", "lexical.weight"}
+    assert all(torch.equal(plain[name], lexical[name]) for name in plain if not name.startswith("classifier"))
+
+
+def test_a_head_is_fitted_anew_on_a_classifier_that_reads_tokens(train: Train, recipe: Path, bert: Registry) -> None:
+    train(spell(recipe), "base=bert", "head=fitted", "lexical=true", "steps=null")
+
+    again = train(recipe, "base=kind", "head=fitted", "steps=null", "name=again")
+
+    assert again.checkpoint is not None
+    config = json.loads((again.checkpoint.path / "config.json").read_bytes())
+    assert config["architectures"] == ["BertForSequenceClassification"]
+
+
+def test_thresholds_of_a_fitted_head_are_chosen_on_texts_that_are_learned_from(
+    train: Train, several: Path, bert: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On what heads say of them that were fitted without them, so that none has to be kept back."""
+    fitted_on = []
+    fit = classify.fit_head
+
+    def noted(inputs: torch.Tensor, *others: Any) -> Any:
+        fitted_on.append(len(inputs))
+        return fit(inputs, *others)
+
+    monkeypatch.setattr(classify, "fit_head", noted)
+    made = train(spell(several), "base=bert", "pooling=mean", "head=fitted", "steps=null").checkpoint
+
+    assert fitted_on == [80]
+    assert made is not None
+    config = json.loads((made.path / "config.json").read_bytes())
+    assert len(config["signet_thresholds"]) == 2
+
+
 def test_training_goes_on_from_a_fitted_head(train: Train, several: Path, bert: Registry) -> None:
     begun = train(spell(several), "base=bert", "pooling=mean", "head=fitted", "layers=1", "steps=3")
     new = train(several, "base=bert", "pooling=mean", "layers=1", "steps=3")
@@ -242,6 +292,8 @@ def test_a_classifier_that_reads_means_learns_on(train: Train, recipe: Path, ber
         (["head=fitted"], "needs a head with a bias, and LlamaForSequenceClassification has none"),
         (["head=fitted", "privacy={epsilon: 8}"], "privacy: a fitted head is found without noise"),
         (["steps=null"], "say how long to train"),
+        (["lexical=true"], "lexical: what tokens say is fitted: set head to fitted"),
+        (["lexical=true", "head=fitted"], "lexical: what tokens say is fitted: set head to fitted"),
     ],
 )
 def test_what_cannot_be_fitted_or_pooled_is_said(

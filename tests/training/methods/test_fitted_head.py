@@ -5,6 +5,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from training.errors import RecipeError
+from training.lexical.counts import inverse_document_frequency, weigh_texts
 from training.methods.fitted_head import fit_head, head_of
 
 
@@ -59,6 +60,30 @@ def test_several_labels_each_for_itself() -> None:
 
     given = inputs @ head.weight.T + head.bias > 0
     assert (given == targets.bool()).float().mean() > 0.95
+
+
+def test_tokens_tell_what_inputs_do_not() -> None:
+    torch.manual_seed(0)
+    targets = torch.randint(0, 2, (200,))
+    texts = [[2, 5 + int(target), 7 + index % 2, 3] for index, target in enumerate(targets)]
+    tokens = weigh_texts(texts, inverse_document_frequency(texts, 12))
+    inputs = torch.randn(200, 4)
+
+    head = fit_head(inputs, targets, 2, groups(200), tokens, 12)
+
+    assert head.lexical is not None
+    said = inputs @ head.weight.T + head.bias + tokens.scores(head.lexical)
+    assert torch.equal(said.argmax(1), targets)
+    assert head.lexical[[0, 9]].abs().max() == 0  # which no text has
+    assert head.left_out is not None
+    assert torch.equal(head.left_out.argmax(1), targets)
+    assert not torch.allclose(head.left_out.float(), said, atol=1e-3)
+
+
+def test_a_single_group_is_fitted_without_leaving_it_out() -> None:
+    head = fit_head(torch.randn(20, 3), torch.randint(0, 2, (20,)), 2, ["one"] * 20)
+
+    assert head.left_out is None
 
 
 def test_a_model_without_a_linear_head_is_said() -> None:

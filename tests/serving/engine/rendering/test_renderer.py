@@ -120,9 +120,9 @@ def test_a_template_that_cannot_take_stand_ins_serves(ours: CheckedRenderer, cap
 def test_vllm_finds_the_renderer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(RENDERER_REGISTRY, "renderers", dict(RENDERER_REGISTRY.renderers))
     project = tomllib.loads((Path(__file__).parents[4] / "pyproject.toml").read_text())["project"]
-    ((name, value),) = project["entry-points"]["vllm.general_plugins"].items()
+    value = project["entry-points"]["vllm.general_plugins"]["signet_rendering"]
 
-    EntryPoint(name, value, "vllm.general_plugins").load()()
+    EntryPoint("signet_rendering", value, "vllm.general_plugins").load()()
 
     assert RENDERER_REGISTRY.load_renderer_cls("hf") is CheckedRenderer
     assert rendering.is_registered()
