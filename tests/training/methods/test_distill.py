@@ -252,6 +252,17 @@ def test_a_classifier_teaches_one_of_half_its_size(train: Run, labelled: Path, w
     assert again.measured.accuracy.value == figures["accuracy"]
 
 
+def test_a_student_of_one_that_reads_tokens_is_an_encoder_alone(train: Run, labelled: Path) -> None:
+    train(labelled.parent / "teacher.yaml", "head=fitted", "lexical=true", "steps=null")
+
+    student = train(labelled, "steps=1").checkpoint
+
+    assert student is not None
+    assert student.manifest.parents[0].ref == "teacher@2"
+    config = json.loads((student.path / "config.json").read_bytes())
+    assert (config["model_type"], config["architectures"]) == ("bert", ["BertForSequenceClassification"])
+
+
 def test_tokens_that_are_left_read_as_before(train: Run, labelled: Path, words: Registry) -> None:
     from training.evaluate.loading import load_tokenizer
 
