@@ -43,8 +43,8 @@ class ClassifyRecipe(GradientRecipe):
     """`fitted` fits the head as a regularized linear model of the base's outputs, and chooses its penalty by
     cross-validation. Without `steps` or `epochs` nothing else is trained; with them, training continues from there."""
     lexical: bool = False
-    """Has the fitted head read the tokens of a text too, weighted by TF-IDF, for BERT-like encoders. Signet's evaluation
-    and engine load such a model; other software refuses it."""
+    """Has the fitted head read the tokens of a text too, weighted by TF-IDF, for BERT-like encoders. Signet's
+    evaluation and engine load such a model; other software refuses it."""
     layers: Annotated[int, Field(ge=1)] | None = None
     """Trains only this many of the top layers, besides the head; default: all. The outputs of the layers below are
     computed once and kept in memory (texts × tokens × width × 4 bytes), so steps take a fraction of the time."""
