@@ -106,7 +106,7 @@ def text_blocks(
     blocks = []
     # In parts: the tokenizer's encoding of a text, offsets and all, takes many times the text's own memory.
     for document in documents:
-        ids = [token for part in _parts(document) for token in tokenizer(part, add_special_tokens=False)["input_ids"]]
+        ids = [token for part in parts_of(document) for token in tokenizer(part, add_special_tokens=False)["input_ids"]]
         for start in range(0, len(ids), max_tokens):
             block = ids[start : start + max_tokens]
             # The first token of a block is not predicted, so a block of one teaches nothing.
@@ -117,7 +117,7 @@ def text_blocks(
     return blocks
 
 
-def _parts(document: str, size: int = 100_000) -> list[str]:
+def parts_of(document: str, size: int = 100_000) -> list[str]:
     """A long document in pieces that end with a line where they can: tokens do not cross one."""
     parts, at = [], 0
     while at < len(document):

@@ -16,15 +16,13 @@ from training.evaluate.tokens import count_tokens, open_tokenizer
 from training.methods.adapters import save_merged
 from training.methods.register import register
 from training.methods.tokenizer_text import read_text
+from training.methods.vocabulary import OLDER_FILES
 from training.outcome import Context, Outcome, Stopwatch, next_steps
 from training.recipes.tokenizer import TokenizerRecipe
 from training.tokenizer.extension import Extension, with_merges, with_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-# Older forms of the tokenizer, which would know nothing of its new tokens.
-_OF_THE_OLD_TOKENIZER = ("vocab.json", "merges.txt", "added_tokens.json", "tokenizer.model", "vocab.txt")
 
 
 def extend(recipe: TokenizerRecipe, context: Context) -> Outcome:
@@ -42,7 +40,7 @@ def extend(recipe: TokenizerRecipe, context: Context) -> Outcome:
 
     def write(folder: Path) -> None:
         save_merged(model, base.path, folder, model.dtype)
-        for name in _OF_THE_OLD_TOKENIZER:
+        for name in OLDER_FILES:
             (folder / name).unlink(missing_ok=True)
         extension.tokenizer.save(str(folder / "tokenizer.json"))
 

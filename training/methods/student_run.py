@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch import nn
 from training.data import Example
 from training.errors import RecipeError
 from training.evaluate.loading import load_model, load_tokenizer, padding_token, stored_dtype
-from training.evaluate.perplexity import Perplexity
+from training.evaluate.perplexity import Perplexity, perplexity_of
 from training.evaluate.source import Source
 from training.methods import adapters, agreement
 from training.methods.answers import write_answers
@@ -25,11 +26,34 @@ from training.methods.looks import Looks
 from training.methods.register import register
 from training.methods.run_folder import RunFolder
 from training.methods.trainer import Trainer, Training
+from training.methods.vocabulary import scored_bytes
 from training.outcome import Context, Outcome, Stopwatch, next_steps
 from training.progress import track
 from training.recipes.distill import DistillRecipe
 from training.recipes.prune import PruneRecipe
-from training.registry import Kind
+from training.registry import DataDigest, Kind
+
+
+@dataclass(frozen=True)
+class Original:
+    """A teacher before it lost a part of its vocabulary."""
+
+    perplexity: Perplexity
+    """Of the held-out data, in its own tokens."""
+    bytes: int
+    """That those tokens hold."""
+    parameters: int
+    data: Sequence[DataDigest]
+    """The recipe's, and what the tokens were chosen by."""
+
+    def in_its_tokens(self, measured: Perplexity, scored: int) -> Perplexity:
+        """What another tokenizer's perplexity, over so many bytes, is for each token of the original's.
+
+        Fewer tokens a byte are harder ones: without it a model with a poorer vocabulary would seem the better one.
+        """
+        nats_per_byte = math.log(measured.value) * measured.tokens / scored
+        value = perplexity_of(nats_per_byte * self.bytes / self.perplexity.tokens)
+        return Perplexity(value, self.perplexity.tokens, measured.chats)
 
 
 class StudentRun:
@@ -43,6 +67,7 @@ class StudentRun:
         student: Source,
         teacher: Source,
         kind: Kind,
+        original: Original | None = None,
     ) -> None:
         self.recipe = recipe
         self.context = context
@@ -51,6 +76,7 @@ class StudentRun:
         self.student = student
         self.teacher = teacher
         self.kind = kind
+        self.original = original
         self.parents = [teacher] if student.identity == teacher.identity else [teacher, student]
         self.pad_token_id = padding_token(load_tokenizer(student.path))
         if recipe.batch_size < accelerator.num_processes:
@@ -60,6 +86,8 @@ class StudentRun:
         watch = Stopwatch()
         set_seed(self.recipe.seed)
         data = read_examples(self.recipe.data, self.context, self.student.path, self.show)
+        if self.original is not None:
+            data = replace(data, digests=list(self.original.data))
         settings = self.recipe.model_dump(mode="json")
         origins = f"{self.student.identity.digest} {self.teacher.identity.digest}"
         folder = RunFolder.of(self.context.home, self.recipe.name, settings, data.digests, origins)
@@ -68,10 +96,10 @@ class StudentRun:
 
     def _run(self, data: Examples, folder: RunFolder, watch: Stopwatch) -> Outcome:
         teacher: Any = load_model(self.teacher, torch.float32).to(self.accelerator.device)
-        best = self._measure(teacher, data.heldout, "Held-out perplexity of the larger model")
+        best, whole = self._whole(teacher, data.heldout)
         model: Any = load_model(self.student, torch.float32).to(self.accelerator.device)
         before = self._measure(model, data.heldout, "Held-out perplexity before")
-        whole, cut = parameters_of(teacher), parameters_of(model)
+        cut = parameters_of(model)
         names = ("teacher_parameters", "teacher_perplexity", "perplexity_before")
         if self.kind == "pruned":
             names = ("parameters_before", "perplexity_before", "perplexity_pruned")
@@ -134,8 +162,17 @@ class StudentRun:
         looks = Looks.of(self.context.trial, heldout, self.recipe.micro_batch_size)
         return Trainer(self.recipe, self.accelerator, folder, model, objective, looks).train(self.show), model
 
+    def _whole(self, teacher: nn.Module, heldout: Sequence[Example]) -> tuple[Perplexity, int]:
+        """How well the larger model does, and how many parameters it has."""
+        if self.original is not None:
+            return self.original.perplexity, self.original.parameters
+        return self._measure(teacher, heldout, "Held-out perplexity of the larger model"), parameters_of(teacher)
+
     def _measure(self, model: Any, examples: Sequence[Example], label: str) -> Perplexity:
-        return measure_shared(self.accelerator, model, examples, self.pad_token_id, label, self.show)
+        measured = measure_shared(self.accelerator, model, examples, self.pad_token_id, label, self.show)
+        if self.original is None:
+            return measured
+        return self.original.in_its_tokens(measured, scored_bytes(self.student.path, examples))
 
 
 def parameters_of(model: nn.Module) -> int:

@@ -17,7 +17,9 @@ from training.evaluate.loading import load_tokenizer, stored_dtype
 from training.evaluate.source import Source
 from training.lexical.bert import without_lexical_part
 from training.methods import adapters
+from training.methods.vocabulary import keep_rows, write_tokenizer
 from training.recipes.distill import StudentSettings
+from training.tokenizer.trimming import renumber
 
 CONTINUATION = "##"
 """What pieces within a word begin with in WordPiece vocabularies."""
@@ -99,30 +101,7 @@ def _keep_tokens(model: Any, folder: Path, texts: Sequence[str]) -> None:
     )
     new = {token: index for index, (_, token) in enumerate(kept)}
     state["model"]["vocab"] = new
-    _renumber(state, new)
-    path.write_text(json.dumps(state, ensure_ascii=False))
-    (folder / "vocab.txt").unlink(missing_ok=True)  # the same once more, for slow tokenizers
-    settings = folder / "tokenizer_config.json"
-    if settings.exists():
-        described = json.loads(settings.read_bytes())
-        described.pop("added_tokens_decoder", None)  # by the old numbers; tokenizer.json says it by the new
-        settings.write_text(json.dumps(described, ensure_ascii=False, indent=2))
-    embeddings = model.get_input_embeddings()
-    rows_VD = embeddings.weight.detach()[[index for index, _ in kept]].clone()
-    model.set_input_embeddings(nn.Embedding.from_pretrained(rows_VD, freeze=False))
-    model.config.vocab_size = len(kept)
+    renumber(state, new)
+    write_tokenizer(folder, state)
+    keep_rows(model, [index for index, _ in kept])
     model.config.pad_token_id = load_tokenizer(folder).pad_token_id
-
-
-def _renumber(state: dict[str, Any], new: dict[str, int]) -> None:
-    """Give the special tokens, wherever a tokenizer.json names them, their new numbers."""
-    for token in state["added_tokens"]:
-        token["id"] = new[token["content"]]
-    if state.get("padding"):
-        state["padding"]["pad_id"] = new[state["padding"]["pad_token"]]
-    after = state.get("post_processor") or {}
-    for special in after.get("special_tokens", {}).values():  # TemplateProcessing
-        special["ids"] = [new[token] for token in special["tokens"]]
-    for name in ("sep", "cls"):  # BertProcessing: [token, number]
-        if name in after:
-            after[name][1] = new[after[name][0]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -22,16 +23,28 @@ class PruneSettings(Section):
     """Fraction of the channels of every MLP to remove, the least important first."""
     heads: Annotated[int, Field(ge=0)] = 0
     """Groups of attention heads (which share keys and values) to remove from every layer, least important first."""
+    vocabulary: Annotated[int, Field(ge=1)] | None = None
+    """Number of tokens to keep, those that encode `data.train` in the fewest, control tokens and single bytes among
+    them. For byte-level BPE; a multiple of 64 suits kernels."""
+    vocabulary_text: Path | None = None
+    """More text to choose tokens by, plain or chats: as broad as what the model will read. Nothing is learned from it."""
+
+    @property
+    def is_of_parts(self) -> bool:
+        """Whether parts of layers go, or whole ones."""
+        return bool(self.layers or self.hidden or self.heads)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if not (self.layers or self.hidden or self.heads):
-            raise ValueError("say what to remove: layers, hidden or heads")
+        if not (self.is_of_parts or self.vocabulary):
+            raise ValueError("say what to remove: layers, hidden or heads, or how many tokens to keep, vocabulary")
+        if self.vocabulary_text is not None and self.vocabulary is None:
+            raise ValueError("vocabulary_text chooses tokens: say how many to keep, vocabulary")
         return self
 
 
 class PruneRecipe(GradientRecipe):
-    """Removes the least important layers, MLP channels or heads of a model, which then learns from its old self."""
+    """Removes the least important layers, channels, heads or tokens of a model, which learns from its old self."""
 
     method: Literal["prune"]
     """The method, which determines the other settings."""
@@ -59,6 +72,8 @@ class PruneRecipe(GradientRecipe):
             raise ValueError("set steps or epochs, not both")
         if self.data.heldout == self.data.train:
             raise ValueError("data.heldout is data.train: what is held out must not be trained on")
+        if self.prune.vocabulary_text is not None and self.data.heldout == self.prune.vocabulary_text:
+            raise ValueError("prune.vocabulary_text is data.heldout: tokens must not be chosen by what is measured on")
         if self.privacy is not None:
             raise ValueError("privacy: the parts to remove are chosen by the examples, without noise; leave it out")
         return self

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import json
+import math
+import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from training.errors import RecipeError
+from training.errors import RecipeError, SourceError
 from training.evaluate import resolve_source
 from training.evaluate.measurement import measure_source
 from training.outcome import Outcome
@@ -103,11 +105,127 @@ def test_parts_that_say_nothing_go_and_nothing_changes(run: Run, tiny: Registry,
         (["prune={heads: 2}"], "the model has 2, and at least one must remain"),
         (["prune={layers: 0}"], "say what to remove"),
         (["steps=1", "epochs=1"], "steps or epochs"),
+        (["prune={vocabulary: 100}"], "100 are too few: what has to stay are 259"),
+        (["prune={vocabulary: 9999}"], "the model has 259 tokens: fewer are left"),
+        (["prune={layers: 1, vocabulary_text: train.jsonl}"], "say how many are left"),
+        (["prune={vocabulary: 260, vocabulary_text: heldout.jsonl}"], "chosen by what is measured on"),
     ],
 )
 def test_what_cannot_be_is_said(run: Run, changes: list[str], why: str) -> None:
     with pytest.raises(RecipeError, match=why):
         run(*changes)
+
+
+TEXT = (
+    "The shop that is open is open until ten. The question is whether the shop is open; until then it is a question. "
+)
+
+
+@pytest.fixture(params=[True, False], ids=["tied", "untied"])
+def words(request: pytest.FixtureRequest, tiny: Registry, tiny_model_folder: Path, tmp_path: Path) -> Path:
+    """The tiny model with a vocabulary of words, as `words@1`, and its folder. Its control tokens stand last."""
+    import torch
+    from tokenizers import Tokenizer
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from training.registry import ManifestDraft
+    from training.tokenizer.bpe import train_bpe
+    from training.tokenizer.saving import library_tokenizer
+
+    folder = tmp_path / "words"
+    shutil.copytree(tiny_model_folder, folder)
+    tokenizer: Tokenizer = library_tokenizer(train_bpe([TEXT] * 3, 300, []))
+    tokenizer.add_special_tokens(["<|endoftext|>", "<|im_start|>", "<|im_end|>"])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "merges.txt").write_text("of the old vocabulary")
+    end = tokenizer.token_to_id("<|im_end|>")
+    config = AutoConfig.from_pretrained(folder)
+    config.vocab_size, config.tie_word_embeddings = end + 6, request.param  # some rows to spare
+    config.eos_token_id, config.bos_token_id, config.pad_token_id = end, end - 1, end - 2
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config).to(torch.bfloat16).save_pretrained(folder)
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [end, end - 2], "temperature": 0.7}))
+    return tiny.register(folder, "words", ManifestDraft(kind="base", license="Apache-2.0")).path
+
+
+def test_fewer_tokens_leave_the_rest_of_the_model_as_it_was(
+    run: Run, words: Path, tiny: Registry, tmp_path: Path
+) -> None:
+    """What it predicts of a text whose tokens are all left: the same logits, of those tokens alone."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    outcome = run("base=words", "prune={vocabulary: 280}")
+
+    assert outcome.checkpoint is not None
+    folder, figures = outcome.checkpoint.path, outcome.checkpoint.manifest.evaluation
+    before, after = AutoTokenizer.from_pretrained(words), AutoTokenizer.from_pretrained(folder)
+    assert len(after) == 280 < len(before)
+    assert not (folder / "merges.txt").exists()
+    kept = [before.convert_tokens_to_ids(token) for token in after.convert_ids_to_tokens(range(280))]
+    chat = [{"role": "user", "content": "open?"}, {"role": "assistant", "content": "It is open until ten."}]
+    text = before.apply_chat_template(chat, tokenize=False)
+    old, new = before(text)["input_ids"], after(text)["input_ids"]
+    assert [kept[index] for index in new] == old
+    there, here = (AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32) for path in (words, folder))
+    with torch.no_grad():
+        expected = there(torch.tensor([old])).logits[..., kept]
+        torch.testing.assert_close(here(torch.tensor([new])).logits, expected)
+    assert here.config.tie_word_embeddings is there.config.tie_word_embeddings
+    settings = [json.loads((folder / name).read_bytes()) for name in ("config.json", "generation_config.json")]
+    end, pad = after.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])
+    assert (settings[0]["vocab_size"], settings[0]["eos_token_id"], settings[0]["pad_token_id"]) == (280, end, pad)
+    assert (after.eos_token_id, after.pad_token_id) == (end, pad)
+    assert settings[1] == {"eos_token_id": [end, pad], "temperature": 0.7}
+    assert figures["parameters"] < figures["parameters_before"]
+
+
+def test_perplexities_are_of_the_tokens_that_the_model_had(
+    run: Run, words: Path, tiny: Registry, tmp_path: Path
+) -> None:
+    """With the least vocabulary a text has many more tokens, each easier than a word; in all it is the same text."""
+    figures = run("base=words", "prune={vocabulary: 262}", "data={train: train.jsonl, heldout: heldout.jsonl}").report
+
+    whole, own = (
+        measure_source(resolve_source(name, tiny, False), tmp_path / "heldout.jsonl", 512, False).perplexity
+        for name in ("words", "pruned")
+    )
+    assert own.tokens > whole.tokens == figures["heldout_tokens"]
+    assert figures["perplexity_before"] == pytest.approx(whole.value, rel=1e-6)
+    assert math.log(figures["perplexity_after"]) == pytest.approx(
+        math.log(own.value) * own.tokens / whole.tokens, rel=1e-6
+    )
+
+
+def test_tokens_are_chosen_by_more_text_which_the_manifest_names(run: Run, words: Path, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    (tmp_path / "more.txt").write_text("whether whether whether " * 30)
+
+    without = run("base=words", "prune={vocabulary: 275}").checkpoint
+    outcome = run("base=words", "prune={vocabulary: 275, vocabulary_text: more.txt, layers: 1}", "steps=2")
+
+    chosen = outcome.checkpoint
+    assert without is not None
+    assert chosen is not None
+    first, second = (AutoTokenizer.from_pretrained(each.path) for each in (without, chosen))
+    assert len(second(" whether")["input_ids"]) < len(first(" whether")["input_ids"])
+    assert [(each.name, each.role) for each in chosen.manifest.data][-1] == ("more.txt", "calibration")
+    assert len(outcome.report["losses"]) == 2
+
+
+def test_a_vocabulary_that_is_not_bytes_stays_whole(run: Run, tiny: Registry, words: Path, tmp_path: Path) -> None:
+    from training.registry import ManifestDraft
+
+    folder = tmp_path / "other"
+    shutil.copytree(words, folder, ignore=shutil.ignore_patterns("manifest.*"))
+    state = json.loads((folder / "tokenizer.json").read_bytes())
+    state["model"]["end_of_word_suffix"] = "</w>"
+    (folder / "tokenizer.json").write_text(json.dumps(state))
+    tiny.register(folder, "other", ManifestDraft(kind="base"))
+
+    with pytest.raises(SourceError, match="no byte-level BPE: its vocabulary stays whole"):
+        run("base=other", "prune={vocabulary: 280}")
 
 
 def test_the_shipped_recipe_runs(run: Run, train: Run, tiny: Registry) -> None:
