@@ -167,6 +167,8 @@ def _weakest_layers(
     pad_token_id: int,
     on_progress: OnProgress,
 ) -> list[int]:
+    if isinstance(settings.layers, list):
+        return settings.layers
     if settings.layers_by == "influence":
         order = sorted(range(len(importance.layers)), key=importance.layers.__getitem__)
         return order[: settings.layers]
@@ -190,8 +192,15 @@ def _weakest_layers(
 
 
 def _require_parts(model: PreTrainedModel, settings: PruneSettings) -> None:
+    layers = settings.layers
+    if isinstance(layers, list):
+        unknown = [index for index in layers if index >= model.config.num_hidden_layers]
+        if unknown or len(set(layers)) < len(layers):
+            last = model.config.num_hidden_layers - 1
+            raise RecipeError(f"prune.layers: list each layer once, 0 to {last}")
+        layers = len(layers)
     for name, wanted, count in (
-        ("layers", settings.layers, model.config.num_hidden_layers),
+        ("layers", layers, model.config.num_hidden_layers),
         ("heads", settings.heads, model.config.num_key_value_heads),
     ):
         if wanted >= count:

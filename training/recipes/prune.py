@@ -10,15 +10,17 @@ from pydantic import Field, model_validator
 from training.recipes.distill import DistillData
 from training.recipes.sections import FoldableAdapter, GradientRecipe, Section
 
+_Count = Annotated[int, Field(ge=0)]
+
 
 class PruneSettings(Section):
     """Parts to remove. The result is a smaller model of the same architecture, which engines serve faster."""
 
-    layers: Annotated[int, Field(ge=0)] = 0
-    """Number of layers to remove."""
+    layers: _Count | Annotated[list[_Count], Field(min_length=1)] = 0
+    """Number of layers to remove, or a list of those to remove, counted from 0."""
     layers_by: Literal["influence", "loss"] = "influence"
-    """How to choose layers. `influence` removes all at once those whose output is most like their input (Men et al.
-    2024, ShortGPT). `loss` removes one after another the layer that costs least loss: slower, but better."""
+    """How to choose a number of layers. `influence` removes all at once those whose output is most like their input
+    (Men et al. 2024, ShortGPT). `loss` removes one after another the layer that costs least loss: slower, but better."""
     hidden: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Fraction of the channels of every MLP to remove, the least important first."""
     heads: Annotated[int, Field(ge=0)] = 0
@@ -27,7 +29,7 @@ class PruneSettings(Section):
     """Number of tokens to keep, those that encode `data.train` in the fewest, control tokens and single bytes among
     them. For byte-level BPE; a multiple of 64 suits kernels."""
     vocabulary_text: Path | None = None
-    """More text to choose tokens by, plain or chats: as broad as what the model will read. Nothing is learned from it."""
+    """More text to choose tokens by, plain or chats, as broad as what the model will read. It is not trained on."""
 
     @property
     def is_of_parts(self) -> bool:

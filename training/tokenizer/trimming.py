@@ -19,7 +19,9 @@ def require_byte_level(state: State) -> None:
     model = state["model"]
     odd = [name for name in ("continuing_subword_prefix", "end_of_word_suffix", "byte_fallback") if model.get(name)]
     if model.get("type") != "BPE" or odd or not _decodes_bytes(state.get("decoder") or {}):
-        raise SourceError("prune.vocabulary: the base's tokenizer is no byte-level BPE: its vocabulary stays whole")
+        raise SourceError(
+            "prune.vocabulary: the base's tokenizer is not byte-level BPE, so its tokens cannot be removed"
+        )
 
 
 def choose_tokens(state: State, counts: Mapping[int, int], size: int, named: Collection[int] = ()) -> list[int]:
@@ -30,7 +32,7 @@ def choose_tokens(state: State, counts: Mapping[int, int], size: int, named: Col
     """
     vocabulary, merges = _vocabulary(state), _merges(state)
     if size >= len(vocabulary):
-        raise RecipeError(f"prune.vocabulary: the model has {len(vocabulary):,} tokens: fewer are left")
+        raise RecipeError(f"prune.vocabulary: {size:,} is no fewer than the {len(vocabulary):,} tokens there are")
     added = {token["content"] for token in state["added_tokens"]}
     needed = {number for token, number in vocabulary.items() if len(token) == 1 or token in added} | set(named)
     made_of: dict[str, list[tuple[str, str]]] = defaultdict(list)
@@ -58,7 +60,7 @@ def choose_tokens(state: State, counts: Mapping[int, int], size: int, named: Col
             if not uses[part] and part in left_over:
                 heapq.heappush(leaves, (often[part], -vocabulary[part], part))
     if len(left_over) > size:
-        raise RecipeError(f"prune.vocabulary: {size:,} are too few: what has to stay are {len(left_over):,}")
+        raise RecipeError(f"prune.vocabulary: {size:,} is too few: {len(left_over):,} tokens must remain")
     return sorted(vocabulary[token] for token in left_over)
 
 

@@ -42,6 +42,7 @@ def run(tmp_path: Path, train: Run, tiny: Registry, write_chats: Callable[..., P
     [
         ("{layers: 1}", {"num_hidden_layers": 1, "intermediate_size": 64, "num_attention_heads": 4}),
         ("{layers: 1, layers_by: loss}", {"num_hidden_layers": 1}),
+        ("{layers: [0]}", {"num_hidden_layers": 1}),
         ("{hidden: 0.5}", {"num_hidden_layers": 2, "intermediate_size": 32}),
         ("{heads: 1}", {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8, "hidden_size": 32}),
         ("{layers: 1, hidden: 0.25, heads: 1}", {"num_hidden_layers": 1, "intermediate_size": 48}),
@@ -104,10 +105,14 @@ def test_parts_that_say_nothing_go_and_nothing_changes(run: Run, tiny: Registry,
         (["prune={layers: 2}"], "the model has 2, and at least one must remain"),
         (["prune={heads: 2}"], "the model has 2, and at least one must remain"),
         (["prune={layers: 0}"], "say what to remove"),
+        (["prune={layers: []}"], "layers"),
+        (["prune={layers: [2]}"], "0 to 1"),
+        (["prune={layers: [0, 0]}"], "list each layer once"),
+        (["prune={layers: [0, 1]}"], "the model has 2, and at least one must remain"),
         (["steps=1", "epochs=1"], "steps or epochs"),
-        (["prune={vocabulary: 100}"], "100 are too few: what has to stay are 259"),
-        (["prune={vocabulary: 9999}"], "the model has 259 tokens: fewer are left"),
-        (["prune={layers: 1, vocabulary_text: train.jsonl}"], "say how many are left"),
+        (["prune={vocabulary: 100}"], "100 is too few: 259 tokens must remain"),
+        (["prune={vocabulary: 9999}"], "is no fewer than the 259 tokens"),
+        (["prune={layers: 1, vocabulary_text: train.jsonl}"], "say how many to keep"),
         (["prune={vocabulary: 260, vocabulary_text: heldout.jsonl}"], "chosen by what is measured on"),
     ],
 )
@@ -224,7 +229,7 @@ def test_a_vocabulary_that_is_not_bytes_stays_whole(run: Run, tiny: Registry, wo
     (folder / "tokenizer.json").write_text(json.dumps(state))
     tiny.register(folder, "other", ManifestDraft(kind="base"))
 
-    with pytest.raises(SourceError, match="no byte-level BPE: its vocabulary stays whole"):
+    with pytest.raises(SourceError, match="is not byte-level BPE"):
         run("base=other", "prune={vocabulary: 280}")
 
 
