@@ -48,9 +48,12 @@ def write_trimmed(base: Source, size: int, examples: Iterable[Example], texts: I
             counts.update(tokenizer.encode(part, add_special_tokens=False).ids)
     kept = choose_tokens(state, counts, size, named | _frame(base.path))
     new = {number: index for index, number in enumerate(kept)}
-    if not named <= new.keys() or kept[-1] >= len(model.get_input_embeddings().weight):
+    rows = len(model.get_input_embeddings().weight)
+    if not named <= new.keys() or kept[-1] >= rows:
         raise SourceError(f"prune.vocabulary: {base.identity.ref} and its tokenizer do not have the same tokens")
     keep_rows(model, kept)
+    if any(len(weight) == rows for weight in model.parameters()):
+        raise SourceError(f"prune.vocabulary: {base.identity.ref} has more that is numbered by tokens than embeddings")
     for name, value in _renumbered(model.config.to_dict(), new).items():
         setattr(model.config, name, value)
     adapters.save_merged(model, base.path, folder, model.dtype)

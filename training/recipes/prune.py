@@ -20,7 +20,7 @@ class PruneSettings(Section):
     """Number of layers to remove, or a list of those to remove, counted from 0."""
     layers_by: Literal["influence", "loss"] = "influence"
     """How to choose a number of layers. `influence` removes all at once those whose output is most like their input
-    (Men et al. 2024, ShortGPT). `loss` removes one after another the layer that costs least loss: slower, but better."""
+    (Men et al. 2024, ShortGPT). `loss` removes one after another the layer that costs least loss: slower, better."""
     hidden: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Fraction of the channels of every MLP to remove, the least important first."""
     heads: Annotated[int, Field(ge=0)] = 0
