@@ -166,7 +166,7 @@ class Chart:
     def render(self, values: Values, *options: str) -> Objects:
         result = self.template(values, *options)
         assert result.returncode == 0, result.stderr
-        return Objects(each for each in yaml.safe_load_all(result.stdout) if each)
+        return Objects(each for each in yaml.load_all(result.stdout, yaml.CSafeLoader) if each)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -50,7 +51,7 @@ def is_gone(pid: int) -> bool:
 
 @pytest.fixture
 def two_workers(engine: ScriptedEngine, tmp_path: Path) -> Iterator[RunningGateway]:
-    gateway = start_gateway(tmp_path, engine.url, as_program=True, SIGNET_GATEWAY__WORKERS="2")
+    gateway = start_gateway(tmp_path, engine.url, SIGNET_GATEWAY__WORKERS="2")
     yield gateway
     if gateway.process.poll() is None:
         stop_gateway(gateway)
@@ -95,7 +96,7 @@ def test_sigterm_ends_all_workers_with_exit_code_zero(two_workers: RunningGatewa
 def test_workers_that_cannot_start_end_the_gateway_with_one_line(tmp_path: Path):
     (tmp_path / "keyring.json").write_text("no keyring")
     with pytest.raises(BaseException, match="ended with 1"):
-        start_gateway(tmp_path, "http://127.0.0.1:9", as_program=True, SIGNET_GATEWAY__WORKERS="2")
+        start_gateway(tmp_path, "http://127.0.0.1:9", SIGNET_GATEWAY__WORKERS="2")
     said = (tmp_path / "gateway.log").read_text()
     assert "Error:" in said
     assert "keyring" in said
@@ -105,7 +106,7 @@ def test_workers_that_cannot_start_end_the_gateway_with_one_line(tmp_path: Path)
 @pytest.fixture
 def configured(engine: ScriptedEngine, tmp_path: Path) -> Iterator[RunningGateway]:
     (tmp_path / "signet.yaml").write_text("gateway: {max_choices: 4, drain_delay_s: 2, reload_interval_s: 0.1}\n")
-    gateway = start_gateway(tmp_path, engine.url, as_program=True)
+    gateway = start_gateway(tmp_path, engine.url)
     wait_until(lambda: httpx.get(f"{gateway.url}/readyz").status_code == 200, 10, "the engine is up")
     yield gateway
     if gateway.process.poll() is None:
@@ -134,7 +135,7 @@ def test_an_edited_file_takes_effect_and_a_bad_one_does_not(configured: RunningG
 def test_sighup_reaches_every_worker(engine: ScriptedEngine, tmp_path: Path):
     file = tmp_path / "signet.yaml"
     file.write_text("gateway: {max_choices: 4, workers: 2, reload_interval_s: 0}\n")
-    gateway = start_gateway(tmp_path, engine.url, as_program=True)
+    gateway = start_gateway(tmp_path, engine.url)
     try:
         wait_until(lambda: httpx.get(f"{gateway.url}/readyz").status_code == 200, 10, "the engine is up")
         file.write_text("gateway: {max_choices: 5, workers: 2, reload_interval_s: 0}\n")
@@ -176,7 +177,7 @@ def test_sighup_does_not_end_workers_that_start(engine: ScriptedEngine, tmp_path
 def test_a_worker_that_replaces_another_has_the_settings_of_now(engine: ScriptedEngine, tmp_path: Path):
     file = tmp_path / "signet.yaml"
     file.write_text("gateway: {max_choices: 4, workers: 2, reload_interval_s: 0}\n")
-    gateway = start_gateway(tmp_path, engine.url, as_program=True)
+    gateway = start_gateway(tmp_path, engine.url)
     try:
         file.write_text("gateway: {max_choices: 5, workers: 2, reload_interval_s: 0}\n")
         for worker in workers_of(gateway):
@@ -242,7 +243,7 @@ def test_a_second_signal_skips_the_waiting(configured: RunningGateway):
 
 def test_the_port_of_workers_is_not_shared_with_a_stranger(two_workers: RunningGateway, tmp_path: Path):
     port = two_workers.url.rpartition(":")[2]
-    command = [*two_workers.process.args[:-3], port, "--engine-url", "http://127.0.0.1:9"]  # type: ignore[misc]
+    command = [sys.executable, "-m", "signet", "gateway", "--port", port, "--engine-url", "http://127.0.0.1:9"]
     done = subprocess.run(
         command, env={**os.environ, "SIGNET_HOME": str(tmp_path), "SIGNET_GATEWAY__WORKERS": "2"},
         capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path,
