@@ -19,7 +19,7 @@ from statistics import median
 
 import uvloop
 
-from loadtests.certificate import self_signed
+from loadtests.certificate import Authority
 from loadtests.open_streams import allow_files
 from loadtests.processes import Program, running
 from loadtests.sections import table_head
@@ -134,9 +134,10 @@ async def measure(name: str, connections: int, folder: Path, secure: bool) -> tu
     }
     tls = None
     if secure:
-        certificate, key = self_signed(folder)
+        authority = Authority(folder)
+        certificate, key = authority.issue("127.0.0.1")
         env |= {"SIGNET_GATEWAY__TLS__CERTIFICATE": str(certificate), "SIGNET_GATEWAY__TLS__KEY": str(key)}
-        tls = ssl.create_default_context(cafile=str(certificate))
+        tls = ssl.create_default_context(cafile=str(authority.file))
         tls.check_hostname = False
     command = [sys.executable, "-m", "signet", "gateway", "--port", str(port), "--engine-url", "http://127.0.0.1:9"]
     with running("gateway", command, folder, env=env) as program:

@@ -92,14 +92,16 @@ def build(settings: Settings, reload: Callable[[], list[str]]) -> GatewayApp:
     )
     observe_ledger(pipeline.ledger, pipeline.anchors, registry)
     rest = build_rest(metrics.error)
-    rest.include_router(detection_routes(identity, keyring, lambda: pipeline.settings.model_folders, settings.home))
-    rest.include_router(receipt_routes(identity, lambda: pipeline.receipts))
-    rest.include_router(moderation_routes(lambda: pipeline.inspector))
-    rest.include_router(
-        admin_routes(
+    for router in (
+        detection_routes(identity, keyring, lambda: pipeline.settings.model_folders, settings.home),
+        receipt_routes(identity, lambda: pipeline.receipts),
+        moderation_routes(lambda: pipeline.inspector),
+        *admin_routes(
             identity, pool, drains, adapters, settings.home, pipeline.ledger, settings.receipt_keys_file, reload
-        )
-    )
+        ),
+    ):
+        # The routes as they are: `include_router` would read each signature and make each model again.
+        rest.router.routes.extend(router.routes)
     behind_keys = AuthenticationMiddleware(
         rest, identity, limiter, lambda: pipeline.settings.max_other_body_bytes, metrics.error
     )

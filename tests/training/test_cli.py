@@ -17,6 +17,7 @@ from conftest import fresh_home
 from running import run_signet, wait_until
 from tiny_bert import write_tiny_bert
 
+import training
 from signet import cli
 from training import command as shared
 from training.registry import ManifestDraft, Registry
@@ -352,17 +353,25 @@ TRAIN = """
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from training import progress
 from training.cli import train
+progress.LOG_INTERVAL_SECONDS = 0.1
 train.main(sys.argv[2:], obj=lambda: SimpleNamespace(home=Path(sys.argv[1])))
 """
 
 
-def test_missing_package_is_named(tiny: Registry, home: Path, recipe: Path) -> None:
-    command = [sys.executable, "-c", f"import sys; sys.modules['peft'] = None\n{TRAIN}", str(home), str(recipe)]
+def test_missing_package_is_named(
+    signet: Callable[..., Result], tiny: Registry, recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in [name for name in sys.modules if name.startswith("training.methods")]:
+        monkeypatch.delitem(sys.modules, module)  # imported anew
+    monkeypatch.setattr(training, "methods", None, raising=False)
+    monkeypatch.setitem(sys.modules, "peft", None)
 
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    result = signet("train", recipe)
 
-    assert (done.returncode, done.stderr) == (1, "Error: peft is not installed: pip install 'signet[train,cpu]'\n")
+    said = "Error: peft is not installed: pip install 'signet[train,cpu]'\n"
+    assert (result.exit_code, result.stderr) == (1, said)
 
 
 def test_help_reads_no_settings_and_imports_nothing_heavy() -> None:
@@ -387,7 +396,6 @@ def test_terminated_training_registers_nothing_and_leaves_nothing(tiny: Registry
         stderr=log,
     )
     try:
-        # The first line comes ten seconds into training.
         wait_until(lambda: b"Training shop" in Path(log.name).read_bytes(), 120, "training has begun", process)
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 1

@@ -30,7 +30,7 @@ def admin_routes(
     audit: Audit,
     receipt_keys: Path,
     reload: Callable[[], list[str]],
-) -> APIRouter:
+) -> list[APIRouter]:
     """Routes for the application that serves what is not hot.
 
     Args:
@@ -43,12 +43,12 @@ def admin_routes(
         receipt_keys: the file that receipts are signed with, should there be one.
         reload: reads the settings again; returns what changed, or raises SettingsError.
     """
-    routes = APIRouter()
-    routes.include_router(tenant_routes(identity, audit))
-    routes.include_router(key_routes(identity, audit))
-    routes.include_router(engine_routes(identity, pool, drains, audit))
-    routes.include_router(adapter_routes(identity, adapters, audit, home))
-    routes.include_router(usage_routes(identity.database))
-    routes.include_router(audit_routes(identity.database, receipt_keys))
-    routes.include_router(reload_routes(reload, audit))
-    return routes
+    return [
+        tenant_routes(identity, audit),
+        key_routes(identity, audit),
+        engine_routes(identity, pool, drains, audit),
+        adapter_routes(identity, adapters, audit, home),
+        usage_routes(identity.database),
+        audit_routes(identity.database, receipt_keys),
+        reload_routes(reload, audit),
+    ]

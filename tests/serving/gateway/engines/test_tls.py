@@ -3,65 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
-import ipaddress
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from pools import eventually, pool_settings, running_pool
 
+from loadtests.certificate import Authority
 from serving.gateway.engines.settings import EngineTlsSettings
 from serving.gateway.engines.tls import client_context
-
-
-@dataclass
-class Authority:
-    """Signs certificates into `folder`."""
-
-    folder: Path
-
-    def __post_init__(self) -> None:
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"authority {self.folder.name}")])
-        self._serial = 0
-        certificate = self._signed(self._name, self._key.public_key(), [x509.BasicConstraints(True, None)])
-        self.file = self.folder / "ca.pem"
-        self.file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-
-    def issue(self, name: str) -> tuple[Path, Path]:
-        key = ec.generate_private_key(ec.SECP256R1())
-        try:
-            alternative: x509.GeneralName = x509.IPAddress(ipaddress.ip_address(name))
-        except ValueError:
-            alternative = x509.DNSName(name)
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        certificate = self._signed(subject, key.public_key(), [x509.SubjectAlternativeName([alternative])])
-        files = self.folder / f"{name}.pem", self.folder / f"{name}.key"
-        files[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-        files[1].write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-        )
-        return files
-
-    def _signed(self, subject: x509.Name, key: object, extensions: list[x509.ExtensionType]) -> x509.Certificate:
-        self._serial += 1
-        now = datetime.datetime.now(datetime.UTC)
-        builder = x509.CertificateBuilder(
-            self._name, subject, key, self._serial, now - datetime.timedelta(1), now + datetime.timedelta(1)
-        )
-        for extension in extensions:
-            builder = builder.add_extension(extension, critical=False)
-        return builder.sign(self._key, hashes.SHA256())
 
 
 @pytest.fixture
