@@ -65,19 +65,28 @@ class Alternatives:
     def read(self, texts: Sequence[str]) -> int:
         """Take what each rank spells at the next place; returns the place."""
         place = self.num_read
+        if self.read_words(texts):
+            return place
         self.num_read = place + 1
-        if self._rests and len(texts) == len(self._ranks) and len(self._rows) < _MOST_KEPT:
-            last = list(map(_last_words.get, texts))
-            if None not in last:
-                self._rows.append(texts)
-                self._last = last
-                self.num_settled = place if any(last) else place + 1
-                return place
         self._share_out()
         self._read_each(texts, place)
         self._rests = all(rank.word is not None for rank in self._ranks)
         self.num_settled = min([place + 1, *[rank.since for rank in self._ranks]])
         return place
+
+    def read_words(self, texts: Sequence[str]) -> bool:
+        """Take texts that are known words, after which all places before are settled; False: they are to be `read`."""
+        if not self._rests or len(texts) != len(self._ranks) or len(self._rows) >= _MOST_KEPT:
+            return False
+        last = list(map(_last_words.get, texts))
+        if None in last:
+            return False
+        self._rows.append(texts)
+        self._last = last
+        place = self.num_read
+        self.num_read = place + 1
+        self.num_settled = place if any(last) else place + 1
+        return True
 
     def _share_out(self) -> None:
         """Give each rank its own words of the rows that were kept."""

@@ -114,6 +114,11 @@ class ChoiceRelay:
         relay = self.channels.get(channel)
         if relay is None:
             relay = self.channels[channel] = self._open(channel)
+        if ranks and self._gate is not None and self._gate.read_words(event, ranks):
+            relay.feed(event, text, out)
+            if out and out[-1] is event:
+                self._gate.hold(out.pop())
+            return
         if ranks:
             self._read_ranks([event], [ranks])
         if self._gate is None:

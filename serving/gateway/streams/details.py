@@ -121,6 +121,7 @@ class DetailGate:
         self._reader = TokenReader()
         self._alternatives = Alternatives(guard)
         self._place = -1  # of the alternatives that were read last
+        self._newest: bytes | None = None  # what `read_words` took last, which is not among `_detailed`
         self._readings: dict[int, Reading] = {}
         self._waiting: deque[bytes] = deque()
         # By the identity of their bytes, which an event keeps while nothing of it is changed.
@@ -133,6 +134,7 @@ class DetailGate:
 
     def begin(self, before: str) -> None:
         """What tokens spelled before, in events that have gone with their details."""
+        self._hold_newest()
         self._reading(_PROSE).feed(before)
         self._before = before
 
@@ -149,9 +151,32 @@ class DetailGate:
 
         `ranks`: for each event, what the alternatives of each rank spell (`token_reader.ranks_of`).
         """
+        self._hold_newest()
         detailed, read = self._detailed, self._alternatives.read
         for event, texts in zip(events, ranks, strict=True):
             detailed[id(event)] = _Event(event, read(texts))
+
+    def read_words(self, event: bytes, texts: Sequence[str]) -> bool:
+        """As `read_ranks`, of alternatives that are known words: all events before this one may go with their details.
+
+        False: they are not, or there are events that wait; nothing was read.
+        """
+        alternatives = self._alternatives
+        if self._waiting or self._readings or alternatives.refused or not alternatives.read_words(texts):
+            return False
+        self._detailed.clear()
+        self._newest = event
+        return True
+
+    def hold(self, event: bytes) -> None:
+        """The event that `read_words` took would go before what comes next says whether it may."""
+        self._hold_newest()
+        self._waiting.append(event)
+
+    def _hold_newest(self) -> None:
+        if self._newest is not None:
+            self._detailed[id(self._newest)] = _Event(self._newest, self._alternatives.num_read - 1)
+            self._newest = None
 
     def read_own(self, event: bytes, details: Any) -> None:
         """Read the own tokens of such an event, since those that follow do not spell their text."""
@@ -203,6 +228,7 @@ class DetailGate:
 
     def pass_on(self, events: Sequence[bytes], out: list[bytes]) -> None:
         """Add to `out` the events that may go now; the order stays."""
+        self._hold_newest()
         waiting, detailed = self._waiting, self._detailed
         settled, refused = self._alternatives.num_settled, self._alternatives.refused
         waiting.extend(events)

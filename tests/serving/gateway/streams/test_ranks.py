@@ -15,6 +15,7 @@ from streams.leaks import decoded_events, leaked
 
 from serving.gateway.context import RequestContext
 from serving.gateway.streams.answer import clean_answer
+from serving.gateway.streams.details import DetailGate
 from serving.gateway.streams.relay import StreamRelay
 
 
@@ -172,3 +173,24 @@ def test_alternatives_told_by_numbers_are_left_out() -> None:
 
     assert tokens_of(released) == ["token_id:97"] * len(others)
     assert b"token_id:64" not in released
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    value=st.sampled_from(RANKED),
+    sizes=st.lists(st.integers(1, 9), min_size=1, max_size=9),
+    before=st.integers(3, 12),
+    lag=st.sampled_from([0, 0, 5]),
+)
+def test_words_among_alternatives_are_known_without_a_word_more_or_less(
+    value: str, sizes: list[int], before: int, lag: int
+) -> None:
+    words = [" sea", " light", ", ", " keeper"] * 3
+    others = [[*words[:before], *cut(value, sizes), *words] for words in (words, words[1:])]
+    texts = [*words, *words[: len(others[0]) - len(words)]]
+    texts += [" and"] * (len(others[0]) - len(texts))
+    data = ranked(texts, others, lag=lag)
+    known = relayed(data, 300, logprobs=True, top_logprobs=2)
+
+    with patch.object(DetailGate, "read_words", lambda *_: False):
+        assert relayed(data, 300, logprobs=True, top_logprobs=2) == known
