@@ -133,13 +133,14 @@ def test_a_change_between_the_first_look_and_the_following_is_seen(file: Path):
     followed = Followed(lambda: [file])
     file.write_text("gateway: {max_choices: 5}\n# longer\n")
 
-    async def follow() -> None:
+    async def follow() -> bool:
         changed = asyncio.Event()
         following = asyncio.create_task(followed.run(0.001, changed.set))
         await asyncio.wait_for(changed.wait(), 20)
         following.cancel()
+        return changed.is_set()
 
-    asyncio.run(follow())
+    assert asyncio.run(follow())
 
 
 def test_a_file_that_is_being_saved_is_read_when_it_is_whole(monkeypatch: pytest.MonkeyPatch):

@@ -233,6 +233,8 @@ def test_garbage_instead_of_a_handshake_never_breaks_the_server(secure: Served, 
         except ConnectionError:
             pass
 
+    assert secure.raw(get()).startswith(b"HTTP/1.1 400"), "it goes on answering"
+
 
 def test_plain_http_is_told_to_speak_https(secure: Served, connect: Callable[[Served], ssl.SSLSocket]) -> None:
     received = secure.raw(get())
