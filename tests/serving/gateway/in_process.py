@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+from gateways import prepare_database
 from running import free_port
 
 from serving.gateway.http.server import Server
@@ -45,6 +46,7 @@ class InProcess:
 async def running_in_process(engine_url: str, home: Path) -> AsyncIterator[InProcess]:
     gateway = {"engine_urls": [engine_url], "port": free_port(), "probe_interval_s": 3600.0}
     settings = load_settings(overrides={"home": home, "gateway": gateway}, environment={})
+    prepare_database(home)
     identity = Identity(settings.database_url)
     key = identity.create_key("acme").key
     identity.close()
