@@ -91,12 +91,12 @@ def test_two_proportions_without_information(counted: tuple[int, int, int, int])
 
 
 def test_rare_hits_are_tested_exactly_and_quickly() -> None:
-    started = time.perf_counter()
+    started = time.thread_time()
 
     p_value = two_proportions_p_value(3, 1_000_000, 9, 200_000)
 
     assert p_value == pytest.approx(stats.fisher_exact([[3, 999_997], [9, 199_991]]).pvalue, rel=1e-4)
-    assert time.perf_counter() - started < 1
+    assert time.thread_time() - started < 1
 
 
 @given(reference=counts, data=st.data())

@@ -238,14 +238,15 @@ def test_counters_add_up() -> None:
 
 def test_a_request_costs_microseconds(metrics: GatewayMetrics) -> None:
     """A generous bound: it catches a lock, a look-up of labels or a regular expression on the path."""
-    request = Request()
-    started = time.perf_counter()
+    request, best_s = Request(), 1.0
+    for _ in range(20):
+        started = time.thread_time()
+        for _ in range(500):
+            metrics.request_settled(request, 200, 0.1)
+            metrics.inter_token(0.01, 1, "m")
+        best_s = min(best_s, (time.thread_time() - started) / 500)
 
-    for _ in range(10_000):
-        metrics.request_settled(request, 200, 0.1)
-        metrics.inter_token(0.01, 1, "m")
-
-    assert (time.perf_counter() - started) / 10_000 < 50e-6
+    assert best_s < 50e-6
 
 
 @pytest.mark.services

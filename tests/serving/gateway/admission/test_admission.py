@@ -31,10 +31,10 @@ def test_the_path_with_room_costs_little() -> None:
             gate.admission.try_enter(context).leave()  # type: ignore[union-attr]
         best = 1.0
         for _ in range(20):
-            started = time.perf_counter()
+            started = time.thread_time()
             for _ in range(500):
                 gate.admission.try_enter(context).leave()  # type: ignore[union-attr]
-            best = min(best, (time.perf_counter() - started) / 500)
+            best = min(best, (time.thread_time() - started) / 500)
         return best
 
     # The bar is 2 µs for the entry on a quiet core; this is entry and end, on whatever runs the tests.

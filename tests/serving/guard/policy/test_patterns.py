@@ -99,10 +99,10 @@ def test_masks_of_streams_need_a_longest_match(pattern: str):
 def test_no_pattern_takes_more_than_linear_time(pattern: str):
     compiled = compile_pattern(f"x{pattern}")
     text = "x" + "a" * 50_000 + "!"
-    started = time.perf_counter()
+    started = time.thread_time()
     compiled.search(text)
 
-    assert time.perf_counter() - started < 1
+    assert time.thread_time() - started < 1
 
 
 @given(st.text("abz -1", max_size=30))
