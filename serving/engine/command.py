@@ -15,8 +15,7 @@ from serving.engine.processor import dtype
 from serving.engine.resolve import HomeAndEngine, ModelSource, json_file
 from serving.engine.settings import EngineSettings
 
-# The `vllm` command of the CPU build looks up a distribution named `vllm` and fails: start the module.
-SERVER_MODULE = "vllm.entrypoints.openai.api_server"
+SERVER_MODULE = "serving.engine.server"
 
 # Ranks that vLLM has kernels for.
 LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)

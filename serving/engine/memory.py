@@ -11,7 +11,7 @@ from serving.engine.settings import EngineSettings
 
 GB = 1024**3
 
-# vLLM's three processes themselves, and room for a batch (measured: docs/decisions/002-eager-engine.md).
+# vLLM's processes themselves, and room for a batch (measured: docs/decisions/002-eager-engine.md).
 PROGRAM_BYTES = int(2.5 * GB)
 
 

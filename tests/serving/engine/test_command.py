@@ -36,7 +36,7 @@ def value(arguments: list[str], option: str) -> str:
 def test_names_model_address_and_keyring(source: ModelSource):
     arguments = command(source)
 
-    assert arguments[1:4] == ["-P", "-m", "vllm.entrypoints.openai.api_server"]
+    assert arguments[1:4] == ["-P", "-m", "serving.engine.server"]
     assert value(arguments, "--model") == str(source.path)
     assert value(arguments, "--served-model-name") == "bot"
     assert (value(arguments, "--host"), value(arguments, "--port")) == ("127.0.0.1", "8100")

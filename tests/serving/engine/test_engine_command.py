@@ -62,7 +62,7 @@ def test_becomes_vllm_and_heeds_its_signals(engine):
         time.sleep(0.05)
     tree = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
 
-    assert "vllm.entrypoints.openai.api_server" in tree[0].cmdline()
+    assert "serving.engine.server" in tree[0].cmdline()
     process.send_signal(signal.SIGTERM)
 
     assert process.wait(10) == 0

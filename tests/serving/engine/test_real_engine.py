@@ -36,7 +36,7 @@ def engine_parts(run) -> dict[str, psutil.Process]:
     for each in run.tree():
         with suppress(psutil.NoSuchProcess):  # gone, or a zombie, since it was listed
             titles[" ".join(each.cmdline())] = each
-    kinds = ("api_server", "EngineCore", "Worker")
+    kinds = ("serving.engine.server", "EngineCore", "Worker")
     return {kind: each for kind in kinds for title, each in titles.items() if kind in title and "leash.py" not in title}
 
 
@@ -51,6 +51,7 @@ def test_answers_survives_kill_9_and_leaves_nothing(prepared_home: Path, tmp_pat
     assert choice["finish_reason"] == "stop"  # the end-of-turn token, not the length
 
     first = engine_parts(run)
+    assert "Worker" not in first  # a process that would have imported vLLM once more
     os.kill(first["EngineCore"].pid, signal.SIGKILL)
     run.wait_for("started again", 30)
     run.wait_for("ready again", START_SECONDS)
@@ -58,7 +59,7 @@ def test_answers_survives_kill_9_and_leaves_nothing(prepared_home: Path, tmp_pat
     assert run.leaves_nothing(list(first.values()))
 
     deaths = run.text.count("started again")
-    os.kill(engine_parts(run)["api_server"].pid, signal.SIGKILL)
+    os.kill(engine_parts(run)["serving.engine.server"].pid, signal.SIGKILL)
     run.wait_until(lambda: run.text.count("started again") > deaths, 30)
     run.wait_until(lambda: "EngineCore" in engine_parts(run), START_SECONDS)
     processes = run.tree()

@@ -161,9 +161,7 @@ def test_engine_whose_core_is_killed_is_restarted(serve):
 def test_engine_asks_for_a_key_that_only_the_gateway_knows(serve):
     run = serve()
     run.wait_for("Ctrl-C stops everything")
-    command = next(
-        each.cmdline() for each in run.tree() if each.cmdline()[2:4] == ["-m", "vllm.entrypoints.openai.api_server"]
-    )
+    command = next(each.cmdline() for each in run.tree() if each.cmdline()[2:4] == ["-m", "serving.engine.server"])
     port = command[command.index("--port") + 1]
 
     assert answer(f"http://127.0.0.1:{port}/v1/models")[0] == 401
