@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -231,7 +232,8 @@ def test_a_marked_answer_is_detected_and_an_unmarked_one_is_not(stack: Stack, cl
         assert response.status_code == 200, response.text
         return response.json()
 
-    marked, unmarked = detect(answer("on")), detect(answer("off"))
+    with ThreadPoolExecutor(2) as pool:
+        marked, unmarked = map(detect, pool.map(answer, ("on", "off")))
 
     assert marked["marked"]
     assert marked["p_value"] < 1e-6
