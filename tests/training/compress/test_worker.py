@@ -99,6 +99,8 @@ def stored_types(folder: Path) -> dict[str, str]:
 
 @pytest.mark.slow
 def test_w8a8_stores_bytes_and_leaves_the_output_layer(run: Run, tmp_path: Path, tiny_model_folder: Path) -> None:
+    from safetensors.torch import load_file
+
     from training.data import Example
     from training.evaluate.loading import load_model
     from training.evaluate.perplexity import total_loss
@@ -111,7 +113,7 @@ def test_w8a8_stores_bytes_and_leaves_the_output_layer(run: Run, tmp_path: Path,
     assert types["model.layers.0.mlp.up_proj.weight"] == "I8"
     assert types["model.layers.0.mlp.up_proj.weight_scale"] == types["model.norm.weight"] == "BF16"
     assert types["lm_head.weight"] == "BF16"
-    assert result["settings"] == {"smoothing_strength": 0.8}
+    assert result["settings"] == {"smoothing_strength": 0.8, "gated_smoothing_strength": 0.5}
     # One scale of 16 bits for each row of at least 32 weights.
     assert 8.2 < result["bits"]["matrices"] < 8.6
     assert result["bits"]["source"] == 16
@@ -119,6 +121,11 @@ def test_w8a8_stores_bytes_and_leaves_the_output_layer(run: Run, tmp_path: Path,
     # Rounding to 8 bits moves it, and little.
     before, after = (result[when]["chats"] + result[when]["more"] for when in ("before", "after"))
     assert before != after == pytest.approx(before, rel=0.2)
+    # The spread of what `down_proj` reads is in its columns now, and out of the rows of `up_proj`.
+    stored, source = (load_file(folder / "model.safetensors") for folder in (tmp_path / "target", tiny_model_folder))
+    down = "model.layers.0.mlp.down_proj.weight"
+    columns = (stored[down] * stored[f"{down}_scale"]).norm(dim=0) / source[down].float().norm(dim=0)
+    assert columns.max() > 1.2 * columns.min()
     # And it is what `signet evaluate` measures.
     model = load_model(Source(tiny_model_folder, CheckpointRef(ref="tiny", digest="sha256:" + "0" * 64)))
     whole, shorter = (Example(list(range(3, end)), [-100] * 10 + list(range(13, end)), "here") for end in (67, 40))
