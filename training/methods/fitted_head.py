@@ -26,6 +26,8 @@ from training.lexical.counts import WeightedTokens
 PENALTIES = (3000.0, 1000.0, 300.0, 100.0, 30.0, 10.0, 3.0)
 _FOLDS = 5
 _MOST_ITERATIONS = 100
+# To compare penalties, each of whose fits starts from the one before, less is enough.
+_ITERATIONS_TO_COMPARE = 25
 # Of the largest element of the gradient, and of a step's, a text: what is left then changes no answer.
 _TOLERANCE = 1e-5
 # How long the weights of a text's tokens are, when the length of what the model says of it is 1 in the mean.
@@ -94,8 +96,8 @@ def fit_head(
         seen, numbers = tokens.tokens.unique(return_inverse=True)
         read = _Inputs(read.scaled, WeightedTokens(numbers, tokens.weights.double() * length, tokens.sizes), len(seen))
     targets = targets.double() if targets.is_floating_point() else targets
-    penalty, left_out = _choose_penalty(read, targets, labels, groups)
-    found = _fit(read, targets, penalty, read.zeros(labels))
+    penalty, left_out, start = _choose_penalty(read, targets, labels, groups)
+    found = _fit(read, targets, penalty, start, _MOST_ITERATIONS)
     logits_per_score = _LOGITS_PER_SCORE if targets.is_floating_point() else 1.0
     weight = found[:width].T / spread * logits_per_score
     lexical = None
@@ -139,33 +141,36 @@ class _Inputs:
 
 def _choose_penalty(
     read: _Inputs, targets: torch.Tensor, labels: int, groups: Sequence[str]
-) -> tuple[float, torch.Tensor | None]:
-    """The one with the least loss on texts of groups that were left out of the fit, and what was said of these."""
+) -> tuple[float, torch.Tensor | None, torch.Tensor]:
+    """The one with the least loss on texts of groups that were left out, what was said of these, and where to begin."""
     fold_N = torch.tensor([hashlib.sha256(group.encode()).digest()[0] % _FOLDS for group in groups])
     masks = [fold_N == fold for fold in range(_FOLDS) if (fold_N == fold).any()]
     if len(masks) == 1:
-        return PENALTIES[0], None
+        return PENALTIES[0], None, read.zeros(labels)
     parts = [(out, read.among(out), read.among(~out), targets[~out]) for out in masks]
     weights = [read.zeros(labels)] * len(parts)
-    best, best_loss, best_said = PENALTIES[0], math.inf, None
+    best, best_loss, best_said, start = PENALTIES[0], math.inf, None, read.zeros(labels)
     for penalty in PENALTIES:
-        weights = [_fit(part[2], part[3], penalty, start) for part, start in zip(parts, weights, strict=True)]
+        weights = [
+            _fit(rest, rest_targets, penalty, before, _ITERATIONS_TO_COMPARE)
+            for (*_, rest, rest_targets), before in zip(parts, weights, strict=True)
+        ]
         said = torch.empty(len(targets), labels, dtype=torch.float64)
         for (out, left_out, *_), found in zip(parts, weights, strict=True):
             said[out] = left_out.scores(found)
         loss = float(_loss_of(said, targets))
         if loss >= best_loss:
             break  # smaller ones are worse still, and take longest
-        best, best_loss, best_said = penalty, loss, said
-    return best, best_said
+        best, best_loss, best_said, start = penalty, loss, said, torch.stack(weights).mean(0)
+    return best, best_said, start
 
 
-def _fit(read: _Inputs, targets: torch.Tensor, penalty: float, start: torch.Tensor) -> torch.Tensor:
+def _fit(read: _Inputs, targets: torch.Tensor, penalty: float, start: torch.Tensor, iterations: int) -> torch.Tensor:
     """The best weights, the last row of which is added to all."""
     weights = start.clone().requires_grad_()
     optimizer = torch.optim.LBFGS(
         [weights],
-        max_iter=_MOST_ITERATIONS,
+        max_iter=iterations,
         history_size=10,
         tolerance_grad=_TOLERANCE * len(targets),
         tolerance_change=_TOLERANCE,
