@@ -240,3 +240,11 @@ def test_the_shipped_recipe_runs(run: Run, train: Run, tiny: Registry) -> None:
 
     assert outcome.checkpoint is not None
     assert outcome.checkpoint.ref == "smollm2-pruned@1"
+
+
+def test_the_shipped_recipe_of_fewer_tokens_runs(train: Run, words: Path) -> None:
+    shipped = Path(__file__).parents[3] / "recipes" / "prune-vocabulary.yaml"
+
+    outcome = train(shipped, "base=words", "prune.vocabulary=280", "data.max_tokens=512")
+
+    assert outcome.report["perplexity_pruned"] == outcome.report["perplexity_after"]
