@@ -4,7 +4,7 @@
 
 By itself vLLM starts three Python processes here, server, engine core and worker, and each imports it anew: three
 quarters of a start. Here the core is forked from the server, and is the worker as well: then neither of the two waits
-for the other by polling, which took a core away from what computes (docs/decisions/048-one-import-on-a-cpu.md).
+for the other by polling, which took a core away from what computes (docs/decisions/050-one-import-on-a-cpu.md).
 """
 
 from __future__ import annotations
