@@ -112,7 +112,7 @@ _FILLER = rf"(?:{'|'.join(sorted(FILLERS))})"
 _SIGNS = rf"(?:[^a-z0-9]|{ESCAPE})+"
 _ANNOUNCED = Sieve(
     rf"(?i:(?:{_LAST_WORDS}){_SIGNS}(?:{_FILLER}{_SIGNS})*[a-z-]*\d(?:[a-z .-]{{0,2}}\d){{4}})",
-    rf"(?i:(?:phone|{'|'.join(PHONES)})(?:[\s\x0b:=\"'#.>(\[_-]|{ESCAPE}|is|at|on|me|us|to|number|no|nr)*\d(?:{_GAP}\d){{4}})",
+    rf"(?i:(?:phone|{'|'.join(PHONES)})(?:[\s\x0b:=\"'#.>(\[_+-]|{ESCAPE}|is|at|on|me|us|to|number|no|nr)*\d(?:{_GAP}\d){{4}})",
 )
 
 
