@@ -24,7 +24,8 @@ _VALUE = re.compile(rb'"(?:(?:logprob|sequence_number)": ?|(?:bytes|token_ids)":
 _NO_OTHERS = re.compile(rb'"top_logprobs": ?\[(?=\])')
 _ESCAPED_NO_OTHERS = re.compile(rb'("top_logprobs":(?:\\ )?\\\[)(?=\\\]|\Z)')
 # What is said of alternatives, which is read by itself: up to the first end of a list of bytes that ends all of them.
-_OTHERS = rb"(?:(?:[^\]]++\](?!\}\]))*+[^\]]++\]\})?+"
+# Atomic groups: before Python 3.11.5, possessive repeats of groups within groups miss matches (CPython issue 106052).
+_OTHERS = rb"(?>(?:(?>(?:[^\]]++\](?!\}\]))*)[^\]]++\]\})?)"
 _ANY_OTHERS = rb"(?P<others>%b)" % _OTHERS
 _RANKED = re.compile(rb'("top_logprobs": ?\[)%b(?=\])' % _OTHERS)
 _WRITTEN = [b"%d" % each for each in range(256)]
