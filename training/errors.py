@@ -2,6 +2,7 @@
 
 TrainingError
   DataError     a data file, or one line of it, cannot be used
+    UnknownLabel  it has a label that the classifier was not trained on
   RecipeError   a recipe has an unknown or impossible setting
   SourceError   the model to start from cannot be used
   DivergedError a loss is beyond any number
@@ -16,6 +17,10 @@ class TrainingError(Exception):
 
 class DataError(TrainingError):
     """A data file cannot be used; names the file, and the line where one is to blame."""
+
+
+class UnknownLabel(DataError):
+    """A label that the classifier was not trained on."""
 
 
 class RecipeError(TrainingError):

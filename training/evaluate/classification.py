@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from transformers import AutoModelForSequenceClassification
 
 from training.data.labelled import LabelledText
-from training.errors import DataError, SourceError
+from training.errors import SourceError, UnknownLabel
 from training.evaluate.loading import quiet
 from training.evaluate.scores import RESAMPLES, Score
 from training.evaluate.source import Source
@@ -153,13 +153,13 @@ def decide(model: PreTrainedModel, found: NDArray[np.float64]) -> NDArray[np.boo
 
 
 def truth(texts: Sequence[LabelledText], labels: Sequence[str]) -> NDArray[np.bool_]:
-    """Which labels each text has; raises DataError naming a text with a label that the model has never seen."""
+    """Which labels each text has; raises UnknownLabel naming a text with a label that the model has never seen."""
     columns = {label: column for column, label in enumerate(labels)}
     has = np.zeros((len(texts), len(labels)), dtype=bool)
     for row, text in enumerate(texts):
         for label in text.labels:
             if label not in columns:
-                raise DataError(f"{text.source}: the model was not trained on the label {label!r}")
+                raise UnknownLabel(f"{text.source}: the model was not trained on the label {label!r}")
             has[row, columns[label]] = True
     return has
 
