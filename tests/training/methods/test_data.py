@@ -174,7 +174,7 @@ def test_texts_with_two_labels_are_pointed_out(tmp_path: Path, build: Callable[.
     ("content", "why"),
     [
         ("", r"raw\.jsonl: holds no records"),
-        ('{"text": "x"}\n{"text": \n', r"raw\.jsonl:2: is no JSON"),
+        ('{"text": "x"}\n{"text": \n', r"raw\.jsonl:2: is not JSON"),
         ('{"text": "x"}\n{"text": "y", "label": "z"}\n', r"raw\.jsonl:2: is one of labelled texts, where .* are texts"),
         ('{"body": "x"}\n', r"raw\.jsonl:1: has neither messages nor text"),
         ('{"text": "a word"}\n', r"data: nothing is left to hold out, of 1 records: split.heldout \(1e-06\) is"),
