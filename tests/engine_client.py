@@ -17,7 +17,7 @@ class EngineClient:
     """Sends chats with one key; the default scheme where none is named."""
 
     def __init__(self, url: str, key: MarkKey, model: str | None = None) -> None:
-        self.http = httpx.Client(base_url=url, headers=AUTHORIZATION, timeout=300)
+        self.http = httpx.Client(base_url=url, headers=AUTHORIZATION, timeout=900)
         self.key = key
         self.model = model or self.http.get("/v1/models").json()["data"][0]["id"]
 
