@@ -25,8 +25,8 @@ from training.errors import DataError
 from training.recipes.data import DataRecipe, DataSource
 
 OnProgress = Callable[[int, int], None]
-# Between two reports of progress.
 OTHER_LABELS = "other labels than what was kept"
+# Between two reports of progress.
 _PROGRESS_RECORDS = 200
 
 

@@ -44,13 +44,24 @@ def holds_texts(path: Path) -> bool:
     """Whether a file is plain text, or its rows have a text and neither turns of a chat nor labels."""
     is_rows = path.suffix in _ROWS
     try:
-        with path.open("rb") as file:
-            if not is_rows and not file.peek(_HEAD).lstrip().startswith(b"{"):
-                return True
-            _, row = next(read_rows(path, file, "file"), ("", {}))
-    except (OSError, DataError):  # whoever reads it whole says what is wrong
+        row = first_row(path)
+    except DataError:  # whoever reads it whole says what is wrong
+        return not is_rows
+    if row is None:
         return not is_rows
     return ("text" in row or not is_rows) and not row.keys() & {"messages", "label", "labels"}
+
+
+def first_row(path: Path) -> dict[str, Any] | None:
+    """The first row of a file, None where it has none or is plain text; raises DataError where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            if path.suffix not in _ROWS and not file.peek(_HEAD).lstrip().startswith(b"{"):
+                return None
+            _, row = next(read_rows(path, file, "file"), ("", None))
+            return row
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
 
 
 def split_end(documents: Sequence[str], fraction: float) -> tuple[list[str], list[str]]:

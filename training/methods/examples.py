@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 from accelerate import Accelerator
 
 from training.data import ChatEncoder, Example, check_disjoint, encode_all, read_chats, split_heldout
-from training.data.texts import check_apart, read_texts, split_end
+from training.data.shapes import chat_of
+from training.data.texts import first_row
 from training.errors import DataError
 from training.evaluate.loading import load_chat_tokenizer, load_tokenizer
 from training.evaluate.perplexity import Perplexity, count_targets, perplexity_of, total_loss
+from training.methods.plain_text import read_text
 from training.methods.trainer import sum_over
 from training.outcome import Context
 from training.progress import track
@@ -42,14 +44,14 @@ def read_examples(settings: ChatData, context: Context, model: Path, show: bool)
 
 
 def holds_chats(path: Path) -> bool:
-    """Whether these are JSON lines of chats: told by the first line, the rest is checked when it is read."""
-    if path.suffix not in (".jsonl", ".ndjson", ".json"):
-        return False
+    """Whether a file's rows are chats: told by the first, the rest is checked when it is read."""
+    row = first_row(path)
+    if row is None or "messages" in row:
+        return row is not None
     try:
-        with path.open("rb") as file:
-            return b"messages" in file.readline().replace(b"\0", b"")  # UTF-16 as well
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+        return "text" not in row and chat_of(row) is not None
+    except ValueError:  # of a chat, which says so when it is read
+        return True
 
 
 def read_chat_examples(
@@ -80,22 +82,14 @@ def read_text_examples(
     settings: ChatData, context: Context, tokenizer: PreTrainedTokenizerFast, show: bool
 ) -> Examples:
     """Plain text in blocks of `max_tokens`, every token of which is learned; raises DataError."""
-    train_file = read_texts(context.path(settings.train))
-    if settings.heldout is None:
-        heldout_file, heldout_name = train_file, settings.train
-        train, heldout = split_end(train_file.documents, settings.heldout_fraction)
-    else:
-        heldout_file, heldout_name = read_texts(context.path(settings.heldout)), settings.heldout
-        train, heldout = list(train_file.documents), list(heldout_file.documents)
-        check_apart(train, heldout, heldout_file.path)
+    text = read_text(settings, context)
+    if settings.heldout is not None:
+        text.require_apart()
     with track("Encoding text", show):
         return Examples(
-            train=text_blocks(train, tokenizer, settings.max_tokens, str(train_file.path)),
-            heldout=text_blocks(heldout, tokenizer, settings.max_tokens, str(heldout_file.path)),
-            digests=[
-                DataDigest(name=str(settings.train), sha256=train_file.sha256, rows=len(train), role="train"),
-                DataDigest(name=str(heldout_name), sha256=heldout_file.sha256, rows=len(heldout), role="heldout"),
-            ],
+            train=text_blocks(text.train, tokenizer, settings.max_tokens, str(text.train_path)),
+            heldout=text_blocks(text.heldout, tokenizer, settings.max_tokens, str(text.heldout_path)),
+            digests=text.digests,
         )
 
 

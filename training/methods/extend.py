@@ -14,9 +14,9 @@ from training.errors import DataError, SourceError
 from training.evaluate.loading import load_model, stored_dtype
 from training.evaluate.tokens import count_tokens, open_tokenizer
 from training.methods.adapters import save_merged
+from training.methods.plain_text import read_distinct_text
 from training.methods.register import register
-from training.methods.tokenizer_text import read_text
-from training.methods.vocabulary import OLDER_FILES
+from training.methods.vocabulary import remove_older_files
 from training.outcome import Context, Outcome, Stopwatch, next_steps
 from training.recipes.tokenizer import TokenizerRecipe
 from training.tokenizer.extension import Extension, with_merges, with_tokens
@@ -32,7 +32,7 @@ def extend(recipe: TokenizerRecipe, context: Context) -> Outcome:
     base = context.find_model(recipe.extend.base)
     if base.kind in ("quantized", "adapter", "tokenizer"):
         raise SourceError(f"{base.identity.ref} is {base.kind}: only a whole model in full precision takes more tokens")
-    text = read_text(recipe.data, context) if recipe.data is not None else None
+    text = read_distinct_text(recipe.data, context) if recipe.data is not None else None
     before = open_tokenizer(base.path)
     extension = _extended(before, recipe.extend.tokens, context, text.train if text else [])
     model = load_model(base, stored_dtype(base))
@@ -40,8 +40,7 @@ def extend(recipe: TokenizerRecipe, context: Context) -> Outcome:
 
     def write(folder: Path) -> None:
         save_merged(model, base.path, folder, model.dtype)
-        for name in OLDER_FILES:
-            (folder / name).unlink(missing_ok=True)
+        remove_older_files(folder)
         extension.tokenizer.save(str(folder / "tokenizer.json"))
 
     figures: dict[str, float] = {"new_tokens": len(extension.pieces)}

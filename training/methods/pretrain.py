@@ -8,7 +8,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -18,10 +17,10 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from training.data.corpus import Borrowed, Characters, Corpus, Vocabulary, make_corpus, require_blocks
-from training.data.texts import TextFile, check_apart, read_texts, split_end
 from training.errors import RecipeError
 from training.evaluate.source import Source
 from training.methods.looks import Looks
+from training.methods.plain_text import read_text
 from training.methods.register import register
 from training.methods.run_folder import RunFolder
 from training.methods.throughput import Throughput, measured_peak
@@ -168,30 +167,20 @@ class _Run:
         return self._outcome(checkpoint, validation, trained, throughput, folder, watch)
 
     def _read_text(self) -> Text:
-        settings = self.recipe.data
-        train_file = read_texts(self.context.path(settings.train))
-        if settings.heldout is None:
-            heldout_file, heldout_name = train_file, settings.train
-            train, heldout = split_end(train_file.documents, settings.heldout_fraction)
-        else:
-            heldout_file, heldout_name = read_texts(self.context.path(settings.heldout)), settings.heldout
-            train, heldout = list(train_file.documents), list(heldout_file.documents)
-        check_apart(train, heldout, heldout_file.path)
+        text = read_text(self.recipe.data, self.context)
+        text.require_apart()
         tokenizer = self._tokenizer()
-        vocabulary = Characters(train) if tokenizer is None else Borrowed(tokenizer.path)
+        vocabulary = Characters(text.train) if tokenizer is None else Borrowed(tokenizer.path)
         with track("Encoding text", self.show) as progress:
-            train_corpus = make_corpus(vocabulary, train, progress)
-        heldout_corpus = make_corpus(vocabulary, heldout)
-        require_blocks(train_corpus, self.block, train_file.path, "train on")
-        require_blocks(heldout_corpus, self.block, heldout_file.path, "hold out")
+            train_corpus = make_corpus(vocabulary, text.train, progress)
+        heldout_corpus = make_corpus(vocabulary, text.heldout)
+        require_blocks(train_corpus, self.block, text.train_path, "train on")
+        require_blocks(heldout_corpus, self.block, text.heldout_path, "hold out")
         return Text(
             vocabulary,
             train_corpus,
             heldout_corpus,
-            [
-                _digest(settings.train, train_file, len(train), "train"),
-                _digest(heldout_name, heldout_file, len(heldout), "heldout"),
-            ],
+            text.digests,
             tokenizer,
         )
 
@@ -351,7 +340,3 @@ def _require_servable(config: ModelConfig) -> None:
         require_servable(config)
     except NotServable as error:
         raise NotServable(f"{error}; output: figures trains and measures it without registering") from None
-
-
-def _digest(name: Path, file: TextFile, rows: int, role: Any) -> DataDigest:
-    return DataDigest(name=str(name), sha256=file.sha256, rows=rows, role=role)

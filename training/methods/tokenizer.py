@@ -8,8 +8,8 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from training.evaluate.tokens import count_tokens
+from training.methods.plain_text import read_distinct_text
 from training.methods.register import register
-from training.methods.tokenizer_text import read_text
 from training.outcome import Context, Outcome, Stopwatch
 from training.progress import track
 from training.recipes.tokenizer import TokenizerRecipe
@@ -25,7 +25,7 @@ def run(recipe: TokenizerRecipe, context: Context) -> Outcome:
         return extend(recipe, context)
     assert recipe.data is not None  # a recipe without `extend` has it
     watch = Stopwatch()
-    text = read_text(recipe.data, context)
+    text = read_distinct_text(recipe.data, context)
     tokenizer = _learn(recipe, text.train, context.show)
     count = count_tokens(tokenizer, text.heldout)
 

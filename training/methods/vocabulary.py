@@ -22,7 +22,7 @@ from training.methods.examples import parts_of
 from training.tokenizer.trimming import State, choose_tokens, require_byte_level, trim
 
 # The same tokenizer in older forms, which would know the tokens by their old numbers.
-OLDER_FILES = ("vocab.json", "merges.txt", "added_tokens.json", "tokenizer.model", "vocab.txt")
+_OLDER_FILES = ("vocab.json", "merges.txt", "added_tokens.json", "tokenizer.model", "vocab.txt")
 
 # Where configurations name tokens by number, beside what ends in `token_id`.
 _NAMED_LISTS = ("suppress_tokens", "begin_suppress_tokens", "bad_words_ids")
@@ -42,7 +42,7 @@ def write_trimmed(base: Source, size: int, examples: Iterable[Example], texts: I
     generation = _read(generation_path) if generation_path.exists() else {}
     named = _named(model.config.to_dict()) | _named(generation)
     counts = Counter(token for example in examples for token in example.input_ids)
-    tokenizer = Tokenizer.from_str(json.dumps(state))
+    tokenizer = Tokenizer.from_file(str(base.path / "tokenizer.json"))
     for text in texts:
         for part in parts_of(text):
             counts.update(tokenizer.encode(part, add_special_tokens=False).ids)
@@ -79,13 +79,18 @@ def keep_rows(model: Any, kept: Sequence[int]) -> None:
 def write_tokenizer(folder: Path, state: State) -> None:
     """Write a tokenizer.json whose tokens have other numbers than before, and take away what says the old ones."""
     _write(folder / "tokenizer.json", state)
-    for name in OLDER_FILES:
-        (folder / name).unlink(missing_ok=True)
+    remove_older_files(folder)
     settings = folder / "tokenizer_config.json"
     if settings.exists():
         described = _read(settings)
         described.pop("added_tokens_decoder", None)  # tokenizer.json says it by the new numbers
         _write(settings, described)
+
+
+def remove_older_files(folder: Path) -> None:
+    """Take away older forms of a tokenizer that is not what they say any more."""
+    for name in _OLDER_FILES:
+        (folder / name).unlink(missing_ok=True)
 
 
 def scored_bytes(folder: Path, examples: Sequence[Example]) -> int:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import heapq
-import json
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from copy import deepcopy
 from typing import Any
 
 from training.errors import RecipeError, SourceError
@@ -69,7 +69,7 @@ def trim(state: State, kept: Sequence[int]) -> State:
     old = _vocabulary(state)
     token_of = {number: token for token, number in old.items()}
     new = {token_of[number]: index for index, number in enumerate(kept)}
-    trimmed: State = json.loads(json.dumps(state))
+    trimmed = deepcopy(state)
     model = trimmed["model"]
     # Added tokens as well: the library numbers what it does not find there anew.
     model["vocab"] = new
