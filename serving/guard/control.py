@@ -38,7 +38,7 @@ class ControlTokens:
 
     def inert(self, text: str) -> tuple[str, int]:
         """`text` without control tokens, and how many there were."""
-        if text.isascii() and self._pattern.search(text) is None:
+        if text.isascii() and self.none_in(text):
             return text, 0
         count = 0
         for _ in range(_MAX_PASSES):
@@ -59,7 +59,7 @@ class ControlTokens:
         for text in texts:
             if tail and text:
                 seam = tail + text[:_SEAM_CHARS]
-                if not (seam.isascii() and self._pattern.search(seam) is None) and self._places(seam):
+                if not (seam.isascii() and self.none_in(seam)) and self._places(seam):
                     return True
             tail = (tail + text)[-_SEAM_CHARS:]
         return False

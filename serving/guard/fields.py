@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from serving.guard.limits import MEDIA_FIELDS
@@ -68,8 +69,7 @@ def clean_parts(cleaning: Cleaning, parts: list[Any], path: str) -> list[Any]:
     places = [
         (holder, key) for number, part in enumerate(cleaned) for holder, key in _text_places(cleaned, number, part)
     ]
-    for (holder, key), text in zip(places, cleaning.seams([holder[key] for holder, key in places]), strict=True):
-        holder[key] = text
+    _rewrite(places, cleaning.seams)
     return cleaned
 
 
@@ -99,14 +99,18 @@ def clean_system_seams(cleaning: Cleaning, body: dict[str, Any]) -> None:
         [m for m in given if isinstance(m, dict) and m.get("role") == "system"] if isinstance(given, list) else []
     )
     places = _content_places([(body, "system"), *((message, "content") for message in messages)])
-    for (holder, key), text in zip(places, cleaning.seams([holder[key] for holder, key in places]), strict=True):
-        holder[key] = text
+    _rewrite(places, cleaning.seams)
 
 
 def clean_message_seams(cleaning: Cleaning, messages: list[Any]) -> None:
     """Some templates write a message right behind another, as DeepSeek's do with system messages."""
     places = _content_places([(message, "content") for message in messages if isinstance(message, dict)])
-    for (holder, key), text in zip(places, cleaning.inert_seams([holder[key] for holder, key in places]), strict=True):
+    _rewrite(places, cleaning.inert_seams)
+
+
+def _rewrite(places: list[tuple[Any, Any]], clean: Callable[[list[str]], list[str]]) -> None:
+    """Put the texts at these places, (container, key), through a function of all of them."""
+    for (holder, key), text in zip(places, clean([holder[key] for holder, key in places]), strict=True):
         holder[key] = text
 
 

@@ -128,15 +128,13 @@ class Cleaning:
         """Texts that may be joined: no control token is in one of them or across two, nor a value across two."""
         if len(texts) < 2:
             return texts
-        texts = self._mask_across(texts)
-        texts, count = self._tokens.inert_parts(texts)
-        self.report.add("control_token", "inert", count)
-        return texts
+        return self._inert_parts(self._mask_across(texts))
 
     def inert_seams(self, texts: list[str]) -> list[str]:
         """Clean texts that may be joined: no control token is across two."""
-        if not self._tokens.meet(texts):
-            return texts
+        return self._inert_parts(texts) if self._tokens.meet(texts) else texts
+
+    def _inert_parts(self, texts: list[str]) -> list[str]:
         texts, count = self._tokens.inert_parts(texts)
         self.report.add("control_token", "inert", count)
         return texts

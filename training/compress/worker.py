@@ -1,4 +1,5 @@
-"""Compress one model. Runs where llmcompressor is, which is not where Signet is: imports nothing of ours.
+"""Compress one model. Runs where llmcompressor is, which is not where Signet is: imports nothing of ours, and is one
+file (docs/decisions/051-one-file-compresses.md).
 
     python -I worker.py <job.json
 

@@ -51,18 +51,7 @@ class Member(Protocol):
 
 
 class Host:
-    """The server, as its connections know it.
-
-    Args:
-        app: what answers.
-        settings: bounds of connections and requests.
-        max_body_bytes: larger bodies are refused with 413, by their Content-Length before a byte of them is read.
-        scheme: `http` or `https`, for scopes.
-        probe_paths: paths that are answered even when `max_connections` are open.
-        names_below: prefixes of paths whose rest is a name that may hold slashes, as it is or percent-encoded.
-        on_refused: told the error code of everything that the server refuses without asking the application.
-        holder_of: whose request it is, by its header fields, as far as that is known without waiting; else None.
-    """
+    """The server, as its connections know it. Its arguments are `Server`'s; `scheme` is what requests' scopes say."""
 
     def __init__(
         self,

@@ -12,7 +12,7 @@ _MOST_LATER = 2048
 class Reading:
     """One text that details spell, and how far the guard has released it as it is."""
 
-    __slots__ = ("_cleaner", "_later", "_raw", "_word", "changes", "fed", "settled")
+    __slots__ = ("_cleaner", "_later", "_raw", "changes", "fed", "settled", "word")
 
     def __init__(self, cleaner: TextStream, start: int = 0) -> None:
         """`start`: characters that came before, which it does not read."""
@@ -21,15 +21,16 @@ class Reading:
         self.changes: list[tuple[int, int]] = []
         self.fed = self.settled = start
         self._later = ""  # ordinary words, which the cleaner gets when something else comes
-        self._word: str | None = "" if cleaner.at_rest else None  # of them, what may go on; None: it is not at rest
+        self.word: str | None = "" if cleaner.at_rest else None
+        """What may go on of a text that is ordinary words so far; None: something else is being read."""
 
     def feed(self, text: str) -> None:
-        word = self._word
+        word = self.word
         if word is not None and len(self._later) < _MOST_LATER:
             prose = PROSE.fullmatch(word + text)
             if prose is not None:
                 self._later += text
-                self._word = word = prose[1]
+                self.word = word = prose[1]
                 self.fed = fed = self.fed + len(text)
                 self.settled = fed - len(word)
                 return
@@ -38,7 +39,7 @@ class Reading:
         self.fed += len(text)
         cleaner = self._cleaner
         self._compare(cleaner.feed(text), cleaner.held)
-        self._word = self._raw if cleaner.at_rest else None
+        self.word = self._raw if cleaner.at_rest else None
 
     def finish(self) -> None:
         text = self._catch_up()
@@ -53,11 +54,6 @@ class Reading:
             self.fed -= len(later)
             self.settled = self.fed - len(self._raw)
         return later
-
-    @property
-    def word(self) -> str | None:
-        """What may go on of a text that is ordinary words so far; None: something else is being read."""
-        return self._word
 
     def changed(self, start: int, end: int) -> bool:
         for first, last in reversed(self.changes):
