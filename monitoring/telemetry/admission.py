@@ -13,7 +13,7 @@ from monitoring.telemetry import names
 
 
 class QueueState(Protocol):
-    """The numbers of one moment: requests by model, turns per second by lane, limits by engine, refusals by code."""
+    """The numbers of one moment: requests by model, permits per second by queue, limits by engine, refusals by code."""
 
     @property
     def waiting(self) -> Mapping[str, int]: ...

@@ -108,7 +108,7 @@ class AuthenticationMiddleware:
             holder: Principal = scope["state"]["principal"]
             with await reserve_own_work(self._limiter, holder, len(body)) as lease:
                 own += encode_headers(lease.headers)
-                async with self._work.get(scope["path"], self._other_work).turn(holder, len(body)):
+                async with self._work.get(scope["path"], self._other_work).slot(holder, len(body)):
                     await self._app(scope, receive, named)
                     lease.settle(lease.tokens)
         except GatewayError as error:

@@ -1,4 +1,4 @@
-"""The engines that one request meets, one after the other: asked, given up, and every place given back.
+"""The engines that one request meets, one after the other: asked, given up, and every slot given back.
 
 Whatever is not of the client's making leads to the next one: no connection, a connection that breaks, an answer that is
 none, and every status but those that say what is wrong with the request itself (400, 413, 422), which go to the client.
@@ -175,7 +175,7 @@ class Attempts:
 
     def _occupy(self, engine: Engine) -> None:
         self.close()
-        self._release = engine.occupy(self._context.unread, self._context.places)
+        self._release = engine.occupy(self._context.unread, self._context.slots)
         if self._context.engine is None:
             self._settlement.routed()
             self._failover.budget.request()

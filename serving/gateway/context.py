@@ -39,14 +39,14 @@ _random: list[str] = []
 os.register_at_fork(after_in_child=_random.clear)
 
 
-class GivenTurn(Protocol):
-    """What admission gives a request, as far as the steps after it know it."""
+class HeldPermit(Protocol):
+    """A permit of admission, as far as the steps after it know it."""
 
     def relayed(self, num_tokens: int) -> None:
         """So many tokens of the answer have been relayed by now, in all."""
 
-    def leave(self) -> None:
-        """Give the turn back; on every path, as often as you like."""
+    def release(self) -> None:
+        """End the permit; to be called on every path, calling it again does nothing."""
 
 
 @dataclass(slots=True)
@@ -76,7 +76,7 @@ class RequestContext:
     """Answers that come back: of each prompt `n`."""
     sequences: int = 1
     """Answers that the engine makes side by side, which is what limits count."""
-    places: int = 1
+    slots: int = 1
     """What it takes of an engine's room: as many as sequences; of texts to embed, by their length."""
     wants_usage: bool = False
     ignored_fields: tuple[str, ...] = ()
@@ -106,7 +106,7 @@ class RequestContext:
     affinity: Affinity | None = None
     unread: int = 0
     engine: Engine | None = None
-    turn: GivenTurn | None = None
+    permit: HeldPermit | None = None
     trace: RequestTrace | None = None
 
     output_hits: int = 0

@@ -353,8 +353,8 @@ class Exchange:
                 else:
                     released = await self._apart(SMALL_BYTES, relay.feed, data)
                 self._settlement.note_text(relay.num_text_events)
-                if self._context.turn is not None:
-                    self._context.turn.relayed(relay.num_text_events)
+                if self._context.permit is not None:
+                    self._context.permit.relayed(relay.num_text_events)
                 await self._pass_on(released)
                 if relay.done:
                     break

@@ -1,6 +1,6 @@
 """One request, top to bottom.
 
-authenticate → reserve → sanitize → choose mark → inspect → judge by the policy → fair turn → choose engine →
+authenticate → reserve → sanitize → choose mark → inspect → judge by the policy → fair queue → choose engine →
 relay → judge the answer → settle → finish the answer.
 """
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from monitoring.telemetry import GatewayMetrics, Tracing
 from serving.gateway.adapters import Adapters
-from serving.gateway.admission.admission import Admission, places_of
+from serving.gateway.admission.admission import Admission, slots_of
 from serving.gateway.attempts import Attempts
 from serving.gateway.cache_salt import CacheSalts
 from serving.gateway.cleaning import RequestCleaning, apart, on_thread
@@ -131,7 +131,7 @@ class Pipeline:
             if self.policy.policy is not None and not await self._keeps_policy(context):
                 await exchange.refuse()
                 return
-            await self._take_turn(context)
+            await self._admit(context)
             await exchange.run()
             if context.route is not None and context.route.shadow is not None:
                 self.shadows.answered(context)
@@ -150,9 +150,9 @@ class Pipeline:
             log.exception("unexpected failure", extra={"request_id": context.request_id})
             await exchange.fail(GatewayError("The gateway failed on this request. Its log has the request id."))
         finally:
-            if context.turn is not None:
-                context.turn.leave()
-                context.turn = None
+            if context.permit is not None:
+                context.permit.release()
+                context.permit = None
             exchange.close()
             settlement.close()
 
@@ -193,10 +193,10 @@ class Pipeline:
             await self.policy.judge_input(context, review)
         return review is None or review.refused_by is None
 
-    async def _take_turn(self, context: RequestContext) -> None:
-        context.places = places_of(context)
+    async def _admit(self, context: RequestContext) -> None:
+        context.slots = slots_of(context)
         if self.admission.settings.enabled:
-            context.turn = self.admission.try_enter(context) or await self.admission.wait(context)
+            context.permit = self.admission.try_enter(context) or await self.admission.wait(context)
 
 
 class _Departure:

@@ -1,6 +1,6 @@
-"""Admission: a request gets its turn at once while engines have room and nobody waits, else in fair order.
+"""Admission: a request gets its permit at once while engines have room and nobody waits, else in fair order.
 
-A request waits in the lane of the engines that serve its model: by priority first, then by the tokens its tenant was
+A request waits in the queue of the engines that serve its model: by priority first, then by the tokens its tenant was
 served (`counters`), then first come, first served. What can tell at once that it would wait in vain is refused at
 once. Everything runs on the event loop; the queue is this process's own.
 """
@@ -15,13 +15,13 @@ from collections import Counter, OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from serving.gateway.admission.capacity import Capacity
 from serving.gateway.admission.concurrency import Bounds
 from serving.gateway.admission.counters import Account
-from serving.gateway.admission.lane import Lane, Presence, Ticket
-from serving.gateway.admission.places import Places
+from serving.gateway.admission.fair_queue import FairQueue, TenantState, Ticket
+from serving.gateway.admission.permit import Permit
+from serving.gateway.admission.priority import deadline_of, priority_of
 from serving.gateway.admission.settings import AdmissionSettings
-from serving.gateway.admission.turn import Turn
-from serving.gateway.admission.wishes import patience_of, priority_of
 from serving.gateway.context import RequestContext
 from serving.gateway.engines.pool import EnginePool
 from serving.gateway.errors import DeadlineExceeded, GatewayError, Overloaded, QueueFull
@@ -29,7 +29,7 @@ from serving.gateway.steps import CHARS_PER_TOKEN
 
 _MAX_IDLE_MODELS = 64
 # 8,192 tokens, the window of many models that embed.
-_CHARS_PER_PLACE = 8192 * CHARS_PER_TOKEN
+_CHARS_PER_SLOT = 8192 * CHARS_PER_TOKEN
 _RETRY_AT_LEAST_S, _RETRY_AT_MOST_S = 1, 60
 
 
@@ -40,22 +40,22 @@ class AdmissionState:
     waiting: Mapping[str, int]
     running: Mapping[str, int]
     drained_per_s: Mapping[str, float]
-    """By lane: the first in the alphabet of the models that share its engines."""
+    """By queue: the first in the alphabet of the models that share its engines."""
     limits: Mapping[str, int]
     refused: Mapping[str, int]
 
 
 class Admission:
-    """Gives turns. `workers`: processes among which the engines' places are divided."""
+    """Grants permits. `workers`: processes among which the engines' slots are divided."""
 
     def __init__(self, settings: AdmissionSettings, pool: EnginePool, workers: int = 1) -> None:
         self.settings = settings
         self._workers = workers
-        self._places = Places(pool, self._bounds(settings), self.dispatch)
-        self._lanes: dict[str, Lane] = {}
+        self._capacity = Capacity(pool, self._bounds(settings), self.dispatch)
+        self._queues: dict[str, FairQueue] = {}
         self._queued: dict[str, OrderedDict[Ticket, None]] = {}
         self._num_waiting = 0
-        # Turns that are given and not begun, by model.
+        # Slots that are granted and not taken yet, by model.
         self._granted: Counter[str] = Counter()
         self._held_back = False
         self._sequence = itertools.count()
@@ -65,15 +65,15 @@ class Admission:
         pool.on_capacity.append(self.dispatch)
 
     def apply(self, settings: AdmissionSettings) -> None:
-        """Take new settings; requests that wait already keep their places, whatever the bounds are now."""
+        """Take new settings; requests that wait already stay queued, whatever the bounds are now."""
         self.settings = settings
-        self._places.apply(self._bounds(settings))
-        for lane in self._lanes.values():
-            lane.lower_share = settings.lower_priority_share
+        self._capacity.apply(self._bounds(settings))
+        for queue in self._queues.values():
+            queue.lower_share = settings.lower_priority_share
         self.dispatch()
 
-    def try_enter(self, context: RequestContext) -> Turn | None:
-        """A turn, if the request need not wait; None: `wait` for one.
+    def try_enter(self, context: RequestContext) -> Permit | None:
+        """A permit, if the request need not wait; None: `wait` for one.
 
         Raises:
             BadRequest: priority or deadline are no numbers.
@@ -81,39 +81,39 @@ class Admission:
         principal = context.principal
         assert principal is not None
         context.priority = priority_of(context, self.settings.engine_priority)
-        patience_of(context)
-        context.places = places_of(context)
+        deadline_of(context)
+        context.slots = slots_of(context)
         now = time.perf_counter()
-        lane = self._lane(context.model, now)
-        if lane.num_waiting or self._granted or not self._places.has_room(context.model, now):
+        queue = self._queue_of(context.model, now)
+        if queue.num_waiting or self._granted or not self._capacity.has_room(context.model, now):
             return None
-        if context.places > 1 and not self._has_room_for(context, now):
+        if context.slots > 1 and not self._has_room_for(context, now):
             return None
-        lane.forget_idle(now - self.settings.tenant_memory_s)
-        presence = lane.presence(principal.tenant, principal.weight)
-        if len(lane.presences) > 1 and not self._may_use_room(lane, presence, context, now):
-            lane.note_idle(presence, now)
+        queue.forget_idle(now - self.settings.tenant_memory_s)
+        tenant_state = queue.tenant_state(principal.tenant, principal.weight)
+        if len(queue.tenants) > 1 and not self._may_use_room(queue, tenant_state, context, now):
+            queue.note_idle(tenant_state, now)
             return None
-        account = lane.counters(context.priority).account(principal.tenant, principal.weight)
-        return self._begin(context, lane, presence, account)
+        account = queue.counters(context.priority).account(principal.tenant, principal.weight)
+        return self._begin(context, queue, tenant_state, account)
 
-    async def wait(self, context: RequestContext) -> Turn:
-        """A turn, when it is the request's.
+    async def wait(self, context: RequestContext) -> Permit:
+        """Wait in the queue for a permit.
 
         Raises:
             QueueFull, Overloaded, DeadlineExceeded: it would wait in vain, or has waited too long.
         """
         assert context.principal is not None
         now = time.perf_counter()
-        asked = patience_of(context)
+        asked = deadline_of(context)
         leaves_at = min(math.inf if asked is None else context.started + asked, now + self.settings.max_wait_s)
-        lane = self._lane(context.model, now)
-        lane.forget_idle(now - self.settings.tenant_memory_s)
-        self._check(lane, context, asked is not None, leaves_at - now, now)
+        queue = self._queue_of(context.model, now)
+        queue.forget_idle(now - self.settings.tenant_memory_s)
+        self._check(queue, context, asked is not None, leaves_at - now, now)
         tenant, weight = context.principal.tenant, context.principal.weight
         number = next(self._sequence)
-        ticket = Ticket(lane, tenant, context.model, context.priority, weight, number, context.places)
-        self._queue(ticket, now)
+        ticket = Ticket(queue, tenant, context.model, context.priority, weight, number, context.slots)
+        self._enqueue(ticket, now)
         timer = asyncio.get_running_loop().call_later(
             leaves_at - now, self._expire, ticket, self._too_late(asked is not None)
         )
@@ -123,9 +123,9 @@ class Admission:
             await ticket.future
         except asyncio.CancelledError:
             if not ticket.future.cancelled() and ticket.future.exception() is None:
-                # The turn came in the same moment as the end: it goes to the next.
+                # Granted at the moment of the cancellation: the next request gets it.
                 self._take_up(ticket)
-                lane.note_idle(ticket.presence, time.perf_counter())
+                queue.note_idle(ticket.tenant_state, time.perf_counter())
                 self.dispatch()
             elif ticket in self._queued.get(ticket.tenant, ()):
                 self._withdraw(ticket)
@@ -133,33 +133,33 @@ class Admission:
             raise
         finally:
             timer.cancel()
-        # From here to the engine's place there is no await: the place that was granted is still free.
+        # From here to the engine there is no await: the slot that was granted is still free.
         self._take_up(ticket)
-        return self._begin(context, lane, ticket.presence, ticket.account)
+        return self._begin(context, queue, ticket.tenant_state, ticket.account)
 
     def dispatch(self) -> None:
-        """Give turns while engines have room. Called whenever that may be so."""
+        """Grant permits while engines have room. Called whenever that may be so."""
         if not self._num_waiting:
             return
         now = time.perf_counter()
-        for lane in list(self._lanes.values()):
-            while lane.num_waiting and (ticket := self._next(lane, now)) is not None:
+        for queue in list(self._queues.values()):
+            while queue.num_waiting and (ticket := self._next(queue, now)) is not None:
                 self._forget(ticket)
                 if ticket.future.done():  # its client has just left, and its task is yet to run
-                    lane.note_idle(ticket.presence, now)
+                    queue.note_idle(ticket.tenant_state, now)
                     continue
-                self._granted[ticket.model] += ticket.places
+                self._granted[ticket.model] += ticket.slots
                 ticket.future.set_result(None)
 
     def state(self) -> AdmissionState:
         now = time.perf_counter()
-        rates = {name: rate for name, lane in self._lanes.items() if (rate := lane.rate.per_second(now)) is not None}
-        return AdmissionState(self._waiting, self._running, rates, self._places.limits, self._refused)
+        rates = {name: rate for name, queue in self._queues.items() if (rate := queue.rate.per_second(now)) is not None}
+        return AdmissionState(self._waiting, self._running, rates, self._capacity.limits, self._refused)
 
     def first_token(self, context: RequestContext, ttft_s: float | None) -> None:
-        """Called by turns: the engine's limit learns from it."""
+        """Called by permits: the engine's limit learns from it."""
         engine = context.engine
-        limit = self._places.limit_of(engine) if engine is not None else None
+        limit = self._capacity.limit_of(engine) if engine is not None else None
         if engine is None or limit is None:
             return
         if ttft_s is None:
@@ -167,8 +167,8 @@ class Admission:
         else:
             limit.observe_first_token(ttft_s, engine.in_flight)
 
-    def left(self, lane: Lane, model: str) -> None:
-        """Called by turns: one is over."""
+    def released(self, queue: FairQueue, model: str) -> None:
+        """Called by permits: one was released."""
         _count(self._running, model, -1)
         self.dispatch()
 
@@ -179,87 +179,89 @@ class Admission:
         bounds = Bounds(settings.concurrency, least, most, settings.adaptive, settings.headroom)
         return bounds.divided(self._workers)
 
-    def _lane(self, model: str, now: float) -> Lane:
-        name = self._places.lane_name(model, now)
-        lane = self._lanes.get(name)
-        if lane is None:
-            kept = self._places.lane_names
-            self._lanes = {
+    def _queue_of(self, model: str, now: float) -> FairQueue:
+        name = self._capacity.queue_name(model, now)
+        queue = self._queues.get(name)
+        if queue is None:
+            kept = self._capacity.queue_names
+            self._queues = {
                 each.name: each
-                for each in self._lanes.values()
+                for each in self._queues.values()
                 if each.name in kept or each.num_waiting or each.num_running
             }
-            lane = self._lanes[name] = Lane(name, self.settings.lower_priority_share)
-        return lane
+            queue = self._queues[name] = FairQueue(name, self.settings.lower_priority_share)
+        return queue
 
-    def _begin(self, context: RequestContext, lane: Lane, presence: Presence, account: Account[Ticket]) -> Turn:
+    def _begin(
+        self, context: RequestContext, queue: FairQueue, tenant_state: TenantState, account: Account[Ticket]
+    ) -> Permit:
         _count(self._running, context.model, 1)
-        return Turn(self, context, lane, presence, lane.counters(context.priority), account)
+        return Permit(self, context, queue, tenant_state, queue.counters(context.priority), account)
 
-    def _may_use_room(self, lane: Lane, presence: Presence, context: RequestContext, now: float) -> bool:
-        """Whether a place is free beyond those kept for others, or for this tenant."""
-        free, places = self._places.room(context.model, now)
-        kept = self._kept(places)
-        return free - kept >= min(context.places, places - kept) or lane.is_modest(
-            presence, places, more=context.places
+    def _may_use_room(self, queue: FairQueue, tenant_state: TenantState, context: RequestContext, now: float) -> bool:
+        """Whether a slot is free beyond those kept for others, or for this tenant."""
+        free, slots = self._capacity.room(context.model, now)
+        kept = self._kept(slots)
+        return free - kept >= min(context.slots, slots - kept) or queue.is_within_share(
+            tenant_state, slots, more=context.slots
         )
 
     def _has_room_for(self, context: RequestContext, now: float) -> bool:
-        """Whether all of a batch has room; one that is larger than all places together takes all of them."""
-        free, places = self._places.room(context.model, now)
-        return free >= min(context.places, places)
+        """Whether all of a batch has room; one that is larger than all slots together takes all of them."""
+        free, slots = self._capacity.room(context.model, now)
+        return free >= min(context.slots, slots)
 
-    def _kept(self, places: int) -> int:
-        return math.ceil(places * self.settings.headroom) if places > 1 else 0
+    def _kept(self, slots: int) -> int:
+        return math.ceil(slots * self.settings.headroom) if slots > 1 else 0
 
-    def _next(self, lane: Lane, now: float) -> Ticket | None:
+    def _next(self, queue: FairQueue, now: float) -> Ticket | None:
         rooms: dict[str, tuple[int, int]] = {}
         num_granted = self._granted.total()
-        is_shared = len(lane.presences) > 1
+        is_shared = len(queue.tenants) > 1
         is_kept_for_batch = False
 
         def can_go(tenant: str, model: str, wanted: int) -> bool:
             nonlocal is_kept_for_batch
             room = rooms.get(model)
             if room is None:
-                room = rooms[model] = self._places.room(model, now)
-            free, places = room[0] - num_granted, room[1]
+                room = rooms[model] = self._capacity.room(model, now)
+            free, slots = room[0] - num_granted, room[1]
             if is_kept_for_batch or free <= 0:
                 goes = False
-            elif not is_shared or lane.is_modest(lane.presences[tenant], places):
-                goes = free >= min(wanted, places)
+            elif not is_shared or queue.is_within_share(queue.tenants[tenant], slots):
+                goes = free >= min(wanted, slots)
             else:
-                kept = self._kept(places)
-                goes = free - kept >= min(wanted, max(1, places - kept))
+                kept = self._kept(slots)
+                goes = free - kept >= min(wanted, max(1, slots - kept))
             if not goes and free > 0 and wanted > 1:
-                # Its turn has come, and its room not yet: what becomes free is kept for it, or small requests would
-                # take each place before a batch has all of its own.
+                # It is next, but lacks room: what becomes free is kept for it, or small requests would
+                # take each slot before a batch has all of its own.
                 is_kept_for_batch = True
             if not goes and room[0] > 0 and self._granted[model] < num_granted:
                 self._held_back = True
             return goes
 
-        return lane.next(can_go, now)
+        return queue.next(can_go, now)
 
     def _take_up(self, ticket: Ticket) -> None:
-        """The turn that the ticket was granted begins, or is given back."""
-        self._granted[ticket.model] -= ticket.places
+        """The slots granted to the ticket are taken by it, or given back."""
+        self._granted[ticket.model] -= ticket.slots
         if not self._granted[ticket.model]:
             del self._granted[ticket.model]
         if self._held_back and not self._granted:
-            # A place was kept free for a turn of another model, which may have gone to another engine.
+            # A slot was kept free for a request to another model, which may have gone to another engine.
             self._held_back = False
             asyncio.get_running_loop().call_soon(self.dispatch)
 
-    def _queue(self, ticket: Ticket, now: float) -> None:
-        ticket.lane.wait(ticket, now)
+    def _enqueue(self, ticket: Ticket, now: float) -> None:
+        ticket.queue.wait(ticket, now)
         self._queued.setdefault(ticket.tenant, OrderedDict())[ticket] = None
         self._num_waiting += 1
         _count(self._waiting, ticket.model, 1)
 
     def _withdraw(self, ticket: Ticket) -> None:
         """Take a ticket out that waits; others may go now that it is no longer in their way."""
-        ticket.lane.withdraw(ticket, time.perf_counter())
+        ticket.queue.withdraw(ticket, time.perf_counter())
         self._forget(ticket)
 
     def _forget(self, ticket: Ticket) -> None:
@@ -281,19 +283,21 @@ class Admission:
             self._note_refusal(error)
             ticket.future.set_exception(error)
 
-    def _check(self, lane: Lane, context: RequestContext, has_deadline: bool, patience_s: float, now: float) -> None:
+    def _check(
+        self, queue: FairQueue, context: RequestContext, has_deadline: bool, time_left_s: float, now: float
+    ) -> None:
         """Refuse what would wait in vain; make room for a tenant that has less waiting than another."""
         assert context.principal is not None
         tenant, weight = context.principal.tenant, context.principal.weight
         own = len(self._queued.get(tenant, ()))
-        rate = lane.rate.per_second(now)
-        wait_s = lane.num_ahead(tenant, weight, context.priority) / rate if rate else 0.0
+        rate = queue.rate.per_second(now)
+        wait_s = queue.num_ahead(tenant, weight, context.priority) / rate if rate else 0.0
         retry = _retry_after(wait_s)
-        if patience_s <= 0 or (has_deadline and wait_s > patience_s):
+        if time_left_s <= 0 or (has_deadline and wait_s > time_left_s):
             self._refuse(self._too_late(True))
         if own >= self.settings.max_queued_per_tenant:
             self._refuse(QueueFull(f"{own} requests of this tenant wait already. Try again later.", headers=retry))
-        if wait_s > patience_s:
+        if wait_s > time_left_s:
             message = f"Requests wait about {wait_s:.0f} s just now, which is too long. Try again later."
             self._refuse(self._full(own)(message, headers=retry))
         if self._num_waiting >= self.settings.max_queued:
@@ -306,7 +310,7 @@ class Admission:
     def _make_room(self, own: int, weight: float, retry: tuple[tuple[bytes, bytes], ...]) -> None:
         """The tenant with most waiting gives up its newest, least urgent request, or this one is refused."""
         share, tickets = max(
-            ((len(tickets) / next(iter(tickets)).presence.weight, tickets) for tickets in self._queued.values()),
+            ((len(tickets) / next(iter(tickets)).tenant_state.weight, tickets) for tickets in self._queued.values()),
             key=lambda each: each[0],
         )
         if share <= (own + 1) / weight:
@@ -329,14 +333,14 @@ class Admission:
         return Overloaded(message, headers=_retry_after(0.0))
 
 
-def places_of(context: RequestContext) -> int:
-    """How much of an engine's room a request takes: a place for each sequence.
+def slots_of(context: RequestContext) -> int:
+    """How much of an engine's room a request takes: a slot for each sequence.
 
     Embeddings take one for what a model usually reads at once, so that many short texts are one and long ones are not.
     """
     if context.endpoint != "embeddings":
         return context.sequences
-    return max(1, context.prompt_chars // _CHARS_PER_PLACE)
+    return max(1, context.prompt_chars // _CHARS_PER_SLOT)
 
 
 def _count(counts: dict[str, int], model: str, by: int) -> None:

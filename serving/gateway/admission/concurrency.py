@@ -2,7 +2,7 @@
 
 An engine queues without bound and first come, first served; whatever waits inside it is beyond fairness. The limit
 therefore follows the engine's own queue, as TCP Vegas follows the router's (Brakmo and Peterson 1995): it grows while
-the engine has nothing waiting and every place is taken, and falls to what the engine really runs, and a little more,
+the engine has nothing waiting and every slot is taken, and falls to what the engine really runs, and a little more,
 when more waits. Growth is exponential, so no limit that is too low lasts, and starts as slow start does, ended by the
 first sign of a queue or of delay (Ha and Rhee, "Taming the elephants", 2011).
 
@@ -18,7 +18,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-# Of what runs, this share (and at least one) may wait inside the engine, so that a place never stays empty.
+# Of what runs, this share (and at least one) may wait inside the engine, so that a slot never stays empty.
 _SPARE = 1 / 16
 # More than this share waiting is a queue, when it is seen twice: a burst of new prompts looks the same once.
 _QUEUE = 1 / 8
@@ -156,7 +156,7 @@ class ConcurrencyLimit:
         """Nothing waits: let more in, if the limit was reached.
 
         Up to the headroom is as far as one tenant comes alone. From there it grows no further than to what the engine
-        was seen to run, or the headroom would be nothing but places in the engine's queue.
+        was seen to run, or the headroom would be nothing but room in the engine's queue.
         """
         step = max(1, int(self.limit * _GROWTH))
         if self._was_full:

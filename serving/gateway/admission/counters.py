@@ -19,7 +19,7 @@ _SWEEP_AT_LEAST = 1024
 
 
 class Waiter(Protocol):
-    """What waits: `sequence` tells who came first, `places` how much room it takes."""
+    """What waits: `sequence` tells who came first, `slots` how much room it takes."""
 
     @property
     def tenant(self) -> str: ...
@@ -28,7 +28,7 @@ class Waiter(Protocol):
     @property
     def sequence(self) -> int: ...
     @property
-    def places(self) -> int: ...
+    def slots(self) -> int: ...
 
 
 W = TypeVar("W", bound=Waiter)
@@ -53,7 +53,7 @@ class Account(Generic[W]):
         best: W | None = None
         for model, waiters in self.waiting.items():
             oldest = next(iter(waiters))
-            if (best is None or oldest.sequence < best.sequence) and can_go(self.tenant, model, oldest.places):
+            if (best is None or oldest.sequence < best.sequence) and can_go(self.tenant, model, oldest.slots):
                 best = oldest
         return best
 
@@ -100,9 +100,9 @@ class TokenCounters(Generic[W]):
         self.num_waiting -= 1
 
     def next(self, can_go: Callable[[str, str, int], bool]) -> W | None:
-        """Take out the request whose turn it is: of the tenant with the lowest counter that has one which may go.
+        """Take out the request that goes next: of the tenant with the lowest counter that has one which may go.
 
-        `can_go` is asked for (tenant, model, places).
+        `can_go` is asked for (tenant, model, slots).
         """
         passed: list[tuple[float, int, Account[W]]] = []
         chosen: W | None = None

@@ -23,7 +23,7 @@ class DrainRate:
             self._since = now
 
     def departed(self, now: float) -> None:
-        """A waiting request was given its turn."""
+        """A waiting request was granted its permit."""
         since = now if self._since is None else self._since
         self._num_gaps += 1
         self._gap_s += (now - since - self._gap_s) * max(_NEWEST, 1 / self._num_gaps)

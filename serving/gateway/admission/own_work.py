@@ -1,4 +1,4 @@
-"""Turns for what the gateway itself works at: detecting marks, moderating, verifying. In fair order among tenants.
+"""A queue, fair among tenants, for the gateway's own work: detecting marks, moderating, verifying.
 
 What a tenant was served counts by the size of its questions, as tokens do in front of the engines (`counters`).
 """
@@ -22,17 +22,17 @@ _RETRY_AFTER = ((b"retry-after", b"2"),)
 
 
 class _Waiter:
-    """A question that waits for its turn."""
+    """A request that waits for its slot."""
 
     model = ""
-    places = 1
+    slots = 1
 
     def __init__(self, account: Account[_Waiter], sequence: int, size: int) -> None:
         self.account = account
         self.tenant = account.tenant
         self.sequence = sequence
         self.size = size
-        self.has_turn = False
+        self.was_granted = False
         self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
 
@@ -46,12 +46,12 @@ class OwnWork:
         self._running = 0
 
     @asynccontextmanager
-    async def turn(self, who: Principal, size: int) -> AsyncIterator[None]:
-        """Held while a question of `size` bytes is worked at.
+    async def slot(self, who: Principal, size: int) -> AsyncIterator[None]:
+        """Held while a request of `size` bytes is worked on.
 
         Raises:
             QueueFull: too many questions of the tenant, or of all, wait already.
-            Overloaded: the turn did not come in time.
+            Overloaded: no slot became free in time.
         """
         account = self._counters.account(who.tenant, who.weight)
         if self._running < self._most and not self._counters.num_waiting:
@@ -73,7 +73,7 @@ class OwnWork:
             async with asyncio.timeout(MAX_WAIT_S):
                 await waiter.future
         except BaseException as error:
-            if waiter.has_turn:
+            if waiter.was_granted:
                 self._end(account)  # it came in the same moment
             else:
                 counters.withdraw(account, waiter)
@@ -89,11 +89,11 @@ class OwnWork:
         self._running -= 1
         self._counters.end(account)
         while self._running < self._most and (waiter := self._counters.next(_anyone)) is not None:
-            waiter.has_turn = True
+            waiter.was_granted = True
             self._begin(waiter.account, waiter.size)
             if not waiter.future.done():  # its client has just left, and its task is yet to run
                 waiter.future.set_result(None)
 
 
-def _anyone(tenant: str, model: str, places: int) -> bool:
+def _anyone(tenant: str, model: str, slots: int) -> bool:
     return True

@@ -86,12 +86,12 @@ class ConcurrencyLimit(Protocol):
 
 
 class Occupancy:
-    """One answer's place on an engine. Calling it gives the place back; calling it again does nothing."""
+    """One request's slots on an engine. Calling it gives them back; calling it again does nothing."""
 
-    __slots__ = ("_engine", "_is_trial", "_places", "_unread")
+    __slots__ = ("_engine", "_is_trial", "_slots", "_unread")
 
-    def __init__(self, engine: Engine, is_trial: bool, unread: int, places: int) -> None:
-        self._places = places
+    def __init__(self, engine: Engine, is_trial: bool, unread: int, slots: int) -> None:
+        self._slots = slots
         self._engine: Engine | None = engine
         self._is_trial = is_trial
         self._unread = unread
@@ -107,7 +107,7 @@ class Occupancy:
         if engine is not None:
             self.prompt_read()
             self._engine = None
-            engine.vacate(self._is_trial, self._places)
+            engine.vacate(self._is_trial, self._slots)
 
 
 class Engine:
@@ -180,18 +180,18 @@ class Engine:
         """Whether admission would let one more answer run here; always, where it sets no limit."""
         return self.limit is None or self.in_flight < self.limit.limit
 
-    def occupy(self, unread: int = 0, places: int = 1) -> Occupancy:
-        """Take a place for each sequence of a request; call what is returned on every path, as often as you like.
+    def occupy(self, unread: int = 0, slots: int = 1) -> Occupancy:
+        """Take a slot for each sequence of a request; call what is returned on every path, as often as you like.
 
         `unread`: characters of its prompt that the engine has to read first; see `Occupancy.prompt_read`.
         """
-        self._load.own += places
+        self._load.own += slots
         self.reading += unread
-        return Occupancy(self, self.circuit.begin(), unread, places)
+        return Occupancy(self, self.circuit.begin(), unread, slots)
 
-    def vacate(self, was_trial: bool, places: int = 1) -> None:
+    def vacate(self, was_trial: bool, slots: int = 1) -> None:
         """An answer is over: use what `occupy` returned, which does this once."""
-        self._load.own -= places
+        self._load.own -= slots
         if was_trial:
             self.circuit.end_trial()
         self._watcher.slot_freed(self)

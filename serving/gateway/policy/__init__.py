@@ -1,4 +1,4 @@
-"""The policy's two steps: questions are judged before they wait for their turn, answers before they are released."""
+"""The policy's two steps: questions are judged before they wait in the fair queue, answers before they are released."""
 
 from serving.gateway.policy.steps import PolicySteps
 

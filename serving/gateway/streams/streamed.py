@@ -97,7 +97,7 @@ class StreamedAnswer:
 
     async def _pump(self, response: UpstreamResponse, joined: Joined | None) -> None:
         """Relay one engine's bytes to their end, or to the end of the part that it was asked for."""
-        relay, engine, turn = self._relay, self._context.engine, self._context.turn
+        relay, engine, permit = self._relay, self._context.engine, self._context.permit
         assert engine is not None
         response.set_patience(Patience(self._failover.stall_timeout_s, self._can_move))
         hand_over_at = 0.0
@@ -107,8 +107,8 @@ class StreamedAnswer:
             else:
                 released = await apart(self._context.tenant, SMALL_BYTES, _feed, relay, joined, data)
             self._settlement.note_text(relay.num_text_events)
-            if turn is not None:
-                turn.relayed(relay.num_text_events)
+            if permit is not None:
+                permit.relayed(relay.num_text_events)
             await self._pass_on(released)
             if joined is not None and joined.done:
                 await joined.settle()

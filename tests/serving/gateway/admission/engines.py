@@ -1,4 +1,4 @@
-"""Engines as admission sees them: a state, places and models, without a network."""
+"""Engines as admission sees them: a state, slots and models, without a network."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from serving.gateway.admission.admission import Admission
+from serving.gateway.admission.permit import Permit
 from serving.gateway.admission.settings import AdmissionSettings
-from serving.gateway.admission.turn import Turn
 from serving.gateway.context import RequestContext
 from serving.identity import Principal
 
@@ -70,44 +70,44 @@ class Gate:
         context.prompt_chars = 40
         return context
 
-    async def enter(self, context: RequestContext) -> Turn:
-        turn = self.admission.try_enter(context) or await self.admission.wait(context)
-        context.turn = turn
+    async def enter(self, context: RequestContext) -> Permit:
+        permit = self.admission.try_enter(context) or await self.admission.wait(context)
+        context.permit = permit
         engine = min(
             (engine for engine in self.pool.engines if engine.serves(context.model)), key=lambda each: each.in_flight
         )
-        engine.in_flight += context.places
+        engine.in_flight += context.slots
         context.engine = engine  # type: ignore[assignment]
         assert context.principal is not None
         self.order.append(context.principal.tenant)
-        return turn
+        return permit
 
-    def ask(self, tenant: str = "a", model: str = "m", **more: Any) -> asyncio.Task[Turn]:
+    def ask(self, tenant: str = "a", model: str = "m", **more: Any) -> asyncio.Task[Permit]:
         return asyncio.create_task(self.enter(self.context(tenant, model, **more)))
 
-    def end(self, turn: Turn, tokens: int = 0) -> None:
+    def end(self, permit: Permit, tokens: int = 0) -> None:
         """The answer is over, in the order in which the pipeline does it."""
         if tokens:
-            turn.charge(tokens)
-        turn.leave()
-        engine: Any = turn._context.engine
-        engine.in_flight -= turn._context.places
+            permit.charge(tokens)
+        permit.release()
+        engine: Any = permit._context.engine
+        engine.in_flight -= permit._context.slots
         for callback in self.pool.on_capacity:
             callback()
 
     def is_clean(self) -> bool:
         """Whether nothing is counted any more, anywhere."""
         admission = self.admission
-        lanes = admission._lanes.values()
-        accounts = [each for lane in lanes for found in lane._classes.values() for each in found.accounts.values()]
+        queues = admission._queues.values()
+        accounts = [each for queue in queues for found in queue._classes.values() for each in found.accounts.values()]
         return (
             not admission._num_waiting
             and not admission._granted
             and not admission._queued
             and not any(admission._waiting.values())
             and not any(admission._running.values())
-            and not any(lane.num_waiting or lane.num_running for lane in lanes)
-            and not any(each.num_running or each.num_waiting for lane in lanes for each in lane.presences.values())
+            and not any(queue.num_waiting or queue.num_running for queue in queues)
+            and not any(each.num_running or each.num_waiting for queue in queues for each in queue.tenants.values())
             and not any(account.num_running or account.num_waiting or account.waiting for account in accounts)
         )
 

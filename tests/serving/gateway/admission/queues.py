@@ -7,16 +7,16 @@ from typing import Any
 
 from admission.engines import Gate, settle
 
-from serving.gateway.admission.turn import Turn
+from serving.gateway.admission.permit import Permit
 
 
-async def drain(gate: Gate, *tasks: asyncio.Task[Turn], tokens: int = 10) -> None:
-    """End one answer after the other until all tasks had their turn."""
-    ended: set[asyncio.Task[Turn]] = set()
+async def drain(gate: Gate, *tasks: asyncio.Task[Permit], tokens: int = 10) -> None:
+    """End one answer after the other until all tasks had their permit."""
+    ended: set[asyncio.Task[Permit]] = set()
     while len(ended) < len(tasks):
         await settle()
         ready = [task for task in tasks if task.done() and task not in ended]
-        assert ready, "nobody has a turn"
+        assert ready, "nobody has a permit"
         for task in ready:
             ended.add(task)
             gate.end(task.result(), tokens)
@@ -30,12 +30,12 @@ def run(scenario: Any) -> None:
     asyncio.run(bounded())
 
 
-async def slow_queue(gate: Gate, waiting: int) -> tuple[Turn, list[asyncio.Task[Turn]]]:
-    """A queue that gives about ten turns a second, with one running and some waiting."""
-    turn = await gate.ask()
+async def slow_queue(gate: Gate, waiting: int) -> tuple[Permit, list[asyncio.Task[Permit]]]:
+    """A queue that grants about ten permits a second, with one running and some waiting."""
+    permit = await gate.ask()
     tasks = [gate.ask() for _ in range(waiting)]
     for task in tasks[:3]:
         await asyncio.sleep(0.1)
-        gate.end(turn)
-        turn = await task
-    return turn, tasks[3:]
+        gate.end(permit)
+        permit = await task
+    return permit, tasks[3:]

@@ -1,4 +1,4 @@
-"""Turns come at once where there is room, and what becomes of engines and settings changes who waits."""
+"""Permits come at once where there is room, and what becomes of engines and settings changes who waits."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from serving.gateway.admission.settings import AdmissionSettings
 def test_with_room_a_turn_comes_at_once() -> None:
     async def scenario() -> None:
         gate = Gate()
-        turn = gate.admission.try_enter(gate.context())
-        assert turn is not None
-        turn.leave()
-        turn.leave()
+        permit = gate.admission.try_enter(gate.context())
+        assert permit is not None
+        permit.release()
+        permit.release()
         assert gate.is_clean()
 
     run(scenario())
@@ -28,12 +28,12 @@ def test_the_path_with_room_costs_little() -> None:
         gate = Gate(concurrency=1000)
         context = gate.context()
         for _ in range(2000):
-            gate.admission.try_enter(context).leave()  # type: ignore[union-attr]
+            gate.admission.try_enter(context).release()  # type: ignore[union-attr]
         best = 1.0
         for _ in range(20):
             started = time.thread_time()
             for _ in range(500):
-                gate.admission.try_enter(context).leave()  # type: ignore[union-attr]
+                gate.admission.try_enter(context).release()  # type: ignore[union-attr]
             best = min(best, (time.thread_time() - started) / 500)
         return best
 
@@ -86,15 +86,15 @@ def test_new_settings_let_more_in_at_once() -> None:
 def test_what_the_engine_counted_puts_the_charge_right() -> None:
     async def scenario() -> None:
         gate = Gate(input_weight=1, output_weight=2)
-        turn = await gate.ask()
-        account = turn._account
+        permit = await gate.ask()
+        account = permit._account
         assert account.served == 10
-        turn.relayed(4)
-        turn.relayed(4)
+        permit.relayed(4)
+        permit.relayed(4)
         assert account.served == 18
-        context = turn._context
+        context = permit._context
         context.usage_reported, context.prompt_tokens, context.completion_tokens = True, 25, 5
-        gate.end(turn)
+        gate.end(permit)
         assert account.served == 35
 
     run(scenario())

@@ -1,4 +1,4 @@
-"""A request of several answers takes as many places."""
+"""A request of several answers takes as many slots."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from admission.engines import Gate, SeenEngine, settle
 from admission.queues import drain, run
 
-from serving.gateway.admission.admission import places_of
+from serving.gateway.admission.admission import slots_of
 from serving.gateway.context import RequestContext
 
 
@@ -17,7 +17,7 @@ def test_a_batch_takes_a_place_for_each_of_its_answers() -> None:
         await settle()
         single = gate.ask("a")
         await settle()
-        assert single.done(), "the fourth place is free"
+        assert single.done(), "the fourth slot is free"
         another = gate.ask("b")
         await settle()
         assert not another.done()
@@ -90,6 +90,6 @@ def test_what_was_kept_for_a_batch_is_free_when_it_leaves() -> None:
 def test_embeddings_take_room_by_their_length() -> None:
     context = RequestContext("embeddings", {}, b"")
     context.prompt_chars = 300 * 80
-    assert places_of(context) == 1, "many short texts are one"
+    assert slots_of(context) == 1, "many short texts are one"
     context.prompt_chars = 2048 * 8192 * 4
-    assert places_of(context) == 2048
+    assert slots_of(context) == 2048

@@ -20,19 +20,19 @@ class Asked:
     prompt: int = 1
     answer: int = 1
     model: str = "m"
-    places: int = 1
+    slots: int = 1
 
 
-def anyone(tenant: str, model: str, places: int) -> bool:
+def anyone(tenant: str, model: str, slots: int) -> bool:
     return True
 
 
 class Engine:
-    """Serves `places` requests at once, a token each in every step, in the order of the counters."""
+    """Serves `slots` requests at once, a token each in every step, in the order of the counters."""
 
-    def __init__(self, places: int, weights: dict[str, float] | None = None) -> None:
+    def __init__(self, slots: int, weights: dict[str, float] | None = None) -> None:
         self.counters: TokenCounters[Asked] = TokenCounters()
-        self.places = places
+        self.slots = slots
         self.weights = weights or {}
         self.running: list[tuple[Asked, Account[Asked], int]] = []
         self.served: Counter[str] = Counter()
@@ -47,7 +47,7 @@ class Engine:
         return account is not None and account.num_waiting > 0
 
     def step(self) -> None:
-        while len(self.running) < self.places and (asked := self.counters.next(anyone)) is not None:
+        while len(self.running) < self.slots and (asked := self.counters.next(anyone)) is not None:
             account = self.counters.accounts[asked.tenant]
             self.counters.begin(account, asked.prompt)
             self.served[asked.tenant] += asked.prompt
@@ -71,14 +71,14 @@ sizes = st.tuples(st.integers(1, 30), st.integers(1, 20))
     st.lists(sizes, min_size=30, max_size=80), st.lists(sizes, min_size=30, max_size=80), st.integers(1, 6), st.data()
 )
 def test_two_that_wait_are_served_alike_up_to_the_papers_bound(
-    first: list[tuple[int, int]], second: list[tuple[int, int]], places: int, data: st.DataObject
+    first: list[tuple[int, int]], second: list[tuple[int, int]], slots: int, data: st.DataObject
 ) -> None:
-    engine = Engine(places)
+    engine = Engine(slots)
     for name, requests in (("a", first), ("b", second)):
         for number, (prompt, answer) in enumerate(requests):
             engine.ask(Asked(name, number, prompt, answer))
     # Theorem 4.4: 2 max(w_p L_input, w_q M), M being the tokens, of prompts and answers, that a running batch holds.
-    bound = 2 * max(30, 2 * places * (30 + 20))
+    bound = 2 * max(30, 2 * slots * (30 + 20))
     marks = [Counter(engine.served)]
 
     while engine.waits("a") and engine.waits("b"):
@@ -142,7 +142,7 @@ def test_nothing_is_lost_and_each_tenant_is_first_come_first_served(steps: list[
             counters.withdraw(counters.accounts[tenant], gone := model[tenant].pop())
             assert gone.tenant == tenant
         elif what == "next":
-            taken = counters.next(lambda _, asked_model, places, name=name: asked_model == name)
+            taken = counters.next(lambda _, asked_model, slots, name=name: asked_model == name)
             ready = [next((a for a in queue if a.model == name), None) for queue in model.values()]
             assert (taken is None) == (not any(ready))
             if taken is not None:

@@ -10,7 +10,7 @@ from admission.queues import run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.gateway.admission.turn import Turn
+from serving.gateway.admission.permit import Permit
 from serving.gateway.errors import GatewayError
 
 
@@ -98,12 +98,12 @@ steps = st.lists(
 
 @settings(max_examples=80, deadline=None)
 @given(steps, st.sampled_from([0.0, 0.2]), st.integers(1, 3))
-def test_no_path_leaks_and_no_place_stays_empty(plan: list[tuple[str, int]], headroom: float, places: int) -> None:
+def test_no_path_leaks_and_no_slot_stays_empty(plan: list[tuple[str, int]], headroom: float, slots: int) -> None:
     async def scenario() -> None:
         engines = SeenEngine("one", "x", "y"), SeenEngine("two", "y", "z")
-        gate = Gate(*engines, concurrency=places, headroom=headroom, max_queued=12, max_queued_per_tenant=6)
-        asked: list[asyncio.Task[Turn]] = []
-        running: list[Turn] = []
+        gate = Gate(*engines, concurrency=slots, headroom=headroom, max_queued=12, max_queued_per_tenant=6)
+        asked: list[asyncio.Task[Permit]] = []
+        running: list[Permit] = []
         for what, number in plan:
             if what == "ask":
                 asked.append(gate.ask("abc"[number % 3], "xyz"[number % 3], priority=number % 4))
@@ -119,26 +119,26 @@ def test_no_path_leaks_and_no_place_stays_empty(plan: list[tuple[str, int]], hea
                 gate.pool.changed(engines[number % 2])
             if number % 3:
                 await settle()
-            running += _turns(asked)
+            running += _grants(asked)
         await settle()
-        running += _turns(asked)
+        running += _grants(asked)
         state = gate.admission.state()
         if headroom == 0.0:
             for model, waiting in state.waiting.items():
-                assert not waiting or gate.admission._places.room(model, time.perf_counter())[0] == 0
+                assert not waiting or gate.admission._capacity.room(model, time.perf_counter())[0] == 0
         for engine in engines:
             engine.up = True
             gate.pool.changed(engine)
         while running or asked:
-            for turn in running:
-                gate.end(turn)
+            for permit in running:
+                gate.end(permit)
             running.clear()
             await settle()
-            running += _turns(asked)
+            running += _grants(asked)
         assert gate.is_clean()
         assert not any(engine.in_flight for engine in engines)
 
-    def _turns(asked: list[asyncio.Task[Turn]]) -> list[Turn]:
+    def _grants(asked: list[asyncio.Task[Permit]]) -> list[Permit]:
         """Those that have one now; refused and cancelled ones are dropped."""
         done = [task for task in asked if task.done()]
         for task in done:

@@ -1,4 +1,4 @@
-"""Turns for the gateway's own work: in fair order among tenants, bounded, and never lost."""
+"""The queue of the gateway's own work: in fair order among tenants, bounded, and never lost."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Desk:
         return asyncio.create_task(self._do(tenant, size))
 
     async def _do(self, tenant: str, size: int) -> None:
-        async with self.work.turn(Principal("key", tenant), size):
+        async with self.work.slot(Principal("key", tenant), size):
             self.order.append(tenant)
             end = asyncio.Event()
             self.ends.append(end)

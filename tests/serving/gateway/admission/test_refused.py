@@ -40,7 +40,7 @@ def test_a_deadline_that_passes_in_the_queue_ends_the_wait() -> None:
 def test_a_deadline_that_cannot_be_met_is_refused_at_once() -> None:
     async def scenario() -> None:
         gate = Gate()
-        turn, waiting = await slow_queue(gate, 23)
+        permit, waiting = await slow_queue(gate, 23)
         refused = gate.ask(headers={b"x-signet-deadline-ms": b"500"})
         await settle()
         assert refused.done()
@@ -49,7 +49,7 @@ def test_a_deadline_that_cannot_be_met_is_refused_at_once() -> None:
         # Another tenant has nobody of its own in front of it.
         other = gate.ask("other", headers={b"x-signet-deadline-ms": b"500"})
         await settle()
-        gate.end(turn)
+        gate.end(permit)
         gate.end(await waiting[0])
         await other
 
@@ -73,16 +73,16 @@ def test_retry_after_comes_from_the_observed_rate() -> None:
 def test_a_flooding_tenant_fills_its_own_share_only() -> None:
     async def scenario() -> None:
         gate = Gate(max_queued=10, max_queued_per_tenant=10)
-        turn = await gate.ask("flood")
+        permit = await gate.ask("flood")
         flood = [gate.ask("flood") for _ in range(10)]
         await settle()
         polite = gate.ask("polite")
         await settle()
-        # The newest of the flood gave up its place.
+        # The newest of the flood was dropped.
         assert isinstance(flood[-1].exception(), QueueFull)
         with pytest.raises(QueueFull):
             await gate.ask("flood")
-        gate.end(turn)
+        gate.end(permit)
         await drain(gate, polite, *flood[:-1])
         assert gate.is_clean()
 

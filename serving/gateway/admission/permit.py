@@ -6,53 +6,53 @@ import time
 from typing import Protocol
 
 from serving.gateway.admission.counters import Account, TokenCounters
-from serving.gateway.admission.lane import Lane, Presence, Ticket
+from serving.gateway.admission.fair_queue import FairQueue, TenantState, Ticket
 from serving.gateway.admission.settings import AdmissionSettings
 from serving.gateway.context import RequestContext
 from serving.gateway.steps import CHARS_PER_TOKEN
 
 
 class Owner(Protocol):
-    """Who gave the turn, and is told what becomes of it."""
+    """Who granted the permit, and is told what becomes of it."""
 
     settings: AdmissionSettings
 
     def first_token(self, context: RequestContext, ttft_s: float | None) -> None:
         """The answer has begun after `ttft_s`; None: it came in one piece."""
 
-    def left(self, lane: Lane, model: str) -> None:
-        """The turn is over."""
+    def released(self, queue: FairQueue, model: str) -> None:
+        """The permit was released."""
 
 
-class Turn:
+class Permit:
     """Held from when the request may go to an engine to its end; retries and continuations keep it.
 
-    The prompt is counted when the turn begins, by its length in characters, and the answer as it is relayed; `leave`
-    puts both right by what the engine reported.
+    The prompt is counted at the start, by its length in characters, and the answer as it is relayed; `release`
+    corrects both by what the engine reported.
     """
 
-    __slots__ = ("_account", "_context", "_counters", "_input", "_is_over", "_lane", "_output", "_owner", "_since")
+    __slots__ = ("_account", "_context", "_counters", "_input", "_is_over", "_output", "_owner", "_queue", "_since")
 
     def __init__(
         self,
         owner: Owner,
         context: RequestContext,
-        lane: Lane,
-        presence: Presence,
+        queue: FairQueue,
+        tenant_state: TenantState,
         counters: TokenCounters[Ticket],
         account: Account[Ticket],
     ) -> None:
         self._owner = owner
         self._context = context
-        self._lane = lane
+        self._queue = queue
         self._counters = counters
         self._account = account
         self._input = context.prompt_chars // CHARS_PER_TOKEN
         self._output = 0
         self._is_over = False
         self._since = time.perf_counter()
-        presence.num_running += context.places
-        lane.num_running += context.places
+        tenant_state.num_running += context.slots
+        queue.num_running += context.slots
         counters.begin(account, self._input * owner.settings.input_weight)
 
     def charge(self, num_tokens: int) -> None:
@@ -67,8 +67,8 @@ class Turn:
         if num_tokens > self._output:
             self.charge(num_tokens - self._output)
 
-    def leave(self) -> None:
-        """Give the turn back; on every path, as often as you like."""
+    def release(self) -> None:
+        """End the permit; to be called on every path, calling it again does nothing."""
         if self._is_over:
             return
         self._is_over = True
@@ -81,9 +81,9 @@ class Turn:
             correction = missing_input * settings.input_weight + missing_output * settings.output_weight
             self._counters.charge(self._account, correction)
         self._counters.end(self._account)
-        lane = self._lane
-        presence = lane.presences[self._account.tenant]
-        presence.num_running -= context.places
-        lane.num_running -= context.places
-        lane.note_idle(presence, time.perf_counter())
-        self._owner.left(lane, context.model)
+        queue = self._queue
+        tenant_state = queue.tenants[self._account.tenant]
+        tenant_state.num_running -= context.slots
+        queue.num_running -= context.slots
+        queue.note_idle(tenant_state, time.perf_counter())
+        self._owner.released(queue, context.model)

@@ -12,15 +12,15 @@ from serving.gateway.engines.pool import EnginePool
 _TRUST_S = 1.0
 
 
-class Places:
-    """The engines' places, from the pool. Gives every engine its limit."""
+class Capacity:
+    """The engines' slots, from the pool. Gives every engine its limit."""
 
     def __init__(self, pool: EnginePool, bounds: Bounds, on_growth: Callable[[], None]) -> None:
         self._pool = pool
         self._bounds = bounds
         self._on_growth = on_growth
         self._engines: dict[str, list[Engine]] = {}
-        self._lane_names: dict[str, str] = {}
+        self._queue_names: dict[str, str] = {}
         self._limits: dict[Engine, ConcurrencyLimit] = {}
         self._trusted_until = 0.0
         pool.on_change.append(lambda _: self.forget())
@@ -35,8 +35,8 @@ class Places:
         self._trusted_until = 0.0
 
     @property
-    def lane_names(self) -> set[str]:
-        return set(self._lane_names.values())
+    def queue_names(self) -> set[str]:
+        return set(self._queue_names.values())
 
     @property
     def limits(self) -> dict[str, int]:
@@ -46,14 +46,14 @@ class Places:
     def limit_of(self, engine: Engine) -> ConcurrencyLimit | None:
         return self._limits.get(engine)
 
-    def lane_name(self, model: str, now: float) -> str:
+    def queue_name(self, model: str, now: float) -> str:
         """Models with the same name here share engines, be it through others."""
         self._refresh(now)
-        name = self._lane_names.get(model)
+        name = self._queue_names.get(model)
         if name is None:
             serving = self._serving(model)
             name = self._group_name(self._group_of(serving[0])) if serving else model
-            self._lane_names[model] = name
+            self._queue_names[model] = name
         return name
 
     def has_room(self, model: str, now: float) -> bool:
@@ -68,7 +68,7 @@ class Places:
         return not any_up or self.room(model, now)[0] > 0
 
     def room(self, model: str, now: float) -> tuple[int, int]:
-        """Free places and all places for the model; where no engine is up there is always a free one."""
+        """Free slots and all slots for the model; where no engine is up, one is always free."""
         self._refresh(now)
         present = [engine for engine in self._serving(model) if engine.up and not engine.draining]
         if not present:
@@ -89,7 +89,7 @@ class Places:
             return
         self._trusted_until = now + _TRUST_S
         self._engines.clear()
-        self._lane_names.clear()
+        self._queue_names.clear()
         engines = self._pool.engines
         self._limits = {engine: self._limits.get(engine) or self._new_limit(engine) for engine in engines}
 

@@ -42,7 +42,7 @@ def priority_of(context: RequestContext, to_engine: bool) -> int:
     return priority
 
 
-def patience_of(context: RequestContext) -> float | None:
+def deadline_of(context: RequestContext) -> float | None:
     """Seconds from the request's arrival within which its answer must begin; None: it does not say.
 
     Raises:
