@@ -13,8 +13,8 @@ import click
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-FOLDER = Path(__file__).parent
-sys.path.insert(0, str(FOLDER.parent))
+FOLDER = Path(__file__).parent / "reference"
+sys.path.insert(0, str(FOLDER.parents[1]))
 
 
 def settings_page() -> str:
@@ -90,7 +90,8 @@ def recipes_page() -> str:
     lines = [
         "# Recipes",
         "",
-        "What a recipe's `method` may be, and the settings of each; how to write and run one: [train](train.md).",
+        "What a recipe's `method` may be, and the settings of each. How to write and run one:",
+        "[train](../guides/train.md).",
         "A section with a `kind` has the settings of that kind; `adapter: lora` is short for `adapter: {kind: lora}`.",
         "",
         "This page is made by `python docs/reference.py`.",

@@ -202,7 +202,7 @@ def _section(scores: dict[str, Score], texts: Sequence[Text], command: str) -> l
 @click.option("--presidio", default=None, help="Python of an environment with presidio-analyzer.")
 @click.option("--model", default="en_core_web_sm", show_default=True, help="spaCy model or its folder, for presidio.")
 @click.option(
-    "--prose", type=click.Path(path_type=Path), default=Path("docs"), show_default=True, help="Markdown to time."
+    "--prose", type=click.Path(path_type=Path), default=Path("docs/guides"), show_default=True, help="Markdown to time."
 )
 @click.option("--development", is_flag=True, help="Score the part that may be looked at, and print the misses.")
 @click.option("--out", type=click.Path(path_type=Path), help="Page whose section `Personal data` is replaced.")

@@ -38,7 +38,7 @@ _FOREIGN = {
 def samples() -> dict[str, str]:
     """Texts of 8 KB, in ASCII and beyond."""
     foreign = {name: (text * (SIZE // len(text) + 1))[:SIZE] for name, text in _FOREIGN.items()}
-    return texts(REPOSITORY / "docs") | foreign
+    return texts(REPOSITORY / "docs" / "guides") | foreign
 
 
 def measure() -> dict[str, list[float]]:

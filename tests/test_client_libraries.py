@@ -21,7 +21,7 @@ from conftest import DEFAULT_MODEL, REPOSITORY, Stack
 pytestmark = pytest.mark.engine
 
 SCRIPTS = REPOSITORY / "tests" / "clients"
-PAGE = REPOSITORY / "docs" / "clients.md"
+PAGE = REPOSITORY / "docs" / "guides" / "clients.md"
 
 # The class in which each library raises what the gateway refuses, by the name of the check.
 OPENAI = {"wrong_key": "AuthenticationError", "unknown_model": "NotFoundError", "too_long": "BadRequestError"}

@@ -18,8 +18,10 @@ from serving import VERSION
 
 REPOSITORY = Path(__file__).parent.parent
 DOCS = REPOSITORY / "docs"
+REFERENCE = DOCS / "reference"
 README = REPOSITORY / "README.md"
 PAGES = [*sorted(DOCS.rglob("*.md")), README]
+LINKING = [*PAGES, REPOSITORY / "CHANGELOG.md", REPOSITORY / "CONTRIBUTING.md"]
 
 
 def reference() -> ModuleType:
@@ -33,7 +35,7 @@ def reference() -> ModuleType:
 
 @pytest.mark.parametrize("page", ["settings.md", "commands.md", "fields.md", "recipes.md"])
 def test_reference_pages_are_up_to_date(page: str) -> None:
-    assert (DOCS / page).read_text() == reference().PAGES[page](), "run: python docs/reference.py"
+    assert (REFERENCE / page).read_text() == reference().PAGES[page](), "run: python docs/reference.py"
 
 
 def test_every_setting_says_what_it_means() -> None:
@@ -57,7 +59,7 @@ def test_every_command_has_an_example() -> None:
 
 
 def test_every_error_code_has_one_row() -> None:
-    rows = re.findall(r"^\| [\d, ]+ \| ([^|]+) \|", (DOCS / "errors.md").read_text(), re.MULTILINE)
+    rows = re.findall(r"^\| [\d, ]+ \| ([^|]+) \|", (REFERENCE / "errors.md").read_text(), re.MULTILINE)
     codes = [code for cell in rows for code in re.findall(r"`(\w+)`", cell)]
 
     assert [code for code, times in Counter(codes).items() if times > 1] == []
@@ -81,7 +83,9 @@ def test_the_version_is_written_once() -> None:
     assert project["project"]["dynamic"] == ["version"]
     assert (chart["version"], chart["appVersion"]) == (VERSION, VERSION)
     assert shown == f"signet, version {VERSION}\n"
-    assert set(re.findall(r"/(?:gateway|engine-\w+):([\d.]+) ", (DOCS / "deploy.md").read_text())) == {VERSION}
+    assert set(re.findall(r"/(?:gateway|engine-\w+):([\d.]+) ", (DOCS / "guides" / "deploy.md").read_text())) == {
+        VERSION
+    }
 
 
 def _in_code(lines: list[str], number: int) -> bool:
@@ -89,18 +93,45 @@ def _in_code(lines: list[str], number: int) -> bool:
 
 
 def test_every_error_code_is_documented() -> None:
-    page = (DOCS / "errors.md").read_text()
+    page = (REFERENCE / "errors.md").read_text()
     source = "".join(path.read_text() for path in (DOCS.parent / "serving").rglob("*.py"))
     codes = set(re.findall(r'(?:\bcode\s*=|default_code\s*=|_refusal\()\s*"([a-z_]+)"', source))
 
     assert {code for code in codes if f"`{code}`" not in page} == set()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+@pytest.mark.parametrize("page", LINKING, ids=lambda path: str(path.relative_to(REPOSITORY)))
 def test_links_lead_somewhere(page: Path) -> None:
-    targets = re.findall(r"\]\((?!https?://|#|mailto:)([^)#]+)", page.read_text())
+    links = re.findall(r"\]\((?!https?://|mailto:)([^)#\s]*)(?:#([^)\s]*))?\)", _without_code(page.read_text()))
+    files = [(target, (page.parent / target).resolve() if target else page, anchor) for target, anchor in links]
 
-    assert [target for target in targets if not (page.parent / target).exists()] == []
+    assert [target for target, file, _ in files if not file.exists()] == []
+    assert [
+        f"{target}#{anchor}" for target, file, anchor in files if anchor and anchor not in _anchors(file.read_text())
+    ] == []
+
+
+def test_pages_that_the_code_names_exist() -> None:
+    folders = ("serving", "training", "monitoring", "deploy", "loadtests", "recipes", "tests")
+    files = [REPOSITORY / "Makefile", *(file for name in folders for file in (REPOSITORY / name).rglob("*.*"))]
+    named = {
+        (str(file.relative_to(REPOSITORY)), page)
+        for file in files
+        if file.suffix in {"", ".py", ".yaml", ".tpl", ".mjs"}
+        for page in re.findall(r"(?<![\w/])docs/[\w/-]+\.md\b", file.read_text())
+    }
+
+    assert [(file, page) for file, page in sorted(named) if not (REPOSITORY / page).exists()] == []
+
+
+def _without_code(text: str) -> str:
+    return re.sub(r"^ *```.*?^ *```", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def _anchors(text: str) -> set[str]:
+    """The anchors that GitHub gives a page's headings."""
+    headings = re.findall(r"^#+ (.+)", _without_code(text), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def test_commands_in_the_docs_exist() -> None:

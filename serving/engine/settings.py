@@ -70,7 +70,7 @@ class EngineSettings(BaseModel):
         default=0,
         ge=0,
         description="LoRA adapters of the registry that may answer at once beside the model, loaded and unloaded while "
-        "the engine runs ([live adapters](adapters.md)). 0: none; the engine is then a little faster.",
+        "the engine runs ([live adapters](../guides/adapters.md)). 0: none; the engine is then a little faster.",
     )
     max_lora_rank: int = Field(
         default=32, ge=1, le=512, description="Highest rank of a live adapter; a higher one takes more memory."

@@ -30,7 +30,8 @@ GatewayError
   ClassifierUnavailable 503 classifier_unavailable
   PolicyUnavailable     503 policy_unavailable
 
-`code` is stable and documented in docs/errors.md; `message` is one line for a person and holds no prompt text.
+`code` is stable and documented in docs/reference/errors.md. `message` is one line for a person and holds no prompt
+text.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The OpenAPI document of the endpoints that bypass FastAPI, put beside those that do not.
 
 The schemas hold the fields that matter most, and refuse no others: they describe enough for generated clients. All
-fields, with their types, are in `docs/fields.md`.
+fields, with their types, are in `docs/reference/fields.md`.
 """
 
 from __future__ import annotations

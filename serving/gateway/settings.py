@@ -66,7 +66,7 @@ class GatewaySettings(BaseModel):
     models: dict[str, ModelSettings] = Field(
         default_factory=dict,
         description="Model names of your own: `NAME: MODEL`, or a mapping with `target`, `engines`, `canary` and "
-        "`shadow`; see [routing](routing.md).",
+        "`shadow`; see [routing](../guides/routing.md).",
     )
     model_folders: dict[str, Path] = Field(
         default_factory=dict,

@@ -1,4 +1,4 @@
-// Run a library's checks, and its example in docs/clients.md; write what each gave, or what it threw, as JSON.
+// Run a library's checks, and its example in docs/guides/clients.md; write what each gave, or what it threw, as JSON.
 //     node report.mjs ./ask_openai.mjs ./page_openai.mjs openai.json
 import { writeFileSync } from "node:fs";
 

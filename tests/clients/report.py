@@ -1,4 +1,4 @@
-"""Run a library's checks, and its example in docs/clients.md; write what each gave, or what it raised, as JSON.
+"""Run a library's checks, and its example in docs/guides/clients.md; write what each gave, or what it raised, as JSON.
 
 python report.py ask_litellm.py page_litellm.py litellm.json
 """

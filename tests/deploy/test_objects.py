@@ -79,7 +79,7 @@ def test_defaults_have_every_part(chart):
 def test_rendering_twice_gives_the_same(chart, values, objects):
     once, again = copy.deepcopy(objects), chart.render(values)
 
-    # The key that is made where no cluster is asked (docs/deploy.md).
+    # The key that is made where no cluster is asked (docs/guides/deploy.md).
     for secret in [*once.of("Secret"), *again.of("Secret")]:
         if secret["metadata"]["name"].endswith("-engine-key") and "engineKey" not in values:
             assert secret["data"].pop("key")

@@ -99,7 +99,7 @@ def test_every_value_is_used():
 
 
 def test_manifests_in_the_guide_are_valid():
-    guide = (ROOT / "docs" / "deploy.md").read_text()
+    guide = (ROOT / "docs" / "guides" / "deploy.md").read_text()
     blocks = [yaml.safe_load(part.partition("```")[0]) for part in guide.split("```yaml\n")[1:]]
     objects = [each for each in blocks if "kind" in each]
 

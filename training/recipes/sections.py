@@ -242,12 +242,13 @@ class GradientRecipe(Recipe):
     precision: Precision = "auto"
     """Format of computations; weights stay fp32. `auto`: fp32 on a CPU, bf16 on a GPU. `fp16` scales the loss."""
     privacy: PrivacySettings | None = None
-    """Adds noise to each step and draws examples independently, `batch_size` on average; see [privacy](privacy.md)."""
+    """Adds noise to each step and draws examples independently, `batch_size` on average; see
+    [privacy](../guides/privacy.md)."""
     save_every: Annotated[int, Field(ge=1)] | None = None
     """Steps between saves; an interrupted run continues from the last one. Default: save about once a minute."""
 
     search: Search | None = None
-    """What [`signet tune`](tune.md) tries for each setting: a range of numbers, or a list of values.
+    """What [`signet tune`](../guides/tune.md) tries for each setting: a range of numbers, or a list of values.
     `signet train` ignores it."""
 
     @model_validator(mode="after")

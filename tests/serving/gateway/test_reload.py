@@ -17,7 +17,7 @@ from serving.gateway.reloadable import parts_of
 from serving.gateway.server import build
 from serving.settings import Settings, load_settings
 
-# What docs/operations.md says needs a restart.
+# What docs/guides/operations.md says needs a restart.
 FIXED = {"home", "keyring", "engine", "database", "telemetry", "drift"} | {
     *("gateway.host", "gateway.port", "gateway.workers", "gateway.tls"),
     *("identity.limits_url", "identity.limits_timeout_s", "identity.limits_lease_s"),
@@ -37,9 +37,9 @@ def test_every_setting_is_reloaded_or_said_to_need_a_restart(tmp_path: Path):
     }
     assert reloaded | FIXED == every
     assert not reloaded & FIXED
-    said = Path("docs/operations.md").read_text()
+    said = Path("docs/guides/operations.md").read_text()
     for name in FIXED:
-        assert f"`{name.removeprefix('gateway.')}`" in said, f"{name} is not named in docs/operations.md"
+        assert f"`{name.removeprefix('gateway.')}`" in said, f"{name} is not named in docs/guides/operations.md"
 
 
 class Process:

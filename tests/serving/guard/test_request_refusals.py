@@ -62,7 +62,7 @@ def test_refusals_name_the_field_and_show_no_text(endpoint: Any, body: dict[str,
 
 
 def test_every_refusal_is_documented() -> None:
-    page = (Path(__file__).parents[3] / "docs" / "errors.md").read_text()
+    page = (Path(__file__).parents[3] / "docs" / "reference" / "errors.md").read_text()
     codes = (
         "unknown_role",
         "token_prompt_refused",

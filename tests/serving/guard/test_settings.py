@@ -32,7 +32,7 @@ def test_unknown_names_and_actions_are_errors(values: dict[str, object]) -> None
 
 
 def test_the_guide_names_every_setting_and_entity() -> None:
-    page = (DOCS / "guard.md").read_text()
+    page = (DOCS / "guides" / "guard.md").read_text()
     names = {*GuardSettings.model_fields, *type(GuardSettings().input).model_fields}
 
     assert {name for name in names if f"`{name}`" not in page} == set()

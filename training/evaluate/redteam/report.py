@@ -1,4 +1,4 @@
-"""The report: what was run on what, and the shares that came of it. docs/redteam.md describes its form, `SCHEMA`."""
+"""The report: what was run on what, and the resulting shares. docs/guides/redteam.md describes its form, `SCHEMA`."""
 
 from __future__ import annotations
 

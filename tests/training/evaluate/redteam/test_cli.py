@@ -183,7 +183,7 @@ def test_list_names_every_suite_and_mutator() -> None:
 
     assert {suite["name"] for suite in listed["suites"]} >= {"override", "harmful", "look-alikes"}
     assert all(name in text for name in [*listed["mutators"], *(suite["name"] for suite in listed["suites"])])
-    page = (REPOSITORY / "docs" / "redteam.md").read_text()
+    page = (REPOSITORY / "docs" / "guides" / "redteam.md").read_text()
     assert [name for name in listed["mutators"] if f"`{name}`" not in page] == []
     assert [suite["name"] for suite in listed["suites"] if f"`{suite['name']}`" not in page] == []
 
