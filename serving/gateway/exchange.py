@@ -10,7 +10,7 @@ from typing import ParamSpec, TypeVar
 
 from serving.gateway.attempts import Attempts, Question
 from serving.gateway.cached_counts import without_cached_counts
-from serving.gateway.cleaning import apart
+from serving.gateway.cleaning import offload
 from serving.gateway.context import RequestContext
 from serving.gateway.dialects.answer import clean_whole
 from serving.gateway.dialects.relay import DialectRelay
@@ -208,9 +208,9 @@ class Exchange:
         body = await self._read(response)
         dialect = self._context.dialect
         if dialect is None:
-            answer = await self._apart(len(body), clean_answer, self._context, self._answers, body)
+            answer = await self._offload(len(body), clean_answer, self._context, self._answers, body)
         else:
-            answer = await self._apart(len(body), clean_whole, self._context, dialect, self._answers, body)
+            answer = await self._offload(len(body), clean_whole, self._context, dialect, self._answers, body)
         self._context.counted_chars = self._context.answer_chars
         self._settlement.note_output(answer.reports)
         refuse_blocked(answer.reports)
@@ -218,7 +218,7 @@ class Exchange:
         body = await self._reviewed(answer.body, answer.reports)
         await self._commit()
         if self._hides_cached:
-            body = await self._apart(len(body), without_cached_counts, body, is_stream=False)
+            body = await self._offload(len(body), without_cached_counts, body, is_stream=False)
         headers = [JSON, *self._headers(), *receipt_header(self._context)]
         await send_whole(self._send, 200, body, headers)
 
@@ -272,11 +272,11 @@ class Exchange:
         context, review = self._context, self._context.review
         if review is None:
             return body
-        texts = await self._apart(len(body), texts_of_whole, context, body) if review.reads_answer else []
+        texts = await self._offload(len(body), texts_of_whole, context, body) if review.reads_answer else []
         written = await self._policy.judge_output(context, review, reports, texts)
         if not written:
             return body
-        return await self._apart(len(body), _whole_with, context, body, written, texts)
+        return await self._offload(len(body), _whole_with, context, body, written, texts)
 
     async def _relay_stream(self, response: UpstreamResponse, question: Question) -> None:
         relay = self._relay = self._new_relay()
@@ -316,11 +316,11 @@ class Exchange:
         if review is None:
             return []
         data = bytes(self._collected) + relay.closing if self._collected is not None else b""
-        texts = await self._apart(len(data), texts_of_events, context, data)
+        texts = await self._offload(len(data), texts_of_events, context, data)
         written = await self._policy.judge_output(context, review, relay.reports(), texts)
         if not written:
             return []
-        return await self._apart(len(data), _events_with, context, data, written, texts)
+        return await self._offload(len(data), _events_with, context, data, written, texts)
 
     async def _last_bytes(self, relay: StreamRelay | DialectRelay, events: list[bytes]) -> bytes:
         comments = receipt_comment(self._context)
@@ -329,7 +329,7 @@ class Exchange:
         held = bytes(self._collected) if self._holds and self._collected is not None else b""
         last = self._first + held + relay.close(comments)
         if self._hides_cached:
-            last = await self._apart(len(last), without_cached_counts, last, is_stream=True)
+            last = await self._offload(len(last), without_cached_counts, last, is_stream=True)
         return last
 
     def _new_relay(self) -> StreamRelay | DialectRelay:
@@ -351,7 +351,7 @@ class Exchange:
                 if len(data) + relay.num_pending <= SMALL_BYTES:
                     released = relay.feed(data)
                 else:
-                    released = await self._apart(SMALL_BYTES, relay.feed, data)
+                    released = await self._offload(SMALL_BYTES, relay.feed, data)
                 self._settlement.note_text(relay.num_text_events)
                 if self._context.permit is not None:
                     self._context.permit.relayed(relay.num_text_events)
@@ -364,9 +364,9 @@ class Exchange:
             self._attempts.cut(str(error))
             raise (interrupted() if self._started else NotBegun()) from None
 
-    async def _apart(self, size: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def _offload(self, size: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """What `work` on so many bytes of the answer returns."""
-        return await apart(self._context.tenant, size, work, *args, **kwargs)
+        return await offload(self._context.tenant, size, work, *args, **kwargs)
 
     @property
     def _answers(self) -> Answers:
@@ -394,7 +394,7 @@ class Exchange:
             released, self._first = self._first, b""
             await self._start([*EVENT_STREAM, *self._headers()])
         if self._hides_cached:
-            released = await self._apart(len(released), without_cached_counts, released, is_stream=True)
+            released = await self._offload(len(released), without_cached_counts, released, is_stream=True)
         await self._send({"type": "http.response.body", "body": released, "more_body": True})
 
     def _may_still_wait(self) -> bool:

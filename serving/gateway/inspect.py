@@ -10,7 +10,7 @@ import logging
 from collections.abc import Iterable
 
 from monitoring.telemetry import ClassifierMetrics
-from serving.gateway.cleaning import apart
+from serving.gateway.cleaning import offload
 from serving.gateway.context import RequestContext
 from serving.gateway.errors import ClassifierUnavailable, ContentBlocked
 from serving.guard import GuardReport
@@ -48,11 +48,11 @@ class Inspector:
         """
         if context.dialect is not None and not context.dialect.generates:
             return context  # embeddings and counts: no model reads the text as an instruction
-        texts = await apart(context.tenant, len(context.raw_body), read_texts, context.body)
+        texts = await offload(context.tenant, len(context.raw_body), read_texts, context.body)
         verdicts = await self._verdicts(texts)
         self._act(context, verdicts)
         if self.settings.mark_data:
-            await apart(context.tenant, len(context.raw_body), _mark, texts)
+            await offload(context.tenant, len(context.raw_body), _mark, texts)
         return context
 
     def stop(self) -> None:

@@ -15,7 +15,7 @@ from serving.gateway.adapters import Adapters
 from serving.gateway.admission.admission import Admission, slots_of
 from serving.gateway.attempts import Attempts
 from serving.gateway.cache_salt import CacheSalts
-from serving.gateway.cleaning import RequestCleaning, apart, on_thread
+from serving.gateway.cleaning import RequestCleaning, offload, on_thread
 from serving.gateway.context import RequestContext
 from serving.gateway.engines.drains import Drains
 from serving.gateway.engines.pool import EnginePool
@@ -166,7 +166,7 @@ class Pipeline:
         if context.model.startswith(PREFIX):
             # Patterns of the template's variables take their time with long values.
             size = len(context.raw_body)
-            await apart(context.tenant, size, apply_template, context, self.prompts, self.pool.only_model)
+            await offload(context.tenant, size, apply_template, context, self.prompts, self.pool.only_model)
         self.models.resolve(context)
 
     async def _prepare(self, context: RequestContext) -> None:

@@ -1,7 +1,7 @@
 """Group commit: many requests wait for one transaction, written by one thread.
 
-The event loop gathers entries (`lane`), the thread here links and writes them (`writer`). While the database cannot
-take them they are refused, or spilled to the local journal (`journal`) and replayed when it is back.
+The event loop gathers entries (`commit_queue`), the thread here links and writes them (`writer`). While the database
+cannot take them they are refused, or spilled to the local journal (`journal`) and replayed when it is back.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from typing import Any
 from serving.ledger.anchor import Head, grown_heads, head_of_event
 from serving.ledger.audit import Entry, audit_record
 from serving.ledger.checkpointer import Checkpointer
+from serving.ledger.commit_queue import NO_FAILURES, Batch, CommitQueue, Failures
 from serving.ledger.database import DatabaseError, open_engine
 from serving.ledger.journal import Journal, JournalUnavailable
-from serving.ledger.lane import NO_FAILURES, Batch, Failures, Lane
 from serving.ledger.migrate import migrate
 from serving.ledger.record import UsageRecord
 from serving.ledger.settings import LedgerSettings
@@ -47,8 +47,8 @@ class Ledger:
         self._thread = threading.Thread(target=self._run, name="signet-ledger", daemon=True)
         self._lock = threading.Lock()
         self._accepting = False
-        self._lanes: list[Lane] = []
-        self._lane: Lane | None = None
+        self._commit_queues: list[CommitQueue] = []
+        self._commit_queue: CommitQueue | None = None
         self._up = True
         self._down_because = ""
         self._retry_at = 0.0
@@ -80,8 +80,8 @@ class Ledger:
         with self._lock:
             started, self._accepting = self._accepting, False
         if started:
-            for lane in self._lanes:
-                lane.flush()
+            for commit_queue in self._commit_queues:
+                commit_queue.flush()
             self._queue.put(None)
             self._join()
             self._checkpointer.stop()
@@ -98,8 +98,8 @@ class Ledger:
         self._settings = settings
         if self._journal is not None:
             self._journal.max_bytes = settings.spill_max_bytes
-        for lane in self._lanes:
-            lane.settings = settings
+        for commit_queue in self._commit_queues:
+            commit_queue.settings = settings
 
     @property
     def settings(self) -> LedgerSettings:
@@ -109,7 +109,7 @@ class Ledger:
     @property
     def pending(self) -> int:
         """Records that wait for the disk."""
-        return sum(lane.pending for lane in self._lanes)
+        return sum(commit_queue.pending for commit_queue in self._commit_queues)
 
     @property
     def spilled(self) -> int:
@@ -159,26 +159,28 @@ class Ledger:
     def _add(self, entry: Entry) -> asyncio.Future[None]:
         if not self._accepting:
             raise LedgerUnavailable("the ledger is not running")
-        lane = self._lane
-        if lane is None or lane.loop is not asyncio.get_running_loop():
-            lane = self._lane_of_this_loop()
-        if lane.pending >= self._settings.max_pending:
+        commit_queue = self._commit_queue
+        if commit_queue is None or commit_queue.loop is not asyncio.get_running_loop():
+            commit_queue = self._commit_queue_of_this_loop()
+        if commit_queue.pending >= self._settings.max_pending:
             raise LedgerUnavailable(f"{self._settings.max_pending} records already wait for the ledger's disk")
-        return lane.add(entry)
+        return commit_queue.add(entry)
 
-    def _lane_of_this_loop(self) -> Lane:
+    def _commit_queue_of_this_loop(self) -> CommitQueue:
         """A gateway has one loop; tests and tools may use several."""
         loop = asyncio.get_running_loop()
         with self._lock:
-            self._lanes = [lane for lane in self._lanes if not lane.loop.is_closed()]
-            for lane in self._lanes:
-                if lane.loop is loop:
+            self._commit_queues = [
+                commit_queue for commit_queue in self._commit_queues if not commit_queue.loop.is_closed()
+            ]
+            for commit_queue in self._commit_queues:
+                if commit_queue.loop is loop:
                     break
             else:
-                lane = Lane(self._settings, self._queue.put, self._spill, self._stalled)
-                self._lanes.append(lane)
-            self._lane = lane
-        return lane
+                commit_queue = CommitQueue(self._settings, self._queue.put, self._spill, self._stalled)
+                self._commit_queues.append(commit_queue)
+            self._commit_queue = commit_queue
+        return commit_queue
 
     def _run(self) -> None:
         while True:
@@ -214,7 +216,7 @@ class Ledger:
             if not batch.abandoned:
                 failed = self._keep(entries[first : first + size])
                 failures.update((first + index, error) for index, error in failed.items())
-        batch.lane.report(batch, failures)
+        batch.commit_queue.report(batch, failures)
 
     def _keep(self, entries: Sequence[Entry]) -> Failures:
         try:

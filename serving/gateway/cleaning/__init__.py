@@ -1,6 +1,6 @@
-"""Where requests are cleaned: small ones on the event loop, large ones in processes that tenants take in turn."""
+"""Where requests are cleaned: small ones on the event loop, large ones in processes that tenants share fairly."""
 
-from serving.gateway.cleaning.apart import apart, on_thread
 from serving.gateway.cleaning.cleaner import RequestCleaning
+from serving.gateway.cleaning.offload import offload, on_thread
 
-__all__ = ["RequestCleaning", "apart", "on_thread"]
+__all__ = ["RequestCleaning", "offload", "on_thread"]

@@ -9,10 +9,10 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 
 from serving.gateway.body import decode_object, encode
-from serving.gateway.cleaning.apart import on_thread
 from serving.gateway.cleaning.budget import BudgetSpent, CpuBudget
+from serving.gateway.cleaning.fair_semaphore import FairSemaphore
+from serving.gateway.cleaning.offload import on_thread
 from serving.gateway.cleaning.process import CleaningProcess, ProcessDied
-from serving.gateway.cleaning.turns import FairTurns
 from serving.gateway.cleaning.wire import Cleaned, Job, Refused, Reply, Setup, TooCostly
 from serving.gateway.context import RequestContext
 from serving.gateway.errors import BadRequest, Overloaded
@@ -37,8 +37,8 @@ class RequestCleaning:
     def __init__(self, settings: GuardSettings, control_tokens: Iterable[str]) -> None:
         self._budget = CpuBudget.if_possible()
         # One step of a large request at a time: two would hold the event loop for as long as both take.
-        self._steps = FairTurns(1, settings.cleaning_queue)
-        self._turns = FairTurns(settings.cleaning_processes, settings.cleaning_queue)
+        self._steps = FairSemaphore(1, settings.cleaning_queue)
+        self._cleaning_slots = FairSemaphore(settings.cleaning_processes, settings.cleaning_queue)
         self._idle: list[CleaningProcess] = []
         self._busy: set[CleaningProcess] = set()
         self._ending: set[asyncio.Task[None]] = set()
@@ -56,7 +56,7 @@ class RequestCleaning:
         self._setup = Setup(own, tokens, secret, settings.cpu_budget_s)
         self._settings = settings
         self._steps.apply(1, settings.cleaning_queue)
-        self._turns.apply(settings.cleaning_processes, settings.cleaning_queue)
+        self._cleaning_slots.apply(settings.cleaning_processes, settings.cleaning_queue)
         self._retire()
 
     async def stop(self) -> None:
@@ -74,7 +74,7 @@ class RequestCleaning:
             BadRequest: it has more values than a request may have.
             QueueFull, Overloaded: too many such bodies wait.
         """
-        async with self._steps.turn(context.tenant, len(context.raw_body)):
+        async with self._steps.slot(context.tenant, len(context.raw_body)):
             try:
                 await on_thread(check_raw, context.raw_body, self._settings)
             except GuardRefusal as refusal:
@@ -111,7 +111,7 @@ class RequestCleaning:
             BadRequest: it holds something that is refused rather than cleaned, or takes more CPU time than it may.
             QueueFull, Overloaded: too many wait for that; or the processes die.
         """
-        async with self._turns.turn(context.tenant, len(context.raw_body)):
+        async with self._cleaning_slots.slot(context.tenant, len(context.raw_body)):
             guard, body = await on_thread(_begin, context, self.guard)
             reply = await self._ask(Job(context.tenant, context.endpoint, body))
         if isinstance(reply, TooCostly):

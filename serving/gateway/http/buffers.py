@@ -59,24 +59,24 @@ class Buffers:
 
         What is larger than a holder's share waits for ever: bound the time.
         """
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting[turn] = holder, size
+        admitted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting[admitted] = holder, size
         self._let_in()
         try:
-            await turn
+            await admitted
         except asyncio.CancelledError:
-            if self._waiting.pop(turn, None) is None:
+            if self._waiting.pop(admitted, None) is None:
                 self.release(holder, size)  # it came in the same moment
             raise
 
     def _let_in(self) -> None:
         at_their_share: set[str] = set()
-        for turn, (holder, size) in tuple(self._waiting.items()):
+        for admitted, (holder, size) in tuple(self._waiting.items()):
             if holder in at_their_share:
                 continue
             if self.hold(holder, size):
-                del self._waiting[turn]
-                turn.set_result(None)
+                del self._waiting[admitted]
+                admitted.set_result(None)
             elif self.held + size > self.limit:
                 break  # nobody smaller goes first, or what is large would wait for ever
             else:

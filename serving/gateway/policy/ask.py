@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from monitoring.telemetry import PolicyMetrics
-from serving.gateway.cleaning import apart
+from serving.gateway.cleaning import offload
 from serving.gateway.engine_body import engine_body
 from serving.gateway.engines.engine import Engine
 from serving.gateway.engines.pool import EnginePool
@@ -77,9 +77,9 @@ class Asker:
         self.prompt_tokens = 0
         self.completion_tokens = 0
 
-    async def apart(self, size: int, work: Callable[[], T], /) -> T:
+    async def offload(self, size: int, work: Callable[[], T], /) -> T:
         """Work on a text of the request, off the event loop where it is long."""
-        return await apart(self._tenant, size, work)
+        return await offload(self._tenant, size, work)
 
     async def score(self, check: ClassifierCheck, text: str) -> float:
         """A classifier's score. Raises: CheckFailed."""
@@ -113,7 +113,7 @@ class Asker:
             body = {"model": name, "messages": inert, "temperature": 0, "max_tokens": max_tokens, **more}
             return engine_body(CHAT, body, engine, self._cache_salt)
 
-        data = await self.apart(sum(len(each["content"]) for each in messages), made)
+        data = await self.offload(sum(len(each["content"]) for each in messages), made)
         release = engine.occupy()
         try:
             answer = await self._answer(engine, data)

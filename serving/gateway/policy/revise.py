@@ -42,7 +42,7 @@ async def revise(
                     review.asker,
                     on_failure=file.on_failure,
                     budget_s=file.budget_ms / 1000,
-                    apart=review.asker.apart,
+                    offload=review.asker.offload,
                 )
                 review.note(verdict.decisions, "output")
                 if verdict.passes:
@@ -61,7 +61,7 @@ async def _round(review: Review, answers: Answers, principle: Principle, text: s
     critique = await asker.write("critique", critique_messages(principle, text), _CRITIQUE_TOKENS)
     length = max(_LEAST_REVISION_TOKENS, len(text) // _CHARS_PER_REVISION_TOKEN)
     revised = await asker.write("revision", revision_messages(principle, text, critique), length)
-    cleaned, report = await asker.apart(len(revised), lambda: answers.clean_text(revised.strip()))
+    cleaned, report = await asker.offload(len(revised), lambda: answers.clean_text(revised.strip()))
     if not cleaned:
         raise CheckFailed("the revision is empty")
     counts: dict[str, int] = {}

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from monitoring.telemetry import PolicyMetrics
-from serving.gateway.cleaning import apart
+from serving.gateway.cleaning import offload
 from serving.gateway.context import RequestContext
 from serving.gateway.engines.pool import EnginePool
 from serving.gateway.errors import LedgerDown, PolicyRefused, PolicyUnavailable
@@ -134,13 +134,13 @@ class PolicySteps:
         """
         if not review.question:
             return
-        places = await apart(context.tenant, len(context.raw_body), question_places, context.body)
+        places = await offload(context.tenant, len(context.raw_body), question_places, context.body)
         counts = _counts([context.input_report] if context.input_report is not None else [])
         passages = [Passage(place.text, place.role) for place in places]
         verdict = await self._decide(review, review.question, passages, counts)
         review.note(verdict.decisions, "input")
         if review.question.masks is not None and verdict.passes:
-            report = await apart(context.tenant, len(context.raw_body), _mask, places, review.question.masks)
+            report = await offload(context.tenant, len(context.raw_body), _mask, places, review.question.masks)
             self._note_masks(review, [report], "input")
             if context.input_report is not None:
                 context.input_report.merge(report)
@@ -201,7 +201,7 @@ class PolicySteps:
             review.asker,
             on_failure=file.on_failure,
             budget_s=file.budget_ms / 1000,
-            apart=review.asker.apart,
+            offload=review.asker.offload,
         )
 
     def _let_through(self, review: Review, verdict: Verdict) -> None:

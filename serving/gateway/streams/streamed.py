@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from serving.gateway.attempts import LOOK_AGAIN_S, Attempts, Question
-from serving.gateway.cleaning import apart
+from serving.gateway.cleaning import offload
 from serving.gateway.context import RequestContext
 from serving.gateway.engines.upstream import Patience, UpstreamError, UpstreamResponse
 from serving.gateway.errors import EngineFailed, GatewayError
@@ -105,7 +105,7 @@ class StreamedAnswer:
             if len(data) + (relay if joined is None else joined).num_pending <= SMALL_BYTES:
                 released = relay.feed(data if joined is None else joined.feed(data))
             else:
-                released = await apart(self._context.tenant, SMALL_BYTES, _feed, relay, joined, data)
+                released = await offload(self._context.tenant, SMALL_BYTES, _feed, relay, joined, data)
             self._settlement.note_text(relay.num_text_events)
             if permit is not None:
                 permit.relayed(relay.num_text_events)

@@ -18,8 +18,8 @@ class CheckFailed(Exception):
     """A classifier or a judge gave no answer; `str()` is a few words for the log."""
 
 
-class Apart(Protocol):
-    """Does work on a text of so many characters where it holds nobody up."""
+class Offload(Protocol):
+    """Runs work on a text of `size` characters where it does not block the event loop."""
 
     async def __call__(self, size: int, work: Callable[[], T], /) -> T: ...
 
@@ -75,12 +75,12 @@ async def decide(
     *,
     on_failure: OnFailure,
     budget_s: float,
-    apart: Apart = _at_once,
+    offload: Offload = _at_once,
 ) -> Verdict:
     """Apply principles in their order. `counts`: values of each entity that the guard found."""
     texts = _Texts(passages)
     size = sum(len(each.text) for each in passages)
-    looked = await apart(size, lambda: _look_at_all(rules, texts, counts))
+    looked = await offload(size, lambda: _look_at_all(rules, texts, counts))
     answers = await _ask_all([rule for rule, found in looked if found is None], texts, asks, budget_s)
     verdict = Verdict()
     for rule, found in looked:

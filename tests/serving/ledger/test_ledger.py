@@ -17,7 +17,7 @@ from ledgers import a_record, rows
 from services import Postgres
 
 from serving.ledger import Ledger, LedgerSettings, LedgerUnavailable, RecordRefused, UsageRecord
-from serving.ledger import lane as lane_module
+from serving.ledger import commit_queue as commit_queue_module
 from serving.ledger.audit import AuditRecord, Entry, audit
 from serving.ledger.database import open_engine
 from serving.ledger.record import requests
@@ -116,13 +116,13 @@ async def test_many_waiters_share_transactions(ledger: Ledger, url: str) -> None
 
 async def test_the_loop_is_woken_once_for_a_batch(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     woken: list[int] = []
-    resolve = lane_module._resolve
+    resolve = commit_queue_module._resolve
 
-    def counted(waiting: list[lane_module.Waiting], failures: lane_module.Failures) -> None:
+    def counted(waiting: list[commit_queue_module.Waiting], failures: commit_queue_module.Failures) -> None:
         woken.append(len(waiting))
         resolve(waiting, failures)
 
-    monkeypatch.setattr(lane_module, "_resolve", counted)
+    monkeypatch.setattr(commit_queue_module, "_resolve", counted)
 
     await asyncio.gather(*(ledger.commit(a_record()) for _ in range(300)))
 

@@ -73,12 +73,12 @@ async def test_patterns_are_looked_for_where_long_texts_hold_nobody_up():
     rules = policy.rules("output", "acme", "m")
     sizes: list[int] = []
 
-    async def apart(size: int, work: Callable[[], T], /) -> T:
+    async def offload(size: int, work: Callable[[], T], /) -> T:
         sizes.append(size)
         return work()
 
     long = [Passage("a" * 1000), Passage("x")]
-    verdict = await decide(rules, long, {}, Asked(), on_failure="closed", budget_s=0.2, apart=apart)
+    verdict = await decide(rules, long, {}, Asked(), on_failure="closed", budget_s=0.2, offload=offload)
 
     assert not verdict.passes
     assert sizes == [1001]

@@ -8,15 +8,15 @@ import time
 
 import pytest
 
-from serving.gateway.cleaning import apart
-from serving.gateway.cleaning.apart import SHORT_BYTES
+from serving.gateway.cleaning import offload
+from serving.gateway.cleaning.offload import SHORT_BYTES
 
 
 async def test_short_work_is_done_at_once_and_long_work_on_another_thread() -> None:
     here = threading.current_thread()
 
-    assert await apart("acme", SHORT_BYTES, threading.current_thread) is here
-    assert await apart("acme", SHORT_BYTES + 1, threading.current_thread) is not here
+    assert await offload("acme", SHORT_BYTES, threading.current_thread) is here
+    assert await offload("acme", SHORT_BYTES + 1, threading.current_thread) is not here
 
 
 async def test_long_work_is_done_one_by_one_and_tenants_take_turns() -> None:
@@ -30,7 +30,7 @@ async def test_long_work_is_done_one_by_one_and_tenants_take_turns() -> None:
         busy.release()
 
     names = ("a1", "a2", "a3", "b1")
-    await asyncio.gather(*(apart(name[0], SHORT_BYTES + 1, work, name) for name in names))
+    await asyncio.gather(*(offload(name[0], SHORT_BYTES + 1, work, name) for name in names))
     assert done == ["a1", "a2", "b1", "a3"]
 
 
@@ -38,7 +38,7 @@ async def test_what_fails_fails_for_who_asked() -> None:
     def fail() -> None:
         raise ValueError("no")
 
-    found = await asyncio.gather(apart("acme", SHORT_BYTES + 1, fail), return_exceptions=True)
+    found = await asyncio.gather(offload("acme", SHORT_BYTES + 1, fail), return_exceptions=True)
     assert [type(each) for each in found] == [ValueError]
 
 
@@ -49,10 +49,10 @@ async def test_who_leaves_keeps_the_turn_until_the_work_is_done() -> None:
         go_on.wait(10)
         done.set()
 
-    asked = asyncio.ensure_future(apart("acme", SHORT_BYTES + 1, work))
+    asked = asyncio.ensure_future(offload("acme", SHORT_BYTES + 1, work))
     await asyncio.sleep(0)
     asked.cancel()
-    next_one = asyncio.ensure_future(apart("acme", SHORT_BYTES + 1, done.is_set))
+    next_one = asyncio.ensure_future(offload("acme", SHORT_BYTES + 1, done.is_set))
     await asyncio.sleep(0)
     go_on.set()
 

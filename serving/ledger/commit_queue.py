@@ -33,8 +33,8 @@ class Waiting(NamedTuple):
 class Batch:
     """Entries on their way to the writer's thread and back."""
 
-    def __init__(self, lane: Lane, waiting: list[Waiting]) -> None:
-        self.lane = lane
+    def __init__(self, commit_queue: CommitQueue, waiting: list[Waiting]) -> None:
+        self.commit_queue = commit_queue
         self.waiting = waiting
         self.abandoned = False
         """Its waiters have been answered without the writer."""
@@ -44,7 +44,7 @@ class Batch:
         return [item.entry for item in self.waiting]
 
 
-class Lane:
+class CommitQueue:
     """What one event loop sends to the ledger. All methods but `report` and `flush` run on that loop."""
 
     def __init__(
@@ -114,7 +114,7 @@ class Lane:
         waiting, self._gathered = self._gathered, []
         batch = self._current = Batch(self, waiting)
         if self._hung is not None:
-            self._do_without(batch)
+            self._settle_without_writer(batch)
             return
         self._timer = self.loop.call_later(self.settings.commit_timeout_s, self._overdue, batch)
         self._submit(batch)
@@ -146,9 +146,9 @@ class Lane:
         batch.abandoned = True
         logger.error("the ledger's database has not answered for %g s", self.settings.commit_timeout_s)
         self._when_stalled()
-        self._do_without(batch)
+        self._settle_without_writer(batch)
 
-    def _do_without(self, batch: Batch) -> None:
+    def _settle_without_writer(self, batch: Batch) -> None:
         """The writer hangs: refuse the batch, or spill it from another thread."""
         if self.settings.when_unavailable == "refuse":
             message = f"the ledger's database has not answered for {self.settings.commit_timeout_s:g} s"

@@ -1,4 +1,4 @@
-"""Who is let in when several tenants want more than there is."""
+"""Which tenant gets the next slot when several ask for more than there are."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import asyncio
 
 import pytest
 
-from serving.gateway.cleaning.turns import MAX_WAITING_BYTES, FairTurns
+from serving.gateway.cleaning.fair_semaphore import MAX_WAITING_BYTES, FairSemaphore
 from serving.gateway.errors import Overloaded, QueueFull
 
 
 class Visitors:
     """Requests that stay until they are told to go."""
 
-    def __init__(self, turns: FairTurns) -> None:
-        self._turns = turns
+    def __init__(self, semaphore: FairSemaphore) -> None:
+        self._semaphore = semaphore
         self.inside: list[str] = []
         self.tasks: dict[str, asyncio.Task[None]] = {}
         self._go: dict[str, asyncio.Event] = {}
@@ -30,7 +30,7 @@ class Visitors:
         await settled()
 
     async def _visit(self, name: str, size: int) -> None:
-        async with self._turns.turn(name[0], size):
+        async with self._semaphore.slot(name[0], size):
             self.inside.append(name)
             await self._go[name].wait()
             self.inside.remove(name)
@@ -41,8 +41,8 @@ async def settled() -> None:
         await asyncio.sleep(0)
 
 
-async def test_one_place_is_left_for_the_others() -> None:
-    visitors = Visitors(FairTurns(3, 16))
+async def test_one_slot_is_left_for_the_others() -> None:
+    visitors = Visitors(FairSemaphore(3, 16))
     for name in ("a1", "a2", "a3", "b1"):
         await visitors.come(name)
 
@@ -54,7 +54,7 @@ async def test_one_place_is_left_for_the_others() -> None:
 
 
 async def test_tenants_take_turns_however_many_each_sends() -> None:
-    visitors = Visitors(FairTurns(1, 64))
+    visitors = Visitors(FairSemaphore(1, 64))
     for name in ("a1", "a2", "a3", "a4", "b1", "c1", "b2"):
         await visitors.come(name)
 
@@ -66,13 +66,13 @@ async def test_tenants_take_turns_however_many_each_sends() -> None:
 
 
 async def test_a_tenant_fills_its_part_of_the_queue_and_no_more() -> None:
-    turns = FairTurns(1, 8)
-    visitors = Visitors(turns)
+    semaphore = FairSemaphore(1, 8)
+    visitors = Visitors(semaphore)
     for name in ("a1", "a2", "a3"):
         await visitors.come(name)
 
     with pytest.raises(QueueFull) as told:
-        async with turns.turn("a", 1):
+        async with semaphore.slot("a", 1):
             pass
     assert told.value.code == "cleaning_queue_full"
     assert dict(told.value.headers)[b"retry-after"]
@@ -81,25 +81,25 @@ async def test_a_tenant_fills_its_part_of_the_queue_and_no_more() -> None:
 
 
 async def test_the_queue_is_bounded_by_number_and_by_bytes() -> None:
-    turns = FairTurns(1, 4)
-    visitors = Visitors(turns)
+    semaphore = FairSemaphore(1, 4)
+    visitors = Visitors(semaphore)
     for name in ("a1", "a2", "b1", "c1", "d1"):
         await visitors.come(name)
     with pytest.raises(Overloaded):
-        async with turns.turn("e", 1):
+        async with semaphore.slot("e", 1):
             pass
 
-    turns = FairTurns(1, 100)
-    visitors = Visitors(turns)
+    semaphore = FairSemaphore(1, 100)
+    visitors = Visitors(semaphore)
     await visitors.come("a1")
     await visitors.come("a2", MAX_WAITING_BYTES // 4)
     with pytest.raises(QueueFull):
-        async with turns.turn("a", 1):
+        async with semaphore.slot("a", 1):
             pass
 
 
-async def test_who_leaves_the_queue_takes_no_place() -> None:
-    visitors = Visitors(FairTurns(1, 16))
+async def test_a_request_that_leaves_the_queue_takes_no_slot() -> None:
+    visitors = Visitors(FairSemaphore(1, 16))
     for name in ("a1", "b1", "c1"):
         await visitors.come(name)
 
@@ -111,8 +111,8 @@ async def test_who_leaves_the_queue_takes_no_place() -> None:
     assert visitors.inside == ["d1"]
 
 
-async def test_who_is_cancelled_when_let_in_hands_the_place_on() -> None:
-    visitors = Visitors(FairTurns(1, 16))
+async def test_a_request_cancelled_when_granted_hands_the_slot_on() -> None:
+    visitors = Visitors(FairSemaphore(1, 16))
     for name in ("a1", "b1", "c1"):
         await visitors.come(name)
 
