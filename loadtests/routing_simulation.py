@@ -27,7 +27,7 @@ from loadtests.sections import write_section
 from serving.gateway.engines.load import LoadEstimate
 from serving.gateway.engines.seen import SeenPrefixes, blocks_for
 from serving.gateway.routing.prompt import Prompt, read_prompt
-from serving.gateway.routing.score import Placement, send
+from serving.gateway.routing.score import Placement, note_sent
 from serving.gateway.routing.settings import RoutingSettings
 
 SECTION = "Simulated"
@@ -92,7 +92,7 @@ class View:
         self.seed = hash((crc32(engine.name.encode()), 1))
         self.seen = SeenPrefixes(blocks_for(CACHE_TOKENS))
         self.estimate = LoadEstimate()
-        self.reading = 0
+        self.pending_prefill_chars = 0
 
     @property
     def load(self) -> float:
@@ -100,7 +100,7 @@ class View:
 
     def read(self, chars: int) -> None:
         """An answer begins: its prompt is read."""
-        self.reading -= chars
+        self.pending_prefill_chars -= chars
 
 
 Choose = Callable[[Sequence[View], Prompt | None], View]
@@ -197,21 +197,21 @@ class Simulation:
         choose, views = self._random.choice(self._replicas)
         prompt = read_prompt(request.body)
         view = choose(views, prompt)
-        unread = send(view, prompt)
+        uncached_chars = note_sent(view, prompt)
         engine = view.engine
         text = _text(request.body)
         queue = max(0.0, engine.reads_until - now)
-        cached, read_at = engine.read(now, _blocks(text), len(text))
+        cached, prefilled_at = engine.read(now, _blocks(text), len(text))
         self._chars += len(text)
         self._cached += cached
-        self._ttfts.append(read_at - now)
+        self._ttfts.append(prefilled_at - now)
         self._queues.append(queue)
         engine.in_flight += 1
         engine.answers += 1
         view.estimate.own += 1
-        view.reading += unread
-        self._at(read_at, lambda _: view.read(unread))
-        written_at = read_at + len(request.answer) / CHARS_PER_TOKEN * STEP_S
+        view.pending_prefill_chars += uncached_chars
+        self._at(prefilled_at, lambda _: view.read(uncached_chars))
+        written_at = prefilled_at + len(request.answer) / CHARS_PER_TOKEN * STEP_S
         self._at(written_at, lambda then: self._finish(then, request, view, text))
 
     def _finish(self, now: float, request: Request, view: View, text: str) -> None:

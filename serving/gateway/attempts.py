@@ -17,7 +17,13 @@ from serving.gateway.context import RequestContext
 from serving.gateway.engines.engine import Engine, Occupancy
 from serving.gateway.engines.pool import EnginePool
 from serving.gateway.engines.refusal import read_refusal
-from serving.gateway.engines.upstream import ConnectTimeout, Patience, UpstreamError, UpstreamResponse, UpstreamTimeout
+from serving.gateway.engines.upstream import (
+    ConnectTimeout,
+    StallPolicy,
+    UpstreamError,
+    UpstreamResponse,
+    UpstreamTimeout,
+)
 from serving.gateway.errors import (
     EngineFailed,
     EngineOverloaded,
@@ -85,12 +91,12 @@ class Attempts:
                     question.target,
                     [*engine.headers, *self._headers()],
                     question.body(engine),
-                    Patience(self._failover.settings.stall_timeout_s, self._engine_is_down),
+                    StallPolicy(self._failover.settings.stall_timeout_s, self._engine_is_down),
                 )
                 if response.status == 200:
                     engine.succeeded(time.perf_counter() - asked)
                     if self._release is not None:
-                        self._release.prompt_read()
+                        self._release.prefill_done()
                     return response
                 body = await response.read(MAX_ERROR_BODY_BYTES)
             except UpstreamError as error:
@@ -145,10 +151,10 @@ class Attempts:
             self._tried = [self._context.engine]
         self.close()
 
-    def close(self, said_all: bool = False) -> None:
+    def close(self, answer_complete: bool = False) -> None:
         """Give everything back: the connection (closing it stops an unfinished generation) and the engine's slot."""
         if self._response is not None:
-            self._response.close(said_all)
+            self._response.close(answer_complete)
         if self._release is not None:
             self._release()
         self._response = self._release = None
@@ -175,7 +181,7 @@ class Attempts:
 
     def _occupy(self, engine: Engine) -> None:
         self.close()
-        self._release = engine.occupy(self._context.unread, self._context.slots)
+        self._release = engine.occupy(self._context.uncached_chars, self._context.slots)
         if self._context.engine is None:
             self._settlement.routed()
             self._failover.budget.request()

@@ -104,7 +104,7 @@ class RequestContext:
     mark_required: bool = False
     route: Route | None = None
     affinity: Affinity | None = None
-    unread: int = 0
+    uncached_chars: int = 0
     engine: Engine | None = None
     permit: HeldPermit | None = None
     trace: RequestTrace | None = None

@@ -166,7 +166,7 @@ class Exchange:
     def close(self) -> None:
         """Give everything back."""
         relay_done = self._relay is not None and self._relay.done
-        self._attempts.close(self._stream.said_all if self._stream is not None else relay_done)
+        self._attempts.close(self._stream.complete if self._stream is not None else relay_done)
         # It knows this exchange: a cycle would keep the whole answer until a garbage collection.
         self._stream = None
 

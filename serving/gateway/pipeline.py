@@ -117,14 +117,14 @@ class Pipeline:
             policy=self.policy,
             max_bytes=min(self.settings.max_answer_bytes, self.settings.http.max_buffered_bytes // ONE_HOLDER),
         )
-        departure = _Departure(client)
+        cancel_on_disconnect = _CancelOnDisconnect(client)
         try:
             await authenticate(context, self.identity)
             check_endpoint(context)
             context.raw_body = await read_body(receive, self.settings.max_body_bytes)
             await self._understand(context)
             await self.reserver.reserve(context)
-            client.on_disconnect(departure)
+            client.on_disconnect(cancel_on_disconnect)
             await self._prepare(context)
             if self.inspector.active:
                 await self.inspector.inspect(context)
@@ -142,7 +142,7 @@ class Pipeline:
         except ClientGone:
             await exchange.abandon()
         except asyncio.CancelledError:
-            if departure.seen:
+            if cancel_on_disconnect.disconnected:
                 await exchange.abandon()
             else:
                 await exchange.fail(EngineUnavailable("The gateway is stopping. Ask again.", code="stopping"))
@@ -199,15 +199,15 @@ class Pipeline:
             context.permit = self.admission.try_enter(context) or await self.admission.wait(context)
 
 
-class _Departure:
+class _CancelOnDisconnect:
     """Cancels the request when its client closes the connection, so that the engine stops generating."""
 
-    __slots__ = ("_client", "seen")
+    __slots__ = ("_client", "disconnected")
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self.seen = False
+        self.disconnected = False
 
     def __call__(self) -> None:
-        self.seen = True
+        self.disconnected = True
         self._client.cancel()

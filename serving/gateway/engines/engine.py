@@ -88,24 +88,24 @@ class ConcurrencyLimit(Protocol):
 class Occupancy:
     """One request's slots on an engine. Calling it gives them back; calling it again does nothing."""
 
-    __slots__ = ("_engine", "_is_trial", "_slots", "_unread")
+    __slots__ = ("_engine", "_is_trial", "_slots", "_uncached_chars")
 
-    def __init__(self, engine: Engine, is_trial: bool, unread: int, slots: int) -> None:
+    def __init__(self, engine: Engine, is_trial: bool, uncached_chars: int, slots: int) -> None:
         self._slots = slots
         self._engine: Engine | None = engine
         self._is_trial = is_trial
-        self._unread = unread
+        self._uncached_chars = uncached_chars
 
-    def prompt_read(self) -> None:
-        """The answer has begun: its prompt no longer waits to be read."""
-        if self._unread and self._engine is not None:
-            self._engine.reading -= self._unread
-            self._unread = 0
+    def prefill_done(self) -> None:
+        """The answer has begun: its prompt no longer waits for its prefill."""
+        if self._uncached_chars and self._engine is not None:
+            self._engine.pending_prefill_chars -= self._uncached_chars
+            self._uncached_chars = 0
 
     def __call__(self) -> None:
         engine = self._engine
         if engine is not None:
-            self.prompt_read()
+            self.prefill_done()
             self._engine = None
             engine.vacate(self._is_trial, self._slots)
 
@@ -139,7 +139,7 @@ class Engine:
         self.manifests: dict[str, str] = {}
         """Digest of the checkpoint behind a served name, where the engine announces it."""
         # Characters of prompts sent there whose answers have not begun.
-        self.reading = 0
+        self.pending_prefill_chars = 0
         self.limit: ConcurrencyLimit | None = None
         self.cards: dict[str, dict[str, Any]] = {}
         self.lists_models = True
@@ -180,14 +180,14 @@ class Engine:
         """Whether admission would let one more answer run here; always, where it sets no limit."""
         return self.limit is None or self.in_flight < self.limit.limit
 
-    def occupy(self, unread: int = 0, slots: int = 1) -> Occupancy:
+    def occupy(self, uncached_chars: int = 0, slots: int = 1) -> Occupancy:
         """Take a slot for each sequence of a request; call what is returned on every path, as often as you like.
 
-        `unread`: characters of its prompt that the engine has to read first; see `Occupancy.prompt_read`.
+        `uncached_chars`: characters of its prompt that the engine has to prefill; see `Occupancy.prefill_done`.
         """
         self._load.own += slots
-        self.reading += unread
-        return Occupancy(self, self.circuit.begin(), unread, slots)
+        self.pending_prefill_chars += uncached_chars
+        return Occupancy(self, self.circuit.begin(), uncached_chars, slots)
 
     def vacate(self, was_trial: bool, slots: int = 1) -> None:
         """An answer is over: use what `occupy` returned, which does this once."""

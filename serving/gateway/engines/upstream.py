@@ -59,8 +59,8 @@ class Timeouts:
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
-    """After every so many `seconds` of silence, ask whether the engine `is_lost`; if so, wait no longer."""
+class StallPolicy:
+    """After every `seconds` of silence, ask whether the engine `is_lost`; if so, stop waiting."""
 
     seconds: float
     is_lost: Callable[[], bool]
@@ -79,7 +79,7 @@ class Connection(asyncio.Protocol):
         self.deadline = math.inf
         """Loop time at which `expire` is due."""
         self._timeout = self._time_left = 0.0
-        self.patience: Patience | None = None
+        self.stall_policy: StallPolicy | None = None
         self._draining = False
         self._chunks: deque[bytes] = deque()
         self._buffered = 0
@@ -111,7 +111,7 @@ class Connection(asyncio.Protocol):
             self._chunks.clear()
             if self.complete:
                 self._draining = False
-                self.release(said_all=True)
+                self.release(answer_complete=True)
             return
         if self._buffered > HIGH_WATER_BYTES and not self._paused and self._transport is not None:
             self._paused = True
@@ -155,7 +155,7 @@ class Connection(asyncio.Protocol):
             self.complete = True
             self._keep_alive = self._parser.should_keep_alive()
 
-    def send(self, request: bytes, patience: Patience | None = None) -> None:
+    def send(self, request: bytes, stall_policy: StallPolicy | None = None) -> None:
         """Start a request; forgets everything of the one before."""
         assert self._transport is not None
         self._in_use = True
@@ -166,7 +166,7 @@ class Connection(asyncio.Protocol):
         self._ends_with_connection = True
         self._keep_alive = self.head_complete = self.complete = False
         self.headers = []
-        self.patience = patience
+        self.stall_policy = stall_policy
         self._transport.write(request)
 
     async def head(self, timeout: float) -> None:
@@ -192,18 +192,18 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
         return data
 
-    def release(self, said_all: bool) -> None:
+    def release(self, answer_complete: bool) -> None:
         """Give the connection back when its answer is read to the end, close it otherwise.
 
-        When the answer has `said_all`, its last bytes may still arrive for a moment.
+        With `answer_complete`, only the end of the HTTP body is missing: wait a moment for it.
         """
-        self._waiter = self.patience = None
+        self._waiter = self.stall_policy = None
         self.deadline = math.inf
         if self.complete and self._keep_alive and not self.closed and not self._paused:
             self._in_use = False
             self.used = True
             self._pool.keep(self)
-        elif said_all and not self.complete and not self.closed and not self._paused:
+        elif answer_complete and not self.complete and not self.closed and not self._paused:
             self._draining = True
             self.deadline = self._pool.now + LAST_BYTES_S
         else:
@@ -239,8 +239,8 @@ class Connection(asyncio.Protocol):
 
     def _set_deadline(self) -> None:
         step = self._time_left
-        if self.patience is not None and self.patience.seconds < step:
-            step = self.patience.seconds
+        if self.stall_policy is not None and self.stall_policy.seconds < step:
+            step = self.stall_policy.seconds
         self._time_left -= step
         self.deadline = self._pool.now + step
 
@@ -249,9 +249,9 @@ class Connection(asyncio.Protocol):
         self.deadline = math.inf
         if self._draining:
             self.abort()
-        elif self._time_left <= 0 or self.patience is None:
+        elif self._time_left <= 0 or self.stall_policy is None:
             self._fail(UpstreamTimeout(f"the engine sent nothing for {self._timeout:g} s"))
-        elif self.patience.is_lost():
+        elif self.stall_policy.is_lost():
             self._fail(UpstreamSilent(f"the engine sent nothing for {self._timeout - self._time_left:g} s"))
         else:
             self._set_deadline()
@@ -273,10 +273,10 @@ class UpstreamResponse:
                 return value
         return b""
 
-    def set_patience(self, patience: Patience | None) -> None:
-        """How to wait for what is to come."""
+    def set_stall_policy(self, stall_policy: StallPolicy | None) -> None:
+        """How to treat silence from now on."""
         assert self._connection is not None
-        self._connection.patience = patience
+        self._connection.stall_policy = stall_policy
 
     async def piece(self) -> bytes:
         """What came next of the body, several network reads joined when the reader was slower; empty at its end.
@@ -307,11 +307,11 @@ class UpstreamResponse:
         body = parts[0] if len(parts) == 1 else b"".join(parts)
         return body if limit is None or size <= limit else body[:limit]
 
-    def close(self, said_all: bool = False) -> None:
-        """Give the connection back; with `said_all` the rest on the wire is known to be empty."""
+    def close(self, answer_complete: bool = False) -> None:
+        """Give the connection back; with `answer_complete` nothing but the end of the HTTP body is still to come."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            connection.release(said_all)
+            connection.release(answer_complete)
 
 
 class UpstreamPool:
@@ -362,7 +362,7 @@ class UpstreamPool:
         target: bytes,
         headers: Iterable[tuple[bytes, bytes]] = (),
         body: bytes = b"",
-        patience: Patience | None = None,
+        stall_policy: StallPolicy | None = None,
     ) -> UpstreamResponse:
         """Send a request and wait for the head of its answer.
 
@@ -380,7 +380,7 @@ class UpstreamPool:
             if not self._scanning:
                 self._scan()
             try:
-                connection.send(data, patience)
+                connection.send(data, stall_policy)
                 await connection.head(self._timeouts.first_byte)
             except _ClosedBeforeAnswer:
                 connection.abort()

@@ -53,7 +53,7 @@ class Connection(Outgoing):
     __slots__ = (
         "_answering",
         "_current",
-        "_deaf",
+        "_discard_input",
         "_fed",
         "_fields",
         "_head_held",
@@ -81,7 +81,7 @@ class Connection(Outgoing):
         self._phase = Phase.IDLE
         self._origin: dict[str, Any] = {}
         self._probes_only = False
-        self._deaf = False  # what still comes is thrown away
+        self._discard_input = False  # what still comes is thrown away unparsed
         self._reading = True
         self._url = self._sound_url = b""
         self._fields = _NO_FIELDS  # of the head that is being checked
@@ -111,7 +111,7 @@ class Connection(Outgoing):
         self._origin = self.server.origin(self._transport)
 
     def data_received(self, data: bytes) -> None:
-        if self._deaf:
+        if self._discard_input:
             return
         self._fed += len(data)
         self._saw_end = False
@@ -119,7 +119,7 @@ class Connection(Outgoing):
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
             # RFC 9110, section 7.8: an upgrade may be ignored. What follows is no HTTP/1.1, so nothing is read.
-            self._deaf = True
+            self._discard_input = True
             if self._receiving is not None:
                 self._receiving.keep_alive = False
         except httptools.HttpParserError as error:
@@ -132,7 +132,7 @@ class Connection(Outgoing):
         """A client that has said its last word is taken to be gone: the transport closes."""
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.closed = self._deaf = True
+        self.closed = self._discard_input = True
         self.server.forget(self)
         self._forget_queue()
         self._let_head_go()
@@ -266,11 +266,11 @@ class Connection(Outgoing):
             self._head_held = 0
 
     def _failed_to_parse(self, error: Exception) -> None:
-        if self._deaf:
+        if self._discard_input:
             return  # refused in a callback
         last = self._receiving
         if last is not None and last.complete and not last.keep_alive:
-            self._deaf = True  # something sent after 'Connection: close'
+            self._discard_input = True  # something sent after 'Connection: close'
             return
         said = "its method is unknown" if isinstance(error, httptools.HttpParserInvalidMethodError) else str(error)
         self._refuse_quietly(malformed(said[:80]))
@@ -281,7 +281,7 @@ class Connection(Outgoing):
 
     def _refuse_quietly(self, error: GatewayError) -> None:
         """Read nothing more; answer `error` when the requests before are answered, and close."""
-        self._deaf = True
+        self._discard_input = True
         self.deadline = math.inf
         self._headers = []
         self._let_head_go()
@@ -321,7 +321,7 @@ class Connection(Outgoing):
             return
         receiving = self._receiving
         full = receiving is not None and receiving.full
-        want = self._deaf or not (full or self._queue)
+        want = self._discard_input or not (full or self._queue)
         if want != self._reading:
             self._reading = want
             (self._transport.resume_reading if want else self._transport.pause_reading)()
@@ -432,7 +432,7 @@ class Connection(Outgoing):
         if self.closed:
             return
         assert self._transport is not None
-        self._deaf = True
+        self._discard_input = True
         self._phase = Phase.CLOSING
         if discard and self._transport.can_write_eof():
             self.deadline = self.server.now + LINGER_S
@@ -447,7 +447,7 @@ class Connection(Outgoing):
         self._end(discard=False)
 
     def abort(self) -> None:
-        self._deaf = True
+        self._discard_input = True
         super().abort()
 
     def cancel(self) -> None:

@@ -10,7 +10,7 @@ from serving.gateway.engines.engine import Engine
 from serving.gateway.engines.pool import EnginePool
 from serving.gateway.errors import EngineOverloaded, EngineUnavailable
 from serving.gateway.routing.prompt import read_affinity
-from serving.gateway.routing.score import send
+from serving.gateway.routing.score import note_sent
 
 RETRY_AFTER = ((b"retry-after", b"2"),)
 
@@ -25,7 +25,7 @@ def retry_after(engines: Iterable[Engine]) -> tuple[tuple[bytes, bytes], ...]:
 
 
 def choose_engine(pool: EnginePool, context: RequestContext, tried: Collection[Engine] = ()) -> Engine:
-    """The best engine that can answer and was not tried before; notes in `context.unread` what it has to read.
+    """The best engine that can answer and was not tried before; sets `context.uncached_chars`.
 
     An engine that is full, or whose circuit is open, is passed over while there is another: traffic alone never
     takes the last engine away. One that has asked to be left alone is.
@@ -44,7 +44,7 @@ def choose_engine(pool: EnginePool, context: RequestContext, tried: Collection[E
         if present and not candidates:
             raise EngineOverloaded(_OVERLOADED, headers=retry_after(present))
     if len(candidates) == 1:
-        context.unread = 0
+        context.uncached_chars = 0
         return candidates[0]
     if not candidates:
         raise EngineUnavailable(
@@ -56,7 +56,7 @@ def choose_engine(pool: EnginePool, context: RequestContext, tried: Collection[E
             context.headers, context.body, pool.placement.settings, context.cache_salt
         )
     chosen = pool.placement.choose(candidates, affinity.prompt, affinity.session)
-    unread = send(chosen, affinity.prompt)
-    # An answer in one piece does not show when its prompt was read: most of its time is writing.
-    context.unread = unread if context.stream else unread // 4
+    uncached_chars = note_sent(chosen, affinity.prompt)
+    # An answer in one piece does not show when its prefill ended: most of its time is decoding.
+    context.uncached_chars = uncached_chars if context.stream else uncached_chars // 4
     return chosen

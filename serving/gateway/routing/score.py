@@ -1,14 +1,14 @@
-"""Which of several engines: one cost for each, in characters of prompt that are read because of the choice.
+"""Which of several engines: one cost for each, in characters of prompt to prefill because of the choice.
 
-    cost = load * load_chars + reading - credit
+    cost = load * load_chars + pending_prefill_chars - credit
 
-`load` is answers the engine works on, `reading` the characters of prompts that wait there to be read. `credit` is
-what the engine need not read again: the part of the prompt that this gateway has sent there before, or half of the
-prompt where the engine is the prompt's *home*. The home is found by rendezvous hashing, so that replicas agree on it
-without talking, and few prompts move when engines come and go; a prompt used by a large share of the traffic has as
-many homes as it needs, in the spirit of consistent hashing with bounded loads (Mirrokni, Thorup, Zadimoghaddam, 2016).
-An engine whose load is above `balance` times the mean gets no credit at all, as in SGLang's cache-aware router, so
-that no prompt, however popular, makes a queue.
+`load` is the answers that the engine works on, `pending_prefill_chars` the uncached characters of prompts that wait
+for their prefill there. `credit` is what the engine need not prefill again: the part of the prompt that this gateway
+has sent there before, or half of the prompt where the engine is the prompt's *home*. Rendezvous hashing finds the
+home, so replicas agree on it without talking, and few prompts move when engines come and go. A prompt used by a large
+share of the traffic has as many homes as it needs, in the spirit of consistent hashing with bounded loads (Mirrokni,
+Thorup, Zadimoghaddam, 2016). An engine whose load is above `balance` times the mean gets no credit at all, as in
+SGLang's cache-aware router, so that no prompt, however popular, makes a queue.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Candidate(Protocol):
     def load(self) -> float: ...
 
     @property
-    def reading(self) -> int: ...
+    def pending_prefill_chars(self) -> int: ...
 
     @property
     def seed(self) -> int: ...
@@ -51,13 +51,13 @@ class Candidate(Protocol):
 C = TypeVar("C", bound=Candidate)
 
 
-def send(chosen: Candidate, prompt: Prompt | None) -> int:
-    """Note that the prompt goes to `chosen`; returns how many characters of it have to be read there."""
+def note_sent(chosen: Candidate, prompt: Prompt | None) -> int:
+    """Note that the prompt goes to `chosen`; returns how many of its characters are not cached there."""
     if prompt is None:
         return 0
-    unread = prompt.chars - prompt.chars_seen(chosen.seen)
+    uncached_chars = prompt.chars - prompt.chars_seen(chosen.seen)
     chosen.seen.note(prompt.chain)
-    return unread
+    return uncached_chars
 
 
 class Placement:
@@ -67,7 +67,7 @@ class Placement:
         self.settings = settings
         self._uses: dict[int, int] = {}
         self._total = 0
-        self._turn = 0
+        self._first = 0
 
     def choose(self, candidates: Sequence[C], prompt: Prompt | None, session: int | None) -> C:
         """The candidate of the least cost. Equal ones take turns."""
@@ -76,11 +76,11 @@ class Placement:
         home = self._home(candidates, prompt, session)
         settings = self.settings
         ceiling = sum(loads) / count * settings.balance + SLACK
-        self._turn = turn = (self._turn + 1) % count
-        best, lowest = candidates[turn], math.inf
-        for index in range(turn - count, turn):
+        self._first = first = (self._first + 1) % count
+        best, lowest = candidates[first], math.inf
+        for index in range(first - count, first):
             candidate, load = candidates[index], loads[index]
-            cost = load * settings.load_chars + candidate.reading
+            cost = load * settings.load_chars + candidate.pending_prefill_chars
             if load <= ceiling:
                 if session is not None and candidate is home:
                     cost -= settings.session_chars

@@ -23,7 +23,7 @@ class Joined:
         event = decode_any(event_data(first) or b"{}") if first else {}
         self._named: dict[str, Any] = {name: event[name] for name in _NAMES if name in event}
         self.done = False  # nothing that follows matters
-        self.said_all = False
+        self.complete = False
 
     @property
     def num_pending(self) -> int:
@@ -36,7 +36,7 @@ class Joined:
         for event in self._splitter.feed(data):
             payload = event_data(event)
             if payload == b"[DONE]":
-                self.done = self.said_all = True
+                self.done = self.complete = True
             elif payload is not None and not self.done:
                 out += [b"data: " + encode(each) + b"\n\n" for each in self._joined(self._decode(payload))]
         return b"".join(out)

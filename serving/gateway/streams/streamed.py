@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from serving.gateway.attempts import LOOK_AGAIN_S, Attempts, Question
 from serving.gateway.cleaning import offload
 from serving.gateway.context import RequestContext
-from serving.gateway.engines.upstream import Patience, UpstreamError, UpstreamResponse
+from serving.gateway.engines.upstream import StallPolicy, UpstreamError, UpstreamResponse
 from serving.gateway.errors import EngineFailed, GatewayError
 from serving.gateway.failover import FailoverSettings
 from serving.gateway.settle import Settlement
@@ -59,7 +59,7 @@ class StreamedAnswer:
         self._relay = relay
         self._pass_on = pass_on
         self._has_begun = has_begun
-        self.said_all = False
+        self.complete = False
 
     async def run(self, response: UpstreamResponse, question: Question) -> None:
         """Relay until the answer is complete, all but the closing events.
@@ -79,10 +79,10 @@ class StreamedAnswer:
                 self._leave_engine(str(error))
             except _HandOver:
                 self._leave_engine(None)
-            self.said_all = relay.done or (joined is not None and joined.said_all)
+            self.complete = relay.done or (joined is not None and joined.complete)
             if relay.complete:
                 break
-            self._attempts.close(self.said_all)
+            self._attempts.close(self.complete)
             response, joined = await self._continue(question)
         self._tell_usage()
 
@@ -99,7 +99,7 @@ class StreamedAnswer:
         """Relay one engine's bytes to their end, or to the end of the part that it was asked for."""
         relay, engine, permit = self._relay, self._context.engine, self._context.permit
         assert engine is not None
-        response.set_patience(Patience(self._failover.stall_timeout_s, self._can_move))
+        response.set_stall_policy(StallPolicy(self._failover.stall_timeout_s, self._can_move))
         hand_over_at = 0.0
         while data := await response.piece():
             if len(data) + (relay if joined is None else joined).num_pending <= SMALL_BYTES:

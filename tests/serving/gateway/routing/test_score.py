@@ -6,7 +6,7 @@ from zlib import crc32
 
 from serving.gateway.engines.seen import SeenPrefixes
 from serving.gateway.routing.prompt import Prompt, read_prompt
-from serving.gateway.routing.score import SHARE_WINDOW, Placement, send
+from serving.gateway.routing.score import SHARE_WINDOW, Placement, note_sent
 from serving.gateway.routing.settings import RoutingSettings
 
 
@@ -14,7 +14,7 @@ from serving.gateway.routing.settings import RoutingSettings
 class Place:
     name: str
     load: float = 0
-    reading: int = 0
+    pending_prefill_chars: int = 0
     seen: SeenPrefixes = field(default_factory=SeenPrefixes)
 
     @property
@@ -46,7 +46,7 @@ def test_the_least_loaded_is_chosen_and_equals_take_turns() -> None:
 
 def test_a_prompt_that_waits_to_be_read_is_load() -> None:
     choose, engines = placement().choose, places(2)
-    engines[0].reading = 100
+    engines[0].pending_prefill_chars = 100
     assert {choose(engines, None, None) for _ in range(4)} == {engines[1]}
 
 
@@ -56,9 +56,9 @@ def test_a_prompt_goes_where_it_was_read_before() -> None:
     for engine in engines:
         if engine is not choose(engines, question, None):
             break
-    assert send(engine, question) == 5000
+    assert note_sent(engine, question) == 5000
     assert choose(engines, question, None) is engine
-    assert send(engine, question) == 0
+    assert note_sent(engine, question) == 0
 
 
 def test_until_load_outweighs_what_is_cached() -> None:
@@ -66,7 +66,7 @@ def test_until_load_outweighs_what_is_cached() -> None:
     question = prompt("x" * 4000)
     home = choose(engines, question, None)
     other = engines[1 - engines.index(home)]
-    send(home, question)
+    note_sent(home, question)
     home.load = 3
     assert choose(engines, question, None) is home
     home.load = 5
@@ -77,7 +77,7 @@ def test_an_overloaded_engine_gets_no_credit_however_long_the_prompt() -> None:
     choose, engines = placement().choose, places(4)
     question = prompt("x" * 100_000)
     home = choose(engines, question, None)
-    send(home, question)
+    note_sent(home, question)
     for engine in engines:
         engine.load = 10
     assert choose(engines, question, None) is home
