@@ -214,7 +214,7 @@ class Exchange:
         self._context.counted_chars = self._context.answer_chars
         self._settlement.note_output(answer.reports)
         refuse_blocked(answer.reports)
-        self._settlement.note_text()
+        self._settlement.note_text_events()
         body = await self._reviewed(answer.body, answer.reports)
         await self._commit()
         if self._hides_cached:
@@ -352,7 +352,7 @@ class Exchange:
                     released = relay.feed(data)
                 else:
                     released = await self._offload(SMALL_BYTES, relay.feed, data)
-                self._settlement.note_text(relay.num_text_events)
+                self._settlement.note_text_events(relay.num_text_events)
                 if self._context.permit is not None:
                     self._context.permit.relayed(relay.num_text_events)
                 await self._pass_on(released)

@@ -73,7 +73,7 @@ class Settlement:
         """An engine gets the request now."""
         self._metrics.queue(time.perf_counter() - self._context.started)
 
-    def note_text(self, num_text_events: int = 1) -> None:
+    def note_text_events(self, num_text_events: int = 1) -> None:
         """Text has come from the engine; several events at once share the time since the last."""
         new = num_text_events - self._num_text_events
         if new <= 0:

@@ -13,7 +13,7 @@ from serving.gateway.errors import EngineFailed
 from serving.gateway.streams.answer import CleanAnswer
 from serving.gateway.streams.chunks import UNREADABLE, decode_any, decode_loose, encode
 from serving.gateway.streams.details import clean_details
-from serving.gateway.streams.noting import note_text
+from serving.gateway.streams.recording import record_text
 from serving.gateway.streams.texts import (
     Text,
     clean_keys,
@@ -56,7 +56,7 @@ def clean_whole(context: RequestContext, dialect: Dialect, guard: Answers, body:
         places = dialect.places(answer) if dialect.cleans_answer else []
         if dialect.generates:
             for place in places:
-                note_text(
+                record_text(
                     context, (place.key, 0), encode(place.holder[place.key]).decode() if place.parsed else _at(place)
                 )
         cleaned = CleanTexts(guard, answer, places) if dialect.cleans_answer else None

@@ -18,8 +18,8 @@ from serving.gateway.streams.chunks import UNREADABLE, decode_any, decode_loose,
 from serving.gateway.streams.details import DetailGate
 from serving.gateway.streams.extras import ExtraTexts
 from serving.gateway.streams.keys import repeats_keys
-from serving.gateway.streams.noting import note_text
-from serving.gateway.streams.pattern import PROBE, Pattern
+from serving.gateway.streams.numeric_template import PROBE, NumericTemplate
+from serving.gateway.streams.recording import record_text
 from serving.gateway.streams.sse import DATA, EventSplitter, event_data, keep_alive
 from serving.gateway.streams.texts import clean_keys, drop_opaque, is_identifier, stream_as, texts_alone, texts_within
 from serving.gateway.streams.token_reader import Spelled
@@ -55,7 +55,7 @@ class DialectRelay:
         self._extras = ExtraTexts(guard, self._reports, lambda data: with_data(*data))
         self._num_numbered = 0
         self._renumber = False
-        self._pattern: tuple[Pattern, Channel] | None = None
+        self._template: tuple[NumericTemplate, Channel] | None = None
         self._lessons = _MOST_LESSONS
         self.done = False
         self.num_text_events = 0
@@ -152,17 +152,17 @@ class DialectRelay:
 
     def _take_run(self, events: list[bytes], first: int, out: list[bytes]) -> int:
         """Take the events from the `first` on that are like one that was parsed, as one text; returns how many."""
-        if self._pattern is None:
+        if self._template is None:
             return 0
-        pattern, channel = self._pattern
+        template, channel = self._template
         if self._halves or channel in self._gates or channel in self._ended:
             return 0
-        run = pattern.run(events, first)
+        run = template.run(events, first)
         if run.events:
             self._lessons = _MOST_LESSONS
             text = "".join(run.texts)
             self.num_text_events += len(run.events)
-            note_text(self._context, (channel[0], channel[1]), text)
+            record_text(self._context, (channel[0], channel[1]), text)
             (self._channels.get(channel) or self._open(channel)).feed_all(run.events, run.texts, text, out)
         return len(run.events)
 
@@ -176,8 +176,8 @@ class DialectRelay:
             usual = _USUAL.fullmatch(probe)
             return usual is not None and self._dialect.read_piece(usual[1]) == (channel, PROBE)
 
-        if (pattern := Pattern.of(event, text, holds)) is not None:
-            self._pattern = pattern, channel
+        if (template := NumericTemplate.of(event, text, holds)) is not None:
+            self._template = template, channel
 
     def _take_part(self, data: Json, event: bytes, out: list[bytes]) -> None:
         read = self._dialect.read_event(data)
@@ -214,7 +214,7 @@ class DialectRelay:
     def _pass(self, channel: Channel, text: str, event: bytes, out: list[bytes]) -> None:
         """A piece of text goes on, as the event that came, once it is clear."""
         self.num_text_events += 1
-        note_text(self._context, (channel[0], channel[1]), text)
+        record_text(self._context, (channel[0], channel[1]), text)
         (self._channels.get(channel) or self._open(channel)).feed(event, text, out)
 
     def _open(self, channel: Channel) -> _DialectChannel:
@@ -242,7 +242,7 @@ class DialectRelay:
             gate.expect(event, spelled)
         if whole:
             self.num_text_events += 1
-            note_text(self._context, (channel[0], channel[1]), whole)
+            record_text(self._context, (channel[0], channel[1]), whole)
         if gate is None:
             relay.feed(event, whole, out)
         else:

@@ -10,7 +10,7 @@ from serving.gateway.policy.refusal import Written, written_choice, written_even
 from serving.gateway.policy.review import AnswerText
 from serving.gateway.streams.answer import texts_of_choice
 from serving.gateway.streams.chunks import Json, choice_number, choices_of, decode_any, encode
-from serving.gateway.streams.noting import ANSWER_START_CHARS
+from serving.gateway.streams.recording import ANSWER_START_CHARS
 from serving.gateway.streams.sse import DONE, EventSplitter, event_data
 from serving.provenance.receipts import Passage
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
-from serving.gateway.streams.reading import Reading
+from serving.gateway.streams.spelled_text import SpelledText
 from serving.guard import Answers
 from serving.guard.stream import PROSE
 
@@ -24,10 +24,10 @@ _MOST_KEPT = 256
 class _Rank:
     """What the alternatives of one rank spell."""
 
-    __slots__ = ("first", "kept", "reading", "since", "spans", "word")
+    __slots__ = ("first", "kept", "since", "spans", "spelled", "word")
 
     def __init__(self, word: str | None, first: int) -> None:
-        self.reading: Reading | None = None  # made when something else than ordinary words comes
+        self.spelled: SpelledText | None = None  # made when something else than ordinary words comes
         self.word = word
         """What may go on of ordinary words; None: the cleaner reads something else."""
         self.since = first
@@ -60,7 +60,7 @@ class Alternatives:
     @property
     def changed(self) -> bool:
         """Whether the guard would change anything of what was read."""
-        return any(rank.reading.changes for rank in self._ranks if rank.reading is not None)
+        return any(rank.spelled.changes for rank in self._ranks if rank.spelled is not None)
 
     def read(self, texts: Sequence[str]) -> int:
         """Take what each rank spells at the next place; returns the place."""
@@ -125,30 +125,30 @@ class Alternatives:
         """The choice is complete."""
         self._share_out()
         for rank in self._ranks:
-            if rank.reading is not None:
-                self._catch_up(rank, rank.reading, self.num_read)
-                rank.reading.finish()
-                self._refuse(rank, rank.reading)
+            if rank.spelled is not None:
+                self._catch_up(rank, rank.spelled, self.num_read)
+                rank.spelled.finish()
+                self._refuse(rank, rank.spelled)
         self.num_settled = self.num_read
 
     def _read_exactly(self, rank: _Rank, text: str, place: int) -> None:
-        reading, spans = rank.reading, rank.spans
-        if reading is None:
-            reading = rank.reading = Reading(self._guard.stream())
-        self._catch_up(rank, reading, place)
-        spans.append((place, reading.fed, reading.fed + len(text)))
-        reading.feed(text)
-        self._refuse(rank, reading)
-        while spans and spans[0][2] <= reading.settled:
+        spelled, spans = rank.spelled, rank.spans
+        if spelled is None:
+            spelled = rank.spelled = SpelledText(self._guard.stream())
+        self._catch_up(rank, spelled, place)
+        spans.append((place, spelled.fed, spelled.fed + len(text)))
+        spelled.feed(text)
+        self._refuse(rank, spelled)
+        while spans and spans[0][2] <= spelled.settled:
             spans.popleft()
         rank.since = spans[0][0] if spans else place + 1
         # A change may reach into what comes next.
-        rank.word = None if reading.changes else reading.word
+        rank.word = None if spelled.changes else spelled.word
         rank.first = place + 1
 
-    def _catch_up(self, rank: _Rank, reading: Reading, place: int) -> None:
+    def _catch_up(self, rank: _Rank, spelled: SpelledText, place: int) -> None:
         """Give the cleaner the ordinary words before a place."""
-        spans, end = rank.spans, reading.fed
+        spans, end = rank.spans, spelled.fed
         while spans and spans[0][0] < rank.since:
             spans.popleft()
         for each, text in enumerate(rank.kept, rank.first):
@@ -156,13 +156,13 @@ class Alternatives:
             if each >= rank.since:
                 spans.append((each, start, end))
         if rank.kept:
-            reading.feed("".join(rank.kept))
+            spelled.feed("".join(rank.kept))
             rank.kept = []
         rank.first = place
 
-    def _refuse(self, rank: _Rank, reading: Reading) -> None:
-        if reading.changes:
-            self.refused.update(place for place, start, end in rank.spans if reading.changed(start, end))
+    def _refuse(self, rank: _Rank, spelled: SpelledText) -> None:
+        if spelled.changes:
+            self.refused.update(place for place, start, end in rank.spans if spelled.changed(start, end))
 
 
 _last_words: dict[str, str] = {}

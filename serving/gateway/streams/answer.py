@@ -26,7 +26,7 @@ from serving.gateway.streams.chunks import (
 )
 from serving.gateway.streams.details import clean_details, clean_prompt_details
 from serving.gateway.streams.keys import repeats_keys
-from serving.gateway.streams.noting import note_counts, note_text, note_tokens
+from serving.gateway.streams.recording import record_counts, record_text, record_tokens
 from serving.gateway.streams.texts import (
     are_identifiers,
     as_text,
@@ -66,7 +66,7 @@ def clean_answer(context: RequestContext, guard: Answers, body: bytes) -> CleanA
         choices = choices_of(answer) if isinstance(answer, dict) else []
         if not choices:
             raise EngineFailed("The engine sent an answer without choices.")
-        note_counts(context, answer.get("usage"))
+        record_counts(context, answer.get("usage"))
         if any(finish_reason_of(choice) == ABORTED for choice in choices):
             raise EngineFailed("The engine gave the answer up when it was stopped.")
         cleaning = _Cleaning(context, guard)
@@ -101,11 +101,11 @@ def _clean_usual(context: RequestContext, guard: Answers, body: bytes) -> list[G
             texts.append((choice.index, channel, text))
     for index, channel, text in texts:
         if channel[0] != "name":
-            note_text(context, channel, text)
+            record_text(context, channel, text)
             if context.passage is not None:
                 context.passage.text(index, *channel).add(text)
     if answer.usage is not None:
-        note_tokens(context, answer.usage.prompt_tokens, answer.usage.completion_tokens)
+        record_tokens(context, answer.usage.prompt_tokens, answer.usage.completion_tokens)
     context.finish_reason = finish
     return reports
 
@@ -141,12 +141,12 @@ class _Cleaning:
         prompt = self._take_prompt(choice)
         before, self.changed = _to_texts(choice) or self.changed, False
         for channel, holder, key in texts_of_choice(choice):
-            note_text(context, channel, holder[key])
+            record_text(context, channel, holder[key])
             self._clean_text(holder, key, channel[0])
             if context.passage is not None:
                 context.passage.text(index, *channel).add(holder[key])
         for text in self._clean_rest(choice):
-            note_text(context, ("other", 0), text)
+            record_text(context, ("other", 0), text)
         shown = self._shown(choice, details) if not self.changed else {}
         self._drop(choice)
         self.changed |= before or any(shown.get(name) != value for name, value in details.items())

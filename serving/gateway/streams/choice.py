@@ -24,7 +24,7 @@ from serving.gateway.streams.chunks import (
 from serving.gateway.streams.details import DetailGate, details_in, joined_details, without_details
 from serving.gateway.streams.extras import ExtraTexts
 from serving.gateway.streams.keys import Frame
-from serving.gateway.streams.pattern import Run
+from serving.gateway.streams.numeric_template import MatchedRun
 from serving.gateway.streams.texts import (
     as_text,
     clean_keys,
@@ -128,7 +128,7 @@ class ChoiceRelay:
             relay.feed(event, text, own)
             self._gate.pass_on(own, out)
 
-    def feed_run(self, channel: Channel, text: str, run: Run, out: list[bytes]) -> None:
+    def feed_run(self, channel: Channel, text: str, run: MatchedRun, out: list[bytes]) -> None:
         """As `feed_text`, of several events in a row; `text` is all of theirs."""
         if run.ranks:
             self._read_ranks(run.events, run.ranks)
@@ -332,11 +332,11 @@ class ChoiceRelay:
 
     def _add_head(self, number: int, head: Json) -> None:
         """A tool call begins, or its name goes on."""
-        known = self._heads.setdefault(number, head)
-        if known is not head:
-            known["id"] = known.get("id") or head.get("id")
-            name = _named(known)["name"] + _named(head)["name"]
-            _named(known)["name"] = name[:_MAX_NAME]
+        matched = self._heads.setdefault(number, head)
+        if matched is not head:
+            matched["id"] = matched.get("id") or head.get("id")
+            name = _named(matched)["name"] + _named(head)["name"]
+            _named(matched)["name"] = name[:_MAX_NAME]
 
     def _open_heads(self, out: list[bytes], but: Iterable[int] = ()) -> None:
         """Send the beginnings of tool calls: their names are whole."""

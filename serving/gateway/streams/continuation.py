@@ -27,7 +27,7 @@ from serving.gateway.question_body import mark_arguments
 from serving.gateway.steps import engine_obstacle
 from serving.gateway.streams.chunks import UNREADABLE, decode_any
 from serving.gateway.streams.joining import ContinuedChoice, RestartedAnswer
-from serving.gateway.streams.seam import Seam
+from serving.gateway.streams.stop_strings import StopStringJoiner
 from serving.gateway.streams.tokens import ChoiceProgress, TokenTap
 
 log = logging.getLogger(__name__)
@@ -167,7 +167,7 @@ class ChoiceContinuation:
             await self._settle(engine, progress.shown, progress.in_last - 1)
         else:
             progress.rewind(progress.shown)
-        self.answer.begin(self._seam(held), partial(self._drop_behind, engine, len(progress.ids)))
+        self.answer.begin(self._stop_string_joiner(held), partial(self._drop_behind, engine, len(progress.ids)))
 
     async def _settle(self, engine: Engine, num_ids: int, give_up_after: int) -> str:
         for kept in range(num_ids, max(-1, num_ids - give_up_after - 1), -1):
@@ -224,13 +224,15 @@ class ChoiceContinuation:
                 return whole[len(sent) :]
         raise CannotContinue("tokens whose text is another one")
 
-    def _seam(self, held: str) -> Seam | None:
+    def _stop_string_joiner(self, held: str) -> StopStringJoiner | None:
         if not self._stops:
             return None
         body = self._context.body
         # vLLM looks for stop strings only behind the tokens that have to be there.
         stops = self._stops if len(self._progress.ids) >= (body.get("min_tokens") or 0) else []
-        return Seam(stops, "".join(self._progress.texts), held, bool(body.get("include_stop_str_in_output")))
+        return StopStringJoiner(
+            stops, "".join(self._progress.texts), held, bool(body.get("include_stop_str_in_output"))
+        )
 
     def _body(self, engine: Engine) -> bytes:
         context, ids = self._context, self._progress.ids

@@ -17,7 +17,7 @@ from typing import Any
 from serving.gateway.context import RequestContext
 from serving.gateway.streams.alternatives import Alternatives
 from serving.gateway.streams.chunks import Json, decode_any, drop_token_details, encode
-from serving.gateway.streams.reading import Reading
+from serving.gateway.streams.spelled_text import SpelledText
 from serving.gateway.streams.sse import event_data
 from serving.gateway.streams.token_reader import PIECES, Spelled, TokenReader, spell_ranks
 from serving.guard import Answers
@@ -80,7 +80,7 @@ def _prompt_token(token: Any) -> Json | None:
     }
 
 
-_Span = tuple[Reading, int, int]
+_Span = tuple[SpelledText, int, int]
 
 
 class _Event:
@@ -101,11 +101,11 @@ class _Event:
 
     @property
     def refused(self) -> bool:
-        return any(reading.changed(start, end) for reading, start, end in self.spans)
+        return any(spelled.changed(start, end) for spelled, start, end in self.spans)
 
     @property
     def settled(self) -> bool:
-        return all(reading.settled >= end for reading, _, end in self.spans)
+        return all(spelled.settled >= end for spelled, _, end in self.spans)
 
 
 class DetailGate:
@@ -122,7 +122,7 @@ class DetailGate:
         self._alternatives = Alternatives(guard)
         self._place = -1  # of the alternatives that were read last
         self._newest: bytes | None = None  # what `read_words` took last, which is not among `_detailed`
-        self._readings: dict[int, Reading] = {}
+        self._spelled_texts: dict[int, SpelledText] = {}
         self._waiting: deque[bytes] = deque()
         # By the identity of their bytes, which an event keeps while nothing of it is changed.
         self._detailed: dict[int, _Event] = {}
@@ -135,7 +135,7 @@ class DetailGate:
     def begin(self, before: str) -> None:
         """What tokens spelled before, in events that have gone with their details."""
         self._hold_newest()
-        self._reading(_PROSE).feed(before)
+        self._text_of(_PROSE).feed(before)
         self._before = before
 
     def read(self, details: Any) -> Spelled | None:
@@ -162,7 +162,7 @@ class DetailGate:
         False: they are not, or there are events that wait; nothing was read.
         """
         alternatives = self._alternatives
-        if self._waiting or self._readings or alternatives.refused or not alternatives.read_words(texts):
+        if self._waiting or self._spelled_texts or alternatives.refused or not alternatives.read_words(texts):
             return False
         self._detailed.clear()
         self._newest = event
@@ -193,7 +193,7 @@ class DetailGate:
         """False: they are not told as the text is written, and have to wait for the end."""
         text = "".join(spelled.tokens)
         pieces = text.translate(PIECES)
-        self._reading(_PROSE).feed(text)
+        self._text_of(_PROSE).feed(text)
         # Before the first escape, or the first sign of a piece, there is nothing that prose does not show.
         self._feed_from(_AS_JSON, text, begins="\\" in text)
         self._feed_from(_AS_PIECES, pieces, begins=pieces != text)
@@ -213,7 +213,7 @@ class DetailGate:
     def _spans(self, spelled: Spelled) -> list[_Span]:
         """How far the tokens that were read last reach."""
         size = sum(map(len, spelled.tokens))
-        return [(reading, reading.fed - size, reading.fed) for reading in self._readings.values()]
+        return [(text, text.fed - size, text.fed) for text in self._spelled_texts.values()]
 
     def note_text(self, text: str) -> None:
         """A text of the choice has come: its tokens have to be among those that were read, or others are meant."""
@@ -247,8 +247,8 @@ class DetailGate:
     def finish(self, out: list[bytes]) -> None:
         """The choice is complete: nothing waits any more."""
         self._alternatives.finish()
-        for reading in self._readings.values():
-            reading.finish()
+        for spelled in self._spelled_texts.values():
+            spelled.finish()
         self.pass_on((), out)
 
     @property
@@ -259,30 +259,30 @@ class DetailGate:
     @property
     def changed(self) -> bool:
         """Whether anything that tokens spell was changed."""
-        return self._alternatives.changed or any(reading.changes for reading in self._readings.values())
+        return self._alternatives.changed or any(spelled.changes for spelled in self._spelled_texts.values())
 
-    def _reading(self, number: int) -> Reading:
-        reading = self._readings.get(number)
-        if reading is None:
-            reading = self._readings[number] = Reading(self._guard.stream())
-        return reading
+    def _text_of(self, number: int) -> SpelledText:
+        spelled = self._spelled_texts.get(number)
+        if spelled is None:
+            spelled = self._spelled_texts[number] = SpelledText(self._guard.stream())
+        return spelled
 
     def _feed_from(self, rank: int, text: str, *, begins: bool) -> None:
         """Feed another reading of the tokens themselves, which begins with its first sign, by what came right before.
 
         Events that wait already are held to it too.
         """
-        if rank not in self._readings:
+        if rank not in self._spelled_texts:
             if not begins:
                 return
-            prose = self._readings[_PROSE]
+            prose = self._spelled_texts[_PROSE]
             start = prose.fed - len(text) - len(self._before)
-            reading = self._readings[rank] = Reading(self._guard.stream(json=rank == _AS_JSON), start)
+            spelled = self._spelled_texts[rank] = SpelledText(self._guard.stream(json=rank == _AS_JSON), start)
             for waiting in self._detailed.values():
-                more = [(reading, first, last) for own, first, last in waiting.spans if own is prose]
+                more = [(spelled, first, last) for own, first, last in waiting.spans if own is prose]
                 waiting.spans = [*waiting.spans, *more]
-            reading.feed(self._before)
-        self._readings[rank].feed(text)
+            spelled.feed(self._before)
+        self._spelled_texts[rank].feed(text)
 
     def _give_up(self) -> None:
         """The tokens are not told as the text is written: their details have to wait for the end."""

@@ -8,8 +8,8 @@ from typing import Any
 from serving.gateway.body import encode
 from serving.gateway.streams.broken import StreamBroken
 from serving.gateway.streams.chunks import UNREADABLE, choices_of, decode_any, finish_reason_of, reports_error
-from serving.gateway.streams.seam import Seam
 from serving.gateway.streams.sse import EventSplitter, event_data
+from serving.gateway.streams.stop_strings import StopStringJoiner
 
 # What names an answer; all its events say the same.
 _NAMES = ("id", "object", "created", "model")
@@ -80,16 +80,16 @@ class ContinuedChoice(Joined):
         super().__init__(first)
         self._index = index
         self._is_chat = endpoint == "chat"
-        self._seam: Seam | None = None
+        self._stop_string_joiner: StopStringJoiner | None = None
         self._drop_behind: Callable[[str], Awaitable[None]] | None = None
         self._stop: str | None = None
 
-    def begin(self, seam: Seam | None, drop_behind: Callable[[str], Awaitable[None]]) -> None:
+    def begin(self, joiner: StopStringJoiner | None, drop_behind: Callable[[str], Awaitable[None]]) -> None:
         """The second engine is about to answer; its text is to go through `seam`.
 
         `drop_behind` forgets the tokens behind a stop string.
         """
-        self._seam, self._drop_behind = seam, drop_behind
+        self._stop_string_joiner, self._drop_behind = joiner, drop_behind
 
     async def settle(self) -> None:
         """Count no token behind a stop string across the cut: an engine that sees it whole makes none."""
@@ -102,12 +102,12 @@ class ContinuedChoice(Joined):
         for choice in choices_of(event):
             text, finish = choice.get("text") or "", finish_reason_of(choice) or None
             stop_reason = choice.get("stop_reason")
-            if self._seam is not None:
-                text, stop = self._seam.feed(text, final=finish is not None)
+            if self._stop_string_joiner is not None:
+                text, stop = self._stop_string_joiner.feed(text, final=finish is not None)
                 if stop is not None:
                     finish, stop_reason, self.done, self._stop = "stop", stop, True, stop
-                elif self._seam.passed:
-                    self._seam = None
+                elif self._stop_string_joiner.passed:
+                    self._stop_string_joiner = None
             yield {**self._named, "choices": [self._choice(text, finish, stop_reason, choice.get("token_ids"))]}
 
     def _choice(self, text: str, finish: str | None, stop_reason: object, ids: object) -> dict[str, Any]:

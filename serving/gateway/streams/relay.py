@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from serving.gateway.context import RequestContext
-from serving.gateway.streams.alike import Alike
 from serving.gateway.streams.broken import StreamBroken, refuse_blocked
 from serving.gateway.streams.choice import ChoiceRelay
 from serving.gateway.streams.chunks import (
@@ -36,14 +35,15 @@ from serving.gateway.streams.chunks import (
     texts_of,
 )
 from serving.gateway.streams.details import clean_prompt_details
+from serving.gateway.streams.event_template import EventTemplate
 from serving.gateway.streams.extras import ExtraTexts
-from serving.gateway.streams.noting import note_counts, note_text, note_tokens
-from serving.gateway.streams.pattern import NONE, PROBE, Pattern
+from serving.gateway.streams.fast_path import FastPath
+from serving.gateway.streams.numeric_template import NO_MATCHES, PROBE, NumericTemplate
+from serving.gateway.streams.recording import record_counts, record_text, record_tokens
 from serving.gateway.streams.sse import DONE, EventSplitter, EventTooLong, event_data, keep_alive
 from serving.gateway.streams.texts import clean_keys, drop_opaque, is_identifier, texts_within
 from serving.gateway.streams.token_reader import ranks_of, tell_text
 from serving.gateway.streams.tokens import TokenTap
-from serving.gateway.streams.usual import UsualEvents
 from serving.guard import Answers, GuardReport
 
 # An engine whose events never repeat is not studied for ever.
@@ -79,10 +79,10 @@ class StreamRelay:
         self._unfinished = context.choices
         self._tail: list[bytes] = []  # texts that came after the last finish reason, and the finish reasons
         self._closing: list[bytes] = []  # what follows them
-        self._usual = UsualEvents(context.choices, self._choices)
+        self._fast_path = FastPath(context.choices, self._choices)
         self._unsent = b""  # came with what ends the answer
-        self._alike: Alike | None = None
-        self._told: Pattern | None = None
+        self._template: EventTemplate | None = None
+        self._numeric_template: NumericTemplate | None = None
         """Of events that also tell their token."""
         self._lessons = _MOST_LESSONS
         self.done = False
@@ -137,7 +137,7 @@ class StreamRelay:
     def cut(self) -> None:
         """The engine's bytes ended early; those of another engine follow. A part of an event is forgotten."""
         self._splitter = EventSplitter()
-        self._alike = self._told = None
+        self._template = self._numeric_template = None
         self._lessons = _MOST_LESSONS
         if self.tap is not None:
             self.tap.cut()
@@ -182,41 +182,41 @@ class StreamRelay:
 
     def _take_run(self, events: list[bytes], first: int, out: list[bytes]) -> int:
         """Take the events from the `first` on that bring one text each to the same channel; returns how many."""
-        index, channel, run = 0, CONTENT, NONE
-        if self._alike is not None:
-            index, channel, run = self._alike.index, self._alike.channel, self._alike.run(events, first)
-        elif self._told is not None and self._choices[0].is_plain and self._unfinished > 0:
-            run = self._told.run(events, first)
+        index, channel, run = 0, CONTENT, NO_MATCHES
+        if self._template is not None:
+            index, channel, run = self._template.index, self._template.channel, self._template.run(events, first)
+        elif self._numeric_template is not None and self._choices[0].is_plain and self._unfinished > 0:
+            run = self._numeric_template.run(events, first)
         if not run.events:
             return 0
         text, state = "".join(run.texts), self._choices[index]
-        if self._alike is None and not state.tell(text):
+        if self._template is None and not state.tell(text):
             return 0
         self._lessons = _MOST_LESSONS
-        if self.tap is not None and (run.tokens or self._alike is not None):
+        if self.tap is not None and (run.tokens or self._template is not None):
             self.tap.note_plain(index, run.tokens, run.texts)
         self.num_text_events += len(run.events)
-        note_text(self._context, channel, text)
+        record_text(self._context, channel, text)
         state.feed_run(channel, text, run, out)
         return len(run.events)
 
     def _take_known(self, event: bytes, out: list[bytes]) -> bool:
         """Take an event that is like one that was parsed; False: it is to be parsed too."""
         index, channel = 0, CONTENT
-        if self._alike is not None and (known := self._alike.read(event)) is not None:
-            index, channel = self._alike.index, self._alike.channel
+        if self._template is not None and (matched := self._template.read(event)) is not None:
+            index, channel = self._template.index, self._template.channel
             state = self._choices[index]
-        elif self._told is not None and (known := self._told.read(event)) is not None:
+        elif self._numeric_template is not None and (matched := self._numeric_template.read(event)) is not None:
             state = self._choices[index]
-            if self._unfinished <= 0 or not state.is_plain or not state.tell(known.text):
+            if self._unfinished <= 0 or not state.is_plain or not state.tell(matched.text):
                 return False
         else:
             return False
         self._lessons = _MOST_LESSONS
-        if self.tap is not None and known.token is not None:
-            self.tap.note_plain(index, [known.token], [known.text])
-        self._note(channel, known.text)
-        state.feed_text(channel, known.text, known.event, out, known.ranks)
+        if self.tap is not None and matched.token is not None:
+            self.tap.note_plain(index, [matched.token], [matched.text])
+        self._note(channel, matched.text)
+        state.feed_text(channel, matched.text, matched.event, out, matched.ranks)
         return True
 
     def _take(self, event: bytes, out: list[bytes]) -> None:
@@ -232,7 +232,7 @@ class StreamRelay:
         if self.tap is not None:
             event = self.tap.take(event)
         data = event[len(_DATA) :]
-        usual = self._usual.read(data)
+        usual = self._fast_path.read(data)
         if usual is None:
             self._take_odd(data, out)
             return
@@ -265,9 +265,9 @@ class StreamRelay:
         self._lessons -= 1
         channel, text = texts[0]
         if choice.logprobs is None:
-            self._alike = Alike.of(came, choice.index, channel, text, self.tap) or self._alike
+            self._template = EventTemplate.of(came, choice.index, channel, text, self.tap) or self._template
         elif state.tells and choice.index == 0 and (self.tap is None or (self.tap.knows_prompts and self.tap.hides)):
-            self._told = Pattern.of(came, text, self._tells_probe) or self._told
+            self._numeric_template = NumericTemplate.of(came, text, self._tells_probe) or self._numeric_template
 
     def _take_choice(self, choice: UsualChoice, event: bytes, out: list[bytes]) -> None:
         tap, index = self.tap, choice.index
@@ -308,7 +308,7 @@ class StreamRelay:
         tokens = _tokens(choice)
         if not tokens or not texts or texts[0][0] != CONTENT or not tell_text(tokens, texts[0][1]):
             return False
-        self._alike = None
+        self._template = None
         return state.tell(texts[0][1])
 
     def _tells_probe(self, event: bytes) -> bool:
@@ -324,7 +324,7 @@ class StreamRelay:
     def _take_usage(self, usage: Usage | None, event: bytes) -> None:
         """An event that only brings what the engine counted."""
         assert usage is not None
-        note_tokens(self._context, usage.prompt_tokens, usage.completion_tokens)
+        record_tokens(self._context, usage.prompt_tokens, usage.completion_tokens)
         self._context.counted_chars = self._context.answer_chars  # it counts the text beside it too
         if self._context.wants_usage:
             self._closing.append(event)
@@ -343,7 +343,7 @@ class StreamRelay:
             raise StreamBroken(_FAILED)
         usage = event.get("usage")
         choices = choices_of(event)
-        note_counts(self._context, usage)
+        record_counts(self._context, usage)
         frame = {n: event[n] for n in _NAMES if n in event and _is_name(n, event[n])}
         odd = {n: value for n, value in event.items() if n not in frame and n != "choices" and value is not None}
         prompt = self._take_prompt(odd)
@@ -360,7 +360,7 @@ class StreamRelay:
             state = self._choices.get(index) or self._open_choice(index)
             if state.closed:
                 continue
-            self._alike = None
+            self._template = None
             if finish:
                 self._note_end(state, finish)
             texts = state.take(choice, frame, odd, out, filler=self.tap is not None and self.tap.hides)
@@ -380,7 +380,7 @@ class StreamRelay:
 
     def _note(self, channel: Channel, text: str) -> None:
         self.num_text_events += 1
-        note_text(self._context, channel, text)
+        record_text(self._context, channel, text)
 
     def _take_bare(self, frame: Json, odd: Json, out: list[bytes]) -> None:
         """An event without choices: the usage, or what only this engine knows."""
@@ -415,7 +415,7 @@ class StreamRelay:
 
     def _finish_choices(self, out: list[bytes], *, breaks_off: bool = False) -> None:
         """Nothing follows of any choice; one that breaks off has no finish reason."""
-        self._alike = self._told = None
+        self._template = self._numeric_template = None
         for state in self._choices.values():
             if state.closed:
                 continue

@@ -106,7 +106,7 @@ class StreamedAnswer:
                 released = relay.feed(data if joined is None else joined.feed(data))
             else:
                 released = await offload(self._context.tenant, SMALL_BYTES, _feed, relay, joined, data)
-            self._settlement.note_text(relay.num_text_events)
+            self._settlement.note_text_events(relay.num_text_events)
             if permit is not None:
                 permit.relayed(relay.num_text_events)
             await self._pass_on(released)

@@ -26,7 +26,7 @@ from serving.gateway.streams.continuation import (
     usage_event,
 )
 from serving.gateway.streams.relay import StreamRelay
-from serving.gateway.streams.seam import Seam
+from serving.gateway.streams.stop_strings import StopStringJoiner
 from serving.guard import Guard, GuardSettings
 
 GUARD = Guard(GuardSettings())
@@ -342,14 +342,14 @@ def test_a_stop_string_across_the_cut_ends_the_text(
         return
     held = 0 if include else min(3, len(before))
     sent = before[: len(before) - held]
-    seam = Seam(stops, sent, before[len(sent) :], include)
+    joiner = StopStringJoiner(stops, sent, before[len(sent) :], include)
 
     out, rest, place, stopped = sent, text[cut:], 0, None
     while stopped is None:
         size = pieces[place % len(pieces)]
         place += 1
         piece, rest = rest[:size], rest[size:]
-        new, stopped = seam.feed(piece, final=not rest)
+        new, stopped = joiner.feed(piece, final=not rest)
         out += new
         if not rest:
             break

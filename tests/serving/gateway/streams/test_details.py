@@ -14,8 +14,8 @@ from streams.leaks import decoded_events, leaked
 from serving.gateway.context import RequestContext
 from serving.gateway.errors import BadRequest
 from serving.gateway.streams import usual
-from serving.gateway.streams.reading import Reading
 from serving.gateway.streams.relay import StreamRelay
+from serving.gateway.streams.spelled_text import SpelledText
 from serving.guard import Guard, GuardSettings
 from tests.serving.gateway.streams.restless import Restless
 
@@ -108,7 +108,7 @@ def test_details_stand_beside_their_text() -> None:
 )
 def test_words_that_are_read_later_are_read_as_if_at_once(words: list[str], sizes: list[int]) -> None:
     restless: Any = Restless(GUARD)
-    lazy, eager = Reading(GUARD.stream()), Reading(restless)
+    lazy, eager = SpelledText(GUARD.stream()), SpelledText(restless)
     for piece in cut("".join(words), sizes):
         lazy.feed(piece)
         eager.feed(piece)

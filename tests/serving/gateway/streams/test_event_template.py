@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.gateway.context import RequestContext
-from serving.gateway.streams.alike import Alike
+from serving.gateway.streams.event_template import EventTemplate
 from serving.gateway.streams.relay import StreamRelay
 from serving.gateway.streams.tokens import TokenTap
 from serving.guard import Guard, GuardSettings
@@ -99,10 +99,10 @@ def test_plain_events_keep_their_bytes(hides: bool) -> None:
 
 
 def test_an_event_is_known_by_the_bytes_around_its_word() -> None:
-    alike = Alike.of(event(" word", None), 0, CONTENT, " word", None)
-    assert alike is not None
+    template = EventTemplate.of(event(" word", None), 0, CONTENT, " word", None)
+    assert template is not None
 
-    run = alike.run([event(" one", None), event(" two", None), event(" three", None, model="other")], 0)
+    run = template.run([event(" one", None), event(" two", None), event(" three", None, model="other")], 0)
 
     assert run.texts == [" one", " two"]
     assert run.events == [event(" one", None), event(" two", None)]
@@ -110,31 +110,31 @@ def test_an_event_is_known_by_the_bytes_around_its_word() -> None:
 
 @pytest.mark.parametrize("word", ["", ' "', "\\", "\t", "é", "\x7f"])
 def test_a_word_that_is_not_written_plainly_is_parsed(word: str) -> None:
-    alike = Alike.of(event(" word", None), 0, CONTENT, " word", None)
-    assert alike is not None
+    template = EventTemplate.of(event(" word", None), 0, CONTENT, " word", None)
+    assert template is not None
 
-    assert alike.run([event(word, None)], 0).texts == []
+    assert template.run([event(word, None)], 0).texts == []
 
 
 def test_a_raw_control_character_is_left_to_the_parser() -> None:
     """JSON allows none inside a string, so such an event is no answer."""
-    alike = Alike.of(event(" word", None), 0, CONTENT, " word", None)
-    assert alike is not None
+    template = EventTemplate.of(event(" word", None), 0, CONTENT, " word", None)
+    assert template is not None
 
-    assert alike.run([event(" word", None).replace(b" word", b" wo\trd")], 0).texts == []
+    assert template.run([event(" word", None).replace(b" word", b" wo\trd")], 0).texts == []
 
 
 def test_nothing_is_learned_where_the_word_stands_in_another_field() -> None:
     """The first `"content"` here is not the answer's."""
     came = b'data: {"note":{"content":"x"},"choices":[{"index":0,"delta":{"content":"x"},"finish_reason":null}]}'
 
-    assert Alike.of(came, 0, CONTENT, "x", None) is None
+    assert EventTemplate.of(came, 0, CONTENT, "x", None) is None
 
 
 def test_nothing_is_learned_from_an_event_with_usage() -> None:
     came = event(" word", None, usage={"prompt_tokens": 1, "completion_tokens": 2})
 
-    assert Alike.of(came, 0, CONTENT, " word", None) is None
+    assert EventTemplate.of(came, 0, CONTENT, " word", None) is None
 
 
 def test_events_after_the_end_are_parsed() -> None:

@@ -15,7 +15,7 @@ from scripted import DONE, chunk
 from serving.gateway.context import RequestContext
 from serving.gateway.dialects import DIALECTS
 from serving.gateway.dialects.relay import DialectRelay
-from serving.gateway.streams.pattern import Pattern
+from serving.gateway.streams.numeric_template import NumericTemplate
 from serving.gateway.streams.relay import StreamRelay
 from serving.gateway.streams.tokens import TokenTap
 from serving.guard import Guard, GuardSettings
@@ -42,7 +42,7 @@ def relayed(events: list[bytes], *, taps: bool, parses: bool) -> tuple[bytes, li
     if tap is not None:
         tap.note_prompt([1])
     relay = StreamRelay(context, GUARD, tap)
-    with patch("serving.gateway.streams.relay.Pattern.of", (lambda *_: None) if parses else Pattern.of):
+    with patch("serving.gateway.streams.relay.NumericTemplate.of", (lambda *_: None) if parses else NumericTemplate.of):
         out = b"".join(relay.feed(event) for event in [chunk({"role": "assistant", "content": ""}), *events])
         out += relay.feed(chunk({}, finish="stop") + DONE)
     relay.finish()
@@ -113,13 +113,13 @@ def test_alternatives_are_known_that_say_no_more_than_their_tokens(change: Any, 
         data = chunk({"content": text}, logprobs=details(text, top_logprobs=OTHERS))
         return data.replace(b": ", b":").replace(b"data:", b"data: ").replace(b", ", b",").replace(b"so:", b"so: ")[:-2]
 
-    pattern = Pattern.of(written(" sea"), " sea", lambda probe: True)
+    template = NumericTemplate.of(written(" sea"), " sea", lambda probe: True)
     event = change(written(" bay"))
 
-    assert pattern is not None
-    known = pattern.read(event)
-    assert (known is not None) == is_read
-    assert known is None or (known.text, known.ranks) == (" bay", [" a", " [1]", " so: "])
+    assert template is not None
+    matched = template.read(event)
+    assert (matched is not None) == is_read
+    assert matched is None or (matched.text, matched.ranks) == (" bay", [" a", " [1]", " so: "])
 
 
 def test_events_are_known_from_the_second_on() -> None:
@@ -160,15 +160,17 @@ def test_the_other_endpoints_pieces_are_read_as_if_parsed(path: str, texts: list
 
     def relayed(of: Any) -> bytes:
         relay = DialectRelay(RequestContext(dialect.endpoint, {}, b"", dialect), dialect, GUARD)
-        with patch("serving.gateway.dialects.relay.Pattern.of", of):
+        with patch("serving.gateway.dialects.relay.NumericTemplate.of", of):
             return b"".join(relay.feed(event) for event in events) + relay.flush()
 
-    out = relayed(Pattern.of)
+    out = relayed(NumericTemplate.of)
     assert out == relayed(lambda *_: None)
     assert EMAIL.encode() not in out
 
 
 def test_nothing_is_learned_from_a_text_that_a_key_or_another_value_equals() -> None:
     event = chunk({"content": "content"}, logprobs=details("content"))[:-2]
-    assert Pattern.of(event, "content", lambda probe: json.loads(probe[6:])["choices"][0]["delta"] == {}) is None
-    assert Pattern.of(chunk({"content": "é"})[:-2], "é", lambda probe: True) is None
+    assert (
+        NumericTemplate.of(event, "content", lambda probe: json.loads(probe[6:])["choices"][0]["delta"] == {}) is None
+    )
+    assert NumericTemplate.of(chunk({"content": "é"})[:-2], "é", lambda probe: True) is None

@@ -10,7 +10,7 @@ import re
 from functools import lru_cache
 
 from serving.gateway.streams.chunks import UNREADABLE, Channel, decode_usual, texts_of
-from serving.gateway.streams.pattern import PLAIN, Known, Run
+from serving.gateway.streams.numeric_template import PLAIN, MatchedEvent, MatchedRun
 from serving.gateway.streams.sse import event_data
 from serving.gateway.streams.tokens import TOKENS, TokenTap
 
@@ -20,7 +20,7 @@ _PROBE = "a plain word"
 _NUMBER = rb"\d{1,9}"
 
 
-class Alike:
+class EventTemplate:
     """The bytes around text and token of one event: `start` TEXT `between` TOKEN `end`, or `start` TEXT `end`."""
 
     __slots__ = ("_end", "_shown_end", "_start", "_varying", "channel", "index")
@@ -33,7 +33,7 @@ class Alike:
         self.channel = channel
 
     @classmethod
-    def of(cls, event: bytes, index: int, channel: Channel, text: str, tap: TokenTap | None) -> Alike | None:
+    def of(cls, event: bytes, index: int, channel: Channel, text: str, tap: TokenTap | None) -> EventTemplate | None:
         """What is around the one text of an event that came from the engine; None where that cannot be told.
 
         `tap` is the reader of the answer's tokens, if they are read.
@@ -53,11 +53,11 @@ class Alike:
             if not found or not digits.isdigit():
                 return None
             between, end = before + found, closing + after
-        alike = cls(start, between, end, index, channel, hides=tap is not None and tap.hides)
-        return alike if alike._holds() else None
+        template = cls(start, between, end, index, channel, hides=tap is not None and tap.hides)
+        return template if template._holds() else None
 
-    def read(self, event: bytes) -> Known | None:
-        """What one event says; None: it is not alike, or its text is not plain."""
+    def read(self, event: bytes) -> MatchedEvent | None:
+        """The text and token of one event; None: it does not match, or its text is not plain."""
         if not (event.startswith(self._start) and event.endswith(self._end)):
             return None
         varies = self._varying.fullmatch(event, len(self._start), len(event) - len(self._end))
@@ -65,14 +65,14 @@ class Alike:
             return None
         word, token = varies.groups()
         if not token:
-            return Known(word.decode(), None, event)
+            return MatchedEvent(word.decode(), None, event)
         if self._shown_end:
             event = self._start + word + self._shown_end
-        return Known(word.decode(), int(token), event)
+        return MatchedEvent(word.decode(), int(token), event)
 
-    def run(self, events: list[bytes], first: int) -> Run:
-        """What the events say from the `first` on, up to one that is not alike or whose text is not plain."""
-        found = Run([], [], [], [])
+    def run(self, events: list[bytes], first: int) -> MatchedRun:
+        """The texts and tokens of the events from the `first` on, up to one that does not match."""
+        found = MatchedRun([], [], [], [])
         start, end, shown_end = self._start, self._end, self._shown_end
         size, tail, says = len(start), len(end), self._varying.fullmatch
         for event in events[first:] if first else events:

@@ -45,7 +45,7 @@ class _Other(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 _decode_others = msgspec.json.Decoder(list[_Other]).decode
 
 
-class Known(NamedTuple):
+class MatchedEvent(NamedTuple):
     """What an event says: its text, and its token where it tells one by number."""
 
     text: str
@@ -56,7 +56,7 @@ class Known(NamedTuple):
     """The alternatives to its token."""
 
 
-class Run(NamedTuple):
+class MatchedRun(NamedTuple):
     """Events in a row: as the client may see them, their texts, their tokens (none where tokens are not read)."""
 
     events: list[bytes]
@@ -66,10 +66,10 @@ class Run(NamedTuple):
     """The alternatives of each, if they may have any."""
 
 
-NONE = Run([], [], [], [])
+NO_MATCHES = MatchedRun([], [], [], [])
 
 
-class Pattern:
+class NumericTemplate:
     """The bytes of one event around its text and its numbers: `start`, what varies and what is in between, `end`."""
 
     __slots__ = ("_comma", "_end", "_numbers", "_ranked", "_spells", "_start", "_varying")
@@ -80,7 +80,7 @@ class Pattern:
         self._spells, self._numbers, self._ranked = (groups.get(name, 0) for name in ("bytes", "token_ids", "others"))
 
     @classmethod
-    def of(cls, event: bytes, text: str, holds: Callable[[bytes], bool]) -> Pattern | None:
+    def of(cls, event: bytes, text: str, holds: Callable[[bytes], bool]) -> NumericTemplate | None:
         """Of an event that repeats no key (`keys.py`); None where it cannot be told what may vary.
 
         Args:
@@ -118,26 +118,26 @@ class Pattern:
         varying, num_ranked = _ESCAPED_NO_OTHERS.subn(lambda found: found[1] + _ANY_OTHERS, varying)
         if num_ranked > 1:
             return None
-        pattern = cls(start + b'"', _compiled(varying), end, comma)
-        known = pattern.read(pattern._with(event, word, PROBE.encode()))
-        return pattern if known is not None and pattern.read(event) is not None and holds(known.event) else None
+        template = cls(start + b'"', _compiled(varying), end, comma)
+        matched = template.read(template._with(event, word, PROBE.encode()))
+        return template if matched is not None and template.read(event) is not None and holds(matched.event) else None
 
-    def run(self, events: list[bytes], first: int) -> Run:
+    def run(self, events: list[bytes], first: int) -> MatchedRun:
         """What the events say from the `first` on, up to one that is not like this one."""
-        found = Run([], [], [], [])
+        found = MatchedRun([], [], [], [])
         for event in events[first:] if first else events:
-            known = self.read(event)
-            if known is None:
+            matched = self.read(event)
+            if matched is None:
                 break
-            found.events.append(known.event)
-            found.texts.append(known.text)
-            if known.token is not None:
-                found.tokens.append(known.token)
+            found.events.append(matched.event)
+            found.texts.append(matched.text)
+            if matched.token is not None:
+                found.tokens.append(matched.token)
             if self._ranked:
-                found.ranks.append(known.ranks)
+                found.ranks.append(matched.ranks)
         return found
 
-    def read(self, event: bytes) -> Known | None:
+    def read(self, event: bytes) -> MatchedEvent | None:
         """What an event says that is like this one; None: it is not."""
         if not (event.startswith(self._start) and event.endswith(self._end)):
             return None
@@ -154,10 +154,10 @@ class Pattern:
                 return None
             ranks = told
         if not self._numbers:
-            return Known(word.decode(), None, event, ranks)
+            return MatchedEvent(word.decode(), None, event, ranks)
         start, end = found.span(self._numbers)
         shown = b"%bnull%b" % (event[: start - 1], event[end + 1 :])
-        return Known(word.decode(), int(event[start:end]), shown, ranks)
+        return MatchedEvent(word.decode(), int(event[start:end]), shown, ranks)
 
     def _with(self, event: bytes, word: bytes, other: bytes) -> bytes:
         event = event.replace(b'"%b"' % word, b'"%b"' % other)

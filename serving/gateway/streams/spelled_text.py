@@ -9,7 +9,7 @@ from serving.guard.stream import PROSE
 _MOST_LATER = 2048
 
 
-class Reading:
+class SpelledText:
     """One text that details spell, and how far the guard has released it as it is."""
 
     __slots__ = ("_cleaner", "_later", "_raw", "changes", "fed", "settled", "word")

@@ -1,11 +1,11 @@
-"""Where a continued text meets what was sent before: stop strings that lie across the cut."""
+"""Stop strings across the cut between a text that was sent and its continuation by another engine."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 
-class Seam:
+class StopStringJoiner:
     """Lets the new text through, and ends it at a stop string that began in the old one.
 
     Neither engine can see such a string: the first died before its end, the second never saw its beginning. One

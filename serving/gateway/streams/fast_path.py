@@ -1,4 +1,4 @@
-"""Events of the usual shape, which go on as they came once their text is clear."""
+"""The fast path: events of the usual shape, passed on as they came once the guard has released their text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from serving.gateway.streams.keys import frame_of, repeats_keys
 from serving.gateway.streams.texts import are_identifiers, is_identifier
 
 
-class UsualEvents:
+class FastPath:
     """Reads the events of one answer. `choices` are those that have begun, as the relay keeps them."""
 
     def __init__(self, num_choices: int, choices: Mapping[int, ChoiceRelay]) -> None:

@@ -1,4 +1,4 @@
-"""What is kept of an answer while it passes: its length, its beginning, and what engines count of it."""
+"""Records an answer's length, its beginning and its token counts while it passes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from serving.gateway.streams.chunks import PLAIN, Channel, token_count
 ANSWER_START_CHARS = 300
 
 
-def note_text(context: RequestContext, channel: Channel, text: str) -> None:
+def record_text(context: RequestContext, channel: Channel, text: str) -> None:
     """Keep an answer's length and its beginning, which drift detection needs; the text itself is not kept."""
     context.answer_chars += len(text)
     missing = ANSWER_START_CHARS - len(context.answer_start)
@@ -19,12 +19,12 @@ def note_text(context: RequestContext, channel: Channel, text: str) -> None:
         context.answer_start += text[:missing]
 
 
-def note_counts(context: RequestContext, usage: Any) -> None:
+def record_counts(context: RequestContext, usage: Any) -> None:
     """Keep what the engine counted, as far as it is a count; otherwise the text is counted in the end."""
     if isinstance(usage, dict):
-        note_tokens(context, usage.get("prompt_tokens"), usage.get("completion_tokens"))
+        record_tokens(context, usage.get("prompt_tokens"), usage.get("completion_tokens"))
 
 
-def note_tokens(context: RequestContext, prompt: object, completion: object) -> None:
+def record_tokens(context: RequestContext, prompt: object, completion: object) -> None:
     """As `note_counts`."""
     context.note_usage(token_count(prompt), token_count(completion))
