@@ -18,7 +18,7 @@ from loadtests.client import chat_body
 from loadtests.sections import table_head
 from serving.provenance.receipts import (
     Answer,
-    Passage,
+    AnswerDigests,
     Receipt,
     ReceiptIssuer,
     ReceiptKeys,
@@ -57,19 +57,19 @@ def receipts_of(issuer: ReceiptIssuer, question: int, answer: int, pieces: int) 
 
 def stages(
     issuer: ReceiptIssuer, question: int, answer: int, pieces: int
-) -> tuple[Callable[[], Passage], Callable[[Passage], str]]:
+) -> tuple[Callable[[], AnswerDigests], Callable[[AnswerDigests], str]]:
     """What it does while question and answer pass by, and what is left to do at the answer's end."""
     body = chat_body(64, prompt="q" * question)
     texts = ["a" * (answer // pieces)] * pieces
 
-    def begin() -> Passage:
-        passage = Passage(body)
-        text = passage.text(0)
+    def begin() -> AnswerDigests:
+        digests = AnswerDigests(body)
+        text = digests.text(0)
         for piece in texts:
             text.add(piece)
-        return passage
+        return digests
 
-    return begin, lambda passage: issuer.issue("req_0123456789abcdef01234567", "acme", _ANSWER, passage).opened
+    return begin, lambda digests: issuer.issue("req_0123456789abcdef01234567", "acme", _ANSWER, digests).opened
 
 
 def cpu_us(work: Callable[[], object]) -> float:
@@ -93,9 +93,11 @@ def measure(rounds: int) -> list[tuple[str, float, float, float]]:
     return found
 
 
-def _round(begin: Callable[[], Passage], end: Callable[[Passage], str], signer: Signer) -> tuple[float, float, float]:
-    passages = [begin() for _ in range(CALLS)]  # what is left in each to be hashed, the end hashes once
-    return cpu_us(begin), cpu_us(lambda: end(passages.pop())), cpu_us(lambda: signer.sign(b"x" * 650))
+def _round(
+    begin: Callable[[], AnswerDigests], end: Callable[[AnswerDigests], str], signer: Signer
+) -> tuple[float, float, float]:
+    digests = [begin() for _ in range(CALLS)]  # what is left in each to be hashed, the end hashes once
+    return cpu_us(begin), cpu_us(lambda: end(digests.pop())), cpu_us(lambda: signer.sign(b"x" * 650))
 
 
 def verification_us(rounds: int) -> float:

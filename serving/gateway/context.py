@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from serving.gateway.routing.route import Route
     from serving.guard import Answers, Endpoint, GuardReport
     from serving.identity import Lease, Principal
-    from serving.provenance.receipts import Passage, Receipt
+    from serving.provenance.receipts import AnswerDigests, Receipt
 
 # Of the endpoints without a dialect.
 PATHS: dict[Endpoint, str] = {"chat": "/v1/chat/completions", "completions": "/v1/completions"}
@@ -121,7 +121,7 @@ class RequestContext:
     answer_chars: int = 0
     answer_start: str = ""
     finish_reason: str = ""
-    passage: Passage | None = None
+    digests: AnswerDigests | None = None
     """Digests of question and answer; None: the answer gets no receipt."""
     earlier_manifests: list[str] = field(default_factory=list)
     receipt: Receipt | None = None

@@ -62,10 +62,10 @@ def clean_whole(context: RequestContext, dialect: Dialect, guard: Answers, body:
         cleaned = CleanTexts(guard, answer, places) if dialect.cleans_answer else None
     except UNREADABLE:
         raise EngineFailed("The engine sent an answer that is not valid JSON.") from None
-    if context.passage is not None:
+    if context.digests is not None:
         for place in places:
             if place.is_answer:
-                context.passage.text(0).add(_at(place))
+                context.digests.text(0).add(_at(place))
     if cleaned is None:
         return CleanAnswer(body, [])
     return CleanAnswer(encode(answer) if cleaned.changed or not is_standard else body, cleaned.reports)

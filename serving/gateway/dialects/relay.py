@@ -218,8 +218,8 @@ class DialectRelay:
         (self._channels.get(channel) or self._open(channel)).feed(event, text, out)
 
     def _open(self, channel: Channel) -> _DialectChannel:
-        passage = self._context.passage
-        digest = passage.text(0) if passage is not None and channel[0] == "text" else None
+        digests = self._context.digests
+        digest = digests.text(0) if digests is not None and channel[0] == "text" else None
         cleaner = stream_as(self._guard, channel[0])
         self._reports.append(cleaner.report)
         relay = self._channels[channel] = _DialectChannel(cleaner, self._rewrite, digest)

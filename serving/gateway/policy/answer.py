@@ -12,7 +12,7 @@ from serving.gateway.streams.answer import texts_of_choice
 from serving.gateway.streams.chunks import Json, choice_number, choices_of, decode_any, encode
 from serving.gateway.streams.recording import ANSWER_START_CHARS
 from serving.gateway.streams.sse import DONE, EventSplitter, event_data
-from serving.provenance.receipts import Passage
+from serving.provenance.receipts import AnswerDigests
 
 _ANSWER = ("content", "text")
 
@@ -116,12 +116,12 @@ def note_replaced(context: RequestContext, written: Mapping[int, Written], texts
     context.answer_start = "".join([*(own.text for own in written.values()), *(each.text for each in answers)])[
         :ANSWER_START_CHARS
     ]
-    if context.passage is None:
+    if context.digests is None:
         return
-    question, context.passage = context.passage.question, Passage({})
-    context.passage.question = question
+    question, context.digests = context.digests.question, AnswerDigests({})
+    context.digests.question = question
     for each in texts:
         if each.choice not in written:
-            context.passage.text(each.choice, each.kind, each.call).add(each.text)
+            context.digests.text(each.choice, each.kind, each.call).add(each.text)
     for choice, own in written.items():
-        context.passage.text(choice).add(own.text)
+        context.digests.text(choice).add(own.text)

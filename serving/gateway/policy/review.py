@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from serving.gateway.policy.ask import Asker
+from serving.gateway.policy.model_judge import ModelJudge
 from serving.guard.policy import Decision, Policy, Principle, Rules
 
 
@@ -28,7 +28,7 @@ class Review:
     policy: Policy
     question: Rules
     answer: Rules
-    asker: Asker
+    judge: ModelJudge
     decisions: Counter[tuple[Decision, str]] = field(default_factory=Counter)
     """(decision, direction) to how often; those that are not on record yet."""
     refused_by: Principle | None = None

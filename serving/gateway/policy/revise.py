@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from serving.gateway.policy.review import AnswerText, Review
 from serving.guard import Answers
-from serving.guard.policy import CheckFailed, Passage, Principle, decide
+from serving.guard.policy import CheckFailed, JudgedText, Principle, decide
 from serving.guard.policy.wording import critique_messages, revision_messages
 
 _CRITIQUE_TOKENS = 256
@@ -37,12 +37,12 @@ async def revise(
                 text, counts = await _round(review, answers, broken, text)
                 verdict = await decide(
                     review.answer,
-                    [Passage(text)],
+                    [JudgedText(text)],
                     counts,
-                    review.asker,
+                    review.judge,
                     on_failure=file.on_failure,
                     budget_s=file.budget_ms / 1000,
-                    offload=review.asker.offload,
+                    offload=review.judge.offload,
                 )
                 review.note(verdict.decisions, "output")
                 if verdict.passes:
@@ -57,11 +57,11 @@ async def revise(
 
 async def _round(review: Review, answers: Answers, principle: Principle, text: str) -> tuple[str, dict[str, int]]:
     """Raises: CheckFailed."""
-    asker = review.asker
-    critique = await asker.write("critique", critique_messages(principle, text), _CRITIQUE_TOKENS)
+    judge = review.judge
+    critique = await judge.write("critique", critique_messages(principle, text), _CRITIQUE_TOKENS)
     length = max(_LEAST_REVISION_TOKENS, len(text) // _CHARS_PER_REVISION_TOKEN)
-    revised = await asker.write("revision", revision_messages(principle, text, critique), length)
-    cleaned, report = await asker.offload(len(revised), lambda: answers.clean_text(revised.strip()))
+    revised = await judge.write("revision", revision_messages(principle, text, critique), length)
+    cleaned, report = await judge.offload(len(revised), lambda: answers.clean_text(revised.strip()))
     if not cleaned:
         raise CheckFailed("the revision is empty")
     counts: dict[str, int] = {}

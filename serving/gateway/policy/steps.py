@@ -15,7 +15,7 @@ from serving.gateway.cleaning import offload
 from serving.gateway.context import RequestContext
 from serving.gateway.engines.pool import EnginePool
 from serving.gateway.errors import LedgerDown, PolicyRefused, PolicyUnavailable
-from serving.gateway.policy.ask import Asker
+from serving.gateway.policy.model_judge import ModelJudge
 from serving.gateway.policy.question import Place, question_places
 from serving.gateway.policy.refusal import FILTERED, Written
 from serving.gateway.policy.review import AnswerText, Review
@@ -26,9 +26,9 @@ from serving.guard.classifiers import ClassifierPool
 from serving.guard.control import ControlTokens
 from serving.guard.policy import (
     Decision,
+    JudgedText,
     MaskedAnswers,
     Masks,
-    Passage,
     Policy,
     PolicyError,
     Principle,
@@ -118,8 +118,10 @@ class PolicySteps:
         tenant, model = context.principal.tenant, context.model
         question, answer = policy.rules("input", tenant, model), policy.rules("output", tenant, model)
         if question or answer:
-            asker = Asker(model, self._pool, self._classifiers, self._tokens, self._metrics, tenant, context.cache_salt)
-            context.review = Review(policy, question, answer, asker)
+            judge = ModelJudge(
+                model, self._pool, self._classifiers, self._tokens, self._metrics, tenant, context.cache_salt
+            )
+            context.review = Review(policy, question, answer, judge)
         if answer.masks is not None:
             assert context.answers is not None
             context.answers = MaskedAnswers(context.answers, answer.masks)
@@ -136,8 +138,8 @@ class PolicySteps:
             return
         places = await offload(context.tenant, len(context.raw_body), question_places, context.body)
         counts = _counts([context.input_report] if context.input_report is not None else [])
-        passages = [Passage(place.text, place.role) for place in places]
-        verdict = await self._decide(review, review.question, passages, counts)
+        texts = [JudgedText(place.text, place.role) for place in places]
+        verdict = await self._decide(review, review.question, texts, counts)
         review.note(verdict.decisions, "input")
         if review.question.masks is not None and verdict.passes:
             report = await offload(context.tenant, len(context.raw_body), _mask, places, review.question.masks)
@@ -164,7 +166,7 @@ class PolicySteps:
         if review.reads_answer:
             for choice in dict.fromkeys(each.choice for each in texts):
                 own = [each for each in texts if each.choice == choice]
-                verdict = await self._decide(review, review.answer, [Passage(each.text) for each in own], counts)
+                verdict = await self._decide(review, review.answer, [JudgedText(each.text) for each in own], counts)
                 review.note(verdict.decisions, "output")
                 if verdict.unchecked is not None:
                     await self._record(context, review)
@@ -191,17 +193,17 @@ class PolicySteps:
         return Written(principle.reason or "", FILTERED)
 
     async def _decide(
-        self, review: Review, rules: Rules, passages: Sequence[Passage], counts: dict[str, int]
+        self, review: Review, rules: Rules, texts: Sequence[JudgedText], counts: dict[str, int]
     ) -> Verdict:
         file = review.policy.file
         return await decide(
             rules,
-            passages,
+            texts,
             counts,
-            review.asker,
+            review.judge,
             on_failure=file.on_failure,
             budget_s=file.budget_ms / 1000,
-            offload=review.asker.offload,
+            offload=review.judge.offload,
         )
 
     def _let_through(self, review: Review, verdict: Verdict) -> None:
@@ -236,8 +238,8 @@ class PolicySteps:
             "tenant": context.principal.tenant,
             "policy": review.policy.digest,
             "decisions": decided,
-            "prompt_tokens": review.asker.prompt_tokens,
-            "completion_tokens": review.asker.completion_tokens,
+            "prompt_tokens": review.judge.prompt_tokens,
+            "completion_tokens": review.judge.completion_tokens,
         }
         try:
             await self._ledger.audit(context.principal.key_id, "policy.decide", context.request_id, details)

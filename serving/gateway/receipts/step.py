@@ -12,7 +12,7 @@ from serving.gateway.receipts.settings import ReceiptSettings
 from serving.gateway.wire import Headers
 from serving.provenance.receipts import (
     Answer,
-    Passage,
+    AnswerDigests,
     ReceiptIssuer,
     ReceiptKeys,
     ReceiptKeysError,
@@ -44,19 +44,19 @@ def open_receipts(settings: ReceiptSettings, keys_file: Path) -> ReceiptIssuer |
 def begin_receipt(context: RequestContext, asked: Mapping[str, Any]) -> None:
     """Hash the question as the client sent it, before anything is put in or cleaned, and make ready for the answer."""
     if context.dialect is None or context.dialect.generates:
-        context.passage = Passage(asked)
+        context.digests = AnswerDigests(asked)
 
 
 def restart_receipt(context: RequestContext) -> None:
     """The answer so far was dropped: only the question stays hashed."""
-    if context.passage is not None:
-        question, context.passage = context.passage.question, Passage({})
-        context.passage.question = question
+    if context.digests is not None:
+        question, context.digests = context.digests.question, AnswerDigests({})
+        context.digests.question = question
 
 
 def issue_receipt(context: RequestContext, issuer: ReceiptIssuer) -> None:
     """Sign what is known of a complete answer; one that no engine gave is the policy's own words."""
-    if context.passage is None:
+    if context.digests is None:
         return
     assert context.principal is not None
     engine = context.engine
@@ -75,7 +75,7 @@ def issue_receipt(context: RequestContext, issuer: ReceiptIssuer) -> None:
         continued=context.continued,
         earlier_manifests=earlier if any(each != manifest for each in earlier) else [],
     )
-    context.receipt = issuer.issue(context.request_id, context.principal.tenant, answer, context.passage)
+    context.receipt = issuer.issue(context.request_id, context.principal.tenant, answer, context.digests)
 
 
 def receipt_header(context: RequestContext) -> Headers:

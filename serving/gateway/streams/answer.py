@@ -102,8 +102,8 @@ def _clean_usual(context: RequestContext, guard: Answers, body: bytes) -> list[G
     for index, channel, text in texts:
         if channel[0] != "name":
             record_text(context, channel, text)
-            if context.passage is not None:
-                context.passage.text(index, *channel).add(text)
+            if context.digests is not None:
+                context.digests.text(index, *channel).add(text)
     if answer.usage is not None:
         record_tokens(context, answer.usage.prompt_tokens, answer.usage.completion_tokens)
     context.finish_reason = finish
@@ -143,8 +143,8 @@ class _Cleaning:
         for channel, holder, key in texts_of_choice(choice):
             record_text(context, channel, holder[key])
             self._clean_text(holder, key, channel[0])
-            if context.passage is not None:
-                context.passage.text(index, *channel).add(holder[key])
+            if context.digests is not None:
+                context.digests.text(index, *channel).add(holder[key])
         for text in self._clean_rest(choice):
             record_text(context, ("other", 0), text)
         shown = self._shown(choice, details) if not self.changed else {}

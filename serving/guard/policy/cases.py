@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 from serving.guard.classifiers import ClassifierPool
 from serving.guard.guard import Guard
 from serving.guard.outcome import GuardReport
-from serving.guard.policy.decide import CheckFailed, Decision, Passage, decide
+from serving.guard.policy.decide import CheckFailed, Decision, JudgedText, decide
 from serving.guard.policy.model import ClassifierCheck, Direction, JudgeCheck, Principle
 from serving.guard.policy.policy import Policy
 from serving.guard.policy.wording import ANSWERS, judge_messages, read_answer
@@ -101,9 +101,9 @@ async def run_cases(
 async def _run(policy: Policy, case: Case, guard: Guard, classifiers: ClassifierPool, judge: Judge | None) -> Result:
     rules = policy.rules(case.direction, case.tenant, case.model)
     text, counts = _cleaned(guard, case)
-    asks = _Asks(case.model, classifiers, judge)
+    judges = _CaseJudges(case.model, classifiers, judge)
     verdict = await decide(
-        rules, [Passage(text, "user")], counts, asks, on_failure="closed", budget_s=policy.file.budget_ms / 1000
+        rules, [JudgedText(text, "user")], counts, judges, on_failure="closed", budget_s=policy.file.budget_ms / 1000
     )
     decisions = list(verdict.decisions)
     if rules.masks is not None:
@@ -111,8 +111,8 @@ async def _run(policy: Policy, case: Case, guard: Guard, classifiers: Classifier
         rules.masks.whole(text, report)
         decisions += [Decision(policy.masks[name].id, "mask") for name, _ in report.counts]
     decisions = [each for each in decisions if each.action != "failed"]
-    if asks.failures and (case.expect.action == "pass" or not _is_found(case.expect, decisions)):
-        return Result(case, "skipped", decisions, asks.failures[0])
+    if judges.failures and (case.expect.action == "pass" or not _is_found(case.expect, decisions)):
+        return Result(case, "skipped", decisions, judges.failures[0])
     found = _is_found(case.expect, decisions)
     return Result(case, "as expected" if found else "not as expected", decisions)
 
@@ -137,7 +137,7 @@ def _cleaned(guard: Guard, case: Case) -> tuple[str, Mapping[str, int]]:
     return text, counts
 
 
-class _Asks:
+class _CaseJudges:
     """Classifiers here, judges through a gateway; what could not be asked is remembered."""
 
     def __init__(self, model: str, classifiers: ClassifierPool, judge: Judge | None) -> None:

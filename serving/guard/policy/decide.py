@@ -28,8 +28,8 @@ async def _at_once(size: int, work: Callable[[], T], /) -> T:
     return work()
 
 
-class Asks(Protocol):
-    """Who is asked what no pattern can tell. Both raise CheckFailed."""
+class Judges(Protocol):
+    """Models that judge what no pattern can tell. Both methods raise CheckFailed."""
 
     async def score(self, check: ClassifierCheck, text: str) -> float:
         """A classifier's score of its category."""
@@ -38,7 +38,7 @@ class Asks(Protocol):
         """Whether the text breaks the principle."""
 
 
-class Passage(NamedTuple):
+class JudgedText(NamedTuple):
     """One text of a question or an answer, and whose it is."""
 
     text: str
@@ -69,19 +69,19 @@ class Verdict:
 
 async def decide(
     rules: Rules,
-    passages: Sequence[Passage],
+    texts: Sequence[JudgedText],
     counts: Mapping[str, int],
-    asks: Asks,
+    judges: Judges,
     *,
     on_failure: OnFailure,
     budget_s: float,
     offload: Offload = _at_once,
 ) -> Verdict:
     """Apply principles in their order. `counts`: values of each entity that the guard found."""
-    texts = _Texts(passages)
-    size = sum(len(each.text) for each in passages)
-    looked = await offload(size, lambda: _look_at_all(rules, texts, counts))
-    answers = await _ask_all([rule for rule, found in looked if found is None], texts, asks, budget_s)
+    by_role = _TextsByRole(texts)
+    size = sum(len(text.text) for text in texts)
+    looked = await offload(size, lambda: _look_at_all(rules, by_role, counts))
+    answers = await _ask_all([rule for rule, found in looked if found is None], by_role, judges, budget_s)
     verdict = Verdict()
     for rule, found in looked:
         principle = rule.principle
@@ -103,7 +103,7 @@ async def decide(
     return verdict
 
 
-def _look_at_all(rules: Rules, texts: _Texts, counts: Mapping[str, int]) -> list[tuple[Rule, bool | None]]:
+def _look_at_all(rules: Rules, by_role: _TextsByRole, counts: Mapping[str, int]) -> list[tuple[Rule, bool | None]]:
     """What patterns and counts say of each principle; None: somebody has to be asked.
 
     Once a text is stopped, only what costs nothing and is merely recorded is looked at still.
@@ -111,9 +111,9 @@ def _look_at_all(rules: Rules, texts: _Texts, counts: Mapping[str, int]) -> list
     looked: list[tuple[Rule, bool | None]] = []
     stopped = False
     for rule in rules.rules:
-        if stopped and (rule.effective or rule.principle.check.asks):
+        if stopped and (rule.effective or rule.principle.check.needs_model):
             continue
-        found = _look(rule, texts, counts)
+        found = _look(rule, by_role, counts)
         looked.append((rule, found))
         if found and rule.effective:
             if rule.principle.action == "allow":
@@ -122,18 +122,18 @@ def _look_at_all(rules: Rules, texts: _Texts, counts: Mapping[str, int]) -> list
     return looked
 
 
-class _Texts:
+class _TextsByRole:
     """A question's or answer's texts, as those principles read them that are for some roles only."""
 
-    def __init__(self, passages: Sequence[Passage]) -> None:
-        self._passages = passages
+    def __init__(self, texts: Sequence[JudgedText]) -> None:
+        self._texts = texts
         self._joined: dict[tuple[str, ...], str] = {}
         self._readable: dict[tuple[str, ...], str] = {}
 
     def of(self, roles: tuple[str, ...]) -> str:
         found = self._joined.get(roles)
         if found is None:
-            found = "\n".join(each.text for each in self._passages if not roles or each.role in roles)
+            found = "\n".join(text.text for text in self._texts if not roles or text.role in roles)
             self._joined[roles] = found
         return found
 
@@ -145,21 +145,23 @@ class _Texts:
         return found
 
 
-def _look(rule: Rule, texts: _Texts, counts: Mapping[str, int]) -> bool | None:
+def _look(rule: Rule, by_role: _TextsByRole, counts: Mapping[str, int]) -> bool | None:
     """Whether the text breaks a principle; None: somebody has to be asked."""
     check = rule.principle.check
     if rule.matches is not None:
-        return rule.matches.search(texts.readable(rule.principle.roles)) is not None
+        return rule.matches.search(by_role.readable(rule.principle.roles)) is not None
     if check.entity is not None:
         return counts.get(check.entity.name, 0) >= check.entity.at_least
-    return None if texts.of(rule.principle.roles).strip() else False
+    return None if by_role.of(rule.principle.roles).strip() else False
 
 
-async def _ask_all(rules: Sequence[Rule], texts: _Texts, asks: Asks, budget_s: float) -> dict[str, bool | None]:
+async def _ask_all(
+    rules: Sequence[Rule], by_role: _TextsByRole, judges: Judges, budget_s: float
+) -> dict[str, bool | None]:
     """All questions at once, within one budget; None for those without an answer."""
     if not rules:
         return {}
-    asked = [asyncio.ensure_future(_ask(rule.principle, texts.of(rule.principle.roles), asks)) for rule in rules]
+    asked = [asyncio.ensure_future(_ask(rule.principle, by_role.of(rule.principle.roles), judges)) for rule in rules]
     try:
         await asyncio.wait(asked, timeout=budget_s)
     finally:
@@ -172,12 +174,12 @@ async def _ask_all(rules: Sequence[Rule], texts: _Texts, asks: Asks, budget_s: f
     return answers
 
 
-async def _ask(principle: Principle, text: str, asks: Asks) -> bool | None:
+async def _ask(principle: Principle, text: str, judges: Judges) -> bool | None:
     check = principle.check
     try:
         if check.classifier is not None:
-            return await asks.score(check.classifier, text) >= check.classifier.above
+            return await judges.score(check.classifier, text) >= check.classifier.above
         assert check.judge is not None
-        return await asks.judge(principle, check.judge, text)
+        return await judges.judge(principle, check.judge, text)
     except CheckFailed:
         return None

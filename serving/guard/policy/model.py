@@ -65,18 +65,18 @@ class Check(_Part):
     judge: JudgeCheck | None = None
 
     @property
-    def finds_places(self) -> bool:
+    def finds_spans(self) -> bool:
         """Whether it tells which part of the text is meant."""
         return bool(self.words or self.pattern)
 
     @property
-    def asks(self) -> bool:
+    def needs_model(self) -> bool:
         """Whether a classifier or a model has to be asked, which takes time and may fail."""
         return self.classifier is not None or self.judge is not None
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
-        kinds = [self.finds_places, self.entity is not None, self.classifier is not None, self.judge is not None]
+        kinds = [self.finds_spans, self.entity is not None, self.classifier is not None, self.judge is not None]
         if sum(kinds) != 1:
             raise ValueError("give one of: words or pattern (or both), entity, classifier, judge")
         return self
@@ -122,7 +122,7 @@ class Principle(_Part):
     @field_validator("check")
     @classmethod
     def _compiles(cls, check: Check) -> Check:
-        if check.finds_places:
+        if check.finds_spans:
             compile_words(Words(check.words, check.pattern))
         return check
 
@@ -130,7 +130,7 @@ class Principle(_Part):
     def _fits(self) -> Self:
         if self.action in ("refuse", "revise") and not self.reason:
             raise ValueError(f"an action of {self.action!r} needs a 'reason' to give to the user")
-        if self.action == "mask" and not self.check.finds_places:
+        if self.action == "mask" and not self.check.finds_spans:
             raise ValueError("'mask' needs words or a pattern: other checks do not tell which part of a text is meant")
         if self.action == "mask" and self.roles:
             raise ValueError("'mask' takes no roles: it masks whoever says it")

@@ -25,7 +25,7 @@ class Rule:
     def __init__(self, principle: Principle) -> None:
         self.principle = principle
         check = principle.check
-        self.matches: Any = compile_words(_words(check)).match if check.finds_places else None
+        self.matches: Any = compile_words(_words(check)).match if check.finds_spans else None
 
     @property
     def effective(self) -> bool:

@@ -13,7 +13,7 @@ from serving.provenance.receipts.check import (
     contradiction,
     verified,
 )
-from serving.provenance.receipts.digests import Passage, RunningDigest
+from serving.provenance.receipts.digests import AnswerDigests, RunningDigest
 from serving.provenance.receipts.jws import NotSigned, kid_of, read_jwks
 from serving.provenance.receipts.jws import verify as verify_signature
 from serving.provenance.receipts.keys import ReceiptKey, ReceiptKeys, ReceiptKeysError
@@ -21,9 +21,9 @@ from serving.provenance.receipts.statement import Answer, Receipt, ReceiptIssuer
 
 __all__ = [
     "Answer",
+    "AnswerDigests",
     "Check",
     "NotSigned",
-    "Passage",
     "Receipt",
     "ReceiptIssuer",
     "ReceiptKey",

@@ -82,8 +82,8 @@ class RunningDigest:
         self._pieces.clear()
 
 
-class Passage:
-    """The question of one request, and the texts of its answer as they are released."""
+class AnswerDigests:
+    """Digests of one request's question and of the texts of its answer as they are released."""
 
     __slots__ = ("_texts", "question")
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from serving.provenance.receipts.digests import MAX_TEXTS, Passage, Salts, salted, text_digest
+from serving.provenance.receipts.digests import MAX_TEXTS, AnswerDigests, Salts, salted, text_digest
 from serving.provenance.receipts.jws import b64, kid_of, unb64
 from serving.provenance.receipts.keys import ReceiptKeys
 
@@ -112,11 +112,11 @@ class ReceiptIssuer:
         self.keys = keys
         self.issuer = issuer
 
-    def issue(self, request_id: str, tenant: str, answer: Answer, passage: Passage) -> Receipt:
+    def issue(self, request_id: str, tenant: str, answer: Answer, digests: AnswerDigests) -> Receipt:
         """The receipt for one complete answer."""
         signer, secret = self.keys.current()
         salts = Salts.derive(secret, request_id)
-        texts = passage.texts()
+        texts = digests.texts()
         named = {name: salted(salts.answer, digest) for name, digest in list(texts.items())[:MAX_TEXTS]}
         statement = Statement(
             *msgspec.structs.astuple(answer),
@@ -124,7 +124,7 @@ class ReceiptIssuer:
             jti=request_id,
             iat=int(time.time()),
             tenant=salted(salts.tenant, text_digest(tenant)),
-            prompt=salted(salts.prompt, passage.question),
+            prompt=salted(salts.prompt, digests.question),
             texts=named,
             texts_left_out=max(0, len(texts) - MAX_TEXTS),
         )

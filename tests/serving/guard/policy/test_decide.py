@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from serving.guard.policy import CheckFailed, Decision, Passage, Policy, PolicyFile, Verdict, decide
+from serving.guard.policy import CheckFailed, Decision, JudgedText, Policy, PolicyFile, Verdict, decide
 from serving.guard.policy.model import ClassifierCheck, JudgeCheck, Principle
 from serving.guard.policy.wording import judge_messages, read_answer
 
@@ -55,9 +55,9 @@ def judged(name: str, action: str = "refuse", **more: Any) -> dict[str, Any]:
 
 async def decided(text: str, *principles: dict[str, Any], asked: Asked | None = None, **counts: int) -> Verdict:
     policy = Policy(PolicyFile.model_validate({"version": 1, "principles": principles}))
-    passages = [Passage("system words", "system"), Passage(text, "user")]
+    texts = [JudgedText("system words", "system"), JudgedText(text, "user")]
     rules = policy.rules("output", "acme", "m")
-    return await decide(rules, passages, counts, asked or Asked(), on_failure="closed", budget_s=0.2)
+    return await decide(rules, texts, counts, asked or Asked(), on_failure="closed", budget_s=0.2)
 
 
 async def test_the_first_refusing_principle_wins_and_flags_are_all_recorded():
@@ -77,7 +77,7 @@ async def test_patterns_are_looked_for_where_long_texts_hold_nobody_up():
         sizes.append(size)
         return work()
 
-    long = [Passage("a" * 1000), Passage("x")]
+    long = [JudgedText("a" * 1000), JudgedText("x")]
     verdict = await decide(rules, long, {}, Asked(), on_failure="closed", budget_s=0.2, offload=offload)
 
     assert not verdict.passes

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from serving.provenance.receipts import (
     Answer,
-    Passage,
+    AnswerDigests,
     Receipt,
     ReceiptIssuer,
     ReceiptKeys,
@@ -57,10 +57,10 @@ def issuer(tmp_path_factory: pytest.TempPathFactory) -> ReceiptIssuer:
 
 
 def issue(issuer: ReceiptIssuer, *texts: str, body: dict[str, Any] = BODY, **changes: Any) -> Receipt:
-    passage = Passage(body)
+    digests = AnswerDigests(body)
     for choice, text in enumerate(texts):
-        passage.text(choice).add(text)
-    return issuer.issue(REQUEST, "acme", msgspec.structs.replace(ANSWER, **changes), passage)
+        digests.text(choice).add(text)
+    return issuer.issue(REQUEST, "acme", msgspec.structs.replace(ANSWER, **changes), digests)
 
 
 def stated(issuer: ReceiptIssuer, receipt: Receipt) -> Statement:
@@ -203,9 +203,9 @@ def test_a_receipt_without_salts_gives_nothing_away_and_verifies_no_text(issuer:
     assert [check.holds for check in checks] == [None] * 3
     assert contradiction(checks) == checks[0]
     # Not even the same text under the next request looks the same.
-    passage = Passage(BODY)
-    passage.text(0).add("yes")
-    again = stated(issuer, issuer.issue("req_next", "acme", ANSWER, passage))
+    digests = AnswerDigests(BODY)
+    digests.text(0).add("yes")
+    again = stated(issuer, issuer.issue("req_next", "acme", ANSWER, digests))
     assert {statement.texts["0"], statement.prompt, statement.tenant}.isdisjoint(
         {again.texts["0"], again.prompt, again.tenant, salted(b"", text_digest("yes"))}
     )
@@ -237,12 +237,12 @@ def test_what_holds_none_is_said(text: str) -> None:
 
 
 def test_a_receipt_is_bounded_and_says_what_it_leaves_out(issuer: ReceiptIssuer) -> None:
-    passage = Passage(BODY)
+    digests = AnswerDigests(BODY)
     for choice in range(128):
         for call in range(3):
-            passage.text(choice, "arguments", call).add("{}")
+            digests.text(choice, "arguments", call).add("{}")
     longest = {"model": "\x01" * 255, "finish_reason": "x" * 255, "earlier_manifests": [ANSWER.manifest] * 8}
-    receipt = issuer.issue(REQUEST, "acme", msgspec.structs.replace(ANSWER, **longest), passage)
+    receipt = issuer.issue(REQUEST, "acme", msgspec.structs.replace(ANSWER, **longest), digests)
     statement = stated(issuer, receipt)
 
     assert len(receipt.signed) < MAX_RECEIPT_CHARS
@@ -251,10 +251,10 @@ def test_a_receipt_is_bounded_and_says_what_it_leaves_out(issuer: ReceiptIssuer)
 
 
 def test_names_of_texts_tell_answer_reasoning_and_calls_apart(issuer: ReceiptIssuer) -> None:
-    passage = Passage(BODY)
+    digests = AnswerDigests(BODY)
     for field, call, text in (("content", 0, "a"), ("reasoning", 0, "b"), ("arguments", 1, "c")):
-        passage.text(0, field, call).add(text)
-    receipt = issuer.issue(REQUEST, "acme", ANSWER, passage)
+        digests.text(0, field, call).add(text)
+    receipt = issuer.issue(REQUEST, "acme", ANSWER, digests)
     statement = stated(issuer, receipt)
 
     assert list(statement.texts) == ["0", "0.reasoning", "0.arguments.1"]

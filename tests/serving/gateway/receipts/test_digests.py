@@ -18,7 +18,7 @@ from serving.gateway.dialects.relay import DialectRelay
 from serving.gateway.streams.answer import clean_answer
 from serving.gateway.streams.relay import StreamRelay
 from serving.guard import Guard, GuardSettings
-from serving.provenance.receipts import Passage
+from serving.provenance.receipts import AnswerDigests
 from serving.provenance.receipts.digests import text_digest
 
 GUARD = Guard(GuardSettings())
@@ -30,13 +30,13 @@ PLACES = st.lists(st.integers(0, 100_000), max_size=12)
 def context_for(path: str = "/v1/chat/completions") -> RequestContext:
     dialect = DIALECTS.get(path)
     context = RequestContext("chat" if dialect is None else dialect.endpoint, {}, b"", dialect)
-    context.passage = Passage({"messages": []})
+    context.digests = AnswerDigests({"messages": []})
     return context
 
 
 def texts_of(context: RequestContext) -> dict[str, bytes]:
-    assert context.passage is not None
-    return context.passage.texts()
+    assert context.digests is not None
+    return context.digests.texts()
 
 
 def cut(text: str, places: list[int]) -> list[str]:

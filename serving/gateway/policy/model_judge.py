@@ -53,8 +53,8 @@ class _Answer(msgspec.Struct):
 _decode = msgspec.json.Decoder(_Answer).decode
 
 
-class Asker:
-    """Asks for one request."""
+class ModelJudge:
+    """The models that judge one request's texts: classifiers, and an engine as the judge."""
 
     def __init__(
         self,
