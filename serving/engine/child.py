@@ -1,4 +1,4 @@
-"""A child process on a leash: it stops when told, and never outlives us."""
+"""A child process under a watchdog: it stops when told, and never outlives us."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-LEASH = Path(__file__).with_name("leash.py")
+WATCHDOG = Path(__file__).with_name("watchdog.py")
 
-# What the leash needs to kill and collect a whole tree after the grace time is over.
+# What the watchdog needs to kill and collect a whole tree after the grace time is over.
 KILL_SECONDS = 2.0
 
 
 class Child:
-    """One running command (see `leash` for what happens to its tree).
+    """One running command (see `watchdog` for what happens to its tree).
 
     Started in its own session, so that Ctrl-C in the terminal reaches only us and the order of stopping is ours.
     """
@@ -32,7 +32,7 @@ class Child:
         grace_seconds: float,
     ) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(LEASH), str(grace_seconds), *command],
+            [sys.executable, "-I", "-S", str(WATCHDOG), str(grace_seconds), *command],
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -43,7 +43,7 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """The leash's process id; the command and all of its children are in the same session."""
+        """The watchdog's process id; the command and all of its children are in the same session."""
         return self._process.pid
 
     def poll(self) -> int | None:
@@ -56,12 +56,12 @@ class Child:
         self._process.terminate()
 
     def kill(self) -> None:
-        """End the whole tree now and wait until it is gone, also where the leash itself was killed."""
+        """End the whole tree now and wait until it is gone, also where the watchdog itself was killed."""
         if self._process.poll() is None and self._process.stdin is not None:
             self._process.stdin.close()
             self.wait(KILL_SECONDS)
         if self._process.poll() is None:
-            # The leash hangs: killing it takes the command along, by the command's death signal.
+            # The watchdog hangs: killing it takes the command along, by the command's death signal.
             self._process.kill()
             self._process.wait()
         for pid in _session(self.pid):

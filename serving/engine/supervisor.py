@@ -271,7 +271,7 @@ def traces_endpoint(settings: Settings) -> str | None:
 def stop_on_signals() -> Iterator[None]:
     """Turn Ctrl-C, SIGTERM and a closed terminal into StopRequested, wherever the main thread is.
 
-    A second one ends us at once: the leashes then kill all that we started.
+    A second one ends us at once: the watchdogs then kill all that we started.
     """
 
     def stop(_number: int, _frame: FrameType | None) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from serving.identity import LiveAdapter
-from serving.identity.commands.desk import opened
+from serving.identity.commands.session import open_session
 from training.registry import RegistryError
 
 
@@ -40,9 +40,9 @@ def load(load_settings: Callable[..., Any], ref: str, as_json: bool) -> None:
     home = load_settings().home
     with _one_line_errors():
         adapter = find_live_adapter(home, ref)
-    with opened(load_settings) as desk:
+    with open_session(load_settings) as session:
         details = {"version": adapter.version, "digest": adapter.digest}
-        loaded = desk.change("adapter.load", adapter.name, details, lambda: desk.store.load_adapter(adapter))
+        loaded = session.change("adapter.load", adapter.name, details, lambda: session.store.load_adapter(adapter))
     click.echo(json.dumps(asdict(loaded)) if as_json else f"{loaded.served_name} is to be served as {loaded.name}")
 
 
@@ -54,8 +54,8 @@ def unload(load_settings: Callable[..., Any], name: str) -> None:
 
     Example: signet adapters unload support-desk
     """
-    with opened(load_settings) as desk:
-        desk.change("adapter.unload", name, {}, lambda: desk.store.unload_adapter(name))
+    with open_session(load_settings) as session:
+        session.change("adapter.unload", name, {}, lambda: session.store.unload_adapter(name))
     click.echo(f"{name} is served no longer")
 
 
@@ -67,8 +67,8 @@ def list_command(load_settings: Callable[..., Any], as_json: bool) -> None:
 
     Example: signet adapters list
     """
-    with opened(load_settings) as desk:
-        found = desk.store.list_adapters()
+    with open_session(load_settings) as session:
+        found = session.store.list_adapters()
     if as_json:
         click.echo(json.dumps([asdict(each) for each in found]))
         return

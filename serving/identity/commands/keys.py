@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from serving.identity.commands.desk import Desk, LoadSettings, opened
 from serving.identity.commands.options import budget_details, duration, given, json_option, key_options, set_budgets
+from serving.identity.commands.session import LoadSettings, Session, open_session
 from serving.identity.commands.show import key_line
 from serving.identity.commands.tenants import tenants
 from serving.identity.principal import KeyInfo, NewKey
@@ -40,15 +40,15 @@ def create(
     Example: signet keys create --tenant acme --model 'llama-*' --expires 90d --budget month=100 --json
     """
     fields = given(options)
-    with opened(load_settings) as desk:
+    with open_session(load_settings) as session:
         key_id = new_key_id()
-        new = desk.change(
+        new = session.change(
             "key.create",
             key_id,
             {"tenant": tenant, **fields, **budget_details(budgets)},
-            lambda: desk.store.create_key(tenant, key_id=key_id, **fields),
+            lambda: session.store.create_key(tenant, key_id=key_id, **fields),
         )
-        set_budgets(desk.store, "key", new.id, budgets)
+        set_budgets(session.store, "key", new.id, budgets)
     _show_new(new, as_json)
 
 
@@ -61,8 +61,8 @@ def list_command(load_settings: LoadSettings, /, tenant: str | None, as_json: bo
 
     Example: signet keys list --tenant acme
     """
-    with opened(load_settings) as desk:
-        found = desk.store.list_keys(tenant)
+    with open_session(load_settings) as session:
+        found = session.store.list_keys(tenant)
     if as_json:
         click.echo(json.dumps([asdict(info) for info in found], indent=2))
         return
@@ -81,8 +81,8 @@ def show(load_settings: LoadSettings, /, key_id: str, as_json: bool) -> None:
 
     Example: signet keys show key_0123456789abcdef
     """
-    with opened(load_settings) as desk:
-        info = desk.store.key(key_id)
+    with open_session(load_settings) as session:
+        info = session.store.key(key_id)
     _show(info, as_json)
 
 
@@ -102,14 +102,14 @@ def update(
     if not fields and not budgets:
         raise click.UsageError("nothing to change was named")
 
-    def change(desk: Desk) -> KeyInfo:
+    def change(session: Session) -> KeyInfo:
         if fields:
-            desk.store.update_key(key_id, **fields)
-        set_budgets(desk.store, "key", key_id, budgets)
-        return desk.store.key(key_id)
+            session.store.update_key(key_id, **fields)
+        set_budgets(session.store, "key", key_id, budgets)
+        return session.store.key(key_id)
 
-    with opened(load_settings) as desk:
-        info = desk.change("key.update", key_id, {**fields, **budget_details(budgets)}, lambda: change(desk))
+    with open_session(load_settings) as session:
+        info = session.change("key.update", key_id, {**fields, **budget_details(budgets)}, lambda: change(session))
     _show(info, as_json)
 
 
@@ -131,8 +131,10 @@ def rotate(load_settings: LoadSettings, /, key_id: str, grace_s: float, as_json:
 
     Example: signet keys rotate key_0123456789abcdef --grace 24h
     """
-    with opened(load_settings) as desk:
-        new = desk.change("key.rotate", key_id, {"grace_s": grace_s}, lambda: desk.store.rotate_key(key_id, grace_s))
+    with open_session(load_settings) as session:
+        new = session.change(
+            "key.rotate", key_id, {"grace_s": grace_s}, lambda: session.store.rotate_key(key_id, grace_s)
+        )
     _show_new(new, as_json)
 
 
@@ -145,9 +147,9 @@ def revoke(load_settings: LoadSettings, /, key_id: str, as_json: bool) -> None:
 
     Example: signet keys revoke key_0123456789abcdef
     """
-    with opened(load_settings) as desk:
-        desk.change("key.revoke", key_id, {}, lambda: desk.store.revoke(key_id))
-        info = desk.store.key(key_id)
+    with open_session(load_settings) as session:
+        session.change("key.revoke", key_id, {}, lambda: session.store.revoke(key_id))
+        info = session.store.key(key_id)
     click.echo(json.dumps(asdict(info), indent=2) if as_json else f"revoked {key_id}")
 
 

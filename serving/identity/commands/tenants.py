@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from serving.identity.commands.desk import LoadSettings, opened
 from serving.identity.commands.options import Command, budget_details, given, json_option, limit_options, set_budgets
+from serving.identity.commands.session import LoadSettings, open_session
 from serving.identity.commands.show import tenant_line
 from serving.identity.principal import TenantInfo
 
@@ -46,15 +46,15 @@ def create(load_settings: LoadSettings, /, name: str, budgets: tuple[Any, ...], 
     Example: signet keys tenants create acme --weight 2 --budget month=500
     """
     fields = given(options)
-    with opened(load_settings) as desk:
-        desk.change(
+    with open_session(load_settings) as session:
+        session.change(
             "tenant.create",
             name,
             {**fields, **budget_details(budgets)},
-            lambda: desk.store.create_tenant(name, **fields),
+            lambda: session.store.create_tenant(name, **fields),
         )
-        set_budgets(desk.store, "tenant", name, budgets)
-        _show(desk.store.tenant(name), as_json)
+        set_budgets(session.store, "tenant", name, budgets)
+        _show(session.store.tenant(name), as_json)
 
 
 @tenants.command(name="list")
@@ -65,8 +65,8 @@ def list_command(load_settings: LoadSettings, as_json: bool) -> None:
 
     Example: signet keys tenants list
     """
-    with opened(load_settings) as desk:
-        found = desk.store.list_tenants()
+    with open_session(load_settings) as session:
+        found = session.store.list_tenants()
     if as_json:
         click.echo(json.dumps([asdict(info) for info in found], indent=2))
         return
@@ -85,8 +85,8 @@ def show(load_settings: LoadSettings, /, name: str, as_json: bool) -> None:
 
     Example: signet keys tenants show acme
     """
-    with opened(load_settings) as desk:
-        _show(desk.store.tenant(name), as_json)
+    with open_session(load_settings) as session:
+        _show(session.store.tenant(name), as_json)
 
 
 @tenants.command()
@@ -104,15 +104,15 @@ def update(load_settings: LoadSettings, /, name: str, budgets: tuple[Any, ...], 
     if not fields and not budgets:
         raise click.UsageError("nothing to change was named")
 
-    with opened(load_settings) as desk:
+    with open_session(load_settings) as session:
 
         def change() -> TenantInfo:
             if fields:
-                desk.store.update_tenant(name, **fields)
-            set_budgets(desk.store, "tenant", name, budgets)
-            return desk.store.tenant(name)
+                session.store.update_tenant(name, **fields)
+            set_budgets(session.store, "tenant", name, budgets)
+            return session.store.tenant(name)
 
-        _show(desk.change("tenant.update", name, {**fields, **budget_details(budgets)}, change), as_json)
+        _show(session.change("tenant.update", name, {**fields, **budget_details(budgets)}, change), as_json)
 
 
 def _show(info: TenantInfo, as_json: bool) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from serving.provenance.commands.desk import (
+from serving.provenance.commands.common import (
     LoadSettings,
     keys_to_try,
     open_detector,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from serving.provenance.commands.desk import (
+from serving.provenance.commands.common import (
     LoadSettings,
     keys_to_try,
     open_detector,

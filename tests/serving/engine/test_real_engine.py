@@ -31,13 +31,15 @@ def chat(port: int, key: str, text: str) -> dict:
 
 
 def engine_parts(run) -> dict[str, psutil.Process]:
-    """vLLM's processes by what they are; the leash, which has their command on its own line, is none of them."""
+    """vLLM's processes by what they are; the watchdog, which has their command on its own line, is none of them."""
     titles: dict[str, psutil.Process] = {}
     for each in run.tree():
         with suppress(psutil.NoSuchProcess):  # gone, or a zombie, since it was listed
             titles[" ".join(each.cmdline())] = each
     kinds = ("serving.engine.server", "EngineCore", "Worker")
-    return {kind: each for kind in kinds for title, each in titles.items() if kind in title and "leash.py" not in title}
+    return {
+        kind: each for kind in kinds for title, each in titles.items() if kind in title and "watchdog.py" not in title
+    }
 
 
 def test_answers_survives_kill_9_and_leaves_nothing(prepared_home: Path, tmp_path: Path, start_serve):

@@ -1,4 +1,4 @@
-"""The leash with real processes: nothing of a command's tree outlives its supervisor."""
+"""The watchdog with real processes: nothing of a command's tree outlives its supervisor."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_grandchild_dies_when_its_parent_is_killed(tree):
     assert is_gone(grandchild)
 
 
-def test_sweeps_up_when_the_leash_itself_is_killed(tree):
+def test_sweeps_up_when_the_watchdog_itself_is_killed(tree):
     child, parent, grandchild = tree
 
     os.kill(child.pid, signal.SIGKILL)
@@ -86,7 +86,7 @@ def test_sweeps_up_when_the_leash_itself_is_killed(tree):
     child.kill()
 
     assert eventually(lambda: is_gone(parent))
-    os.kill(grandchild, signal.SIGKILL)  # left the session: out of reach without its leash
+    os.kill(grandchild, signal.SIGKILL)  # left the session: out of reach without its watchdog
 
 
 def test_tree_dies_when_the_supervisor_is_killed():

@@ -14,12 +14,12 @@ from serving.ledger.anchor import write_audit
 from serving.ledger.command import LoadSettings, operator
 from serving.ledger.database import DatabaseError
 
-__all__ = ["Desk", "LoadSettings", "opened"]
+__all__ = ["LoadSettings", "Session", "open_session"]
 
 Result = TypeVar("Result")
 
 
-class Desk:
+class Session:
     """The configured database: `store` to read, `change` to change."""
 
     def __init__(self, store: IdentityStore) -> None:
@@ -36,14 +36,14 @@ class Desk:
 
 
 @contextmanager
-def opened(load_settings: LoadSettings) -> Iterator[Desk]:
-    """The desk of the configured database; its errors end the command in one line."""
+def open_session(load_settings: LoadSettings) -> Iterator[Session]:
+    """A session with the configured database; its errors end the command in one line."""
     settings = load_settings()
     url = settings.database.resolve(settings.home)
     try:
         store = IdentityStore(url)
         try:
-            yield Desk(store)
+            yield Session(store)
         finally:
             store.close()
     except (IdentityError, DatabaseError) as error:

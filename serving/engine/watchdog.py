@@ -1,11 +1,11 @@
 """Runs one command so that nothing of it can outlive us.
 
-    python leash.py GRACE_SECONDS COMMAND [ARGUMENT …]
+    python watchdog.py GRACE_SECONDS COMMAND [ARGUMENT …]
 
-vLLM is a tree of processes, and its children do not notice when their parent is killed. The leash sits between the
+vLLM is a tree of processes, and its children do not notice when their parent is killed. The watchdog sits between the
 supervisor and that tree. It adopts whatever the command leaves behind, and ends all of it when
 
-- the command ends: the leash exits with the same code;
+- the command ends: the watchdog exits with the same code;
 - it gets SIGTERM or SIGINT: the command is asked to stop, and killed after GRACE_SECONDS (a second signal: at once);
 - its standard input closes, that is, the supervisor is gone, however it went: everything is killed at once.
 
@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> int:
     stop_signals: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda received, _frame: stop_signals.append(received))
-    # A closed terminal must not take the leash away from what it holds: its standard input tells it soon enough.
+    # A closed terminal must not take the watchdog away from what it holds: its standard input tells it soon enough.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=_die_with_parent, process_group=0)
