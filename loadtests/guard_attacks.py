@@ -25,7 +25,7 @@ from loadtests.sections import NOTES, write_section
 from serving.guard.classifiers import ClassifierPool, ClassifiersSettings, make_pool
 from serving.guard.classifiers.attacks import AttackClassifier, IndirectClassifier, shipped
 from serving.guard.classifiers.classifier import HATE, ILLICIT, INDIRECT, JAILBREAK, TOXICITY, Classifier
-from serving.guard.classifiers.second_look import SecondLook
+from serving.guard.classifiers.encoder_cascade import EncoderCascade
 from serving.guard.classifiers.toxicity import ToxicityClassifier
 from training.classifiers.sources import heldout_wild
 from training.evaluate.redteam.statistics import Share
@@ -244,7 +244,7 @@ def report(data: Path, artifacts: Path | None, encoder: Path | None, say: Callab
     if encoder is None:
         parts += [*_table(attack, direct, say), ""]
     else:
-        again = AttackClassifier(second_look=SecondLook.open(encoder, shipped().second_look))
+        again = AttackClassifier(cascade=EncoderCascade.open(encoder, shipped().encoder_head))
         parts += [*_compared(attack, again, direct, say), ""]
     for title, classifier, rows in (
         ("Orders in data (`indirect`)", indirect, hidden),

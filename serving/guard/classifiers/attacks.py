@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from serving.guard.classifiers.classifier import ILLICIT, INDIRECT, JAILBREAK
+from serving.guard.classifiers.encoder_cascade import EncoderCascade
 from serving.guard.classifiers.linear import LinearModel, Weights, load, read_features
-from serving.guard.classifiers.meaning import Meanings, directions
 from serving.guard.classifiers.ngrams import normal
-from serving.guard.classifiers.second_look import SecondLook
 from serving.guard.classifiers.windows import chunks, windows
+from serving.guard.classifiers.word_vectors import WordVectors, directions
 
 WEIGHTS = Path(__file__).with_name("weights.npz")
 """Made by `signet train recipes/guard-attacks.yaml`."""
@@ -39,14 +39,14 @@ class AttackClassifier:
     name = "attack"
     categories = (JAILBREAK, ILLICIT)
 
-    def __init__(self, weights: Callable[[], Weights] = shipped, second_look: SecondLook | None = None) -> None:
+    def __init__(self, weights: Callable[[], Weights] = shipped, cascade: EncoderCascade | None = None) -> None:
         self._weights = weights
-        self._second_look = second_look
+        self._cascade = cascade
 
     @property
     def thresholds(self) -> Mapping[str, float]:
-        models, second = self._weights().models, self._second_look
-        illicit = models[ILLICIT].threshold if second is None else second.head.threshold
+        models, cascade = self._weights().models, self._cascade
+        illicit = models[ILLICIT].threshold if cascade is None else cascade.head.threshold
         return {JAILBREAK: models[JAILBREAK].threshold, ILLICIT: illicit}
 
     def scores(self, texts: Sequence[str]) -> list[dict[str, float]]:
@@ -54,7 +54,7 @@ class AttackClassifier:
         jailbreak = weights.models[JAILBREAK]
         return [
             {
-                JAILBREAK: jailbreak.probability(attack_margin(jailbreak, weights.meanings, text)),
+                JAILBREAK: jailbreak.probability(attack_margin(jailbreak, weights.word_vectors, text)),
                 ILLICIT: self._illicit(weights, text),
             }
             for text in texts
@@ -62,10 +62,10 @@ class AttackClassifier:
 
     def _illicit(self, weights: Weights, text: str) -> float:
         model = weights.models[ILLICIT]
-        if self._second_look is None:
-            return model.probability(illicit_margin(model, weights.meanings, text))
-        margin = self._second_look.margin(text, lambda piece: illicit_margin(model, weights.meanings, piece))
-        return self._second_look.head.probability(margin)
+        if self._cascade is None:
+            return model.probability(illicit_margin(model, weights.word_vectors, text))
+        margin = self._cascade.margin(text, lambda piece: illicit_margin(model, weights.word_vectors, piece))
+        return self._cascade.head.probability(margin)
 
 
 class IndirectClassifier:
@@ -84,37 +84,37 @@ class IndirectClassifier:
     def scores(self, texts: Sequence[str]) -> list[dict[str, float]]:
         weights = self._weights()
         model = weights.models[INDIRECT]
-        return [{INDIRECT: model.probability(indirect_margin(model, weights.meanings, text))} for text in texts]
+        return [{INDIRECT: model.probability(indirect_margin(model, weights.word_vectors, text))} for text in texts]
 
 
-def attack_margin(model: LinearModel, meanings: Meanings, text: str) -> float:
+def attack_margin(model: LinearModel, word_vectors: WordVectors, text: str) -> float:
     """The largest margin of the text's chunks."""
-    return float(model.margins(read_features(chunks(text, CHUNK_CHARS), meanings)).max())
+    return float(model.margins(read_features(chunks(text, CHUNK_CHARS), word_vectors)).max())
 
 
-def illicit_margin(model: LinearModel, meanings: Meanings, text: str) -> float:
+def illicit_margin(model: LinearModel, word_vectors: WordVectors, text: str) -> float:
     """The largest margin of the text's windows: a story around a harmful sentence does not water it down."""
-    return float(model.margins(read_features(windows(text, WINDOW_CHARS, MAX_WINDOWS), meanings)).max())
+    return float(model.margins(read_features(windows(text, WINDOW_CHARS, MAX_WINDOWS), word_vectors)).max())
 
 
-def indirect_margin(model: LinearModel, meanings: Meanings, text: str) -> float:
+def indirect_margin(model: LinearModel, word_vectors: WordVectors, text: str) -> float:
     """The largest margin of the text's windows."""
-    found = strange_windows(meanings, text)
-    features = read_features([window for window, _ in found], meanings, [shown for _, shown in found])
+    found = strange_windows(word_vectors, text)
+    features = read_features([window for window, _ in found], word_vectors, [shown for _, shown in found])
     return float(model.margins(features).max())
 
 
 STRANGENESS = ("strange", "first", "last", "only", "apart", "most_apart", "asks_apart")
-"""Signs of a window that its surroundings show, in this order."""
+"""Features of a window that its surroundings show, in this order."""
 
 
-def strange_windows(meanings: Meanings, text: str) -> list[tuple[str, tuple[float, ...]]]:
+def strange_windows(word_vectors: WordVectors, text: str) -> list[tuple[str, tuple[float, ...]]]:
     """Windows of a text, each with its place and how little it shares with the rest, in words and in meaning."""
     found = windows(text, WINDOW_CHARS, MAX_WINDOWS)
     if len(found) == 1:
         return [(found[0], (0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0))]
     everywhere = Counter(_WORD.findall(text.lower()))
-    apart = _apart(meanings, text, found)
+    apart = _apart(word_vectors, text, found)
     usual = float(np.median(apart))
     shown: list[tuple[str, tuple[float, ...]]] = []
     for window, far in zip(found, apart, strict=True):
@@ -129,9 +129,9 @@ def strange_windows(meanings: Meanings, text: str) -> list[tuple[str, tuple[floa
     return shown
 
 
-def _apart(meanings: Meanings, text: str, found: Sequence[str]) -> list[float]:
+def _apart(word_vectors: WordVectors, text: str, found: Sequence[str]) -> list[float]:
     """For each window how far its meaning is from that of the rest of the text: 0 alike, 1 unrelated."""
-    own = meanings.sums([normal(window) for window in found])
-    rest = meanings.sums([normal(text)]) - own
+    own = word_vectors.sums([normal(window) for window in found])
+    rest = word_vectors.sums([normal(text)]) - own
     alike = np.sum(directions(own) * directions(rest), axis=1)
     return [float(value) for value in 1.0 - alike]

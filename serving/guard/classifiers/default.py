@@ -34,7 +34,7 @@ def make_pool(settings: ClassifiersSettings, observe: Observer | None = None) ->
 
 
 def _with_encoder(folder: Path) -> Classifier:
-    """The classifier of attacks with a second look, opened at once: a wrong folder shows when a gateway starts."""
+    """The classifier of attacks with an encoder, opened at once: a wrong folder shows when a gateway starts."""
     stamps = tuple((path.name, path.stat().st_mtime_ns, path.stat().st_size) for path in sorted(folder.glob("*")))
     return _opened(folder, stamps)
 
@@ -43,9 +43,9 @@ def _with_encoder(folder: Path) -> Classifier:
 def _opened(folder: Path, stamps: tuple[tuple[str, int, int], ...]) -> Classifier:
     """Kept while its files stay as they are: a reload of other settings does not read 90 MB again."""
     from serving.guard.classifiers.attacks import AttackClassifier, shipped
-    from serving.guard.classifiers.second_look import SecondLook
+    from serving.guard.classifiers.encoder_cascade import EncoderCascade
 
-    return AttackClassifier(shipped, SecondLook.open(folder, shipped().second_look))
+    return AttackClassifier(shipped, EncoderCascade.open(folder, shipped().encoder_head))
 
 
 class _Lazy:

@@ -42,21 +42,25 @@ class Tokens(NamedTuple):
 
     states: Floats
     """A row for each token."""
-    places: list[tuple[int, int]]
+    offsets: list[tuple[int, int]]
     """Where each token begins and ends in the text; (0, 0) for the two that the tokenizer adds."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
-    """One layer's weights; kernels are used as they lie in the file, outputs first."""
+    """One layer's weights, each a kernel (outputs, inputs) and a bias, as in the file. D: width, F: inner width."""
 
-    asked: tuple[tuple[Floats, Floats], ...]
-    """Kernel and bias of query, key and value."""
-    heard: tuple[Floats, Floats]
-    heard_norm: tuple[Floats, Floats]
-    inner: tuple[Floats, Floats]
-    outer: tuple[Floats, Floats]
-    outer_norm: tuple[Floats, Floats]
+    qkv: tuple[tuple[Floats, Floats], ...]
+    """Of query, key and value: (D, D) each."""
+    attn_out: tuple[Floats, Floats]
+    """(D, D)."""
+    attn_norm: tuple[Floats, Floats]
+    """Weight and bias of the layer norm behind attention: (D,) each."""
+    intermediate: tuple[Floats, Floats]
+    """(F, D)."""
+    output: tuple[Floats, Floats]
+    """(D, F)."""
+    output_norm: tuple[Floats, Floats]
 
 
 class Encoder:
@@ -115,21 +119,21 @@ class Encoder:
         return [result[number] for number in range(len(texts))]
 
     def _run(self, ids: NDArray[np.int64]) -> Floats:
-        """States of texts of one length: text, token, width."""
+        """States of `ids` (texts, tokens), all texts of one length: (texts, tokens, width)."""
         length = ids.shape[1]
         states = self._words[ids] + self._positions[:length] + self._first_type
-        states = self._normed(states.reshape(-1, self.width), self._norm)
+        states = self._layer_norm(states.reshape(-1, self.width), self._norm)
         for layer in self._layers:
-            heard = _dense(self._attended(states, layer, length), layer.heard)
-            states = self._normed(states + heard, layer.heard_norm)
-            inner = _gelu(_dense(states, layer.inner))
-            states = self._normed(states + _dense(inner, layer.outer), layer.outer_norm)
+            attn_out = _linear(self._attention(states, layer, length), layer.attn_out)
+            states = self._layer_norm(states + attn_out, layer.attn_norm)
+            intermediate = _gelu(_linear(states, layer.intermediate))
+            states = self._layer_norm(states + _linear(intermediate, layer.output), layer.output_norm)
         return states.reshape(-1, length, self.width)
 
-    def _attended(self, states: Floats, layer: _Layer, length: int) -> Floats:
+    def _attention(self, states: Floats, layer: _Layer, length: int) -> Floats:
         size = self.width // self._num_heads
         query, key, value = (
-            _dense(states, weights).reshape(-1, length, self._num_heads, size).swapaxes(1, 2) for weights in layer.asked
+            _linear(states, weights).reshape(-1, length, self._num_heads, size).swapaxes(1, 2) for weights in layer.qkv
         )
         scores = (query @ key.swapaxes(2, 3)) * np.float32(size**-0.5)
         scores = np.exp(scores - scores.max(axis=3, keepdims=True))
@@ -137,7 +141,7 @@ class Encoder:
         result: Floats = (scores @ value).swapaxes(1, 2).reshape(-1, self.width)
         return result
 
-    def _normed(self, states: Floats, weights: tuple[Floats, Floats]) -> Floats:
+    def _layer_norm(self, states: Floats, weights: tuple[Floats, Floats]) -> Floats:
         centred = states - states.mean(axis=1, keepdims=True)
         spread = np.sqrt((centred * centred).mean(axis=1, keepdims=True) + self._epsilon)
         result: Floats = centred / spread * weights[0] + weights[1]
@@ -196,7 +200,7 @@ def _pair(weights: dict[str, Floats], name: str) -> tuple[Floats, Floats]:
     return weights[f"{name}.weight"], weights[f"{name}.bias"]
 
 
-def _dense(states: Floats, weights: tuple[Floats, Floats]) -> Floats:
+def _linear(states: Floats, weights: tuple[Floats, Floats]) -> Floats:
     result: Floats = states @ weights[0].T
     result += weights[1]
     return result

@@ -1,4 +1,4 @@
-"""A trained classifier: logistic regression over hashed n-grams, signs and meaning, calibrated. Needs numpy alone."""
+"""A trained classifier: calibrated logistic regression over n-grams, lexical features and word vectors; only numpy."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.guard.classifiers.head import Head, calibrated
-from serving.guard.classifiers.meaning import NUM_DIMENSIONS, Meanings
+from serving.guard.classifiers.lexical_features import NAMES, lexical_features
 from serving.guard.classifiers.ngrams import NUM_BUCKETS, Grams, Hashes, hashed, normal
-from serving.guard.classifiers.signs import NAMES, signs
+from serving.guard.classifiers.word_vectors import NUM_DIMENSIONS, WordVectors
 
 Floats = NDArray[np.float32]
 
@@ -24,13 +24,18 @@ class Features:
 
     grams: Grams
     named: Floats
-    """A row for each text: its signs, what it is about, and the signs that the caller adds."""
+    """A row for each text: its lexical features, its word vector, and the features that the caller adds."""
 
 
-def read_features(texts: Sequence[str], meanings: Meanings, extra: Sequence[Sequence[float]] | None = None) -> Features:
-    """Read texts; `extra` are further signs of each, which the text alone does not show."""
+def read_features(
+    texts: Sequence[str], word_vectors: WordVectors, extra: Sequence[Sequence[float]] | None = None
+) -> Features:
+    """Read texts; `extra` are further features of each, which the text alone does not show."""
     plain = [normal(text) or " " for text in texts]
-    parts = [np.stack([signs(text, read) for text, read in zip(texts, plain, strict=True)]), meanings.signs(plain)]
+    parts = [
+        np.stack([lexical_features(text, read) for text, read in zip(texts, plain, strict=True)]),
+        word_vectors.features(plain),
+    ]
     if extra is not None:
         parts.append(np.array(extra, dtype=np.float32).reshape(len(texts), -1))
     return Features(hashed(plain), np.concatenate(parts, axis=1))
@@ -74,23 +79,23 @@ class Weights:
     """Hashes of offensive words, rising."""
     severity: NDArray[np.float16]
     """How offensive each is, from 0 to 1."""
-    meanings: Meanings
-    second_look: Head | None = None
+    word_vectors: WordVectors
+    encoder_head: Head | None = None
     """Where one was trained."""
 
 
 def save(path: Path, weights: Weights) -> None:
     """Write weights as one file, the same bytes for the same weights."""
     arrays: dict[str, NDArray[Any]] = {"lexicon": weights.lexicon, "severity": weights.severity}
-    arrays["meanings"], arrays["vectors"] = weights.meanings.words, weights.meanings.vectors
+    arrays["meanings"], arrays["vectors"] = weights.word_vectors.words, weights.word_vectors.vectors
     arrays["features"] = np.array([_FEATURES])
     for category, model in sorted(weights.models.items()):
         arrays[f"{category}/grams"] = model.grams
         arrays[f"{category}/named"] = model.named
         numbers = (model.bias, model.slope, model.offset, model.threshold)
         arrays[f"{category}/numbers"] = np.array(numbers, dtype=np.float64)
-    if weights.second_look is not None:
-        arrays |= {f"{_SECOND_LOOK}/{name}": array for name, array in weights.second_look.arrays().items()}
+    if weights.encoder_head is not None:
+        arrays |= {f"{_SECOND_LOOK}/{name}": array for name, array in weights.encoder_head.arrays().items()}
     with path.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
 
@@ -114,11 +119,11 @@ def load(path: Path) -> Weights:
             )
             for category in categories
         }
-        meanings = Meanings(arrays["meanings"], arrays["vectors"])
+        word_vectors = WordVectors(arrays["meanings"], arrays["vectors"])
         own = f"{_SECOND_LOOK}/"
         found = {name.removeprefix(own): arrays[name] for name in arrays.files if name.startswith(own)}
         head = Head.from_arrays(found) if found else None
-        return Weights(models, arrays["lexicon"], arrays["severity"], meanings, head)
+        return Weights(models, arrays["lexicon"], arrays["severity"], word_vectors, head)
 
 
 _SECOND_LOOK = "second_look"

@@ -42,7 +42,7 @@ class ToxicityClassifier:
 def toxic_features(weights: Weights, text: str) -> Features:
     """What the models see of the text's pieces."""
     pieces = chunks(text, TOXIC_CHARS)
-    return read_features(pieces, weights.meanings, [lexicon_signs(weights, piece) for piece in pieces])
+    return read_features(pieces, weights.word_vectors, [lexicon_signs(weights, piece) for piece in pieces])
 
 
 def lexicon_signs(weights: Weights, text: str) -> tuple[float, ...]:

@@ -13,7 +13,7 @@ from streams.leaks import decoded_events, leaked
 
 from serving.gateway.context import RequestContext
 from serving.gateway.errors import BadRequest
-from serving.gateway.streams import usual
+from serving.gateway.streams import fast_path
 from serving.gateway.streams.relay import StreamRelay
 from serving.gateway.streams.spelled_text import SpelledText
 from serving.guard import Guard, GuardSettings
@@ -223,7 +223,7 @@ def test_events_that_pass_as_they_came_say_what_they_say_taken_apart(
     data = mixed(cut("".join(words), sizes), kinds, [])
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(usual, "decode_usual", lambda _: (_ for _ in ()).throw(ValueError))
+        patch.setattr(fast_path, "decode_usual", lambda _: (_ for _ in ()).throw(ValueError))
         apart = relayed(data, step, logprobs=True)
 
     released = relayed(data, step, logprobs=True)

@@ -1,4 +1,4 @@
-"""Signs of an attack that can be named: phrases, and shapes such as forged turns or encoded text.
+"""Hand-written lexical features of attacks: phrases, and shapes such as forged turns or encoded text.
 
 Each is a number from 0 to 1 with a weight of its own in the trained models. All but the shapes read a `normal` text.
 """
@@ -160,7 +160,7 @@ NAMES: Final = (
 )
 
 
-def signs(text: str, plain: str) -> NDArray[np.float32]:
+def lexical_features(text: str, plain: str) -> NDArray[np.float32]:
     """A number for each of `NAMES`; `plain` is `text` made normal."""
     found = [
         1.0 if any(hint in plain for hint in _HINTS.get(name, ("",))) and pattern.search(plain) else 0.0

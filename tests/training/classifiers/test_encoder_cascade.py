@@ -9,9 +9,9 @@ import pytest
 from tiny_bert import write_tiny_bert
 
 from serving.guard.classifiers.encoder import digest_of
+from serving.guard.classifiers.encoder_cascade import EncoderCascade
 from serving.guard.classifiers.linear import load
-from serving.guard.classifiers.second_look import SecondLook
-from training.classifiers.second_look import Bags, fit_head
+from training.classifiers.encoder_cascade import Bags, fit_head
 from training.classifiers.train import train
 from training.errors import SourceError
 from training.recipes.guard import ClassifierRecipe
@@ -47,11 +47,11 @@ def test_a_recipe_with_a_second_look_has_it_in_its_weights(tmp_path: Path) -> No
     trained = train(recipe, tmp_path, show=False)
 
     trained.write(tmp_path / "weights.npz")
-    head = load(tmp_path / "weights.npz").second_look
+    head = load(tmp_path / "weights.npz").encoder_head
     assert head is not None
     assert head.digest == digest_of(folder)
     assert 0 < head.threshold < 1
-    assert np.isfinite(SecondLook.open(folder, head).margin("The ship is in the harbour.", lambda _: 0.0))
+    assert np.isfinite(EncoderCascade.open(folder, head).margin("The ship is in the harbour.", lambda _: 0.0))
     assert 0 <= trained.evaluation["second_look_calibration_recall"] <= 1
     assert trained.card["second look"]["encoder"] == "Tiny encoder"
 

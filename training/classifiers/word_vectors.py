@@ -1,4 +1,4 @@
-"""Distills a table of words' meanings from a sentence encoder: each word alone, principal directions, eight bits."""
+"""Distills a table of word vectors from a sentence encoder: each word alone, principal directions, eight bits."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.guard.classifiers.meaning import NUM_DIMENSIONS, Meanings
 from serving.guard.classifiers.ngrams import normal, word_hashes
+from serving.guard.classifiers.word_vectors import NUM_DIMENSIONS, WordVectors
 from training.classifiers.examples import OpenData
 from training.classifiers.grammar import templates
 from training.errors import SourceError
@@ -34,7 +34,7 @@ _MEASURED = 6_000
 _AT_ONCE = 512
 
 
-def distill(encoder: Path, data: OpenData, show: bool = True) -> Meanings:
+def distill(encoder: Path, data: OpenData, show: bool = True) -> WordVectors:
     """Vectors of the encoder's own whole words, of the grammar's, and of those that are common in the data."""
     reader, model = _loaded(encoder)
     own = reader.get_vocab()
@@ -77,7 +77,9 @@ def vocabulary(own: list[str], data: OpenData) -> dict[str, int]:
     return ranks
 
 
-def compressed(words: list[str], vectors: NDArray[np.float32], ranks: NDArray[Any], frequent: NDArray[Any]) -> Meanings:
+def compressed(
+    words: list[str], vectors: NDArray[np.float32], ranks: NDArray[Any], frequent: NDArray[Any]
+) -> WordVectors:
     """The principal directions of the vectors, each as long as its word is telling, in eight bits."""
     centred = vectors - vectors.mean(axis=0)
     directions = np.linalg.eigh(np.cov(centred[frequent].T))[1][:, ::-1][:, :NUM_DIMENSIONS]
@@ -88,7 +90,7 @@ def compressed(words: list[str], vectors: NDArray[np.float32], ranks: NDArray[An
     short *= (telling / np.maximum(np.linalg.norm(short, axis=1), 1e-6))[:, None]
     hashes = np.array([word_hashes(word)[0] for word in words], dtype=np.uint64)
     order = np.argsort(hashes)
-    return Meanings(hashes[order], np.round(127 * short[order]).astype(np.int8))
+    return WordVectors(hashes[order], np.round(127 * short[order]).astype(np.int8))
 
 
 def _loaded(encoder: Path) -> tuple[Any, Any]:

@@ -1,8 +1,8 @@
-"""A second look by a sentence encoder at texts that the linear model of harmful requests is unsure of.
+"""A cascade: texts that the linear model of harmful requests is unsure of are read by a sentence encoder too.
 
 The encoder reads a text once. Its states are averaged over the whole, over each sentence and over each two in a row,
 and a small network says of each of these views whether it asks for something harmful; the largest counts. Its margin
-is added to the linear model's, in a band of margins around that one's threshold: elsewhere the encoder is not asked.
+is added to the linear model's where that one's margin lies near its threshold; elsewhere the encoder does not run.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ LOW, HIGH = -2.0, 6.0
 """The band of the linear model's margins: below are nine of ten harmless texts, above only what is flagged anyway."""
 
 
-class SecondLook:
+class EncoderCascade:
     """An encoder with the head that was trained on it."""
 
     def __init__(self, encoder: Encoder, head: Head) -> None:
@@ -39,7 +39,7 @@ class SecondLook:
         self._encoder = encoder
 
     @classmethod
-    def open(cls, folder: Path, head: Head | None) -> SecondLook:
+    def open(cls, folder: Path, head: Head | None) -> EncoderCascade:
         """
         Raises:
             EncoderError: the folder holds no encoder, or not the one that the weights were trained with.
@@ -69,9 +69,9 @@ def views(encoder: Encoder, texts: Sequence[str]) -> list[Floats]:
     """For each text averages of the encoder's states: over the whole, each sentence, and each two of them in a row."""
     shown = [normal(text) or " " for text in texts]
     found: list[Floats] = []
-    for text, (states, places) in zip(shown, encoder.read_all(shown), strict=True):
+    for text, (states, offsets) in zip(shown, encoder.read_all(shown), strict=True):
         rows = [states.mean(axis=0)]
-        spans = _spans(text, places)
+        spans = _spans(text, offsets)
         if len(spans) > 1:
             rows += [states[span].mean(axis=0) for span in spans]
             rows += [states[[*one, *other]].mean(axis=0) for one, other in pairwise(spans)]
@@ -79,7 +79,7 @@ def views(encoder: Encoder, texts: Sequence[str]) -> list[Floats]:
     return found
 
 
-def _spans(text: str, places: list[tuple[int, int]]) -> list[list[int]]:
+def _spans(text: str, offsets: list[tuple[int, int]]) -> list[list[int]]:
     """The tokens of each sentence."""
     ends: list[int] = []
     for sentence in sentences(text, SENTENCE_CHARS):
@@ -87,7 +87,7 @@ def _spans(text: str, places: list[tuple[int, int]]) -> list[list[int]]:
         begin = text.find(sentence, ends[-1] if ends else 0)
         ends.append((begin if begin >= 0 else ends[-1] if ends else 0) + len(sentence))
     spans: list[list[int]] = [[] for _ in ends]
-    for token, (begin, end) in enumerate(places):
+    for token, (begin, end) in enumerate(offsets):
         if end > begin:
             spans[min(int(np.searchsorted(ends, begin, side="right")), len(ends) - 1)].append(token)
     return [span for span in spans if span]

@@ -8,14 +8,14 @@ import time
 
 import pytest
 
-from serving.guard.classifiers import signs as module
+from serving.guard.classifiers import lexical_features as module
+from serving.guard.classifiers.lexical_features import NAMES, lexical_features
 from serving.guard.classifiers.ngrams import normal
-from serving.guard.classifiers.signs import NAMES, signs
 from training.classifiers.grammar import templates, write
 
 
 def seen(text: str) -> set[str]:
-    return {name for name, value in zip(NAMES, signs(text, normal(text)), strict=True) if value == 1.0}
+    return {name for name, value in zip(NAMES, lexical_features(text, normal(text)), strict=True) if value == 1.0}
 
 
 @pytest.mark.parametrize(
@@ -45,12 +45,12 @@ def test_the_quick_look_hides_no_phrase() -> None:
     texts += [text for start in starts for text in write(start, 60, chance, True)]
     patterns: dict[str, re.Pattern[str]] = module._COMPILED
     for text in map(normal, texts):
-        found = dict(zip(NAMES, signs(text, text), strict=True))
+        found = dict(zip(NAMES, lexical_features(text, text), strict=True))
         assert [name for name, pattern in patterns.items() if bool(pattern.search(text)) != (found[name] == 1.0)] == []
 
 
 def test_no_text_takes_long() -> None:
     for text in ("you " * 8000, "ignore " * 5000, "a" * 32000, "<" * 32000, "base64 \n" * 4000, "- " * 16000):
         started = time.process_time()
-        assert len(signs(text, normal(text))) == len(NAMES)
+        assert len(lexical_features(text, normal(text))) == len(NAMES)
         assert time.process_time() - started < 3  # twenty times what a chunk of this length ever has

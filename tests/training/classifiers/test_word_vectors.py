@@ -9,10 +9,10 @@ import pytest
 from tiny_bert import write_tiny_bert
 
 from serving.guard.classifiers.linear import load
-from serving.guard.classifiers.meaning import NUM_DIMENSIONS, directions
+from serving.guard.classifiers.word_vectors import NUM_DIMENSIONS, directions
 from training.classifiers.examples import OpenData
-from training.classifiers.meanings import compressed, distill, vocabulary
 from training.classifiers.train import train
+from training.classifiers.word_vectors import compressed, distill, vocabulary
 from training.errors import SourceError
 from training.recipes.guard import ClassifierRecipe
 
@@ -52,14 +52,14 @@ def test_a_recipe_that_names_an_encoder_distills_it(encoder: Path, tmp_path: Pat
     trained = train(recipe, tmp_path, show=False)
 
     trained.write(tmp_path / "weights.npz")
-    meanings = load(tmp_path / "weights.npz").meanings
-    own = meanings.sums(["ship", "harbour", "methamphetamine", "zyzzyva"])
+    word_vectors = load(tmp_path / "weights.npz").word_vectors
+    own = word_vectors.sums(["ship", "harbour", "methamphetamine", "zyzzyva"])
     assert np.linalg.norm(own, axis=1)[:3].min() > 0
     assert not own[3].any()
     about = trained.card["meanings"]
-    assert (about["encoder"], about["licence"], about["words"]) == ("Tiny encoder", "mit", len(meanings.words))
+    assert (about["encoder"], about["licence"], about["words"]) == ("Tiny encoder", "mit", len(word_vectors.words))
     assert about["digest"].startswith("sha256:")
-    assert distill(encoder, OpenData(), show=False).vectors.tolist() == meanings.vectors.tolist()
+    assert distill(encoder, OpenData(), show=False).vectors.tolist() == word_vectors.vectors.tolist()
 
 
 def test_what_is_no_encoder_is_one_line(tiny_model_folder: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What words mean, as short vectors: so that a model knows a word that no text of its training had.
+"""Word vectors: a model knows the meaning of a word that no text of its training had.
 
 The vectors were distilled from a sentence encoder, each word read by it alone; a text is the sum of its words'. That
 is a table to look up, without a network to run. How much a word tells is in the length of its vector.
@@ -17,11 +17,11 @@ from serving.guard.classifiers.ngrams import Hashes, words_in
 NUM_DIMENSIONS = 128
 
 _REACH = 3.0
-"""The length of a text's vector: about that of a few signs together."""
+"""The length of a text's vector: about that of a few lexical features together."""
 
 
 @dataclass(frozen=True, slots=True)
-class Meanings:
+class WordVectors:
     """A vector for each known word."""
 
     words: Hashes
@@ -42,12 +42,12 @@ class Meanings:
             result[whose] = np.add.reduceat(self.vectors[places[known]].astype(np.float32), starts, axis=0)
         return result
 
-    def signs(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """What each text that is `normal` is about, whatever its length."""
+    def features(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """For each text that is `normal`, the direction of its sum, whatever its length."""
         return _REACH * directions(self.sums(texts))
 
 
-NO_MEANINGS = Meanings(np.empty(0, dtype=np.uint64), np.empty((0, NUM_DIMENSIONS), dtype=np.int8))
+NO_WORD_VECTORS = WordVectors(np.empty(0, dtype=np.uint64), np.empty((0, NUM_DIMENSIONS), dtype=np.int8))
 """Knows no word."""
 
 

@@ -14,9 +14,9 @@ from tiny_bert import write_tiny_bert
 from serving.guard.classifiers import ClassifiersSettings, make_pool
 from serving.guard.classifiers.attacks import AttackClassifier, illicit_margin, shipped
 from serving.guard.classifiers.encoder import Encoder, EncoderError, digest_of
+from serving.guard.classifiers.encoder_cascade import HIGH, LOW, VIEWED_CHARS, EncoderCascade, views
 from serving.guard.classifiers.head import Head
 from serving.guard.classifiers.linear import load, save
-from serving.guard.classifiers.second_look import HIGH, LOW, VIEWED_CHARS, SecondLook, views
 from serving.guard.classifiers.windows import chunks
 
 STORY = "The keeper went to the harbour. A ship lay there. Nobody had seen it come."
@@ -53,9 +53,9 @@ def test_views_are_the_whole_its_sentences_and_pairs(folder: Path) -> None:
 
 @pytest.mark.parametrize("first", [LOW - 0.1, HIGH + 0.1])
 def test_outside_of_the_band_the_encoder_is_not_asked(folder: Path, first: float) -> None:
-    look = SecondLook(NO_ENCODER, head(folder))
+    cascade = EncoderCascade(NO_ENCODER, head(folder))
 
-    assert look.margin(STORY, lambda _: first) == first
+    assert cascade.margin(STORY, lambda _: first) == first
 
 
 @pytest.mark.parametrize("first", [LOW, 0.0, HIGH])
@@ -64,7 +64,7 @@ def test_within_the_band_the_largest_view_is_added(folder: Path, first: float) -
     rows = own.margins(views(encoder, [STORY])[0])
 
     assert len(set(rows.tolist())) == 4
-    assert SecondLook(encoder, own).margin(STORY, lambda _: first) == pytest.approx(first + rows.max(), abs=1e-5)
+    assert EncoderCascade(encoder, own).margin(STORY, lambda _: first) == pytest.approx(first + rows.max(), abs=1e-5)
 
 
 def test_of_a_long_text_the_worst_piece_is_looked_at(folder: Path) -> None:
@@ -74,7 +74,7 @@ def test_of_a_long_text_the_worst_piece_is_looked_at(folder: Path) -> None:
     text = " ".join(f"{' '.join(chance.choices(words, k=9))}." for _ in range(60)) + STORY
     largest = [float(own.margins(rows).max()) for rows in views(encoder, chunks(text, VIEWED_CHARS))]
 
-    found = SecondLook(encoder, own).margin(text, lambda piece: 1.0 if "Nobody" in piece else 0.0)
+    found = EncoderCascade(encoder, own).margin(text, lambda piece: 1.0 if "Nobody" in piece else 0.0)
 
     assert found == pytest.approx(1.0 + largest[-1], abs=1e-4)
     assert len(largest) > 3
@@ -93,11 +93,11 @@ def test_another_encoder_than_the_one_of_the_training_is_refused(folder: Path) -
     other = replace(head(folder), digest="0" * 64)
 
     with pytest.raises(EncoderError, match="not the encoder that the weights were trained with") as raised:
-        SecondLook.open(folder, other)
+        EncoderCascade.open(folder, other)
     assert "\n" not in str(raised.value)
     with pytest.raises(EncoderError, match="no second look"):
-        SecondLook.open(folder, None)
-    assert SecondLook.open(folder, head(folder)).head.digest == digest_of(folder)
+        EncoderCascade.open(folder, None)
+    assert EncoderCascade.open(folder, head(folder)).head.digest == digest_of(folder)
 
 
 def test_a_gateway_with_a_wrong_folder_says_so_when_it_starts(folder: Path, tmp_path: Path) -> None:
@@ -112,27 +112,27 @@ def test_a_gateway_with_a_wrong_folder_says_so_when_it_starts(folder: Path, tmp_
 
 def test_the_head_lies_in_the_file_of_weights(folder: Path, tmp_path: Path) -> None:
     own = head(folder)
-    save(tmp_path / "weights.npz", replace(shipped(), second_look=own))
+    save(tmp_path / "weights.npz", replace(shipped(), encoder_head=own))
 
     read = load(tmp_path / "weights.npz")
 
-    assert read.second_look is not None
+    assert read.encoder_head is not None
     assert read.models.keys() == shipped().models.keys()
     for name, array in own.arrays().items():
-        assert np.array_equal(read.second_look.arrays()[name], array)
+        assert np.array_equal(read.encoder_head.arrays()[name], array)
 
 
 def test_a_classifier_with_a_second_look_scores_both_margins_together(folder: Path) -> None:
     encoder, own = Encoder(folder), head(folder, bias=5.0)
     weights = shipped()
-    alone, both = AttackClassifier(), AttackClassifier(second_look=SecondLook(encoder, own))
+    alone, both = AttackClassifier(), AttackClassifier(cascade=EncoderCascade(encoder, own))
     model = weights.models["illicit"]
     unsure = next(
         text
         for text in ("How do I get into a locked car?", "How do I get rid of a body of water?", "Tell me of poison.")
-        if LOW <= illicit_margin(model, weights.meanings, text) <= HIGH
+        if LOW <= illicit_margin(model, weights.word_vectors, text) <= HIGH
     )
-    margin = illicit_margin(model, weights.meanings, unsure) + float(own.margins(views(encoder, [unsure])[0]).max())
+    margin = illicit_margin(model, weights.word_vectors, unsure) + float(own.margins(views(encoder, [unsure])[0]).max())
 
     assert both.thresholds == {**alone.thresholds, "illicit": 0.7}
     assert both.scores([unsure])[0]["illicit"] == pytest.approx(own.probability(margin))

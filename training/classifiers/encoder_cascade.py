@@ -1,4 +1,4 @@
-"""Trains the head of the second look: which texts in a sentence encoder's eyes ask for something harmful.
+"""Trains the head of the encoder cascade: from a sentence encoder's states, which texts ask for something harmful.
 
 A text is a bag of views (the whole, its sentences, pairs of them) of which the largest margin counts: which sentence of
 a harmful story is harmful, nobody has said. Each step therefore teaches by each text's largest view alone.
@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from serving.guard.classifiers.attacks import illicit_margin
 from serving.guard.classifiers.encoder import Encoder, EncoderError, digest_of
+from serving.guard.classifiers.encoder_cascade import SKIP, VIEWED_CHARS, EncoderCascade, views
 from serving.guard.classifiers.head import Head
 from serving.guard.classifiers.linear import LinearModel
-from serving.guard.classifiers.meaning import Meanings
-from serving.guard.classifiers.second_look import SKIP, VIEWED_CHARS, SecondLook, views
+from serving.guard.classifiers.word_vectors import WordVectors
 from training.classifiers.examples import OWN, Text
 from training.classifiers.examples import Head as Examples
 from training.classifiers.fit import balanced, calibrate, threshold_at
@@ -58,7 +58,7 @@ def train_head(
     folder: Path,
     examples: Examples,
     model: LinearModel,
-    meanings: Meanings,
+    word_vectors: WordVectors,
     false_flags: float,
     seed: int,
     show: bool = True,
@@ -77,13 +77,13 @@ def train_head(
     bags = _read(encoder, [text for _, text in (*attacks, *harmless)], show)
     labels = np.array([True] * len(attacks) + [False] * len(harmless))
     raw = replace(fit_head(bags, labels, seed), digest=digest)
-    look = SecondLook(encoder, raw)
+    cascade = EncoderCascade(encoder, raw)
     bad = chance.sample(examples.calibration_attacks, min(_CALIBRATED, len(examples.calibration_attacks)))
     good = examples.calibration_harmless
     margins: list[float] = []
     with track(f"second look: {len(bad) + len(good)} texts calibrate", show) as progress:
         for _, text in (*bad, *good):
-            margins.append(look.margin(text, lambda piece: illicit_margin(model, meanings, piece)))
+            margins.append(cascade.margin(text, lambda piece: illicit_margin(model, word_vectors, piece)))
             progress(len(margins), len(bad) + len(good))
     found, rest = np.array(margins[: len(bad)], dtype=np.float32), np.array(margins[len(bad) :], dtype=np.float32)
     slope, offset = calibrate(found, rest)
