@@ -99,7 +99,7 @@ def _describe(report: Report) -> str:
     if not report.num_expected:
         lines.append(
             "no anchor was given: whoever can write to the whole database could have cut off or rewritten records and "
-            "computed every hash anew (docs/guides/ledger.md)"
+            "computed every hash anew (docs/explanation/receipts.md)"
         )
     return "\n".join(lines)
 
