@@ -1,4 +1,4 @@
-"""Write the table of the chart's values into docs/guides/deploy.md, from values.schema.json and values.yaml.
+"""Write the table of the chart's values into docs/reference/chart.md, from values.schema.json and values.yaml.
 
 python deploy/values_table.py            # exit code 1 when the page is not up to date
 python deploy/values_table.py --write
@@ -17,7 +17,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 CHART = ROOT / "deploy" / "helm" / "signet"
-PAGE = ROOT / "docs" / "guides" / "deploy.md"
+PAGE = ROOT / "docs" / "reference" / "chart.md"
 BEGIN = "<!-- values: begin (made by deploy/values_table.py) -->\n"
 END = "<!-- values: end -->\n"
 
@@ -84,7 +84,7 @@ def updated(page: str) -> str:
 
 def main() -> int:
     """Check the page, or write it."""
-    parser = argparse.ArgumentParser(description="Keep the table of values in docs/guides/deploy.md up to date.")
+    parser = argparse.ArgumentParser(description="Keep the table of values in docs/reference/chart.md up to date.")
     parser.add_argument("--write", action="store_true", help="write the page instead of checking it")
     arguments = parser.parse_args()
     page = PAGE.read_text()
@@ -92,7 +92,7 @@ def main() -> int:
     if arguments.write:
         PAGE.write_text(wanted)
     elif page != wanted:
-        sys.stderr.write("docs/guides/deploy.md is not up to date: run `python deploy/values_table.py --write`\n")
+        sys.stderr.write("docs/reference/chart.md is not up to date: run `python deploy/values_table.py --write`\n")
         return 1
     return 0
 

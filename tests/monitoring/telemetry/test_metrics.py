@@ -22,7 +22,7 @@ from monitoring.telemetry.ledger import observe_ledger
 from monitoring.telemetry.names import Metric
 from monitoring.telemetry.series import Counter, Histogram
 
-DOCS = Path(__file__).parents[3] / "docs" / "guides" / "monitoring.md"
+DOCS = Path(__file__).parents[3] / "docs" / "reference" / "metrics.md"
 
 
 @dataclass
