@@ -22,7 +22,7 @@ from serving.guard.detectors.phrases import ACCOUNTS, DOCUMENTS, MEDICAL
 from serving.guard.detectors.postal_code import PostalCodes
 from serving.guard.detectors.private_key import PrivateKeys
 from serving.guard.detectors.secret import CuedSecrets, passwords, tokens
-from serving.guard.names import PersonNames, StreetAddresses
+from serving.guard.ner import PersonNames, StreetAddresses
 
 __all__ = [
     "BasicCredentials",

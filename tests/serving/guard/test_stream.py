@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from serving.guard import MAX_HELD, EntityActions, Guard, GuardSettings, Span, StreamCleaner
 from serving.guard.detectors import default_detectors
 from serving.guard.folding import fold
-from serving.guard.names import PersonNames
+from serving.guard.ner import PersonNames
 from serving.guard.stream import PROSE
 
 VALUES: dict[str, list[str]] = json.loads((Path(__file__).parent / "values.json").read_text())

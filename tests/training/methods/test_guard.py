@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from serving.guard.classifiers.attacks import WEIGHTS as attack_weights
-from serving.guard.names.model import read
+from serving.guard.ner.model import read
 from training.errors import RecipeError
 from training.methods.guard_weights import CARD
-from training.names import train as names_training
+from training.ner import train as ner_training
 from training.outcome import Outcome
 from training.recipes import load_recipe
 from training.registry import Registry
@@ -36,7 +36,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where the package would keep the weights."""
     folder = tmp_path / "package"
     folder.mkdir()
-    monkeypatch.setattr(names_training, "WEIGHTS", folder / "names.bin")
+    monkeypatch.setattr(ner_training, "WEIGHTS", folder / "names.bin")
     return folder
 
 
@@ -83,7 +83,7 @@ def test_several_processes_are_refused(path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_what_is_shipped_was_made_by_the_shipped_recipes() -> None:
     names, attacks = (load_recipe(RECIPES / f"guard-{name}.yaml") for name in ("names", "attacks"))
-    cards = [json.loads(weights.with_name(CARD).read_bytes()) for weights in (names_training.WEIGHTS, attack_weights)]
+    cards = [json.loads(weights.with_name(CARD).read_bytes()) for weights in (ner_training.WEIGHTS, attack_weights)]
 
     assert cards[0]["recipe"] == names.model_dump(mode="json")
     assert (cards[1]["name"], cards[1]["false_flags"]) == (attacks.name, attacks.model_dump()["false_flags"])

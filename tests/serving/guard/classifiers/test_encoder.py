@@ -54,7 +54,7 @@ def test_states_are_those_of_transformers(folder: Path, skip: int) -> None:
 def test_places_are_where_tokens_stand(folder: Path) -> None:
     text = "The ship is in the harbour."
 
-    places = Encoder(folder).read(text).places
+    places = Encoder(folder).read(text).offsets
 
     assert places[0] == places[-1] == (0, 0)
     assert [text[begin:end] for begin, end in places[1:3]] == ["The", "ship"]

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from serving.guard.folding import fold
-from serving.guard.names.model import NUM_ROWS, TAGS, WEIGHTS, WIDTH, Model, write
-from serving.guard.names.reading import Reading
+from serving.guard.ner.model import NUM_ROWS, TAGS, WEIGHTS, WIDTH, Model, write
+from serving.guard.ner.tagged_text import TaggedText
 from training.errors import TrainingError
 from training.methods.guard_weights import GuardWeights
-from training.names.fit import Corpus, corpus_of, fit
-from training.names.places import LOCALES, Places
-from training.names.texts import NONE, PROSE, SENTENCES, WORDS, Piece, Texts, read_lines
+from training.ner.fit import Corpus, corpus_of, fit
+from training.ner.gazetteer import LOCALES, Gazetteer
+from training.ner.texts import NONE, PROSE, SENTENCES, WORDS, Piece, Texts, read_lines
 from training.progress import Track, track
 from training.recipes.guard import NamesRecipe
 from training.registry import DataDigest
@@ -34,15 +34,15 @@ def train(recipe: NamesRecipe, folder: Path, show: bool = True) -> GuardWeights:
     """
     prose = read_lines(PROSE) + read_prose([folder / path for path in recipe.prose])
     try:
-        places = Places(recipe.seed, draws=recipe.draws)
+        gazetteer = Gazetteer(recipe.seed, draws=recipe.draws)
     except ImportError:
         raise TrainingError("faker is missing: pip install 'signet[train]'") from None
-    texts = Texts(places, prose, recipe.seed)
+    texts = Texts(gazetteer, prose, recipe.seed)
     with track("Writing texts", show) as progress:
         corpus = corpus_of(_drawn(texts, recipe.texts, progress))
     with track("Fitting", show) as progress:
         fitted = fit(corpus, recipe.epochs, recipe.learning_rate, recipe.seed, progress)
-    unseen = Texts(places, prose, recipe.seed + _HELD_OUT_SEED)
+    unseen = Texts(gazetteer, prose, recipe.seed + _HELD_OUT_SEED)
     lean = [round(each / fitted.scale) for each in recipe.lean]
     evaluation = measure(
         Model(fitted.table, fitted.joint, lean), [unseen.draw() for _ in range(max(1, recipe.texts // _HELD_OUT))]
@@ -84,10 +84,10 @@ def measure(model: Model, texts: Sequence[Sequence[Piece]]) -> dict[str, float]:
     hits, found, wanted = [0] * len(TAGS), [0] * len(TAGS), [0] * len(TAGS)
     for pieces in texts:
         ends = list(accumulate(len(piece.text) for piece in pieces))
-        reading = Reading(model, fold("".join(piece.text for piece in pieces)), final=True)
-        for number, word in enumerate(reading.words):
+        tagged = TaggedText(model, fold("".join(piece.text for piece in pieces)), final=True)
+        for number, word in enumerate(tagged.words):
             tag = pieces[next(place for place, end in enumerate(ends) if word.start < end)].tag
-            guess = reading.tag(number)
+            guess = tagged.tag(number)
             if guess != NONE:
                 found[guess] += 1
                 hits[guess] += guess == tag
@@ -102,7 +102,7 @@ def _card(recipe: NamesRecipe, corpus: Corpus, num_prose: int, evaluation: dict[
         "data": "Generated: sentences and prose of ours with names, streets, towns and jobs of faker put in. No "
         "person's data.",
         "sources": {
-            "sentences": "training/names/sentences.txt and words.txt, ours (Apache-2.0)",
+            "sentences": "training/ner/sentences.txt and words.txt, ours (Apache-2.0)",
             "names and places": f"faker {_release('faker')} (MIT), {len(set(LOCALES))} locales",
             "prose": f"{num_prose} paragraphs of our documentation (Apache-2.0) and the recipe's, which name nobody",
         },

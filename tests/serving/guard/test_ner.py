@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.guard import MAX_HELD, Guard, GuardSettings
-from serving.guard.names import PersonNames, StreetAddresses
-from serving.guard.names.model import NUM_JOINT_ROWS, NUM_ROWS, WIDTH, Model, read, shipped, write
-from serving.guard.names.reading import Reading
-from serving.guard.names.words import MAX_WORD, SIDE, rows, split
+from serving.guard.ner import PersonNames, StreetAddresses
+from serving.guard.ner.model import NUM_JOINT_ROWS, NUM_ROWS, WIDTH, Model, read, shipped, write
+from serving.guard.ner.tagged_text import TaggedText
+from serving.guard.ner.words import MAX_WORD, SIDE, rows, split
 
 GUARD = Guard(GuardSettings.model_validate({"output": {"person_name": "mask", "street_address": "mask"}}))
 
@@ -98,8 +98,8 @@ def test_what_is_settled_does_not_change(text: str, share: float, detector: Pers
 
 def test_nothing_counts_beyond_a_word_that_is_too_long_to_be_read() -> None:
     text = "Bob Lee " + "y" * (MAX_WORD + 1) + " Ann"
-    barred = Reading(shipped(), text, final=True)
-    alone = Reading(shipped(), "y" * (MAX_WORD + 1) + " Ann", final=True)
+    barred = TaggedText(shipped(), text, final=True)
+    alone = TaggedText(shipped(), "y" * (MAX_WORD + 1) + " Ann", final=True)
 
     assert barred.tag(len(barred.words) - 1) == alone.tag(1)
 

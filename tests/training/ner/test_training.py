@@ -8,24 +8,24 @@ from pathlib import Path
 
 import pytest
 
-from serving.guard.names.model import Model
-from serving.guard.names.reading import NAME, Reading
-from training.names.fit import corpus_of, fit
-from training.names.places import Places
-from training.names.texts import NONE, PROSE, SENTENCES, Piece, Texts, read_lines
-from training.names.train import train
+from serving.guard.ner.model import Model
+from serving.guard.ner.tagged_text import NAME, TaggedText
+from training.ner.fit import corpus_of, fit
+from training.ner.gazetteer import Gazetteer
+from training.ner.texts import NONE, PROSE, SENTENCES, Piece, Texts, read_lines
+from training.ner.train import train
 from training.recipes.guard import NamesRecipe
 
 LOCALES = ("en_US", "ru_RU")
 
 
 @pytest.fixture(scope="module")
-def places() -> Places:
-    return Places(1, LOCALES, draws=20)
+def gazetteer() -> Gazetteer:
+    return Gazetteer(1, LOCALES, draws=20)
 
 
-def test_the_same_seed_gives_the_same_texts(places: Places) -> None:
-    one, two, other = (Texts(places, ["Nobody is named here."], seed) for seed in (1, 1, 2))
+def test_the_same_seed_gives_the_same_texts(gazetteer: Gazetteer) -> None:
+    one, two, other = (Texts(gazetteer, ["Nobody is named here."], seed) for seed in (1, 1, 2))
 
     drawn = [one.draw() for _ in range(40)]
 
@@ -33,16 +33,16 @@ def test_the_same_seed_gives_the_same_texts(places: Places) -> None:
     assert drawn != [other.draw() for _ in range(40)]
 
 
-def test_what_is_put_into_a_slot_is_labelled_and_the_sentence_is_not(places: Places) -> None:
-    pieces = list(Texts(places, [], 1)._fill("Ship to {name}, {address} by {weekday} {if}."))
+def test_what_is_put_into_a_slot_is_labelled_and_the_sentence_is_not(gazetteer: Gazetteer) -> None:
+    pieces = list(Texts(gazetteer, [], 1)._fill("Ship to {name}, {address} by {weekday} {if}."))
 
     assert [piece.tag for piece in pieces] == [NONE, 0, NONE, 1, NONE, NONE, NONE]
     assert pieces[0].text == "Ship to "
     assert pieces[-1].text == " {if}."
 
 
-def test_names_other_slots_and_other_words_are_woven_into_prose(places: Places) -> None:
-    texts = Texts(places, ["The engine stops, and they wait for a signal at `some.place`."], 1)
+def test_names_other_slots_and_other_words_are_woven_into_prose(gazetteer: Gazetteer) -> None:
+    texts = Texts(gazetteer, ["The engine stops, and they wait for a signal at `some.place`."], 1)
 
     woven = [text for _ in range(400) if "`some.place`" in (text := texts._template())]
 
@@ -54,8 +54,8 @@ def test_names_other_slots_and_other_words_are_woven_into_prose(places: Places) 
     assert len(set(woven)) > 40
 
 
-def test_every_slot_of_the_sentences_is_filled(places: Places) -> None:
-    texts = Texts(places, ["some words to draw from"], 1)
+def test_every_slot_of_the_sentences_is_filled(gazetteer: Gazetteer) -> None:
+    texts = Texts(gazetteer, ["some words to draw from"], 1)
     slots = {"name", "first", "last", "address", "street", "street_no", "city", "org", "phone", "words", "Words"}
 
     for line in SENTENCES.read_text().splitlines():
@@ -63,10 +63,10 @@ def test_every_slot_of_the_sentences_is_filled(places: Places) -> None:
         assert not any(f"{{{slot}}}" in filled for slot in slots)
 
 
-def test_names_of_other_alphabets_are_written_in_latin(places: Places) -> None:
+def test_names_of_other_alphabets_are_written_in_latin(gazetteer: Gazetteer) -> None:
     source = random.Random(1)
 
-    assert all(ord(char) < 0x250 for _ in range(200) for name in places.person(source) for char in name)
+    assert all(ord(char) < 0x250 for _ in range(200) for name in gazetteer.person(source) for char in name)
 
 
 def test_fitting_learns_names_by_what_stands_before_them() -> None:
@@ -76,8 +76,8 @@ def test_fitting_learns_names_by_what_stands_before_them() -> None:
 
     fitted = fit(corpus_of(texts), 20, 0.05, 0)
 
-    reading = Reading(Model(fitted.table, fitted.joint, (0, 0)), "dear Zoe it is late", final=True)
-    assert [reading.tag(number) for number in range(5)] == [NONE, NAME, NONE, NONE, NONE]
+    tagged = TaggedText(Model(fitted.table, fitted.joint, (0, 0)), "dear Zoe it is late", final=True)
+    assert [tagged.tag(number) for number in range(5)] == [NONE, NAME, NONE, NONE, NONE]
 
 
 def test_a_training_says_what_it_has_seen(tmp_path: Path) -> None:

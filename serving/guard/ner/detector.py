@@ -8,9 +8,9 @@ from collections.abc import Callable
 from operator import attrgetter
 
 from serving.guard.detector import Span
-from serving.guard.names.model import Model, shipped
-from serving.guard.names.reading import ADDRESS, NAME, Reading
-from serving.guard.names.words import Word
+from serving.guard.ner.model import Model, shipped
+from serving.guard.ner.tagged_text import ADDRESS, NAME, TaggedText
+from serving.guard.ner.words import Word
 
 _PARTICLES = frozenset(
     ("al", "bin", "da", "de", "del", "den", "der", "di", "dos", "el", "la", "le", "ter", "van", "von", "y")
@@ -40,15 +40,15 @@ class _Tagged:
         self._model = model
 
     def scan(self, text: str, start: int, final: bool) -> tuple[list[Span], int]:
-        reading = _read(self._model(), text, final)
-        words, settled = reading.words, reading.num_settled
+        tagged = _read(self._model(), text, final)
+        words, settled = tagged.words, tagged.num_settled
         spans: list[Span] = []
         number = bisect_left(words, start, key=_start)
         while number < settled:
-            if reading.tag(number) != self._tag:
+            if tagged.tag(number) != self._tag:
                 number += 1
                 continue
-            last, ended = self._follow(reading, number)
+            last, ended = self._follow(tagged, number)
             if not ended and not final:
                 return spans, words[number].start
             span = self._span(words[number : last + 1])
@@ -61,13 +61,13 @@ class _Tagged:
             return spans, max(start, words[number].start)
         return spans, max(start, words[-1].end if words else 0)
 
-    def _follow(self, reading: Reading, first: int) -> tuple[int, bool]:
+    def _follow(self, tagged: TaggedText, first: int) -> tuple[int, bool]:
         """The last word of the span that begins with word `first`, and whether that is certain."""
-        words, last, bridged = reading.words, first, 0
-        for number in range(first + 1, reading.num_settled):
+        words, last, bridged = tagged.words, first, 0
+        for number in range(first + 1, tagged.num_settled):
             if words[number].end - words[first].start > self._max_chars:
                 return last, True
-            if self._goes_on(reading, number, bridged):
+            if self._goes_on(tagged, number, bridged):
                 last, bridged = number, 0
             elif bridged < self._max_until_code and self._may_bridge(words[number].text):
                 bridged += 1
@@ -75,9 +75,9 @@ class _Tagged:
                 return last, True
         return last, False
 
-    def _goes_on(self, reading: Reading, number: int, bridged: int) -> bool:
+    def _goes_on(self, tagged: TaggedText, number: int, bridged: int) -> bool:
         """Whether a span goes on with this word, behind so many that are not tagged."""
-        return bridged <= self._max_bridged and reading.tag(number) == self._tag
+        return bridged <= self._max_bridged and tagged.tag(number) == self._tag
 
     def _may_bridge(self, word: str) -> bool:
         raise NotImplementedError
@@ -116,8 +116,8 @@ class StreetAddresses(_Tagged):
     def _may_bridge(self, word: str) -> bool:
         return word in _JOINTS or word in _PARTICLES or word[:1].isupper() or word.isdigit()
 
-    def _goes_on(self, reading: Reading, number: int, bridged: int) -> bool:
-        return super()._goes_on(reading, number, bridged) or self._is_postal_code(reading.words, number)
+    def _goes_on(self, tagged: TaggedText, number: int, bridged: int) -> bool:
+        return super()._goes_on(tagged, number, bridged) or self._is_postal_code(tagged.words, number)
 
     def _is_postal_code(self, words: list[Word], number: int) -> bool:
         """Whether it is one at the end of a line or sentence, behind a town or country."""
@@ -144,13 +144,13 @@ def _trimmed(words: list[Word]) -> list[Word]:
     return words[first:last]
 
 
-_last: Reading | None = None
+_last: TaggedText | None = None
 
 
-def _read(model: Model, text: str, final: bool) -> Reading:
+def _read(model: Model, text: str, final: bool) -> TaggedText:
     """The reading of a text, the same for both detectors where they look at one text after the other."""
     global _last
-    reading = _last
-    if reading is None or reading.text is not text or reading.final != final or reading.model is not model:
-        reading = _last = Reading(model, text, final)
-    return reading
+    tagged = _last
+    if tagged is None or tagged.text is not text or tagged.final != final or tagged.model is not model:
+        tagged = _last = TaggedText(model, text, final)
+    return tagged

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from serving.guard.names.model import Model
-from serving.guard.names.words import SIDE, split
+from serving.guard.ner.model import Model
+from serving.guard.ner.words import SIDE, split
 
 NAME, ADDRESS, NONE = 0, 1, 2
 _NOTHING = ""
 
 
-class Reading:
+class TaggedText:
     """The words of one text and their tags, found when asked for."""
 
     def __init__(self, model: Model, text: str, final: bool) -> None:

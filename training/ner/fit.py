@@ -12,9 +12,9 @@ import torch
 from torch.nn import functional
 
 from serving.guard.folding import fold
-from serving.guard.names.model import NUM_JOINT_ROWS, NUM_ROWS, TAGS, WIDTH
-from serving.guard.names.words import SIDE, joint_rows, rows, split
-from training.names.texts import NONE, Piece
+from serving.guard.ner.model import NUM_JOINT_ROWS, NUM_ROWS, TAGS, WIDTH
+from serving.guard.ner.words import SIDE, joint_rows, rows, split
+from training.ner.texts import NONE, Piece
 
 OnProgress = Callable[[int, int], None]
 

@@ -33,7 +33,7 @@ _LETTERS = _CYRILLIC | _GREEK
 _TO_LATIN = str.maketrans({**_LETTERS, **{char.upper(): latin.capitalize() for char, latin in _LETTERS.items()}})
 
 
-class Places:
+class Gazetteer:
     """Lists by locale. Persons, streets and towns are drawn from any, as texts mix them."""
 
     def __init__(self, seed: int, locales: tuple[str, ...] = LOCALES, draws: int = _DRAWS) -> None:

@@ -9,7 +9,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from serving.guard.names.words import SIDE, joint_rows, rows
+from serving.guard.ner.words import SIDE, joint_rows, rows
 
 WEIGHTS = Path(__file__).with_name("names.bin")
 NUM_ROWS = 1 << 17

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from serving.guard.names.model import TAGS
-from training.names.places import Places
+from serving.guard.ner.model import TAGS
+from training.ner.gazetteer import Gazetteer
 
 NAME, ADDRESS, NONE = 0, 1, len(TAGS)
 SENTENCES = Path(__file__).with_name("sentences.txt")
@@ -86,9 +86,9 @@ class Piece(NamedTuple):
 class Texts:
     """An endless supply of labelled texts; the same for the same seed, places and prose."""
 
-    def __init__(self, places: Places, prose: Sequence[str], seed: int) -> None:
+    def __init__(self, gazetteer: Gazetteer, prose: Sequence[str], seed: int) -> None:
         self._random = random.Random(seed)  # noqa: S311 - training data, no secret
-        self._places = places
+        self._places = gazetteer
         self._prose = prose
         of_prose = {word.lower() for text in prose for word in re.findall(r"[A-Za-z]{2,14}", text)}
         self._words = sorted(of_prose.union(read_lines(WORDS)))
