@@ -247,7 +247,7 @@ def report(data: Path, artifacts: Path | None, encoder: Path | None, say: Callab
         again = AttackClassifier(cascade=EncoderCascade.open(encoder, shipped().encoder_head))
         parts += [*_compared(attack, again, direct, say), ""]
     for title, classifier, rows in (
-        ("Orders in data (`indirect`)", indirect, hidden),
+        ("Indirect prompt injection (`indirect`)", indirect, hidden),
         ("Toxicity (`toxicity`, without Perspective)", toxicity, rude),
     ):
         parts += [f"### {title}", "", *_table(classifier, rows, say), ""]

@@ -2,7 +2,8 @@
 
 `python -m loadtests.guard_beside --data FOLDER --presidio PYTHON --llm-guard PYTHON --nemoguardrails PYTHON`: each
 PYTHON is the interpreter of an environment that has the peer; one may have several. A peer that is not named is left
-out. Writes the section `Beside others` of docs/benchmarks/guard.md; what stands there behind `<!-- notes -->` is kept.
+out. Writes the section `Comparison with other tools` of docs/benchmarks/guard.md; what stands there behind
+`<!-- notes -->` is kept.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from serving.guard.classifiers.attacks import AttackClassifier, IndirectClassifi
 from training.classifiers.sources import heldout_wild
 from training.evaluate.redteam.statistics import Share
 
-SECTION = "Beside others"
+SECTION = "Comparison with other tools"
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks" / "guard.md"
 _BY_SHAPE = frozenset({"PERSON", "STREET_ADDRESS"})
 """What no pattern finds."""
@@ -369,7 +370,7 @@ def report(peers: Peers, data: Path) -> str:
     }
     tables: Lines = []
     for title, table in topics.items():
-        tables += ["", f"### {title}, beside others", "", *table()]
+        tables += ["", f"### {title}, compared", "", *table()]
         click.echo(f"{title} done", err=True)
     about = machine()
     lines = [

@@ -3,7 +3,7 @@
 Each body of `loadtests.hostile_bodies` is sent as large as the limits let it be, alone, to a gateway in a process of
 its own before the stand-in engine. Beside it another connection asks for `/healthz` again and again. What the gateway
 computes during each wait tells what it would be on a machine that is not busy with other things. With `--write` it
-writes the section `Silence` of docs/benchmarks/guard.md.
+writes the section `Event-loop latency` of docs/benchmarks/guard.md.
 """
 
 from __future__ import annotations
@@ -191,7 +191,7 @@ def main(only: tuple[str, ...], write: bool) -> None:
     text = text_of(results)
     click.echo(text)
     if write:
-        write_section(PAGE, "Silence", text)
+        write_section(PAGE, "Event-loop latency", text)
 
 
 if __name__ == "__main__":
