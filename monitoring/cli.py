@@ -227,12 +227,12 @@ def _as_text(report: DriftReport) -> str:
     if report.note:
         return f"{lines[0]}\nnot compared: {report.note}"
     lines.append(f"{'':18} {'reference':>10} {'now':>10} {'effect':>8} {'p-value':>9}")
-    for each in report.features:
-        digits = 1 if each.feature.endswith("tokens") else 3
-        mark = "  drifted" if each.drifted else ""
-        p_value = "nan" if math.isnan(each.p_value) else f"{each.p_value:.2g}"
+    for drift in report.features:
+        digits = 1 if drift.feature.endswith("tokens") else 3
+        mark = "  drifted" if drift.drifted else ""
+        p_value = "nan" if math.isnan(drift.p_value) else f"{drift.p_value:.2g}"
         lines.append(
-            f"{each.feature:18} {each.reference:10.{digits}f} {each.current:10.{digits}f} "
-            f"{each.effect:8.3f} {p_value:>9}{mark}"
+            f"{drift.feature:18} {drift.reference:10.{digits}f} {drift.current:10.{digits}f} "
+            f"{drift.effect:8.3f} {p_value:>9}{mark}"
         )
     return "\n".join(lines)

@@ -132,7 +132,7 @@ def _adapters(source: ModelSource, settings: EngineSettings) -> list[str]:
         ranks.append(json_file(source.adapter / "adapter_config.json")["r"])
     if not ranks:
         return []
-    rank = next((each for each in LORA_RANKS if each >= max(ranks)), max(ranks))
+    rank = next((rank for rank in LORA_RANKS if rank >= max(ranks)), max(ranks))
     at_once = settings.live_adapters + (source.adapter is not None)
     return ["--enable-lora", "--max-lora-rank", str(rank), "--max-loras", str(at_once)]
 

@@ -87,8 +87,8 @@ def _renewed(registry: Registry, found: Checkpoint, cache: Path, on_progress: On
 
 
 def _newest(registry: Registry) -> Checkpoint | None:
-    versions = [each for each in registry.list() if each.manifest.name == NAME]
-    return max(versions, key=lambda each: each.manifest.version, default=None)
+    versions = [checkpoint for checkpoint in registry.list() if checkpoint.manifest.name == NAME]
+    return max(versions, key=lambda checkpoint: checkpoint.manifest.version, default=None)
 
 
 def _lacks_sampling(checkpoint: Checkpoint) -> bool:

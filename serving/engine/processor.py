@@ -66,4 +66,4 @@ def _weight_bits(source: ModelSource) -> int | None:
         return None
     groups = quantized.get("config_groups") or {"all": {"weights": {"num_bits": quantized.get("bits")}}}
     bits = [group["weights"].get("num_bits") for group in groups.values() if group.get("weights")]
-    return min((each for each in bits if isinstance(each, int)), default=0)
+    return min((bit for bit in bits if isinstance(bit, int)), default=0)

@@ -60,12 +60,12 @@ def _length(value: Any) -> int:
     level = [value]
     while level:
         below: list[Any] = []
-        for each in level:
-            if isinstance(each, str):
-                chars += len(each)
-            elif isinstance(each, dict):
-                below += each.values()
-            elif isinstance(each, list):
-                below += each
+        for value in level:
+            if isinstance(value, str):
+                chars += len(value)
+            elif isinstance(value, dict):
+                below += value.values()
+            elif isinstance(value, list):
+                below += value
         level = below
     return chars

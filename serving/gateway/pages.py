@@ -145,7 +145,10 @@ def _operation(document: Json, method: str, path: str, operation: Json) -> str:
     body = _example(document, schema) if schema else None
     parts.append(f"<pre>{escape(_curl(method, path, body, with_key='security' in operation))}</pre>")
     if parameters := operation.get("parameters"):
-        rows = ((each["name"], each["in"], each, each.get("required", False)) for each in parameters)
+        rows = (
+            (parameter["name"], parameter["in"], parameter, parameter.get("required", False))
+            for parameter in parameters
+        )
         parts.append("<h3>Parameters</h3>" + _fields(document, rows))
     if fields := schema.get("properties"):
         required = schema.get("required", ())
@@ -187,7 +190,7 @@ def _kind(document: Json, schema: Json) -> str:
     if "const" in schema:
         return str(schema["const"])
     if choices := schema.get("anyOf") or schema.get("oneOf"):
-        return " or ".join(dict.fromkeys(_kind(document, each) for each in choices))
+        return " or ".join(dict.fromkeys(_kind(document, choice) for choice in choices))
     kind = str(schema.get("type", "any"))
     return f"list of {_kind(document, schema['items'])}" if kind == "array" and "items" in schema else kind
 

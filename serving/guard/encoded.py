@@ -123,7 +123,7 @@ class EncodedText:
         cleaner.whole(text)
         found = [what for what, action in cleaner.report.counts if action == "mask"]
         if found:
-            what = next((each for each in found if self._actions[each] == "block"), found[0])
+            what = next((entity for entity in found if self._actions[entity] == "block"), found[0])
             return what, self._actions[what]
         if inert and self._tokens.inert(text)[1]:
             return "control_token", "mask"

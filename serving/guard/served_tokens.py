@@ -67,13 +67,13 @@ def _named_tokens(config: dict[str, Any]) -> Iterator[str]:
     """`bos_token`, `additional_special_tokens` and their like: a string, an object with `content`, or several."""
     for name, value in config.items():
         if name.endswith("_token"):
-            several = [value]
+            entries = [value]
         elif name.endswith("special_tokens"):
-            several = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
+            entries = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
         else:
             continue
-        for each in several:
-            token = each if isinstance(each, str) else _content(each)
+        for entry in entries:
+            token = entry if isinstance(entry, str) else _content(entry)
             if token is not None:
                 yield token
 
@@ -90,8 +90,8 @@ def is_structure(token: str) -> bool:
 
 def _templates(config: dict[str, Any]) -> Iterator[str]:
     template = config.get("chat_template")
-    for each in template if isinstance(template, list) else [template]:
-        text = each.get("template") if isinstance(each, dict) else each
+    for entry in template if isinstance(template, list) else [template]:
+        text = entry.get("template") if isinstance(entry, dict) else entry
         if isinstance(text, str):
             yield text
 

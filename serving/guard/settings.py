@@ -182,7 +182,7 @@ class GuardSettings(BaseModel):
 
     @model_validator(mode="after")
     def _check_directions(self) -> Self:
-        both = [(self.input, self.output), *((each.input, each.output) for each in self.tenants.values())]
+        both = [(self.input, self.output), *((tenant.input, tenant.output) for tenant in self.tenants.values())]
         for ways_in, ways_out in both:
             if "mask_new" in ways_in.acting().values():
                 raise ValueError("'mask_new' is for answers: it cannot be an action of 'input'")

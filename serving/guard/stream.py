@@ -224,7 +224,7 @@ class StreamCleaner:
                 self._replace(value, pieces)
             if value.rest is not None:
                 # What follows is swallowed, or waits for its end; so do the values within.
-                self._values = [each for each in values[number:] if each.rest is not None or each.end > self._done]
+                self._values = [value for value in values[number:] if value.rest is not None or value.end > self._done]
                 return "".join(pieces)
             number += 1
         del values[:number]

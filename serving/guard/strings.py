@@ -162,7 +162,9 @@ class Cleaning:
 
     def _values_across(self, joined: str, ends: list[int]) -> list[tuple[str, Span]]:
         folded = fold(joined)
-        found = [(each.entity, span) for each in self._rules.detectors for span in each.scan(folded, 0, True)[0]]
+        found = [
+            (detector.entity, span) for detector in self._rules.detectors for span in detector.scan(folded, 0, True)[0]
+        ]
         across: list[tuple[str, Span]] = []
         for entity, span in sorted(found, key=lambda value: value[1].start):
             is_across = ends[bisect_right(ends, span.start)] < span.end

@@ -108,5 +108,5 @@ def _is_loaded(processor: str, vllm_config: Any) -> bool:
     """Whether vLLM builds this processor of ours: one of an entry point, or of `--logits-processors`."""
     further = vllm_config.model_config.logits_processors or ()
     named = [entry.value for entry in entry_points(group=GROUP)]
-    named += [each if isinstance(each, str) else f"{each.__module__}:{each.__name__}" for each in further]
-    return any(each.startswith("serving.engine.plugin") and each.endswith(f":{processor}") for each in named)
+    named += [item if isinstance(item, str) else f"{item.__module__}:{item.__name__}" for item in further]
+    return any(name.startswith("serving.engine.plugin") and name.endswith(f":{processor}") for name in named)

@@ -79,7 +79,7 @@ class PromptCheck:
         if self._as_written is None:
             return None
         texts = [text for message in conversation for text in texts_of(message.get("content"))]
-        found, own = (set(self._as_written.findall("\n".join(each))) for each in (texts, written))
+        found, own = (set(self._as_written.findall("\n".join(parts))) for parts in (texts, written))
         return _pattern(found - own)
 
 

@@ -39,11 +39,13 @@ class StandIns:
         names, strings = _looked_for(template)
         tokens = tuple(structure)
         self._whole = frozenset(
-            each for each in strings.union(written) if _WORD.search(each) and not any(token in each for token in tokens)
+            string
+            for string in strings.union(written)
+            if _WORD.search(string) and not any(token in string for token in tokens)
         )
         self._names = names | self._whole | _FIELDS
-        kept = [each for each in self._whole if len(each) >= _LEAST_CHARS]
-        longest_first = sorted(kept, key=lambda each: (-len(each), each))
+        kept = [string for string in self._whole if len(string) >= _LEAST_CHARS]
+        longest_first = sorted(kept, key=lambda string: (-len(string), string))
         self._kept = re.compile(f"({'|'.join(map(re.escape, longest_first))})") if kept else None
 
     def value(self, value: Any, keep: re.Pattern[str] | None = None) -> Any:
@@ -53,7 +55,7 @@ class StandIns:
         if isinstance(value, dict):
             return dict(self._fields(value, keep))
         if isinstance(value, list | tuple):
-            return [self.value(each, keep) for each in value]
+            return [self.value(item, keep) for item in value]
         return value
 
     def text(self, text: str, keep: re.Pattern[str] | None = None) -> str:

@@ -68,14 +68,14 @@ def list_command(load_settings: Callable[..., Any], as_json: bool) -> None:
     Example: signet adapters list
     """
     with open_session(load_settings) as session:
-        found = session.store.list_adapters()
+        adapters = session.store.list_adapters()
     if as_json:
-        click.echo(json.dumps([asdict(each) for each in found]))
+        click.echo(json.dumps([asdict(adapter) for adapter in adapters]))
         return
-    if not found:
+    if not adapters:
         click.echo("no live adapters yet: signet adapters load NAME@VERSION")
-    for each in found:
-        click.echo(_line(each))
+    for adapter in adapters:
+        click.echo(_line(adapter))
 
 
 def _line(adapter: LiveAdapter) -> str:

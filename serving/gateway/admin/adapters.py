@@ -27,7 +27,7 @@ def adapter_routes(identity: Identity, adapters: Adapters, audit: Audit, home: P
     @routes.get("")
     async def list_adapters(who: Admin) -> AdapterList:
         """What is to be served, and how far each engine is with it, as this process sees it."""
-        return AdapterList(data=[_view(each) for each in identity.live_adapters.values()])
+        return AdapterList(data=[_view(adapter) for adapter in identity.live_adapters.values()])
 
     @routes.put("/{name}")
     async def load_adapter(who: Admin, name: Plain, wanted: AdapterWanted | None = None) -> AdapterView:
@@ -47,7 +47,7 @@ def adapter_routes(identity: Identity, adapters: Adapters, audit: Audit, home: P
         """Have no engine serve it any more; answers under way finish. Returns what is left."""
         await change(audit, who, "adapter.unload", name, {}, lambda: identity.unload_adapter(name))
         await adapters.settle(WAIT_S)
-        return AdapterList(data=[_view(each) for each in identity.live_adapters.values()])
+        return AdapterList(data=[_view(adapter) for adapter in identity.live_adapters.values()])
 
     def _view(adapter: LiveAdapter) -> AdapterView:
         return AdapterView(
@@ -56,8 +56,8 @@ def adapter_routes(identity: Identity, adapters: Adapters, audit: Audit, home: P
             digest=adapter.digest,
             base=adapter.base,
             engines=[
-                AdapterProgress(engine=each.engine, state=each.state, reason=each.reason)
-                for each in adapters.progress(adapter)
+                AdapterProgress(engine=step.engine, state=step.state, reason=step.reason)
+                for step in adapters.progress(adapter)
             ],
         )
 

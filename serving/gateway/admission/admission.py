@@ -183,11 +183,11 @@ class Admission:
         name = self._capacity.queue_name(model, now)
         queue = self._queues.get(name)
         if queue is None:
-            kept = self._capacity.queue_names
+            live = self._capacity.queue_names
             self._queues = {
-                each.name: each
-                for each in self._queues.values()
-                if each.name in kept or each.num_waiting or each.num_running
+                queue.name: queue
+                for queue in self._queues.values()
+                if queue.name in live or queue.num_waiting or queue.num_running
             }
             queue = self._queues[name] = FairQueue(name, self.settings.lower_priority_share)
         return queue

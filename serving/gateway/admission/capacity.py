@@ -109,7 +109,7 @@ class Capacity:
         return group
 
     def _group_name(self, group: set[Engine]) -> str:
-        return min((model for engine in group for model in engine.cards), default=min(each.name for each in group))
+        return min((model for engine in group for model in engine.cards), default=min(engine.name for engine in group))
 
 
 def _share_models(one: Engine, other: Engine) -> bool:

@@ -56,17 +56,17 @@ def parse_sampling(metrics: bytes) -> dict[str, float]:
 
 def parse_load(metrics: bytes) -> EngineLoad | None:
     """Read an engine's metrics; None when they are not vLLM's."""
-    found: dict[bytes, list[float]] = {}
+    values: dict[bytes, list[float]] = {}
     for name, value in _SERIES.findall(metrics):
-        found.setdefault(name, []).append(float(value))
-    if not found:
+        values.setdefault(name, []).append(float(value))
+    if not values:
         return None
-    rooms = [dict(_CACHE_LABEL.findall(labels)) for labels in _CACHE.findall(metrics)]
-    room = sum(int(each.get(b"block_size", 0)) * int(each.get(b"num_gpu_blocks", 0)) for each in rooms)
+    caches = [dict(_CACHE_LABEL.findall(labels)) for labels in _CACHE.findall(metrics)]
+    room = sum(int(cache.get(b"block_size", 0)) * int(cache.get(b"num_gpu_blocks", 0)) for cache in caches)
     return EngineLoad(
-        running=int(sum(found.get(b"num_requests_running", ()))),
-        waiting=int(sum(found.get(b"num_requests_waiting", ()))),
-        kv_usage=max(found.get(b"kv_cache_usage_perc", (0.0,))),
+        running=int(sum(values.get(b"num_requests_running", ()))),
+        waiting=int(sum(values.get(b"num_requests_waiting", ()))),
+        kv_usage=max(values.get(b"kv_cache_usage_perc", (0.0,))),
         cache_tokens=room or None,
     )
 
@@ -77,9 +77,9 @@ def parse_manifests(metrics: bytes) -> dict[str, str]:
         dict(_MANIFEST_LABEL.findall(labels.decode(errors="replace"))) for labels in _MANIFEST.findall(metrics)
     ]
     return {
-        each["model"]: each["manifest"]
-        for each in announced
-        if "model" in each and _DIGEST.fullmatch(each.get("manifest", ""))
+        labels["model"]: labels["manifest"]
+        for labels in announced
+        if "model" in labels and _DIGEST.fullmatch(labels.get("manifest", ""))
     }
 
 

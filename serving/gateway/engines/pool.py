@@ -174,7 +174,7 @@ class EnginePool:
                 wanted.setdefault(address.name, address)
         # A source that has not reported since a reload must not cost the engines it may be about to find.
         if self._found.keys() >= self._sources.keys():
-            for engine in [each for each in self.engines if not _is_at(each, wanted.get(each.name))]:
+            for engine in [engine for engine in self.engines if not _is_at(engine, wanted.get(engine.name))]:
                 self._leave(engine)
         present = {engine.name: engine for engine in self.engines}
         for name, address in wanted.items():
@@ -182,7 +182,7 @@ class EnginePool:
             engine.drain("discovery", address.draining)
 
     def _join(self, address: Address) -> Engine:
-        engine = next((each for each in self._departing if _is_at(each, address)), None)
+        engine = next((departing for departing in self._departing if _is_at(departing, address)), None)
         if engine is None:
             engine = Engine(address, self._connections, self)
             log.info("engine joins", extra={"engine": engine.name})

@@ -56,7 +56,7 @@ def texts(most: int, chars: int, *, alone: bool = False) -> Kind:
         return (
             type(value) is list
             and len(value) <= most
-            and all(type(each) is str and len(each) <= chars for each in value)
+            and all(type(item) is str and len(item) <= chars for item in value)
         )
 
     words = f"a list of at most {most:,} texts of at most {chars:,} characters"
@@ -73,7 +73,7 @@ def _is_boolean(value: Any) -> bool:
 
 
 def _are_ids(value: Any) -> bool:
-    return type(value) is list and all(type(each) is int and each >= 0 for each in value)
+    return type(value) is list and all(type(item) is int and item >= 0 for item in value)
 
 
 def _are_flags(value: Any) -> bool:
@@ -93,7 +93,7 @@ def _is_prompt(value: Any) -> bool:
     if type(value) is str:
         return True
     return type(value) is list and (
-        all(type(each) is str for each in value) or _are_ids(value) or all(map(_are_ids, value))
+        all(type(item) is str for item in value) or _are_ids(value) or all(map(_are_ids, value))
     )
 
 

@@ -107,12 +107,12 @@ class MediaHosts:
         elif depth > _MAX_DEPTH:
             raise BadRequest("The request is nested too deeply.", code="request_too_deep", param=path)
         elif type(value) is list:
-            for each in value:
-                self._address(each, path, depth + 1)
+            for item in value:
+                self._address(item, path, depth + 1)
         elif type(value) is dict:
-            for name, each in value.items():
+            for name, item in value.items():
                 if name not in _LABELS:
-                    self._address(each, f"{path}.{name}", depth + 1)
+                    self._address(item, f"{path}.{name}", depth + 1)
 
     def _may_be_read(self, text: str, is_data: bool) -> bool:
         if text[:5].lower() == "data:" or not text or self._hosts.leads(text) is Leads.ALLOWED:

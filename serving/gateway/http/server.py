@@ -85,8 +85,8 @@ class Server(Host):
         self._look()
         await self._lifespan.start()
         accept = self._serve if self._tls is None else self._tls.accept
-        for each in sockets:
-            self._listeners.append(await self.loop.create_server(accept, sock=each, backlog=BACKLOG))
+        for listener in sockets:
+            self._listeners.append(await self.loop.create_server(accept, sock=listener, backlog=BACKLOG))
 
     def apply(self, settings: HttpSettings) -> None:
         """Use other bounds from now on; open connections keep their write buffer."""

@@ -32,7 +32,7 @@ def fault_of(target: bytes, names_below: Iterable[bytes] = ()) -> str | None:
     path = target.partition(b"?")[0]
     if path == b"*":
         return None
-    prefix = next((each for each in names_below if path.startswith(each) and path != each), None)
+    prefix = next((name for name in names_below if path.startswith(name) and path != name), None)
     if _WRONG.search(path) is not None:
         return "it holds a character that must be percent-encoded"
     for escape in _ESCAPE.finditer(path):

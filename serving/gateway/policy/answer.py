@@ -108,20 +108,20 @@ def note_replaced(context: RequestContext, written: Mapping[int, Written], texts
 
     What stands in place of an answer is written without a mark, by the policy or greedily by a model.
     """
-    if context.mark_scheme != "off" and all(each.choice in written for each in texts):
+    if context.mark_scheme != "off" and all(text.choice in written for text in texts):
         context.mark_scheme, context.mark_key_id, context.mark_note = "off", "", "policy"
     last = list(written.values())[-1]
     context.finish_reason = last.finish_reason
-    answers = [each for each in texts if each.choice not in written and each.kind in _ANSWER]
-    context.answer_start = "".join([*(own.text for own in written.values()), *(each.text for each in answers)])[
+    answers = [text for text in texts if text.choice not in written and text.kind in _ANSWER]
+    context.answer_start = "".join([*(own.text for own in written.values()), *(text.text for text in answers)])[
         :ANSWER_START_CHARS
     ]
     if context.digests is None:
         return
     question, context.digests = context.digests.question, AnswerDigests({})
     context.digests.question = question
-    for each in texts:
-        if each.choice not in written:
-            context.digests.text(each.choice, each.kind, each.call).add(each.text)
+    for text in texts:
+        if text.choice not in written:
+            context.digests.text(text.choice, text.kind, text.call).add(text.text)
     for choice, own in written.items():
         context.digests.text(choice).add(own.text)

@@ -109,11 +109,11 @@ class ModelJudge:
         engine, started = self._engine_for(name), time.perf_counter()
 
         def made() -> bytes:
-            inert = [{**each, "content": self._tokens.inert(each["content"])[0]} for each in messages]
+            inert = [{**message, "content": self._tokens.inert(message["content"])[0]} for message in messages]
             body = {"model": name, "messages": inert, "temperature": 0, "max_tokens": max_tokens, **more}
             return engine_body(CHAT, body, engine, self._cache_salt)
 
-        data = await self.offload(sum(len(each["content"]) for each in messages), made)
+        data = await self.offload(sum(len(message["content"]) for message in messages), made)
         release = engine.occupy()
         try:
             answer = await self._answer(engine, data)

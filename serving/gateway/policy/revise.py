@@ -26,9 +26,9 @@ async def revise(
 
     Only words can be written again: an answer with a tool call is not revised.
     """
-    if any(each.kind in ("arguments", "partial_json", "input") for each in own):
+    if any(answer.kind in ("arguments", "partial_json", "input") for answer in own):
         return None, principle
-    text = "\n".join(each.text for each in own if each.kind in ("content", "text"))
+    text = "\n".join(answer.text for answer in own if answer.kind in ("content", "text"))
     file = review.policy.file
     broken = principle
     try:

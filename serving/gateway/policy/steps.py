@@ -164,9 +164,9 @@ class PolicySteps:
         counts = _counts(reports)
         written: dict[int, Written] = {}
         if review.reads_answer:
-            for choice in dict.fromkeys(each.choice for each in texts):
-                own = [each for each in texts if each.choice == choice]
-                verdict = await self._decide(review, review.answer, [JudgedText(each.text) for each in own], counts)
+            for choice in dict.fromkeys(text.choice for text in texts):
+                own = [text for text in texts if text.choice == choice]
+                verdict = await self._decide(review, review.answer, [JudgedText(text.text) for text in own], counts)
                 review.note(verdict.decisions, "output")
                 if verdict.unchecked is not None:
                     await self._record(context, review)

@@ -84,7 +84,7 @@ class PromptLibrary:
             return versions[max(versions)]
         found = versions.get(int(version)) if version.isascii() and version.isdigit() and len(version) < 10 else None
         if found is None:
-            known = ", ".join(str(each) for each in sorted(versions))
+            known = ", ".join(str(version) for version in sorted(versions))
             raise PromptError(f"The prompt {name!r} has no version {version[:20]!r}. It has: {known}.")
         return found
 

@@ -61,7 +61,7 @@ def render(
     """Show the messages that NAME[@VERSION] makes of values, before the guard has cleaned them."""
     try:
         template = _library(load_settings, folder).find(PREFIX + name.removeprefix(PREFIX))
-        messages = template.render(dict(_assignment(each, template.variables) for each in given))
+        messages = template.render(dict(_assignment(assignment, template.variables) for assignment in given))
     except (PromptError, VariableError) as error:
         raise click.ClickException(str(error)) from None
     if as_json:

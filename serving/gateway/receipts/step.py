@@ -73,7 +73,7 @@ def issue_receipt(context: RequestContext, issuer: ReceiptIssuer) -> None:
         mark_key=context.mark_key_id if engine is not None else "",
         manifest=manifest,
         continued=context.continued,
-        earlier_manifests=earlier if any(each != manifest for each in earlier) else [],
+        earlier_manifests=earlier if any(digest != manifest for digest in earlier) else [],
     )
     context.receipt = issuer.issue(context.request_id, context.principal.tenant, answer, context.digests)
 

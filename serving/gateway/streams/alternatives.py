@@ -151,10 +151,10 @@ class Alternatives:
         spans, end = rank.spans, spelled.fed
         while spans and spans[0][0] < rank.since:
             spans.popleft()
-        for each, text in enumerate(rank.kept, rank.first):
+        for index, text in enumerate(rank.kept, rank.first):
             start, end = end, end + len(text)
-            if each >= rank.since:
-                spans.append((each, start, end))
+            if index >= rank.since:
+                spans.append((index, start, end))
         if rank.kept:
             spelled.feed("".join(rank.kept))
             rank.kept = []

@@ -163,7 +163,7 @@ class _Cleaning:
         asked = body.get("return_token_ids") and body.get("include_reasoning") is not False
         ids = details.get("token_ids")
         if asked and isinstance(ids, list) and not stopped and (value is not None or not logprobs):
-            shown["token_ids"] = [each for each in ids if type(each) is int]
+            shown["token_ids"] = [token_id for token_id in ids if type(token_id) is int]
         return shown
 
     def _clean_text(self, holder: Any, key: Any, kind: str) -> None:

@@ -340,7 +340,7 @@ class ChoiceRelay:
 
     def _open_heads(self, out: list[bytes], but: Iterable[int] = ()) -> None:
         """Send the beginnings of tool calls: their names are whole."""
-        for number in [each for each in self._heads if each not in but]:
+        for number in [number for number in self._heads if number not in but]:
             head = self._heads.pop(number)
             self._opened.add(number)
             self.calls.named(number)
@@ -365,7 +365,7 @@ class ChoiceRelay:
             self._gate = self._open_gate()
         gate = self._gate
         if self._shows_ids and isinstance(ids, list):
-            gate.late_ids += [each for each in ids if type(each) is int]
+            gate.late_ids += [token_id for token_id in ids if type(token_id) is int]
         spelled = gate.read(details) if details else None
         for _, text, _ in texts:
             gate.note_text(text)

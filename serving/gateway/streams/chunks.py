@@ -210,7 +210,7 @@ def _whole_characters(value: Any) -> Any:
     if isinstance(value, str):
         return _HALF.sub(_INCOMPLETE, value)
     if isinstance(value, list):
-        return [_whole_characters(each) for each in value]
+        return [_whole_characters(item) for item in value]
     if isinstance(value, dict):
         return {_whole_characters(name): _whole_characters(each) for name, each in value.items()}
     return value
@@ -311,7 +311,7 @@ def drop_token_details(choice: Json) -> None:
 def choices_of(answer: Json) -> list[Json]:
     """The choices that can be read."""
     choices = answer.get("choices")
-    return [each for each in choices if isinstance(each, dict)] if isinstance(choices, list) else []
+    return [choice for choice in choices if isinstance(choice, dict)] if isinstance(choices, list) else []
 
 
 def choice_number(choice: Json, position: int) -> int:

@@ -101,7 +101,7 @@ def obstacle(context: RequestContext, tap: TokenTap | None) -> str:
         return ""
     if context.endpoint not in ("chat", "completions"):
         return "another endpoint"
-    if not all(each.plain for each in tap.choices.values()):
+    if not all(progress.plain for progress in tap.choices.values()):
         return "a tool call or reasoning"
     if tap.blind or not all(_prompt_of(tap, index, context.body) for index in range(context.choices)):
         return "an engine that reports no tokens"
@@ -305,14 +305,14 @@ def next_part(context: RequestContext, tap: TokenTap | None, question: Question)
 
 
 def _shown(tap: TokenTap) -> bool:
-    return any(each.has_text or each.finished for each in tap.choices.values())
+    return any(progress.has_text or progress.finished for progress in tap.choices.values())
 
 
 def _prompt_of(tap: TokenTap, index: int, body: dict[str, Any]) -> bytes:
     """The prompt of a choice: its own, or that of another choice of the same question."""
     answers_each = body.get("n") or 1
     first = index - index % answers_each
-    known = (tap.choices[each].prompt for each in range(first, first + answers_each) if each in tap.choices)
+    known = (tap.choices[number].prompt for number in range(first, first + answers_each) if number in tap.choices)
     return next((prompt for prompt in known if prompt), b"")
 
 
@@ -323,7 +323,7 @@ def _goes_along(name: str) -> bool:
 
 def _stops(body: dict[str, Any]) -> list[str]:
     stop = body.get("stop") or []
-    return [stop] if isinstance(stop, str) else [each for each in stop if each]
+    return [stop] if isinstance(stop, str) else [text for text in stop if text]
 
 
 def _with_frequencies(bias: dict[str, float], penalty: float, sent: list[int]) -> dict[str, float]:

@@ -48,11 +48,11 @@ def clean_prompt_details(context: RequestContext, guard: Answers, found: Json) -
         return shown
     ids = found.get("prompt_token_ids")
     if context.body.get("return_token_ids") and isinstance(ids, list):
-        shown["prompt_token_ids"] = [each for each in ids if type(each) is int]
+        shown["prompt_token_ids"] = [token_id for token_id in ids if type(token_id) is int]
     details = found.get("prompt_logprobs")
     if context.body.get("prompt_logprobs") is not None and isinstance(details, list):
-        kept = [_prompt_token(each) for each in details]
-        ranked = [[str(own.get("decoded_token") or "") for own in (each or {}).values()] for each in kept]
+        kept = [_prompt_token(ranks) for ranks in details]
+        ranked = [[str(token.get("decoded_token") or "") for token in (ranks or {}).values()] for ranks in kept]
         if not _spells_a_value(guard, ranked):
             shown["prompt_logprobs"] = kept
     return shown
@@ -289,7 +289,7 @@ class DetailGate:
         if self._readable:
             self._readable = False
             self._spelled = ""
-            self.late = [each.value or details_in(each.event) for each in self._detailed.values()]
+            self.late = [waiting.value or details_in(waiting.event) for waiting in self._detailed.values()]
 
 
 def details_in(event: bytes) -> Any:
@@ -315,7 +315,7 @@ def joined_details(parts: Sequence[Any]) -> Any:
 
 
 def _joined(lists: Sequence[list[Any] | None]) -> list[Any] | None:
-    return [each for one in lists for each in one or ()] if any(one is not None for one in lists) else None
+    return [entry for part in lists for entry in part or ()] if any(part is not None for part in lists) else None
 
 
 def _ascii(text: str) -> str:

@@ -38,7 +38,7 @@ class Joined:
             if payload == b"[DONE]":
                 self.done = self.complete = True
             elif payload is not None and not self.done:
-                out += [b"data: " + encode(each) + b"\n\n" for each in self._joined(self._decode(payload))]
+                out += [b"data: " + encode(joined) + b"\n\n" for joined in self._joined(self._decode(payload))]
         return b"".join(out)
 
     async def settle(self) -> None:

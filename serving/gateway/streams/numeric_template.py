@@ -28,7 +28,7 @@ _ESCAPED_NO_OTHERS = re.compile(rb'("top_logprobs":(?:\\ )?\\\[)(?=\\\]|\Z)')
 _OTHERS = rb"(?>(?:(?>(?:[^\]]++\](?!\}\]))*)[^\]]++\]\})?)"
 _ANY_OTHERS = rb"(?P<others>%b)" % _OTHERS
 _RANKED = re.compile(rb'("top_logprobs": ?\[)%b(?=\])' % _OTHERS)
-_WRITTEN = [b"%d" % each for each in range(256)]
+_WRITTEN = [b"%d" % byte for byte in range(256)]
 _LONG_TOKEN = 48
 _MOST_TOKENS = 8192
 PROBE = "a plain word"
@@ -173,9 +173,9 @@ def _alternatives(others: bytes) -> list[str] | None:
     except msgspec.DecodeError:
         return None
     tokens, num_colons = [], others.count(b":") - 3 * len(told)
-    for each in told:
-        token = each.token
-        if each.bytes != _told_bytes.get(token) and each.bytes != _bytes_of(token):
+    for alternative in told:
+        token = alternative.token
+        if alternative.bytes != _told_bytes.get(token) and alternative.bytes != _bytes_of(token):
             return None
         tokens.append(token)
     # Each has all three fields, so that one more colon outside of the tokens is a key that is there twice.
@@ -188,7 +188,7 @@ def _spelled(word: bytes, comma: bytes) -> bytes:
 
 
 def _spell(word: bytes, comma: bytes) -> bytes:
-    return comma.join([_WRITTEN[each] for each in word])
+    return comma.join([_WRITTEN[byte] for byte in word])
 
 
 # Tokens are the same few words of a vocabulary again and again.

@@ -208,7 +208,7 @@ def clean_keys(guard: Answers, tree: Any) -> bool:
     """Clean names that are no names: an object may have any. Returns whether there were such."""
     changed = False
     if isinstance(tree, dict):
-        for name in [each for each in tree if _KEY.fullmatch(each) is None]:
+        for name in [key for key in tree if _KEY.fullmatch(key) is None]:
             cleaned, _ = guard.clean_text(name)
             if cleaned != name:
                 tree[cleaned] = tree.pop(name)
@@ -298,4 +298,4 @@ def _part_text(part: Any) -> str | None:
 
 
 def _is_numbers(value: Json | list[Any]) -> bool:
-    return isinstance(value, list) and len(value) > 1 and all(type(each) is int for each in value)
+    return isinstance(value, list) and len(value) > 1 and all(type(item) is int for item in value)

@@ -36,12 +36,12 @@ def tell_text(tokens: Sequence[TokenDetails], text: str) -> bool:
     What holds for the text then holds for its tokens. Alternatives are still to be read (`DetailGate.read_ranks`).
     """
     # Escapes, signs of vocabularies, and characters in parts can be read in several ways.
-    if not text.isascii() or "\\" in text or "".join([each.token for each in tokens]) != text:
+    if not text.isascii() or "\\" in text or "".join([token.token for token in tokens]) != text:
         return False
     for own in tokens:
-        for each in (own, *own.top_logprobs):
-            token = each.token
-            if each.bytes is not None and each.bytes != list(token.encode()):
+        for candidate in (own, *own.top_logprobs):
+            token = candidate.token
+            if candidate.bytes is not None and candidate.bytes != list(token.encode()):
                 return False
             if _UNKNOWN in token or token.startswith(_ODDLY_TOLD):
                 return False
@@ -59,7 +59,7 @@ def spell_ranks(alternatives: Sequence[Sequence[str]]) -> list[str]:
     if len(alternatives) == 1:
         return list(alternatives[0])
     most = max(map(len, alternatives), default=0)
-    return ["".join([each[rank] for each in alternatives if rank < len(each)]) for rank in range(most)]
+    return ["".join([tokens[rank] for tokens in alternatives if rank < len(tokens)]) for rank in range(most)]
 
 
 class TokenReader:
@@ -150,12 +150,12 @@ class TokenReader:
             self._readable = False
         for name in ("token_logprobs", "text_offset"):
             if isinstance(details.get(name), list):
-                kept[name] = [each if isinstance(each, int | float) else None for each in details[name]]
+                kept[name] = [number if isinstance(number, int | float) else None for number in details[name]]
         ranked = details.get("top_logprobs")
         if isinstance(ranked, list):
             named = dict(enumerate(own))
-            kept["top_logprobs"] = [_probabilities(each, named.get(n, "")) for n, each in enumerate(ranked)]
-            alternatives += [list(each or ()) for each in kept["top_logprobs"]]
+            kept["top_logprobs"] = [_probabilities(ranks, named.get(n, "")) for n, ranks in enumerate(ranked)]
+            alternatives += [list(ranks or ()) for ranks in kept["top_logprobs"]]
         return kept
 
 
@@ -164,9 +164,10 @@ def _probabilities(value: Any, own: str) -> Json | None:
     if not isinstance(value, dict):
         return None
     return {
-        token: each
-        for token, each in value.items()
-        if (isinstance(each, int | float) or each is None) and (token == own or _NUMBERED.fullmatch(token) is None)
+        token: logprob
+        for token, logprob in value.items()
+        if (isinstance(logprob, int | float) or logprob is None)
+        and (token == own or _NUMBERED.fullmatch(token) is None)
     }
 
 
@@ -184,6 +185,6 @@ def _is_number_or(entry: Json, name: str, text: str) -> bool:
 
 
 def _as_bytes(value: Any) -> bytes | None:
-    if not isinstance(value, list) or not all(type(each) is int and 0 <= each < 256 for each in value):
+    if not isinstance(value, list) or not all(type(byte) is int and 0 <= byte < 256 for byte in value):
         return None
     return bytes(value)

@@ -110,7 +110,7 @@ class TokenTap:
                 ids.append(int(found))
                 num_new = 1
             else:
-                num_new = self._extend(ids, [int(each) if each.isdigit() else None for each in found.split(b",")])
+                num_new = self._extend(ids, [int(digits) if digits.isdigit() else None for digits in found.split(b",")])
         if texts:
             progress.shown = len(ids)
             progress.in_last = num_new
@@ -122,9 +122,9 @@ class TokenTap:
 
     def note_prompt(self, ids: Sequence[object]) -> None:
         """The tokens of a prompt, where they were not found in the event's bytes."""
-        known = [each for each in ids if isinstance(each, int)]
+        known = [token_id for token_id in ids if isinstance(token_id, int)]
         if not self._prompt and len(known) == len(ids):
-            self._prompt = self._last_prompt = b",".join(b"%d" % each for each in known)
+            self._prompt = self._last_prompt = b",".join(b"%d" % token_id for token_id in known)
             self._prompts_due -= 1
 
     def note_plain(self, index: int, tokens: list[int], texts: list[str]) -> None:
@@ -154,7 +154,7 @@ class TokenTap:
     @property
     def prompt_tokens(self) -> int:
         """Tokens of the question, or of all of a batch; those of a question with several answers count once."""
-        total = sum(each.prompt.count(b",") + 1 for each in self.choices.values() if each.prompt)
+        total = sum(progress.prompt.count(b",") + 1 for progress in self.choices.values() if progress.prompt)
         return -(-total // self._answers_each)
 
     @property
@@ -164,7 +164,7 @@ class TokenTap:
 
     def _extend(self, ids: array[int], found: Sequence[object]) -> int:
         """Add tokens; what is none leaves the reader blind, as it does not know the answer any more."""
-        known = [each for each in found if isinstance(each, int) and 0 <= each < _END_OF_IDS]
+        known = [token_id for token_id in found if isinstance(token_id, int) and 0 <= token_id < _END_OF_IDS]
         self.blind = self.blind or len(known) != len(found)
         ids.extend(known)
         return len(known)

@@ -178,8 +178,8 @@ def _is_alone(text: str, begin: int, end: int, digits: str) -> bool:
         return False
     beside = [number_before(text, begin, lines=True), number_after(text, end, lines=True)]
     around = _GROUP.findall(text, max(0, begin - BEFORE), begin) + _GROUP.findall(text, end, end + _AROUND)
-    beside += [each for each in around if len(each) == len(digits)]
-    return all(_is_valid(each) for each in beside if each)
+    beside += [number for number in around if len(number) == len(digits)]
+    return all(_is_valid(number) for number in beside if number)
 
 
 def _is_valid(number: str) -> bool:
@@ -196,7 +196,7 @@ def _is_in_row(text: str, begin: int, end: int) -> bool:
     if _ROW_BEFORE.search(before) is not None and _PHONE_BEFORE.search(before) is None:
         return True
     around = [*_FOURS.findall(before), *_FOURS.findall(text[end : end + _AROUND])]
-    return any(not _is_valid(_digits(each)) for each in around)
+    return any(not _is_valid(_digits(number)) for number in around)
 
 
 def _has_no_digit_around(text: str, begin: int, end: int) -> bool:

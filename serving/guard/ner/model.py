@@ -77,7 +77,7 @@ def read(path: Path) -> Model:
     if header.format != _FORMAT:
         raise ValueError(f"{path} has format {header.format}, this release reads {_FORMAT}")
     size = NUM_ROWS * WIDTH
-    return Model(weights[:size], weights[size:], [round(each / header.scale) for each in header.lean])
+    return Model(weights[:size], weights[size:], [round(bias / header.scale) for bias in header.lean])
 
 
 def write(path: Path, table: bytes, joint: bytes, scale: float, lean: Sequence[float]) -> None:

@@ -64,7 +64,7 @@ def rows(word: str, num_rows: int) -> list[int]:
 def joint_rows(around: tuple[str, str, str, str, str], num_rows: int) -> list[int]:
     """Rows for the shapes and words of five words together, the middle one being the one to be tagged."""
     before2, before, word, after, after2 = around
-    looks = [shape(each) for each in around]
+    looks = [shape(word) for word in around]
     traits = (
         f"a{looks[1]}|{looks[2]}|{looks[3]}",
         f"b{looks[0]}|{looks[1]}|{looks[2]}",

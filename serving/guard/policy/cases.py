@@ -110,7 +110,7 @@ async def _run(policy: Policy, case: Case, guard: Guard, classifiers: Classifier
         report = GuardReport()
         rules.masks.whole(text, report)
         decisions += [Decision(policy.masks[name].id, "mask") for name, _ in report.counts]
-    decisions = [each for each in decisions if each.action != "failed"]
+    decisions = [decision for decision in decisions if decision.action != "failed"]
     if judges.failures and (case.expect.action == "pass" or not _is_found(case.expect, decisions)):
         return Result(case, "skipped", decisions, judges.failures[0])
     found = _is_found(case.expect, decisions)
@@ -120,7 +120,10 @@ async def _run(policy: Policy, case: Case, guard: Guard, classifiers: Classifier
 def _is_found(expected: Expected, decisions: Sequence[Decision]) -> bool:
     if expected.action == "pass":
         return not decisions
-    return any(each.action == expected.action and expected.principle in (None, each.principle) for each in decisions)
+    return any(
+        decision.action == expected.action and expected.principle in (None, decision.principle)
+        for decision in decisions
+    )
 
 
 def _cleaned(guard: Guard, case: Case) -> tuple[str, Mapping[str, int]]:

@@ -164,4 +164,4 @@ def _table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _decided(decisions: Sequence[dict[str, str]]) -> str:
-    return ", ".join(f"{each['action']} {each['principle']}".strip() for each in decisions)
+    return ", ".join(f"{decision['action']} {decision['principle']}".strip() for decision in decisions)

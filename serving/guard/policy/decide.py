@@ -165,12 +165,12 @@ async def _ask_all(
     try:
         await asyncio.wait(asked, timeout=budget_s)
     finally:
-        for each in asked:
-            each.cancel()
+        for task in asked:
+            task.cancel()
     answers: dict[str, bool | None] = {}
-    for rule, each in zip(rules, asked, strict=True):
-        answered = each.done() and not each.cancelled() and each.exception() is None
-        answers[rule.principle.id] = each.result() if answered else None
+    for rule, task in zip(rules, asked, strict=True):
+        answered = task.done() and not task.cancelled() and task.exception() is None
+        answers[rule.principle.id] = task.result() if answered else None
     return answers
 
 

@@ -170,8 +170,8 @@ class PolicyFile(_Part):
     @field_validator("principles")
     @classmethod
     def _ids_differ(cls, principles: tuple[Principle, ...]) -> tuple[Principle, ...]:
-        ids = [each.id for each in principles]
-        if twice := sorted({each for each in ids if ids.count(each) > 1}):
+        ids = [principle.id for principle in principles]
+        if twice := sorted({name for name in ids if ids.count(name) > 1}):
             raise ValueError(f"there are two principles with the id {twice[0]!r}")
         return principles
 

@@ -102,7 +102,7 @@ def compile_all(all_words: Sequence[Words], *, bounded: bool = False) -> Finder:
     Raises:
         PatternError: too large together, or of a form whose beginnings are not known.
     """
-    alternatives = [_alternatives(each) for each in all_words]
+    alternatives = [_alternatives(words) for words in all_words]
     written = ["|".join(f"(?:{pattern})" for pattern in patterns) for patterns in alternatives]
     match = compile_pattern("|".join(f"({pattern})" for pattern in written))
     # A pattern may have groups of its own.

@@ -64,7 +64,7 @@ class Policy:
         canonical = json.dumps(file.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         self.digest = hashlib.sha256(canonical.encode()).hexdigest()
         self._rules = {
-            direction: [Rule(each) for each in file.principles if each.reaches(direction)]
+            direction: [Rule(principle) for principle in file.principles if principle.reaches(direction)]
             for direction in ("input", "output")
         }
         self._picked: dict[tuple[Direction, str, str], Rules] = {}
@@ -74,7 +74,7 @@ class Policy:
     @property
     def masks(self) -> dict[str, Principle]:
         """The principles that mask, by what they put there."""
-        return {each.mask: each for each in self.file.principles if each.action == "mask"}
+        return {principle.mask: principle for principle in self.file.principles if principle.action == "mask"}
 
     def rules(self, direction: Direction, tenant: str, model: str) -> Rules:
         """What holds for a tenant's requests to a model."""
@@ -95,7 +95,11 @@ def combined_digest(guard: str, policy: str) -> str:
 
 def _collect(rules: Sequence[Rule], *, streams: bool) -> Rules:
     masking = [rule.principle for rule in rules if rule.principle.action == "mask" and not rule.principle.dry_run]
-    masks = Masks([Mask(each.mask, _words(each.check)) for each in masking], streams=streams) if masking else None
+    masks = (
+        Masks([Mask(principle.mask, _words(principle.check)) for principle in masking], streams=streams)
+        if masking
+        else None
+    )
     return Rules([rule for rule in rules if rule.principle not in masking], masks)
 
 

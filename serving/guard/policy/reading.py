@@ -78,7 +78,7 @@ def read_yaml(path: Path, model: type[_Model]) -> _Model:
         return model.model_validate(values)
     except ValidationError as error:
         problems = error.errors(include_url=False, include_input=False)
-        raise PolicyError([_problem(path, node, each) for each in problems]) from None
+        raise PolicyError([_problem(path, node, problem) for problem in problems]) from None
 
 
 class _Loader(yaml.SafeLoader):

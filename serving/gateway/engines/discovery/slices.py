@@ -17,20 +17,23 @@ def addresses_in(
     is POD.NAMESPACE:PORT, or the address where no pod stands behind it. `port` is a number or a port's name; None
     takes the first.
     """
-    found: dict[str, Address] = {}
-    for each in sorted(slices, key=lambda each: (each.get("addressType") != "IPv4", each["metadata"]["name"])):
-        number = _port_number(each.get("ports") or (), port)
+    addresses: dict[str, Address] = {}
+    for endpoint_slice in sorted(
+        slices,
+        key=lambda endpoint_slice: (endpoint_slice.get("addressType") != "IPv4", endpoint_slice["metadata"]["name"]),
+    ):
+        number = _port_number(endpoint_slice.get("ports") or (), port)
         if number is None:
             continue
-        for endpoint in each.get("endpoints") or ():
-            address = _address(endpoint, each, number, scheme, server_name)
+        for endpoint in endpoint_slice.get("endpoints") or ():
+            address = _address(endpoint, endpoint_slice, number, scheme, server_name)
             if address is not None:
-                found.setdefault(address.name, address)
-    return sorted(found.values(), key=lambda address: address.name)
+                addresses.setdefault(address.name, address)
+    return sorted(addresses.values(), key=lambda address: address.name)
 
 
 def _address(
-    endpoint: Mapping[str, Any], of: Mapping[str, Any], port: int, scheme: str, server_name: str | None
+    endpoint: Mapping[str, Any], endpoint_slice: Mapping[str, Any], port: int, scheme: str, server_name: str | None
 ) -> Address | None:
     conditions = endpoint.get("conditions") or {}
     terminating = bool(conditions.get("terminating"))
@@ -41,10 +44,10 @@ def _address(
         return None
     # The API asks clients to use the first address; each endpoint has one.
     host = str(endpoint["addresses"][0])
-    if of.get("addressType") == "IPv6":
+    if endpoint_slice.get("addressType") == "IPv6":
         host = f"[{host}]"
     target = endpoint.get("targetRef") or {}
-    namespace = target.get("namespace") or of["metadata"].get("namespace", "default")
+    namespace = target.get("namespace") or endpoint_slice["metadata"].get("namespace", "default")
     is_pod = target.get("kind") == "Pod" and target.get("name")
     name = f"{target['name']}.{namespace}:{port}" if is_pod else f"{host}:{port}"
     return Address(f"{scheme}://{host}:{port}", name, server_name=server_name, draining=terminating)
@@ -53,7 +56,7 @@ def _address(
 def _port_number(ports: Iterable[Mapping[str, Any]], wanted: int | str | None) -> int | None:
     if isinstance(wanted, int):
         return wanted
-    for each in ports:
-        if each.get("port") and (wanted is None or each.get("name") == wanted):
-            return int(each["port"])
+    for candidate in ports:
+        if candidate.get("port") and (wanted is None or candidate.get("name") == wanted):
+            return int(candidate["port"])
     return None
