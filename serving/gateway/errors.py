@@ -304,8 +304,8 @@ class _Problem(NamedTuple):
         detail = found.get("detail")
         first = detail[0] if isinstance(detail, list) and detail else None
         if isinstance(first, dict) and isinstance(first.get("msg"), str):
-            place = first.get("loc")
-            field = ".".join(str(part) for part in place if part != "body") if isinstance(place, list) else ""
+            location = first.get("loc")
+            field = ".".join(str(part) for part in location if part != "body") if isinstance(location, list) else ""
             return cls(f"{field}: {first['msg']}" if field else first["msg"], field or None)
         return cls("", None)
 

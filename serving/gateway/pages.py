@@ -47,7 +47,7 @@ HEADERS = {
     "referrer-policy": "no-referrer",
     "vary": "Accept",
 }
-_PLACES = {
+_PATHS = {
     "/v1": ("base URL for OpenAI's clients; Anthropic's take the address without it", ""),
     "/v1/models": ("models that a key may use", "needs a key"),
     "/docs": ("every endpoint", "public"),
@@ -67,8 +67,8 @@ def add_pages(app: FastAPI) -> None:
     async def front(request: Request) -> Response:
         if "text/html" in request.headers.get("accept", ""):
             return HTMLResponse(front_page(), headers=HEADERS)
-        places = {path: about for path, (about, _) in _PLACES.items()}
-        return JSONResponse({"name": "signet", "about": app.summary, "paths": places}, headers={"vary": "Accept"})
+        paths = {path: about for path, (about, _) in _PATHS.items()}
+        return JSONResponse({"name": "signet", "about": app.summary, "paths": paths}, headers={"vary": "Accept"})
 
     @app.api_route("/docs", methods=["GET", "HEAD"], include_in_schema=False)
     async def docs() -> Response:
@@ -106,7 +106,7 @@ class _Documents:
 def front_page() -> str:
     """What this is, in one screen."""
     rows = []
-    for path, (about, access) in _PLACES.items():
+    for path, (about, access) in _PATHS.items():
         # A browser sends no key: a link to what needs one would lead to an error.
         shown = f"<a href='{path}'><code>{path}</code></a>" if access == "public" else f"<code>{path}</code>"
         note = f" <span class='quiet'>· {access}</span>" if access == "needs a key" else ""
@@ -173,8 +173,8 @@ def _headline(operation: Json) -> str:
 
 def _fields(document: Json, rows: Iterator[tuple[str, str, Json, bool]]) -> str:
     lines = []
-    for name, place, field, required in rows:
-        notes = [place, _kind(document, field.get("schema", field)), "required" if required else ""]
+    for name, location, field, required in rows:
+        notes = [location, _kind(document, field.get("schema", field)), "required" if required else ""]
         about = field.get("description", "")
         said = ", ".join(note for note in notes if note)
         lines.append(

@@ -29,7 +29,7 @@ from serving.gateway.reload import Followed, Reloader
 from serving.gateway.reloadable import parts_of
 from serving.gateway.scrape import WorkerMetrics
 from serving.gateway.server import build
-from serving.gateway.workers import WorkerPlace, Workers
+from serving.gateway.workers import WorkerContext, Workers
 from serving.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -66,11 +66,11 @@ def run(
         # A short path, whatever SIGNET_HOME is: a Unix socket's name has 107 bytes at the most.
         sockets = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="signet-")))
 
-        def serve(place: WorkerPlace) -> int:
+        def serve(worker: WorkerContext) -> int:
             output = configure_logging(settings.telemetry)
             try:
-                process = GatewayProcess(settings, load, file, place, sockets)
-                uvloop.run(process.serve(place.listener, place.report_ready))
+                process = GatewayProcess(settings, load, file, worker, sockets)
+                uvloop.run(process.serve(worker.listener, worker.report_ready))
             except Exception as error:
                 return complain(error)
             finally:
@@ -82,18 +82,18 @@ def run(
 
 
 class GatewayProcess:
-    """The process from its start to its end; `place` is given where it is one of several workers."""
+    """The process from its start to its end; `worker` is given where it is one of several."""
 
     def __init__(
         self,
         settings: Settings,
         load: Callable[[], Settings],
         file: Path | None,
-        place: WorkerPlace | None = None,
+        worker: WorkerContext | None = None,
         sockets: Path | None = None,
     ) -> None:
         self._followed = Followed(partial(_files_of, file, settings))
-        self._place = place
+        self._worker = worker
         self._app: GatewayApp = build(settings, self.reload)
         gateway = settings.gateway
         self._server = Server(
@@ -110,8 +110,8 @@ class GatewayProcess:
         metrics = self._app.pipeline.metrics
         self._reloader = Reloader(settings, load, parts_of(self._app, self._server), metrics.reloaded)
         self._metrics: WorkerMetrics | None = None
-        if place is not None and sockets is not None:
-            self._metrics = WorkerMetrics(self._app.registry, sockets, place.index, place.count)
+        if worker is not None and sockets is not None:
+            self._metrics = WorkerMetrics(self._app.registry, sockets, worker.index, worker.count)
             self._app.exposition = self._metrics.exposition
         self._told_to_stop = asyncio.Event()
         self._told_to_hurry = asyncio.Event()
@@ -119,7 +119,7 @@ class GatewayProcess:
     async def serve(self, listener: socket.socket, on_listening: Callable[[], None]) -> None:
         """Until the process is told to stop, and everything is written."""
         self._heed_signals()
-        if self._place is not None and self._place.replaces:
+        if self._worker is not None and self._worker.replaces:
             self._reload_quietly()
         await self._server.start([listener])
         if self._metrics is not None:
@@ -141,7 +141,7 @@ class GatewayProcess:
             SettingsError: nothing was changed.
         """
         changed = self._take_over()
-        if self._place is not None:
+        if self._worker is not None:
             os.kill(os.getppid(), signal.SIGHUP)
         return changed
 
@@ -157,13 +157,13 @@ class GatewayProcess:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self._stop)
         loop.add_signal_handler(signal.SIGHUP, self._reload_quietly)
-        if self._place is None:
+        if self._worker is None:
             loop.add_signal_handler(signal.SIGINT, self._stop)
             return
         # Ctrl-C reaches every process of the terminal: the parent alone decides.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
-        loop.add_reader(self._place.parent_gone, self._parent_gone)
+        loop.add_reader(self._worker.parent_gone, self._parent_gone)
 
     def _stop(self) -> None:
         if self._told_to_stop.is_set():
@@ -171,8 +171,8 @@ class GatewayProcess:
         self._told_to_stop.set()
 
     def _parent_gone(self) -> None:
-        assert self._place is not None
-        asyncio.get_running_loop().remove_reader(self._place.parent_gone)
+        assert self._worker is not None
+        asyncio.get_running_loop().remove_reader(self._worker.parent_gone)
         log.error("the parent process is gone; this worker stops")
         self._told_to_stop.set()
 

@@ -29,7 +29,7 @@ _STOP_MARGIN_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class WorkerPlace:
+class WorkerContext:
     """What a worker process gets from its parent."""
 
     index: int
@@ -68,7 +68,7 @@ class Workers:
     def __init__(
         self,
         listeners: Sequence[socket.socket],
-        serve: Callable[[WorkerPlace], int],
+        serve: Callable[[WorkerContext], int],
         drain_timeout_s: float,
         on_ready: Callable[[], None],
     ) -> None:
@@ -142,7 +142,7 @@ class Workers:
                 os.write(ready, b"\n")
                 os.close(ready)
 
-            place = WorkerPlace(
+            context = WorkerContext(
                 worker.index,
                 len(self._workers),
                 worker.listener,
@@ -150,7 +150,7 @@ class Workers:
                 report_ready,
                 replaces=worker.started > 0,
             )
-            code = self._serve(place)
+            code = self._serve(context)
         except BaseException:
             log.exception("worker failed", extra={"worker": worker.index})
         finally:

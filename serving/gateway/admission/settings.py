@@ -33,14 +33,14 @@ class AdmissionSettings(BaseModel):
         default=0.1,
         ge=0,
         le=0.5,
-        description="Share of turns kept for lower priorities while higher ones wait; 0 lets them starve.",
+        description="Share of grants kept for lower priorities while higher ones wait; 0 lets them starve.",
     )
     headroom: float = Field(
         default=0.1,
         ge=0,
         le=0.5,
-        description="Share of the engines' places kept free for tenants that ask for less than their share, while "
-        "several tenants are there; 0 fills every place with whoever waits.",
+        description="Share of the engines' slots kept free for tenants that ask for less than their share, while "
+        "several tenants are there; 0 fills every slot with whoever waits.",
     )
     tenant_memory_s: float = Field(
         default=10.0, ge=0, description="Seconds for which a tenant counts as there after its last request."

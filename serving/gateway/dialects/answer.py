@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from serving.gateway.context import RequestContext
-from serving.gateway.dialects.dialect import Dialect, Json, Place
+from serving.gateway.dialects.dialect import Dialect, Json, TextField
 from serving.gateway.errors import EngineFailed
 from serving.gateway.streams.answer import CleanAnswer
 from serving.gateway.streams.chunks import UNREADABLE, decode_any, decode_loose, encode
@@ -53,19 +53,21 @@ def clean_whole(context: RequestContext, dialect: Dialect, guard: Answers, body:
             raise EngineFailed("The engine sent an answer that is no JSON object.")
         note_usage(context, dialect, answer)
         context.finish_reason = dialect.finish_reason(answer)
-        places = dialect.places(answer) if dialect.cleans_answer else []
+        text_fields = dialect.text_fields(answer) if dialect.cleans_answer else []
         if dialect.generates:
-            for place in places:
+            for text_field in text_fields:
                 record_text(
-                    context, (place.key, 0), encode(place.holder[place.key]).decode() if place.parsed else _at(place)
+                    context,
+                    (text_field.key, 0),
+                    encode(text_field.holder[text_field.key]).decode() if text_field.parsed else _at(text_field),
                 )
-        cleaned = CleanTexts(guard, answer, places) if dialect.cleans_answer else None
+        cleaned = CleanTexts(guard, answer, text_fields) if dialect.cleans_answer else None
     except UNREADABLE:
         raise EngineFailed("The engine sent an answer that is not valid JSON.") from None
     if context.digests is not None:
-        for place in places:
-            if place.is_answer:
-                context.digests.text(0).add(_at(place))
+        for text_field in text_fields:
+            if text_field.is_answer:
+                context.digests.text(0).add(_at(text_field))
     if cleaned is None:
         return CleanAnswer(body, [])
     return CleanAnswer(encode(answer) if cleaned.changed or not is_standard else body, cleaned.reports)
@@ -86,24 +88,24 @@ class CleanTexts:
         changed: whether the JSON is another one now.
     """
 
-    def __init__(self, guard: Answers, tree: Json, places: list[Place]) -> None:
+    def __init__(self, guard: Answers, tree: Json, text_fields: list[TextField]) -> None:
         self._guard = guard
         self._written: set[int] = set()
         self.reports: list[GuardReport] = []
         self.changed = False
-        texts = None if any(place.parsed for place in places) else texts_alone(tree)
+        texts = None if any(text_field.parsed for text_field in text_fields) else texts_alone(tree)
         if texts is not None:
             self._clean(texts)
             return
         details = [(holder, holder.pop("logprobs")) for holder in list(_with_details(tree))]
         self.changed |= drop_opaque(tree, _NOT_OPAQUE)
-        arguments = [(place, self._cleaned(place)) for place in places if place.parsed]
-        for place, _ in arguments:
-            place.holder[place.key] = None
+        arguments = [(text_field, self._cleaned(text_field)) for text_field in text_fields if text_field.parsed]
+        for text_field, _ in arguments:
+            text_field.holder[text_field.key] = None
         self._clean(list(texts_within(tree)))
         self.changed |= clean_keys(guard, tree)
-        for place, value in arguments:
-            place.holder[place.key] = value
+        for text_field, value in arguments:
+            text_field.holder[text_field.key] = value
         for holder, value in details:
             shown = clean_details(guard, value) or [] if value and id(holder) not in self._written else []
             self.changed |= shown != value
@@ -117,14 +119,14 @@ class CleanTexts:
                 self._written.add(id(text.holder))
                 self.changed = True
 
-    def _cleaned(self, place: Place) -> Any:
+    def _cleaned(self, text_field: TextField) -> Any:
         """The arguments of a call, which are JSON and decoded already."""
-        text = encode(place.holder[place.key]).decode()
+        text = encode(text_field.holder[text_field.key]).decode()
         cleaned, report = self._guard.clean_text(text, json=True)
         if report:
             self.reports.append(report)
         if cleaned == text:
-            return place.holder[place.key]
+            return text_field.holder[text_field.key]
         self.changed = True
         return _parsed(cleaned)
 
@@ -140,8 +142,8 @@ def _with_details(tree: Any) -> Iterator[Json]:
             yield from _with_details(value)
 
 
-def _at(place: Place) -> str:
-    text: str = place.holder[place.key]
+def _at(text_field: TextField) -> str:
+    text: str = text_field.holder[text_field.key]
     return text
 
 

@@ -21,7 +21,7 @@ ALL = -1
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class TextField:
     """Where a text stands in decoded JSON. `parsed`: it is JSON itself, and decoded already."""
 
     holder: Json
@@ -49,7 +49,7 @@ class Event:
     """The answer is complete."""
     failed: bool = False
     """The engine gives up on this answer."""
-    places: list[Place] = field(default_factory=list)
+    text_fields: list[TextField] = field(default_factory=list)
     """Whole texts that the event repeats."""
     whole: bool = True
     """The event's texts are whole; False: they may go on in the next event of its kind."""
@@ -116,7 +116,7 @@ class Dialect:
         """Why a whole answer, or the stream that this event is of, ended: `stop`, `length`, `tool_calls`, or ``."""
         return ""
 
-    def places(self, answer: Json) -> list[Place]:
+    def text_fields(self, answer: Json) -> list[TextField]:
         """The texts of a whole answer."""
         return []
 

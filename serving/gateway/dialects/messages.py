@@ -13,7 +13,7 @@ from serving.gateway.dialects.dialect import (
     Dialect,
     Event,
     Json,
-    Place,
+    TextField,
     Usage,
     count_of,
     texts_in,
@@ -113,9 +113,11 @@ class Messages(CountTokens):
         reason = holder.get("stop_reason") if isinstance(holder, dict) else None
         return _FINISH_REASONS.get(reason, reason) if isinstance(reason, str) else ""
 
-    def places(self, answer: Json) -> list[Place]:
+    def text_fields(self, answer: Json) -> list[TextField]:
         blocks = answer.get("content")
-        return [place for block in blocks for place in _places(block)] if isinstance(blocks, list) else []
+        return (
+            [text_field for block in blocks for text_field in _text_fields(block)] if isinstance(blocks, list) else []
+        )
 
     def unfold(self, data: Json) -> list[Json]:
         """A block that begins with text is an empty block and a first piece."""
@@ -144,7 +146,7 @@ class Messages(CountTokens):
             field = _text_field(delta)
             return Event(channel=(field, index, 0), text=delta[field]) if field else Event(whole=False, item=index)
         if kind == "content_block_start":
-            return Event(places=list(_places(data.get("content_block"))))
+            return Event(text_fields=list(_text_fields(data.get("content_block"))))
         if kind == "content_block_stop":
             return Event(ends=index)
         if kind == "message_delta":
@@ -174,15 +176,15 @@ def _text_field(delta: Any) -> str:
     return fields[0] if len(fields) == 1 else ""
 
 
-def _places(block: Any) -> Iterator[Place]:
+def _text_fields(block: Any) -> Iterator[TextField]:
     """Texts of one block; a tool's input is JSON that is parsed already."""
     if not isinstance(block, dict):
         return
     for name in ("text", "thinking"):
         if isinstance(block.get(name), str):
-            yield Place(block, name)
+            yield TextField(block, name)
     if block.get("input"):
-        yield Place(block, "input", parsed=True)
+        yield TextField(block, "input", parsed=True)
 
 
 MESSAGES = Messages()

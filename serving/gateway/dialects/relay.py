@@ -194,7 +194,7 @@ class DialectRelay:
         self._holds = self._holds or read.closing
         out = self._closing if self._holds else out
         if read.whole:
-            cleaned = CleanTexts(self._guard, data, read.places)
+            cleaned = CleanTexts(self._guard, data, read.text_fields)
             self._reports += cleaned.reports
             out.append(with_data(event, data) if cleaned.changed else event)
         else:

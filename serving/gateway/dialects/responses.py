@@ -18,7 +18,7 @@ from serving.gateway.dialects.dialect import (
     Dialect,
     Event,
     Json,
-    Place,
+    TextField,
     Usage,
     count_of,
     texts_in,
@@ -117,8 +117,8 @@ class Responses(Dialect):
         called = any(isinstance(i, dict) and i.get("type") == "function_call" for i in response.get("output") or ())
         return "tool_calls" if called else "stop"
 
-    def places(self, answer: Json) -> list[Place]:
-        return list(_places(answer.get("output")))
+    def text_fields(self, answer: Json) -> list[TextField]:
+        return list(_text_fields(answer.get("output")))
 
     def read_piece(self, data: bytes) -> tuple[Channel, str] | None:
         try:
@@ -168,18 +168,18 @@ def _response(answer: Json) -> Json:
     return inner if isinstance(inner, dict) else answer
 
 
-def _places(value: Any) -> Iterator[Place]:
+def _text_fields(value: Any) -> Iterator[TextField]:
     """Texts of output items and their parts. A tool's arguments are text too, and cleaned as such."""
     if isinstance(value, list):
         for item in value:
-            yield from _places(item)
+            yield from _text_fields(item)
     elif isinstance(value, dict):
         for name, inner in value.items():
             if isinstance(inner, str):
                 if name in _TEXT_FIELDS:
-                    yield Place(value, name)
+                    yield TextField(value, name)
             elif name not in _NO_TEXT_WITHIN:
-                yield from _places(inner)
+                yield from _text_fields(inner)
 
 
 RESPONSES = Responses()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from serving.gateway.dialects.dialect import Dialect, Json, Place, texts_in
+from serving.gateway.dialects.dialect import Dialect, Json, TextField, texts_in
 
 
 class Tokenize(Dialect):
@@ -25,8 +25,8 @@ class Detokenize(Dialect):
     endpoint = "tokenize"
     cleans_answer = True
 
-    def places(self, answer: Json) -> list[Place]:
-        return [Place(answer, "prompt")] if isinstance(answer.get("prompt"), str) else []
+    def text_fields(self, answer: Json) -> list[TextField]:
+        return [TextField(answer, "prompt")] if isinstance(answer.get("prompt"), str) else []
 
 
 TOKENIZE = Tokenize()

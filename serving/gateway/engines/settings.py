@@ -72,8 +72,8 @@ class EngineServiceSettings(BaseModel):
     def _from_text(cls, value: Any) -> Any:
         if not isinstance(value, str):
             return value
-        place, _, port = value.partition(":")
-        namespace, _, service = place.rpartition("/")
+        target, _, port = value.partition(":")
+        namespace, _, service = target.rpartition("/")
         return {
             "service": service,
             "namespace": namespace or None,

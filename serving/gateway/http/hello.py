@@ -29,17 +29,17 @@ def end_of_hello(data: bytes | bytearray) -> int | None:
     Raises:
         NoHello: it is none, longer than `MAX_HELLO_BYTES`, or cut as no client cuts it.
     """
-    place, num_bytes, head = 0, 0, b""
+    position, num_bytes, head = 0, 0, b""
     for _ in range(_MOST_RECORDS):
-        if len(data) < place + _RECORD_HEAD:
+        if len(data) < position + _RECORD_HEAD:
             return None
-        kind, size = data[place], int.from_bytes(data[place + 3 : place + _RECORD_HEAD])
-        begin, place = place + _RECORD_HEAD, place + _RECORD_HEAD + size
+        kind, size = data[position], int.from_bytes(data[position + 3 : position + _RECORD_HEAD])
+        begin, position = position + _RECORD_HEAD, position + _RECORD_HEAD + size
         if kind == _CHANGE_CIPHER_SPEC and size == 1:
             continue  # a client of TLS 1.3 sends it before its second ClientHello
         if kind != _HANDSHAKE or not 0 < size <= _MAX_RECORD_BYTES:
             raise NoHello
-        head += data[begin : min(place, begin + _MESSAGE_HEAD - len(head))]
+        head += data[begin : min(position, begin + _MESSAGE_HEAD - len(head))]
         num_bytes += size
         if head[:1] not in (b"", bytes([_CLIENT_HELLO])):
             raise NoHello
@@ -48,7 +48,7 @@ def end_of_hello(data: bytes | bytearray) -> int | None:
             if claimed > MAX_HELLO_BYTES:
                 raise NoHello
             if num_bytes >= _MESSAGE_HEAD + claimed:
-                return place if place <= len(data) else None
+                return position if position <= len(data) else None
     raise NoHello
 
 

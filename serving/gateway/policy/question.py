@@ -18,7 +18,7 @@ _WITHIN = ("content", "text", "thinking", "arguments", "input", "output", "tool_
 _ROLES = {"function": "tool"}
 
 
-class Place(NamedTuple):
+class QuestionText(NamedTuple):
     """Where a text of the question stands, and whose it is."""
 
     holder: Any
@@ -31,18 +31,18 @@ class Place(NamedTuple):
         return text
 
 
-def question_places(body: dict[str, Any]) -> list[Place]:
+def question_texts(body: dict[str, Any]) -> list[QuestionText]:
     """Every text of the question. Pictures, sound and token ids hold none."""
-    return [place for field, role in _FIELDS if field in body for place in _places(body, field, role)]
+    return [text for field, role in _FIELDS if field in body for text in _texts(body, field, role)]
 
 
-def _places(holder: Any, key: Any, role: str) -> Iterator[Place]:
+def _texts(holder: Any, key: Any, role: str) -> Iterator[QuestionText]:
     value = holder[key]
     if isinstance(value, str):
-        yield Place(holder, key, role)
+        yield QuestionText(holder, key, role)
     elif isinstance(value, list):
         for number in range(len(value)):
-            yield from _places(value, number, role)
+            yield from _texts(value, number, role)
     elif isinstance(value, dict):
         named = value.get("role")
         if isinstance(named, str):
@@ -51,4 +51,4 @@ def _places(holder: Any, key: Any, role: str) -> Iterator[Place]:
             role = "tool"
         for field in _WITHIN:
             if field in value:
-                yield from _places(value, field, role)
+                yield from _texts(value, field, role)

@@ -145,16 +145,16 @@ def _response_events(context: RequestContext, texts: Mapping[int, Written]) -> l
     response = _response(context, texts)
     item = response["output"][0]
     part = item["content"][0]
-    place = {"item_id": item["id"], "output_index": 0, "content_index": 0}
+    ids = {"item_id": item["id"], "output_index": 0, "content_index": 0}
     begun = {**response, "status": "in_progress", "incomplete_details": None, "output": [], "usage": None}
     opened = {**item, "status": "in_progress", "content": []}
     events: list[Json] = [
         {"type": "response.created", "response": begun},
         {"type": "response.output_item.added", "output_index": 0, "item": opened},
-        {"type": "response.content_part.added", **place, "part": {**part, "text": ""}},
-        {"type": "response.output_text.delta", **place, "delta": part["text"], "logprobs": []},
-        {"type": "response.output_text.done", **place, "text": part["text"], "logprobs": []},
-        {"type": "response.content_part.done", **place, "part": part},
+        {"type": "response.content_part.added", **ids, "part": {**part, "text": ""}},
+        {"type": "response.output_text.delta", **ids, "delta": part["text"], "logprobs": []},
+        {"type": "response.output_text.done", **ids, "text": part["text"], "logprobs": []},
+        {"type": "response.content_part.done", **ids, "part": part},
         {"type": "response.output_item.done", "output_index": 0, "item": item},
         {"type": f"response.{response['status']}", "response": response},
     ]

@@ -16,7 +16,7 @@ from serving.gateway.context import RequestContext
 from serving.gateway.engines.pool import EnginePool
 from serving.gateway.errors import LedgerDown, PolicyRefused, PolicyUnavailable
 from serving.gateway.policy.model_judge import ModelJudge
-from serving.gateway.policy.question import Place, question_places
+from serving.gateway.policy.question import QuestionText, question_texts
 from serving.gateway.policy.refusal import FILTERED, Written
 from serving.gateway.policy.review import AnswerText, Review
 from serving.gateway.policy.revise import revise
@@ -136,13 +136,13 @@ class PolicySteps:
         """
         if not review.question:
             return
-        places = await offload(context.tenant, len(context.raw_body), question_places, context.body)
+        question = await offload(context.tenant, len(context.raw_body), question_texts, context.body)
         counts = _counts([context.input_report] if context.input_report is not None else [])
-        texts = [JudgedText(place.text, place.role) for place in places]
+        texts = [JudgedText(text.text, text.role) for text in question]
         verdict = await self._decide(review, review.question, texts, counts)
         review.note(verdict.decisions, "input")
         if review.question.masks is not None and verdict.passes:
-            report = await offload(context.tenant, len(context.raw_body), _mask, places, review.question.masks)
+            report = await offload(context.tenant, len(context.raw_body), _mask, question, review.question.masks)
             self._note_masks(review, [report], "input")
             if context.input_report is not None:
                 context.input_report.merge(report)
@@ -247,11 +247,11 @@ class PolicySteps:
             raise LedgerDown("What the policy decided could not be recorded. Try again later.") from None
 
 
-def _mask(places: Iterable[Place], masks: Masks) -> GuardReport:
+def _mask(texts: Iterable[QuestionText], masks: Masks) -> GuardReport:
     """Mask texts where they stand."""
     report = GuardReport()
-    for place in places:
-        place.holder[place.key] = masks.whole(place.text, report)
+    for text in texts:
+        text.holder[text.key] = masks.whole(text.text, report)
     return report
 
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator,
 
 from serving.gateway.prompts.variables import StringVariable, Variable
 
-_PLACE = re.compile(r"\{\{\s*([A-Za-z_][A-Za-z0-9_]*)\s*\}\}")
+_PLACEHOLDER = re.compile(r"\{\{\s*([A-Za-z_][A-Za-z0-9_]*)\s*\}\}")
 _TAG = re.compile(r"</?\s*([A-Za-z][\w.-]*)[^<>]*>")
 
 
@@ -75,7 +75,7 @@ class Template(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> Template:
-        used = {name for message in self.messages for name in _PLACE.findall(message.content)}
+        used = {name for message in self.messages for name in _PLACEHOLDER.findall(message.content)}
         used |= {message.when for message in self.messages if message.when is not None}
         if unknown := sorted(used - self.variables.keys()):
             raise ValueError(f"'messages' use {unknown[0]!r}, which 'variables' lacks")
@@ -83,7 +83,7 @@ class Template(BaseModel):
             raise ValueError(f"the variable {unused[0]!r} is not used in 'messages'")
         if len(self._from_message()) > 1:
             raise ValueError("only one variable can be taken 'from_message'")
-        tags = {tag for message in self.messages for tag in _TAG.findall(_PLACE.sub("", message.content))}
+        tags = {tag for message in self.messages for tag in _TAG.findall(_PLACEHOLDER.sub("", message.content))}
         if tags:
             names = "|".join(re.escape(tag) for tag in sorted(tags))
             self._fences = re.compile(rf"<(?=\s*/?\s*(?:{names})\b)", re.IGNORECASE)
@@ -100,7 +100,7 @@ class Template(BaseModel):
         return next(iter(self._from_message()), None)
 
     def render(self, values: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Messages with the values in their places.
+        """Messages with the values filled in.
 
         Raises:
             VariableError: naming the variable.
@@ -111,7 +111,7 @@ class Template(BaseModel):
         for message in self.messages:
             if message.when is not None and not checked.get(message.when):
                 continue
-            text = _PLACE.sub(lambda place: texts.get(place[1], ""), message.content).strip()
+            text = _PLACEHOLDER.sub(lambda placeholder: texts.get(placeholder[1], ""), message.content).strip()
             if rendered and rendered[-1]["role"] == message.role:
                 # Many chat templates take no two messages of one role after another.
                 rendered[-1]["content"] += "\n\n" + text

@@ -87,7 +87,7 @@ class Shadows:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _engine_for(self, shadow: ShadowSettings) -> Engine | None:
-        """The least loaded engine with room, since a copy has no claim on a place that a request may want."""
+        """The least loaded engine with room, since a copy has no claim on a slot that a request may want."""
         candidates = [
             engine
             for engine in self._pool.engines

@@ -65,21 +65,21 @@ class ChannelRelay:
             self._digest.add(text)
 
     def _release(self, out: list[bytes]) -> None:
-        waiting, clear, place = self._waiting, self._clear, 0
-        while waiting and place < len(clear):
+        waiting, clear, position = self._waiting, self._clear, 0
+        while waiting and position < len(clear):
             event, text = waiting[0]
-            if clear.startswith(text, place):
-                place += len(text)
+            if clear.startswith(text, position):
+                position += len(text)
                 self._waiting_chars -= len(text)
                 waiting.popleft()
                 out.append(event)
-            elif text.startswith(clear[place:]):
+            elif text.startswith(clear[position:]):
                 break
             else:
-                self._clear = clear[place:]
+                self._clear = clear[position:]
                 self._rewrite(out)
-                clear, place = self._clear, 0
-        self._clear = clear[place:]
+                clear, position = self._clear, 0
+        self._clear = clear[position:]
         if self._waiting_chars > self._cleaner.held + len(self._clear):
             self._rewrite(out)
 

@@ -251,9 +251,9 @@ class ChoiceRelay:
     def _pass(self, event: Json, out: list[bytes]) -> None:
         """Send what brings no text that has a channel; it may bring others."""
         clean_keys(self._guard, event)
-        places = list(texts_within(event))
-        if places:
-            self._extras.feed(event, places, out)
+        texts = list(texts_within(event))
+        if texts:
+            self._extras.feed(event, texts, out)
         elif self._gate is not None:
             self._gate.pass_on([_written(event)], out)
         else:

@@ -87,15 +87,15 @@ class _Event:
     """An event with details, until the guard is sure of them.
 
     Args:
-        place: of its alternatives (`Alternatives.read`); -1 without any.
+        position: of its alternatives (`Alternatives.read`); -1 without any.
         spans: from where to where its own tokens reach in each reading, where they do not spell its text.
     """
 
-    __slots__ = ("event", "place", "spans", "value")
+    __slots__ = ("event", "position", "spans", "value")
 
-    def __init__(self, event: bytes, place: int, spans: Sequence[_Span] = (), value: Any = None) -> None:
+    def __init__(self, event: bytes, position: int, spans: Sequence[_Span] = (), value: Any = None) -> None:
         self.event = event
-        self.place = place
+        self.position = position
         self.spans = spans
         self.value = value
 
@@ -120,7 +120,7 @@ class DetailGate:
         self._without = without
         self._reader = TokenReader()
         self._alternatives = Alternatives(guard)
-        self._place = -1  # of the alternatives that were read last
+        self._position = -1  # of the alternatives that were read last
         self._newest: bytes | None = None  # what `read_words` took last, which is not among `_detailed`
         self._spelled_texts: dict[int, SpelledText] = {}
         self._waiting: deque[bytes] = deque()
@@ -143,7 +143,7 @@ class DetailGate:
         spelled = self._reader.read(details)
         if spelled is None:
             return None
-        self._place = self._alternatives.read([text.translate(PIECES) for text in spell_ranks(spelled.alternatives)])
+        self._position = self._alternatives.read([text.translate(PIECES) for text in spell_ranks(spelled.alternatives)])
         return spelled if self._read_tokens(spelled) else None
 
     def read_ranks(self, events: Sequence[bytes], ranks: Sequence[Sequence[str]]) -> None:
@@ -208,7 +208,7 @@ class DetailGate:
 
     def expect(self, event: bytes, spelled: Spelled) -> None:
         """The event carries the details that were read last."""
-        self._detailed[id(event)] = _Event(event, self._place, self._spans(spelled), spelled.value)
+        self._detailed[id(event)] = _Event(event, self._position, self._spans(spelled), spelled.value)
 
     def _spans(self, spelled: Spelled) -> list[_Span]:
         """How far the tokens that were read last reach."""
@@ -236,9 +236,9 @@ class DetailGate:
             event = waiting[0]
             known = detailed.get(id(event))
             if known is not None:
-                if not self._readable or known.place in refused or (known.spans and known.refused):
+                if not self._readable or known.position in refused or (known.spans and known.refused):
                     event = self._without(event)
-                elif known.place >= settled or (known.spans and not known.settled):
+                elif known.position >= settled or (known.spans and not known.settled):
                     return
                 del detailed[id(known.event)]
             waiting.popleft()

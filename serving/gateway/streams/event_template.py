@@ -91,7 +91,7 @@ class EventTemplate:
         return found
 
     def _holds(self) -> bool:
-        """Whether a text put into this place is the text that parsing finds: it might stand in another field."""
+        """Whether a text put into the template is the text that parsing finds: it might stand in another field."""
         event = self._start + _PROBE.encode() + (self._shown_end or self._end)
         try:
             answer = decode_usual(event_data(event) or b"")

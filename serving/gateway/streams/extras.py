@@ -30,13 +30,13 @@ class ExtraTexts:
         """An event with these texts has come; adds to `out` what may go now."""
         event = _Event(data, len(texts))
         self._events.append(event)
-        for place in texts:
-            text = self._texts.get(place.path)
+        for source in texts:
+            text = self._texts.get(source.path)
             if text is None:
-                cleaner = stream_as(self._guard, place.kind)
-                text = self._texts[place.path] = _ExtraText(cleaner)
+                cleaner = stream_as(self._guard, source.kind)
+                text = self._texts[source.path] = _ExtraText(cleaner)
                 self._reports.append(cleaner.report)
-            text.feed(event, place)
+            text.feed(event, source)
         self._release(out)
 
     def settle(self) -> None:
@@ -65,7 +65,7 @@ class _Event:
 
 
 class _ExtraText:
-    """One text: what is released of it goes to the places that it came from, one after the other."""
+    """One text: what is released of it goes to the fields that it came from, one after the other."""
 
     __slots__ = ("_cleaner", "_clear", "_num_waiting", "_waiting", "changed")
 
@@ -76,10 +76,10 @@ class _ExtraText:
         self._clear = ""
         self.changed = False
 
-    def feed(self, event: _Event, place: Text) -> None:
-        self._waiting.append((event, place))
-        self._num_waiting += len(place.value)
-        self._clear += self._cleaner.feed(place.value)
+    def feed(self, event: _Event, source: Text) -> None:
+        self._waiting.append((event, source))
+        self._num_waiting += len(source.value)
+        self._clear += self._cleaner.feed(source.value)
         self._settle()
 
     def finish(self) -> None:
@@ -97,13 +97,13 @@ class _ExtraText:
             self.changed = True
         if self._num_waiting > self._cleaner.held + len(self._clear):
             self.changed = True
-        # Once a text is another one, what is released goes to the first place that still waits.
+        # Once a text is another one, what is released goes to the first field that still waits.
         while self.changed and len(waiting) > 1:
             self._write_next(self._clear)
 
     def _write_next(self, text: str) -> None:
-        event, place = self._waiting.popleft()
-        self._num_waiting -= len(place.value)
+        event, source = self._waiting.popleft()
+        self._num_waiting -= len(source.value)
         self._clear = self._clear[len(text) :]
-        place.holder[place.key] = text
+        source.holder[source.key] = text
         event.num_open -= 1

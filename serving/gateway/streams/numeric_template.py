@@ -1,6 +1,6 @@
 """Events that differ from an earlier one in their text and in numbers: known by the bytes in between, and not parsed.
 
-The text may stand in several places, as it does where an event also tells its token. What the parsing of the earlier
+The text may stand in several fields, as it does where an event also tells its token. What the parsing of the earlier
 event has shown holds for every one with the same bytes around text and numbers, as long as both are written plainly.
 """
 
@@ -96,8 +96,8 @@ class NumericTemplate:
         if not others:
             return None
         varying, end, comma = b"(?P<text>%b)" % PLAIN.pattern, b'"', b","
-        for place, piece in enumerate(others):
-            if place:
+        for index, piece in enumerate(others):
+            if index:
                 varying += re.escape(end + b'"') + b"(?P=text)"
                 end = b'"'
             done = 0

@@ -390,8 +390,8 @@ class StreamRelay:
                 return
         event = {**frame, "choices": [], **odd}
         clean_keys(self._guard, odd)
-        if places := list(texts_within(event)):
-            self._extras.feed(event, places, out)
+        if texts := list(texts_within(event)):
+            self._extras.feed(event, texts, out)
         else:
             (self._closing if "usage" in odd else out).append(_written(event))
 

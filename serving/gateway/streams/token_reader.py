@@ -55,7 +55,7 @@ def ranks_of(tokens: Sequence[TokenDetails]) -> list[str]:
 
 
 def spell_ranks(alternatives: Sequence[Sequence[str]]) -> list[str]:
-    """What the tokens of each rank spell, from those of each place."""
+    """What the tokens of each rank spell, from those of each position."""
     if len(alternatives) == 1:
         return list(alternatives[0])
     most = max(map(len, alternatives), default=0)

@@ -70,6 +70,6 @@ class DnsSource:
 
 def _engine_at(address: str, named: SplitResult, port: int) -> Address:
     is_v6 = ipaddress.ip_address(address.partition("%")[0]).version == 6
-    place = f"[{address}]:{port}" if is_v6 else f"{address}:{port}"
-    url = urlunsplit((named.scheme, place, named.path, "", ""))
-    return Address(url, place + named.path, server_name=named.hostname)
+    authority = f"[{address}]:{port}" if is_v6 else f"{address}:{port}"
+    url = urlunsplit((named.scheme, authority, named.path, "", ""))
+    return Address(url, authority + named.path, server_name=named.hostname)
