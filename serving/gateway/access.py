@@ -14,12 +14,12 @@ from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 from starlette.routing import BaseRoute, Match, Route
 
-from serving.gateway.admission.own_work import OwnWork
+from serving.gateway.admission.local_work import LocalWork
+from serving.gateway.asgi import Client, Message, Receive, Scope, Send, encode_headers, read_body, send_error
 from serving.gateway.context import new_request_id
 from serving.gateway.errors import BadRequest, ClientGone, Forbidden, GatewayError, MethodNotAllowed, NotFound, TooLarge
-from serving.gateway.reserve import reserve_own_work
+from serving.gateway.reserve import reserve_local_work
 from serving.gateway.steps import presented_key, verify
-from serving.gateway.wire import Client, Message, Receive, Scope, Send, encode_headers, read_body, send_error
 from serving.identity import Identity, Limiter, Principal
 
 PUBLIC_PATHS = frozenset({"/", "/docs", "/openapi.json", "/v1/provenance/keys", "/.well-known/jwks.json"})
@@ -77,8 +77,8 @@ class AuthenticationMiddleware:
     ) -> None:
         self._app = app
         self._limiter = limiter
-        self._work = {path: OwnWork(most) for path, most in _AT_A_TIME.items()}
-        self._other_work = OwnWork(_OTHERS_AT_A_TIME)
+        self._work = {path: LocalWork(most) for path, most in _AT_A_TIME.items()}
+        self._other_work = LocalWork(_OTHERS_AT_A_TIME)
         self._identity = identity
         self._max_body_bytes = max_body_bytes
         self._count_error = count_error
@@ -106,7 +106,7 @@ class AuthenticationMiddleware:
                 await self._app(scope, receive, named)
                 return
             holder: Principal = scope["state"]["principal"]
-            with await reserve_own_work(self._limiter, holder, len(body)) as lease:
+            with await reserve_local_work(self._limiter, holder, len(body)) as lease:
                 own += encode_headers(lease.headers)
                 async with self._work.get(scope["path"], self._other_work).slot(holder, len(body)):
                     await self._app(scope, receive, named)

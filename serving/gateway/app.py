@@ -9,6 +9,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
+from serving.gateway.asgi import JSON, AsgiApp, Client, Headers, Receive, Scope, Send, send_error, send_whole
 from serving.gateway.context import RequestContext
 from serving.gateway.dialects import DIALECTS
 from serving.gateway.errors import GatewayError, MethodNotAllowed, ModelNotFound
@@ -16,7 +17,6 @@ from serving.gateway.pipeline import Pipeline
 from serving.gateway.prompts import PREFIX, PromptError
 from serving.gateway.steps import authenticate, presented_key
 from serving.gateway.streams.chunks import encode
-from serving.gateway.wire import JSON, AsgiApp, Client, Headers, Receive, Scope, Send, send_error, send_whole
 from serving.guard import Endpoint
 
 ANSWERS: dict[str, Endpoint] = {"/v1/chat/completions": "chat", "/v1/completions": "completions"}

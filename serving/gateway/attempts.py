@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from monitoring.telemetry import Tracing
+from serving.gateway.asgi import JSON
 from serving.gateway.context import RequestContext
 from serving.gateway.engines.engine import Engine, Occupancy
 from serving.gateway.engines.pool import EnginePool
@@ -36,7 +37,6 @@ from serving.gateway.errors import (
 from serving.gateway.failover import Failover
 from serving.gateway.routing.choose import RETRY_AFTER, choose_engine, retry_after
 from serving.gateway.settle import Settlement
-from serving.gateway.wire import JSON
 
 log = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel, Field
 
 from serving.gateway.access import principal
+from serving.gateway.compute_process import ComputeProcess
 from serving.gateway.errors import BadRequest, Forbidden, ModelNotFound
-from serving.gateway.own_process import OwnProcess
 from serving.identity import Identity, Principal
 from serving.provenance import DEFAULT_THRESHOLD, Detection, Detector, Keyring, MarkKey
 from serving.provenance.adjustment import Adjustment, Subject
@@ -179,7 +179,7 @@ def detection_routes(
     """The endpoint; `folders` and `home` as for `Tokenizers`."""
     router = APIRouter(tags=["provenance"])
     tokenizers = Tokenizers(folders, home)
-    process = OwnProcess()
+    process = ComputeProcess()
 
     @router.post("/v1/provenance/detect", response_model=DetectResponse | DetectResponses)
     async def detect(request: DetectRequest, who: Annotated[Principal, Depends(principal)]) -> Response:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import ParamSpec, TypeVar
 
+from serving.gateway.asgi import EVENT_STREAM, JSON, Client, Headers, Send, encode_headers, send_error, send_whole
 from serving.gateway.attempts import Attempts, Question
 from serving.gateway.cached_counts import without_cached_counts
 from serving.gateway.cleaning import offload
@@ -49,7 +50,6 @@ from serving.gateway.streams.continuation import tap_for
 from serving.gateway.streams.relay import StreamRelay
 from serving.gateway.streams.sse import EventTooLong
 from serving.gateway.streams.streamed import NotBegun, StreamedAnswer, interrupted
-from serving.gateway.wire import EVENT_STREAM, JSON, Client, Headers, Send, encode_headers, send_error, send_whole
 from serving.guard import Answers, GuardReport
 from serving.guard.limits import SMALL_BYTES
 from serving.ledger import LedgerUnavailable

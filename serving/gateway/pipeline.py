@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from monitoring.telemetry import GatewayMetrics, Tracing
 from serving.gateway.adapters import Adapters
 from serving.gateway.admission.admission import Admission, slots_of
+from serving.gateway.asgi import Client, Receive, Send, read_body
 from serving.gateway.attempts import Attempts
 from serving.gateway.cache_salt import CacheSalts
 from serving.gateway.cleaning import RequestCleaning, offload, on_thread
@@ -36,7 +37,6 @@ from serving.gateway.routing.shadow import Shadows
 from serving.gateway.settings import GatewaySettings
 from serving.gateway.settle import Settlement
 from serving.gateway.steps import authenticate, check_endpoint, check_scope, choose_mark
-from serving.gateway.wire import Client, Receive, Send, read_body
 from serving.guard.limits import SMALL_BYTES
 from serving.identity import Identity, Limiter
 from serving.ledger import AnchorPublisher, Ledger, PriceList

@@ -25,7 +25,7 @@ from monitoring.telemetry import configure_logging
 from serving.errors import SettingsError
 from serving.gateway.app import MODELS, PROBE_PATHS, GatewayApp
 from serving.gateway.http.server import Server
-from serving.gateway.reload import Followed, Reloader
+from serving.gateway.reload import Reloader, WatchedFiles
 from serving.gateway.reloadable import parts_of
 from serving.gateway.scrape import WorkerMetrics
 from serving.gateway.server import build
@@ -92,7 +92,7 @@ class GatewayProcess:
         worker: WorkerContext | None = None,
         sockets: Path | None = None,
     ) -> None:
-        self._followed = Followed(partial(_files_of, file, settings))
+        self._watched_files = WatchedFiles(partial(_files_of, file, settings))
         self._worker = worker
         self._app: GatewayApp = build(settings, self.reload)
         gateway = settings.gateway
@@ -185,12 +185,12 @@ class GatewayProcess:
 
     async def _follow(self) -> None:
         interval_s = self._reloader.settings.gateway.reload_interval_s
-        if not interval_s or not self._followed.paths():
+        if not interval_s or not self._watched_files.paths():
             return
         # Read by the parent, seconds ago on a busy machine; whoever changed the file since would wait for ever.
         if not self._reloader.is_current():
             self._reload_quietly()
-        await self._followed.run(interval_s, self._reload_quietly)
+        await self._watched_files.run(interval_s, self._reload_quietly)
 
     async def _drain(self) -> None:
         gateway = self._reloader.settings.gateway

@@ -102,7 +102,7 @@ class Reloader:
             raise SettingsError(f"the new settings cannot be used, so nothing was changed: {error}") from None
 
 
-class Followed:
+class WatchedFiles:
     """Files as they are when this is made: whoever reads them afterwards misses no later change.
 
     A mounted ConfigMap changes by a symbolic link that points elsewhere: time, size and inode are of the target.

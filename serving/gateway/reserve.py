@@ -11,13 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from serving.gateway.asgi import encode_headers
 from serving.gateway.body import encode
 from serving.gateway.context import RequestContext
 from serving.gateway.engines.pool import EnginePool
 from serving.gateway.errors import BadRequest, BudgetExhausted, GatewayError, LedgerDown, LimitExceeded
 from serving.gateway.media import Media, media_of
 from serving.gateway.steps import CHARS_PER_TOKEN
-from serving.gateway.wire import encode_headers
 from serving.identity import Amount, Lease, Limiter, Principal, Refusal, SpendingUnknown
 from serving.ledger import PriceList
 
@@ -181,7 +181,7 @@ def _named_length(body: dict[str, Any]) -> int:
     return longest
 
 
-async def reserve_own_work(limiter: Limiter, holder: Principal, num_bytes: int) -> Lease:
+async def reserve_local_work(limiter: Limiter, holder: Principal, num_bytes: int) -> Lease:
     """A request that no engine sees: one of its key's and tenant's requests, and its bytes in tokens.
 
     Raises:

@@ -9,10 +9,10 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from serving import VERSION
+from serving.gateway.asgi import JSON
 from serving.gateway.errors import BadRequest, GatewayError, MethodNotAllowed, NotFound
 from serving.gateway.openapi import describe_hot_paths
 from serving.gateway.pages import add_pages
-from serving.gateway.wire import JSON
 
 
 def build_rest(count_error: Callable[[str], None]) -> FastAPI:

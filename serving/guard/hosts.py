@@ -33,7 +33,7 @@ _PICTURE = re.compile(r"data:image/(?:avif|bmp|gif|jpe?g|png|webp|x-icon)[;,]", 
 _SLASHES = re.compile(r"[/\\]{2}")
 
 
-class Leads(Enum):
+class Destination(Enum):
     """Where an address leads."""
 
     HERE = "here"
@@ -52,39 +52,39 @@ class Hosts:
         self._names = frozenset(name for name in names if not name.startswith("*."))
         self._suffixes = tuple(name[1:] for name in names if name.startswith("*."))
 
-    def leads(self, address: str) -> Leads:
+    def leads(self, address: str) -> Destination:
         """Where a whole address leads, or the first `MAX_HEAD` characters of one."""
         if _RELATIVE.match(address):
-            return Leads.HERE
+            return Destination.HERE
         absolute = _ABSOLUTE.match(address)
         if absolute is not None:
             host = absolute[1].lower().rstrip(".")
             if host in self._names or (self._suffixes and host.endswith(self._suffixes)):
-                return Leads.ALLOWED
-            return Leads.ELSEWHERE
+                return Destination.ALLOWED
+            return Destination.ELSEWHERE
         if _PERSON.match(address) or _PICTURE.match(address):
-            return Leads.HERE
+            return Destination.HERE
         if "&" in address and len(address) >= MAX_HEAD:
-            return Leads.SCRIPT  # an entity may go on
+            return Destination.SCRIPT  # an entity may go on
         plain = unescape(address)
         return max(self._plain_leads(plain), self._plain_leads(_ESCAPED.sub(r"\1", plain)), key=_WORST.index)
 
-    def _plain_leads(self, address: str) -> Leads:
+    def _plain_leads(self, address: str) -> Destination:
         """Where an address leads whose entities are read, as far as that can be told from how it begins."""
         address = _IGNORED.sub("", address)
         if _SLASHES.match(address):
-            return Leads.ELSEWHERE
+            return Destination.ELSEWHERE
         scheme = _SCHEME.match(address)
         if scheme is None or address.startswith(":", scheme.end()):
-            return Leads.HERE  # a relative one, or a name of C++
+            return Destination.HERE  # a relative one, or a name of C++
         name = scheme[1].lower()
         return (
-            Leads.ELSEWHERE
+            Destination.ELSEWHERE
             if name in _WEB
-            else Leads.SCRIPT
+            else Destination.SCRIPT
             if name in _SCRIPTS or name.startswith(_HANDLERS)
-            else Leads.HERE
+            else Destination.HERE
         )
 
 
-_WORST = (Leads.HERE, Leads.ELSEWHERE, Leads.SCRIPT)
+_WORST = (Destination.HERE, Destination.ELSEWHERE, Destination.SCRIPT)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 
-from serving.guard.hosts import MAX_HEAD, Leads
+from serving.guard.hosts import MAX_HEAD, Destination
 from serving.guard.html_names import BLOCKS
 from serving.guard.long_tag import MAX_ATTRIBUTE, LongTag
 from serving.guard.markdown import CONTEXT, TO_BLANK_LINE, begins_line, declared_at, ends_of, name_at, same_name
@@ -301,7 +301,7 @@ class Markup:
         if fault := self._target_fault(address.strip(), shows, full):
             self._break(fault, raw, position, start, out)
             position = start
-        elif raw[start] == ":" and self._rules.hosts.leads(address.strip()) is Leads.ELSEWHERE:
+        elif raw[start] == ":" and self._rules.hosts.leads(address.strip()) is Destination.ELSEWHERE:
             self._defined = True
         end = self._release(raw, position, start + 1, out)
         self._image = self._image and (self._nested or raw[start] == ":")
@@ -312,12 +312,12 @@ class Markup:
         settings = self._rules.settings
         leads = self._rules.hosts.leads(address)
         if not address and full:
-            leads = Leads.ELSEWHERE  # hidden behind spaces
-        if settings.images == "mask" and shows and leads in (Leads.ELSEWHERE, Leads.SCRIPT):
+            leads = Destination.ELSEWHERE  # hidden behind spaces
+        if settings.images == "mask" and shows and leads in (Destination.ELSEWHERE, Destination.SCRIPT):
             return "image"
-        if leads is Leads.SCRIPT and settings.html == "mask":
+        if leads is Destination.SCRIPT and settings.html == "mask":
             return "active_html"
-        return "link" if leads is Leads.ELSEWHERE and settings.links == "mask" else ""
+        return "link" if leads is Destination.ELSEWHERE and settings.links == "mask" else ""
 
     def _has_picture(self, name: str, newest: str) -> bool:
         """Whether a picture that came before may have this name; `newest`: what stands before it, not kept yet."""
@@ -340,7 +340,7 @@ class Markup:
         if match.end() == len(raw) and not final and len(address) < MAX_HEAD:
             return None
         whole = address if address[:1] in "hH" else f"https://{address}"
-        if self._rules.hosts.leads(whole[:MAX_HEAD]) is not Leads.ELSEWHERE:
+        if self._rules.hosts.leads(whole[:MAX_HEAD]) is not Destination.ELSEWHERE:
             return self._release(raw, position, match.end(1), out)
         out += (raw[position:start], "[LINK]")
         self._report.add("link", "mask")

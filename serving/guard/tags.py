@@ -12,7 +12,7 @@ import re
 from html import unescape
 from typing import NamedTuple
 
-from serving.guard.hosts import MAX_HEAD, Hosts, Leads
+from serving.guard.hosts import MAX_HEAD, Destination, Hosts
 from serving.guard.html_names import (
     ACTIVE,
     CALM_EQUIVALENTS,
@@ -172,7 +172,7 @@ class TagRules:
         found = _AUTOLINK.match(text, start)
         if found is None or found.end() - start > MAX_TAG:
             return None if may_go_on and _AUTOLINK_BEGUN.match(text, start) is not None else _NO_LINK
-        runs = self._masks_html and self._hosts.leads(found[1][:MAX_HEAD]) is Leads.SCRIPT
+        runs = self._masks_html and self._hosts.leads(found[1][:MAX_HEAD]) is Destination.SCRIPT
         return Verdict("active_html" if runs else "", found.end(), True)
 
     @property
@@ -204,9 +204,9 @@ class TagRules:
         value = unescape(value)
         for address in value.split(",") if name in LISTS else [value]:
             leads = self._hosts.leads(address.strip()[:MAX_HEAD])
-            if leads is Leads.SCRIPT and self._masks_html:
+            if leads is Destination.SCRIPT and self._masks_html:
                 return "active_html"
-            if leads is Leads.ELSEWHERE and tag in owners and (fault := self._elsewhere(tag, name)):
+            if leads is Destination.ELSEWHERE and tag in owners and (fault := self._elsewhere(tag, name)):
                 return fault
         return ""
 

@@ -11,9 +11,9 @@ from contextlib import asynccontextmanager, suppress
 from serving.gateway.body import decode_object, encode
 from serving.gateway.cleaning.budget import BudgetSpent, CpuBudget
 from serving.gateway.cleaning.fair_semaphore import FairSemaphore
+from serving.gateway.cleaning.messages import Cleaned, Job, Refused, Reply, Setup, TooCostly
 from serving.gateway.cleaning.offload import on_thread
 from serving.gateway.cleaning.process import CleaningProcess, ProcessDied
-from serving.gateway.cleaning.wire import Cleaned, Job, Refused, Reply, Setup, TooCostly
 from serving.gateway.context import RequestContext
 from serving.gateway.errors import BadRequest, Overloaded
 from serving.gateway.steps import begin_cleaning, refused, sanitize

@@ -7,7 +7,7 @@ import os
 import sys
 from contextlib import suppress
 
-from serving.gateway.cleaning.wire import LENGTH_BYTES, Job, Reply, Setup, decode_reply, frame
+from serving.gateway.cleaning.messages import LENGTH_BYTES, Job, Reply, Setup, decode_reply, frame
 
 # Beyond the CPU time that a request may take: a machine may be busy, and a process has to start.
 _WALL_FACTOR = 10

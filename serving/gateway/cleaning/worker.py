@@ -13,7 +13,7 @@ from typing import BinaryIO
 import msgspec
 
 from serving.gateway.cleaning.budget import BudgetSpent, CpuBudget
-from serving.gateway.cleaning.wire import (
+from serving.gateway.cleaning.messages import (
     LENGTH_BYTES,
     Cleaned,
     Job,

@@ -16,8 +16,8 @@ from serving.gateway.streams.broken import StreamBroken, refuse_blocked
 from serving.gateway.streams.channel import ChannelRelay
 from serving.gateway.streams.chunks import UNREADABLE, decode_any, decode_loose, encode, join_halves
 from serving.gateway.streams.details import DetailGate
+from serving.gateway.streams.duplicate_keys import repeats_keys
 from serving.gateway.streams.extras import ExtraTexts
-from serving.gateway.streams.keys import repeats_keys
 from serving.gateway.streams.numeric_template import PROBE, NumericTemplate
 from serving.gateway.streams.recording import record_text
 from serving.gateway.streams.sse import DATA, EventSplitter, event_data, keep_alive

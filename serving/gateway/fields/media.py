@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from serving.gateway.errors import BadRequest
-from serving.guard.hosts import Hosts, Leads
+from serving.guard.hosts import Destination, Hosts
 
 _HOLDERS = ("messages", "input", "system")
 _PARTS = frozenset({"content", "output", "summary", "result"})
@@ -115,7 +115,7 @@ class MediaHosts:
                     self._address(item, f"{path}.{name}", depth + 1)
 
     def _may_be_read(self, text: str, is_data: bool) -> bool:
-        if text[:5].lower() == "data:" or not text or self._hosts.leads(text) is Leads.ALLOWED:
+        if text[:5].lower() == "data:" or not text or self._hosts.leads(text) is Destination.ALLOWED:
             return True
         # Sound comes as base64 alone; some engines take pictures so too, and open a file where it is not.
         return (is_data or len(text) >= _SHORTEST_DATA) and _BASE64.fullmatch(text) is not None

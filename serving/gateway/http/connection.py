@@ -14,11 +14,11 @@ import httptools
 from serving.gateway.errors import BadRequest, GatewayError
 from serving.gateway.http.buffers import FIELD_BYTES, REQUEST_BYTES, SMALL_BYTES
 from serving.gateway.http.cors import Cors
-from serving.gateway.http.faults import body_too_large, head_fault, headers_too_large, malformed, path_fault
+from serving.gateway.http.flow_control import FlowControl
 from serving.gateway.http.heads import refusal
-from serving.gateway.http.host import Host
-from serving.gateway.http.outgoing import Outgoing
 from serving.gateway.http.request import Request, scope_of
+from serving.gateway.http.request_errors import body_too_large, head_fault, headers_too_large, malformed, path_fault
+from serving.gateway.http.server_state import ServerState
 from serving.gateway.http.target import path_of
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ class Phase(enum.Enum):
     CLOSING = "the end of the connection"
 
 
-class Connection(Outgoing):
+class Connection(FlowControl):
     """Reads requests from one client. Answers go out one at a time, in order, from a task that lives as long as it."""
 
     __slots__ = (
@@ -73,7 +73,7 @@ class Connection(Outgoing):
         "deadline",
     )
 
-    def __init__(self, server: Host) -> None:
+    def __init__(self, server: ServerState) -> None:
         super().__init__(server)
         self.deadline = math.inf
         """Loop time at which `expire` is due."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from serving.gateway.asgi import Headers
 from serving.gateway.errors import Forbidden
-from serving.gateway.wire import Headers
 
 ANY = "*"
 METHODS = b"GET, HEAD, POST, PUT, PATCH, DELETE"

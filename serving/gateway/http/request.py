@@ -10,10 +10,10 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from serving.gateway.asgi import Headers, Message, Scope
 from serving.gateway.errors import GatewayError
 from serving.gateway.http.heads import CHUNKED, CLOSE, CONTINUE, LAST_CHUNK, head_lines, status_line
-from serving.gateway.http.host import Host
-from serving.gateway.wire import Headers, Message, Scope
+from serving.gateway.http.server_state import ServerState
 
 # Above this many bytes that the application has not taken, the client's socket is no longer read.
 BODY_HIGH_WATER_BYTES = 256 * 1024
@@ -23,7 +23,7 @@ _BODILESS = frozenset({204, 304})
 class Link(Protocol):
     """The connection that a request came on."""
 
-    server: Host
+    server: ServerState
     write_paused: bool
 
     def write(self, data: bytes) -> None: ...

@@ -8,15 +8,15 @@ from collections.abc import Callable, Collection, Sequence
 from email.utils import formatdate
 from socket import socket
 
+from serving.gateway.asgi import AsgiApp
 from serving.gateway.errors import BadRequest
 from serving.gateway.http.connection import Connection
 from serving.gateway.http.cors import Cors
 from serving.gateway.http.heads import refusal
-from serving.gateway.http.host import Host
 from serving.gateway.http.lifespan import Lifespan
+from serving.gateway.http.server_state import ServerState
 from serving.gateway.http.settings import CorsSettings, HttpSettings, TlsSettings
 from serving.gateway.http.tls import Tls
-from serving.gateway.wire import AsgiApp
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ SCAN_INTERVAL_S = 1.0
 LAST_WORDS_S = 1.0
 
 
-class Server(Host):
+class Server(ServerState):
     """Serves one ASGI application. All methods are called from the event loop that `start` was awaited in.
 
     Args:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, cast
 
-from serving.gateway.http.hello import REFUSAL, NoHello, asks_for_another, end_of_hello
+from serving.gateway.http.client_hello import REFUSAL, NotClientHello, asks_for_another, end_of_hello
 from serving.gateway.http.settings import TlsSettings
 
 # The most that one record holds (RFC 8446, section 5.1).
@@ -196,7 +196,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         hello += data
         try:
             end = end_of_hello(hello)
-        except NoHello:
+        except NotClientHello:
             self._fail(REFUSAL)
             return b""
         if end is None:

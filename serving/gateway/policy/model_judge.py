@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from monitoring.telemetry import PolicyMetrics
+from serving.gateway.asgi import JSON
 from serving.gateway.cleaning import offload
 from serving.gateway.engine_body import engine_body
 from serving.gateway.engines.engine import Engine
@@ -19,7 +20,6 @@ from serving.gateway.engines.pool import EnginePool
 from serving.gateway.engines.refusal import read_refusal
 from serving.gateway.engines.upstream import UpstreamError
 from serving.gateway.fields.lists import CHAT
-from serving.gateway.wire import JSON
 from serving.guard.classifiers import ClassifierPool
 from serving.guard.control import ControlTokens
 from serving.guard.policy import CheckFailed, ClassifierCheck, JudgeCheck, Principle

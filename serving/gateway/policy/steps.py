@@ -20,7 +20,7 @@ from serving.gateway.policy.question import QuestionText, question_texts
 from serving.gateway.policy.refusal import FILTERED, Written
 from serving.gateway.policy.review import AnswerText, Review
 from serving.gateway.policy.revise import revise
-from serving.gateway.reload import Followed
+from serving.gateway.reload import WatchedFiles
 from serving.guard import GuardReport
 from serving.guard.classifiers import ClassifierPool
 from serving.guard.control import ControlTokens
@@ -67,7 +67,7 @@ class PolicySteps:
         self._following: asyncio.Task[None] | None = None
         self.policy: Policy | None = None
         self._file = file
-        self._followed = Followed(self._watched)
+        self._watched_files = WatchedFiles(self._watched)
         self.apply(file, tokens)
 
     def apply(self, file: Path | None, tokens: ControlTokens) -> None:
@@ -81,7 +81,7 @@ class PolicySteps:
 
     def start(self) -> None:
         """Begin to follow the file. Needs a running event loop."""
-        self._following = asyncio.create_task(self._followed.run(FOLLOW_INTERVAL_S, self.refresh))
+        self._following = asyncio.create_task(self._watched_files.run(FOLLOW_INTERVAL_S, self.refresh))
 
     async def stop(self) -> None:
         """Follow no more."""

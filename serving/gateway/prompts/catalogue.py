@@ -12,7 +12,7 @@ import yaml
 from pydantic import ValidationError
 
 from serving.gateway.prompts.template import Template
-from serving.gateway.reload import Followed
+from serving.gateway.reload import WatchedFiles
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ class PromptLibrary:
     def __init__(self, folder: Path | str | None = None) -> None:
         """Raises: PromptError."""
         self._folder = folder
-        self._followed = Followed(self._watched)
+        self._watched_files = WatchedFiles(self._watched)
         self._templates = read_folder(folder)
         self._following: asyncio.Task[None] | None = None
 
@@ -49,7 +49,7 @@ class PromptLibrary:
 
     def start(self) -> None:
         """Begin to follow the folder: changed files are read again. Needs a running event loop."""
-        self._following = asyncio.create_task(self._followed.run(FOLLOW_INTERVAL_S, self.refresh))
+        self._following = asyncio.create_task(self._watched_files.run(FOLLOW_INTERVAL_S, self.refresh))
 
     async def stop(self) -> None:
         """Follow no more."""

@@ -25,7 +25,7 @@ from serving.gateway.streams.chunks import (
     texts_of_answer,
 )
 from serving.gateway.streams.details import clean_details, clean_prompt_details
-from serving.gateway.streams.keys import repeats_keys
+from serving.gateway.streams.duplicate_keys import repeats_keys
 from serving.gateway.streams.recording import record_counts, record_text, record_tokens
 from serving.gateway.streams.texts import (
     are_identifiers,

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from serving.gateway.context import RequestContext
-from serving.gateway.streams.calls import ToolCalls
 from serving.gateway.streams.channel import ChannelRelay
 from serving.gateway.streams.chunks import (
     CONTENT,
@@ -22,8 +21,8 @@ from serving.gateway.streams.chunks import (
     join_halves,
 )
 from serving.gateway.streams.details import DetailGate, details_in, joined_details, without_details
+from serving.gateway.streams.duplicate_keys import Frame
 from serving.gateway.streams.extras import ExtraTexts
-from serving.gateway.streams.keys import Frame
 from serving.gateway.streams.numeric_template import MatchedRun
 from serving.gateway.streams.texts import (
     as_text,
@@ -35,6 +34,7 @@ from serving.gateway.streams.texts import (
     texts_within,
 )
 from serving.gateway.streams.token_reader import Spelled
+from serving.gateway.streams.tool_calls import ToolCalls
 from serving.guard import Answers, GuardReport
 from serving.guard.stream import MAX_HELD
 

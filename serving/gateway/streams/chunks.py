@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from serving.gateway.streams.keys import repeats_keys
+from serving.gateway.streams.duplicate_keys import repeats_keys
 
 Json = dict[str, Any]
 

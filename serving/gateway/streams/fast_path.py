@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from serving.gateway.streams.choice import ChoiceRelay
 from serving.gateway.streams.chunks import UNREADABLE, UsualChoice, UsualEvent, decode_usual, require_utf8, texts_of
-from serving.gateway.streams.keys import frame_of, repeats_keys
+from serving.gateway.streams.duplicate_keys import frame_of, repeats_keys
 from serving.gateway.streams.texts import are_identifiers, is_identifier
 
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from serving.errors import SettingsError
 from serving.gateway.http.server import Server
-from serving.gateway.reload import Followed, Part, Reloader
+from serving.gateway.reload import Part, Reloader, WatchedFiles
 from serving.gateway.reloadable import parts_of
 from serving.gateway.server import build
 from serving.settings import Settings, load_settings
@@ -130,12 +130,12 @@ def test_what_changed_before_anybody_followed_the_file_is_noticed(file: Path):
 
 
 def test_a_change_between_the_first_look_and_the_following_is_seen(file: Path):
-    followed = Followed(lambda: [file])
+    watched = WatchedFiles(lambda: [file])
     file.write_text("gateway: {max_choices: 5}\n# longer\n")
 
     async def follow() -> bool:
         changed = asyncio.Event()
-        following = asyncio.create_task(followed.run(0.001, changed.set))
+        following = asyncio.create_task(watched.run(0.001, changed.set))
         await asyncio.wait_for(changed.wait(), 20)
         following.cancel()
         return changed.is_set()
@@ -146,11 +146,11 @@ def test_a_change_between_the_first_look_and_the_following_is_seen(file: Path):
 def test_a_file_that_is_being_saved_is_read_when_it_is_whole(monkeypatch: pytest.MonkeyPatch):
     looks = iter(["before", "empty", "half", "whole", "whole"])
     monkeypatch.setattr("serving.gateway.reload._fingerprint", lambda paths: next(looks, "whole"))
-    followed = Followed(list)
+    watched = WatchedFiles(list)
 
     async def follow() -> list[str]:
         changed = asyncio.Event()
-        following = asyncio.create_task(followed.run(0.001, changed.set))
+        following = asyncio.create_task(watched.run(0.001, changed.set))
         await asyncio.wait_for(changed.wait(), 20)
         following.cancel()
         return list(looks)

@@ -10,7 +10,7 @@ from cuttings import assert_cutting_is_all_the_same, run
 from growth import assert_linear
 
 from serving.guard import Guard, GuardReport, GuardSettings
-from serving.guard.hosts import Hosts, Leads
+from serving.guard.hosts import Destination, Hosts
 from serving.guard.markup import MAX_MARKUP_HELD, Markup
 from serving.guard.markup_rules import Rules
 from serving.guard.settings import LinkSettings
@@ -249,13 +249,26 @@ def test_arguments_of_tool_calls_are_not_shown_and_stay() -> None:
 @pytest.mark.parametrize(
     ("address", "leads"),
     [
-        *(("", Leads.HERE), ("a/b:c", Leads.HERE), ("bild\u00e9.png", Leads.HERE), ("tel:1", Leads.HERE)),
-        *(("https://a.test", Leads.ALLOWED), ("HTTPS://A.TEST./x", Leads.ALLOWED), ("https://b.test", Leads.ELSEWHERE)),
-        *(("https:a.test", Leads.ELSEWHERE), ("//a.test", Leads.ELSEWHERE), ("file:///etc", Leads.SCRIPT)),
-        ("\x01javascript:x", Leads.SCRIPT),
+        *(
+            ("", Destination.HERE),
+            ("a/b:c", Destination.HERE),
+            ("bild\u00e9.png", Destination.HERE),
+            ("tel:1", Destination.HERE),
+        ),
+        *(
+            ("https://a.test", Destination.ALLOWED),
+            ("HTTPS://A.TEST./x", Destination.ALLOWED),
+            ("https://b.test", Destination.ELSEWHERE),
+        ),
+        *(
+            ("https:a.test", Destination.ELSEWHERE),
+            ("//a.test", Destination.ELSEWHERE),
+            ("file:///etc", Destination.SCRIPT),
+        ),
+        ("\x01javascript:x", Destination.SCRIPT),
     ],
 )
-def test_where_addresses_lead(address: str, leads: Leads) -> None:
+def test_where_addresses_lead(address: str, leads: Destination) -> None:
     assert Hosts(["a.test"]).leads(address) is leads
 
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import uvloop
 
+from serving.gateway.asgi import Receive, Scope, Send
 from serving.gateway.http.server import Server
 from serving.gateway.http.settings import CorsSettings, HttpSettings, TlsSettings
-from serving.gateway.wire import Receive, Scope, Send
 
 MAX_BODY = 100_000
 HOST = b"Host: here\r\n"

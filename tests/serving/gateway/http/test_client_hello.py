@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from serving.gateway.http.client_hello import MAX_HELLO_BYTES, REFUSAL, NotClientHello, end_of_hello
 from serving.gateway.http.connection import Connection
-from serving.gateway.http.hello import MAX_HELLO_BYTES, REFUSAL, NoHello, end_of_hello
 from serving.gateway.http.server import Server
 from serving.gateway.http.settings import HttpSettings, TlsSettings
 from serving.gateway.http.tls import Tls
@@ -66,7 +66,7 @@ def test_a_hello_ends_where_its_last_record_does(size: int, cuts: list[int], bef
     ],
 )
 def test_what_no_client_sends_is_none(sent: bytes) -> None:
-    with pytest.raises(NoHello):
+    with pytest.raises(NotClientHello):
         end_of_hello(sent)
 
 

@@ -1,4 +1,4 @@
-"""Which tool call a piece belongs to: one number for each, whatever the engine says of `index`."""
+"""Which tool call a piece belongs to: one number for each call, whatever the engine sends as `index`."""
 
 from __future__ import annotations
 

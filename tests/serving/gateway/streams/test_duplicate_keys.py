@@ -16,7 +16,7 @@ from serving.gateway.dialects import DIALECTS
 from serving.gateway.dialects.answer import clean_whole
 from serving.gateway.dialects.relay import DialectRelay
 from serving.gateway.streams.answer import clean_answer
-from serving.gateway.streams.keys import frame_of, repeats_keys
+from serving.gateway.streams.duplicate_keys import frame_of, repeats_keys
 from serving.gateway.streams.relay import StreamRelay
 from serving.guard import Guard, GuardSettings
 

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from running import wait_until
 
+from serving.gateway.compute_process import ComputeProcess
 from serving.gateway.errors import Overloaded
-from serving.gateway.own_process import OwnProcess
 
 
 async def test_it_is_another_process_and_begins_anew_when_it_has_died() -> None:
-    process = OwnProcess()
+    process = ComputeProcess()
     first = await process.run(os.getpid)
     assert first not in (os.getpid(), 0)
     assert await process.run(int, "7") == 7
@@ -33,9 +33,9 @@ def test_it_ends_with_the_process_that_began_it(tmp_path: Path) -> None:
     program = tmp_path / "begins_one.py"
     program.write_text(
         "import asyncio, os\n"
-        "from serving.gateway.own_process import OwnProcess\n"
+        "from serving.gateway.compute_process import ComputeProcess\n"
         "if __name__ == '__main__':\n"
-        "    print(asyncio.run(OwnProcess().run(os.getpid)), flush=True)\n"
+        "    print(asyncio.run(ComputeProcess().run(os.getpid)), flush=True)\n"
         "    input()\n"
     )
     began = subprocess.Popen([sys.executable, program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

@@ -1,18 +1,18 @@
-"""The half of a connection that writes: waits while the client does not read, and gives up on one that never does."""
+"""The writing half of a connection: waits while the client does not read, and closes on one that never does."""
 
 from __future__ import annotations
 
 import asyncio
 
-from serving.gateway.http.host import Host
+from serving.gateway.http.server_state import ServerState
 
 
-class Outgoing(asyncio.Protocol):
+class FlowControl(asyncio.Protocol):
     """A connection, as far as it writes."""
 
     __slots__ = ("_drained", "_transport", "_unsent", "closed", "server", "unsent_since", "write_paused")
 
-    def __init__(self, server: Host) -> None:
+    def __init__(self, server: ServerState) -> None:
         self.server = server
         self.closed = False
         self.write_paused = False

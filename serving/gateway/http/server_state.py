@@ -1,4 +1,4 @@
-"""What all connections of one process share: bounds, buffers, the clock, and who of them may begin."""
+"""What all connections of one process share: limits, buffers, the clock, and which of them may start a request."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections import deque
 from collections.abc import Callable, Collection
 from typing import Any, Protocol
 
+from serving.gateway.asgi import AsgiApp
 from serving.gateway.errors import GatewayError
 from serving.gateway.http.buffers import Buffers
 from serving.gateway.http.cors import Cors
 from serving.gateway.http.settings import HttpSettings
-from serving.gateway.wire import AsgiApp
 
 # Connections above the limit that only `probe_paths` are answered on.
 PROBE_RESERVE = 64
@@ -21,7 +21,7 @@ BEGUN_PER_TURN = 16
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
 
 
-class Member(Protocol):
+class ManagedConnection(Protocol):
     """A connection, as its host knows it."""
 
     deadline: float
@@ -50,7 +50,7 @@ class Member(Protocol):
         """Close at once."""
 
 
-class Host:
+class ServerState:
     """The server, as its connections know it. Its arguments are `Server`'s; `scheme` is what requests' scopes say."""
 
     def __init__(
@@ -80,16 +80,16 @@ class Host:
         """Loop time of the next look at the deadlines: one that counts from here never ends too early."""
         self.date_line = b""
         self._scheme = scheme
-        self._connections: set[Member] = set()
+        self._connections: set[ManagedConnection] = set()
         self._empty = asyncio.Event()
         self._num_begun = 0
-        self._to_begin: deque[Member] = deque()
+        self._to_begin: deque[ManagedConnection] = deque()
 
     @property
     def num_connections(self) -> int:
         return len(self._connections)
 
-    def admit(self, connection: Member) -> bool | None:
+    def admit(self, connection: ManagedConnection) -> bool | None:
         """Count a connection: True, or False where only probes are answered on it, or None when there is no room."""
         self._connections.add(connection)
         self._empty.clear()
@@ -98,7 +98,7 @@ class Host:
             return True
         return False if above <= PROBE_RESERVE else None
 
-    def begin(self, connection: Member) -> None:
+    def begin(self, connection: ManagedConnection) -> None:
         """Have a connection answer the request that has come, in this turn of the event loop or a later one."""
         if self._num_begun >= BEGUN_PER_TURN:
             self._to_begin.append(connection)
@@ -113,7 +113,7 @@ class Host:
         while self._to_begin and self._num_begun < BEGUN_PER_TURN:
             self.begin(self._to_begin.popleft())
 
-    def forget(self, connection: Member) -> None:
+    def forget(self, connection: ManagedConnection) -> None:
         self._connections.discard(connection)
         if not self._connections:
             self._empty.set()

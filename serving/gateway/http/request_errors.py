@@ -1,4 +1,4 @@
-"""What is wrong with a request before the application sees it, as the errors that refuse it."""
+"""The errors that refuse a malformed request before the application sees it."""
 
 from __future__ import annotations
 

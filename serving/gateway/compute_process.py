@@ -1,5 +1,5 @@
-"""A process beside the gateway's own, for arithmetic that would keep everybody waiting: some of it holds the
-interpreter's lock for most of a second, which no thread of the same process gets past."""
+"""A helper process for heavy arithmetic. Some of it holds the interpreter's lock for most of a second, so a thread of
+the gateway's own process would block every request."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ R = TypeVar("R")
 _NICENESS = 5
 
 
-class OwnProcess:
-    """Begun when first needed, and anew when it has died. It ends with the process that began it, however that ends."""
+class ComputeProcess:
+    """Started when first needed, and again when it has died. It ends with its parent, however that ends."""
 
     def __init__(self) -> None:
         self._pool: ProcessPoolExecutor | None = None

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from admission.engines import settle
 
-from serving.gateway.admission import own_work
-from serving.gateway.admission.own_work import MOST_WAITING_OF_TENANT, OwnWork
+from serving.gateway.admission import local_work
+from serving.gateway.admission.local_work import MOST_WAITING_OF_TENANT, LocalWork
 from serving.gateway.errors import Overloaded, QueueFull
 from serving.identity import Principal
 
@@ -18,7 +18,7 @@ class Desk:
     """Work of which one piece is done at a time, ended by hand."""
 
     def __init__(self) -> None:
-        self.work = OwnWork(1)
+        self.work = LocalWork(1)
         self.order: list[str] = []
         self.ends: list[asyncio.Event] = []
 
@@ -95,7 +95,7 @@ async def test_one_that_leaves_takes_no_turn_with_it(moment: str) -> None:
 
 
 async def test_who_waits_too_long_is_told(monkeypatch: Any) -> None:
-    monkeypatch.setattr(own_work, "MAX_WAIT_S", 0.01)
+    monkeypatch.setattr(local_work, "MAX_WAIT_S", 0.01)
     desk = Desk()
     first = desk.ask("a")
     await settle()

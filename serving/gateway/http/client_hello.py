@@ -1,4 +1,4 @@
-"""How long a client's first message of TLS says that it is: OpenSSL makes room for all of that before it has come."""
+"""The length that a TLS ClientHello announces: OpenSSL allocates all of it before the bytes have come."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ REFUSAL = bytes([21, 3, 3, 0, 2, 2, 47])
 """A record with the alert `illegal_parameter`, fatal (RFC 8446, section 6)."""
 
 
-class NoHello(ValueError):
+class NotClientHello(ValueError):
     """What came is no ClientHello, or one that is longer than any client's."""
 
 
@@ -38,18 +38,18 @@ def end_of_hello(data: bytes | bytearray) -> int | None:
         if kind == _CHANGE_CIPHER_SPEC and size == 1:
             continue  # a client of TLS 1.3 sends it before its second ClientHello
         if kind != _HANDSHAKE or not 0 < size <= _MAX_RECORD_BYTES:
-            raise NoHello
+            raise NotClientHello
         head += data[begin : min(position, begin + _MESSAGE_HEAD - len(head))]
         num_bytes += size
         if head[:1] not in (b"", bytes([_CLIENT_HELLO])):
-            raise NoHello
+            raise NotClientHello
         if len(head) == _MESSAGE_HEAD:
             claimed = int.from_bytes(head[1:])
             if claimed > MAX_HELLO_BYTES:
-                raise NoHello
+                raise NotClientHello
             if num_bytes >= _MESSAGE_HEAD + claimed:
                 return position if position <= len(data) else None
-    raise NoHello
+    raise NotClientHello
 
 
 def asks_for_another(answer: bytes) -> bool:

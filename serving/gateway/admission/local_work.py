@@ -36,7 +36,7 @@ class _Waiter:
         self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
 
-class OwnWork:
+class LocalWork:
     """One kind of work, of which `most_at_a_time` pieces are done at once. Lives on the event loop."""
 
     def __init__(self, most_at_a_time: int) -> None:
