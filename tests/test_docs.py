@@ -124,6 +124,17 @@ def test_pages_that_the_code_names_exist() -> None:
     assert [(file, page) for file, page in sorted(named) if not (REPOSITORY / page).exists()] == []
 
 
+def test_files_that_the_docs_name_exist() -> None:
+    """But for decisions, which tell how things were."""
+    pages = [page for page in LINKING if page.parent.name != "decisions"]
+    pattern = r"(?<![\w/.-])((?:serving|training|monitoring|tests|loadtests|deploy|recipes)/[\w/.-]*\.\w+)\b"
+    named = {
+        (str(page.relative_to(REPOSITORY)), name) for page in pages for name in re.findall(pattern, page.read_text())
+    }
+
+    assert [(page, name) for page, name in sorted(named) if not (REPOSITORY / name).exists()] == []
+
+
 def _without_code(text: str) -> str:
     return re.sub(r"^ *```.*?^ *```", "", text, flags=re.MULTILINE | re.DOTALL)
 
