@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import runpy
 import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +20,17 @@ def plain(value: Any) -> Any:
     return value.model_dump() if isinstance(value, BaseModel) else value
 
 
-script, page, out = sys.argv[1:]
-checks = runpy.run_path(script)["CHECKS"]
-seen = {}
-for name, check in {**checks, "page": lambda: runpy.run_path(page)["answer"]}.items():
+def outcome(check: Callable[[], Any]) -> dict[str, Any]:
     try:
-        seen[name] = {"answer": plain(check())}
+        return {"answer": plain(check())}
     except Exception as error:
-        seen[name] = {"error": type(error).__name__, "message": str(error)[:500]}
+        return {"error": type(error).__name__, "message": str(error)[:500]}
+
+
+script, page, out = sys.argv[1:]
+checks: dict[str, Callable[[], Any]] = runpy.run_path(script)["CHECKS"]
+# Four at a time: an engine answers several in little more time than one.
+with ThreadPoolExecutor(4) as pool:
+    seen = dict(zip(checks, pool.map(outcome, checks.values()), strict=True))
+seen["page"] = outcome(lambda: runpy.run_path(page)["answer"])
 Path(out).write_text(json.dumps(seen))
