@@ -23,9 +23,13 @@ def main() -> None:
     """Run vLLM's server until it ends."""
     from vllm.platforms import current_platform
 
-    # Elsewhere forks are unsafe, and cores cannot be chosen.
-    if current_platform.is_cpu() and sys.platform == "linux":
-        start_by_fork(type(current_platform))
+    if current_platform.is_cpu():
+        from serving.engine import top_p
+
+        top_p.install()
+        # Elsewhere forks are unsafe, and cores cannot be chosen.
+        if sys.platform == "linux":
+            start_by_fork(type(current_platform))
     runpy.run_module(SERVER_MODULE, run_name="__main__", alter_sys=True)
 
 

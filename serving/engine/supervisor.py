@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import FrameType
 
 from serving.engine.address import Address, free_port, require_free
@@ -57,11 +58,11 @@ class Supervisor:
 
     def run(self) -> None:
         """Bring everything up and keep it up until told to stop. Raises EngineError and its kin, one line each."""
-        with stop_on_signals():
+        with stop_on_signals(), TemporaryDirectory(prefix="signet-") as sockets:
             try:
                 require_free(self.address.host, self.address.port, "--port")
                 source = self._prepare()
-                engine, gateway = self._build(source)
+                engine, gateway = self._build(source, sockets)
                 self._start(engine, gateway, source)
                 if self.settings.drift.enabled:
                     self._start_drift(source)
@@ -89,7 +90,8 @@ class Supervisor:
         Keyring.open(settings.keyring_file, create=True)
         return source
 
-    def _build(self, source: ModelSource) -> tuple[SupervisedProcess, SupervisedProcess]:
+    def _build(self, source: ModelSource, sockets: str) -> tuple[SupervisedProcess, SupervisedProcess]:
+        """`sockets`: the folder for those of vLLM's processes; one that is killed leaves them."""
         settings, logs = self.settings, self.settings.home / "logs"
         logs.mkdir(parents=True, exist_ok=True)
         address = Address("127.0.0.1", settings.engine.port or free_port())
@@ -99,7 +101,8 @@ class Supervisor:
         engine = SupervisedProcess(
             "engine",
             engine_command(source, address, options, settings.keyring_file, traces),
-            engine_environment(options, os.environ, traces, self._engine_key, live_adapters(source, settings)),
+            {"VLLM_RPC_BASE_PATH": sockets}
+            | engine_environment(options, os.environ, traces, self._engine_key, live_adapters(source, settings)),
             address,
             "/health",
             _fresh_log(logs / "engine.log"),

@@ -6,8 +6,10 @@ import json
 import os
 import signal
 import urllib.request
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import psutil
 import pytest
@@ -42,9 +44,16 @@ def engine_parts(run) -> dict[str, psutil.Process]:
     }
 
 
-def test_answers_survives_kill_9_and_leaves_nothing(prepared_home: Path, tmp_path: Path, start_serve):
+@pytest.fixture
+def temporary() -> Iterator[Path]:
+    """A folder for temporary files with a short path: a socket's has 107 characters at the most."""
+    with TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+def test_answers_survives_kill_9_and_leaves_nothing(prepared_home: Path, tmp_path: Path, temporary: Path, start_serve):
     home = fresh_home(prepared_home, tmp_path / "home")
-    run = start_serve(home, **beside_another_engine())
+    run = start_serve(home, TMPDIR=str(temporary), **beside_another_engine())
 
     run.wait_for("Ctrl-C stops everything", START_SECONDS)
     key = (home / "first_key").read_text().strip()
@@ -70,3 +79,4 @@ def test_answers_survives_kill_9_and_leaves_nothing(prepared_home: Path, tmp_pat
 
     assert seconds < 10
     assert run.leaves_nothing(processes)
+    assert [path.name for path in temporary.rglob("*") if path.is_socket()] == []  # as a killed engine does

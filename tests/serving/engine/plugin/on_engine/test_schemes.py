@@ -21,8 +21,8 @@ Answers = dict[tuple[str, str], list[dict[str, Any]]]
 
 GREEN_LISTS = ("kgw", lefthash.NAME)
 ALL_SCHEMES = ("gumbel", "dual-gumbel", "synthid", *GREEN_LISTS)
-# Letters of prose: a small model that may write nothing but digits soon repeats them.
-PROSE = "Once upon a time[a-z ,]{250}"
+# Letters of prose: a small model that may write nothing but digits soon repeats them. No answer comes to its end.
+PROSE = "Once upon a time[a-z ,]{1000}"
 FIELDS = ("title", "keeper", "island", "weather", "ship", "storm", "rescue", "morning", "moral", "end")
 NOTE = {
     "name": "note",
@@ -41,7 +41,7 @@ ASKED: dict[str, dict[str, Any]] = {
     "min-p": {"min_p": 0.05},
     "penalties": {"repetition_penalty": 1.2, "presence_penalty": 0.5, "frequency_penalty": 0.2},
     "n": {"n": 2, "seed": 1},
-    "grammar": {"structured_outputs": {"regex": PROSE}, "max_tokens": 140, "min_tokens": 0},
+    "grammar": {"structured_outputs": {"regex": PROSE}},
     "tools": {
         "tools": [{"type": "function", "function": NOTE}],
         "tool_choice": {"type": "function", "function": {"name": "note"}},
@@ -117,7 +117,7 @@ def test_a_detector_that_others_wrote_reads_it(answers: Answers, key: MarkKey, v
 def test_grammars_hold(answers: Answers, scheme: str) -> None:
     [free], [call] = answers[scheme, "grammar"], answers[scheme, "tools"]
 
-    assert re.fullmatch(PROSE, free["message"]["content"])
+    assert re.fullmatch("Once upon a time[a-z ,]{50,1000}", free["message"]["content"])
     if call["finish_reason"] == "length":  # a string that the model did not end; what there is is not JSON yet
         return
     [made] = call["message"]["tool_calls"]
