@@ -25,6 +25,7 @@ def llm(**changed: Any) -> OpenAILike:
         "is_function_calling_model": True,
         "max_tokens": 60,
         "max_retries": 0,
+        "timeout": 600,  # its own is a minute, in which a busy machine may not answer
     }
     return OpenAILike(**{**asked, **changed})
 

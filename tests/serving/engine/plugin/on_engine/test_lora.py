@@ -54,7 +54,7 @@ def test_answers_of_adapter_and_base_are_marked(engines: dict[str, EngineClient]
 
     def token_ids(case: tuple[EngineClient, str]) -> list[int]:
         client, scheme = case
-        [choice] = client.choices(scheme, temperature=1.0, min_tokens=100, max_tokens=100)
+        [choice] = client.choices(scheme, temperature=1.0, min_tokens=120, max_tokens=120)
         ids: list[int] = choice["token_ids"]
         return ids
 
@@ -63,5 +63,5 @@ def test_answers_of_adapter_and_base_are_marked(engines: dict[str, EngineClient]
     greedy = [client.choices(None, temperature=0, max_tokens=20)[0]["token_ids"] for client in engines.values()]
 
     for (client, scheme), answer in zip(asked, answers, strict=True):
-        assert detect(answer, [key], 1e-3, schemes=[scheme]).marked, (client.model, scheme)
+        assert detect(answer, [key], 1e-2, schemes=[scheme]).marked, (client.model, scheme)
     assert greedy[0] != greedy[1]

