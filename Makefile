@@ -9,22 +9,25 @@ SOURCES := signet.py serving training monitoring deploy tests loadtests docs
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test fetch lint fmt test-faults bench bench-budget bench-fairness bench-routing bench-marks studies clean install-serve install-test
+.PHONY: help serve test fetch fetch-services fetch-tools fetch-clients fetch-models lint fmt test-faults bench bench-budget bench-fairness bench-routing bench-marks studies clean install-serve install-test
 
 help: ## Show the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 serve: install-serve ## Start an engine with the default model, and the gateway
 	@exec $(BIN)/signet serve
 
 test: install-test ## Lint, types, unit tests and integration tests against the real engine
-	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint fetch
+	@$(MAKE) --no-print-directory --jobs 5 --output-sync=target lint fetch
 	$(BIN)/python -m pytest $(IN_TWO)
 
-fetch: install-test
-	$(BIN)/python deploy/services.py
-	$(BIN)/python deploy/tools.py
-	$(BIN)/python deploy/clients.py
+# Most of it waits for the network: side by side.
+fetch: fetch-services fetch-tools fetch-clients fetch-models
+
+fetch-services fetch-tools fetch-clients: fetch-%: install-test
+	$(BIN)/python deploy/$*.py
+
+fetch-models: install-test
 	PYTHONPATH=.:tests $(BIN)/python -P -m prepared
 
 lint: install-test ## Check style, import rules and types
