@@ -12,7 +12,7 @@ from serving.guard.control import ControlTokens
 from serving.guard.detector import Detector
 from serving.guard.detectors import default_detectors
 from serving.guard.markup_rules import Rules
-from serving.guard.memory import Memory, Remembers
+from serving.guard.memory import Memory, MemoryRules
 from serving.guard.outcome import GuardReport
 from serving.guard.request import Endpoint, RequestCleaner
 from serving.guard.settings import GuardSettings
@@ -36,14 +36,14 @@ class Guard:
         }
         everybodys = settings.model_dump_json(exclude={"tenants", *_NO_POLICY})
         self.policy_digest = hashlib.sha256(everybodys.encode()).hexdigest()
-        self._remembers = Remembers(settings, secret)
-        self._remembers_nothing = not self._remembers.anything
+        self._memory_rules = MemoryRules(settings, secret)
+        self._remembers_nothing = not self._memory_rules.anything
         tokens = ControlTokens(tokens_given, settings.control_tokens)
         acting = settings.output.acting()
         self._answers = AnswerCleaner(_detectors(acting), acting, Rules(settings.links), settings.system_prompt)
         self._answers_never_shown = self._answers.never_shown()
         self._requests = RequestCleaner(
-            settings, tokens, _detectors(settings.input.acting()), _detectors(self._remembers.compared)
+            settings, tokens, _detectors(settings.input.acting()), _detectors(self._memory_rules.compared)
         )
 
     @property
@@ -80,9 +80,9 @@ class Guard:
         answers = self._answers_to(body, endpoint)
         if self._remembers_nothing:
             return self._requests.clean(body, endpoint), answers
-        memory = self._remembers.new()
+        memory = self._memory_rules.new()
         report = self._requests.clean(body, endpoint, memory)
-        self._remembers.end(memory, body)
+        self._memory_rules.end(memory, body)
         return report, answers.remembering(memory)
 
     def ask_apart(self, body: dict[str, Any], endpoint: Endpoint) -> tuple[GuardReport, dict[str, Any] | None]:
@@ -92,9 +92,9 @@ class Guard:
         """
         if self._remembers_nothing:
             return self._requests.clean(body, endpoint), None
-        memory = self._remembers.new()
+        memory = self._memory_rules.new()
         report = self._requests.clean(body, endpoint, memory)
-        self._remembers.end(memory, body)
+        self._memory_rules.end(memory, body)
         return report, memory.handed_over()
 
     def answers_knowing(

@@ -70,8 +70,8 @@ class Memory:
         return f"Memory({self.vault!r}, {self.seen!r}, {self.prompt!r})"
 
 
-class Remembers:
-    """What the settings want remembered of each question."""
+class MemoryRules:
+    """What the settings say is remembered of each question."""
 
     def __init__(self, settings: GuardSettings, secret: bytes) -> None:
         self.pseudonymized = frozenset(_with(settings.input.acting(), "pseudonymize"))

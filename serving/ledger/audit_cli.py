@@ -16,7 +16,7 @@ from serving.ledger.anchor import Head, anchor
 from serving.ledger.anchors import expected_heads
 from serving.ledger.audit import audit as audit_table
 from serving.ledger.command import LoadSettings, opened, operator, progress
-from serving.ledger.stated import keys_at_hand
+from serving.ledger.receipt_check import local_receipt_keys
 from serving.ledger.verify import Report, verify
 from serving.provenance.receipts import ReceiptKeys, ReceiptKeysError
 
@@ -76,7 +76,7 @@ def _receipt_keys(load_settings: LoadSettings) -> ReceiptKeys | None:
     """The keys that receipts of this home are signed with; None: it has none."""
     settings: _Settings = load_settings()  # type: ignore[assignment]  # the tree has both
     try:
-        return keys_at_hand(settings.receipt_keys_file)
+        return local_receipt_keys(settings.receipt_keys_file)
     except ReceiptKeysError as error:
         raise click.ClickException(str(error)) from None
 

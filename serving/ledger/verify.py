@@ -21,8 +21,8 @@ from serving.ledger.audit import AuditRecord, audit
 from serving.ledger.chain import entry_hash, genesis_hash
 from serving.ledger.database import DatabaseError, explain
 from serving.ledger.links import chains
+from serving.ledger.receipt_check import ReceiptChecker
 from serving.ledger.record import UsageRecord, requests
-from serving.ledger.stated import Receipts
 from serving.provenance.receipts import ReceiptKeys
 
 ANCHOR_ACTION = "ledger.anchor"
@@ -92,7 +92,7 @@ def verify(
     """
     try:
         with _snapshot(engine) as connection:
-            return _Verifier(connection, progress, Receipts(receipt_keys)).run(expected or {})
+            return _Verifier(connection, progress, ReceiptChecker(receipt_keys)).run(expected or {})
     except SQLAlchemyError as error:
         raise DatabaseError(explain(engine, error)) from error
 
@@ -110,7 +110,7 @@ def _snapshot(engine: Engine) -> Iterator[Connection]:
 
 
 class _Verifier:
-    def __init__(self, connection: Connection, progress: Callable[[int, int], None], receipts: Receipts) -> None:
+    def __init__(self, connection: Connection, progress: Callable[[int, int], None], receipts: ReceiptChecker) -> None:
         self._connection = connection
         self._receipts = receipts
         self._progress = progress

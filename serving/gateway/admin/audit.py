@@ -25,7 +25,7 @@ from serving.ledger import DatabaseError
 from serving.ledger.anchors import AnchorError, Heads, expected_heads
 from serving.ledger.audit import audit
 from serving.ledger.database import open_engine
-from serving.ledger.stated import keys_at_hand
+from serving.ledger.receipt_check import local_receipt_keys
 from serving.ledger.verify import Report, verify
 from serving.provenance.receipts import ReceiptKeysError
 
@@ -152,7 +152,7 @@ async def read_ledger(work: Callable[[], Result]) -> Result:
 
 
 def _heads_in(anchors: list[str], receipt_keys: Path) -> Heads:
-    keys = keys_at_hand(receipt_keys)
+    keys = local_receipt_keys(receipt_keys)
     return expected_heads(anchors, {} if keys is None else keys.public(), {})
 
 
@@ -176,7 +176,7 @@ async def _read_elsewhere(url: str, receipt_keys: Path, anchors: list[str]) -> R
 def _verify(url: str, expected: Heads, receipt_keys: Path) -> Report:
     engine = open_engine(url)
     try:
-        return verify(engine, expected, receipt_keys=keys_at_hand(receipt_keys))
+        return verify(engine, expected, receipt_keys=local_receipt_keys(receipt_keys))
     finally:
         engine.dispose()
 

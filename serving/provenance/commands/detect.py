@@ -22,7 +22,7 @@ from serving.provenance.commands.common import (
 from serving.provenance.detection import PLAIN, Detection, Sampling
 
 if TYPE_CHECKING:
-    from serving.provenance.commands.engine import Told
+    from serving.provenance.commands.engine import EngineLogprobs
     from serving.provenance.detector import Detector
 
 KEYS_SHOWN = 5
@@ -98,15 +98,17 @@ def detect(
     with click.progressbar(files, label="detecting", file=sys.stderr, hidden=len(files) == 1) as shown:
         for file in shown:
             text = read_text(file)
-            told = _told(engine_url, settings.engine_key, detector, text, asked) if engine_url else None
+            likelihoods = (
+                _engine_logprobs(engine_url, settings.engine_key, detector, text, asked) if engine_url else None
+            )
             found = detector.detect_text(
                 text,
                 keys,
                 threshold=threshold,
                 schemes=schemes,
                 spans=spans,
-                logprobs=told and told.logprobs,
-                top_logprobs=told and told.top_logprobs,
+                logprobs=likelihoods and likelihoods.logprobs,
+                top_logprobs=likelihoods and likelihoods.top_logprobs,
                 sampling=sampling,
                 nats_per_token=nats_per_token,
                 adjustments=ring.adjustments,
@@ -152,7 +154,9 @@ def _percent(share: float) -> str:
     return f"{math.floor(100 * share)}%"
 
 
-def _told(engine_url: str, key: str | None, detector: Detector, text: str, question: str | None) -> Told:
+def _engine_logprobs(
+    engine_url: str, key: str | None, detector: Detector, text: str, question: str | None
+) -> EngineLogprobs:
     """What the engine's model says of the tokens of the text."""
     from serving.provenance.commands.engine import prompt_logprobs
 

@@ -13,16 +13,18 @@ TIMEOUT_S = 120
 LISTED = 20
 
 
-class Told(NamedTuple):
+class EngineLogprobs(NamedTuple):
     """Natural logarithms of probabilities, each given the tokens before; None for a token that has none before it."""
 
     logprobs: list[float | None]
     """Of the text's tokens."""
     top_logprobs: list[list[float] | None]
-    """Of the likeliest in each place."""
+    """Of the likeliest tokens at each position."""
 
 
-def prompt_logprobs(engine_url: str, token_ids: list[int], question: str | None = None, key: str | None = None) -> Told:
+def prompt_logprobs(
+    engine_url: str, token_ids: list[int], question: str | None = None, key: str | None = None
+) -> EngineLogprobs:
     """What the engine's model thinks of a text, as an answer to the question of a user where one is given.
 
     `key` is sent to an engine that asks for one.
@@ -30,7 +32,7 @@ def prompt_logprobs(engine_url: str, token_ids: list[int], question: str | None 
     Raises OSError where the engine does not answer, ValueError where it refuses.
     """
     if not token_ids:
-        return Told([], [])
+        return EngineLogprobs([], [])
     base = engine_url.rstrip("/").removesuffix("/v1")
     ask = partial(_get, key)
     model = ask(f"{base}/v1/models")["data"][0]["id"]
@@ -47,7 +49,7 @@ def prompt_logprobs(engine_url: str, token_ids: list[int], question: str | None 
     if not isinstance(entries, list) or len(entries) != len(prompt):
         raise ValueError("it is no vLLM engine, or does not answer 'prompt_logprobs'")
     entries = entries[len(before) :]
-    return Told(
+    return EngineLogprobs(
         [
             None if entry is None else float(entry[str(token)]["logprob"])
             for token, entry in zip(token_ids, entries, strict=True)
@@ -57,7 +59,7 @@ def prompt_logprobs(engine_url: str, token_ids: list[int], question: str | None 
 
 
 def _likeliest(entry: dict[str, dict[str, Any]]) -> list[float]:
-    """The best of a place; the text's own token stands beside them where it is none of them."""
+    """The best of a position; the text's own token stands beside them where it is none of them."""
     return sorted((float(one["logprob"]) for one in entry.values()), reverse=True)[:LISTED]
 
 

@@ -57,7 +57,7 @@ class Drawn:
     probabilities: Floats
     """[T], of the tokens that came, as they were drawn; 1 where that is unknown or the settings rule them out."""
     collision_nats: Floats | None = None
-    """[T], minus the logarithm of the chance that two draws in this place agree; None: nobody told."""
+    """[T], minus the logarithm of the chance that two draws at this position agree; None: nobody told."""
     rivals: Rivals | None = None
     sampling: Sampling = PLAIN
 
@@ -82,7 +82,7 @@ def drawn_from(
     if len(top_logprobs) != len(own):
         raise ValueError(f"there are {len(own)} log-probabilities and {len(top_logprobs)} lists of the likeliest")
     unknown = np.array([one is None or not top for one, top in zip(logprobs, top_logprobs, strict=True)], np.bool_)
-    return _Places(own, _listed(top_logprobs), unknown, sampling).drawn()
+    return _Positions(own, _listed(top_logprobs), unknown, sampling).drawn()
 
 
 def _listed(top_logprobs: Sequence[Sequence[float] | None]) -> Floats:
@@ -93,8 +93,8 @@ def _listed(top_logprobs: Sequence[Sequence[float] | None]) -> Floats:
     return ordered
 
 
-class _Places:
-    """The places of a text; weights are in units of the likeliest token's, at the temperature."""
+class _Positions:
+    """The positions of a text; weights are in units of the likeliest token's, at the temperature."""
 
     def __init__(self, own: Floats, listed: Floats, unknown: NDArray[np.bool_], sampling: Sampling) -> None:
         self.own, self.listed, self.unknown, self.sampling = own, listed, unknown, sampling

@@ -42,8 +42,8 @@ SURE_POWER = 0.95
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """How a text is to be judged."""
+class ScoringOptions:
+    """How a text is scored."""
 
     threshold: float
     spans: bool
@@ -84,9 +84,9 @@ def detect(
         nats_per_token: the entropy to predict the power with where `logprobs` are not given.
         adjustments: what calibration found; `tokenizer` is the digest that they are looked up by.
     """
-    asked = Asked(threshold, spans, nats_per_token, adjustments or {}, tokenizer, len(keys) * len(schemes))
+    options = ScoringOptions(threshold, spans, nats_per_token, adjustments or {}, tokenizer, len(keys) * len(schemes))
     drawn = None if logprobs is None else drawn_from(logprobs, top_logprobs, sampling)
-    tried = [_Trial(name, token_ids, keys, asked, drawn) for name in schemes]
+    tried = [_Trial(name, token_ids, keys, options, drawn) for name in schemes]
     scored = [trial for trial in tried if keys and len(trial.pairs)]
     num_tokens = max((len(trial.pairs) for trial in tried), default=0)
     if not scored:
@@ -96,7 +96,7 @@ def detect(
         return Detection(False, 1.0, num_tokens, None, None, per_key[:MOST_KEYS_SHOWN], keys_tried=len(keys))
     for trial in scored:
         trial.run()
-    return _conclude(scored, keys, asked)
+    return _conclude(scored, keys, options)
 
 
 class _Trial:
@@ -107,13 +107,13 @@ class _Trial:
         name: str,
         token_ids: Sequence[int],
         keys: Sequence[MarkKey],
-        asked: Asked,
+        options: ScoringOptions,
         drawn: Drawn | None,
     ) -> None:
         self.name = name
         self.scheme, self.null = SCHEMES[name], NULLS[name]
         self.pairs: Pairs = self.scheme.pairs(token_ids)
-        self.keys, self.asked = keys, asked
+        self.keys, self.options = keys, options
         self.drawn = drawn
         self.weights: Floats | None = None
         if drawn is not None and isinstance(self.null, ExponentialNull):
@@ -131,13 +131,13 @@ class _Trial:
             scores = self.token_scores(batch)
             totals = scores.sum(axis=1) if self.weights is None else scores @ self.weights
             self.totals[first : first + size] = totals
-            if self.asked.spans:
+            if self.options.spans:
                 self.evidence[first : first + size] = self._scan.strongest(scores)
 
     def token_scores(self, keys: Sequence[MarkKey]) -> Floats:
         """[keys, T], adjusted where calibration said so."""
         scores = self.scheme.token_scores([key.seed_for(self.name) for key in keys], self.pairs)
-        for row, key in enumerate(keys) if self.asked.adjustments else ():
+        for row, key in enumerate(keys) if self.options.adjustments else ():
             adjustment = self.adjustment(key)
             if adjustment is not None:
                 excess = scores[row] - self.null.mean - adjustment.shift
@@ -145,7 +145,7 @@ class _Trial:
         return scores
 
     def adjustment(self, key: MarkKey) -> Adjustment | None:
-        return self.asked.adjustments.get((key.id, self.name, self.asked.tokenizer))
+        return self.options.adjustments.get((key.id, self.name, self.options.tokenizer))
 
     def log_p_value(self, score: float) -> float:
         if self.weights is not None:
@@ -167,9 +167,9 @@ class _Trial:
 
     def power(self) -> float:
         """The chance that a marked text like this one is found."""
-        level = -math.expm1(math.log1p(-self.asked.threshold * self.asked.share_of_whole) / self.asked.num_tests)
+        level = -math.expm1(math.log1p(-self.options.threshold * self.options.share_of_whole) / self.options.num_tests)
         if self.drawn is None:
-            num_fresh, nats = int(fresh(self.pairs).sum()), self.asked.nats_per_token
+            num_fresh, nats = int(fresh(self.pairs).sum()), self.options.nats_per_token
             total = typical_score(self.scheme, self.null, len(self.pairs), num_fresh, nats)
         else:
             total = marked_score(self.scheme, self.null, self.drawn, self.pairs, self.weights)
@@ -179,7 +179,7 @@ class _Trial:
 
     def spans(self) -> Iterator[Span]:
         """The marked parts under each key that has any."""
-        least = self._scan.least_evidence(self._level_of_spans, len(self.pairs), self.asked.num_tests)
+        least = self._scan.least_evidence(self._level_of_spans, len(self.pairs), self.options.num_tests)
         for index in np.flatnonzero(self.evidence >= least):
             key = self.keys[index]
             for segment in self._scan.segments(self.token_scores([key])[0], least):
@@ -198,23 +198,23 @@ class _Trial:
 
     @property
     def _level_of_spans(self) -> float:
-        return self.asked.threshold * SHARE_OF_SPANS
+        return self.options.threshold * SHARE_OF_SPANS
 
     def _p_value_of_span(self, evidence: float) -> float:
-        return _probability(self._scan.log_p_value(evidence, len(self.pairs), self.asked.num_tests))
+        return _probability(self._scan.log_p_value(evidence, len(self.pairs), self.options.num_tests))
 
 
-def _conclude(tried: list[_Trial], keys: Sequence[MarkKey], asked: Asked) -> Detection:
+def _conclude(tried: list[_Trial], keys: Sequence[MarkKey], options: ScoringOptions) -> Detection:
     per_key = _best_keys(tried)
     best = per_key[0]
-    p_value = _corrected(best.p_value, asked.num_tests) / asked.share_of_whole
-    spans = _apart(span for trial in tried for span in trial.spans()) if asked.spans else []
+    p_value = _corrected(best.p_value, options.num_tests) / options.share_of_whole
+    spans = _apart(span for trial in tried for span in trial.spans()) if options.spans else []
     named: KeyScore | Span = best
     if spans:
         strongest = min(spans, key=lambda span: span.p_value)
         if strongest.p_value / SHARE_OF_SPANS < p_value:
             named, p_value = strongest, strongest.p_value / SHARE_OF_SPANS
-    marked = p_value < asked.threshold
+    marked = p_value < options.threshold
     powers = {trial.name: trial.power() for trial in tried}
     found_with = powers[tried[0].name]
     verdict: Verdict = "marked" if marked else "not_marked" if found_with >= SURE_POWER else "cannot_tell"

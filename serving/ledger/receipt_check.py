@@ -1,4 +1,4 @@
-"""Holds a record against its own receipt: what was signed when the answer was given, and what the row says now."""
+"""Compares a record with its own receipt: what was signed when the answer was given, and what the row says now."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from serving.provenance.receipts import Receipt, ReceiptKeys, Statement, check_s
 MAX_CLOCK_STEP_S = 3600.0
 
 
-def keys_at_hand(file: Path) -> ReceiptKeys | None:
-    """The keys that receipts are signed with; None: there are none here.
+def local_receipt_keys(file: Path) -> ReceiptKeys | None:
+    """The keys that receipts are signed with here; None: there are none.
 
     Raises:
         ReceiptKeysError: the file cannot be used.
@@ -24,15 +24,15 @@ def keys_at_hand(file: Path) -> ReceiptKeys | None:
     return ReceiptKeys.open(file) if file.exists() else None
 
 
-class Receipts:
-    """The keys of one issuer, and how many receipts they were used on."""
+class ReceiptChecker:
+    """Checks receipts with one issuer's keys, and counts them."""
 
     def __init__(self, keys: ReceiptKeys | None) -> None:
         self._keys = keys
         self._public: Mapping[str, Ed25519PublicKey] = {} if keys is None else keys.public()
         self.num_checked = 0
         self.num_foreign = 0
-        """Receipts of keys that are not at hand."""
+        """Receipts of other keys."""
 
     def contradiction(self, row: Row[Any]) -> str | None:
         """What the receipt of this request denies, as the end of a sentence about the record; None: nothing."""
