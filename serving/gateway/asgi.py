@@ -80,9 +80,10 @@ async def send_whole(send: Send, status: int, body: bytes, headers: Headers = ()
     length = (b"content-length", b"%d" % len(body))
     await send({"type": "http.response.start", "status": status, "headers": [length, *headers]})
     # What is long is let go as the client reads it, not copied once more as a whole.
-    for start in range(0, len(body) - _PIECE_BYTES, _PIECE_BYTES):
-        await send({"type": "http.response.body", "body": body[start : start + _PIECE_BYTES], "more_body": True})
-    sent = max(0, (len(body) - 1) // _PIECE_BYTES * _PIECE_BYTES)
+    sent = 0
+    while len(body) - sent > _PIECE_BYTES:
+        await send({"type": "http.response.body", "body": body[sent : sent + _PIECE_BYTES], "more_body": True})
+        sent += _PIECE_BYTES
     await send({"type": "http.response.body", "body": body[sent:]})
 
 

@@ -11,7 +11,7 @@ from typing import ParamSpec, TypeVar
 from serving.gateway.asgi import EVENT_STREAM, JSON, Client, Headers, Send, encode_headers, send_error, send_whole
 from serving.gateway.attempts import Attempts, Question
 from serving.gateway.cached_counts import without_cached_counts
-from serving.gateway.cleaning import offload
+from serving.gateway.cleaning.offload import SHORT_BYTES, offload
 from serving.gateway.context import RequestContext
 from serving.gateway.dialects.answer import clean_whole
 from serving.gateway.dialects.relay import DialectRelay
@@ -44,7 +44,7 @@ from serving.gateway.question_body import question_body
 from serving.gateway.receipts.step import receipt_comment, receipt_header, restart_receipt
 from serving.gateway.settle import Settlement
 from serving.gateway.steps import check_engines_mark
-from serving.gateway.streams.answer import clean_answer
+from serving.gateway.streams.answer import CleanAnswer, clean_answer
 from serving.gateway.streams.broken import StreamBroken, refuse_blocked
 from serving.gateway.streams.continuation import tap_for
 from serving.gateway.streams.relay import StreamRelay
@@ -205,12 +205,11 @@ class Exchange:
 
     async def _relay_whole(self, response: UpstreamResponse) -> None:
         """Read, clean and send a whole answer. UpstreamError, EngineFailed: it is none, and nothing was sent."""
-        body = await self._read(response)
-        dialect = self._context.dialect
-        if dialect is None:
-            answer = await self._offload(len(body), clean_answer, self._context, self._answers, body)
-        else:
-            answer = await self._offload(len(body), clean_whole, self._context, dialect, self._answers, body)
+        body = response.whole(min(self._max_bytes, _UNCOUNTED_BYTES))
+        if body is None:
+            body = await self._read(response)
+        is_short = len(body) <= SHORT_BYTES
+        answer = self._cleaned(body) if is_short else await self._offload(len(body), self._cleaned, body)
         self._context.counted_chars = self._context.answer_chars
         self._settlement.note_output(answer.reports)
         refuse_blocked(answer.reports)
@@ -221,6 +220,12 @@ class Exchange:
             body = await self._offload(len(body), without_cached_counts, body, is_stream=False)
         headers = [JSON, *self._headers(), *receipt_header(self._context)]
         await send_whole(self._send, 200, body, headers)
+
+    def _cleaned(self, body: bytes) -> CleanAnswer:
+        context, dialect = self._context, self._context.dialect
+        if dialect is None:
+            return clean_answer(context, self._answers, body)
+        return clean_whole(context, dialect, self._answers, body)
 
     async def _read(self, response: UpstreamResponse) -> bytes:
         """UpstreamError: it could not be read to its end. AnswerTooLarge: reading ended at the limit."""

@@ -27,6 +27,7 @@ BEARER = ((b"www-authenticate", b"Bearer"),)
 GREEDY_TEMPERATURE = 1e-5
 # The likeliest token has a larger share than this in any vocabulary of less than a million.
 GREEDY_TOP_P = 1e-6
+_GREEDY_FIELDS = frozenset({"temperature", "top_k", "top_p", "min_p"})
 # OpenAI's own rule of thumb, for the reservation before the engine has counted.
 CHARS_PER_TOKEN = 4
 
@@ -235,7 +236,7 @@ def engine_obstacle(context: RequestContext, engine: Engine) -> tuple[str, str] 
 
 def is_greedy(sampling: Mapping[str, Any]) -> bool:
     """Whether these parameters leave one token to choose from, whatever the model says."""
-    return (
+    return not _GREEDY_FIELDS.isdisjoint(sampling) and (
         _number(sampling.get("temperature"), 1) < GREEDY_TEMPERATURE
         or _number(sampling.get("top_k"), 0) == 1
         or _number(sampling.get("top_p"), 1) < GREEDY_TOP_P
@@ -250,16 +251,20 @@ def _number(value: Any, default: float) -> float:
 
 def _prompt_chars(body: dict[str, Any]) -> int:
     """Characters of text in the question: of messages and their text parts, or of prompts."""
-    prompts = body.get("prompt")
-    texts = list(prompts) if isinstance(prompts, list) else [prompts]
-    messages = body.get("messages")
+    prompt, messages = body.get("prompt"), body.get("messages")
+    chars = _chars(prompt) if prompt is not None else 0
     for message in messages if isinstance(messages, list) else ():
         content = message.get("content") if isinstance(message, dict) else None
-        if isinstance(content, list):
-            texts += [part.get("text") for part in content if isinstance(part, dict)]
-        else:
-            texts.append(content)
-    return sum(len(text) for text in texts if isinstance(text, str))
+        if isinstance(content, str):
+            chars += len(content)
+        elif isinstance(content, list):
+            chars += _chars([part.get("text") for part in content if isinstance(part, dict)])
+    return chars
+
+
+def _chars(texts: Any) -> int:
+    """Of one text or several; whatever else there is has none."""
+    return sum(len(text) for text in (texts if isinstance(texts, list) else [texts]) if isinstance(text, str))
 
 
 def _mark_obstacle(context: RequestContext, keyring: Keyring | None, scheme: str) -> tuple[str, str] | None:

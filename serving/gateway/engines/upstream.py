@@ -82,7 +82,7 @@ class Connection(asyncio.Protocol):
         self.stall_policy: StallPolicy | None = None
         self._draining = False
         self._chunks: deque[bytes] = deque()
-        self._buffered = 0
+        self.num_buffered = 0
         self._paused = False
         self._error: UpstreamError | None = None
         self._keep_alive = False
@@ -113,7 +113,7 @@ class Connection(asyncio.Protocol):
                 self._draining = False
                 self.release(answer_complete=True)
             return
-        if self._buffered > HIGH_WATER_BYTES and not self._paused and self._transport is not None:
+        if self.num_buffered > HIGH_WATER_BYTES and not self._paused and self._transport is not None:
             self._paused = True
             self._transport.pause_reading()
         self._wake()
@@ -148,7 +148,7 @@ class Connection(asyncio.Protocol):
 
     def on_body(self, body: bytes) -> None:
         self._chunks.append(body)
-        self._buffered += len(body)
+        self.num_buffered += len(body)
 
     def on_message_complete(self) -> None:
         if self.head_complete:
@@ -160,7 +160,7 @@ class Connection(asyncio.Protocol):
         assert self._transport is not None
         self._in_use = True
         self._chunks.clear()
-        self._buffered = 0
+        self.num_buffered = 0
         self._error = None
         # RFC 9112, section 6.3: a body without a length ends with its connection.
         self._ends_with_connection = True
@@ -186,7 +186,7 @@ class Connection(asyncio.Protocol):
         self.deadline = math.inf
         data = self._chunks.popleft() if len(self._chunks) == 1 else b"".join(self._chunks)
         self._chunks.clear()
-        self._buffered = 0
+        self.num_buffered = 0
         if self._paused and self._transport is not None:
             self._paused = False
             self._transport.resume_reading()
@@ -288,6 +288,12 @@ class UpstreamResponse:
         while (data := connection.take()) is None:
             await connection.arrival(self._idle)
         return data
+
+    def whole(self, most: int) -> bytes | None:
+        """The body, where all of it has come and is `most` bytes at the most; None: it is to be read in pieces."""
+        connection = self._connection
+        assert connection is not None
+        return connection.take() if connection.complete and connection.num_buffered <= most else None
 
     async def read(self, limit: int | None = None) -> bytes:
         """The whole body, or its first `limit` bytes."""

@@ -7,7 +7,9 @@ on marks, limits and budgets, and another to the engine.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
+
+from msgspec import Meta
 
 
 class Kind(NamedTuple):
@@ -15,6 +17,8 @@ class Kind(NamedTuple):
 
     words: str
     fits: Callable[[Any], bool]
+    schema: Any = None
+    """The same as a type that msgspec checks; None: types cannot say it."""
 
 
 def number(least: float, most: float) -> Kind:
@@ -24,7 +28,7 @@ def number(least: float, most: float) -> Kind:
         kind = type(value)
         return (kind is float or kind is int) and least <= value <= most
 
-    return Kind(f"a number from {least:g} to {most:g}", fits)
+    return Kind(f"a number from {least:g} to {most:g}", fits, Annotated[float, Meta(ge=least, le=most)])
 
 
 def whole(least: int, most: int) -> Kind:
@@ -33,12 +37,17 @@ def whole(least: int, most: int) -> Kind:
     def fits(value: Any) -> bool:
         return type(value) is int and least <= value <= most
 
-    return Kind(f"a whole number from {_written(least)} to {_written(most)}", fits)
+    words = f"a whole number from {_written(least)} to {_written(most)}"
+    return Kind(words, fits, Annotated[int, Meta(ge=least, le=most)])
 
 
 def text(most: int) -> Kind:
     """A string of at most `most` characters."""
-    return Kind(f"text of at most {most:,} characters", lambda value: type(value) is str and len(value) <= most)
+    return Kind(
+        f"text of at most {most:,} characters",
+        lambda value: type(value) is str and len(value) <= most,
+        Annotated[str, Meta(max_length=most)],
+    )
 
 
 def one_of(*choices: str) -> Kind:
@@ -105,7 +114,7 @@ def _written(value: int) -> str:
 MOST_BIASES = 1024
 _BIAS = number(-100, 100)
 
-BOOLEAN = Kind("true or false", _is_boolean)
+BOOLEAN = Kind("true or false", _is_boolean, bool)
 OBJECT = Kind("an object", lambda value: type(value) is dict)
 LIST = Kind("a list", lambda value: type(value) is list)
 TEXT_OR_LIST = Kind("text or a list", lambda value: type(value) in (str, list))

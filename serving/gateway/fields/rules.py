@@ -9,6 +9,7 @@ from serving.gateway.errors import BadRequest
 from serving.gateway.fields.kinds import OBJECT
 from serving.gateway.fields.lists import BESIDE_TEMPLATE, FIELDS, NEVER_ADDED, REFUSED, TEMPLATE_FIELDS
 from serving.gateway.fields.media import MediaHosts
+from serving.gateway.fields.usual import is_usual
 from serving.gateway.settings import GatewaySettings
 
 _ARGUMENTS = "vllm_xargs"
@@ -35,6 +36,8 @@ class FieldRules:
         Raises:
             BadRequest: a value of another type, a field that is refused, or media from elsewhere.
         """
+        if not beside_template and is_usual(body, path):
+            return ()
         known = FIELDS[path]
         others: list[str] = []
         for name, value in body.items():

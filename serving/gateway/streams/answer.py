@@ -26,7 +26,7 @@ from serving.gateway.streams.chunks import (
 )
 from serving.gateway.streams.details import clean_details, clean_prompt_details
 from serving.gateway.streams.duplicate_keys import repeats_keys
-from serving.gateway.streams.recording import record_counts, record_text, record_tokens
+from serving.gateway.streams.recording import record_counts, record_text
 from serving.gateway.streams.texts import (
     are_identifiers,
     as_text,
@@ -105,7 +105,7 @@ def _clean_usual(context: RequestContext, guard: Answers, body: bytes) -> list[G
             if context.digests is not None:
                 context.digests.text(index, *channel).add(text)
     if answer.usage is not None:
-        record_tokens(context, answer.usage.prompt_tokens, answer.usage.completion_tokens)
+        context.note_usage(answer.usage.prompt_tokens, answer.usage.completion_tokens)
     context.finish_reason = finish
     return reports
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -21,6 +21,7 @@ Json = dict[str, Any]
 ABORTED = "abort"
 # Counts beyond it are no counts; the ledger's columns hold 64 bits.
 _MOST_TOKENS = 2**53
+_Count = Annotated[int, msgspec.Meta(ge=0, le=_MOST_TOKENS)]
 
 
 class _Counts(msgspec.Struct, forbid_unknown_fields=True):
@@ -32,8 +33,8 @@ class _Counts(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Usage(msgspec.Struct, forbid_unknown_fields=True):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
+    prompt_tokens: _Count | None = None
+    completion_tokens: _Count | None = None
     total_tokens: int | None = None
     prompt_tokens_details: _Counts | None = None
     completion_tokens_details: _Counts | None = None

@@ -22,9 +22,4 @@ def record_text(context: RequestContext, channel: Channel, text: str) -> None:
 def record_counts(context: RequestContext, usage: Any) -> None:
     """Keep what the engine counted, as far as it is a count; otherwise the text is counted in the end."""
     if isinstance(usage, dict):
-        record_tokens(context, usage.get("prompt_tokens"), usage.get("completion_tokens"))
-
-
-def record_tokens(context: RequestContext, prompt: object, completion: object) -> None:
-    """As `note_counts`."""
-    context.note_usage(token_count(prompt), token_count(completion))
+        context.note_usage(token_count(usage.get("prompt_tokens")), token_count(usage.get("completion_tokens")))

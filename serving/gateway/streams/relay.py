@@ -39,7 +39,7 @@ from serving.gateway.streams.event_template import EventTemplate
 from serving.gateway.streams.extras import ExtraTexts
 from serving.gateway.streams.fast_path import FastPath
 from serving.gateway.streams.numeric_template import NO_MATCHES, PROBE, NumericTemplate
-from serving.gateway.streams.recording import record_counts, record_text, record_tokens
+from serving.gateway.streams.recording import record_counts, record_text
 from serving.gateway.streams.sse import DONE, EventSplitter, EventTooLong, event_data, keep_alive
 from serving.gateway.streams.texts import clean_keys, drop_opaque, is_identifier, texts_within
 from serving.gateway.streams.token_reader import ranks_of, tell_text
@@ -324,7 +324,7 @@ class StreamRelay:
     def _take_usage(self, usage: Usage | None, event: bytes) -> None:
         """An event that only brings what the engine counted."""
         assert usage is not None
-        record_tokens(self._context, usage.prompt_tokens, usage.completion_tokens)
+        self._context.note_usage(usage.prompt_tokens, usage.completion_tokens)
         self._context.counted_chars = self._context.answer_chars  # it counts the text beside it too
         if self._context.wants_usage:
             self._closing.append(event)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from serving.gateway.streams.chunks import Json, encode
+from serving.gateway.streams.chunks import PLAIN, Json, encode
 from serving.guard import Answers, GuardReport, TextStream
 
 IDENTIFIERS = frozenset(
@@ -123,7 +123,7 @@ def is_identifier(name: object, value: str) -> bool:
 def are_identifiers(values: Sequence[str | None]) -> bool:
     """Whether none of these, which stand under names of identifiers, is a text."""
     # All at once, as nearly always: a slash may be in any of them, and none is longer than all together.
-    if _LIKE_AN_IDENTIFIER.fullmatch("/".join([value for value in values if value])) is not None:
+    if _LIKE_AN_IDENTIFIER.fullmatch("/".join(map(str, values))) is not None:
         return True
     return all(value is None or _LIKE_AN_IDENTIFIER.fullmatch(value) is not None for value in values)
 
@@ -244,6 +244,8 @@ def drop_opaque(tree: Any, but: frozenset[str] = frozenset()) -> bool:
 
 def clean_as(guard: Answers, kind: str, text: str) -> tuple[str, GuardReport]:
     """Clean a whole text of this kind (a field's name, or that of a channel): JSON, a tool's free text, or prose."""
+    if kind in PLAIN:
+        return guard.clean_text(text)
     return _reading(guard, kind).clean_text(text, json=_is_json(kind))
 
 
