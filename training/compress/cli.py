@@ -112,7 +112,7 @@ def quantize(
     """
     from training.command import find_model, sigterm_as_interrupt
     from training.compress.compare import compare as run_all
-    from training.compress.data import CALIBRATION, Wanted
+    from training.compress.data import CALIBRATION, DataSelection
     from training.compress.quantize import Request
     from training.compress.quantize import quantize as run
     from training.compress.questions import QUESTIONS
@@ -123,10 +123,10 @@ def quantize(
     settings: TrainingSettings = ctx.obj()
     store = open_registry(settings)
     source = find_model(ref, store, settings)
-    wanted = Wanted(
+    selection = DataSelection(
         calibration or CALIBRATION, samples, heldout, heldout_tokens, task or (QUESTIONS if compare else None)
     )
-    request = Request(schemes[0], wanted, name)
+    request = Request(schemes[0], selection, name)
     with sigterm_as_interrupt():
         if compare is None:
             _print_outcome(run(source, request, settings.home, store), as_json)

@@ -31,8 +31,8 @@ TASK = "task"
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """Which files, and how much of them."""
+class DataSelection:
+    """Which files are calibrated and measured on, and how much of them."""
 
     calibration: Path = CALIBRATION
     """JSONL chats or plain text; a part of it is held out."""
@@ -65,12 +65,12 @@ class Data:
         }
 
 
-def prepare(parent: Checkpoint, wanted: Wanted, show_progress: bool) -> Data:
+def prepare(parent: Checkpoint, selection: DataSelection, show_progress: bool) -> Data:
     """Read and encode everything; raises DataError or SourceError before any work is done."""
-    reader = _Reader(parent, wanted.heldout_tokens, show_progress)
-    windows, heldout, digests = reader.calibration(wanted.calibration, wanted.samples)
-    sets = {_name(wanted.calibration): heldout}
-    for path in wanted.heldout:
+    reader = _Reader(parent, selection.heldout_tokens, show_progress)
+    windows, heldout, digests = reader.calibration(selection.calibration, selection.samples)
+    sets = {_name(selection.calibration): heldout}
+    for path in selection.heldout:
         name = _name(path)
         examples, digest = reader.heldout(path)
         # By content: a copy under another name is the same text.
@@ -81,11 +81,11 @@ def prepare(parent: Checkpoint, wanted: Wanted, show_progress: bool) -> Data:
         sets[name] = examples
         digests.append(digest)
     questions = None
-    if wanted.task is not None:
-        file = read_questions(wanted.task)
+    if selection.task is not None:
+        file = read_questions(selection.task)
         questions = encode_questions(file, parent.path)
         digests.append(
-            DataDigest(name=wanted.task.name, sha256=file.sha256, rows=len(file.questions), role="evaluation")
+            DataDigest(name=selection.task.name, sha256=file.sha256, rows=len(file.questions), role="evaluation")
         )
     return Data(windows, sets, questions, digests)
 
@@ -142,10 +142,10 @@ class _Reader:
         return ChatEncoder(load_chat_tokenizer(self._parent.path), MAX_CHAT_TOKENS)
 
     def _ids(self, documents: Sequence[str]) -> list[int]:
-        from training.data.corpus import Borrowed, make_corpus
+        from training.data.corpus import ExistingTokenizer, make_corpus
 
         with track("Encoding text", self._show) as progress:
-            ids: list[int] = make_corpus(Borrowed(self._parent.path), documents, progress).tokens_T.tolist()
+            ids: list[int] = make_corpus(ExistingTokenizer(self._parent.path), documents, progress).tokens_T.tolist()
         return ids
 
     def _blocks(self, documents: Sequence[str], path: Path) -> list[Example]:

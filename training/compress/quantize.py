@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from training.code_version import code_version
-from training.compress.data import TASK, WINDOW_TOKENS, Data, Wanted, prepare
+from training.compress.data import TASK, WINDOW_TOKENS, Data, DataSelection, prepare
 from training.compress.environment import ensure_environment
 from training.compress.errors import NotQuantizable
 from training.compress.process import run_worker
@@ -45,7 +45,7 @@ class Request:
     """What is wanted."""
 
     scheme: Scheme
-    data: Wanted = field(default_factory=Wanted)
+    data: DataSelection = field(default_factory=DataSelection)
     name: str | None = None
     """What to register under; `SOURCE-SCHEME` by default."""
 

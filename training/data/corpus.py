@@ -52,8 +52,8 @@ class Characters:
         save_characters(self.encoder, folder)
 
 
-class Borrowed:
-    """The tokenizer of another model."""
+class ExistingTokenizer:
+    """The tokenizer of an existing model."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -19,7 +19,7 @@ import torch
 from pydantic import JsonValue
 
 from training.data import ChatEncoder, Example, encode_all, read_chats
-from training.data.corpus import Borrowed, make_corpus
+from training.data.corpus import ExistingTokenizer, make_corpus
 from training.data.labelled import read_labelled
 from training.data.query_pairs import read_query_pairs
 from training.data.rows import read_rows
@@ -249,7 +249,7 @@ def _documents(path: Path, holds: Holds) -> Sequence[str]:
 
 def _blocks(source: Source, path: Path, documents: Sequence[str], max_tokens: int) -> tuple[list[Example], int]:
     """Blocks from all over a text, and how many bytes those of its tokens have that are predicted, on average."""
-    corpus = make_corpus(Borrowed(source.path), documents)
+    corpus = make_corpus(ExistingTokenizer(source.path), documents)
     if corpus.num_targets < 1:
         raise DataError(f"{path}: is a single token, so there is nothing to predict")
     config = json.loads(((source.base or source).path / "config.json").read_bytes())

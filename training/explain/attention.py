@@ -49,18 +49,18 @@ class Attention:
         prefix = self.weights_ANLM.shape[-1] - len(self.tokens)
         return [*(f"prefix {number}" for number in range(1, prefix + 1)), *self.tokens]
 
-    def habits(self) -> list[Habits]:
+    def head_statistics(self) -> list[HeadStatistics]:
         """Of every head, layer by layer."""
         return [
-            _habits(layer, head, weights_LM)
+            _statistics_of(layer, head, weights_LM)
             for layer, heads in enumerate(self.weights_ANLM)
             for head, weights_LM in enumerate(heads)
         ]
 
 
 @dataclass(frozen=True)
-class Habits:
-    """Where a head looks, as means over the tokens but the first, which mostly has no choice."""
+class HeadStatistics:
+    """Where a head attends, as means over all tokens but the first, which mostly has no choice."""
 
     layer: int
     head: int
@@ -121,7 +121,7 @@ def _load(source: Source) -> Any:
     return model.eval()
 
 
-def _habits(layer: int, head: int, weights_LM: torch.Tensor) -> Habits:
+def _statistics_of(layer: int, head: int, weights_LM: torch.Tensor) -> HeadStatistics:
     prefix = weights_LM.shape[1] - weights_LM.shape[0]
     own_LL = weights_LM[:, prefix:]
     later_LM = weights_LM[1:] if len(weights_LM) > 1 else weights_LM
@@ -130,7 +130,7 @@ def _habits(layer: int, head: int, weights_LM: torch.Tensor) -> Habits:
     # Two at least: a row with one place to look at would divide by log 1.
     possible_L = (later_LM > 0).sum(dim=1).clamp(min=2)
     entropy = float((torch.special.entr(later_LM).sum(dim=1) / possible_L.log()).mean())
-    return Habits(layer, head, float(later_LM[:, 0].mean()), before, itself, min(1.0, max(0.0, entropy)))
+    return HeadStatistics(layer, head, float(later_LM[:, 0].mean()), before, itself, min(1.0, max(0.0, entropy)))
 
 
 def choose(attention: Attention, layer: int | None, head: int | None) -> list[tuple[int, int]]:

@@ -16,8 +16,8 @@ from training.recipes.distill import TeacherAnswers
 
 
 @dataclass(frozen=True)
-class Written:
-    """Examples whose last answer is the teacher's."""
+class TeacherExamples:
+    """Examples whose last answer the teacher has written."""
 
     examples: list[Example]
     ended: int
@@ -32,7 +32,7 @@ def write_answers(
     settings: TeacherAnswers,
     pad_token_id: int,
     progress: Track,
-) -> Written:
+) -> TeacherExamples:
     """Have the teacher answer each example's last question, greedily: its likeliest answer (Kim and Rush 2016).
 
     Raises RecipeError for examples without a question, as blocks of plain text are.
@@ -53,7 +53,7 @@ def write_answers(
         labels = [IGNORED] * len(prompt) + answer
         written.append(Example([*prompt, *answer], labels, example.source))
     ended = sum(answer[-1] in ends for answer in answers.values())
-    return Written(written, ended, sum(map(len, answers.values())))
+    return TeacherExamples(written, ended, sum(map(len, answers.values())))
 
 
 def _prompt(example: Example) -> list[int]:

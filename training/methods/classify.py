@@ -45,12 +45,12 @@ from training.lexical.bert import with_lexical_part, without_lexical_part
 from training.lexical.counts import inverse_document_frequency, weigh_texts
 from training.methods import adapters, agreement
 from training.methods.fitted_head import FittedHead, fit_head, head_of
-from training.methods.looks import Looks
 from training.methods.mean_pooling import pool_means
 from training.methods.register import register
 from training.methods.run_folder import RunFolder
 from training.methods.students import keep_layers
 from training.methods.trainer import Objective, Trainer, Training
+from training.methods.trial_validation import TrialValidation
 from training.methods.upper_layers import UpperLayersObjective
 from training.outcome import Context, Outcome, Stopwatch
 from training.progress import track
@@ -230,8 +230,8 @@ class ClassifierRun:
         if isinstance(self.recipe, ClassifyRecipe) and self.recipe.layers is not None:
             objective = self._upper_layers(objective, model, self.recipe.layers)
         heldout = LabelObjective(*self._encode(model, tokenizer, data, data.heldout), tokenizer)
-        looks = Looks.of(self.context.trial, heldout, self.recipe.micro_batch_size)
-        trainer = Trainer(self.recipe, self.accelerator, folder, model, objective, looks)
+        trial_validation = TrialValidation.of(self.context.trial, heldout, self.recipe.micro_batch_size)
+        trainer = Trainer(self.recipe, self.accelerator, folder, model, objective, trial_validation)
         trained = trainer.train(self.show)
         passes = trained.weight / len(rows)
         return trained, round(passes * sum(len(row) for row in rows))

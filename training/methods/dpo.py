@@ -23,10 +23,10 @@ from training.evaluate.perplexity import collate, log_likelihoods
 from training.evaluate.scores import Score, mean_score
 from training.methods import adapters, agreement
 from training.methods.agreement import evaluating
-from training.methods.looks import Looks
 from training.methods.register import register
 from training.methods.run_folder import RunFolder
 from training.methods.trainer import Trainer, Training
+from training.methods.trial_validation import TrialValidation
 from training.outcome import Context, Outcome, Stopwatch, next_steps
 from training.progress import track
 from training.recipes.dpo import DpoRecipe
@@ -154,8 +154,8 @@ class _Run:
         heldout = PreferenceObjective(
             data.heldout, heldout_reference, self.recipe.beta, self.pad_token_id, self.accelerator.device
         )
-        looks = Looks.of(self.context.trial, heldout, self.recipe.micro_batch_size)
-        trained = Trainer(self.recipe, self.accelerator, folder, model, objective, looks).train(self.show)
+        trial_validation = TrialValidation.of(self.context.trial, heldout, self.recipe.micro_batch_size)
+        trained = Trainer(self.recipe, self.accelerator, folder, model, objective, trial_validation).train(self.show)
         dtype = stored_dtype(self.base)
         outputs = agreement.chat_outputs([pair.chosen for pair in data.heldout], self.pad_token_id)
         if self.recipe.output == "merged":

@@ -16,15 +16,15 @@ from pydantic import JsonValue
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from training.data.corpus import Borrowed, Characters, Corpus, Vocabulary, make_corpus, require_blocks
+from training.data.corpus import Characters, Corpus, ExistingTokenizer, Vocabulary, make_corpus, require_blocks
 from training.errors import RecipeError
 from training.evaluate.source import Source
-from training.methods.looks import Looks
 from training.methods.plain_text import read_text
 from training.methods.register import register
 from training.methods.run_folder import RunFolder
 from training.methods.throughput import Throughput, measured_peak
 from training.methods.trainer import Trainer, Training, compute_dtype, sum_over
+from training.methods.trial_validation import TrialValidation
 from training.model.cache import Cache, SlidingCache
 from training.model.config import ModelConfig
 from training.model.decoder import Decoder
@@ -36,7 +36,7 @@ from training.recipes.pretrain import PretrainRecipe
 from training.registry import Checkpoint, CheckpointRef, DataDigest, digest_folder
 
 # While it trains: enough for two digits of the loss, cheap beside the steps between.
-GLANCE_BLOCKS = 128
+EVALUATION_BLOCKS = 128
 # Blocks that are measured at once.
 MEASURED_AT_ONCE = 64
 SAMPLE_PROMPT_TOKENS, SAMPLE_TOKENS = 8, 120
@@ -147,11 +147,11 @@ class _Run:
         dtype = compute_dtype(self.recipe.precision)
         objective = BlockObjective(text.train, self.block, self.recipe.model.balance, self.device)
         heldout = BlockObjective(text.heldout, self.block, 0.0, self.device)
-        looks = Looks.of(self.context.trial, heldout, self.recipe.micro_batch_size)
-        trainer = Trainer(self.recipe, self.accelerator, folder, model, objective, looks)
-        glances = _Glances(self, model, text, folder)
-        trained = trainer.train(self.show, glances.after_step)
-        throughput = self._throughput(model, trained, glances, dtype)
+        trial_validation = TrialValidation.of(self.context.trial, heldout, self.recipe.micro_batch_size)
+        trainer = Trainer(self.recipe, self.accelerator, folder, model, objective, trial_validation)
+        evaluation = _PeriodicEvaluation(self, model, text, folder)
+        trained = trainer.train(self.show, evaluation.after_step)
+        throughput = self._throughput(model, trained, evaluation, dtype)
         if self.accelerator.is_main_process and throughput is not None:
             (folder.path / "cost.json").write_text(json.dumps(throughput.figures(), indent=2) + "\n")
         # Rounded to the type that is stored, so that what is measured is what will be served.
@@ -170,7 +170,7 @@ class _Run:
         text = read_text(self.recipe.data, self.context)
         text.require_apart()
         tokenizer = self._tokenizer()
-        vocabulary = Characters(text.train) if tokenizer is None else Borrowed(tokenizer.path)
+        vocabulary = Characters(text.train) if tokenizer is None else ExistingTokenizer(tokenizer.path)
         with track("Encoding text", self.show) as progress:
             train_corpus = make_corpus(vocabulary, text.train, progress)
         heldout_corpus = make_corpus(vocabulary, text.heldout)
@@ -215,15 +215,15 @@ class _Run:
         return Validation(loss, loss / math.log(2) / bytes_per_token, tokens)
 
     def _throughput(
-        self, model: Decoder, trained: Training, glances: _Glances, dtype: torch.dtype
+        self, model: Decoder, trained: Training, evaluation: _PeriodicEvaluation, dtype: torch.dtype
     ) -> Throughput | None:
         """None where a run that was interrupted behind its last step took none again."""
-        if not glances.steps:
+        if not evaluation.steps:
             return None
-        tokens = glances.steps * self.recipe.batch_size * self.block
+        tokens = evaluation.steps * self.recipe.batch_size * self.block
         flops = tokens * model.config.training_flops_per_token(self.block)
         peak = measured_peak(self.device, dtype) * self.accelerator.num_processes
-        return Throughput(tokens, flops, trained.seconds - glances.seconds, peak)
+        return Throughput(tokens, flops, trained.seconds - evaluation.seconds, peak)
 
     def _register(self, model: Decoder, text: Text, validation: Validation, trained: Training) -> Checkpoint:
         def write(folder: Path) -> None:
@@ -286,8 +286,8 @@ class _Run:
         )
 
 
-class _Glances:
-    """Between steps: how the held-out text is predicted by now, and what the model writes."""
+class _PeriodicEvaluation:
+    """Between steps: perplexity of the held-out text so far, and a sample of what the model writes."""
 
     def __init__(self, run: _Run, model: Decoder, text: Text, folder: RunFolder) -> None:
         self._run = run
@@ -304,7 +304,7 @@ class _Glances:
         if done % self._run.recipe.evaluate_every:
             return
         started = time.monotonic()
-        validation = self._run.measure(self._model, self._text.heldout, GLANCE_BLOCKS)
+        validation = self._run.measure(self._model, self._text.heldout, EVALUATION_BLOCKS)
         router = self._router_figures()
         if self._run.accelerator.is_main_process:
             self._folder.note(

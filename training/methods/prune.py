@@ -13,7 +13,7 @@ from training.evaluate.source import Source
 from training.methods import adapters
 from training.methods.examples import measure_shared, read_examples
 from training.methods.pruning import prune
-from training.methods.student_run import Original, StudentRun, parameters_of
+from training.methods.student_run import OriginalTeacher, StudentRun, parameters_of
 from training.methods.vocabulary import scored_bytes, write_trimmed
 from training.methods.work import work_folder
 from training.outcome import Context, Outcome
@@ -47,7 +47,7 @@ def run(recipe: PruneRecipe, context: Context) -> Outcome:
 
 def _write_trimmed(
     recipe: PruneRecipe, context: Context, accelerator: Accelerator, base: Source, trimmed: Source
-) -> Original:
+) -> OriginalTeacher:
     """Write the model with fewer tokens into the folder of `trimmed`, and measure it as it was."""
     assert recipe.prune.vocabulary is not None  # else there is nothing to trim
     show = context.show and accelerator.is_main_process
@@ -63,7 +63,7 @@ def _write_trimmed(
     pad_token_id = padding_token(load_tokenizer(base.path))
     label = "Held-out perplexity of the whole model"
     perplexity = measure_shared(accelerator, model, data.heldout, pad_token_id, label, show)
-    return Original(perplexity, scored_bytes(base.path, data.heldout), parameters_of(model), digests)
+    return OriginalTeacher(perplexity, scored_bytes(base.path, data.heldout), parameters_of(model), digests)
 
 
 def _write_pruned(

@@ -18,10 +18,10 @@ from training.evaluate.loading import load_chat_tokenizer, load_model, padding_t
 from training.evaluate.perplexity import Perplexity, collate, count_targets, summed_loss
 from training.methods import adapters, agreement
 from training.methods.examples import Examples, measure_shared, read_chat_examples
-from training.methods.looks import Looks
 from training.methods.register import register
 from training.methods.run_folder import RunFolder
 from training.methods.trainer import Trainer, Training
+from training.methods.trial_validation import TrialValidation
 from training.outcome import Context, Outcome, Stopwatch, next_steps
 from training.recipes.sft import SftRecipe
 from training.registry import Checkpoint
@@ -87,9 +87,11 @@ class _Run:
             model = adapters.attach(model, self.recipe.adapter)
         objective = ChatObjective(data.train, self.pad_token_id, self.accelerator.device)
         heldout = ChatObjective(data.heldout, self.pad_token_id, self.accelerator.device)
-        looks = Looks.of(self.context.trial, heldout, self.recipe.micro_batch_size)
+        trial_validation = TrialValidation.of(self.context.trial, heldout, self.recipe.micro_batch_size)
         sharded = self.recipe.sharding == "full"
-        trained = Trainer(self.recipe, self.accelerator, folder, model, objective, looks, sharded).train(self.show)
+        trained = Trainer(self.recipe, self.accelerator, folder, model, objective, trial_validation, sharded).train(
+            self.show
+        )
         dtype = stored_dtype(self.base)
         outputs = agreement.chat_outputs(data.heldout, self.pad_token_id)
         after = self._measure(model, data.heldout, "Held-out perplexity after")

@@ -22,10 +22,10 @@ from training.methods import adapters, agreement
 from training.methods.answers import write_answers
 from training.methods.distillation import TokenDistillation
 from training.methods.examples import Examples, measure_shared, read_examples
-from training.methods.looks import Looks
 from training.methods.register import register
 from training.methods.run_folder import RunFolder
 from training.methods.trainer import Trainer, Training
+from training.methods.trial_validation import TrialValidation
 from training.methods.vocabulary import scored_bytes
 from training.outcome import Context, Outcome, Stopwatch, next_steps
 from training.progress import track
@@ -35,8 +35,8 @@ from training.registry import DataDigest, Kind
 
 
 @dataclass(frozen=True)
-class Original:
-    """A teacher before it lost a part of its vocabulary."""
+class OriginalTeacher:
+    """The figures of a teacher before it lost a part of its vocabulary."""
 
     perplexity: Perplexity
     """Of the held-out data, in its own tokens."""
@@ -67,7 +67,7 @@ class StudentRun:
         student: Source,
         teacher: Source,
         kind: Kind,
-        original: Original | None = None,
+        original: OriginalTeacher | None = None,
     ) -> None:
         self.recipe = recipe
         self.context = context
@@ -159,8 +159,10 @@ class StudentRun:
         )
         # Trials are compared by the loss on the data alone (alpha 1), which needs no pass of the teacher.
         heldout = TokenDistillation(data.heldout, self.pad_token_id, teacher, 1.0, self.recipe.temperature)
-        looks = Looks.of(self.context.trial, heldout, self.recipe.micro_batch_size)
-        return Trainer(self.recipe, self.accelerator, folder, model, objective, looks).train(self.show), model
+        trial_validation = TrialValidation.of(self.context.trial, heldout, self.recipe.micro_batch_size)
+        return Trainer(self.recipe, self.accelerator, folder, model, objective, trial_validation).train(
+            self.show
+        ), model
 
     def _whole(self, teacher: nn.Module, heldout: Sequence[Example]) -> tuple[Perplexity, int]:
         """How well the larger model does, and how many parameters it has."""

@@ -20,11 +20,11 @@ from torch import nn
 
 from training.errors import RecipeError
 from training.methods.accounting import Guarantee
-from training.methods.looks import Looks
 from training.methods.privacy import PrivateSteps, require_sound
 from training.methods.run_folder import RunFolder
 from training.methods.schedule import BatchPlan, learning_rate_factor
 from training.methods.sharding import copy_shares, fill, shard, share_optimizer_state, whole, without_reduction
+from training.methods.trial_validation import TrialValidation
 from training.progress import track
 from training.recipes.sections import GradientRecipe, Precision
 
@@ -94,7 +94,7 @@ class Trainer:
         run: RunFolder,
         model: nn.Module,
         objective: Objective,
-        looks: Looks | None = None,
+        trial_validation: TrialValidation | None = None,
         sharded: bool = False,
     ) -> None:
         if sharded and recipe.batch_size % accelerator.num_processes:
@@ -107,7 +107,7 @@ class Trainer:
         self.accelerator = accelerator
         self.run_folder = run
         self.objective = objective
-        self.looks = looks
+        self.trial_validation = trial_validation
         self.num_steps = recipe.num_steps(len(objective.lengths))
         self.device = accelerator.device
         self.model = model
@@ -157,9 +157,9 @@ class Trainer:
                 if self._is_due(step + 1, saved):
                     self._save(losses)
                     saved = time.monotonic()
-                if self.looks is not None:
+                if self.trial_validation is not None:
                     with self.autocast():
-                        self.looks.after_step(self.parallel, step + 1, self.num_steps)
+                        self.trial_validation.after_step(self.parallel, step + 1, self.num_steps)
                 if after_step is not None:
                     after_step(step + 1)
         if self.sharded is not None:

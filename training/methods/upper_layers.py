@@ -56,7 +56,7 @@ class UpperLayersObjective:
                     self._indices = order[start : start + _BATCH_SIZE]
                     try:
                         self._own.loss(model, self._indices)
-                    except _Reached:
+                    except _ForwardStopped:
                         progress(start + len(self._indices), len(order))
         finally:
             handle.remove()
@@ -84,7 +84,7 @@ class UpperLayersObjective:
         states_BLE = output[0] if self._returns_tuple else output
         for index, states_LE in zip(self._indices, states_BLE, strict=True):
             self._states[index] = states_LE[: self.lengths[index]].clone()
-        raise _Reached  # the layers above are not asked
+        raise _ForwardStopped  # the layers above are not run
 
     def _recall(self) -> torch.Tensor:
         """As if computed now: (texts, longest of them, width)."""
@@ -94,5 +94,5 @@ class UpperLayersObjective:
         return (states,) if self._returns_tuple else states
 
 
-class _Reached(Exception):
-    """What was wanted of a forward pass is computed."""
+class _ForwardStopped(Exception):
+    """Ends a forward pass once the lower layers' output is computed."""

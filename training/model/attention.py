@@ -1,4 +1,4 @@
-"""Attention: each position asks, all before it answer, and what they say is mixed by how well they fit.
+"""Attention: each position's query is compared with all keys up to it, and their values are mixed by the scores.
 
 Tensors are named with their shapes:
     B sequences      L positions that ask       D width of the stream      N heads       H width of a head
@@ -51,39 +51,41 @@ class Attention(nn.Module):
     def forward(
         self,
         x_BLD: torch.Tensor,
-        where: Where,
+        positions: Positions,
         cache: Cache | None = None,
         memory_BMD: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """`memory_BMD`: what is asked instead of the stream itself, in an encoder-decoder."""
+        """`memory_BMD`: the encoder's output, for cross-attention; without it queries attend to the stream itself."""
         asked_BMD = x_BLD if memory_BMD is None else memory_BMD
         q_BLNH = self.query(x_BLD).unflatten(-1, (-1, self.config.head_width))
         k_BMKH = self.key(asked_BMD).unflatten(-1, (-1, self.config.head_width))
         v_BMKH = self.value(asked_BMD).unflatten(-1, (-1, self.config.head_width))
-        if where.rotation_2LH is not None:
-            q_BLNH, k_BMKH = rotate(q_BLNH, where.rotation_2LH), rotate(k_BMKH, where.rotation_2LH)
+        if positions.rotation_2LH is not None:
+            q_BLNH, k_BMKH = rotate(q_BLNH, positions.rotation_2LH), rotate(k_BMKH, positions.rotation_2LH)
         if cache is not None:
             k_BMKH, v_BMKH = cache.append(self.layer, k_BMKH, v_BMKH)
-        return self.output(self._mix(q_BLNH, k_BMKH, v_BMKH, where).flatten(-2))
+        return self.output(self._mix(q_BLNH, k_BMKH, v_BMKH, positions).flatten(-2))
 
-    def _mix(self, q_BLNH: torch.Tensor, k_BMKH: torch.Tensor, v_BMKH: torch.Tensor, where: Where) -> torch.Tensor:
+    def _mix(
+        self, q_BLNH: torch.Tensor, k_BMKH: torch.Tensor, v_BMKH: torch.Tensor, positions: Positions
+    ) -> torch.Tensor:
         if self.is_watched:
             # The fused kernels do not return the softmax, so a layer that is watched takes the slow path.
-            mixed_BLNH, self.weights_BNLM = attend(q_BLNH, k_BMKH, v_BMKH, where.bias(q_BLNH))
+            mixed_BLNH, self.weights_BNLM = attend(q_BLNH, k_BMKH, v_BMKH, positions.bias(q_BLNH))
             return mixed_BLNH
         mixed_BNLH = scaled_dot_product_attention(
             q_BLNH.transpose(1, 2),
             k_BMKH.transpose(1, 2),
             v_BMKH.transpose(1, 2),
-            attn_mask=None if where.is_plain else where.bias(q_BLNH),
-            is_causal=where.is_plain,
+            attn_mask=None if positions.is_plain else positions.bias(q_BLNH),
+            is_causal=positions.is_plain,
             enable_gqa=self.config.kv_heads < self.config.heads,
         )
         return mixed_BNLH.transpose(1, 2)
 
 
-class Where:
-    """At which positions the queries and the keys of one pass stand, and what follows from it for every layer."""
+class Positions:
+    """The positions of one pass' queries and keys, and what follows for every layer: rotations and the mask."""
 
     def __init__(
         self,

@@ -25,7 +25,7 @@ class Cache:
         first, end = self.length, self.length + num_new
         self.length = end
         at_L = torch.arange(first, end, device=device)
-        # The same tensor where nothing is kept: `Where` takes its fast path only then.
+        # The same tensor where nothing is kept: `Positions` takes its fast path only then.
         return at_L, torch.arange(first - self.num_kept, end, device=device) if self.num_kept else at_L
 
     def append(self, layer: int, k_BLKH: torch.Tensor, v_BLKH: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn.functional import silu
 
-from training.model.attention import Attention, Where, sinusoid
+from training.model.attention import Attention, Positions, sinusoid
 from training.model.cache import Cache
 from training.model.config import ModelConfig
 from training.model.experts import Experts, Routing
@@ -45,10 +45,10 @@ class Decoder(nn.Module):
         at_L = keys_at_M = torch.arange(ids_BL.shape[1], device=ids_BL.device)
         if cache is not None:
             at_L, keys_at_M = cache.advance(ids_BL.shape[1], ids_BL.device)
-        where = Where(self.config, at_L, keys_at_M)
+        positions = Positions(self.config, at_L, keys_at_M)
         x_BLD = self.embedding(ids_BL, at_L)
         for block in self.blocks:
-            x_BLD = block(x_BLD, where, cache)
+            x_BLD = block(x_BLD, positions, cache)
         return self.norm(x_BLD)
 
     def routings(self) -> list[Routing]:
@@ -88,11 +88,11 @@ class Block(nn.Module):
         self.mlp: nn.Module = Experts(config, SwiGLU) if config.experts else make_mlp(config)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x_BLD: torch.Tensor, where: Where, cache: Cache | None = None) -> torch.Tensor:
+    def forward(self, x_BLD: torch.Tensor, positions: Positions, cache: Cache | None = None) -> torch.Tensor:
         if self.config.norm_place == "pre":
-            x_BLD = self.join(x_BLD, self.attention(self.attention_norm(x_BLD), where, cache))
+            x_BLD = self.join(x_BLD, self.attention(self.attention_norm(x_BLD), positions, cache))
             return self.join(x_BLD, self.mlp(self.mlp_norm(x_BLD)))
-        x_BLD = self.attention_norm(self.join(x_BLD, self.attention(x_BLD, where, cache)))
+        x_BLD = self.attention_norm(self.join(x_BLD, self.attention(x_BLD, positions, cache)))
         return self.mlp_norm(self.join(x_BLD, self.mlp(x_BLD)))
 
     def join(self, x_BLD: torch.Tensor, change_BLD: torch.Tensor) -> torch.Tensor:

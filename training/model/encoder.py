@@ -13,7 +13,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from training.model.attention import Attention, Where
+from training.model.attention import Attention, Positions
 from training.model.config import ModelConfig
 from training.model.decoder import Block, Embedding, initialize, make_norm
 
@@ -32,15 +32,15 @@ class Encoder(nn.Module):
     def forward(self, ids_BL: torch.Tensor, is_padding_BL: torch.Tensor | None = None) -> torch.Tensor:
         """Padding, on the right, is not looked at; its own vectors mean nothing."""
         at_L = torch.arange(ids_BL.shape[1], device=ids_BL.device)
-        where = Where(self.config, at_L, at_L, is_causal=False, is_padding_BM=is_padding_BL)
+        positions = Positions(self.config, at_L, at_L, is_causal=False, is_padding_BM=is_padding_BL)
         x_BLD = self.embedding(ids_BL, at_L)
         for block in self.blocks:
-            x_BLD = block(x_BLD, where)
+            x_BLD = block(x_BLD, positions)
         return self.norm(x_BLD)
 
 
-class AskingBlock(Block):
-    """A decoder's block that, between looking around and working, asks the text that was read."""
+class CrossAttentionBlock(Block):
+    """A decoder's block with cross-attention to the encoder's output between self-attention and MLP."""
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__(config, layer)
@@ -48,16 +48,16 @@ class AskingBlock(Block):
         self.memory_attention = Attention(config, layer)
 
     def forward(  # type: ignore[override]
-        self, x_BLD: torch.Tensor, where: Where, memory_BMD: torch.Tensor, of_memory: Where
+        self, x_BLD: torch.Tensor, positions: Positions, memory_BMD: torch.Tensor, memory_positions: Positions
     ) -> torch.Tensor:
         if self.config.norm_place == "pre":
-            x_BLD = self.join(x_BLD, self.attention(self.attention_norm(x_BLD), where))
-            asked_BLD = self.memory_attention(self.memory_norm(x_BLD), of_memory, memory_BMD=memory_BMD)
-            x_BLD = self.join(x_BLD, asked_BLD)
+            x_BLD = self.join(x_BLD, self.attention(self.attention_norm(x_BLD), positions))
+            cross_BLD = self.memory_attention(self.memory_norm(x_BLD), memory_positions, memory_BMD=memory_BMD)
+            x_BLD = self.join(x_BLD, cross_BLD)
             return self.join(x_BLD, self.mlp(self.mlp_norm(x_BLD)))
-        x_BLD = self.attention_norm(self.join(x_BLD, self.attention(x_BLD, where)))
-        asked_BLD = self.memory_attention(x_BLD, of_memory, memory_BMD=memory_BMD)
-        x_BLD = self.memory_norm(self.join(x_BLD, asked_BLD))
+        x_BLD = self.attention_norm(self.join(x_BLD, self.attention(x_BLD, positions)))
+        cross_BLD = self.memory_attention(x_BLD, memory_positions, memory_BMD=memory_BMD)
+        x_BLD = self.memory_norm(self.join(x_BLD, cross_BLD))
         return self.mlp_norm(self.join(x_BLD, self.mlp(x_BLD)))
 
 
@@ -69,7 +69,7 @@ class EncoderDecoder(nn.Module):
         self.config = config
         self.encoder = Encoder(config)
         self.embedding = Embedding(config)
-        self.blocks = nn.ModuleList(AskingBlock(config, layer) for layer in range(config.layers))
+        self.blocks = nn.ModuleList(CrossAttentionBlock(config, layer) for layer in range(config.layers))
         self.norm = make_norm(config) if config.norm_place == "pre" else nn.Identity()
         self.head = nn.Linear(config.width, config.vocab_size, bias=False)
         # Tied to the embedding of what is written; the text that is read has its own.
@@ -82,11 +82,11 @@ class EncoderDecoder(nn.Module):
     ) -> torch.Tensor:
         memory_BMD = self.encoder(read_BM, is_padding_BM)
         at_L, at_M = (torch.arange(ids.shape[1], device=ids.device) for ids in (written_BL, read_BM))
-        where = Where(self.config, at_L, at_L)
+        positions = Positions(self.config, at_L, at_L)
         # Places in one text say nothing of places in the other: what is asked is found by what it says.
         elsewhere = replace(self.config, positions="none", window=None)
-        of_memory = Where(elsewhere, at_L, at_M, is_causal=False, is_padding_BM=is_padding_BM)
+        memory_positions = Positions(elsewhere, at_L, at_M, is_causal=False, is_padding_BM=is_padding_BM)
         x_BLD = self.embedding(written_BL, at_L)
         for block in self.blocks:
-            x_BLD = block(x_BLD, where, memory_BMD, of_memory)
+            x_BLD = block(x_BLD, positions, memory_BMD, memory_positions)
         return self.head(self.norm(x_BLD))

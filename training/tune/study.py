@@ -17,13 +17,13 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from training.data.sets import paths_in
 from training.errors import RecipeError, TrainingError
-from training.methods.looks import LOOKS
+from training.methods.trial_validation import CHECKS
 from training.outcome import Context
 from training.progress import track
 from training.recipes.sections import GradientRecipe
 from training.registry.manifest import canonical_json
 from training.tune.sampler import TrialSeededTpe
-from training.tune.trials import ERROR, Surplus, Trials, queue_again
+from training.tune.trials import ERROR, TrialLimitReached, Trials, queue_again
 
 Pruning = Literal["median", "hyperband", "none"]
 
@@ -88,10 +88,10 @@ def open_study(
 
 def _pruner(pruning: Pruning) -> BasePruner:
     if pruning == "median":
-        # The first looks come while the learning rate still rises.
+        # The first checks come while the learning rate still rises.
         return MedianPruner(n_startup_trials=5, n_warmup_steps=3)
     if pruning == "hyperband":
-        return HyperbandPruner(min_resource=1, max_resource=LOOKS)
+        return HyperbandPruner(min_resource=1, max_resource=CHECKS)
     return NopPruner()
 
 
@@ -120,7 +120,7 @@ def finished(study: optuna.Study) -> list[FrozenTrial]:
 def _run_one(study: optuna.Study, trials: Trials) -> None:
     before = {trial.number for trial in study.get_trials(deepcopy=False)}
     try:
-        study.optimize(trials, n_trials=1, catch=(Surplus,))
+        study.optimize(trials, n_trials=1, catch=(TrialLimitReached,))
     except KeyboardInterrupt:
         # Interrupted, not bad: the next worker goes on with it.
         for trial in study.get_trials(deepcopy=False, states=(TrialState.FAIL,)):

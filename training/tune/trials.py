@@ -27,8 +27,8 @@ ERROR = "error"
 _FIRST = "first"
 
 
-class Surplus(Exception):
-    """Other workers began the last trials in the same moment."""
+class TrialLimitReached(Exception):
+    """Other workers started the last trials at the same moment."""
 
 
 class _Finished(Exception):
@@ -55,8 +55,8 @@ class _Listener:
         self._trial = trial
         self._sign = 1 if measure.direction == "minimize" else -1
 
-    def report(self, look: int, loss: float) -> None:
-        self._trial.report(self._sign * loss, look)
+    def report(self, check: int, loss: float) -> None:
+        self._trial.report(self._sign * loss, check)
         if self._trial.should_prune():
             raise optuna.TrialPruned
 
@@ -106,7 +106,7 @@ class Trials:
         states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
         before = [each for each in trial.study.get_trials(deepcopy=False, states=states) if each.number < trial.number]
         if len(before) >= self.most:
-            raise Surplus
+            raise TrialLimitReached
 
     def _remove(self, home: Path) -> None:
         shutil.rmtree(home, ignore_errors=True)

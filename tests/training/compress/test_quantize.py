@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from training.compress import quantize as quantize_module
-from training.compress.data import CALIBRATION, WINDOW_TOKENS, Wanted
+from training.compress.data import CALIBRATION, WINDOW_TOKENS, DataSelection
 from training.compress.errors import NotQuantizable, WorkerFailed
 from training.compress.quantize import (
     Losses,
@@ -75,9 +75,9 @@ def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def run(tiny: Registry, home: Path, worker: Path) -> Run:
     def run_request(
-        scheme: str = "w8a8", ref: str = "tiny@1", losses_before: Losses | None = None, **wanted: Any
+        scheme: str = "w8a8", ref: str = "tiny@1", losses_before: Losses | None = None, **selection: Any
     ) -> Outcome:
-        request = Request(parse_scheme(scheme), Wanted(**wanted))
+        request = Request(parse_scheme(scheme), DataSelection(**selection))
         source = resolve_source(ref, tiny, False)
         return quantize(source, request, home, tiny, show_progress=False, losses_before=losses_before)
 

@@ -98,7 +98,7 @@ def test_habits() -> None:
     before = torch.tensor([[1.0, 0, 0], [1, 0, 0], [0, 1, 0]])
     even = torch.tensor([[1.0, 0, 0], [0.5, 0.5, 0], [1 / 3, 1 / 3, 1 / 3]])
 
-    first, second = Attention(torch.stack((before, even))[None], ["a", "b", "c"]).habits()
+    first, second = Attention(torch.stack((before, even))[None], ["a", "b", "c"]).head_statistics()
 
     assert (first.layer, first.head, first.first, first.before, first.itself) == (0, 0, 0.5, 1.0, 0.0)
     assert first.entropy == pytest.approx(0)
@@ -158,7 +158,7 @@ def test_many_heads_are_thumbnails() -> None:
 def test_shortest_and_longest(tiny_model_folder: Path, count: int) -> None:
     found = read_attention(source(tiny_model_folder), "a" * count)
 
-    assert all(0 <= each.entropy <= 1 for each in found.habits())
+    assert all(0 <= each.entropy <= 1 for each in found.head_statistics())
     for layer, head in ((None, None), (0, 0)):
         drawn(found, choose(found, layer, head))
 

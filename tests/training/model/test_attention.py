@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from training.model.attention import Attention, Where, alibi_slopes, attend, rotate, rotation
+from training.model.attention import Attention, Positions, alibi_slopes, attend, rotate, rotation
 from training.model.config import ModelConfig
 from training.model.decoder import Decoder
 
@@ -28,12 +28,12 @@ def random(*shape: int) -> torch.Tensor:
 @pytest.mark.parametrize(("queries", "keys"), [(7, 7), (1, 9), (3, 9)])
 def test_written_out_it_is_pytorchs(kv_heads: int, queries: int, keys: int) -> None:
     q, k, v = random(2, queries, 4, 8), random(2, keys, kv_heads, 8), random(3, keys, kv_heads, 8)[:2]
-    where = Where(config(), torch.arange(keys - queries, keys), torch.arange(keys))
+    positions = Positions(config(), torch.arange(keys - queries, keys), torch.arange(keys))
 
-    mixed, weights = attend(q, k, v, where.bias(q))
+    mixed, weights = attend(q, k, v, positions.bias(q))
 
     expected = scaled_dot_product_attention(
-        *(each.transpose(1, 2) for each in (q, k, v)), attn_mask=where.bias(q), enable_gqa=True
+        *(each.transpose(1, 2) for each in (q, k, v)), attn_mask=positions.bias(q), enable_gqa=True
     )
     torch.testing.assert_close(mixed, expected.transpose(1, 2), rtol=0, atol=1e-6)
     torch.testing.assert_close(weights.sum(dim=-1), torch.ones(2, 4, queries))
@@ -48,9 +48,9 @@ def test_watched_attention_is_the_same(positions: str, window: int | None, kv_he
     at = torch.arange(12)
     x = random(2, 12, 32)
 
-    plain = attention(x, Where(attention.config, at, at))
+    plain = attention(x, Positions(attention.config, at, at))
     attention.is_watched = True
-    watched = attention(x, Where(attention.config, at, at))
+    watched = attention(x, Positions(attention.config, at, at))
 
     torch.testing.assert_close(watched, plain, rtol=0, atol=1e-6)
     assert attention.weights_BNLM is not None
@@ -88,7 +88,7 @@ def test_padding_is_not_looked_at() -> None:
     is_padding = torch.tensor([[False, False, False, False], [False, False, True, True]])
     q = random(2, 4, 4, 8)
 
-    _, weights = attend(q, q, q, Where(settings, at, at, is_causal=False, is_padding_BM=is_padding).bias(q))
+    _, weights = attend(q, q, q, Positions(settings, at, at, is_causal=False, is_padding_BM=is_padding).bias(q))
 
     assert (weights[0] > 0).all()
     assert float(weights[1, :, :, 2:].max()) == 0

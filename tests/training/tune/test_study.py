@@ -104,20 +104,20 @@ def test_the_same_search_makes_the_same_trials_whether_or_not_it_was_stopped(hom
 
 
 def test_a_trial_that_is_worse_than_others_at_the_same_point_ends_early(home: Path, store: Registry) -> None:
-    looks: list[int] = []
+    checks: list[int] = []
 
     def run(rate: float, context: Context) -> float:
         assert context.trial is not None
-        bad = len(looks) >= 6
-        looks.append(0)
-        for look in range(1, 10):
-            context.trial.report(look, 5.0 if bad else 1.0)
-            looks[-1] = look
+        bad = len(checks) >= 6
+        checks.append(0)
+        for check in range(1, 10):
+            context.trial.report(check, 5.0 if bad else 1.0)
+            checks[-1] = check
         return rate
 
     work(study(home), fake(home, store, 7, run), show=False)
 
-    assert looks == [9, 9, 9, 9, 9, 9, 2]
+    assert checks == [9, 9, 9, 9, 9, 9, 2]
     assert finished(study(home))[6].state == TrialState.PRUNED
 
 

@@ -1,4 +1,4 @@
-"""Looks at held-out examples while a trial of `signet tune` is trained, by which bad trials end early."""
+"""Validation while a trial of `signet tune` is trained, by which bad trials end early."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from torch import nn
 
 from training.outcome import Trial
 
-LOOKS = 10
-"""In each run, the last one being what the method itself measures: equal parts of runs of any length are compared."""
+CHECKS = 10
+"""In each run; the last is what the method itself measures. Equal parts of runs of any length are compared."""
 # Enough to tell a bad run from a good one, cheap beside the steps between.
 _EXAMPLES = 64
 
@@ -23,8 +23,8 @@ class _Examples(Protocol):
     def loss(self, model: nn.Module, indices: Sequence[int]) -> torch.Tensor: ...
 
 
-class Looks:
-    """Tells a trial the mean loss of some held-out examples, spread evenly over all."""
+class TrialValidation:
+    """Reports to a trial the mean loss of some held-out examples, spread evenly over all."""
 
     def __init__(self, trial: Trial, heldout: _Examples, at_once: int) -> None:
         self._trial = trial
@@ -36,18 +36,18 @@ class Looks:
         self._weight = max(1, heldout.weight(indices))
 
     @classmethod
-    def of(cls, trial: Trial | None, heldout: _Examples, at_once: int) -> Looks | None:
+    def of(cls, trial: Trial | None, heldout: _Examples, at_once: int) -> TrialValidation | None:
         """None where the run is no trial."""
         return None if trial is None else cls(trial, heldout, at_once)
 
     def after_step(self, model: nn.Module, done: int, steps: int) -> None:
-        """Look, where a further tenth of the steps is done; raises where the trial ends."""
-        look = done * LOOKS // steps
-        if look == (done - 1) * LOOKS // steps or done == steps:
+        """Validate whenever a further tenth of the steps is done; raises where the trial ends."""
+        check = done * CHECKS // steps
+        if check == (done - 1) * CHECKS // steps or done == steps:
             return
         was_training = model.training
         model.eval()
         with torch.inference_mode():
             loss = sum(self._heldout.loss(model, part).item() for part in self._parts) / self._weight
         model.train(was_training)
-        self._trial.report(look, loss)
+        self._trial.report(check, loss)
