@@ -56,7 +56,7 @@ def gateway(
     print_config: bool,
 ) -> None:
     """Start the gateway in front of OpenAI-compatible engines."""
-    given: dict[str, Any] = {
+    values: dict[str, Any] = {
         "host": host,
         "port": port,
         "engine_urls": [_checked_url(url) for url in engine_urls] or None,
@@ -64,7 +64,7 @@ def gateway(
         "engine_services": list(engine_services) or None,
         "model_folders": dict(_named_folder(value) for value in model_folders) or None,
     }
-    options = {"gateway": {name: value for name, value in given.items() if value is not None}}
+    options = {"gateway": {name: value for name, value in values.items() if value is not None}}
 
     def load() -> Settings:
         return load_settings(config, options)

@@ -304,6 +304,6 @@ def _sampling(request: DetectRequest) -> Sampling:
     return Sampling(temperature, request.top_k or PLAIN.top_k, request.top_p or PLAIN.top_p)
 
 
-def _response(found: Detection, threshold: float) -> DetectResponse:
-    fields = dataclasses.asdict(found)
+def _response(detection: Detection, threshold: float) -> DetectResponse:
+    fields = dataclasses.asdict(detection)
     return DetectResponse(keys=fields.pop("per_key"), threshold=threshold, **fields)

@@ -260,9 +260,9 @@ def from_engine(status: int, body: bytes, path: str) -> GatewayError:
 
 
 def _clients_mistake(status: int, problem: _Problem) -> GatewayError:
-    if found := _VALIDATION.match(problem.message):
-        field = found["field"].removeprefix("body.")[:100]
-        return BadRequest(_cleaned(f"{field}: {found['said']}."), param=field, status=status)
+    if match := _VALIDATION.match(problem.message):
+        field = match["field"].removeprefix("body.")[:100]
+        return BadRequest(_cleaned(f"{field}: {match['said']}."), param=field, status=status)
     message = _cleaned(problem.message) or f"The engine refused the request with status {status}."
     code, _, said = message.partition(": ")
     if code == MADE and said:
@@ -293,15 +293,15 @@ class _Problem(NamedTuple):
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return cls("", None)
         # {"error": {"message"}} of OpenAI's, {"error": "…"}, {"message"}; {"detail": [{"loc", "msg"}]} of FastAPI's.
-        found = said.get("error", said) if isinstance(said, dict) else None
-        if isinstance(found, str):
-            return cls(found, None)
-        if not isinstance(found, dict):
+        error = said.get("error", said) if isinstance(said, dict) else None
+        if isinstance(error, str):
+            return cls(error, None)
+        if not isinstance(error, dict):
             return cls("", None)
-        message, param = found.get("message"), found.get("param")
+        message, param = error.get("message"), error.get("param")
         if isinstance(message, str):
             return cls(message, param if isinstance(param, str) else None)
-        detail = found.get("detail")
+        detail = error.get("detail")
         first = detail[0] if isinstance(detail, list) and detail else None
         if isinstance(first, dict) and isinstance(first.get("msg"), str):
             location = first.get("loc")

@@ -61,18 +61,18 @@ class Inspector:
 
     async def _verdicts(self, texts: Texts) -> list[tuple[str, Verdicts]]:
         """(classifier, what it says) for each text and classifier."""
-        found: list[tuple[str, Verdicts]] = []
+        results: list[tuple[str, Verdicts]] = []
         for names, asked in ((self._about_said, texts.said), (self._about_data, texts.data_texts())):
             for name in names if asked else ():
-                found += [(name, verdicts) for verdicts in await self.pool.scores_of(asked, [name])]
-        return found
+                results += [(name, verdicts) for verdicts in await self.pool.scores_of(asked, [name])]
+        return results
 
     def _act(self, context: RequestContext, verdicts: Iterable[tuple[str, Verdicts]]) -> None:
         flagged: dict[str, str] = {}
         closed = False
-        for name, found in verdicts:
-            closed = closed or found.closed
-            for category in found.flagged:
+        for name, verdict in verdicts:
+            closed = closed or verdict.closed
+            for category in verdict.flagged:
                 if flagged.get(category) != "block":
                     flagged[category] = self._action(name)
         for category, action in sorted(flagged.items()):

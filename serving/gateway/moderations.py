@@ -112,14 +112,14 @@ def moderation_routes(inspector: Callable[[], Inspector]) -> APIRouter:
         texts = texts_of(request.input)
         used = inspector()
         verdicts = await used.pool.scores_of(texts, CLASSIFIERS, BUDGET_S)
-        missing = sorted({name for found in verdicts for name in found.failed})
+        missing = sorted({name for verdict in verdicts for name in verdict.failed})
         if set(CLASSIFIERS) & set(missing):
             message = "The text could not be scored in time. Ask again."
             raise ClassifierUnavailable(message, headers=((b"retry-after", b"1"),))
-        for found in verdicts:
-            for category in sorted(found.flagged):
+        for verdict in verdicts:
+            for category in sorted(verdict.flagged):
                 used.metrics.flagged(category, "report")
-        results = [_moderation(found) for found in verdicts]
+        results = [_moderation(verdict) for verdict in verdicts]
         answer = ModerationResponse(id=f"modr-{uuid.uuid4().hex}", model=MODEL, results=results, unavailable=missing)
         # FastAPI would take 20 ms of the event loop to write it.
         return Response(answer.model_dump_json(), media_type="application/json")
@@ -127,18 +127,18 @@ def moderation_routes(inspector: Callable[[], Inspector]) -> APIRouter:
     return router
 
 
-def texts_of(given: str | list[Any]) -> list[str]:
+def texts_of(value: str | list[Any]) -> list[str]:
     """The texts to score: parts are one text together.
 
     Raises:
         BadRequest: there is none, or too much.
     """
-    if isinstance(given, str):
-        texts = [given]
-    elif given and all(isinstance(item, str) for item in given):
-        texts = list(given)
+    if isinstance(value, str):
+        texts = [value]
+    elif value and all(isinstance(item, str) for item in value):
+        texts = list(value)
     else:
-        texts = ["\n".join(part.text for part in given if isinstance(part, TextPart))] if given else []
+        texts = ["\n".join(part.text for part in value if isinstance(part, TextPart))] if value else []
     if not texts:
         raise BadRequest("'input' holds no text.", param="input")
     if len(texts) > MAX_INPUTS:
@@ -148,11 +148,11 @@ def texts_of(given: str | list[Any]) -> list[str]:
     return texts
 
 
-def _moderation(found: Verdicts) -> Moderation:
-    scored = {name: ours for name, ours in _SCORED.items() if ours in found.scores}
+def _moderation(verdict: Verdicts) -> Moderation:
+    scored = {name: ours for name, ours in _SCORED.items() if ours in verdict.scores}
     return Moderation(
-        flagged=any(ours in found.flagged for ours in scored.values()),
-        categories={name: scored.get(name) in found.flagged for name in CATEGORIES},
-        category_scores={name: round(found.scores.get(scored.get(name, ""), 0.0), 6) for name in CATEGORIES},
+        flagged=any(ours in verdict.flagged for ours in scored.values()),
+        categories={name: scored.get(name) in verdict.flagged for name in CATEGORIES},
+        category_scores={name: round(verdict.scores.get(scored.get(name, ""), 0.0), 6) for name in CATEGORIES},
         category_applied_input_types={name: ["text"] if name in scored else [] for name in CATEGORIES},
     )

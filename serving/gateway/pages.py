@@ -131,7 +131,7 @@ def docs_page(document: Json) -> str:
         for method, operation in methods.items():
             tag = (operation.get("tags") or ["other"])[0]
             by_tag.setdefault(tag, []).append(_operation(document, method, path, operation))
-    groups = "".join(f"<h2>{escape(tag)}</h2>{''.join(found)}" for tag, found in by_tag.items())
+    groups = "".join(f"<h2>{escape(tag)}</h2>{''.join(operations)}" for tag, operations in by_tag.items())
     return _page(
         "API of Signet",
         f"<h1>API of Signet</h1><p>{escape(document['info'].get('summary', ''))} "

@@ -97,11 +97,11 @@ class QuestionReader:
             )
 
 
-def num_texts(given: Any) -> int:
+def num_texts(value: Any) -> int:
     """How many texts a prompt or an input is: a list of token ids, or of messages, is one."""
-    if type(given) is not list or not given:
+    if type(value) is not list or not value:
         return 1
-    return 1 if type(given[0]) in (int, dict) else len(given)
+    return 1 if type(value[0]) in (int, dict) else len(value)
 
 
 def _amount(value: Any) -> int:

@@ -130,21 +130,21 @@ class WatchedFiles:
 
 
 def _fingerprint(paths: Sequence[Path]) -> list[tuple[int, int, int] | None]:
-    found: list[tuple[int, int, int] | None] = []
+    fingerprint: list[tuple[int, int, int] | None] = []
     for path in paths:
         files = sorted(path.glob("*")) if path.is_dir() else [path]
         for file in files:
             try:
                 status = file.stat()
-                found.append((status.st_mtime_ns, status.st_size, status.st_ino))
+                fingerprint.append((status.st_mtime_ns, status.st_size, status.st_ino))
             except OSError:
-                found.append(None)
-    return found
+                fingerprint.append(None)
+    return fingerprint
 
 
 def _changes(old: Mapping[str, Any], new: Mapping[str, Any], before: str = "") -> list[str]:
     """Dotted names of the settings that differ."""
-    found: list[str] = []
+    changes: list[str] = []
     for name in dict.fromkeys([*old, *new]):
         dotted = f"{before}.{name}" if before else name
         mine, theirs = old.get(name), new.get(name)
@@ -152,10 +152,10 @@ def _changes(old: Mapping[str, Any], new: Mapping[str, Any], before: str = "") -
             continue
         # Two levels are fields of ours; below them are tables keyed by the user's own names.
         if isinstance(mine, Mapping) and isinstance(theirs, Mapping) and not before:
-            found += _changes(mine, theirs, dotted)
+            changes += _changes(mine, theirs, dotted)
         else:
-            found.append(dotted)
-    return found
+            changes.append(dotted)
+    return changes
 
 
 def _covers(part: Part, name: str) -> bool:

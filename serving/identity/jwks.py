@@ -79,10 +79,10 @@ class KeySet:
         wanted = (key_id, algorithm)
         if wanted not in ready:
             fitting = [jwk for jwk in self._jwks if _fits(jwk, algorithm) and key_id in (None, jwk.get("kid"))]
-            found = _construct(fitting[0], algorithm) if len(fitting) == 1 else None
-            if found is None:  # nothing is kept of ids that a client made up
+            key = _construct(fitting[0], algorithm) if len(fitting) == 1 else None
+            if key is None:  # nothing is kept of ids that a client made up
                 return None
-            ready[wanted] = found
+            ready[wanted] = key
         return ready[wanted]
 
     async def refetch(self) -> None:
@@ -136,10 +136,10 @@ class KeySet:
 
     def _discover(self) -> str:
         issuer = self._settings.issuer or ""
-        found = self._get(issuer.rstrip("/") + DISCOVERY)
-        if not isinstance(found, dict) or found.get("issuer") != issuer:
+        document = self._get(issuer.rstrip("/") + DISCOVERY)
+        if not isinstance(document, dict) or document.get("issuer") != issuer:
             raise KeysUnavailable(f"what {issuer} tells of itself names another issuer")
-        address = found.get("jwks_uri")
+        address = document.get("jwks_uri")
         if not isinstance(address, str) or not is_trustworthy(address):
             raise KeysUnavailable(f"what {issuer} tells of itself has no usable 'jwks_uri'")
         return address

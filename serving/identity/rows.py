@@ -57,11 +57,11 @@ def load_snapshot(connection: Connection) -> Snapshot:
 
 def load_budgets(connection: Connection, *where: ColumnElement[bool]) -> Budgets:
     """Budgets by scope and owner."""
-    found: Budgets = {}
+    by_owner: Budgets = {}
     for row in connection.execute(select(budgets).where(*where).order_by(budgets.c.period)):
         owner = (row.scope, row.owner)
-        found[owner] = (*found.get(owner, ()), Budget(row.scope, row.owner, row.period, row.amount_nanos))
-    return found
+        by_owner[owner] = (*by_owner.get(owner, ()), Budget(row.scope, row.owner, row.period, row.amount_nanos))
+    return by_owner
 
 
 def tenant_info(row: Row[Any], spending: Budgets) -> TenantInfo:

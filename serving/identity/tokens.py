@@ -128,12 +128,12 @@ class TokenVerifier:
         if not self.settings.grants:
             return [TokenGrant()]
         values = held.split() if isinstance(held, str) else held if isinstance(held, list) else []
-        found = [
+        grants = [
             self.settings.grants[value] for value in values if isinstance(value, str) and value in self.settings.grants
         ]
-        if not found:
+        if not grants:
             raise _not_allowed(f"its claim {self.settings.grants_claim!r} grants nothing here")
-        return found
+        return grants
 
 
 def _claim(claims: dict[str, Any], path: str) -> Any:
@@ -148,12 +148,12 @@ def _claim(claims: dict[str, Any], path: str) -> Any:
 
 def _union(sets: Iterable[list[str] | None]) -> frozenset[str] | None:
     """All names together; None, which allows all, wins."""
-    found: set[str] = set()
+    union: set[str] = set()
     for names in sets:
         if names is None:
             return None
-        found.update(names)
-    return frozenset(found)
+        union.update(names)
+    return frozenset(union)
 
 
 def _invalid(reason: str) -> Rejected:

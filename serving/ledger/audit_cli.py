@@ -126,12 +126,12 @@ def list_command(load_settings: LoadSettings, limit: int, as_json: bool) -> None
     """
     columns = [audit_table.c[name] for name in ("event_id", "created_at", "actor", "action", "subject", "details")]
     with opened(load_settings) as engine, engine.connect() as connection:
-        found = connection.execute(select(*columns).order_by(audit_table.c.id.desc()).limit(limit)).all()[::-1]
+        newest = connection.execute(select(*columns).order_by(audit_table.c.id.desc()).limit(limit)).all()[::-1]
     if as_json:
-        rows = [{**row._mapping, "details": json.loads(row.details)} for row in found]
+        rows = [{**row._mapping, "details": json.loads(row.details)} for row in newest]
         click.echo(json.dumps(rows, indent=2))
         return
-    for row in found:
+    for row in newest:
         moment = datetime.fromtimestamp(row.created_at, UTC).strftime("%Y-%m-%d %H:%M:%S")
         details = "" if row.details == "{}" else row.details[:120]
         click.echo(f"{moment}  {row.actor}  {row.action}  {row.subject}  {details}".rstrip())

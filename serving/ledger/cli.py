@@ -63,15 +63,15 @@ def usage_command(
     """
     by = tuple(cast("Group", group) for group in dict.fromkeys(groups))
     with opened(load_settings) as engine:
-        found = usage(engine, by, Span(unix_time(since), unix_time(until), tenant))
+        sums = usage(engine, by, Span(unix_time(since), unix_time(until), tenant))
     if as_json:
-        click.echo(json.dumps([_as_json(by, row) for row in found], indent=2))
+        click.echo(json.dumps([_as_json(by, row) for row in sums], indent=2))
         return
-    if not found:
+    if not sums:
         click.echo("no requests yet")
         return
     header = (*by, "requests", "prompt tokens", "answer tokens", "cost $")
-    lines = [(*row.group, *map(str, row[1:4]), dollars(row.cost_nanos)) for row in found]
+    lines = [(*row.group, *map(str, row[1:4]), dollars(row.cost_nanos)) for row in sums]
     widths = [max(map(len, column)) for column in zip(header, *lines, strict=True)]
     for line in (header, *lines):
         cells = [

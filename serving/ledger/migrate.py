@@ -56,13 +56,13 @@ def _found(connection: Connection) -> int:
     """The database's schema; 0: it has none yet."""
     if not inspect(connection).has_table(schema_version.name):
         return 0
-    found = connection.scalar(_VERSION) or 0
-    if found > SCHEMA_VERSION:
+    version = connection.scalar(_VERSION) or 0
+    if version > SCHEMA_VERSION:
         raise DatabaseError(
-            f"the database {connection.engine.url.render_as_string()} has schema {found}, this version of Signet "
+            f"the database {connection.engine.url.render_as_string()} has schema {version}, this version of Signet "
             f"knows {SCHEMA_VERSION}: upgrade Signet"
         )
-    return int(found)
+    return int(version)
 
 
 @contextmanager

@@ -74,7 +74,7 @@ def _denied(row: Row[Any], statement: Statement) -> list[str]:
     if row.engine:  # an answer that no engine gave is the policy's own words, which carry no mark
         stated["mark_scheme"] = (row.mark_scheme or "off", statement.mark)
         stated["mark_key_id"] = (row.mark_key_id, statement.mark_key)
-    denied = [name for name, (found, signed) in stated.items() if found != signed]
+    denied = [name for name, (recorded, signed) in stated.items() if recorded != signed]
     if abs(row.created_at + row.duration_s - statement.iat) > MAX_CLOCK_STEP_S:
         denied.append("created_at")
     return denied

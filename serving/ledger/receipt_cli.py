@@ -90,13 +90,13 @@ def verify(
     Example: signet verify "$RECEIPT" --text answer.txt
     """
     settings: _Settings = load_settings()  # type: ignore[assignment]  # the tree has both
-    given = _given(load_settings, settings, receipt, request_id)
-    statement, signature = check_signature(given.receipt, _public_keys(jwks, settings))
-    checks = [signature, *given.checks]
+    subject = _given(load_settings, settings, receipt, request_id)
+    statement, signature = check_signature(subject.receipt, _public_keys(jwks, settings))
+    checks = [signature, *subject.checks]
     if statement is not None:
         if request_id is not None and statement.jti != request_id:
             checks.append(Check("record", False, f"speaks of the request {statement.jti}"))
-        checks += _compared(statement, given, text_file, prompt_file, tenant)
+        checks += _compared(statement, subject, text_file, prompt_file, tenant)
         checks += _traced(statement, registry, settings.home / "registry", trusted_keys or settings.home / "keys")
     _report(statement, checks, as_json)
     raise SystemExit(0 if verified(checks) else 1)
@@ -115,23 +115,23 @@ def _given(load_settings: LoadSettings, settings: _Settings, receipt: str | None
         raise click.ClickException(f"the ledger has no receipt of {request_id!r}")
     if shown is not None and shown.signed != kept.signed:
         return _Given(shown, [Check("record", False, "another receipt is on record for this request")], kept.tenant)
-    found = shown or Receipt.reopen(kept.signed, _own_keys(settings), request_id)
-    return _Given(found, [Check("record", True, f"is on record in the ledger as {request_id}")], kept.tenant)
+    reopened = shown or Receipt.reopen(kept.signed, _own_keys(settings), request_id)
+    return _Given(reopened, [Check("record", True, f"is on record in the ledger as {request_id}")], kept.tenant)
 
 
-def _parse(given: str) -> Receipt:
+def _parse(text: str) -> Receipt:
     try:
-        return Receipt.parse(given)
+        return Receipt.parse(text)
     except ValueError:
         pass
-    path = Path(given)
+    path = Path(text)
     try:
-        content = sys.stdin.read() if given == "-" else path.read_text(errors="replace")
+        content = sys.stdin.read() if text == "-" else path.read_text(errors="replace")
         return Receipt.parse(content)
     except OSError:
-        raise click.ClickException(f"{given[:80]!r} is neither a receipt nor a file") from None
+        raise click.ClickException(f"{text[:80]!r} is neither a receipt nor a file") from None
     except ValueError:
-        raise click.ClickException(f"there is no receipt in {given}") from None
+        raise click.ClickException(f"there is no receipt in {text}") from None
 
 
 def _own_keys(settings: _Settings) -> ReceiptKeys:
@@ -159,14 +159,14 @@ def _public_keys(jwks: str | None, settings: _Settings) -> Mapping[str, Ed25519P
 
 
 def _compared(
-    statement: Statement, given: _Given, text_file: Path | None, prompt_file: Path | None, tenant: str | None
+    statement: Statement, subject: _Given, text_file: Path | None, prompt_file: Path | None, tenant: str | None
 ) -> list[Check]:
-    salts, checks = given.receipt.salts, []
+    salts, checks = subject.receipt.salts, []
     if text_file is not None:
         checks.append(check_text(statement, salts, _read(text_file)))
     if prompt_file is not None:
         checks.append(check_prompt(statement, salts, _read(prompt_file)))
-    asked = tenant if tenant is not None else given.tenant
+    asked = tenant if tenant is not None else subject.tenant
     if asked is not None and (tenant is not None or "tenant" in salts):
         checks.append(check_tenant(statement, salts, asked))
     return checks

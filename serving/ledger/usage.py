@@ -58,11 +58,11 @@ def usage(engine: Engine, by: Sequence[Group], span: Span = Span()) -> list[Usag
     query = span.of(select(*columns)).group_by(*groups).order_by(*groups)
     try:
         with engine.connect() as connection:
-            found = connection.execute(query).all()
+            rows = connection.execute(query).all()
     except SQLAlchemyError as error:
         raise DatabaseError(explain(engine, error)) from error
     width = len(groups)
-    return [Usage(tuple(row[:width]), *(int(value or 0) for value in row[width:])) for row in found]
+    return [Usage(tuple(row[:width]), *(int(value or 0) for value in row[width:])) for row in rows]
 
 
 def _expression(engine: Engine, group: Group) -> ColumnElement[str]:

@@ -75,8 +75,8 @@ class RecordWriter:
             with self._engine.connect() as connection:
                 for column, kind in ((requests.c.request_id, UsageRecord), (audit.c.event_id, AuditRecord)):
                     asked = [name for name, entry in by_id.items() if isinstance(entry, kind)]
-                    for found in connection.scalars(select(column).where(column.in_(asked))).all() if asked else ():
-                        del by_id[found]
+                    for written in connection.scalars(select(column).where(column.in_(asked))).all() if asked else ():
+                        del by_id[written]
         except Exception as error:
             raise self._failure(error) from error
         return list(by_id.values())

@@ -56,10 +56,10 @@ class Attention(nn.Module):
         memory_BMD: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """`memory_BMD`: the encoder's output, for cross-attention; without it queries attend to the stream itself."""
-        asked_BMD = x_BLD if memory_BMD is None else memory_BMD
+        source_BMD = x_BLD if memory_BMD is None else memory_BMD
         q_BLNH = self.query(x_BLD).unflatten(-1, (-1, self.config.head_width))
-        k_BMKH = self.key(asked_BMD).unflatten(-1, (-1, self.config.head_width))
-        v_BMKH = self.value(asked_BMD).unflatten(-1, (-1, self.config.head_width))
+        k_BMKH = self.key(source_BMD).unflatten(-1, (-1, self.config.head_width))
+        v_BMKH = self.value(source_BMD).unflatten(-1, (-1, self.config.head_width))
         if positions.rotation_2LH is not None:
             q_BLNH, k_BMKH = rotate(q_BLNH, positions.rotation_2LH), rotate(k_BMKH, positions.rotation_2LH)
         if cache is not None:

@@ -40,9 +40,9 @@ def key_routes(identity: Identity, audit: Audit) -> APIRouter:
         limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 100,
     ) -> KeyPage:
         """Keys, revoked ones too, oldest first; never their secrets."""
-        found = await read(lambda: identity.list_keys(tenant, after, limit + 1))
-        page = [key_view(info) for info in found[:limit]]
-        return KeyPage(data=page, next=page[-1].id if len(found) > limit else None)
+        infos = await read(lambda: identity.list_keys(tenant, after, limit + 1))
+        page = [key_view(info) for info in infos[:limit]]
+        return KeyPage(data=page, next=page[-1].id if len(infos) > limit else None)
 
     @routes.post("", status_code=201)
     async def create_key(

@@ -36,9 +36,9 @@ def tenant_routes(identity: Identity, audit: Audit) -> APIRouter:
         limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 100,
     ) -> TenantPage:
         """Tenants by name."""
-        found = await read(lambda: identity.list_tenants(after, limit + 1))
-        page = [tenant_view(info) for info in found[:limit]]
-        return TenantPage(data=page, next=page[-1].name if len(found) > limit else None)
+        infos = await read(lambda: identity.list_tenants(after, limit + 1))
+        page = [tenant_view(info) for info in infos[:limit]]
+        return TenantPage(data=page, next=page[-1].name if len(infos) > limit else None)
 
     @routes.post("", status_code=201)
     async def create_tenant(who: Admin, request: NewTenantRequest, response: Response) -> TenantView:

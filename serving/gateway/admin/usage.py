@@ -58,8 +58,8 @@ def usage_routes(database: Engine) -> APIRouter:
         end = until.timestamp() if until else time.time()
         start = since.timestamp() if since else end - DEFAULT_SPAN_S
         groups = list(dict.fromkeys(by))
-        found = await read_ledger(lambda: usage(database, groups, Span(start, end, tenant)))
-        rows = [_usage_row(groups, row) for row in found]
+        sums = await read_ledger(lambda: usage(database, groups, Span(start, end, tenant)))
+        rows = [_usage_row(groups, row) for row in sums]
         return UsageReport(since=as_moment(start), until=as_moment(end), data=rows)
 
     return routes

@@ -24,10 +24,10 @@ def expected_version(if_match: str | None) -> int | None:
     """
     if if_match is None or if_match.strip() == "*":
         return None
-    found = _ETAG.fullmatch(if_match.strip())
-    if found is None:
+    match = _ETAG.fullmatch(if_match.strip())
+    if match is None:
         raise BadRequest('If-Match must be an ETag as it was answered, such as "3".', param="If-Match")
-    return int(found[1])
+    return int(match[1])
 
 
 def set_etag(response: Response, version: int) -> None:

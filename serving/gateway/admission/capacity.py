@@ -79,10 +79,10 @@ class Capacity:
         return free, sum(limits)
 
     def _serving(self, model: str) -> list[Engine]:
-        found = self._engines.get(model)
-        if found is None:
-            found = self._engines[model] = [engine for engine in self._limits if engine.serves(model)]
-        return found
+        engines = self._engines.get(model)
+        if engines is None:
+            engines = self._engines[model] = [engine for engine in self._limits if engine.serves(model)]
+        return engines
 
     def _refresh(self, now: float) -> None:
         if now < self._trusted_until:

@@ -78,10 +78,10 @@ class FairQueue:
         self._idle: deque[tuple[float, TenantState]] = deque()
 
     def counters(self, priority: int) -> TokenCounters[Ticket]:
-        found = self._classes.get(priority)
-        if found is None:
-            found = self._classes[priority] = TokenCounters()
-        return found
+        counters = self._classes.get(priority)
+        if counters is None:
+            counters = self._classes[priority] = TokenCounters()
+        return counters
 
     def tenant_state(self, tenant: str, weight: float) -> TenantState:
         """The tenant's counts; it counts as there from now on."""
@@ -140,17 +140,17 @@ class FairQueue:
 
     def num_ahead(self, tenant: str, weight: float, priority: int) -> float:
         """About how many permits go to others and to itself before a new request of the tenant gets one."""
-        ahead = float(sum(found.num_waiting for level, found in self._classes.items() if level > priority))
+        ahead = float(sum(counters.num_waiting for level, counters in self._classes.items() if level > priority))
         own_class = self._classes.get(priority)
         if own_class is None or not own_class.num_waiting:
             return ahead
-        others = sum(each.weight for each in self.tenants.values() if each.num_waiting and each.tenant != tenant)
+        others = sum(state.weight for state in self.tenants.values() if state.num_waiting and state.tenant != tenant)
         account = own_class.accounts.get(tenant)
         own = account.num_waiting if account is not None else 0
         return ahead + min(own_class.num_waiting, own * (others + weight) / weight)
 
     def _order(self) -> list[int]:
-        waiting = sorted((level for level, found in self._classes.items() if found.num_waiting), reverse=True)
+        waiting = sorted((level for level, counters in self._classes.items() if counters.num_waiting), reverse=True)
         if len(waiting) > 1 and self._earned >= 1:
             longest = min(waiting[1:], key=self._last_grant.__getitem__)
             waiting.remove(longest)
@@ -160,7 +160,7 @@ class FairQueue:
     def _note_grant(self, priority: int) -> None:
         self._grants += 1
         self._last_grant[priority] = self._grants
-        levels = [level for level, found in self._classes.items() if found.num_waiting]
+        levels = [level for level, counters in self._classes.items() if counters.num_waiting]
         if any(level > priority for level in levels):
             self._earned = max(0.0, self._earned - 1)
         if any(level < priority for level in levels) or any(level > priority for level in levels):

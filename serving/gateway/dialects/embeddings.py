@@ -20,10 +20,10 @@ class Embeddings(Dialect):
     is_billed = True
 
     def check(self, body: Json, settings: GatewaySettings) -> None:
-        given = body.get("input")
+        texts = body.get("input")
         most = settings.max_embedding_inputs
-        if isinstance(given, list) and len(given) > most and not isinstance(given[0], int):
-            raise BadRequest(f"'input' has {len(given)} texts; {most} is the most.", param="input")
+        if isinstance(texts, list) and len(texts) > most and not isinstance(texts[0], int):
+            raise BadRequest(f"'input' has {len(texts)} texts; {most} is the most.", param="input")
 
     def prompt_texts(self, body: Json) -> Iterator[str]:
         yield from texts_in(body.get("input"))

@@ -85,8 +85,8 @@ class Messages(CountTokens):
     parameter_names: ClassVar[dict[str, str]] = {"stop": "stop_sequences"}
 
     def set_messages(self, body: Json, messages: list[Json]) -> None:
-        given = body.get("messages")
-        if given is not None and not isinstance(given, list):
+        asked = body.get("messages")
+        if asked is not None and not isinstance(asked, list):
             raise BadRequest("'messages' must be a list.", param="messages")
         system: list[Any] = [message["content"] for message in messages if message["role"] == "system"]
         if system:
@@ -95,7 +95,7 @@ class Messages(CountTokens):
             if not isinstance(blocks, list):
                 raise BadRequest("'system' must be text or a list of blocks.", param="system")
             body["system"] = [{"type": "text", "text": text + "\n\n"} for text in system] + blocks
-        body["messages"] = [message for message in messages if message["role"] != "system"] + (given or [])
+        body["messages"] = [message for message in messages if message["role"] != "system"] + (asked or [])
 
     def usage(self, answer: Json) -> Usage | None:
         usage = answer.get("usage")

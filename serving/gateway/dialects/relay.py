@@ -198,13 +198,13 @@ class DialectRelay:
             self._reports += cleaned.reports
             out.append(with_data(event, data) if cleaned.changed else event)
         else:
-            found = texts_alone(data)
-            if found is None:
+            alone = texts_alone(data)
+            if alone is None:
                 drop_opaque(data, _NOT_OPAQUE)
                 clean_keys(self._guard, data)
-                found = list(texts_within(data))
+                alone = list(texts_within(data))
             kind = str(data.get("type")), read.item
-            texts = [text._replace(path=(*kind, *text.path)) for text in found]
+            texts = [text._replace(path=(*kind, *text.path)) for text in alone]
             if texts:
                 self._extras.feed((event, data), texts, out)
             else:

@@ -41,17 +41,17 @@ class EngineLoad:
 
 def parse_schemes(metrics: bytes) -> frozenset[str]:
     """The watermark schemes that an engine with our plugin marks with; several engines of one server agree."""
-    found = _SCHEMES.search(metrics)
-    return frozenset(found[1].decode().split(",")) if found else frozenset()
+    match = _SCHEMES.search(metrics)
+    return frozenset(match[1].decode().split(",")) if match else frozenset()
 
 
 def parse_sampling(metrics: bytes) -> dict[str, float]:
     """How an engine with our plugin samples where a request does not say, as far as its model's files set it."""
-    found = {}
+    values = {}
     for name, value in _SAMPLING.findall(metrics):
         with suppress(ValueError):
-            found[name.decode()] = float(value)
-    return found
+            values[name.decode()] = float(value)
+    return values
 
 
 def parse_load(metrics: bytes) -> EngineLoad | None:

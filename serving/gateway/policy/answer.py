@@ -24,12 +24,12 @@ def texts_of_whole(context: RequestContext, body: bytes) -> list[AnswerText]:
         return [
             text for position, choice in enumerate(choices_of(decode_any(body))) for text in _texts(choice, position)
         ]
-    found = []
+    texts = []
     for text_field in dialect.text_fields(decode_any(body)):
         value = text_field.holder[text_field.key]
         kind = "text" if text_field.is_answer else text_field.key if text_field.key != "text" else "content"
-        found.append(AnswerText(0, kind, encode(value).decode() if text_field.parsed else value))
-    return found
+        texts.append(AnswerText(0, kind, encode(value).decode() if text_field.parsed else value))
+    return texts
 
 
 def texts_of_events(context: RequestContext, data: bytes) -> list[AnswerText]:

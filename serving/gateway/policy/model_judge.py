@@ -86,11 +86,11 @@ class ModelJudge:
         pool, started = self._classifiers(), time.perf_counter()
         if check.name not in pool.names:
             raise CheckFailed(f"there is no classifier {check.name!r}")
-        found = await pool.scores(text, [check.name])
+        verdicts = await pool.scores(text, [check.name])
         self._metrics.asked("classifier", time.perf_counter() - started)
-        if check.category not in found.scores:
-            raise CheckFailed(found.failed.get(check.name, "no such category"))
-        return found.scores[check.category]
+        if check.category not in verdicts.scores:
+            raise CheckFailed(verdicts.failed.get(check.name, "no such category"))
+        return verdicts.scores[check.category]
 
     async def judge(self, principle: Principle, check: JudgeCheck, text: str) -> bool:
         """Whether the judge says yes. Raises: CheckFailed."""

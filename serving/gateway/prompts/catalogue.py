@@ -82,11 +82,11 @@ class PromptLibrary:
             raise PromptError(f"There is no prompt {name[:80]!r} here. There are: {known}.")
         if not separator:
             return versions[max(versions)]
-        found = versions.get(int(version)) if version.isascii() and version.isdigit() and len(version) < 10 else None
-        if found is None:
+        template = versions.get(int(version)) if version.isascii() and version.isdigit() and len(version) < 10 else None
+        if template is None:
             known = ", ".join(str(version) for version in sorted(versions))
             raise PromptError(f"The prompt {name!r} has no version {version[:20]!r}. It has: {known}.")
-        return found
+        return template
 
     def all(self) -> list[Template]:
         """Every version of every template, by name and version."""

@@ -83,11 +83,11 @@ def _open(folder: Path | str) -> PromptLibrary:
         raise click.ClickException(str(error)) from None
 
 
-def _assignment(given: str, variables: dict[str, Any]) -> tuple[str, Any]:
+def _assignment(text: str, variables: dict[str, Any]) -> tuple[str, Any]:
     """`NAME=VALUE`; a value is text where the variable is, and JSON where it is not."""
-    name, separator, value = given.partition("=")
+    name, separator, value = text.partition("=")
     if not separator or not name:
-        raise click.BadParameter(f"{given!r} is not NAME=VALUE", param_hint="--set")
+        raise click.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--set")
     if name in variables and variables[name].type in ("string", "choice"):
         return name, value
     try:

@@ -23,10 +23,10 @@ def require_confined(body: dict[str, Any], endpoint: str, own: Literal["conversa
         if body.get(name):
             raise _refused(name)
     field = "input" if endpoint == "responses" else "messages"
-    given = body.get(field)
-    if given and own == "none":
+    messages = body.get(field)
+    if messages and own == "none":
         raise _refused(field)
-    for number, message in enumerate(given if isinstance(given, list) else ()):
+    for number, message in enumerate(messages if isinstance(messages, list) else ()):
         if not _is_conversation(message):
             raise _refused(f"{field}[{number}].role")
     variables = body.get("chat_template_kwargs")

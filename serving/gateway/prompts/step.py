@@ -67,11 +67,11 @@ def _values(body: dict[str, Any]) -> tuple[dict[str, Any], str]:
 
 def _take_last_user_text(body: dict[str, Any], field: str) -> str | None:
     """Take the last user message's text away from the conversation; None where it is not text alone."""
-    given = body.get(field)
-    if isinstance(given, str):
+    value = body.get(field)
+    if isinstance(value, str):
         del body[field]
-        return given
-    last = given[-1] if isinstance(given, list) and given else None
+        return value
+    last = value[-1] if isinstance(value, list) and value else None
     if not isinstance(last, dict) or last.get("role") != "user":
         return None
     content = last.get("content")
@@ -79,7 +79,7 @@ def _take_last_user_text(body: dict[str, Any], field: str) -> str | None:
         content = "\n".join(part["text"] for part in content)
     if not isinstance(content, str):
         return None
-    body[field] = given[:-1] if given else []
+    body[field] = value[:-1] if value else []
     return content
 
 
@@ -88,12 +88,12 @@ def _set_messages(context: RequestContext, messages: list[dict[str, Any]]) -> No
     if context.dialect is not None:
         context.dialect.set_messages(body, messages)
         return
-    given = body.get("messages") or []
+    conversation = body.get("messages") or []
     if context.endpoint != "chat":
         raise BadRequest("/v1/completions takes no prompt templates.", param="model", code="prompt_not_supported")
-    if not isinstance(given, list):
+    if not isinstance(conversation, list):
         raise BadRequest("'messages' must be a list.", param="messages")
-    body["messages"] = messages + given
+    body["messages"] = messages + conversation
 
 
 def _set_parameters(context: RequestContext, template: Template) -> None:

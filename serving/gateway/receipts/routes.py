@@ -83,10 +83,10 @@ def receipt_routes(identity: Identity, issuer: Callable[[], ReceiptIssuer | None
     Holder = Annotated[Principal, Depends(principal)]
 
     def signing() -> ReceiptIssuer:
-        found = issuer()
-        if found is None:
+        active = issuer()
+        if active is None:
             raise NotFound("This gateway signs no receipts.", code="receipts_off")
-        return found
+        return active
 
     @routes.get("/v1/provenance/receipts/{request_id}")
     async def show_receipt(

@@ -173,17 +173,17 @@ class _Cleaning:
     def _clean_rest(self, tree: Json) -> list[str]:
         """Clean what has no name of its own; returns it as it was."""
         rest = [text for text in texts_within(tree) if (id(text.holder), text.key) not in self._done]
-        found = [text.value for text in rest]
+        values = [text.value for text in rest]
         for text in rest:
             self._clean_text(text.holder, text.key, text.kind)
         self.changed |= clean_keys(self._guard, tree)
-        return found
+        return values
 
     def _take_prompt(self, holder: Json) -> Json:
-        found = {name: holder.pop(name) for name in _PROMPT_DETAILS if holder.get(name) is not None}
-        shown = clean_prompt_details(self._context, self._guard, found) if found else {}
-        self.changed |= shown != found
-        return {**dict.fromkeys(found), **shown}
+        details = {name: holder.pop(name) for name in _PROMPT_DETAILS if holder.get(name) is not None}
+        shown = clean_prompt_details(self._context, self._guard, details) if details else {}
+        self.changed |= shown != details
+        return {**dict.fromkeys(details), **shown}
 
     def _drop(self, tree: Json) -> None:
         self.changed |= drop_opaque(tree, _NOT_OPAQUE)

@@ -195,8 +195,8 @@ class ChoiceRelay:
             self._stop_reason = choice.get("stop_reason", _NOT_TOLD)
             reason = finish if is_identifier("finish_reason", finish) else "stop"
             self._end = self._event({**self._message({}), "logprobs": None, "finish_reason": reason, **more}, odd)
-        found = [(channel, text) for channel, text, _ in texts]
-        return [*found, *others, *((("name", number), _named(head)["name"]) for number, head in heads)]
+        own = [(channel, text) for channel, text, _ in texts]
+        return [*own, *others, *((("name", number), _named(head)["name"]) for number, head in heads)]
 
     def finish(self, out: list[bytes]) -> None:
         """Nothing follows: add to `out` what is left, the event with the finish reason last."""
@@ -293,9 +293,9 @@ class ChoiceRelay:
         own = call.get(kind)
         if isinstance(own, dict):
             field = "input" if kind == "custom" else "arguments"
-            given = own.pop(field, None)
-            if given not in (None, ""):
-                self._find_text(texts, field, as_text(given), number)
+            value = own.pop(field, None)
+            if value not in (None, ""):
+                self._find_text(texts, field, as_text(value), number)
             name = own.pop("name", None) or ""
             if not isinstance(name, str):
                 name = as_text(name)
@@ -312,11 +312,11 @@ class ChoiceRelay:
         call = part.get("function_call")
         if not isinstance(call, dict):
             return
-        name, given = call.pop("name", None), call.pop("arguments", None)
+        name, arguments = call.pop("name", None), call.pop("arguments", None)
         if name and isinstance(name, str) and _FUNCTION_CALL not in self._opened:
             heads.append((_FUNCTION_CALL, {"name": name, "arguments": ""}))
-        if given not in (None, ""):
-            self._find_text(texts, "function_call", as_text(given))
+        if arguments not in (None, ""):
+            self._find_text(texts, "function_call", as_text(arguments))
         if not call:
             del part["function_call"]
 

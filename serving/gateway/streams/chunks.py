@@ -274,14 +274,14 @@ def _find_texts(part: _Part, found: list[tuple[Channel, str]]) -> None:
 
 def names_of(answer: UsualAnswer) -> list[str | None]:
     """What names an answer, and the parts of it."""
-    found = [answer.id, answer.object, answer.model, answer.system_fingerprint, answer.service_tier]
+    identifiers = [answer.id, answer.object, answer.model, answer.system_fingerprint, answer.service_tier]
     for choice in answer.choices:
-        found.append(choice.finish_reason)
+        identifiers.append(choice.finish_reason)
         if choice.message is not None:
-            found.append(choice.message.role)
+            identifiers.append(choice.message.role)
             for call in choice.message.tool_calls or ():
-                found += (call.id, call.type)
-    return found
+                identifiers += (call.id, call.type)
+    return identifiers
 
 
 def set_text(choice: Json, channel: Channel, text: str) -> None:

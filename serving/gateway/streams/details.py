@@ -41,15 +41,15 @@ def clean_details(guard: Answers, details: Any) -> Any:
     return None if _spells_a_value(guard, [own]) or _spells_a_value(guard, spelled.alternatives) else spelled.value
 
 
-def clean_prompt_details(context: RequestContext, guard: Answers, found: Json) -> Json:
+def clean_prompt_details(context: RequestContext, guard: Answers, holder: Json) -> Json:
     """What the client may see of the question's tokens: what it asked for, of a prompt that is its own."""
     shown: Json = {}
     if context.asked_model.startswith(TEMPLATE) or guard.hides_prompt:
         return shown
-    ids = found.get("prompt_token_ids")
+    ids = holder.get("prompt_token_ids")
     if context.body.get("return_token_ids") and isinstance(ids, list):
         shown["prompt_token_ids"] = [token_id for token_id in ids if type(token_id) is int]
-    details = found.get("prompt_logprobs")
+    details = holder.get("prompt_logprobs")
     if context.body.get("prompt_logprobs") is not None and isinstance(details, list):
         kept = [_prompt_token(ranks) for ranks in details]
         ranked = [[str(token.get("decoded_token") or "") for token in (ranks or {}).values()] for ranks in kept]
@@ -220,11 +220,11 @@ class DetailGate:
         if not self._readable:
             return
         text = _ascii(text)
-        found = self._spelled.find(text)
-        if found < 0:
+        start = self._spelled.find(text)
+        if start < 0:
             self._give_up()
         else:
-            self._spelled = self._spelled[found + len(text) :]
+            self._spelled = self._spelled[start + len(text) :]
 
     def pass_on(self, events: Sequence[bytes], out: list[bytes]) -> None:
         """Add to `out` the events that may go now; the order stays."""

@@ -41,18 +41,18 @@ class EventTemplate:
         opening = _OPENINGS.get(channel)
         if opening is None or b"\n" in event or (tap is not None and not (tap.knows_prompts and tap.hides)):
             return None
-        start, found, rest = event.partition(opening)
-        start += found
+        start, separator, rest = event.partition(opening)
+        start += separator
         word = text.encode()
         if not rest.startswith(word + b'"'):
             return None
         between, end = b"", rest[len(word) :]
         if tap is not None:
-            before, found, token = end.rpartition(TOKENS)
+            before, separator, token = end.rpartition(TOKENS)
             digits, closing, after = token.partition(b"]")
-            if not found or not digits.isdigit():
+            if not separator or not digits.isdigit():
                 return None
-            between, end = before + found, closing + after
+            between, end = before + separator, closing + after
         template = cls(start, between, end, index, channel, hides=tap is not None and tap.hides)
         return template if template._holds() else None
 
@@ -72,7 +72,7 @@ class EventTemplate:
 
     def run(self, events: list[bytes], first: int) -> MatchedRun:
         """The texts and tokens of the events from the `first` on, up to one that does not match."""
-        found = MatchedRun([], [], [], [])
+        matches = MatchedRun([], [], [], [])
         start, end, shown_end = self._start, self._end, self._shown_end
         size, tail, says = len(start), len(end), self._varying.fullmatch
         for event in events[first:] if first else events:
@@ -83,12 +83,12 @@ class EventTemplate:
                 break
             word, token = varies.groups()
             if token:
-                found.tokens.append(int(token))
+                matches.tokens.append(int(token))
                 if shown_end:
                     event = start + word + shown_end
-            found.events.append(event)
-            found.texts.append(word.decode())
-        return found
+            matches.events.append(event)
+            matches.texts.append(word.decode())
+        return matches
 
     def _holds(self) -> bool:
         """Whether a text put into the template is the text that parsing finds: it might stand in another field."""

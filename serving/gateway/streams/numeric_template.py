@@ -115,7 +115,7 @@ class NumericTemplate:
             end += piece[done:]
         if (ranked := _NO_OTHERS.search(end)) is not None:
             varying, end = varying + re.escape(end[: ranked.end()]), end[ranked.end() :]
-        varying, num_ranked = _ESCAPED_NO_OTHERS.subn(lambda found: found[1] + _ANY_OTHERS, varying)
+        varying, num_ranked = _ESCAPED_NO_OTHERS.subn(lambda match: match[1] + _ANY_OTHERS, varying)
         if num_ranked > 1:
             return None
         template = cls(start + b'"', _compiled(varying), end, comma)
@@ -124,38 +124,38 @@ class NumericTemplate:
 
     def run(self, events: list[bytes], first: int) -> MatchedRun:
         """What the events say from the `first` on, up to one that is not like this one."""
-        found = MatchedRun([], [], [], [])
+        matches = MatchedRun([], [], [], [])
         for event in events[first:] if first else events:
             matched = self.read(event)
             if matched is None:
                 break
-            found.events.append(matched.event)
-            found.texts.append(matched.text)
+            matches.events.append(matched.event)
+            matches.texts.append(matched.text)
             if matched.token is not None:
-                found.tokens.append(matched.token)
+                matches.tokens.append(matched.token)
             if self._ranked:
-                found.ranks.append(matched.ranks)
-        return found
+                matches.ranks.append(matched.ranks)
+        return matches
 
     def read(self, event: bytes) -> MatchedEvent | None:
         """What an event says that is like this one; None: it is not."""
         if not (event.startswith(self._start) and event.endswith(self._end)):
             return None
-        found = self._varying.match(event, len(self._start))
-        if found is None or found.end() != len(event) - len(self._end):
+        match = self._varying.match(event, len(self._start))
+        if match is None or match.end() != len(event) - len(self._end):
             return None
-        word, comma = found[1], self._comma
-        if self._spells and found[self._spells] != _spelled(word, comma):
+        word, comma = match[1], self._comma
+        if self._spells and match[self._spells] != _spelled(word, comma):
             return None
         ranks: Sequence[str] = ()
-        if self._ranked and (others := found[self._ranked]):
+        if self._ranked and (others := match[self._ranked]):
             told = _alternatives(others)
             if told is None:
                 return None
             ranks = told
         if not self._numbers:
             return MatchedEvent(word.decode(), None, event, ranks)
-        start, end = found.span(self._numbers)
+        start, end = match.span(self._numbers)
         shown = b"%bnull%b" % (event[: start - 1], event[end + 1 :])
         return MatchedEvent(word.decode(), int(event[start:end]), shown, ranks)
 

@@ -397,11 +397,11 @@ class StreamRelay:
 
     def _take_prompt(self, holder: Json) -> Json:
         """Take what is said of the question's tokens; returns what of it the client may see."""
-        found = {name: holder.pop(name) for name in _PROMPT_DETAILS if name in holder}
-        ids = found.get("prompt_token_ids")
+        details = {name: holder.pop(name) for name in _PROMPT_DETAILS if name in holder}
+        ids = details.get("prompt_token_ids")
         if self.tap is not None and isinstance(ids, list) and ids:
             self.tap.note_prompt(ids)
-        return clean_prompt_details(self._context, self._guard, found)
+        return clean_prompt_details(self._context, self._guard, details)
 
     def _note_end(self, state: ChoiceRelay, finish: str) -> None:
         self._context.finish_reason = finish if is_identifier("finish_reason", finish) else "stop"

@@ -32,9 +32,9 @@ class StopStringJoiner:
     def feed(self, text: str, final: bool = False) -> tuple[str, str | None]:
         """The text that may go on, and the stop string that ended it (None: none did)."""
         self._text += text
-        found = self._find()
-        if found is not None:
-            start, stop = found
+        stopped = self._find()
+        if stopped is not None:
+            start, stop = stopped
             end = start + len(stop) if self._include else start
             return self._release(end), stop
         if final or len(self._text) - self._cut >= self._reach:

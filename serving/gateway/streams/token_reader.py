@@ -120,26 +120,26 @@ class TokenReader:
         token: str = entry["token"]
         kept = {name: entry[name] for name in ("id", "token", "logprob", "rank") if _is_number_or(entry, name, "token")}
         text = token
-        given = entry.get("bytes")
+        spelled = entry.get("bytes")
         if "bytes" in entry:
             kept["bytes"] = None
         in_bytes = _IN_BYTES.fullmatch(token) is not None
         if _UNKNOWN in token or in_bytes:
             # A part of a character: what its bytes say.
-            raw = _as_bytes(given)
+            raw = _as_bytes(spelled)
             if raw is not None and not in_bytes and not _spell_parts(raw, token):
                 raw = None
             if raw is None or in_bytes:
                 self._readable = False
             if raw is not None:
                 text = decoder.decode(raw)
-                kept["bytes"] = given
+                kept["bytes"] = spelled
             return kept, text
         decoder.reset()
         if _NUMBERED.fullmatch(token) is not None:
             self._readable = False
-        elif _as_bytes(given) == token.encode(errors="replace"):
-            kept["bytes"] = given
+        elif _as_bytes(spelled) == token.encode(errors="replace"):
+            kept["bytes"] = spelled
         return kept, text
 
     def _columns(self, details: Json, tokens: list[str], alternatives: list[list[str]]) -> Json:

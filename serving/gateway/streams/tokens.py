@@ -162,10 +162,10 @@ class TokenTap:
         """Tokens of the answer so far, all choices together."""
         return sum(len(progress.ids) for progress in self.choices.values())
 
-    def _extend(self, ids: array[int], found: Sequence[object]) -> int:
+    def _extend(self, ids: array[int], new: Sequence[object]) -> int:
         """Add tokens; what is none leaves the reader blind, as it does not know the answer any more."""
-        known = [token_id for token_id in found if isinstance(token_id, int) and 0 <= token_id < _END_OF_IDS]
-        self.blind = self.blind or len(known) != len(found)
+        known = [token_id for token_id in new if isinstance(token_id, int) and 0 <= token_id < _END_OF_IDS]
+        self.blind = self.blind or len(known) != len(new)
         ids.extend(known)
         return len(known)
 

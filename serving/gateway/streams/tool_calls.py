@@ -54,7 +54,7 @@ class ToolCalls:
         times = Counter(_index(call) for call in calls)
         seen: Counter[int | None] = Counter()
         taken: set[int] = set()
-        found = []
+        numbers = []
         for position, piece in enumerate(calls):
             index = _index(piece)
             alone = times[index] == 1
@@ -75,8 +75,8 @@ class ToolCalls:
             if not call.own_id and len(call.arguments) < _MOST_KEPT:
                 call.arguments += _arguments(piece)
             taken.add(call.number)
-            found.append(call.number)
-        return found
+            numbers.append(call.number)
+        return numbers
 
     def _find(self, piece: Json, index: int | None, nth: int | None, position: int | None) -> _Call | None:
         """`nth`: how many pieces of the same index came before it in its event, where there are several."""
@@ -146,5 +146,5 @@ def _name(call: Json) -> str:
 
 def _arguments(call: Json) -> str:
     part = _part(call)
-    given = part.get("arguments") or part.get("input")
-    return as_text(given) if given else ""
+    arguments = part.get("arguments") or part.get("input")
+    return as_text(arguments) if arguments else ""

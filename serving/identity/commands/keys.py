@@ -62,13 +62,13 @@ def list_command(load_settings: LoadSettings, /, tenant: str | None, as_json: bo
     Example: signet keys list --tenant acme
     """
     with open_session(load_settings) as session:
-        found = session.store.list_keys(tenant)
+        infos = session.store.list_keys(tenant)
     if as_json:
-        click.echo(json.dumps([asdict(info) for info in found], indent=2))
+        click.echo(json.dumps([asdict(info) for info in infos], indent=2))
         return
-    if not found:
+    if not infos:
         click.echo("no keys yet: signet keys create --tenant NAME")
-    for info in found:
+    for info in infos:
         click.echo(key_line(info))
 
 

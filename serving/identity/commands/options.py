@@ -25,10 +25,10 @@ _DURATION = re.compile(r"([0-9]{1,9})([smhd])")
 
 def duration(value: str | float) -> float:
     """`90s`, `15m`, `24h`, `30d`; as seconds."""
-    found = _DURATION.fullmatch(str(value))
-    if found is None:
+    match = _DURATION.fullmatch(str(value))
+    if match is None:
         raise click.BadParameter(f"{value!r} is not a duration such as 15m, 24h or 30d")
-    return float(found[1]) * _UNITS[found[2]]
+    return float(match[1]) * _UNITS[match[2]]
 
 
 def moment(value: str) -> Any:

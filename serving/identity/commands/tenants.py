@@ -66,13 +66,13 @@ def list_command(load_settings: LoadSettings, as_json: bool) -> None:
     Example: signet keys tenants list
     """
     with open_session(load_settings) as session:
-        found = session.store.list_tenants()
+        infos = session.store.list_tenants()
     if as_json:
-        click.echo(json.dumps([asdict(info) for info in found], indent=2))
+        click.echo(json.dumps([asdict(info) for info in infos], indent=2))
         return
-    if not found:
+    if not infos:
         click.echo("no tenants yet: signet keys create --tenant NAME")
-    for info in found:
+    for info in infos:
         click.echo(tenant_line(info))
 
 

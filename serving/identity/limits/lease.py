@@ -124,16 +124,16 @@ UNLIMITED = Lease(None, Plan((), ()), 0, 0, (), ())
 
 def rate_limit_headers(usages: Sequence[Usage]) -> RateLimitHeaders:
     """Of requests and of tokens the limit with the least left, the key's or the tenant's."""
-    found: list[tuple[str, str]] = []
+    headers: list[tuple[str, str]] = []
     requests = [(limit, used) for limits, used, _ in usages if (limit := limits.requests_per_minute)]
     tokens = [(limit, used) for limits, _, used in usages if (limit := limits.tokens_per_minute)]
     for name, candidates in (("requests", requests), ("tokens", tokens)):
         if candidates:
             limit, used = min(candidates, key=lambda candidate: candidate[0] - candidate[1])
-            found.append((f"x-ratelimit-limit-{name}", str(limit)))
-            found.append((f"x-ratelimit-remaining-{name}", str(max(0, int(limit - used)))))
-            found.append((f"x-ratelimit-reset-{name}", duration(used * 60.0 / limit)))
-    return tuple(found)
+            headers.append((f"x-ratelimit-limit-{name}", str(limit)))
+            headers.append((f"x-ratelimit-remaining-{name}", str(max(0, int(limit - used)))))
+            headers.append((f"x-ratelimit-reset-{name}", duration(used * 60.0 / limit)))
+    return tuple(headers)
 
 
 def refuse_rate(plan: Plan, index: int, limit: LimitName, usages: tuple[Usage, ...], amount: Amount) -> Refusal:

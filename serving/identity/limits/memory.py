@@ -98,19 +98,19 @@ class MemoryStore:
 
     def open_requests(self, account: str) -> int:
         """Leases on a rate account that are neither settled nor released."""
-        found = self._rates.get(account)
-        return found.open if found is not None else 0
+        rate = self._rates.get(account)
+        return rate.open if rate is not None else 0
 
     def budget(self, account: str) -> tuple[int, int]:
         """Spent and reserved, nano-dollars."""
-        found = self._budgets.get(account)
-        return (found.spent, found.reserved) if found is not None else (0, 0)
+        budget = self._budgets.get(account)
+        return (budget.spent, budget.reserved) if budget is not None else (0, 0)
 
     def _budget(self, account: str) -> BudgetAccount:
-        found = self._budgets.get(account)
-        if found is None:
-            found = self._budgets[account] = BudgetAccount(self._clock())
-        return found
+        budget = self._budgets.get(account)
+        if budget is None:
+            budget = self._budgets[account] = BudgetAccount(self._clock())
+        return budget
 
     def _rates_of(self, plan: Plan, now: float) -> list[RateAccount]:
         if len(self._rates) >= self._sweep_at:

@@ -146,9 +146,9 @@ class SharedStore:
         table.lock()
         try:
             place = table.place(account)
-            found = _load_budget(table, place)
-            found.compare(window, in_ledger, self._clock(), quiet_s)
-            _store_budget(table, place, found)
+            budget = _load_budget(table, place)
+            budget.compare(window, in_ledger, self._clock(), quiet_s)
+            _store_budget(table, place, budget)
         finally:
             table.unlock()
 
@@ -158,8 +158,8 @@ class SharedStore:
 
     def budget(self, account: str) -> tuple[int, int]:
         """As `MemoryStore.budget`."""
-        found = _load_budget(self._table, self._table.place(account))
-        return found.spent, found.reserved
+        budget = _load_budget(self._table, self._table.place(account))
+        return budget.spent, budget.reserved
 
 
 def _load_rate(table: Table, place: int) -> RateAccount:

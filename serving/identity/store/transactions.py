@@ -79,11 +79,13 @@ class Transactions:
             raise IdentityError(explain(self._engine, error)) from error
 
 
-def check_version(found: int, expected: int | None, what: str) -> None:
+def check_version(current: int, expected: int | None, what: str) -> None:
     """Refuse to change `what` when somebody else did.
 
     Raises:
         VersionConflict: its version is not the expected one; None expects nothing.
     """
-    if expected is not None and found != expected:
-        raise VersionConflict(f"{what} was changed meanwhile: it is at version {found}, not {expected}; read it again")
+    if expected is not None and current != expected:
+        raise VersionConflict(
+            f"{what} was changed meanwhile: it is at version {current}, not {expected}; read it again"
+        )

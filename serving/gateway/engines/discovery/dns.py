@@ -25,8 +25,8 @@ async def system_lookup(host: str, port: int) -> list[str]:
         OSError: it has none, or the resolver cannot be asked.
     """
     loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [str(address[0]) for _, _, _, _, address in found]
+    infos = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [str(address[0]) for _, _, _, _, address in infos]
 
 
 @dataclass(frozen=True)
