@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Sequence
+from itertools import accumulate
 
 from serving.gateway.streams.chunks import Channel, decode_any, encode, set_text
 from serving.gateway.streams.sse import event_data
@@ -49,6 +51,9 @@ class ChannelRelay:
         self._waiting.extend(zip(events, texts, strict=True))
         self._waiting_chars += len(text)
         self._take_clear(self._cleaner.feed(text))
+        # All that waits is looked at: of a long wait only when as much has come.
+        if len(self._waiting) <= 2 * len(events):
+            self._release_unchanged(out)
         self._release(out)
 
     def finish(self, out: list[bytes]) -> None:
@@ -63,6 +68,19 @@ class ChannelRelay:
         self._clear += text
         if text and self._digest is not None:
             self._digest.add(text)
+
+    def _release_unchanged(self, out: list[bytes]) -> None:
+        """Where the guard has changed nothing, let all events go at once whose text is clear."""
+        events, texts = zip(*self._waiting, strict=True)
+        if not "".join(texts).startswith(self._clear):
+            return
+        ends = list(accumulate(map(len, texts)))
+        count = bisect_right(ends, len(self._clear))
+        if count:
+            out += events[:count]
+            self._waiting = deque(zip(events[count:], texts[count:], strict=True))
+            self._waiting_chars -= ends[count - 1]
+            self._clear = self._clear[ends[count - 1] :]
 
     def _release(self, out: list[bytes]) -> None:
         waiting, clear, position = self._waiting, self._clear, 0

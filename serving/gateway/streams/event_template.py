@@ -10,7 +10,7 @@ import re
 from functools import lru_cache
 
 from serving.gateway.streams.chunks import UNREADABLE, Channel, decode_usual, texts_of
-from serving.gateway.streams.numeric_template import PLAIN, MatchedEvent, MatchedRun
+from serving.gateway.streams.numeric_template import NO_MATCHES, PLAIN, MatchedEvent, MatchedRun
 from serving.gateway.streams.sse import event_data
 from serving.gateway.streams.tokens import TOKENS, TokenTap
 
@@ -72,23 +72,22 @@ class EventTemplate:
 
     def run(self, events: list[bytes], first: int) -> MatchedRun:
         """The texts and tokens of the events from the `first` on, up to one that does not match."""
-        matches = MatchedRun([], [], [], [])
         start, end, shown_end = self._start, self._end, self._shown_end
-        size, tail, says = len(start), len(end), self._varying.fullmatch
+        size, tail, match = len(start), len(end), self._varying.fullmatch
+        matches: list[tuple[bytes, bytes]] = []
         for event in events[first:] if first else events:
             if not (event.startswith(start) and event.endswith(end)):
                 break
-            varies = says(event, size, len(event) - tail)
+            varies = match(event, size, len(event) - tail)
             if varies is None:
                 break
-            word, token = varies.groups()
-            if token:
-                matches.tokens.append(int(token))
-                if shown_end:
-                    event = start + word + shown_end
-            matches.events.append(event)
-            matches.texts.append(word.decode())
-        return matches
+            matches.append(varies.groups())
+        if not matches:
+            return NO_MATCHES
+        words, tokens = zip(*matches, strict=True)
+        taken = [start + word + shown_end for word in words] if shown_end else events[first : first + len(matches)]
+        texts = b"\n".join(words).decode().split("\n")  # no plain text has a line break
+        return MatchedRun(taken, texts, list(map(int, filter(None, tokens))), [])
 
     def _holds(self) -> bool:
         """Whether a text put into the template is the text that parsing finds: it might stand in another field."""

@@ -47,7 +47,9 @@ class EventSplitter:
         if len(events) == 1:
             event = events[0].strip(b"\n")
             return [event] if event else []
-        return [event for event in (event.strip(b"\n") for event in events) if event]
+        if data.startswith(b"\n") or b"\n\n\n" in data:
+            events = [event for event in (event.strip(b"\n") for event in events) if event]
+        return events
 
     @property
     def num_pending(self) -> int:
