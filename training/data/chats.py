@@ -7,7 +7,6 @@ read too (`shapes`), in any file that `rows` reads.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from training.data.rows import read_rows
+from training.data.rows import whole_rows
 from training.data.shapes import chat_of
 from training.errors import DataError
 
@@ -143,7 +142,7 @@ def read_chats(path: Path) -> ChatFile:
         content = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
-    chats = [_chat(row, source) for source, row in read_rows(path, io.BytesIO(content))]
+    chats = [_chat(row, source) for source, row in whole_rows(path, content)]
     if not chats:
         raise DataError(f'{path}: holds no chats: write one {{"messages": […]}} a line')
     return ChatFile(path, hashlib.sha256(content).hexdigest(), chats)

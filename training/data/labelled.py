@@ -7,14 +7,13 @@ are ignored. Tables with columns of the same names are read too (`rows`), and so
 from __future__ import annotations
 
 import hashlib
-import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from training.data.rows import read_rows
+from training.data.rows import whole_rows
 from training.errors import DataError
 
 
@@ -47,7 +46,7 @@ def read_labelled(path: Path) -> LabelledFile:
         content = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
-    rows = list(read_rows(path, io.BytesIO(content)))
+    rows = list(whole_rows(path, content))
     if not rows:
         raise DataError(f'{path}: holds no texts: write one {{"text": …, "label": …}} a line')
     multi = "labels" in rows[0][1]
@@ -79,6 +78,8 @@ def label_names(texts: Sequence[LabelledText]) -> list[str]:
 
 def _labelled(row: dict[str, Any], source: str, multi: bool) -> LabelledText:
     text = row.get("text")
+    if text is None:
+        raise DataError(f"{source}: has no text, only {', '.join(map(repr, list(row)[:8]))}")
     if not isinstance(text, str) or not text.strip():
         raise DataError(f"{source}: text is missing or empty")
     if ("labels" in row) is not multi:

@@ -7,7 +7,6 @@ of messages, which may hold the prompt too. That is how preference data sets com
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from training.data.chats import Chat, explain
-from training.data.rows import read_rows
+from training.data.rows import whole_rows
 from training.data.shapes import messages_of
 from training.errors import DataError
 
@@ -50,7 +49,7 @@ def read_preferences(path: Path) -> PreferenceFile:
         content = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
-    pairs = [_preference(row, source) for source, row in read_rows(path, io.BytesIO(content))]
+    pairs = [_preference(row, source) for source, row in whole_rows(path, content)]
     if not pairs:
         raise DataError(f'{path}: holds no pairs: write one {{"prompt": …, "chosen": …, "rejected": …}} a line')
     return PreferenceFile(hashlib.sha256(content).hexdigest(), pairs)

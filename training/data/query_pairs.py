@@ -7,13 +7,12 @@ query is its own group. Other keys are ignored.
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from training.data.rows import read_rows
+from training.data.rows import whole_rows
 from training.errors import DataError
 
 
@@ -42,7 +41,7 @@ def read_query_pairs(path: Path) -> QueryFile:
         content = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
-    pairs = [_pair(row, source) for source, row in read_rows(path, io.BytesIO(content))]
+    pairs = [_pair(row, source) for source, row in whole_rows(path, content)]
     if not pairs:
         raise DataError(f'{path}: holds no pairs: write one {{"query": …, "text": …}} a line')
     return QueryFile(hashlib.sha256(content).hexdigest(), pairs)

@@ -52,6 +52,23 @@ def read_rows(path: Path, file: BinaryIO, unit: Unit = "paragraph", *, as_text: 
             raise _not_unicode(path, file, head) from None
 
 
+def whole_rows(path: Path, content: bytes, unit: Unit = "paragraph") -> Iterator[Row]:
+    """The rows of a file that was read whole, to train on; a text that is no Unicode is a DataError, too."""
+    for source, row in read_rows(path, io.BytesIO(content), unit):
+        if not _is_unicode(row):
+            raise DataError(f"{source}: has half of a surrogate pair, which is not a character")
+        yield source, row
+
+
+def _is_unicode(value: Any) -> bool:
+    """Whether every text can be encoded: JSON's escapes can write what no encoding has."""
+    if isinstance(value, str):
+        return value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value)
+    if isinstance(value, dict):
+        return all(_is_unicode(key) and _is_unicode(each) for key, each in value.items())
+    return all(map(_is_unicode, value)) if isinstance(value, list) else True
+
+
 def _gunzipped(path: Path, file: BinaryIO, unit: Unit, as_text: bool) -> Iterator[Row]:
     try:
         with gzip.GzipFile(fileobj=file) as content:

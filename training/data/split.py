@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
@@ -15,14 +16,7 @@ def split_heldout(chats: Sequence[Chat], fraction: float) -> tuple[list[Chat], l
 
     A chat keeps its side when others are added or the file is reordered, and equal chats are never on both.
     """
-    train: list[Chat] = []
-    heldout: list[Chat] = []
-    for chat in chats:
-        (heldout if _position(chat) < fraction else train).append(chat)
-    if not train or not heldout:
-        side = "train on" if not train else "hold out"
-        raise DataError(f"{chats[0].source.rpartition(':')[0]}: too few chats: none is left to {side}")
-    return train, heldout
+    return _split(chats, [_position(chat) for chat in chats], fraction, chats[0].source, "chat")
 
 
 def check_disjoint(train: Sequence[Chat], heldout: Sequence[Chat]) -> None:
@@ -46,19 +40,31 @@ class Grouped(Protocol):
         ...
 
 
+E = TypeVar("E")
 G = TypeVar("G", bound=Grouped)
 
 
 def split_by_group(examples: Sequence[G], fraction: float, salt: str = "") -> tuple[list[G], list[G]]:
     """Split into (kept, held out) by the hash of each example's group: a group keeps its side when the file grows."""
-    kept: list[G] = []
-    heldout: list[G] = []
-    for example in examples:
-        (heldout if _in_unit(f"{salt}{example.group}".encode()) < fraction else kept).append(example)
-    if not kept or not heldout:
-        side = "train on" if not kept else "hold out"
-        raise DataError(f"{examples[0].source.rpartition(':')[0]}: too few examples: none is left to {side}")
-    return kept, heldout
+    places = [_in_unit(f"{salt}{example.group}".encode()) for example in examples]
+    return _split(examples, places, fraction, examples[0].source, "text or group")
+
+
+def _split(
+    examples: Sequence[E], places: Sequence[float], fraction: float, source: str, what: str
+) -> tuple[list[E], list[E]]:
+    """By each example's place in [0, 1): (kept, held out), neither of them empty."""
+    lowest, highest = min(places), max(places)
+    if lowest == highest:
+        raise DataError(
+            f"{source.rpartition(':')[0]}: holds a single {what}: nothing is left to hold out, so name data.heldout"
+        )
+    # Of few examples, none or all may lie below the fraction: the nearest to it changes sides.
+    limit = min(max(fraction, math.nextafter(lowest, 1)), highest)
+    sides: tuple[list[E], list[E]] = ([], [])
+    for example, place in zip(examples, places, strict=True):
+        sides[place < limit].append(example)
+    return sides
 
 
 def check_groups_apart(train: Sequence[G], heldout: Sequence[G], what: str) -> None:

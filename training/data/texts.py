@@ -6,13 +6,12 @@ A row is `{"text": …}` or `{"messages": […]}`.
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from training.data.rows import decoded, read_rows
+from training.data.rows import decoded, read_rows, whole_rows
 from training.errors import DataError
 
 _ROWS = frozenset({".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".arrow", ".gz"})
@@ -50,6 +49,15 @@ def holds_texts(path: Path) -> bool:
     if row is None:
         return not is_rows
     return ("text" in row or not is_rows) and not row.keys() & {"messages", "label", "labels"}
+
+
+def holds_labels(path: Path) -> bool:
+    """Whether a file's rows say what its texts are."""
+    try:
+        row = first_row(path)
+    except DataError:  # whoever reads it whole says what is wrong
+        return False
+    return row is not None and bool(row.keys() & {"label", "labels"})
 
 
 def first_row(path: Path) -> dict[str, Any] | None:
@@ -91,12 +99,10 @@ def check_apart(train: Sequence[str], heldout: Sequence[str], path: Path) -> Non
 
 def _documents(content: bytes, path: Path) -> list[str]:
     documents = []
-    for source, row in read_rows(path, io.BytesIO(content), "file"):
+    for source, row in whole_rows(path, content, "file"):
         document = _document(row)
         if document is None:
             raise DataError(f'{source}: is neither {{"text": …}} nor {{"messages": […]}}')
-        if any("\ud800" <= character <= "\udfff" for character in document):
-            raise DataError(f"{source}: has half of a surrogate pair, which is not a character")
         documents.append(document)
     return documents
 

@@ -67,6 +67,14 @@ class Classification:
         return {**figures, "texts": self.texts}
 
 
+@dataclass(frozen=True)
+class Classified:
+    """How a classifier did, and the digest of the data that it was measured on."""
+
+    measured: Classification
+    data_sha256: str
+
+
 def load_classifier(source: Source) -> PreTrainedModel:
     """Load a classifier; raises SourceError where the model is none."""
     if not is_classifier(source):

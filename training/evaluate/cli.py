@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     metavar="REF|FILE",
     help="Compare a tokenizer with this model's, or with a file of tiktoken ranks.",
 )
-@click.option("--predictions", type=click.Path(path_type=Path), help="JSONL file to write a classifier's answers to.")
+@click.option("--predictions", type=click.Path(path_type=Path), help="JSONL file to write a label for each text to.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.pass_context
 @one_line_errors
@@ -61,7 +61,8 @@ def evaluate(
 
     For chats, perplexity covers the assistant's messages; for plain text or lines {"text": …} it covers everything,
     with bits per byte. A classifier takes lines {"text": …, "label": …} or {"text": …, "labels": […]}, an embedder
-    {"query": …, "text": …}. For a tokenizer the measure is bytes per token, of plain text or chat messages.
+    {"query": …, "text": …}. A chat model on a classifier's lines is asked for the labels, and measured as a classifier
+    is. For a tokenizer the measure is bytes per token, of plain text or chat messages.
 
     --matrix measures several models on several files, each by macro F1, recall@1 or bits per byte, with an interval.
     --general FILE adds the perplexity of that text before and after training.
@@ -93,8 +94,6 @@ def _evaluate_one(
     source = find_model(ref, store, settings)
     if beside and not source.is_tokenizer:
         raise TrainingError(f"{source.identity.ref} is not a tokenizer: --beside compares tokenizers")
-    if predictions is not None and source.kind != "classifier":
-        raise TrainingError(f"{source.identity.ref} is not a classifier: --predictions has nothing to write")
     result: dict[str, Any] = {"ref": source.identity.ref, "digest": source.identity.digest, "data": str(data)}
     if not data.exists():
         from training.data.sets import find_heldout
@@ -106,12 +105,18 @@ def _evaluate_one(
         figures, line = _measure_tokenizers(source, data, others)
         click.echo(json.dumps(result | figures) if as_json else line)
         return
-    from training.data.texts import holds_texts
+    from training.data.texts import holds_labels, holds_texts
     from training.evaluate.measurement import measure_classifier, measure_embedder, measure_source
     from training.evaluate.retrieval import is_embedder
 
-    if source.kind == "classifier":
-        classified = measure_classifier(source, data, max_tokens, predictions)
+    answers = source.kind != "classifier" and not is_embedder(source) and holds_labels(data)
+    if predictions is not None and source.kind != "classifier" and not answers:
+        raise TrainingError(f"{source.identity.ref} names no labels of {data}: --predictions has nothing to write")
+    if source.kind == "classifier" or answers:
+        from training.evaluate.generative import measure_generative
+
+        measure = measure_generative if answers else measure_classifier
+        classified = measure(source, data, max_tokens, predictions)
         result |= {"data_sha256": classified.data_sha256, **classified.measured.figures()}
         line = str(classified.measured)
     elif is_embedder(source):

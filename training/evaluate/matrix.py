@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -28,15 +28,12 @@ from training.errors import DataError, TrainingError, UnknownLabel
 from training.evaluate.changes import SetChange
 from training.evaluate.loading import load_chat_tokenizer, load_model, load_tokenizer, padding_token
 from training.evaluate.measurement import measure_classifier, measure_embedder
-from training.evaluate.perplexity import BATCH_SIZE, collate, log_likelihoods, perplexity_of
+from training.evaluate.perplexity import losses_of, perplexity_of
 from training.evaluate.retrieval import is_embedder
 from training.evaluate.scores import RESAMPLES, Score
 from training.evaluate.source import Source
 from training.progress import track
 from training.registry import UnknownCheckpoint
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 Holds = Literal["labels", "pairs", "chats", "text"]
 
@@ -235,7 +232,7 @@ def measure_losses(source: Source, path: Path, holds: Holds, max_tokens: int, sh
         examples, num_bytes = _blocks(source, path, _documents(path, holds), max_tokens)
     model: Any = load_model(source).to("cuda" if torch.cuda.is_available() else "cpu")
     with track(f"Scoring {source.identity.ref}", show_progress) as progress:
-        nats = _losses(model, examples, padding_token(tokenizer), progress)
+        nats = losses_of(model, examples, padding_token(tokenizer), progress)
     return Losses(nats, [example.num_targets for example in examples], max(1, num_bytes))
 
 
@@ -259,23 +256,6 @@ def _blocks(source: Source, path: Path, documents: Sequence[str], max_tokens: in
     examples = [Example(row, row, path.name) for row in rows]
     targets = sum(example.num_targets for example in examples)
     return examples, round(corpus.num_bytes * targets / corpus.num_targets)
-
-
-def _losses(
-    model: PreTrainedModel, examples: Sequence[Example], pad_token_id: int, on_progress: Callable[[int, int], None]
-) -> list[float]:
-    """Of each example, in nats."""
-    model.eval()
-    order = sorted(range(len(examples)), key=lambda index: len(examples[index].input_ids))
-    found = [0.0] * len(examples)
-    with torch.inference_mode():
-        for start in range(0, len(order), BATCH_SIZE):
-            part = order[start : start + BATCH_SIZE]
-            batch = collate([examples[index] for index in part], pad_token_id, model.device)
-            for index, value in zip(part, log_likelihoods(model, batch).tolist(), strict=True):
-                found[index] = -value
-            on_progress(start + len(part), len(order))
-    return found
 
 
 def as_table(rows: Sequence[Row]) -> str:

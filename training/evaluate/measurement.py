@@ -15,7 +15,7 @@ from training.data.labelled import read_labelled
 from training.data.query_pairs import read_query_pairs
 from training.evaluate.classification import (
     MULTI_LABEL,
-    Classification,
+    Classified,
     decide,
     judge,
     labels_of,
@@ -50,14 +50,6 @@ class Measurement:
         # All bits, not a mean over tokens: two tokenizers make different numbers of them.
         bits = math.log2(self.perplexity.value) * self.perplexity.tokens
         return bits / self.num_bytes if self.num_bytes else None
-
-
-@dataclass(frozen=True)
-class Classified:
-    """How a classifier did, and the digest of the data that it was measured on."""
-
-    measured: Classification
-    data_sha256: str
 
 
 @dataclass(frozen=True)

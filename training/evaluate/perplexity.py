@@ -133,3 +133,26 @@ def total_loss(
                 on_progress(start + len(part), len(ordered))
     model.train(was_training)
     return total
+
+
+def losses_of(
+    model: PreTrainedModel,
+    examples: Sequence[Example],
+    pad_token_id: int,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> list[float]:
+    """Of each example by itself: the negative log-likelihood of its labelled tokens, in nats."""
+    was_training = model.training
+    model.eval()
+    order = sorted(range(len(examples)), key=lambda index: len(examples[index].input_ids))
+    found = [0.0] * len(examples)
+    with torch.inference_mode():
+        for start in range(0, len(order), BATCH_SIZE):
+            part = order[start : start + BATCH_SIZE]
+            batch = collate([examples[index] for index in part], pad_token_id, model.device)
+            for index, value in zip(part, log_likelihoods(model, batch).tolist(), strict=True):
+                found[index] = -value
+            if on_progress is not None:
+                on_progress(start + len(part), len(order))
+    model.train(was_training)
+    return found

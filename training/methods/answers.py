@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from training.data import Example
 from training.data.encoding import IGNORED
 from training.errors import RecipeError
+from training.evaluate.generation import generate_greedily, prompt_of
 from training.progress import Track
 from training.recipes.distill import TeacherAnswers
 
@@ -37,7 +36,7 @@ def write_answers(
 
     Raises RecipeError for examples without a question, as blocks of plain text are.
     """
-    prompts = [_prompt(example) for example in examples]
+    prompts = [_question(example) for example in examples]
     ends = _ends(teacher, examples)
     written: list[Example] = []
     # Of similar lengths together: padding is read too.
@@ -45,7 +44,9 @@ def write_answers(
     answers: dict[int, list[int]] = {}
     for start in range(0, len(order), settings.batch_size):
         indices = order[start : start + settings.batch_size]
-        found = _generate(teacher, [prompts[index] for index in indices], settings.max_tokens, ends, pad_token_id)
+        found = generate_greedily(
+            teacher, [prompts[index] for index in indices], settings.max_tokens, ends, pad_token_id
+        )
         answers.update(zip(indices, found, strict=True))
         progress(len(answers), len(prompts))
     for index, (prompt, example) in enumerate(zip(prompts, examples, strict=True)):
@@ -56,15 +57,11 @@ def write_answers(
     return TeacherExamples(written, ended, sum(map(len, answers.values())))
 
 
-def _prompt(example: Example) -> list[int]:
-    """What stands before the last answer."""
-    end = max((at for at, label in enumerate(example.labels) if label != IGNORED), default=-1) + 1
-    start = end
-    while start > 0 and example.labels[start - 1] != IGNORED:
-        start -= 1
-    if start == 0:
+def _question(example: Example) -> list[int]:
+    question = prompt_of(example)
+    if not question:
         raise RecipeError(f"answers: {example.source} has no question: a teacher answers chats, not plain text")
-    return example.input_ids[:start]
+    return question
 
 
 def _ends(teacher: Any, examples: Sequence[Example]) -> list[int]:
@@ -74,33 +71,3 @@ def _ends(teacher: Any, examples: Sequence[Example]) -> list[int]:
     known = set(own if isinstance(own, list) else [own] if own is not None else [])
     # A chat that was cut at max_tokens ends with any token.
     return sorted(known | (closing if len(closing) == 1 else set()))
-
-
-def _generate(
-    teacher: Any, prompts: Sequence[list[int]], most: int, ends: Sequence[int], pad_token_id: int
-) -> list[list[int]]:
-    length = max(map(len, prompts))
-    # On the left: the answer is generated behind the last token of its row.
-    padding = [length - len(prompt) for prompt in prompts]
-    ids_BL = torch.tensor([[pad_token_id] * pad + prompt for pad, prompt in zip(padding, prompts, strict=True)])
-    mask_BL = torch.tensor([[0] * pad + [1] * (length - pad) for pad in padding])
-    with torch.inference_mode():
-        out_BL = teacher.generate(
-            input_ids=ids_BL.to(teacher.device),
-            attention_mask=mask_BL.to(teacher.device),
-            max_new_tokens=most,
-            # The model's own sampling settings do not apply: transformers warns of those that greedy search ignores.
-            do_sample=False,
-            temperature=None,
-            top_p=None,
-            top_k=None,
-            eos_token_id=list(ends) or None,
-            pad_token_id=pad_token_id,
-        )
-    return [_until_end(row[length:].tolist(), ends) for row in out_BL.cpu()]
-
-
-def _until_end(tokens: list[int], ends: Sequence[int]) -> list[int]:
-    """Without the padding behind the end, which is kept: the student learns to stop."""
-    at = next((index for index, token in enumerate(tokens) if token in ends), len(tokens) - 1)
-    return tokens[: at + 1]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +14,7 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
-from training.data.labelled import (
-    LabelledText,
-    check_no_leak,
-    label_names,
-    read_labelled,
-)
-from training.data.split import split_by_group
+from training.data.labelled import LabelledText, label_names
 from training.errors import RecipeError, SourceError
 from training.evaluate.classification import (
     ALWAYS_LABELLED,
@@ -45,6 +38,8 @@ from training.lexical.bert import with_lexical_part, without_lexical_part
 from training.lexical.counts import inverse_document_frequency, weigh_texts
 from training.methods import adapters, agreement
 from training.methods.fitted_head import FittedHead, fit_head, head_of
+from training.methods.generative import GenerativeRun
+from training.methods.labels import Data, read_data
 from training.methods.mean_pooling import pool_means
 from training.methods.register import register
 from training.methods.run_folder import RunFolder
@@ -56,7 +51,6 @@ from training.outcome import Context, Outcome, Stopwatch
 from training.progress import track
 from training.recipes.classify import ClassifyRecipe
 from training.recipes.distill import DistillRecipe
-from training.registry import DataDigest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -69,22 +63,12 @@ def run(recipe: ClassifyRecipe, context: Context) -> Outcome:
     """Train and register; whatever interrupts it, nothing is registered half."""
     accelerator = Accelerator(cpu=not torch.cuda.is_available())
     try:
-        return ClassifierRun(recipe, context, accelerator, context.find_model(recipe.base)).run()
+        base = context.find_model(recipe.base)
+        if recipe.head == "generative":
+            return GenerativeRun(recipe, context, accelerator, base).run()
+        return ClassifierRun(recipe, context, accelerator, base).run()
     finally:
         accelerator.end_training()
-
-
-@dataclass(frozen=True)
-class Data:
-    """Labelled texts, and the digests of the files that they come from."""
-
-    train: list[LabelledText]
-    validation: list[LabelledText]
-    """By which thresholds are chosen; empty where a text has one label, and where the run is private."""
-    heldout: list[LabelledText]
-    digests: list[DataDigest]
-    labels: list[str]
-    is_multi_label: bool
 
 
 class LabelObjective:
@@ -173,41 +157,10 @@ class ClassifierRun:
         return is_fitted and recipe.steps is None and recipe.epochs is None
 
     def _read_data(self) -> Data:
-        settings = self.recipe.data
-        train_file = read_labelled(self.context.path(settings.train))
-        train = list(train_file.texts)
-        validation: list[LabelledText] = []
         # Thresholds are seen in the result: chosen on examples, they would tell of them. A fitted head's are chosen on
         # what heads say that were fitted without the text, so that all texts are learned from.
-        if train_file.is_multi_label and self.recipe.privacy is None and not self._only_fits:
-            # Salted: without it, the groups that the next split holds out would all be gone already.
-            train, validation = split_by_group(train, settings.heldout_fraction, "thresholds ")
-        if settings.heldout is None:
-            heldout_file, heldout_name = train_file, settings.train
-            train, heldout = split_by_group(train, settings.heldout_fraction)
-        else:
-            heldout_file, heldout_name = read_labelled(self.context.path(settings.heldout)), settings.heldout
-            heldout = list(heldout_file.texts)
-            if not settings.allow_leaks:
-                check_no_leak([*train, *validation], heldout)
-        labels = self.labels([*train, *validation], train_file.is_multi_label)
-        truth(heldout, labels)
-        return Data(
-            train=train,
-            validation=validation,
-            heldout=heldout,
-            digests=[
-                DataDigest(
-                    name=str(settings.train),
-                    sha256=train_file.sha256,
-                    rows=len(train) + len(validation),
-                    role="train",
-                ),
-                DataDigest(name=str(heldout_name), sha256=heldout_file.sha256, rows=len(heldout), role="heldout"),
-            ],
-            labels=labels,
-            is_multi_label=train_file.is_multi_label,
-        )
+        validates = self.recipe.privacy is None and not self._only_fits
+        return read_data(self.recipe.data, self.context, self.labels, validates)
 
     def _train(
         self,

@@ -26,8 +26,9 @@ from training.evaluate.classification import (
 )
 from training.evaluate.source import Source
 from training.methods import adapters
-from training.methods.classify import ClassifierRun, Data, LabelObjective, padding_tokenizer
+from training.methods.classify import ClassifierRun, LabelObjective, padding_tokenizer
 from training.methods.distillation import LabelDistillation
+from training.methods.labels import Data
 from training.methods.student_run import StudentRun, parameters_of
 from training.methods.students import write_student
 from training.methods.trainer import Objective

@@ -149,7 +149,7 @@ class _Run:
         heldout = BlockObjective(text.heldout, self.block, 0.0, self.device)
         trial_validation = TrialValidation.of(self.context.trial, heldout, self.recipe.micro_batch_size)
         trainer = Trainer(self.recipe, self.accelerator, folder, model, objective, trial_validation)
-        evaluation = _PeriodicEvaluation(self, model, text, folder)
+        evaluation = _PeriodicEvaluation(self, trainer, model, text, folder)
         trained = trainer.train(self.show, evaluation.after_step)
         throughput = self._throughput(model, trained, evaluation, dtype)
         if self.accelerator.is_main_process and throughput is not None:
@@ -289,8 +289,9 @@ class _Run:
 class _PeriodicEvaluation:
     """Between steps: perplexity of the held-out text so far, and a sample of what the model writes."""
 
-    def __init__(self, run: _Run, model: Decoder, text: Text, folder: RunFolder) -> None:
+    def __init__(self, run: _Run, trainer: Trainer, model: Decoder, text: Text, folder: RunFolder) -> None:
         self._run = run
+        self._trainer = trainer
         self._model = model
         self._text = text
         self._folder = folder
@@ -304,6 +305,11 @@ class _PeriodicEvaluation:
         if done % self._run.recipe.evaluate_every:
             return
         started = time.monotonic()
+        with self._trainer.whole_model():
+            self._evaluate(done)
+        self.seconds += time.monotonic() - started
+
+    def _evaluate(self, done: int) -> None:
         validation = self._run.measure(self._model, self._text.heldout, EVALUATION_BLOCKS)
         router = self._router_figures()
         if self._run.accelerator.is_main_process:
@@ -314,7 +320,6 @@ class _PeriodicEvaluation:
                 sample=self._sample(),
                 **router,
             )
-        self.seconds += time.monotonic() - started
 
     def _router_figures(self) -> dict[str, JsonValue]:
         """How even the experts' load was on the held-out text, block by block: 1 is even, 0 all on one."""

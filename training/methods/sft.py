@@ -88,10 +88,8 @@ class _Run:
         objective = ChatObjective(data.train, self.pad_token_id, self.accelerator.device)
         heldout = ChatObjective(data.heldout, self.pad_token_id, self.accelerator.device)
         trial_validation = TrialValidation.of(self.context.trial, heldout, self.recipe.micro_batch_size)
-        sharded = self.recipe.sharding == "full"
-        trained = Trainer(self.recipe, self.accelerator, folder, model, objective, trial_validation, sharded).train(
-            self.show
-        )
+        trainer = Trainer(self.recipe, self.accelerator, folder, model, objective, trial_validation)
+        trained = trainer.train(self.show)
         dtype = stored_dtype(self.base)
         outputs = agreement.chat_outputs(data.heldout, self.pad_token_id)
         after = self._measure(model, data.heldout, "Held-out perplexity after")

@@ -39,8 +39,7 @@ def shard(model: nn.Module, accelerator: Accelerator, dtype: torch.dtype) -> nn.
     for layer in _layers(sharded):
         fully_shard(layer, mesh=mesh, mp_policy=policy)
     fully_shard(sharded, mesh=mesh, mp_policy=policy)
-    for parameter in model.parameters():
-        parameter.data = parameter.data.new_empty(0)
+    _empty(model)
     return sharded
 
 
@@ -48,6 +47,16 @@ def fill(model: nn.Module, sharded: nn.Module) -> None:
     """Give the model the weights of its sharded copy, whole; all processes call it together."""
     for parameter, share in zip(model.parameters(), sharded.parameters(), strict=True):
         parameter.data = whole(share.detach())
+
+
+@contextmanager
+def filled(model: nn.Module, sharded: nn.Module) -> Iterator[None]:
+    """The same for the block alone; it takes the memory of a whole model."""
+    fill(model, sharded)
+    try:
+        yield
+    finally:
+        _empty(model)
 
 
 def whole(state: Any) -> Any:
@@ -83,6 +92,11 @@ def without_reduction(sharded: nn.Module) -> Iterator[None]:
         yield
     finally:
         sharded.set_requires_gradient_sync(True)
+
+
+def _empty(model: nn.Module) -> None:
+    for parameter in model.parameters():
+        parameter.data = parameter.data.new_empty(0)
 
 
 def _share(value: torch.Tensor, parameter: nn.Parameter) -> torch.Tensor:

@@ -23,7 +23,15 @@ from training.methods.accounting import Guarantee
 from training.methods.privacy import PrivateSteps, require_sound
 from training.methods.run_folder import RunFolder
 from training.methods.schedule import BatchPlan, learning_rate_factor
-from training.methods.sharding import copy_shares, fill, shard, share_optimizer_state, whole, without_reduction
+from training.methods.sharding import (
+    copy_shares,
+    fill,
+    filled,
+    shard,
+    share_optimizer_state,
+    whole,
+    without_reduction,
+)
 from training.methods.trial_validation import TrialValidation
 from training.progress import track
 from training.recipes.sections import GradientRecipe, Precision
@@ -95,9 +103,10 @@ class Trainer:
         model: nn.Module,
         objective: Objective,
         trial_validation: TrialValidation | None = None,
-        sharded: bool = False,
+from training.methods.trial_validation import TrialValidation
     ) -> None:
-        if sharded and recipe.batch_size % accelerator.num_processes:
+        is_sharded = recipe.sharding == "full"
+        if is_sharded and recipe.batch_size % accelerator.num_processes:
             # Processes gather each layer together, so that none may have a part more than another.
             raise RecipeError(
                 f"sharding: batch_size {recipe.batch_size} is not a multiple of the number of processes, "
@@ -112,7 +121,7 @@ class Trainer:
         self.device = accelerator.device
         self.model = model
         dtype = compute_dtype(recipe.precision)
-        self.sharded = shard(model, accelerator, dtype) if sharded else None
+        self.sharded = shard(model, accelerator, dtype) if is_sharded else None
         trained = self.sharded or model
         self.trained = [parameter for parameter in trained.parameters() if parameter.requires_grad]
         settings = recipe.optimizer
@@ -165,6 +174,10 @@ class Trainer:
         if self.sharded is not None:
             fill(self.model, self.sharded)
         return Training(losses, weight, time.monotonic() - started, self._guarantee(len(losses)))
+
+    def whole_model(self) -> AbstractContextManager[None]:
+        """The model with all its weights as they are by now, between steps; all processes enter it together."""
+        return nullcontext() if self.sharded is None else filled(self.model, self.sharded)
 
     def _guarantee(self, steps: int) -> Guarantee | None:
         """What a private run has spent; raises TrainingError where its weights are not what training leaves."""

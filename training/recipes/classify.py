@@ -39,9 +39,10 @@ class ClassifyRecipe(GradientRecipe):
     pooling: Literal["first", "mean"] = "first"
     """What the head reads. `first`: the first token's state. `mean`: the mean of all tokens' states, for BERT-like
     encoders; it takes one more layer."""
-    head: Literal["learned", "fitted"] = "learned"
+    head: Literal["learned", "fitted", "generative"] = "learned"
     """`fitted` fits the head as a regularized linear model of the base's outputs, and chooses its penalty by
-    cross-validation. Without `steps` or `epochs` nothing else is trained; with them, training continues from there."""
+    cross-validation. Without `steps` or `epochs` nothing else is trained; with them, training continues from there.
+    `generative` adds no head: a chat model learns to answer with the label, for comparison."""
     lexical: bool = False
     """Has the fitted head read the tokens of a text too, weighted by TF-IDF, for BERT-like encoders. Signet's
     evaluation and engine load such a model; other software refuses it."""
@@ -54,7 +55,7 @@ class ClassifyRecipe(GradientRecipe):
     @model_validator(mode="after")
     def _check_length(self) -> Self:
         given = (self.steps is not None) + (self.epochs is not None)
-        if given == 2 or (given == 0 and self.head == "learned"):
+        if given == 2 or (given == 0 and self.head != "fitted"):
             raise ValueError("say how long to train: steps or epochs, one of the two")
         return self
 
@@ -64,11 +65,22 @@ class ClassifyRecipe(GradientRecipe):
             raise ValueError("data.heldout is data.train: held-out texts must not be trained on")
         if self.layers is not None and self.adapter is not None:
             raise ValueError("set layers or adapter, not both")
+        if self.layers is not None and self.sharding == "full":
+            raise ValueError("sharding: with layers it must be none, as states of the lower layers are kept whole")
         if self.head == "fitted" and self.privacy is not None:
             raise ValueError("privacy: a fitted head is found without noise; set head to learned")
+        if self.head == "generative":
+            self._check_generative()
         if self.lexical and (self.head == "learned" or self.steps is not None or self.epochs is not None):
             raise ValueError("lexical: what tokens say is fitted: set head to fitted, without steps or epochs")
         return self
+
+    def _check_generative(self) -> None:
+        if "base" not in self.model_fields_set:
+            raise ValueError("head: generative needs a chat model, which answers: name it in base")
+        for name in ("depth", "pooling", "lexical", "layers"):
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name}: is of models with a classification head: leave it out, or the head")
 
     def num_steps(self, num_examples: int) -> int:
         """Optimizer steps; 0 where the head alone is fitted."""

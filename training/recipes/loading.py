@@ -15,6 +15,7 @@ from pydantic_core import ErrorDetails
 from training.errors import RecipeError
 from training.recipes.methods import METHODS
 from training.recipes.sections import Recipe, sections_in
+from training.registry.manifest import NAME_PATTERN
 
 AnyRecipe = TypeVar("AnyRecipe", bound=Recipe)
 
@@ -102,10 +103,17 @@ def _explain(error: ErrorDetails, model: type[BaseModel]) -> str:
     sections, names = _walk(error["loc"], model)
     where = ".".join(names)
     if error["type"] == "extra_forbidden":
+        others = [name for name, method in METHODS.items() if where in method.recipe.model_fields]
+        if others:
+            return f"unknown setting {where!r}: this method does not take it ({', '.join(others)} do)"
         return f"unknown setting {where!r}{_suggestion(names[-1], sections)}"
     if error["type"] == "missing":
         return f"setting {where!r} is missing"
     message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "string_pattern_mismatch" and error["ctx"]["pattern"] == NAME_PATTERN:
+        message = (
+            f"{error['input']!r} is no name: write a-z, 0-9, '.', '_' and '-', at most 63, a letter or digit first"
+        )
     return f"{where}: {message}" if where else message
 
 

@@ -244,6 +244,8 @@ class GradientRecipe(Recipe):
     privacy: PrivacySettings | None = None
     """Adds noise to each step and draws examples independently, `batch_size` on average; see
     [privacy](../guides/privacy.md)."""
+    sharding: Literal["none", "full"] = "none"
+    """`full` divides weights, gradients and optimizer state among the processes (FSDP)."""
     save_every: Annotated[int, Field(ge=1)] | None = None
     """Steps between saves; an interrupted run continues from the last one. Default: save about once a minute."""
 
@@ -255,6 +257,14 @@ class GradientRecipe(Recipe):
     def _check_privacy(self) -> Self:
         if self.privacy is not None and self.precision == "fp16":
             raise ValueError("privacy: set precision to fp32 or bf16, as fp16 may skip steps that count")
+        return self
+
+    @model_validator(mode="after")
+    def _check_sharding(self) -> Self:
+        if self.sharding == "full" and self.privacy is not None:
+            raise ValueError("sharding: with privacy it must be none, as each example's gradient is clipped whole")
+        if self.sharding == "full" and self.precision == "fp16":
+            raise ValueError("sharding: set precision to fp32 or bf16, as fp16 scales the loss in each process")
         return self
 
     @model_validator(mode="after")

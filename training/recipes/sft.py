@@ -22,14 +22,10 @@ class SftRecipe(GradientRecipe):
     """Trains an adapter instead of all weights."""
     output: Literal["merged", "adapter"] = "merged"
     """`merged`: a whole model that includes the adapter. `adapter`: only the adapter, for use with this base."""
-    sharding: Literal["none", "full"] = "none"
-    """`full` divides weights, gradients and optimizer state among the processes (FSDP)."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.data.heldout == self.data.train:
             raise ValueError("data.heldout is data.train: held-out chats must not be trained on")
         check_output(self.adapter, self.output)
-        if self.sharding == "full" and (self.privacy is not None or self.precision == "fp16"):
-            raise ValueError("sharding: full needs precision fp32 or bf16, and no privacy section")
         return self

@@ -1,10 +1,16 @@
 import gzip
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from training.data import read_chats
+from training.data.labelled import read_labelled
+from training.data.preferences import read_preferences
+from training.data.query_pairs import read_query_pairs
 from training.data.rows import files_of, read_rows, side_of
 from training.errors import DataError
 
@@ -130,3 +136,22 @@ def test_the_files_of_a_data_sets_folder(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="holds no data files"):
         files_of(tmp_path / "empty")
+
+
+@pytest.mark.parametrize(
+    ("read", "row"),
+    [
+        (read_chats, {"messages": [{"role": "user", "content": "?"}, {"role": "assistant", "content": "a\ud800"}]}),
+        (read_labelled, {"text": "a", "label": "\udfff"}),
+        (read_preferences, {"prompt": "?", "chosen": "a", "rejected": "\udc00é"}),
+        (read_query_pairs, {"query": "?", "text": "a", "group": {"of": ["\ud800"]}}),
+    ],
+)
+def test_half_a_surrogate_pair_is_refused_by_every_reader(
+    tmp_path: Path, read: Callable[[Path], Any], row: dict[str, Any]
+) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text("\n" + json.dumps(row) + "\n")
+
+    with pytest.raises(DataError, match=r"a\.jsonl:2: has half of a surrogate pair"):
+        read(path)

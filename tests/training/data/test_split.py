@@ -32,9 +32,16 @@ def test_equal_chats_are_on_one_side() -> None:
     assert not {chat.messages[0].content for chat in train} & {chat.messages[0].content for chat in heldout}
 
 
-def test_too_few_chats_to_split_is_said() -> None:
-    with pytest.raises(DataError, match=r"chats\.jsonl: too few chats: none is left to (hold out|train on)"):
-        split_heldout(CHATS[:1], 0.5)
+def test_a_single_chat_cannot_be_split() -> None:
+    with pytest.raises(DataError, match=r"chats\.jsonl: holds a single chat: nothing is left to hold out"):
+        split_heldout([*CHATS[:1], make_chat("question 0", 7)], 0.5)
+
+
+@pytest.mark.parametrize("fraction", [0.001, 0.5, 0.999])
+def test_few_chats_leave_neither_side_empty(fraction: float) -> None:
+    for start in range(0, 100, 2):
+        train, heldout = split_heldout(CHATS[start : start + 2], fraction)
+        assert (len(train), len(heldout)) == (1, 1)
 
 
 def test_held_out_chat_that_is_trained_on_is_named() -> None:

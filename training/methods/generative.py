@@ -1,0 +1,105 @@
+"""Classification without a head: a chat model learns to answer with a text's label, for comparison."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+
+from training.data.labelled import label_names
+from training.evaluate.classification import MAX_TOKENS, judge, truth
+from training.evaluate.generative import LABELS, answer_questions, questions_for
+from training.evaluate.loading import load_chat_tokenizer, load_model, padding_token, stored_dtype
+from training.evaluate.source import Source
+from training.methods import adapters, agreement
+from training.methods.labels import Data, read_data
+from training.methods.register import register
+from training.methods.run_folder import RunFolder
+from training.methods.sft import ChatObjective
+from training.methods.trainer import Trainer
+from training.methods.trial_validation import TrialValidation
+from training.outcome import Context, Outcome, Stopwatch, next_steps
+from training.progress import track
+from training.recipes.classify import ClassifyRecipe
+
+
+class GenerativeRun:
+    """One run of one recipe. `run()` reads top to bottom as what happens."""
+
+    def __init__(self, recipe: ClassifyRecipe, context: Context, accelerator: Accelerator, base: Source) -> None:
+        self.recipe = recipe
+        self.context = context
+        self.accelerator = accelerator
+        self.show = context.show and accelerator.is_main_process
+        self.base = adapters.require_trainable(base)
+        self.tokenizer = load_chat_tokenizer(base.path)
+        self.pad_token_id = padding_token(self.tokenizer)
+
+    def run(self) -> Outcome:
+        watch = Stopwatch()
+        set_seed(self.recipe.seed)
+        data = read_data(self.recipe.data, self.context, lambda texts, _: label_names(texts), validates=False)
+        settings = self.recipe.model_dump(mode="json")
+        folder = RunFolder.of(self.context.home, self.recipe.name, settings, data.digests, self.base.identity.digest)
+        with folder.held(self.accelerator.is_main_process):
+            outcome = self._run(data, folder, watch)
+        self.accelerator.wait_for_everyone()
+        return outcome
+
+    def _run(self, data: Data, folder: RunFolder, watch: Stopwatch) -> Outcome:
+        model: Any = load_model(self.base, torch.float32).to(self.accelerator.device)
+        limit = self.recipe.data.max_tokens
+        questions = questions_for(model, self.tokenizer, data.labels, data.is_multi_label, limit)
+        train, heldout = (
+            [questions.example(text, text.labels) for text in texts] for texts in (data.train, data.heldout)
+        )
+        if self.recipe.adapter is not None:
+            adapters.untie_for(model, self.recipe.adapter, "merged")
+            model = adapters.attach(model, self.recipe.adapter)
+        objective, unseen = (
+            ChatObjective(examples, self.pad_token_id, self.accelerator.device) for examples in (train, heldout)
+        )
+        trial_validation = TrialValidation.of(self.context.trial, unseen, self.recipe.micro_batch_size)
+        trainer = Trainer(self.recipe, self.accelerator, folder, model, objective, trial_validation)
+        trained = trainer.train(self.show)
+        dtype = stored_dtype(self.base)
+        outputs = agreement.chat_outputs(heldout, self.pad_token_id)
+        model = agreement.merge(model, dtype, outputs)
+        # So that it is asked again for the same labels, of the same part of a text.
+        setattr(model.config, LABELS, data.labels)
+        setattr(model.config, MAX_TOKENS, limit)
+        with track("Measuring", self.show) as progress:
+            _, given = answer_questions(model.eval(), questions, data.heldout, self.pad_token_id, progress)
+        measured = judge(truth(data.heldout, data.labels), given)
+        figures = {**measured.figures(), **trained.figures()}
+        checkpoint = None
+        if self.accelerator.is_main_process:
+
+            def write(target: Path) -> None:
+                agreement.write(model, self.base, "merged", dtype, outputs, target)
+
+            checkpoint = register(
+                write,
+                self.recipe,
+                self.context,
+                kind="merged",
+                base=self.base,
+                data=data.digests,
+                evaluation=figures,
+                show=self.show,
+            )
+            folder.finish()
+        notes = trained.notes()
+        if checkpoint is not None:
+            notes += [f"Measure it: signet evaluate {checkpoint.ref} --data FILE", *next_steps(checkpoint)]
+        passes = len(trained.losses) * self.recipe.batch_size / len(train)
+        return Outcome(
+            checkpoint=checkpoint,
+            summary=str(measured),
+            cost=watch.cost(round(passes * sum(objective.lengths))),
+            notes=notes if checkpoint else [],
+            report={**figures, "labels": list(data.labels), "losses": list(trained.losses)},
+        )
