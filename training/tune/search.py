@@ -28,5 +28,8 @@ def search(recipe: Recipe, context: Context, num_trials: int, store: str | None,
         storage = open_store(store or f"sqlite:///{folder / STORE}")
         study = open_study(storage, name, measure.direction, recipe.seed, pruning)
     trials = Trials(pinned, space, measure, context, folder / name, num_trials)
-    work(study, trials, context.show)
-    return conclude(study, trials)
+    try:
+        work(study, trials, context.show)
+        return conclude(study, trials)
+    finally:
+        storage.engine.dispose()

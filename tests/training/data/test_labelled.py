@@ -63,7 +63,7 @@ def test_csv_and_tab_separated(write: Write) -> None:
         ([], ": holds no texts"),
         (['{"text": "a", "label": "x"}', '{"text": "a", '], ":2: is not JSON"),
         (['{"text": "a", "label": "x"}', "[]"], ":2: is not a JSON object"),
-        ([{"label": "x"}], ":1: text is missing or empty"),
+        ([{"label": "x", "body": "a"}], ":1: has no text, only 'label', 'body'"),
         ([{"text": "  ", "label": "x"}], ":1: text is missing or empty"),
         ([{"text": "a"}], ":1: label is a text or a whole number"),
         ([{"text": "a", "label": True}], ":1: label is a text or a whole number"),

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
+from optuna.storages import RDBStorage
 from optuna.trial import TrialState
+from services import Postgres
 
 from training.errors import RecipeError, TrainingError
 from training.outcome import Context
@@ -17,7 +19,7 @@ from training.recipes.sections import GradientRecipe
 from training.registry import Registry
 from training.tune.measure import Measure
 from training.tune.results import conclude
-from training.tune.study import finished, open_store, open_study, work
+from training.tune.study import Pruning, finished, open_store, open_study, work
 from training.tune.trials import ERROR, Trials
 
 RECIPE = GradientRecipe.model_validate(
@@ -34,6 +36,7 @@ class Fake(Trials):
 
 
 RUNS: dict[str, Run] = {}
+STORES: list[RDBStorage] = []
 
 
 def fake(home: Path, store: Registry, most: int, run: Run) -> Trials:
@@ -45,29 +48,77 @@ def fake(home: Path, store: Registry, most: int, run: Run) -> Trials:
     return Fake(RECIPE, RECIPE.search, Measure("loss", "minimize"), context, home / "tune" / "any", most)
 
 
-def study(home: Path) -> optuna.Study:
+def study(home: Path, url: str = "", pruning: Pruning = "median") -> optuna.Study:
     home.mkdir(exist_ok=True)
-    return open_study(open_store(f"sqlite:///{home / 'studies.db'}"), "any", "minimize", 0, "median")
+    STORES.append(open_store(url or f"sqlite:///{home / 'studies.db'}"))
+    return open_study(STORES[-1], "any", "minimize", 0, pruning)
 
 
-def test_workers_at_once_share_the_trials_and_make_no_more(home: Path, store: Registry) -> None:
-    together = threading.Barrier(3)
-    study(home)
+@pytest.fixture(autouse=True)
+def _closed_stores() -> Iterator[None]:
+    yield
+    while STORES:
+        STORES.pop().engine.dispose()
 
-    def one() -> None:
-        mine = study(home)
-        together.wait(timeout=30)
-        work(mine, fake(home, store, 10, lambda rate, _: rate), show=False)
 
-    workers = [threading.Thread(target=one) for _ in range(3)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join(timeout=60)
+@pytest.fixture
+def postgres() -> Iterator[str]:
+    """The address of an empty database, as a user writes it."""
+    with Postgres.run() as server:
+        yield server.dsn
 
-    done = finished(study(home))
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.services)])
+def url(request: pytest.FixtureRequest) -> str:
+    """Of a store of each kind."""
+    return str(request.getfixturevalue("postgres")) if request.param == "postgres" else ""
+
+
+def test_workers_at_once_share_the_trials_and_others_go_on(home: Path, store: Registry, url: str) -> None:
+    def workers(count: int, most: int) -> None:
+        together = threading.Barrier(count)
+
+        def one() -> None:
+            mine = study(home, url)
+            together.wait(timeout=30)
+            work(mine, fake(home, store, most, lambda rate, _: rate), show=False)
+
+        started = [threading.Thread(target=one) for _ in range(count)]
+        for worker in started:
+            worker.start()
+        for worker in started:
+            worker.join(timeout=120)
+
+    study(home, url)
+    workers(3, 8)
+    assert len(finished(study(home, url))) == 8
+    workers(2, 10)
+
+    done = finished(study(home, url))
     assert len(done) == 10
     assert len({trial.params["optimizer.learning_rate"] for trial in done}) == 10
+
+
+def test_hyperband_ends_bad_trials_early_and_none_lets_them_go_on(home: Path, store: Registry) -> None:
+    looks: list[int] = []
+
+    def run(rate: float, context: Context) -> float:
+        assert context.trial is not None
+        looks.append(0)
+        for look in range(1, 10):
+            looks[-1] = look
+            context.trial.report(look, float(len(looks)))  # each is worse than all before it
+        return rate
+
+    (home / "hyperband").mkdir(parents=True)
+    work(study(home / "hyperband", pruning="hyperband"), fake(home / "hyperband", store, 12, run), show=False)
+    early = list(looks)
+    looks.clear()
+    work(study(home / "none", pruning="none"), fake(home / "none", store, 3, run), show=False)
+
+    assert early[0] == 9
+    assert min(early) < 9
+    assert looks == [9, 9, 9]
 
 
 def test_an_interrupted_trial_goes_on_where_it_was(home: Path, store: Registry) -> None:
