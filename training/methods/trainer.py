@@ -103,7 +103,6 @@ class Trainer:
         model: nn.Module,
         objective: Objective,
         trial_validation: TrialValidation | None = None,
-from training.methods.trial_validation import TrialValidation
     ) -> None:
         is_sharded = recipe.sharding == "full"
         if is_sharded and recipe.batch_size % accelerator.num_processes:
