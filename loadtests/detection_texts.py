@@ -12,7 +12,7 @@ import numpy as np
 from loadtests.bigram import Answer, Bigram
 from loadtests.detection_study import GUMBEL, KINDS, Study, predicted_power, progress
 from loadtests.sections import table_head
-from serving.provenance import MarkKey, Span, detect
+from serving.provenance import MarkedSpan, MarkKey, detect
 from serving.provenance.detection.calibrate import windows_of
 from serving.provenance.detection.drawn import drawn_from
 
@@ -173,7 +173,7 @@ def _logprobs(model: Bigram, tokens: list[int]) -> list[float]:
     return logprobs
 
 
-def _overlap(start: int, end: int, span: Span) -> float:
+def _overlap(start: int, end: int, span: MarkedSpan) -> float:
     """What two stretches have in common, as a share of what they cover together."""
     first, last = span.first_token, span.first_token + span.num_tokens
     return max(0, min(end, last) - max(start, first)) / (max(end, last) - min(start, first))

@@ -17,7 +17,7 @@ from statistics import median
 from loadtests.client import chat_body
 from loadtests.sections import table_head
 from serving.provenance.receipts import (
-    Answer,
+    AnswerClaims,
     AnswerDigests,
     Receipt,
     ReceiptIssuer,
@@ -36,7 +36,7 @@ SHAPES = {
     "long answer, whole": (300, 20_000, 1),
     "long answer, 4,000 pieces": (300, 20_000, 4_000),
 }
-_ANSWER = Answer(
+_ANSWER = AnswerClaims(
     endpoint="chat",
     model="smollm2-135m-instruct",
     policy="ab" * 32,

@@ -42,7 +42,7 @@ class _Settings(Protocol):
 LoadSettings = Callable[[], _Settings]
 
 
-class Span(click.ParamType[float]):
+class Duration(click.ParamType[float]):
     """`90s`, `30m`, `24h`, `7d`, or a date: how far back, in seconds from now."""
 
     name = "span"
@@ -129,7 +129,7 @@ def _served(registry: Registry, reader: LedgerReader, span_s: float) -> str:
     metavar="NAME[@VERSION]",
     help="Checkpoint whose reference to compare with. Default: the one that is served.",
 )
-@click.option("--since", type=Span(), help="How far back: 30m, 24h, 7d or a date. Default: the drift window, 1h.")
+@click.option("--since", type=Duration(), help="How far back: 30m, 24h, 7d or a date. Default: the drift window, 1h.")
 @click.option("--model", "models", multiple=True, help="Model name in the ledger. Default: the checkpoint's name.")
 @click.option("--watch", "watching", is_flag=True, help="Keep comparing; serve gauges to Prometheus.")
 @click.option("--host", help="With --watch: address of /metrics.")
@@ -165,7 +165,7 @@ def drift(
 
 @drift.command()
 @click.argument("ref", metavar="NAME[@VERSION]")
-@click.option("--since", type=Span(), default="7d", show_default=True, help="How far back: 30m, 24h, 7d or a date.")
+@click.option("--since", type=Duration(), default="7d", show_default=True, help="How far back: 30m, 24h, 7d or a date.")
 @click.option("--model", "models", multiple=True, help="Model name in the ledger. Default: the checkpoint's name.")
 @click.pass_obj
 def record(load_settings: LoadSettings, ref: str, since: float, models: tuple[str, ...]) -> None:

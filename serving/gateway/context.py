@@ -90,7 +90,7 @@ class RequestContext:
     media: Media | None = None
     """What of the question is no text; None: it was not looked through yet."""
     prompt_chars: int = 0
-    policy: str = ""
+    policy_digest: str = ""
     input_report: GuardReport | None = None
     answers: Answers | None = None
     """What cleans the answer. It may know values of the question."""

@@ -79,7 +79,7 @@ class Exchange:
         attempts: Attempts,
         *,
         failover: Failover,
-        policy: PolicySteps,
+        policy_steps: PolicySteps,
         max_bytes: int,
     ) -> None:
         self._context = context
@@ -88,7 +88,7 @@ class Exchange:
         self._client = client
         self._attempts = attempts
         self._failover = failover
-        self._policy = policy
+        self._policy_steps = policy_steps
         self._max_bytes = max_bytes
         self._relay: StreamRelay | DialectRelay | None = None
         self._started = False
@@ -278,7 +278,7 @@ class Exchange:
         if review is None:
             return body
         texts = await self._offload(len(body), texts_of_whole, context, body) if review.reads_answer else []
-        written = await self._policy.judge_output(context, review, reports, texts)
+        written = await self._policy_steps.judge_output(context, review, reports, texts)
         if not written:
             return body
         return await self._offload(len(body), _whole_with, context, body, written, texts)
@@ -322,7 +322,7 @@ class Exchange:
             return []
         data = bytes(self._collected) + relay.closing if self._collected is not None else b""
         texts = await self._offload(len(data), texts_of_events, context, data)
-        written = await self._policy.judge_output(context, review, relay.reports(), texts)
+        written = await self._policy_steps.judge_output(context, review, relay.reports(), texts)
         if not written:
             return []
         return await self._offload(len(data), _events_with, context, data, written, texts)

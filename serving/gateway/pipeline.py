@@ -58,7 +58,7 @@ class Pipeline:
     reserver: Reserver
     cleaning: RequestCleaning
     inspector: Inspector
-    policy: PolicySteps
+    policy_steps: PolicySteps
     keyring: Keyring | None
     pool: EnginePool
     drains: Drains
@@ -82,7 +82,7 @@ class Pipeline:
         await self.limiter.start()
         await self.pool.start()
         self.prompts.start()
-        self.policy.start()
+        self.policy_steps.start()
         self.drains.start()
         self.adapters.start()
         self.anchors.start()
@@ -93,7 +93,7 @@ class Pipeline:
         await self.adapters.stop()
         await self.drains.stop()
         await self.prompts.stop()
-        await self.policy.stop()
+        await self.policy_steps.stop()
         await self.shadows.stop()
         await self.pool.stop()
         await self.limiter.stop()
@@ -114,7 +114,7 @@ class Pipeline:
             client,
             attempts,
             failover=self.failover,
-            policy=self.policy,
+            policy_steps=self.policy_steps,
             max_bytes=min(self.settings.max_answer_bytes, self.settings.http.max_buffered_bytes // ONE_HOLDER),
         )
         cancel_on_disconnect = _CancelOnDisconnect(client)
@@ -128,7 +128,7 @@ class Pipeline:
             await self._prepare(context)
             if self.inspector.active:
                 await self.inspector.inspect(context)
-            if self.policy.policy is not None and not await self._keeps_policy(context):
+            if self.policy_steps.policy is not None and not await self._keeps_policy(context):
                 await exchange.refuse()
                 return
             await self._admit(context)
@@ -187,10 +187,10 @@ class Pipeline:
         check_scope(context)
 
     async def _keeps_policy(self, context: RequestContext) -> bool:
-        self.policy.concern(context)
+        self.policy_steps.concern(context)
         review = context.review
         if review is not None:
-            await self.policy.judge_input(context, review)
+            await self.policy_steps.judge_input(context, review)
         return review is None or review.refused_by is None
 
     async def _admit(self, context: RequestContext) -> None:

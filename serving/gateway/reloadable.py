@@ -15,7 +15,7 @@ def parts_of(app: GatewayApp, server: Server) -> list[Part]:
     pipeline = app.pipeline
 
     def guard(settings: Settings) -> None:
-        pipeline.policy.apply(settings.guard.policy, broken_tokens(settings))
+        pipeline.policy_steps.apply(settings.guard.policy, broken_tokens(settings))
         pipeline.cleaning.apply(settings.guard, served_tokens(settings))
         pipeline.inspector.apply(settings.guard.classifiers)
         pipeline.settings = settings.gateway

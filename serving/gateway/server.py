@@ -71,7 +71,7 @@ def build(settings: Settings, reload: Callable[[], list[str]]) -> GatewayApp:
         reserver=Reserver(limiter, prices, pool),
         cleaning=RequestCleaning(settings.guard, served_tokens(settings)),
         inspector=inspector,
-        policy=PolicySteps(
+        policy_steps=PolicySteps(
             settings.guard.policy, broken_tokens(settings), pool, lambda: inspector.pool, ledger, metrics.policy
         ),
         keyring=keyring,

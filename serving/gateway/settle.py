@@ -192,6 +192,6 @@ class Settlement:
             cost_nanos=context.cost_nanos,
             continued=context.continued,
             priority=context.priority,
-            policy=context.policy,
+            policy=context.policy_digest,
             receipt=context.receipt.signed if context.receipt is not None else None,
         )

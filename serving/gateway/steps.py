@@ -155,7 +155,7 @@ def begin_cleaning(context: RequestContext, guard: Guard) -> Guard:
         context.prompt_chars = sum(map(len, context.dialect.prompt_texts(context.body)))
     assert context.principal is not None
     guard = guard.of_tenant(context.principal.tenant)
-    context.policy = guard.policy_digest
+    context.policy_digest = guard.policy_digest
     return guard
 
 

@@ -13,7 +13,7 @@ import click
 from serving.ledger.command import A_TIME, LoadSettings, opened, progress, unix_time
 from serving.ledger.export import ExportError, export_csv, export_parquet
 from serving.ledger.prices import NANOS_PER_DOLLAR
-from serving.ledger.usage import GROUPS, Group, Span, Usage, usage
+from serving.ledger.usage import GROUPS, Group, RequestFilter, Usage, usage
 
 Command = Callable[..., None]
 
@@ -63,7 +63,7 @@ def usage_command(
     """
     by = tuple(cast("Group", group) for group in dict.fromkeys(groups))
     with opened(load_settings) as engine:
-        sums = usage(engine, by, Span(unix_time(since), unix_time(until), tenant))
+        sums = usage(engine, by, RequestFilter(unix_time(since), unix_time(until), tenant))
     if as_json:
         click.echo(json.dumps([_as_json(by, row) for row in sums], indent=2))
         return
@@ -108,16 +108,16 @@ def export(
 
     Example: signet ledger export november.parquet --from 2026-11-01 --to 2026-12-01
     """
-    span = Span(unix_time(since), unix_time(until), tenant)
+    selection = RequestFilter(unix_time(since), unix_time(until), tenant)
     kind = kind or ("parquet" if file.suffix == ".parquet" else "csv")
     try:
         with opened(load_settings) as engine, progress("exporting") as show:
             if kind == "csv":
                 with click.open_file(str(file), "w", encoding="utf-8", atomic=str(file) != "-") as text:
-                    count = export_csv(engine, span, text, show)
+                    count = export_csv(engine, selection, text, show)
             else:
                 with click.open_file(str(file), "wb", atomic=str(file) != "-") as binary:
-                    count = export_parquet(engine, span, binary, show)
+                    count = export_parquet(engine, selection, binary, show)
     except (ExportError, OSError) as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"{count} requests in {file}", err=True)

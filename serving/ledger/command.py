@@ -17,7 +17,7 @@ from serving.ledger.database import DatabaseError, DatabaseSettings, open_engine
 from serving.ledger.migrate import migrate
 
 
-class Settings(Protocol):
+class LedgerCommandSettings(Protocol):
     """What these commands read of the settings tree."""
 
     @property
@@ -26,7 +26,7 @@ class Settings(Protocol):
     def database(self) -> DatabaseSettings: ...
 
 
-LoadSettings = Callable[[], Settings]
+LoadSettings = Callable[[], LedgerCommandSettings]
 A_TIME = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"])
 
 

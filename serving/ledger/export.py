@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from serving.ledger.database import DatabaseError, explain
 from serving.ledger.record import requests
-from serving.ledger.usage import Span
+from serving.ledger.usage import RequestFilter
 
 COLUMNS = [column for column in requests.columns if column.name != "id"]
 NAMES = [column.name for column in COLUMNS]
@@ -24,7 +24,7 @@ class ExportError(Exception):
     """The export cannot be written; `str()` is one line."""
 
 
-def export_csv(engine: Engine, span: Span, file: IO[str], progress: Progress) -> int:
+def export_csv(engine: Engine, selection: RequestFilter, file: IO[str], progress: Progress) -> int:
     """Write a header and one line a request, in the order of commit; gives their number. Hashes are hexadecimal.
 
     Raises:
@@ -33,13 +33,13 @@ def export_csv(engine: Engine, span: Span, file: IO[str], progress: Progress) ->
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(NAMES)
     count = 0
-    for rows in _batches(engine, span, progress):
+    for rows in _batches(engine, selection, progress):
         writer.writerows([value.hex() if isinstance(value, bytes) else value for value in row] for row in rows)
         count += len(rows)
     return count
 
 
-def export_parquet(engine: Engine, span: Span, file: IO[bytes], progress: Progress) -> int:
+def export_parquet(engine: Engine, selection: RequestFilter, file: IO[bytes], progress: Progress) -> int:
     """Write one row group for each few thousand requests; gives the number of requests.
 
     Raises:
@@ -61,7 +61,7 @@ def export_parquet(engine: Engine, span: Span, file: IO[bytes], progress: Progre
     schema = pyarrow.schema([(column.name, kinds.get(type(column.type), pyarrow.string())) for column in COLUMNS])
     count = 0
     with parquet.ParquetWriter(file, schema, compression="zstd") as writer:
-        for rows in _batches(engine, span, progress):
+        for rows in _batches(engine, selection, progress):
             columns = [
                 pyarrow.array(values, kind) for values, kind in zip(zip(*rows, strict=True), schema.types, strict=True)
             ]
@@ -70,11 +70,11 @@ def export_parquet(engine: Engine, span: Span, file: IO[bytes], progress: Progre
     return count
 
 
-def _batches(engine: Engine, span: Span, progress: Progress) -> Iterator[list[tuple[Any, ...]]]:
+def _batches(engine: Engine, selection: RequestFilter, progress: Progress) -> Iterator[list[tuple[Any, ...]]]:
     try:
         with engine.connect() as connection:
-            total = connection.scalar(span.of(select(func.count()).select_from(requests))) or 0
-            query = span.of(select(*COLUMNS).order_by(requests.c.id)).execution_options(yield_per=_ROWS_AT_ONCE)
+            total = connection.scalar(selection.of(select(func.count()).select_from(requests))) or 0
+            query = selection.of(select(*COLUMNS).order_by(requests.c.id)).execution_options(yield_per=_ROWS_AT_ONCE)
             done = 0
             for rows in connection.execute(query).partitions():
                 yield [tuple(row) for row in rows]

@@ -25,7 +25,7 @@ class Usage(NamedTuple):
     cost_nanos: int
 
 
-class Span(NamedTuple):
+class RequestFilter(NamedTuple):
     """Which requests count: of one tenant or of all, from a moment up to, not including, another (Unix seconds)."""
 
     since: float | None = None
@@ -41,7 +41,7 @@ class Span(NamedTuple):
         return query if self.tenant is None else query.where(requests.c.tenant == self.tenant)
 
 
-def usage(engine: Engine, by: Sequence[Group], span: Span = Span()) -> list[Usage]:  # noqa: B008 (immutable)
+def usage(engine: Engine, by: Sequence[Group], selection: RequestFilter = RequestFilter()) -> list[Usage]:  # noqa: B008 (immutable)
     """Sums for each combination of `by`, in their order; days are UTC, `YYYY-MM-DD`.
 
     Raises:
@@ -55,7 +55,7 @@ def usage(engine: Engine, by: Sequence[Group], span: Span = Span()) -> list[Usag
         func.sum(requests.c.cost_nanos),
     ]
     columns: list[ColumnElement[Any]] = [*groups, *sums]
-    query = span.of(select(*columns)).group_by(*groups).order_by(*groups)
+    query = selection.of(select(*columns)).group_by(*groups).order_by(*groups)
     try:
         with engine.connect() as connection:
             rows = connection.execute(query).all()

@@ -4,7 +4,7 @@ In come a keyring file and token ids or text; out go key ids for the engine to m
 whose mark a text carries. A leaf with numpy and `tokenizers` alone: neither torch nor the engine is needed.
 """
 
-from serving.provenance.detection import DEFAULT_THRESHOLD, Detection, KeyScore, Span, detect
+from serving.provenance.detection import DEFAULT_THRESHOLD, Detection, KeyScore, MarkedSpan, detect
 from serving.provenance.detector import Detector
 from serving.provenance.keyring import Keyring
 from serving.provenance.keyring_file import KeyringError, UnknownMarkKey
@@ -18,7 +18,7 @@ __all__ = [
     "Keyring",
     "KeyringError",
     "MarkKey",
-    "Span",
+    "MarkedSpan",
     "UnknownMarkKey",
     "detect",
 ]

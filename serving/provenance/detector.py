@@ -15,8 +15,8 @@ from serving.provenance.detection import (
     DEFAULT_THRESHOLD,
     PLAIN,
     Detection,
+    MarkedSpan,
     Sampling,
-    Span,
     detect,
 )
 from serving.provenance.mark_key import MarkKey
@@ -85,6 +85,6 @@ class Detector:
         return self._tokenizer.encode(text, add_special_tokens=False)
 
 
-def _in_characters(span: Span, encoding: Encoding) -> Span:
+def _in_characters(span: MarkedSpan, encoding: Encoding) -> MarkedSpan:
     last = span.first_token + span.num_tokens - 1
     return replace(span, start=encoding.offsets[span.first_token][0], end=encoding.offsets[last][1])

@@ -15,7 +15,7 @@ from serving.gateway.admin.audit import as_moment, read_ledger
 from serving.gateway.admin.schemas import Plain
 from serving.identity import Principal
 from serving.identity.amounts import format_dollars
-from serving.ledger.usage import Group, Span, Usage, usage
+from serving.ledger.usage import Group, RequestFilter, Usage, usage
 
 DEFAULT_SPAN_S = 30 * 86400.0
 
@@ -58,7 +58,7 @@ def usage_routes(database: Engine) -> APIRouter:
         end = until.timestamp() if until else time.time()
         start = since.timestamp() if since else end - DEFAULT_SPAN_S
         groups = list(dict.fromkeys(by))
-        sums = await read_ledger(lambda: usage(database, groups, Span(start, end, tenant)))
+        sums = await read_ledger(lambda: usage(database, groups, RequestFilter(start, end, tenant)))
         rows = [_usage_row(groups, row) for row in sums]
         return UsageReport(since=as_moment(start), until=as_moment(end), data=rows)
 

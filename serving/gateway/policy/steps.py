@@ -114,7 +114,7 @@ class PolicySteps:
         if policy is None or not (context.dialect is None or context.dialect.generates):
             return
         assert context.principal is not None
-        context.policy = combined_digest(context.policy, policy.digest)
+        context.policy_digest = combined_digest(context.policy_digest, policy.digest)
         tenant, model = context.principal.tenant, context.model
         question, answer = policy.rules("input", tenant, model), policy.rules("output", tenant, model)
         if question or answer:

@@ -11,7 +11,7 @@ from serving.gateway.asgi import Headers
 from serving.gateway.context import RequestContext
 from serving.gateway.receipts.settings import ReceiptSettings
 from serving.provenance.receipts import (
-    Answer,
+    AnswerClaims,
     AnswerDigests,
     ReceiptIssuer,
     ReceiptKeys,
@@ -62,10 +62,10 @@ def issue_receipt(context: RequestContext, issuer: ReceiptIssuer) -> None:
     engine = context.engine
     manifest = engine.manifests.get(context.model, "") if engine is not None else ""
     earlier = list(dict.fromkeys(context.earlier_manifests))[:MAX_EARLIER]
-    answer = Answer(
+    answer = AnswerClaims(
         endpoint=context.endpoint,
         model=context.model[:MAX_NAME_CHARS],
-        policy=context.policy,
+        policy=context.policy_digest,
         mark=context.mark_scheme if engine is not None else "off",
         prompt_tokens=context.prompt_tokens,
         completion_tokens=context.completion_tokens,

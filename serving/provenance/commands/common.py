@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = "smollm2-135m-instruct"
 
 
-class Settings(Protocol):
+class MarkCommandSettings(Protocol):
     """What these commands read of the settings tree."""
 
     @property
@@ -31,7 +31,7 @@ class Settings(Protocol):
     def engine_key(self) -> str | None: ...
 
 
-LoadSettings = Callable[[], Settings]
+LoadSettings = Callable[[], MarkCommandSettings]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -60,7 +60,7 @@ def scoring_options(command: Command) -> Command:
     return command
 
 
-def open_keyring(settings: Settings) -> Keyring:
+def open_keyring(settings: MarkCommandSettings) -> Keyring:
     try:
         return Keyring.open(settings.keyring_file)
     except KeyringError as error:
@@ -73,7 +73,7 @@ def keys_to_try(ring: Keyring, tenants: Collection[str]) -> list[MarkKey]:
     return [key for key in issued if not tenants or key.tenant in tenants]
 
 
-def open_detector(settings: Settings, model: str) -> Detector:
+def open_detector(settings: MarkCommandSettings, model: str) -> Detector:
     from serving.provenance.detector import Detector  # loads the tokenizers library
 
     try:
@@ -93,7 +93,7 @@ def read_text(file: Path) -> str:
         raise click.ClickException(f"{file} is not text in UTF-8") from None
 
 
-def _tokenizer_folder(settings: Settings, model: str) -> Path:
+def _tokenizer_folder(settings: MarkCommandSettings, model: str) -> Path:
     folder = Path(model)
     if folder.is_dir():
         return folder

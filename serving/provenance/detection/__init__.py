@@ -3,7 +3,7 @@
 from serving.provenance.detection.calibrate import calibrate
 from serving.provenance.detection.drawn import PLAIN, Sampling
 from serving.provenance.detection.power import ASSUMED_NATS
-from serving.provenance.detection.result import Detection, KeyScore, Span, Verdict
+from serving.provenance.detection.result import Detection, KeyScore, MarkedSpan, Verdict
 from serving.provenance.detection.scoring import DEFAULT_THRESHOLD, detect
 
 __all__ = [
@@ -12,8 +12,8 @@ __all__ = [
     "PLAIN",
     "Detection",
     "KeyScore",
+    "MarkedSpan",
     "Sampling",
-    "Span",
     "Verdict",
     "calibrate",
     "detect",

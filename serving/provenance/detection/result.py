@@ -26,7 +26,7 @@ class KeyScore:
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class MarkedSpan:
     """A marked part of the text; `p_value` is corrected for every place, key and scheme that was searched."""
 
     first_token: int
@@ -68,4 +68,4 @@ class Detection:
     """Whether the best key's scores were adjusted to the deployment's own unmarked text."""
     weighted: bool = False
     """Whether tokens were weighted by their probabilities."""
-    spans: list[Span] = field(default_factory=list)
+    spans: list[MarkedSpan] = field(default_factory=list)

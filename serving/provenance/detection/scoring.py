@@ -23,7 +23,7 @@ from serving.provenance.detection.power import (
     power,
     typical_score,
 )
-from serving.provenance.detection.result import Detection, KeyScore, Span, Verdict
+from serving.provenance.detection.result import Detection, KeyScore, MarkedSpan, Verdict
 from serving.provenance.mark_key import MarkKey
 from serving.provenance.schemes import DEFAULT_SCHEME, SCHEMES, Pairs
 
@@ -177,7 +177,7 @@ class _Trial:
             return power(total, _critical_score(self.name, len(self.pairs), level))
         return power(total, critical_score(self.log_p_value, level, float(self.weights.sum())))
 
-    def spans(self) -> Iterator[Span]:
+    def spans(self) -> Iterator[MarkedSpan]:
         """The marked parts under each key that has any."""
         least = self._scan.least_evidence(self._level_of_spans, len(self.pairs), self.options.num_tests)
         for index in np.flatnonzero(self.evidence >= least):
@@ -185,7 +185,7 @@ class _Trial:
             for segment in self._scan.segments(self.token_scores([key])[0], least):
                 # The first scored token of a marked part has its context in the part.
                 first = max(0, int(self.pairs.positions[segment.first]) - self.scheme.context_width)
-                yield Span(
+                yield MarkedSpan(
                     first_token=first,
                     num_tokens=int(self.pairs.positions[segment.last]) + 1 - first,
                     p_value=self._p_value_of_span(segment.evidence),
@@ -209,7 +209,7 @@ def _conclude(tried: list[_Trial], keys: Sequence[MarkKey], options: ScoringOpti
     best = per_key[0]
     p_value = _corrected(best.p_value, options.num_tests) / options.share_of_whole
     spans = _apart(span for trial in tried for span in trial.spans()) if options.spans else []
-    named: KeyScore | Span = best
+    named: KeyScore | MarkedSpan = best
     if spans:
         strongest = min(spans, key=lambda span: span.p_value)
         if strongest.p_value / SHARE_OF_SPANS < p_value:
@@ -258,9 +258,9 @@ def _best_keys(tried: list[_Trial]) -> list[KeyScore]:
     return sorted(best.values(), key=lambda score: (score.p_value, -score.score))[:MOST_KEYS_SHOWN]
 
 
-def _apart(spans: Iterator[Span]) -> list[Span]:
+def _apart(spans: Iterator[MarkedSpan]) -> list[MarkedSpan]:
     """The strongest spans that do not overlap, in the order of the text."""
-    kept: list[Span] = []
+    kept: list[MarkedSpan] = []
     for span in sorted(spans, key=lambda span: span.p_value):
         last = span.first_token + span.num_tokens
         if all(last <= other.first_token or other.first_token + other.num_tokens <= span.first_token for other in kept):

@@ -17,10 +17,10 @@ from serving.provenance.receipts.digests import AnswerDigests, RunningDigest
 from serving.provenance.receipts.jws import NotSigned, kid_of, read_jwks
 from serving.provenance.receipts.jws import verify as verify_signature
 from serving.provenance.receipts.keys import ReceiptKey, ReceiptKeys, ReceiptKeysError
-from serving.provenance.receipts.statement import Answer, Receipt, ReceiptIssuer, Statement
+from serving.provenance.receipts.statement import AnswerClaims, Receipt, ReceiptIssuer, Statement
 
 __all__ = [
-    "Answer",
+    "AnswerClaims",
     "AnswerDigests",
     "Check",
     "NotSigned",

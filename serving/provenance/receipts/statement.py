@@ -21,8 +21,8 @@ MAX_RECEIPT_CHARS = 8192
 _RECEIPT = re.compile(r"eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+(?:~[a-z]+:[A-Za-z0-9_-]*)*")
 
 
-class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What the issuer says about an answer besides the hashes. Left out of the receipt: what has its default."""
+class AnswerClaims(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The claims about an answer besides its hashes. A receipt leaves out claims that have their defaults."""
 
     endpoint: str
     """`chat`, `completions`, …"""
@@ -44,7 +44,7 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
     """Where it was continued: what other engines before the last one ran, each once; empty where one said nothing."""
 
 
-class Statement(Answer, frozen=True, omit_defaults=True, kw_only=True):
+class Statement(AnswerClaims, frozen=True, omit_defaults=True, kw_only=True):
     """The claims of a receipt. `iss`, `jti` (the request's id) and `iat` are RFC 7519's."""
 
     iss: str
@@ -112,7 +112,7 @@ class ReceiptIssuer:
         self.keys = keys
         self.issuer = issuer
 
-    def issue(self, request_id: str, tenant: str, answer: Answer, digests: AnswerDigests) -> Receipt:
+    def issue(self, request_id: str, tenant: str, answer: AnswerClaims, digests: AnswerDigests) -> Receipt:
         """The receipt for one complete answer."""
         signer, secret = self.keys.current()
         salts = Salts.derive(secret, request_id)

@@ -19,7 +19,7 @@ from serving.ledger.audit_cli import audit
 from serving.ledger.cli import ledger
 from serving.ledger.database import open_engine
 from serving.ledger.export import NAMES
-from serving.ledger.usage import Span, usage
+from serving.ledger.usage import RequestFilter, usage
 
 DAY = 86_400.0
 Run = Callable[..., Result]
@@ -84,7 +84,7 @@ def test_usage_is_summed_by_what_was_asked(url: str, by: tuple[str, ...], expect
 def test_usage_of_a_span_and_a_tenant(url: str) -> None:
     fill(url)
     engine = open_engine(url)
-    found = usage(engine, ("tenant",), Span(20_001 * DAY, 20_002 * DAY, "acme"))
+    found = usage(engine, ("tenant",), RequestFilter(20_001 * DAY, 20_002 * DAY, "acme"))
     engine.dispose()
 
     assert [row[:2] for row in found] == [(("acme",), 2)]

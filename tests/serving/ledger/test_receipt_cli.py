@@ -16,7 +16,7 @@ from ledgers import a_record
 
 from serving.ledger import Ledger
 from serving.ledger.receipt_cli import verify
-from serving.provenance.receipts import Answer, AnswerDigests, Receipt, ReceiptIssuer, ReceiptKeys
+from serving.provenance.receipts import AnswerClaims, AnswerDigests, Receipt, ReceiptIssuer, ReceiptKeys
 from serving.provenance.receipts.cli import receipts
 from training.registry import Checkpoint, DataDigest, ManifestDraft, RecipeRecord, Registry
 
@@ -68,7 +68,7 @@ def issue(home: Path, **known: Any) -> Receipt:
     digests = AnswerDigests(QUESTION)
     digests.text(0).add(TEXT)
     said = {"endpoint": "chat", "model": "bot", "policy": "ab" * 32, "mark": "gumbel", "mark_key": "mk1-01"}
-    answer = Answer(**{**said, "prompt_tokens": 5, "completion_tokens": 2, "finish_reason": "stop", **known})
+    answer = AnswerClaims(**{**said, "prompt_tokens": 5, "completion_tokens": 2, "finish_reason": "stop", **known})
     keys = ReceiptKeys.open(home / "receipt-keys.json", create=True)
     return ReceiptIssuer(keys, "signet").issue(REQUEST, "acme", answer, digests)
 

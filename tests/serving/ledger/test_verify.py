@@ -23,7 +23,7 @@ from serving.ledger.migrate import migrate
 from serving.ledger.record import requests
 from serving.ledger.verify import Report, verify
 from serving.ledger.writer import RecordWriter
-from serving.provenance.receipts import Answer, AnswerDigests, ReceiptIssuer, ReceiptKeys
+from serving.provenance.receipts import AnswerClaims, AnswerDigests, ReceiptIssuer, ReceiptKeys
 from serving.provenance.receipts.jws import b64, unb64
 
 Forgery = Callable[[Connection], object]
@@ -291,7 +291,7 @@ def receipt_keys(tmp_path: Path) -> ReceiptKeys:
 
 def signed_record(keys: ReceiptKeys, **changes: object) -> UsageRecord:
     record = a_record(prompt_tokens=3, completion_tokens=7, finish_reason="stop", engine="e", created_at=time.time())
-    stated = Answer(record.endpoint, record.model, record.policy, "off", 3, 7, "stop")
+    stated = AnswerClaims(record.endpoint, record.model, record.policy, "off", 3, 7, "stop")
     receipt = ReceiptIssuer(keys, "signet").issue(
         record.request_id, record.tenant, stated, AnswerDigests({"prompt": "x"})
     )

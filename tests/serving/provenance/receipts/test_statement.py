@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.provenance.receipts import (
-    Answer,
+    AnswerClaims,
     AnswerDigests,
     Receipt,
     ReceiptIssuer,
@@ -34,7 +34,7 @@ from serving.provenance.receipts.statement import MAX_RECEIPT_CHARS
 
 MESSAGES = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Größe?"}]
 BODY = {"model": "m", "temperature": 0.5, "messages": MESSAGES}
-ANSWER = Answer(
+ANSWER = AnswerClaims(
     endpoint="chat",
     model="m",
     policy="ab" * 32,
@@ -72,7 +72,7 @@ def stated(issuer: ReceiptIssuer, receipt: Receipt) -> Statement:
 def test_a_receipt_says_all_that_is_known_of_the_answer(issuer: ReceiptIssuer) -> None:
     statement = stated(issuer, issue(issuer, "Large."))
 
-    assert {name: getattr(statement, name) for name in Answer.__struct_fields__} == msgspec.structs.asdict(ANSWER)
+    assert {name: getattr(statement, name) for name in AnswerClaims.__struct_fields__} == msgspec.structs.asdict(ANSWER)
     assert (statement.iss, statement.jti) == ("https://signet.example.org", REQUEST)
 
 
@@ -84,7 +84,7 @@ def test_what_is_not_known_is_left_out(issuer: ReceiptIssuer) -> None:
     assert not {"manifest", "continued", "earlier_manifests", "mark_key", "texts_left_out"} & claims.keys()
 
 
-CLAIMS = [*Answer.__struct_fields__, "iss", "jti", "iat", "tenant", "prompt", "texts"]
+CLAIMS = [*AnswerClaims.__struct_fields__, "iss", "jti", "iat", "tenant", "prompt", "texts"]
 
 
 @pytest.mark.parametrize("claim", CLAIMS)
