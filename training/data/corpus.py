@@ -107,6 +107,8 @@ def make_corpus(
         if on_progress is not None:
             on_progress(done, total)
     encoder.encode_special_tokens = False
+    if not rows:
+        return Corpus(torch.empty(0, dtype=torch.int32), 0)
     tokens_T = torch.from_numpy(np.concatenate(rows))
     first = encoder.decode([int(tokens_T[0])], skip_special_tokens=False)
     return Corpus(tokens_T, sum(len(each.encode()) for each in documents) - len(first.encode()))

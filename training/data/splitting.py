@@ -53,6 +53,8 @@ class Split:
             why = (
                 "no file or row says that it belongs there"
                 if self._settings.by == "published"
+                else "the steps before the split dropped all of them"
+                if not num_train + num_heldout
                 else f"split.heldout ({self._settings.heldout:g}) is each group's chance: change it or the seed"
             )
             raise DataError(f"{name}: nothing is left to {side}, of {num_train + num_heldout} records: {why}")

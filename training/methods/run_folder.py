@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from pydantic import JsonValue
 
+from training.disk import disk_fault
 from training.errors import RecipeError, TrainingError
 from training.registry import DataDigest
 from training.registry.manifest import canonical_json
@@ -73,9 +74,12 @@ class RunFolder:
                 torch.save(state, file)
                 file.flush()
                 os.fsync(file.fileno())
-        except OSError as error:
+        except (OSError, RuntimeError) as error:
+            why = disk_fault(error, self._state)
             partial.unlink(missing_ok=True)
-            raise TrainingError(f"{self._state}: cannot be written: {error.strerror}") from None
+            if why is None:
+                raise
+            raise TrainingError(why) from None
         os.replace(partial, self._state)
 
     def load(self, device: torch.device) -> dict[str, Any] | None:

@@ -10,6 +10,8 @@ import importlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, cast
 
+from training.disk import disk_fault
+from training.errors import TrainingError
 from training.recipes.classify import ClassifyRecipe
 from training.recipes.data import DataRecipe
 from training.recipes.distill import DistillRecipe
@@ -23,6 +25,7 @@ from training.recipes.sections import Recipe
 from training.recipes.sft import SftRecipe
 from training.recipes.shrink import ShrinkRecipe
 from training.recipes.tokenizer import TokenizerRecipe
+from training.registry import RegistryError
 
 if TYPE_CHECKING:
     from training.outcome import Context, Outcome
@@ -39,7 +42,15 @@ class Method(NamedTuple):
     def run(self, recipe: Recipe, context: Context) -> Outcome:
         """Run a recipe of this method; raises TrainingError or RegistryError, one line each."""
         run = cast("Callable[[Recipe, Context], Outcome]", importlib.import_module(self.module).run)
-        return run(context.pinned(recipe), context)
+        try:
+            return run(context.pinned(recipe), context)
+        except (TrainingError, RegistryError):
+            raise
+        except Exception as error:
+            why = disk_fault(error, context.home)
+            if why is None:
+                raise
+            raise TrainingError(why) from None
 
 
 METHODS: dict[str, Method] = {

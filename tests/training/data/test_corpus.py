@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from training.data import corpus
-from training.data.corpus import Characters, make_corpus
+from training.data.corpus import Characters, make_corpus, require_blocks
+from training.errors import DataError
 
 LINES = "".join(f"line {number}\n" for number in range(40))
 
@@ -29,3 +32,8 @@ def test_text_that_looks_like_a_control_token_is_text() -> None:
     made = make_corpus(Characters(["<|endoftext|>"]), ["a <|endoftext|>"])
 
     assert 0 not in made.tokens_T.tolist()
+
+
+def test_no_text_is_too_little_and_not_a_fault() -> None:
+    with pytest.raises(DataError, match="too little text to hold out: 0 tokens"):
+        require_blocks(make_corpus(Characters(["a"]), []), 8, Path("a.txt"), "hold out")

@@ -62,7 +62,6 @@ def train(
     objective: Line | None = None,
     stop_after: int | None = None,
     trained: nn.Module | None = None,
-    sharded: bool = False,
 ) -> Training:
     run = folder(home, settings)
 
@@ -72,7 +71,7 @@ def train(
 
     with run.held():
         accelerator = Accelerator(cpu=True)
-        made = Trainer(settings, accelerator, run, trained or model(), objective or Line(), sharded=sharded)
+        made = Trainer(settings, accelerator, run, trained or model(), objective or Line())
         return made.train(show=False, after_step=stop)
 
 
@@ -103,14 +102,15 @@ def process_group() -> Iterator[None]:
 @pytest.mark.usefixtures("process_group")
 def test_a_sharded_run_is_the_whole_one_and_either_goes_on_with_the_other(home: Path) -> None:
     settings = recipe(save_every=2, micro_batch_size=2)
+    sharded = recipe(save_every=2, micro_batch_size=2, sharding="full")
     expected, found = model(), model()
     losses = train(home / "whole", settings, trained=expected).losses
 
     with pytest.raises(Interrupted):
         train(home, settings, stop_after=5)
     with pytest.raises(Interrupted):
-        train(home, settings, stop_after=9, sharded=True)
-    continued = train(home, settings, trained=found, sharded=True)
+        train(home, sharded, stop_after=9)
+    continued = train(home, sharded, trained=found)
 
     assert continued.losses == pytest.approx(losses, rel=1e-6)
     torch.testing.assert_close(found.state_dict(), expected.state_dict())
