@@ -85,7 +85,7 @@ class Attempts:
             try:
                 if question.prepare is not None:
                     await question.prepare(engine)
-                asked = time.perf_counter()
+                sent_at = time.perf_counter()
                 response = self._response = await engine.client.request(
                     b"POST",
                     question.target,
@@ -94,7 +94,7 @@ class Attempts:
                     StallPolicy(self._failover.settings.stall_timeout_s, self._engine_is_down),
                 )
                 if response.status == 200:
-                    engine.succeeded(time.perf_counter() - asked)
+                    engine.succeeded(time.perf_counter() - sent_at)
                     if self._release is not None:
                         self._release.prefill_done()
                     return response

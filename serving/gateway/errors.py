@@ -264,9 +264,9 @@ def _clients_mistake(status: int, problem: _Problem) -> GatewayError:
         field = match["field"].removeprefix("body.")[:100]
         return BadRequest(_cleaned(f"{field}: {match['said']}."), param=field, status=status)
     message = _cleaned(problem.message) or f"The engine refused the request with status {status}."
-    code, _, said = message.partition(": ")
-    if code == MADE and said:
-        return ControlTokenMade(f"{said[0].upper()}{said[1:]}.", status=status)
+    code, _, detail = message.partition(": ")
+    if code == MADE and detail:
+        return ControlTokenMade(f"{detail[0].upper()}{detail[1:]}.", status=status)
     if any(words in message.lower() for words in _CONTEXT_WORDS):
         return ContextTooLong(message, param=problem.param)
     return BadRequest(message, param=problem.param, status=status)

@@ -62,9 +62,9 @@ class Inspector:
     async def _verdicts(self, texts: Texts) -> list[tuple[str, Verdicts]]:
         """(classifier, what it says) for each text and classifier."""
         results: list[tuple[str, Verdicts]] = []
-        for names, asked in ((self._about_said, texts.said), (self._about_data, texts.data_texts())):
-            for name in names if asked else ():
-                results += [(name, verdicts) for verdicts in await self.pool.scores_of(asked, [name])]
+        for names, read in ((self._about_said, texts.said), (self._about_data, texts.data_texts())):
+            for name in names if read else ():
+                results += [(name, verdicts) for verdicts in await self.pool.scores_of(read, [name])]
         return results
 
     def _act(self, context: RequestContext, verdicts: Iterable[tuple[str, Verdicts]]) -> None:

@@ -176,9 +176,9 @@ def _fields(document: Json, rows: Iterator[tuple[str, str, Json, bool]]) -> str:
     for name, location, field, required in rows:
         notes = [location, _kind(document, field.get("schema", field)), "required" if required else ""]
         about = field.get("description", "")
-        said = ", ".join(note for note in notes if note)
+        details = ", ".join(note for note in notes if note)
         lines.append(
-            f"<dt><code>{escape(name)}</code></dt><dd><span class='quiet'>{escape(said)}</span> {escape(about)}</dd>"
+            f"<dt><code>{escape(name)}</code></dt><dd><span class='quiet'>{escape(details)}</span> {escape(about)}</dd>"
         )
     return f"<dl>{''.join(lines)}</dl>"
 

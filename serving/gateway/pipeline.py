@@ -180,10 +180,10 @@ class Pipeline:
         context.media = media_of(context.body)
 
     def _read(self, context: RequestContext) -> None:
-        asked = self.questions.read(context)
+        body = self.questions.read(context)
         self.salts.salt(context)
         if self.receipts is not None:
-            begin_receipt(context, asked)
+            begin_receipt(context, body)
         check_scope(context)
 
     async def _keeps_policy(self, context: RequestContext) -> bool:

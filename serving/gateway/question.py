@@ -37,8 +37,8 @@ class QuestionReader:
         Raises:
             BadRequest: not a JSON object, or a field that cannot be used.
         """
-        asked = decode_object(context.raw_body)
-        body = dict(asked)
+        received = decode_object(context.raw_body)
+        body = dict(received)
         context.body = body
         context.model = model = model_of(body)
         path, dialect = context.path, context.dialect
@@ -58,7 +58,7 @@ class QuestionReader:
                 self._read_choices(context, body)
         if context.sequences > 1 or not _DETAILS.isdisjoint(body):
             self._check_amount(context, body)
-        return asked
+        return received
 
     def _read_choices(self, context: RequestContext, body: dict[str, Any]) -> None:
         most = self._settings.max_choices

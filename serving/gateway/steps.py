@@ -179,14 +179,14 @@ def choose_mark(context: RequestContext, keyring: Keyring | None, pool: EnginePo
     allowed = context.principal.mark.allowed
     default = context.principal.mark.default
     usual = DEFAULT_SCHEME if default == "on" else default
-    asked = context.headers.get(b"x-signet-mark", b"").decode("latin-1").strip().lower()
-    if asked and asked not in ("on", "off", *SCHEMES):
+    wanted = context.headers.get(b"x-signet-mark", b"").decode("latin-1").strip().lower()
+    if wanted and wanted not in ("on", "off", *SCHEMES):
         choices = ", ".join(("on", "off", *SCHEMES))
         raise BadRequest(f"X-Signet-Mark must be one of {choices}.", code="unknown_mark", param="X-Signet-Mark")
-    scheme = asked or usual
+    scheme = wanted or usual
     if scheme == "on":
         scheme = usual if usual != "off" else DEFAULT_SCHEME
-    if asked and not allowed and scheme != usual:
+    if wanted and not allowed and scheme != usual:
         raise Forbidden("This key may not choose whether or how answers are marked.", code="mark_not_allowed")
     if scheme == "off":
         return context
@@ -198,10 +198,10 @@ def choose_mark(context: RequestContext, keyring: Keyring | None, pool: EnginePo
         model = context.model if pool.lists(context.model) else None
         key = keyring.mark_key(context.principal.tenant, model)
         context.mark_key_id, context.mark_permit = key.id, key.permit(scheme)
-        context.mark_required = bool(asked)
+        context.mark_required = bool(wanted)
         return context
     note, message = obstacle
-    if asked:
+    if wanted:
         raise BadRequest(message, code="mark_impossible", param="X-Signet-Mark")
     context.mark_note = note
     return context

@@ -205,6 +205,6 @@ class Notifications:
         """Wait for a notification, the end of the process, or the end of the time."""
         deadline = time.monotonic() + seconds
         while not stopping.is_set() and (left := deadline - time.monotonic()) > 0:
-            with closing(self._listening.notifies(timeout=min(left, _LISTEN_S), stop_after=1)) as heard:
-                if next(heard, None) is not None:
+            with closing(self._listening.notifies(timeout=min(left, _LISTEN_S), stop_after=1)) as notices:
+                if next(notices, None) is not None:
                     return

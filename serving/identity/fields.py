@@ -113,8 +113,8 @@ def _check_common(columns: dict[str, Any]) -> None:
     for name in _LIMITS:
         value = columns.get(name)
         if value is not None and not 1 <= value <= _LARGEST_LIMIT:
-            said = name.replace("_", " ")
-            raise InvalidValue(f"{said} must be between 1 and {_LARGEST_LIMIT}, not {value}; leave it out for no limit")
+            what = name.replace("_", " ")
+            raise InvalidValue(f"{what} must be between 1 and {_LARGEST_LIMIT}, not {value}; leave it out for no limit")
     for name, longest in _LONGEST.items():
         text = columns.get(name, "")
         if len(text) > longest or not text.isprintable():
@@ -132,5 +132,5 @@ def _check_models(models: Sequence[str]) -> None:
 def _check_endpoints(endpoints: Sequence[str]) -> None:
     unknown = sorted(set(endpoints) - set(ENDPOINTS))
     if unknown or not endpoints:
-        said = f"{unknown[0][:80]!r} is no endpoint" if unknown else "no endpoint is named"
-        raise InvalidValue(f"{said}; there are {', '.join(ENDPOINTS)}")
+        problem = f"{unknown[0][:80]!r} is no endpoint" if unknown else "no endpoint is named"
+        raise InvalidValue(f"{problem}; there are {', '.join(ENDPOINTS)}")

@@ -166,9 +166,9 @@ def _compared(
         checks.append(check_text(statement, salts, _read(text_file)))
     if prompt_file is not None:
         checks.append(check_prompt(statement, salts, _read(prompt_file)))
-    asked = tenant if tenant is not None else subject.tenant
-    if asked is not None and (tenant is not None or "tenant" in salts):
-        checks.append(check_tenant(statement, salts, asked))
+    stated_tenant = tenant if tenant is not None else subject.tenant
+    if stated_tenant is not None and (tenant is not None or "tenant" in salts):
+        checks.append(check_tenant(statement, salts, stated_tenant))
     return checks
 
 

@@ -74,8 +74,8 @@ class RecordWriter:
             self._connect()
             with self._engine.connect() as connection:
                 for column, kind in ((requests.c.request_id, UsageRecord), (audit.c.event_id, AuditRecord)):
-                    asked = [name for name, entry in by_id.items() if isinstance(entry, kind)]
-                    for written in connection.scalars(select(column).where(column.in_(asked))).all() if asked else ():
+                    names = [name for name, entry in by_id.items() if isinstance(entry, kind)]
+                    for written in connection.scalars(select(column).where(column.in_(names))).all() if names else ():
                         del by_id[written]
         except Exception as error:
             raise self._failure(error) from error

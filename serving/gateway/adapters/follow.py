@@ -136,14 +136,14 @@ class Adapters:
 
     async def _load(self, engine: Engine, adapter: LiveAdapter) -> None:
         name = adapter.served_name
-        asked = msgspec.json.encode({"lora_name": name, "lora_path": adapter.digest})
-        status, said = await engine.tell(LOAD, asked)
+        body = msgspec.json.encode({"lora_name": name, "lora_path": adapter.digest})
+        status, answer = await engine.tell(LOAD, body)
         key = (engine.name, name)
         if name in engine.cards:  # also where another gateway was faster
             self._refused.pop(key, None)
             log.info("adapter loaded", extra={"engine": engine.name, "model": name})
             return
-        reason = _reason(status, said)
+        reason = _reason(status, answer)
         self._refused[key] = (reason, asyncio.get_running_loop().time() + REST_S)
         log.warning("adapter is refused", extra={"engine": engine.name, "model": name, "reason": reason})
 
@@ -153,9 +153,9 @@ def _is_on(engine: Engine, adapter: LiveAdapter) -> bool:
     return adapter.base in engine.manifests.values()
 
 
-def _reason(status: int, said: bytes) -> str:
+def _reason(status: int, answer: bytes) -> str:
     try:
-        message = msgspec.json.decode(said)["error"]["message"]
+        message = msgspec.json.decode(answer)["error"]["message"]
     except (msgspec.DecodeError, KeyError, TypeError):
         message = ""
     if status == 404 and "takes no adapters" not in str(message):

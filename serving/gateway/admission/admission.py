@@ -105,17 +105,17 @@ class Admission:
         """
         assert context.principal is not None
         now = time.perf_counter()
-        asked = deadline_of(context)
-        leaves_at = min(math.inf if asked is None else context.started + asked, now + self.settings.max_wait_s)
+        limit_s = deadline_of(context)
+        leaves_at = min(math.inf if limit_s is None else context.started + limit_s, now + self.settings.max_wait_s)
         queue = self._queue_of(context.model, now)
         queue.forget_idle(now - self.settings.tenant_memory_s)
-        self._check(queue, context, asked is not None, leaves_at - now, now)
+        self._check(queue, context, limit_s is not None, leaves_at - now, now)
         tenant, weight = context.principal.tenant, context.principal.weight
         number = next(self._sequence)
         ticket = Ticket(queue, tenant, context.model, context.priority, weight, number, context.slots)
         self._enqueue(ticket, now)
         timer = asyncio.get_running_loop().call_later(
-            leaves_at - now, self._expire, ticket, self._too_late(asked is not None)
+            leaves_at - now, self._expire, ticket, self._too_late(limit_s is not None)
         )
         # An engine may have room that only others than those that wait already can use.
         self.dispatch()

@@ -27,16 +27,16 @@ def priority_of(context: RequestContext, to_engine: bool) -> int:
     header = context.headers.get(PRIORITY_HEADER)
     if header is None and "priority" not in body:
         return min(0, highest)
-    asked: object = body.pop("priority", None)
+    wanted: object = body.pop("priority", None)
     name = "priority"
     if header is not None:
-        name, asked = "X-Signet-Priority", _whole_number(header)
-    if asked is None:
+        name, wanted = "X-Signet-Priority", _whole_number(header)
+    if wanted is None:
         priority = min(0, highest)
-    elif type(asked) is not int or asked < LOWEST_PRIORITY:
+    elif type(wanted) is not int or wanted < LOWEST_PRIORITY:
         raise BadRequest(f"{name!r} must be a whole number, at least {LOWEST_PRIORITY}.", param=name)
     else:
-        priority = min(asked, highest)
+        priority = min(wanted, highest)
     if to_engine and priority:
         body["priority"] = -priority
     return priority
@@ -49,10 +49,10 @@ def deadline_of(context: RequestContext) -> float | None:
         BadRequest: no positive number.
     """
     headers = context.headers
-    if (asked := headers.get(DEADLINE_HEADER)) is not None:
-        return _positive(asked, "X-Signet-Deadline-Ms") / 1000
-    if (asked := headers.get(TIMEOUT_HEADER)) is not None:
-        return _positive(asked, "X-Request-Timeout")
+    if (value := headers.get(DEADLINE_HEADER)) is not None:
+        return _positive(value, "X-Signet-Deadline-Ms") / 1000
+    if (value := headers.get(TIMEOUT_HEADER)) is not None:
+        return _positive(value, "X-Request-Timeout")
     return None
 
 

@@ -85,8 +85,8 @@ class Messages(CountTokens):
     parameter_names: ClassVar[dict[str, str]] = {"stop": "stop_sequences"}
 
     def set_messages(self, body: Json, messages: list[Json]) -> None:
-        asked = body.get("messages")
-        if asked is not None and not isinstance(asked, list):
+        conversation = body.get("messages")
+        if conversation is not None and not isinstance(conversation, list):
             raise BadRequest("'messages' must be a list.", param="messages")
         system: list[Any] = [message["content"] for message in messages if message["role"] == "system"]
         if system:
@@ -95,7 +95,7 @@ class Messages(CountTokens):
             if not isinstance(blocks, list):
                 raise BadRequest("'system' must be text or a list of blocks.", param="system")
             body["system"] = [{"type": "text", "text": text + "\n\n"} for text in system] + blocks
-        body["messages"] = [message for message in messages if message["role"] != "system"] + (asked or [])
+        body["messages"] = [message for message in messages if message["role"] != "system"] + (conversation or [])
 
     def usage(self, answer: Json) -> Usage | None:
         usage = answer.get("usage")

@@ -95,8 +95,8 @@ class Responses(Dialect):
         yield from texts_in(body.get("input"))
 
     def set_messages(self, body: Json, messages: list[Json]) -> None:
-        asked = body.get("input")
-        items = [{"role": "user", "content": asked}] if isinstance(asked, str) else asked or []
+        conversation = body.get("input")
+        items = [{"role": "user", "content": conversation}] if isinstance(conversation, str) else conversation or []
         if not isinstance(items, list):
             raise BadRequest("'input' must be text or a list of items.", param="input")
         body["input"] = messages + items

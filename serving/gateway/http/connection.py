@@ -272,8 +272,8 @@ class Connection(FlowControl):
         if last is not None and last.complete and not last.keep_alive:
             self._discard_input = True  # something sent after 'Connection: close'
             return
-        said = "its method is unknown" if isinstance(error, httptools.HttpParserInvalidMethodError) else str(error)
-        self._refuse_quietly(malformed(said[:80]))
+        reason = "its method is unknown" if isinstance(error, httptools.HttpParserInvalidMethodError) else str(error)
+        self._refuse_quietly(malformed(reason[:80]))
 
     def _refuse(self, error: GatewayError) -> NoReturn:
         self._refuse_quietly(error)

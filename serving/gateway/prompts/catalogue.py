@@ -133,5 +133,5 @@ def read_template(file: Path) -> Template:
     except ValidationError as error:
         problem = error.errors(include_url=False, include_input=False)[0]
         field = ".".join(str(part) for part in problem["loc"])
-        said = problem["msg"].removeprefix("Value error, ")
-        raise PromptError(f"{file}: {field + ': ' if field else ''}{said}.") from None
+        message = problem["msg"].removeprefix("Value error, ")
+        raise PromptError(f"{file}: {field + ': ' if field else ''}{message}.") from None

@@ -65,8 +65,8 @@ def render(
     except (PromptError, VariableError) as error:
         raise click.ClickException(str(error)) from None
     if as_json:
-        asked = {"model": template.model, "messages": messages, **template.parameters.model_dump(exclude_none=True)}
-        click.echo(json.dumps(asked, indent=2, ensure_ascii=False))
+        request = {"model": template.model, "messages": messages, **template.parameters.model_dump(exclude_none=True)}
+        click.echo(json.dumps(request, indent=2, ensure_ascii=False))
         return
     for message in messages:
         click.echo(f"[{message['role']}]\n{message['content']}\n")

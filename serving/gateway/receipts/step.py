@@ -41,10 +41,10 @@ def open_receipts(settings: ReceiptSettings, keys_file: Path) -> ReceiptIssuer |
         return None
 
 
-def begin_receipt(context: RequestContext, asked: Mapping[str, Any]) -> None:
+def begin_receipt(context: RequestContext, body: Mapping[str, Any]) -> None:
     """Hash the question as the client sent it, before anything is put in or cleaned, and make ready for the answer."""
     if context.dialect is None or context.dialect.generates:
-        context.digests = AnswerDigests(asked)
+        context.digests = AnswerDigests(body)
 
 
 def restart_receipt(context: RequestContext) -> None:

@@ -201,9 +201,9 @@ class ChoiceContinuation:
     async def _text_of(self, engine: Engine, ids: list[int]) -> str:
         if not ids:
             return ""
-        asked = engine_body(DETOKENIZE, {"model": self._context.model, "tokens": ids}, engine, "")
+        body = engine_body(DETOKENIZE, {"model": self._context.model, "tokens": ids}, engine, "")
         headers = [*engine.headers, (b"content-type", b"application/json")]
-        response = await engine.client.request(b"POST", DETOKENIZE.encode(), headers, asked)
+        response = await engine.client.request(b"POST", DETOKENIZE.encode(), headers, body)
         try:
             body = await response.read(MAX_TEXT_BYTES)
         finally:
@@ -258,11 +258,11 @@ class ChoiceContinuation:
     def _tokens_left(self, engine: Engine) -> int:
         context, sent = self._context, len(self._progress.ids)
         body = context.body
-        asked = body.get("max_completion_tokens") or body.get("max_tokens")
-        if asked is None and context.endpoint == "completions":
-            asked = DEFAULT_COMPLETION_TOKENS
+        limit = body.get("max_completion_tokens") or body.get("max_tokens")
+        if limit is None and context.endpoint == "completions":
+            limit = DEFAULT_COMPLETION_TOKENS
         window = (engine.cards.get(context.model) or {}).get("max_model_len")
-        bounds: list[int] = [asked] if asked is not None else []
+        bounds: list[int] = [limit] if limit is not None else []
         bounds += [window - len(self._prompt)] if isinstance(window, int) else []
         if not bounds:
             raise CannotContinue("an answer whose greatest length is not known")

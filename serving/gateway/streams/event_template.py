@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from typing import Any
 
 from serving.gateway.streams.chunks import UNREADABLE, Channel, decode_usual, texts_of
 from serving.gateway.streams.numeric_template import NO_MATCHES, PLAIN, MatchedEvent, MatchedRun
@@ -74,7 +75,7 @@ class EventTemplate:
         """The texts and tokens of the events from the `first` on, up to one that does not match."""
         start, end, shown_end = self._start, self._end, self._shown_end
         size, tail, match = len(start), len(end), self._varying.fullmatch
-        matches: list[tuple[bytes, bytes]] = []
+        matches: list[tuple[bytes | Any, ...]] = []
         for event in events[first:] if first else events:
             if not (event.startswith(start) and event.endswith(end)):
                 break

@@ -149,10 +149,10 @@ class NumericTemplate:
             return None
         ranks: Sequence[str] = ()
         if self._ranked and (others := match[self._ranked]):
-            told = _alternatives(others)
-            if told is None:
+            tokens = _alternatives(others)
+            if tokens is None:
                 return None
-            ranks = told
+            ranks = tokens
         if not self._numbers:
             return MatchedEvent(word.decode(), None, event, ranks)
         start, end = match.span(self._numbers)
@@ -169,11 +169,11 @@ def _alternatives(others: bytes) -> list[str] | None:
     if not others.isascii() or b"\\" in others or b"\n" in others:
         return None
     try:
-        told = _decode_others(b"[%b]" % others)
+        decoded = _decode_others(b"[%b]" % others)
     except msgspec.DecodeError:
         return None
-    tokens, num_colons = [], others.count(b":") - 3 * len(told)
-    for alternative in told:
+    tokens, num_colons = [], others.count(b":") - 3 * len(decoded)
+    for alternative in decoded:
         token = alternative.token
         if alternative.bytes != _told_bytes.get(token) and alternative.bytes != _bytes_of(token):
             return None
