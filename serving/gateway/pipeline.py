@@ -194,9 +194,10 @@ class Pipeline:
         return review is None or review.refused_by is None
 
     async def _admit(self, context: RequestContext) -> None:
-        context.slots = slots_of(context)
         if self.admission.settings.enabled:
             context.permit = self.admission.try_enter(context) or await self.admission.wait(context)
+        else:
+            context.slots = slots_of(context)
 
 
 class _CancelOnDisconnect:

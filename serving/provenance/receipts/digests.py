@@ -55,7 +55,7 @@ def text_digest(text: str) -> bytes:
 
 def question_digest(body: Mapping[str, Any]) -> bytes:
     """Of the fields that hold the question, as the client sent them: JSON with sorted keys and no spaces."""
-    return sha256(_canonical({name: body[name] for name in QUESTION_FIELDS if name in body})).digest()
+    return sha256(_canonical({name: body[name] for name in body.keys() & QUESTION_FIELDS})).digest()
 
 
 class RunningDigest:
