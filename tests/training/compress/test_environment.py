@@ -6,7 +6,9 @@ import fcntl
 import os
 import shutil
 import subprocess
+import sysconfig
 import threading
+import venv
 import zipfile
 from collections import namedtuple
 from pathlib import Path
@@ -21,38 +23,40 @@ from training.compress.errors import EnvironmentUnavailable
 PINS = "# a comment\ncompressor==1.0\ntorch==1.0\n"
 
 
-def build_wheel(folder: Path, name: str) -> None:
+def build_wheel(folder: Path, name: str, needs: str = "") -> None:
     facts = f"{name}-1.0.dist-info"
     with zipfile.ZipFile(folder / f"{name}-1.0-py3-none-any.whl", "w") as wheel:
         wheel.writestr(f"{name}.py", "answer = 42\n")
-        wheel.writestr(f"{facts}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        wheel.writestr(f"{facts}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n{needs}")
         wheel.writestr(f"{facts}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         wheel.writestr(f"{facts}/RECORD", "")
 
 
 @pytest.fixture(scope="module")
-def empty_environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An environment without packages, as `ensure_environment` makes it first."""
-    folder = tmp_path_factory.mktemp("environment") / "empty"
-    environment._create(Environment(folder))
+def small_environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment that borrows the tests' own pip: `venv` would take ten seconds to install one."""
+    folder = tmp_path_factory.mktemp("environment") / "small"
+    venv.create(folder, symlinks=True)  # without pip
+    [packages] = folder.glob("lib/python*/site-packages")
+    # Not imported to be found: beside pip, setuptools takes the standard library's distutils, which warns.
+    (packages / "pip").symlink_to(Path(sysconfig.get_path("purelib")) / "pip")
     return folder
 
 
 @pytest.fixture
-def cache(tmp_path: Path, empty_environment: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def cache(tmp_path: Path, small_environment: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache folder of a machine whose package index has `compressor` and `torch`."""
     index = tmp_path / "index"
     index.mkdir()
-    build_wheel(index, "compressor")
+    build_wheel(index, "compressor", "Requires-Dist: torch\n")
     build_wheel(index, "torch")
     pins = tmp_path / "pins.txt"
     pins.write_text(PINS)
     monkeypatch.setattr(environment, "PINNED", pins)
     monkeypatch.setattr(environment, "PACKAGE", "compressor")
     monkeypatch.setattr(environment, "DISK_GB", {"cpu": 0, "gpu": 0})
-    # A copy takes a tenth of the time that `venv` takes to install pip.
     monkeypatch.setattr(
-        environment, "_create", lambda made: shutil.copytree(empty_environment, made.folder, symlinks=True)
+        environment, "_create", lambda made: shutil.copytree(small_environment, made.folder, symlinks=True)
     )
     monkeypatch.setattr(environment, "torch_index_arguments", lambda python, torch: [])
     for name in [name for name in os.environ if name.startswith("PIP_")]:
@@ -61,6 +65,13 @@ def cache(tmp_path: Path, empty_environment: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(index))
     return tmp_path / "cache"
+
+
+def test_an_environment_is_created_with_pip(tmp_path: Path) -> None:
+    environment._create(Environment(tmp_path))
+
+    said = subprocess.check_output([Environment(tmp_path).python, "-I", "-m", "pip", "--version"], text=True)
+    assert str(tmp_path) in said
 
 
 def make(cache: Path) -> Path:
@@ -84,10 +95,10 @@ def test_the_second_call_takes_what_is_there(cache: Path, monkeypatch: pytest.Mo
 
 
 def test_a_half_made_environment_is_made_anew(cache: Path) -> None:
-    python = make(cache)
-    (python.parents[1] / environment.COMPLETE).unlink()
-    leftover = python.parents[1] / "leftover"
+    leftover = Environment.below(cache).folder / "bin" / "leftover"
+    leftover.parent.mkdir(parents=True)
     leftover.touch()
+    leftover.with_name("python").touch()
 
     make(cache)
 
@@ -96,8 +107,9 @@ def test_a_half_made_environment_is_made_anew(cache: Path) -> None:
 
 
 def test_an_environment_whose_python_has_gone_is_made_anew(cache: Path) -> None:
-    python = make(cache)
-    python.unlink()
+    folder = Environment.below(cache).folder
+    folder.mkdir(parents=True)
+    (folder / environment.COMPLETE).touch()
 
     assert make(cache).exists()
 
