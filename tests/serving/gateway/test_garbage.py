@@ -49,6 +49,7 @@ async def test_no_request_leaves_cycles(gateway: InProcess, engine: ScriptedEngi
     await go()
     await asyncio.sleep(0.1)  # what closes, closes in the turns after
     gc.collect()
+    gc.freeze()  # what lives by now is not what these requests leave, and looking at it takes seconds
     gc.disable()
     try:
         for _ in range(5):
