@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 import tomllib
-from importlib.metadata import PackageNotFoundError, requires
+from importlib.metadata import PackageNotFoundError, distributions, requires
 from pathlib import Path
 
 import pytest
@@ -171,14 +171,37 @@ def test_cpu_engines_packages_are_to_be_had(tmp_path):
     """Its image's steps up to the embedded model, with gigabytes looked up in place of downloaded."""
     stage = stages(IMAGES / "engine-cpu.Containerfile")[0]
     steps = [index for index, (name, _) in enumerate(stage) if name == "RUN"]
-    index_of_torch = r"--index-url \S+ --requirement torch.txt"
-    look_up = "--dry-run --requirement torch.txt" if has_cpu_torch(tmp_path) else r"--dry-run \g<0>"
-
-    Build(tmp_path, (index_of_torch, look_up)).run(
-        [(name, re.sub(r"--requirement cpu.txt", r"--dry-run \g<0>", step)) for name, step in stage[: steps[1] + 1]]
+    for name in ("torch", "cpu"):
+        (tmp_path / f"{name}.txt").write_text("".join(not_had_here(CONSTRAINTS / f"{name}.txt")))
+    index = "" if not (tmp_path / "torch.txt").read_text() or has_cpu_torch(tmp_path) else r"\g<index>"
+    look_up = (
+        r"(?P<index>--index-url \S+ +)?--requirement (?P<list>torch|cpu)\.txt",
+        rf"{index}--dry-run --requirement {tmp_path}/\g<list>.txt",
     )
 
-    assert list((tmp_path / "opt" / "signet").glob("lib/python3*/site-packages/signet-*.dist-info"))
+    Build(tmp_path / "image", look_up).run(stage[: steps[1] + 1])
+
+    assert list((tmp_path / "image" / "opt" / "signet").glob("lib/python3*/site-packages/signet-*.dist-info"))
+
+
+def not_had_here(file: Path) -> list[str]:
+    """The entries of a list of pins without those that pip, by the same hashes, has already installed here."""
+    installed = {canonicalize_name(each.metadata["Name"]): each.version for each in distributions()}
+    tested = {*entries(CONSTRAINTS / "test.txt"), *entries(CONSTRAINTS / "torch.txt")}
+    return [
+        entry
+        for entry in entries(file)
+        if entry not in tested or installed.get(canonicalize_name(entry.partition("==")[0])) != version_of(entry)
+    ]
+
+
+def entries(file: Path) -> list[str]:
+    """Each package of a list of pins with its version and hashes."""
+    return re.findall(r"^[\w.-]+==[^\n]+\\\n(?: +--hash=\S+(?: \\)?\n)+", file.read_text(), re.M)
+
+
+def version_of(entry: str) -> str:
+    return re.split("[ ;]", entry.partition("==")[2])[0]
 
 
 def has_cpu_torch(folder: Path) -> bool:
