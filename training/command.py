@@ -40,7 +40,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 def measured_on(manifest: Manifest) -> str:
     """On which text a checkpoint's perplexities were measured, as a line for the user: on another they are others."""
-    held_out = [each for each in manifest.data if each.role == "heldout"]
+    held_out = [data_set for data_set in manifest.data if data_set.role == "heldout"]
     where = f"{held_out[0].rows} chats of {held_out[0].name}" if held_out else "chats"
     tokens = manifest.evaluation.get("heldout_tokens")
     amount = f"{tokens:.0f} tokens that the assistant says" if tokens else "what the assistant says"

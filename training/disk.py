@@ -17,10 +17,10 @@ _FULL_BYTES = 64 << 10
 
 def disk_fault(error: BaseException, home: Path) -> str | None:
     """`FILE: cannot be written: why` where the disk is to blame, else None; `home` stands in for an unknown file."""
-    for each in _chain(error):
-        number = _errno(each, home)
+    for cause in _chain(error):
+        number = _errno(cause, home)
         if number in _OF_WRITING:
-            where = getattr(each, "filename", None) or home
+            where = getattr(cause, "filename", None) or home
             return f"{where}: cannot be written: {os.strerror(number)}"
     return None
 

@@ -73,7 +73,9 @@ def _config(folder: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise SourceError(f"{folder / 'config.json'} holds no JSON object")
     architectures = config.get("architectures")
-    if not isinstance(architectures, list) or not any(str(each).endswith("ForCausalLM") for each in architectures):
+    if not isinstance(architectures, list) or not any(
+        str(architecture).endswith("ForCausalLM") for architecture in architectures
+    ):
         raise SourceError(f"{folder} is not a language model: its config.json names no architecture …ForCausalLM")
     return config
 

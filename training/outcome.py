@@ -67,8 +67,8 @@ class Context:
     def pinned(self, recipe: AnyRecipe) -> AnyRecipe:
         """The recipe with each data set of the registry by its version; verified, so that what is read was signed."""
         made = pinned(recipe, self.registry, self._is_file)
-        for each in self.data_sets(made):
-            self.find_model(each.ref)
+        for data_set in self.data_sets(made):
+            self.find_model(data_set.ref)
         return made
 
     def data_sets(self, recipe: BaseModel) -> list[Checkpoint]:
@@ -76,7 +76,7 @@ class Context:
         found = (
             find_data_set(path, self.registry) for path in paths_in(recipe) if path.parts and not self._is_file(path)
         )
-        return list({each.ref: each for each in found if each is not None}.values())
+        return list({checkpoint.ref: checkpoint for checkpoint in found if checkpoint is not None}.values())
 
     def _is_file(self, of_recipe: Path) -> bool:
         return self.on_disk(of_recipe).exists()

@@ -140,7 +140,11 @@ def verify(
             store.aliases(name)
         except AliasesChanged as error:
             failures.append(error)
-    agreements = {each.ref: _agreement(store, each.ref, engine_url, engine_key) for each in verified if engine_url}
+    agreements = {
+        checkpoint.ref: _agreement(store, checkpoint.ref, engine_url, engine_key)
+        for checkpoint in verified
+        if engine_url
+    }
     _report(verified, failures, agreements, as_json)
     if failures or not all(agreement.holds for agreement in agreements.values()):
         ctx.exit(1)

@@ -185,7 +185,7 @@ def _print_outcome(outcome: Outcome, as_json: bool) -> None:
             "perplexity_before": first.before,
             "perplexity_after": first.after,
             "heldout_tokens": first.tokens,
-            "sets": {name: {"before": each.before, **each.figures()} for name, each in outcome.sets.items()},
+            "sets": {name: {"before": figures.before, **figures.figures()} for name, figures in outcome.sets.items()},
             "task": None if outcome.task is None else outcome.task.figures(),
             "bits_per_weight": outcome.bits,
             "bits_per_weight_whole": outcome.bits_whole,
@@ -202,8 +202,8 @@ def _print_outcome(outcome: Outcome, as_json: bool) -> None:
         f"{outcome.bits:.2f} bits a weight; held-out perplexity {first.before:.2f} before, {first.after:.2f} after; "
         f"{outcome.cost}"
     )
-    for name, each in list(outcome.sets.items())[1:]:
-        click.echo(f"{name}: perplexity {each.before:.2f} before, {each.after:.2f} after, ÷ {each.ratio}")
+    for name, change in list(outcome.sets.items())[1:]:
+        click.echo(f"{name}: perplexity {change.before:.2f} before, {change.after:.2f} after, ÷ {change.ratio}")
     if outcome.task is not None:
         click.echo(f"Questions answered right: {outcome.task.before} before, {outcome.task.after} after")
     click.echo(_measured_on(outcome))

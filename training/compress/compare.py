@@ -53,7 +53,7 @@ def compare(
     unserved = []
     if serve is not None:
         # One after another: engines side by side would share the cores, and measure each other.
-        for ref in (source.identity.ref, *(each.checkpoint.ref for each in made.values())):
+        for ref in (source.identity.ref, *(outcome.checkpoint.ref for outcome in made.values())):
             try:
                 served[ref] = serve(ref, next(iter(made.values())).texts)
             # A scheme that the engine does not serve leaves a gap in the table; the others are still worth it.
@@ -70,7 +70,7 @@ def as_json(compared: Comparison) -> dict[str, Any]:
         "bytes": first.bytes_before,
         "perplexity": first.first.before,
         "heldout_tokens": first.first.tokens,
-        "sets": {name: {"perplexity": each.before, "tokens": each.tokens} for name, each in first.sets.items()},
+        "sets": {name: {"perplexity": change.before, "tokens": change.tokens} for name, change in first.sets.items()},
         "task": None if first.task is None else first.task.before.figures("accuracy"),
         **_in_engine(compared, compared.ref),
     }
@@ -78,20 +78,20 @@ def as_json(compared: Comparison) -> dict[str, Any]:
         "schemes": [
             {
                 "scheme": scheme,
-                "ref": each.checkpoint.ref,
-                "bytes": each.bytes_after,
-                "bits_per_weight": each.bits,
-                "bits_per_weight_whole": each.bits_whole,
-                "perplexity": each.first.after,
-                **each.first.ratio.figures("ratio"),
-                "sets": {name: change.figures() for name, change in each.sets.items()},
-                "task": None if each.task is None else each.task.figures(),
-                **_in_engine(compared, each.checkpoint.ref),
-                "settings": each.settings,
-                "seconds": each.cost.seconds,
-                "peak_bytes": each.cost.peak_bytes,
+                "ref": outcome.checkpoint.ref,
+                "bytes": outcome.bytes_after,
+                "bits_per_weight": outcome.bits,
+                "bits_per_weight_whole": outcome.bits_whole,
+                "perplexity": outcome.first.after,
+                **outcome.first.ratio.figures("ratio"),
+                "sets": {name: change.figures() for name, change in outcome.sets.items()},
+                "task": None if outcome.task is None else outcome.task.figures(),
+                **_in_engine(compared, outcome.checkpoint.ref),
+                "settings": outcome.settings,
+                "seconds": outcome.cost.seconds,
+                "peak_bytes": outcome.cost.peak_bytes,
             }
-            for scheme, each in compared.made.items()
+            for scheme, outcome in compared.made.items()
         ],
         "unserved": compared.unserved,
     }
@@ -105,23 +105,23 @@ def _in_engine(compared: Comparison, ref: str) -> dict[str, Any]:
 def as_table(compared: Comparison) -> list[str]:
     """Lines in columns: the model as it is, and every scheme."""
     first, made = compared.first, compared.made.values()
-    refs = [compared.ref, *(each.checkpoint.ref for each in made)]
+    refs = [compared.ref, *(outcome.checkpoint.ref for outcome in made)]
     columns = [
         ["", "as it is", *compared.made],
-        ["MB", f"{first.bytes_before / 1e6:.0f}", *(f"{each.bytes_after / 1e6:.0f}" for each in made)],
-        ["bits", f"{first.bits_before:.3g}", *(f"{each.bits:.2f}" for each in made)],
+        ["MB", f"{first.bytes_before / 1e6:.0f}", *(f"{outcome.bytes_after / 1e6:.0f}" for outcome in made)],
+        ["bits", f"{first.bits_before:.3g}", *(f"{outcome.bits:.2f}" for outcome in made)],
     ]
     for name, change in first.sets.items():
-        columns.append([name, f"{change.before:.2f}", *(f"{each.sets[name].after:.2f}" for each in made)])
-        columns.append(["÷ (95%)", "1", *(str(each.sets[name].ratio) for each in made)])
+        columns.append([name, f"{change.before:.2f}", *(f"{outcome.sets[name].after:.2f}" for outcome in made)])
+        columns.append(["÷ (95%)", "1", *(str(outcome.sets[name].ratio) for outcome in made)])
         if compared.served:
             there = [compared.served.get(ref) for ref in refs]
-            columns.append(["in the engine", *(f"{each.perplexity[name]:.2f}" if each else "–" for each in there)])
+            columns.append(["in the engine", *(f"{run.perplexity[name]:.2f}" if run else "–" for run in there)])
     if first.task is not None:
-        columns.append(["right", f"{first.task.before.value:.3f}", *(f"{_right(each):.3f}" for each in made)])
+        columns.append(["right", f"{first.task.before.value:.3f}", *(f"{_right(outcome):.3f}" for outcome in made)])
     if compared.served:
         columns.append(["tokens/s", *(str(compared.served.get(ref, "–")) for ref in refs)])
-    columns.append(["s", "–", *(f"{each.cost.seconds:.0f}" for each in made)])
+    columns.append(["s", "–", *(f"{outcome.cost.seconds:.0f}" for outcome in made)])
     columns.append(["checkpoint", *refs])
     return _aligned(columns)
 
@@ -134,7 +134,7 @@ def _right(outcome: Outcome) -> float:
 def as_plot(compared: Comparison) -> str:
     """Bits a weight against the loss of perplexity, as SVG."""
     series = {
-        name: [Point(scheme, each.bits, each.sets[name].ratio) for scheme, each in compared.made.items()]
+        name: [Point(scheme, outcome.bits, outcome.sets[name].ratio) for scheme, outcome in compared.made.items()]
         for name in compared.first.sets
     }
     return curve(f"{compared.ref}: bits a weight and perplexity", series)

@@ -29,9 +29,9 @@ class Point:
 
 def curve(title: str, series: Mapping[str, Sequence[Point]]) -> str:
     """One colour a set of texts; the names stand beside the first set's points."""
-    points = [point for each in series.values() for point in each]
+    points = [point for line in series.values() for point in line]
     # With 1, the model as it was, even where all schemes lie far above it.
-    bounds = [1.0, *(bound for each in points for bound in (each.ratio.low, each.ratio.high))]
+    bounds = [1.0, *(bound for point in points for bound in (point.ratio.low, point.ratio.high))]
     bits = Scale(Axis("bits a weight"), [point.bits for point in points], _LEFT, _WIDTH - _RIGHT)
     ratio = Scale(Axis("perplexity ÷ original"), bounds, _HEIGHT - _BOTTOM, _TOP)
     parts = [

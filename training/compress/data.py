@@ -60,7 +60,7 @@ class Data:
         """Every set as the worker reads it; the choices of the questions are one more."""
         choices = {} if self.questions is None else {TASK: self.questions.examples}
         return {
-            name: [{"input_ids": each.input_ids, "labels": each.labels} for each in examples]
+            name: [{"input_ids": example.input_ids, "labels": example.labels} for example in examples]
             for name, examples in (self.sets | choices).items()
         }
 

@@ -140,7 +140,7 @@ def quantize(
 
 def _changes(data: Data, before: Losses, after: Losses) -> tuple[dict[str, SetChange], TaskChange | None]:
     sets = {
-        name: SetChange.of(before[name], after[name], [each.num_targets for each in examples])
+        name: SetChange.of(before[name], after[name], [example.num_targets for example in examples])
         for name, examples in data.sets.items()
     }
     if data.questions is None:

@@ -84,11 +84,15 @@ def encode_questions(file: QuestionFile, model: Path) -> Questions:
     # A question that spells a control token is text here.
     encoder.encode_special_tokens = True
     examples = [
-        _example(encoder, f"Question: {each.question}\nAnswer:", choice)
-        for each in file.questions
-        for choice in each.choices
+        _example(encoder, f"Question: {question.question}\nAnswer:", choice)
+        for question in file.questions
+        for choice in question.choices
     ]
-    return Questions(examples, [len(each.choices) for each in file.questions], [each.answer for each in file.questions])
+    return Questions(
+        examples,
+        [len(question.choices) for question in file.questions],
+        [question.answer for question in file.questions],
+    )
 
 
 def _example(encoder: Any, prompt: str, choice: str) -> Example:
@@ -110,7 +114,7 @@ def _question(line: str, where: str) -> Question:
     )
     if not isinstance(question, str) or not question.strip():
         raise DataError(f'{where}: has no "question"')
-    if not isinstance(choices, list) or not all(isinstance(each, str) and each.strip() for each in choices):
+    if not isinstance(choices, list) or not all(isinstance(choice, str) and choice.strip() for choice in choices):
         raise DataError(f'{where}: "choices" is not a list of texts')
     if len(choices) < 2:
         raise DataError(f"{where}: has fewer than two choices")

@@ -440,8 +440,8 @@ def losses(
     with torch.inference_mode():
         for start, end in batched([len(sets[name][number]["input_ids"]) for name, number in places]):
             examples = [sets[name][number] for name, number in places[start:end]]
-            width = max(len(each["input_ids"]) for each in examples)
-            ids = [each["input_ids"] + [0] * (width - len(each["input_ids"])) for each in examples]
+            width = max(len(example["input_ids"]) for example in examples)
+            ids = [example["input_ids"] + [0] * (width - len(example["input_ids"])) for example in examples]
             logits = model(input_ids=torch.tensor(ids, device=device), use_cache=False).logits
             for (name, number), example, row in zip(places[start:end], examples, logits, strict=True):
                 labels = torch.tensor(example["labels"][1:], device=device)

@@ -177,8 +177,8 @@ def _texts_in(value: Any) -> Iterator[str]:
         if len(value.split()) > 2:
             yield value
     elif isinstance(value, dict | list):
-        for each in value.values() if isinstance(value, dict) else value:
-            yield from _texts_in(each)
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _texts_in(item)
 
 
 def _boilerplate(recipe: DataRecipe, files: Sequence[SourceFile]) -> LineCounts | None:

@@ -52,7 +52,7 @@ def make_card(
     return {
         "name": name,
         "kind": statistics.kind,
-        "records": {"read": sum(each["rows"] for each in sources), "train": train.rows, "heldout": heldout.rows},
+        "records": {"read": sum(source["rows"] for source in sources), "train": train.rows, "heldout": heldout.rows},
         "sources": list(sources),
         "steps": [step.report() for step in steps],
         "split": dict(split),
@@ -61,7 +61,7 @@ def make_card(
             str(1 << power): {side: statistics.lengths[side][power] for side in statistics.lengths} for power in powers
         },
         "files": {
-            each.path.name: {"sha256": each.sha256, "bytes": each.size, "rows": each.rows} for each in (train, heldout)
+            file.path.name: {"sha256": file.sha256, "bytes": file.size, "rows": file.rows} for file in (train, heldout)
         },
     }
 
@@ -82,7 +82,7 @@ def _plot(title: str, counts: Mapping[str, Mapping[str, int]]) -> str:
     if len(counts) > _MOST_ROWS:
         counts = dict(sorted(counts.items(), key=lambda item: -sum(item[1].values()))[:_MOST_ROWS])
         title = f"{title} (the commonest {_MOST_ROWS})"
-    series = {side: [each[side] for each in counts.values()] for side in ("train", "heldout")}
+    series = {side: [row[side] for row in counts.values()] for side in ("train", "heldout")}
     return bar_chart(title, list(counts), series)
 
 
@@ -98,8 +98,8 @@ def card_text(card: Mapping[str, Any]) -> str:
         "| source | rows | bytes | SHA-256 |",
         "|---|---|---|---|",
         *(
-            f"| {each['name']} | {each['rows']:,} | {each['bytes']:,} | `{each['sha256'][:16]}…` |"
-            for each in card["sources"]
+            f"| {source['name']} | {source['rows']:,} | {source['bytes']:,} | `{source['sha256'][:16]}…` |"
+            for source in card["sources"]
         ),
         "",
         "| step | in | changed | dropped | out |",

@@ -111,7 +111,7 @@ def make_corpus(
         return Corpus(torch.empty(0, dtype=torch.int32), 0)
     tokens_T = torch.from_numpy(np.concatenate(rows))
     first = encoder.decode([int(tokens_T[0])], skip_special_tokens=False)
-    return Corpus(tokens_T, sum(len(each.encode()) for each in documents) - len(first.encode()))
+    return Corpus(tokens_T, sum(len(document.encode()) for document in documents) - len(first.encode()))
 
 
 def require_blocks(corpus: Corpus, block: int, path: Path, role: str) -> None:

@@ -61,7 +61,7 @@ def check_no_leak(train: Sequence[LabelledText], heldout: Sequence[LabelledText]
     for text in heldout:
         twin = groups.get(text.group) or words.get(_folded(text.text))
         if twin is not None:
-            count = sum(each.group in groups or _folded(each.text) in words for each in heldout)
+            count = sum(text.group in groups or _folded(text.text) in words for text in heldout)
             raise DataError(
                 f"{text.source}: is held out, and {twin.source} trains on the same text or group "
                 f"({count} of {len(heldout)}): remove it from one of the two, or set data.allow_leaks: true"

@@ -25,7 +25,9 @@ class PersonalData:
         for kind in kinds or ():
             if kind not in known:
                 raise RecipeError(f"personal.kinds: {kind!r} is not one of {', '.join(sorted(known))}")
-        self._detectors = tuple(each for each in default_detectors() if kinds is None or each.entity in kinds)
+        self._detectors = tuple(
+            detector for detector in default_detectors() if kinds is None or detector.entity in kinds
+        )
         self.counts: Counter[str] = Counter()
         """By kind, how many values were masked."""
 

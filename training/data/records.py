@@ -48,7 +48,7 @@ class Record:
         if "group" in self.row:
             return f"group {self.row['group']}"
         if self.kind == "chat":
-            asked = next(each.get("content") for each in self.row["messages"] if each["role"] == "user")
+            asked = next(message.get("content") for message in self.row["messages"] if message["role"] == "user")
             return folded(asked or "", without_digits)
         return folded(self.text, without_digits)
 
@@ -63,7 +63,7 @@ class Record:
         """Put each of its texts through a function; whether that changed any."""
         before = self.row
         if self.kind == "chat":
-            self.row = {**before, "messages": [_changed_message(each, of_text) for each in before["messages"]]}
+            self.row = {**before, "messages": [_changed_message(message, of_text) for message in before["messages"]]}
         else:
             self.row = {**before, "text": of_text(before["text"])}
         return self.row != before
@@ -94,8 +94,8 @@ def _changed_values(value: Any, of_text: Callable[[str], str]) -> Any:
     if isinstance(value, str):
         return of_text(value)
     if isinstance(value, dict):
-        return {key: _changed_values(each, of_text) for key, each in value.items()}
-    return [_changed_values(each, of_text) for each in value] if isinstance(value, list) else value
+        return {key: _changed_values(item, of_text) for key, item in value.items()}
+    return [_changed_values(item, of_text) for item in value] if isinstance(value, list) else value
 
 
 def folded(text: str, without_digits: bool = False) -> str:
@@ -161,5 +161,5 @@ def _without_surrogates(value: Any) -> Any:
     if isinstance(value, str):
         return value if value.isascii() else _SURROGATES.sub("\ufffd", value)
     if isinstance(value, dict):
-        return {_without_surrogates(key): _without_surrogates(each) for key, each in value.items()}
-    return [_without_surrogates(each) for each in value] if isinstance(value, list) else value
+        return {_without_surrogates(key): _without_surrogates(item) for key, item in value.items()}
+    return [_without_surrogates(item) for item in value] if isinstance(value, list) else value

@@ -65,7 +65,7 @@ def _is_unicode(value: Any) -> bool:
     if isinstance(value, str):
         return value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value)
     if isinstance(value, dict):
-        return all(_is_unicode(key) and _is_unicode(each) for key, each in value.items())
+        return all(_is_unicode(key) and _is_unicode(item) for key, item in value.items())
     return all(map(_is_unicode, value)) if isinstance(value, list) else True
 
 
@@ -291,8 +291,8 @@ def _batches(pa: Any, pq: Any, file: BinaryIO, head: bytes) -> Iterator[Any]:
 def _without_nulls(value: Any) -> Any:
     """Columns give every record of a list every field that any has: null there means that it was not written."""
     if isinstance(value, dict):
-        return {key: _without_nulls(each) for key, each in value.items() if each is not None}
-    return [_without_nulls(each) for each in value] if isinstance(value, list) else value
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
 _READ = {".jsonl", ".json", ".csv", ".tsv", ".parquet", ".arrow", ".gz", *_PLAIN}
@@ -305,12 +305,12 @@ def files_of(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
     found = [
-        each
-        for each in sorted(path.rglob("*"))
-        if each.is_file()
-        and each.suffix.lower() in _READ
-        and each.name.lower() not in _NOT_DATA
-        and not any(part.startswith(".") for part in each.relative_to(path).parts)
+        file
+        for file in sorted(path.rglob("*"))
+        if file.is_file()
+        and file.suffix.lower() in _READ
+        and file.name.lower() not in _NOT_DATA
+        and not any(part.startswith(".") for part in file.relative_to(path).parts)
     ]
     if not found:
         raise DataError(f"{path}: the folder holds no data files ({', '.join(sorted(_READ))})")

@@ -78,5 +78,5 @@ def paths_in(settings: Any) -> Iterator[Path]:
         for name in type(settings).model_fields:
             yield from paths_in(getattr(settings, name))
     elif isinstance(settings, list | tuple):
-        for each in settings:
-            yield from paths_in(each)
+        for item in settings:
+            yield from paths_in(item)

@@ -73,7 +73,7 @@ def check_groups_apart(train: Sequence[G], heldout: Sequence[G], what: str) -> N
     for example in heldout:
         twin = groups.get(example.group)
         if twin is not None:
-            count = sum(each.group in groups for each in heldout)
+            count = sum(chat.group in groups for chat in heldout)
             raise DataError(
                 f"{example.source}: is held out, and {twin.source} trains on the same {what} "
                 f"({count} of {len(heldout)}): remove it from one of the two"

@@ -36,7 +36,7 @@ def read_texts(path: Path) -> TextFile:
     documents = _documents(content, path) if path.suffix in _ROWS else [decoded(content, path)]
     if not any(documents):
         raise DataError(f"{path}: holds no text")
-    return TextFile(path, hashlib.sha256(content).hexdigest(), [each for each in documents if each])
+    return TextFile(path, hashlib.sha256(content).hexdigest(), [document for document in documents if document])
 
 
 def holds_texts(path: Path) -> bool:

@@ -149,11 +149,11 @@ def _evaluate_one(
 def _named_files(data: Sequence[str]) -> dict[str, Path]:
     """Files by the names that they are given, or by their own."""
     files: dict[str, Path] = {}
-    for each in data:
-        given, equals, path = each.partition("=")
-        name, file = (given, Path(path)) if equals and not Path(each).exists() else (Path(each).stem, Path(each))
+    for source in data:
+        given, equals, path = source.partition("=")
+        name, file = (given, Path(path)) if equals and not Path(source).exists() else (Path(source).stem, Path(source))
         if name in files:
-            raise TrainingError(f"--data {each}: another file is called {name!r} already: write NAME=FILE")
+            raise TrainingError(f"--data {source}: another file is called {name!r} already: write NAME=FILE")
         files[name] = file
     return files
 
@@ -190,9 +190,9 @@ def _measure_tokenizers(source: Source, data: Path, others: Mapping[str, Path]) 
         name: count_tokens(open_tokenizer(path), file.documents)
         for name, path in [(source.identity.ref, source.path), *others.items()]
     }
-    own, *rest = ({"ref": name, **count.figures()} for name, count in counts.items())
+    own, *rest = ({"ref": name, **row.figures()} for name, row in counts.items())
     lines = [
-        f"{name}: {each.bytes_per_token:.3f} bytes a token, {each.tokens:,} tokens, vocabulary of {each.vocab_size:,}"
-        for name, each in counts.items()
+        f"{name}: {row.bytes_per_token:.3f} bytes a token, {row.tokens:,} tokens, vocabulary of {row.vocab_size:,}"
+        for name, row in counts.items()
     ]
     return {**own, "data_sha256": file.sha256, "beside": rest}, "\n".join(lines)

@@ -82,7 +82,7 @@ def _labelled(title: str, attention: Attention, chosen: Sequence[tuple[int, int]
 
 
 def _thumbnails(title: str, attention: Attention, chosen: Sequence[tuple[int, int]]) -> str:
-    layers, heads = ([*dict.fromkeys(each[index] for each in chosen)] for index in (0, 1))
+    layers, heads = ([*dict.fromkeys(head[index] for head in chosen)] for index in (0, 1))
     left, top, step = 70, 62, _THUMBNAIL + _GAP
     width = max(left + step * len(heads) + 10, 720)
     lines = _token_lines(_shown(attention.looked_at), int((width - 20) / _CHARACTER))

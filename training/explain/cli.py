@@ -102,11 +102,11 @@ def attention(
     found = read_attention(source, _given(text))
     chosen = choose(found, layer, head)
     out.write_text(attention_map(source.identity.ref, found, chosen))
-    head_statistics = [each for each in found.head_statistics() if (each.layer, each.head) in chosen]
+    head_statistics = [head for head in found.head_statistics() if (head.layer, head.head) in chosen]
     if as_json:
         result = {"ref": source.identity.ref, "picture": str(out), "tokens": found.tokens}
         weights = {"weights": found.weights_ANLM[chosen[0]].tolist()} if len(chosen) == 1 else {}
-        click.echo(json.dumps({**result, "heads": [each.as_json() for each in head_statistics], **weights}))
+        click.echo(json.dumps({**result, "heads": [head.as_json() for head in head_statistics], **weights}))
         return
     click.echo(f"{out}: {len(chosen)} heads of {source.identity.ref} over {len(found.tokens)} tokens")
     for name, said in (("first", "at the first token"), ("before", "at the token before"), ("itself", "at itself")):

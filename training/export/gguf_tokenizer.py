@@ -41,10 +41,10 @@ def read_vocabulary(folder: Path, size: int) -> Vocabulary:
     model = state["model"]
     if model.get("type") != "BPE":
         raise ExportError(f"gguf: only BPE tokenizers are supported, not {model.get('type')}")
-    known: dict[str, int] = {**model["vocab"], **{each["content"]: each["id"] for each in state["added_tokens"]}}
+    known: dict[str, int] = {**model["vocab"], **{token["content"]: token["id"] for token in state["added_tokens"]}}
     by_number = {number: token for token, number in known.items()}
-    controls = {each["content"] for each in state["added_tokens"] if each["special"]}
-    added = {each["content"] for each in state["added_tokens"]}
+    controls = {token["content"] for token in state["added_tokens"] if token["special"]}
+    added = {token["content"] for token in state["added_tokens"]}
     is_bytes = bool(model.get("byte_fallback"))
     if is_bytes and (model["merges"] or _SPACE in known):
         raise ExportError("gguf: tokenizers with byte fallback and merges are not supported")

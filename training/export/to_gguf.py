@@ -183,7 +183,7 @@ def _stored_type(name: str, values: NDArray[np.float32], kind: Kind) -> GGMLQuan
 
 def _check(path: Path, tensors: TensorFolder, config: dict[str, Any], kind: Kind, on_progress: Track) -> int:
     """Read the file as llama.cpp would, and compare every weight."""
-    found = {each.name: each for each in GGUFReader(path).tensors}
+    found = {tensor.name: tensor for tensor in GGUFReader(path).tensors}
     count = 0
     for name, values in _named(tensors, config):
         back = found[name]

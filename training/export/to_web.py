@@ -74,7 +74,7 @@ def _check(folder: Path, model: Any, tokenizer: Any) -> bool:
         raise ExportError(f"web: {error}") from None
     if "error" in found:
         raise ExportError(f"web: Chromium cannot run it: {str(found['error']).splitlines()[0][:300]}")
-    for each, answer in zip(expected, found["answers"], strict=True):
-        if not each.agrees(answer["prompt"], answer["tokens"]):
-            raise ExportError(f"web: Chromium answers differently to {each.text!r}")
+    for expectation, answer in zip(expected, found["answers"], strict=True):
+        if not expectation.agrees(answer["prompt"], answer["tokens"]):
+            raise ExportError(f"web: Chromium answers differently to {expectation.text!r}")
     return True

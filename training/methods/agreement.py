@@ -37,7 +37,10 @@ Outputs = Callable[[Any], torch.Tensor]
 
 def chat_outputs(examples: Sequence[Example], pad_token_id: int) -> Outputs:
     """The logits of a language model at the first tokens of the first examples."""
-    cut = [Example(each.input_ids[:_TOKENS], each.labels[:_TOKENS], each.source) for each in examples[:_EXAMPLES]]
+    cut = [
+        Example(example.input_ids[:_TOKENS], example.labels[:_TOKENS], example.source)
+        for example in examples[:_EXAMPLES]
+    ]
 
     def outputs(model: Any) -> torch.Tensor:
         batch = collate(cut, pad_token_id, model.device)

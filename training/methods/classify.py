@@ -128,7 +128,7 @@ class ClassifierRun:
         data = self._read_data()
         tokenizer = padding_tokenizer(self.base)
         settings = self.recipe.model_dump(mode="json")
-        origins = " ".join(each.identity.digest for each in self.parents or [self.base])
+        origins = " ".join(source.identity.digest for source in self.parents or [self.base])
         folder = RunFolder.of(self.context.home, self.recipe.name, settings, data.digests, origins)
         with folder.held(self.accelerator.is_main_process):
             model = _load(self.base, data, tokenizer, self.recipe.data.max_tokens)
@@ -375,7 +375,9 @@ def begin_at_frequencies(model: nn.Module, has: torch.Tensor) -> None:
 
     From zero, the first hundreds of steps would go into learning that most texts have not most of the labels.
     """
-    layers = [each for each in model.modules() if isinstance(each, nn.Linear) and each.out_features == has.shape[1]]
+    layers = [
+        module for module in model.modules() if isinstance(module, nn.Linear) and module.out_features == has.shape[1]
+    ]
     if layers and layers[-1].bias is not None:
         # One more yes and no each (Laplace): the logit of a label that all or no texts have is finite.
         frequent_C = (has.sum(0) + 1) / (len(has) + 2)

@@ -62,7 +62,8 @@ def run(recipe: DataRecipe, context: Context) -> Outcome:
 
 def _digests(built: Built) -> list[DataDigest]:
     return [
-        DataDigest(name=each["name"], sha256=each["sha256"], rows=each["rows"], role="train") for each in built.sources
+        DataDigest(name=source["name"], sha256=source["sha256"], rows=source["rows"], role="train")
+        for source in built.sources
     ]
 
 

@@ -260,7 +260,7 @@ def _log_likelihoods(model: Any, pairs: Sequence[Pair], pad_token_id: int, devic
 
 def _encode(encoder: ChatEncoder, preferences: Sequence[Preference]) -> list[Pair]:
     """Both answers of each pair, without pairs of which one lies behind the cut; none left is a DataError."""
-    pairs = [Pair(encoder.encode(each.chosen), encoder.encode(each.rejected)) for each in preferences]
+    pairs = [Pair(encoder.encode(preference.chosen), encoder.encode(preference.rejected)) for preference in preferences]
     kept = [pair for pair in pairs if pair.chosen.num_targets and pair.rejected.num_targets]
     if not kept:
         raise DataError(f"{preferences[0].source}: no two answers begin within max_tokens: raise it")

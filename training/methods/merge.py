@@ -54,7 +54,7 @@ class _Run:
         self.parents = [context.find_model(ref) for ref in recipe.parents]
         self.base = self._find_base()
         self.sources = list(
-            {each.identity.digest: each for each in (self.base, *self.parents) if each is not None}.values()
+            {source.identity.digest: source for source in (self.base, *self.parents) if source is not None}.values()
         )
         self._check_license()
 
@@ -86,7 +86,7 @@ class _Run:
     def _check_license(self) -> None:
         known = {s.checkpoint.manifest.license for s in self.sources if s.checkpoint is not None} - {None}
         if len(known) > 1 and self.recipe.license is None:
-            names = " and ".join(sorted(str(each) for each in known))
+            names = " and ".join(sorted(str(name) for name in known))
             raise RecipeError(f"the parents have the licences {names}: set license to the result's licence")
 
     def _fold(self, folder: Path) -> None:
@@ -103,7 +103,7 @@ class _Run:
         """Write the merged model; returns a line on how it was done, where there is something to say."""
         opened = [TensorFolder(source.path, source.identity.ref) for source in self.sources]
         require_one_shape(self.sources, opened)
-        tensors = {source.identity.digest: each for source, each in zip(self.sources, opened, strict=True)}
+        tensors = {source.identity.digest: file for source, file in zip(self.sources, opened, strict=True)}
         first = self.base or self.parents[0]
         config, note = json.loads((first.path / "config.json").read_bytes()), ""
         if self.recipe.how == "experts":
@@ -173,7 +173,7 @@ class _Run:
             for path in folder.iterdir():
                 shutil.move(path, target / path.name)
 
-        values = {ref: each.perplexity.value for ref, each in measured.items()}
+        values = {ref: measurement.perplexity.value for ref, measurement in measured.items()}
         evaluation: dict[str, float] = {}
         data = []
         tokens = 0

@@ -34,13 +34,13 @@ def register(
     if context.trial is not None:
         context.trial.finish(evaluation)
     origins = parents or ([base] if base is not None else [])
-    licenses = [each.checkpoint.manifest.license for each in origins if each.checkpoint is not None]
+    licenses = [origin.checkpoint.manifest.license for origin in origins if origin.checkpoint is not None]
     draft = ManifestDraft(
         kind=kind,
         base=base.identity if base is not None else None,
         parents=[
-            *(each.identity for each in origins),
-            *(each.manifest.as_ref() for each in context.data_sets(recipe)),
+            *(origin.identity for origin in origins),
+            *(data_set.manifest.as_ref() for data_set in context.data_sets(recipe)),
         ],
         recipe=RecipeRecord(name=context.recipe_path.name, settings=recipe.model_dump(mode="json")),
         data=list(data),

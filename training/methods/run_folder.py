@@ -47,7 +47,7 @@ class RunFolder:
     ) -> RunFolder:
         """The folder of the run with these settings, this data and this base (its digest)."""
         kept = {key: value for key, value in settings.items() if key not in _OF_NO_CONSEQUENCE}
-        content = [kept, [each.model_dump(mode="json") for each in data], base]
+        content = [kept, [digest.model_dump(mode="json") for digest in data], base]
         digest = hashlib.sha256(canonical_json(content)).hexdigest()[:12]
         return cls(home / "runs" / f"{name}-{digest}", settings)
 

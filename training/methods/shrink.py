@@ -186,12 +186,15 @@ class _Run:
                 shutil.move(path, target / path.name)
 
         figures = {"energy_kept": energy, "logits_difference": apart}
-        figures |= {name: each.perplexity.value for name, each in measured.items()}
+        figures |= {name: measurement.perplexity.value for name, measurement in measured.items()}
         data = [
             DataDigest(
-                name=str(self.recipe.data.heldout), sha256=each.data_sha256, rows=each.perplexity.chats, role="heldout"
+                name=str(self.recipe.data.heldout),
+                sha256=measurement.data_sha256,
+                rows=measurement.perplexity.chats,
+                role="heldout",
             )
-            for name, each in measured.items()
+            for name, measurement in measured.items()
             if name == "perplexity_after"
         ]
         checkpoint = register(
@@ -205,7 +208,9 @@ class _Run:
             evaluation=figures,
             show=self.context.show,
         )
-        said = "".join(f", {name.replace('_', ' ')} {each.perplexity.value:.2f}" for name, each in measured.items())
+        said = "".join(
+            f", {name.replace('_', ' ')} {measurement.perplexity.value:.2f}" for name, measurement in measured.items()
+        )
         return Outcome(
             checkpoint=checkpoint,
             summary=f"rank {self.recipe.rank} keeps {energy:.1%} of the energy, logits differ by {apart:.3f} of their "

@@ -124,14 +124,14 @@ def _names_tokens(name: str) -> bool:
 
 def _flat(value: Any) -> list[int]:
     if isinstance(value, list):
-        return [number for each in value for number in _flat(each)]
+        return [number for item in value for number in _flat(item)]
     return [value] if isinstance(value, int) else []
 
 
 def _renumbered(settings: Mapping[str, Any], new: Mapping[int, int]) -> dict[str, Any]:
     def renumber(value: Any) -> Any:
         if isinstance(value, list):
-            return [renumber(each) for each in value]
+            return [renumber(item) for item in value]
         return new[value] if isinstance(value, int) else value
 
     return {name: renumber(value) for name, value in settings.items() if _names_tokens(name)}

@@ -26,7 +26,7 @@ def attend(
     """
     groups = q_BLNH.shape[2] // k_BMKH.shape[2]
     # Adjacent heads share keys and values, as in Llama's weights: repeat_interleave, not repeat.
-    k_BMNH, v_BMNH = (each.repeat_interleave(groups, dim=2) for each in (k_BMKH, v_BMKH))
+    k_BMNH, v_BMNH = (heads.repeat_interleave(groups, dim=2) for heads in (k_BMKH, v_BMKH))
     scores_BNLM = torch.einsum("blnh,bmnh->bnlm", q_BLNH, k_BMNH) / math.sqrt(q_BLNH.shape[-1])
     weights_BNLM = (scores_BNLM + bias_BNLM).softmax(dim=-1)
     return torch.einsum("bnlm,bmnh->blnh", weights_BNLM, v_BMNH), weights_BNLM

@@ -99,7 +99,9 @@ def load_bottlenecks(model: Any, folder: Path) -> None:
     add_bottlenecks(model, config["width"], config["targets"])
     state = load_file(folder / WEIGHTS)
     expected = {name: tensor for name, tensor in model.state_dict().items() if f".{_NAME}." in name}
-    if {name: tensor.shape for name, tensor in state.items()} != {name: each.shape for name, each in expected.items()}:
+    if {name: tensor.shape for name, tensor in state.items()} != {
+        name: tensor.shape for name, tensor in expected.items()
+    }:
         raise ValueError("its tensors are not this model's bottlenecks")
     # Not strict: the file holds no weights of the base.
     model.load_state_dict(state, strict=False)

@@ -44,7 +44,7 @@ class Cache:
 
     def take_rows(self, rows: torch.Tensor) -> None:
         """Go on with these rows of the batch, in this order: a search keeps some beams and drops others."""
-        self._kept = [kept and tuple(each[rows] for each in kept) for kept in self._kept]
+        self._kept = [kept and tuple(tensor[rows] for tensor in kept) for kept in self._kept]
 
     def truncate(self, length: int) -> None:
         """Forget all positions from `length` on: tokens that were guessed and refused."""
@@ -52,7 +52,7 @@ class Cache:
             raise ValueError(f"position {length} is no longer kept")
         drop = self.length - length
         if drop:
-            self._kept = [kept and tuple(each[:, :-drop] for each in kept) for kept in self._kept]
+            self._kept = [kept and tuple(tensor[:, :-drop] for tensor in kept) for kept in self._kept]
             self.length = length
 
     @property
@@ -63,7 +63,7 @@ class Cache:
 
     @property
     def num_bytes(self) -> int:
-        return sum(each.numel() * each.element_size() for kept in self._kept if kept is not None for each in kept)
+        return sum(tensor.numel() * tensor.element_size() for kept in self._kept if kept is not None for tensor in kept)
 
     def _pack(self, k_BLKH: torch.Tensor, v_BLKH: torch.Tensor) -> tuple[torch.Tensor, ...]:
         return k_BLKH, v_BLKH
@@ -87,7 +87,7 @@ class SlidingCache(Cache):
 
     def _keep(self, kept: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
         # Cloned, since a view would hold the whole in memory.
-        return tuple(each[:, max(0, each.shape[1] - self._most) :].clone() for each in kept)
+        return tuple(tensor[:, max(0, tensor.shape[1] - self._most) :].clone() for tensor in kept)
 
 
 class Int8Cache(Cache):

@@ -120,7 +120,7 @@ def beam_search(
             for at in range(min(beams, len(token)))
             if ends[at]
         ]
-        ended = sorted([*ended, *found], key=lambda each: -each[0])[:beams]
+        ended = sorted([*ended, *found], key=lambda beam: -beam[0])[:beams]
         alive = torch.where(~ends.bool())[0][:beams]
         if not len(alive):
             break

@@ -43,7 +43,7 @@ def train(recipe: NamesRecipe, folder: Path, show: bool = True) -> GuardWeights:
     with track("Fitting", show) as progress:
         fitted = fit(corpus, recipe.epochs, recipe.learning_rate, recipe.seed, progress)
     unseen = Texts(gazetteer, prose, recipe.seed + _HELD_OUT_SEED)
-    lean = [round(each / fitted.scale) for each in recipe.lean]
+    lean = [round(bias / fitted.scale) for bias in recipe.lean]
     evaluation = measure(
         Model(fitted.table, fitted.joint, lean), [unseen.draw() for _ in range(max(1, recipe.texts // _HELD_OUT))]
     )

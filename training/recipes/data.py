@@ -109,7 +109,7 @@ class SplitSettings(Section):
 def _as_sources(value: Any) -> Any:
     """`sources: FILE` and one source without a list are short for a list of one."""
     values = value if isinstance(value, list) else [value]
-    return [{"path": each} if isinstance(each, str) else each for each in values]
+    return [{"path": value} if isinstance(value, str) else value for value in values]
 
 
 class DataRecipe(Recipe):

@@ -208,11 +208,11 @@ def _dotted(value: Any, prefix: str = "") -> Any:
     if not isinstance(value, dict):
         return value
     flat: dict[str, Any] = {}
-    for key, each in value.items():
-        if isinstance(each, dict) and not each.keys() & {"low", "high", "log"}:
-            flat |= _dotted(each, f"{prefix}{key}.")
+    for key, item in value.items():
+        if isinstance(item, dict) and not item.keys() & {"low", "high", "log"}:
+            flat |= _dotted(item, f"{prefix}{key}.")
         else:
-            flat[f"{prefix}{key}"] = each
+            flat[f"{prefix}{key}"] = item
     return flat
 
 

@@ -49,7 +49,7 @@ class Registry:
         versions = self._require_versions(name)
         version = self._select(name, selector, versions)
         if version not in versions:
-            have = ", ".join(str(each) for each in versions)
+            have = ", ".join(str(version) for version in versions)
             raise UnknownCheckpoint(f"{name} has no version {version}: it has {have}")
         return read_checkpoint(self.root / name / str(version))
 

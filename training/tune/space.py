@@ -69,9 +69,9 @@ def best_settings(recipe: GradientRecipe, values: Mapping[str, Any], context: Co
 
 def _anywhere(value: Any, context: Context) -> Any:
     if isinstance(value, dict):
-        return {key: _anywhere(each, context) for key, each in value.items()}
+        return {key: _anywhere(item, context) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_anywhere(each, context) for each in value]
+        return [_anywhere(item, context) for item in value]
     if isinstance(value, Path):
         on_disk = context.on_disk(value)
         return str(on_disk.resolve() if on_disk.exists() else value)  # or a data set of the registry

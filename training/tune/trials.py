@@ -104,7 +104,11 @@ class Trials:
 
     def _require_needed(self, trial: optuna.Trial) -> None:
         states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
-        before = [each for each in trial.study.get_trials(deepcopy=False, states=states) if each.number < trial.number]
+        before = [
+            earlier
+            for earlier in trial.study.get_trials(deepcopy=False, states=states)
+            if earlier.number < trial.number
+        ]
         if len(before) >= self.most:
             raise TrialLimitReached
 

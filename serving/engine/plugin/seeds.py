@@ -54,4 +54,4 @@ def _discarded(runner: Any) -> dict[int, Any]:
         return {}
     rows = np.flatnonzero(runner.discard_request_mask.np[: batch.num_reqs]).tolist()
     generators = ((row, batch.generators.get(row)) for row in rows)
-    return {row: each for row, each in generators if each is not None and each.device.type == "cpu"}
+    return {row: generator for row, generator in generators if generator is not None and generator.device.type == "cpu"}

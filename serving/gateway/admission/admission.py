@@ -311,7 +311,7 @@ class Admission:
         """The tenant with most waiting gives up its newest, least urgent request, or this one is refused."""
         share, tickets = max(
             ((len(tickets) / next(iter(tickets)).tenant_state.weight, tickets) for tickets in self._queued.values()),
-            key=lambda each: each[0],
+            key=lambda pair: pair[0],
         )
         if share <= (own + 1) / weight:
             self._refuse(self._full(own)("The queue is full. Try again later.", headers=retry))

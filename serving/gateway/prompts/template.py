@@ -132,8 +132,10 @@ class Template(BaseModel):
         return {**card, "prompt": {**about, "variables": self.schema_of_variables()}}
 
     def _from_message(self) -> list[str]:
-        strings = ((name, each) for name, each in self.variables.items() if isinstance(each, StringVariable))
-        return [name for name, each in strings if each.from_message]
+        strings = (
+            (name, variable) for name, variable in self.variables.items() if isinstance(variable, StringVariable)
+        )
+        return [name for name, variable in strings if variable.from_message]
 
     def _checked(self, values: Mapping[str, Any]) -> dict[str, Any]:
         if unknown := sorted(str(name) for name in values if name not in self.variables):

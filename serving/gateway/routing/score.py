@@ -113,6 +113,6 @@ class Placement:
         uses[root] = count = uses.get(root, 0) + 1
         self._total += 1
         if self._total >= SHARE_WINDOW:
-            self._uses = {key: each // 2 for key, each in uses.items() if each > 1}
+            self._uses = {key: count // 2 for key, count in uses.items() if count > 1}
             self._total = sum(self._uses.values())
         return count / (self._total + SHARE_PRIOR)

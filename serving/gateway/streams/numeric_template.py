@@ -81,7 +81,7 @@ class NumericTemplate:
 
     @classmethod
     def of(cls, event: bytes, text: str, holds: Callable[[bytes], bool]) -> NumericTemplate | None:
-        """Of an event that repeats no key (`keys.py`); None where it cannot be told what may vary.
+        """Of an event that repeats no key (`duplicate_keys.py`); None where it cannot be told what may vary.
 
         Args:
             holds: whether an event, as the client may see it, says what this one does with `PROBE` for its text: a
