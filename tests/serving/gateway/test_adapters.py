@@ -173,6 +173,8 @@ async def test_an_engine_that_starts_anew_gets_it_too(running: Running) -> None:
     one.fixed_paths["/health"] = b""
 
     await eventually(lambda: one.loaded == {"desk@2": running.versions[1].digest}, "the adapter is there again")
+    assert [engine.loaded for engine in running.engines] == [{"desk@2": running.versions[1].digest}] * 2
+    assert (await running.chat("desk", running.user))[1]["choices"][0]["message"]["content"] == "as desk@2"
 
 
 async def test_what_an_engine_refuses_is_said_and_the_other_answers(running: Running) -> None:

@@ -119,6 +119,7 @@ def test_no_end_of_a_request_leaks_its_reservation(spending: RunningGateway, eng
     engine.script = lambda _: whole(answer("hello"))
     # One token at most was used: all but one of the hundred must be there again.
     wait_until(lambda: ask(spending, key, max_tokens=99).status_code == 200, 5, "all is given back")
+    assert seen_last(engine)["max_tokens"] == 99, "and the answer was not shortened to what was left"
 
 
 def test_two_hundred_at_once_never_overspend(spending: RunningGateway, engine: ScriptedEngine) -> None:

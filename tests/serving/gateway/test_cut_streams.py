@@ -239,5 +239,10 @@ def test_choices_are_continued_one_after_the_other(two: RunningGateway, pair: Pa
     assert (usage.prompt_tokens, usage.completion_tokens) == (3, 20)
 
 
-def test_counters_come_back_to_zero(two: RunningGateway) -> None:
+def test_counters_come_back_to_zero(pair: Pair, two: RunningGateway) -> None:
+    pair.begin(at(400))
+
+    assert read(two)[0] == TEXT
+
+    assert len(pair.asked) == 2, "it was cut, and continued"
     wait_until(lambda: "signet_gateway_in_flight 0.0" in httpx.get(f"{two.url}/metrics").text, 5, "no request is open")

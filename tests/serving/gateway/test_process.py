@@ -85,6 +85,8 @@ def test_workers_end_when_their_parent_is_killed(two_workers: RunningGateway):
     workers = workers_of(two_workers)
     two_workers.process.kill()
     wait_until(lambda: all(is_gone(pid) for pid in workers), 15, "no worker is left")
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{two_workers.url}/healthz")
 
 
 def test_sigterm_ends_all_workers_with_exit_code_zero(two_workers: RunningGateway):
