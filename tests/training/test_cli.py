@@ -14,7 +14,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 from conftest import fresh_home
-from running import run_signet, wait_until
+from running import wait_until
 from tiny_bert import write_tiny_bert
 
 import training
@@ -416,15 +416,15 @@ def test_shipped_recipe_teaches_the_default_model(
     prepared_home: Path, home: Path, signet: Callable[..., Result]
 ) -> None:
     fresh_home(prepared_home, home)
-    few = ["steps=6", "batch_size=4", "schedule.warmup_fraction=0"]
+    held_out = home / "heldout.jsonl"
+    held_out.write_text("".join(HELD_OUT.read_text().splitlines(keepends=True)[:6]))
+    few = ["steps=6", "batch_size=4", "schedule.warmup_fraction=0", f"data.heldout={held_out}"]
 
-    trained = run_signet(
-        home, "train", str(REPOSITORY / "recipes" / "lora-sft.yaml"), *(f"--set={each}" for each in few), "--json"
-    )
+    trained = signet("train", REPOSITORY / "recipes" / "lora-sft.yaml", *(f"--set={each}" for each in few), "--json")
     verified = signet("registry", "verify", "support-desk@1")
-    evaluated = signet("evaluate", "support-desk@1", "--data", HELD_OUT, "--json")
+    evaluated = signet("evaluate", "support-desk@1", "--data", held_out, "--json")
 
-    assert trained.returncode == 0, trained.stderr
+    assert trained.exit_code == 0, trained.stderr
     made: dict[str, Any] = json.loads(trained.stdout)
     assert made["perplexity_after"] < made["perplexity_before"] / 2
     assert verified.exit_code == 0, verified.stderr
