@@ -17,7 +17,7 @@ _FULL_BYTES = 64 << 10
 
 def disk_fault(error: BaseException, home: Path) -> str | None:
     """`FILE: cannot be written: why` where the disk is to blame, else None; `home` stands in for an unknown file."""
-    for cause in _chain(error):
+    for cause in causes(error):
         number = _errno(cause, home)
         if number in _OF_WRITING:
             where = getattr(cause, "filename", None) or home
@@ -25,7 +25,8 @@ def disk_fault(error: BaseException, home: Path) -> str | None:
     return None
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, what it was raised for or while handling, and so on."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__

@@ -9,7 +9,7 @@ from training.recipes.sections import Recipe
 from training.tune.measure import measure_of
 from training.tune.results import Result, conclude
 from training.tune.space import require_space
-from training.tune.study import Pruning, open_store, open_study, study_name, work
+from training.tune.study import Pruning, closing, open_store, open_study, study_name, work
 from training.tune.trials import Trials
 
 FOLDER, STORE = "tune", "studies.db"
@@ -26,10 +26,9 @@ def search(recipe: Recipe, context: Context, num_trials: int, store: str | None,
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # of workers that start together, one makes the tables
         storage = open_store(store or f"sqlite:///{folder / STORE}")
-        study = open_study(storage, name, measure.direction, recipe.seed, pruning)
+        with closing(storage):
+            study = open_study(storage, name, measure.direction, recipe.seed, pruning)
     trials = Trials(pinned, space, measure, context, folder / name, num_trials)
-    try:
+    with closing(storage):
         work(study, trials, context.show)
         return conclude(study, trials)
-    finally:
-        storage.engine.dispose()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from training.data.sets import paths_in
+from training.disk import causes
 from training.errors import RecipeError, TrainingError
 from training.methods.trial_validation import CHECKS
 from training.outcome import Context
@@ -69,6 +72,24 @@ def open_store(url: str) -> RDBStorage:
     except (SQLAlchemyError, ImportError, RuntimeError) as error:
         why = str(getattr(error, "orig", None) or error).splitlines()[0]
         raise TrainingError(f"--store: cannot be used: {why}") from None
+
+
+@contextmanager
+def closing(store: RDBStorage) -> Iterator[None]:
+    """Close a store's connections after the block; a store that fails meanwhile is a TrainingError."""
+    try:
+        yield
+    except TrainingError:
+        raise
+    except Exception as error:
+        # Optuna wraps the database's error, or fails over it with one of its own.
+        told = next((each for each in causes(error) if isinstance(each, SQLAlchemyError)), None)
+        if told is None:
+            raise
+        why = str(getattr(told, "orig", None) or told).splitlines()[0]
+        raise TrainingError(f"--store: failed: {why}; run the command again to go on") from None
+    finally:
+        store.engine.dispose()
 
 
 def open_study(

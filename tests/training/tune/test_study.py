@@ -12,6 +12,7 @@ import pytest
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 from services import Postgres
+from sqlalchemy import text
 
 from training.errors import RecipeError, TrainingError
 from training.outcome import Context
@@ -19,7 +20,7 @@ from training.recipes.sections import GradientRecipe
 from training.registry import Registry
 from training.tune.measure import Measure
 from training.tune.results import conclude
-from training.tune.study import Pruning, finished, open_store, open_study, work
+from training.tune.study import Pruning, closing, finished, open_store, open_study, work
 from training.tune.trials import ERROR, Trials
 
 RECIPE = GradientRecipe.model_validate(
@@ -210,3 +211,18 @@ def test_a_store_that_cannot_be_used_is_one_line_without_its_secrets(url: str, w
         open_store(url)
 
     assert "secret" not in str(raised.value)
+
+
+def test_a_store_that_fails_in_the_middle_is_one_line(home: Path, store: Registry) -> None:
+    mine = study(home)
+
+    def run(rate: float, _: Context) -> float:
+        with STORES[-1].engine.begin() as connection:
+            connection.execute(text("DROP TABLE trial_values"))
+        return rate
+
+    with (
+        pytest.raises(TrainingError, match=r"^--store: failed: [^\n]*trial_values; run the command again"),
+        closing(STORES[-1]),
+    ):
+        work(mine, fake(home, store, 2, run), show=False)
