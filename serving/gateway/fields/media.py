@@ -71,7 +71,7 @@ class MediaHosts:
             raise BadRequest("The request is nested too deeply.", code="request_too_deep", param=path)
         for number, part in enumerate(parts):
             if type(part) is dict:
-                if len(part) == 2 and type(part.get("content")) is str:
+                if len(part) == 2 and type(part.get("content")) is str and "role" in part:
                     continue  # a role and a text, as nearly all messages are
                 self._part(part, f"{path}[{number}]", depth)
             elif type(part) is list:  # a batch of conversations

@@ -32,6 +32,7 @@ SHAPES: dict[str, Any] = {
     "image_url": {"type": "image_url", "image_url": {"url": "URL", "detail": "low"}},
     "image_url as text": {"type": "image_url", "image_url": "URL"},
     "no type": {"image_url": {"url": "URL"}},
+    "beside a text": {"content": "look", "image_url": {"url": "URL"}},
     "video": {"type": "video_url", "video_url": {"url": "URL"}},
     "audio": {"type": "audio_url", "audio_url": {"url": "URL"}},
     "input_audio": {"type": "input_audio", "input_audio": {"data": "URL", "format": "wav"}},
