@@ -1,4 +1,4 @@
-"""Questions of the usual kind: a few plain fields, and messages of a role and a text. One check tells them."""
+"""One check for the usual request body: a few plain fields, and messages of a role and a text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _NAMES = (
     *("model", "messages", "max_tokens", "max_completion_tokens", "stream", "n", "seed", "user"),
     *("temperature", "top_p", "top_k", "frequency_penalty", "presence_penalty"),
 )
-"""What most clients send. No rule but the one about its kind is about any of these."""
+"""What most clients send. These fields have one rule each: their type and range."""
 
 
 class _Message(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -34,7 +34,7 @@ _USUAL: Mapping[str, type[msgspec.Struct]] = {path: _usual(path) for path in FIE
 
 
 def is_usual(body: dict[str, Any], path: str) -> bool:
-    """Whether nothing of the body has to be refused, left out or looked into; of others that is to be found out."""
+    """Whether no field of the body has to be refused, dropped or inspected; if False, the full rules decide."""
     try:
         msgspec.convert(body, _USUAL[path])
     except msgspec.ValidationError:
