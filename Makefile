@@ -1,6 +1,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
-WITH_STACK := $(BIN)/python -m loadtests.with_stack
+WITH_STACK := $(BIN)/python -m loadtests.tools.with_stack
 # Files whole, those of the real engine together and last: tests/conftest.py.
 IN_TWO := --numprocesses 2 --dist loadscope --no-loadscope-reorder
 SOURCES := signet.py serving training monitoring deploy tests loadtests docs
@@ -41,26 +41,26 @@ fmt: install-test ## Format, and fix what can be fixed by itself
 	$(BIN)/ruff format $(SOURCES)
 
 bench: install-test ## Measure the gateway beside the engine called directly and bare pass-throughs
-	$(BIN)/python -m loadtests.bench
-	$(WITH_STACK) $(BIN)/python -m loadtests.real_engine --engine-url {engine} --gateway-url {gateway} --key {key} \
+	$(BIN)/python -m loadtests.benchmarks.gateway
+	$(WITH_STACK) $(BIN)/python -m loadtests.benchmarks.real_engine --engine-url {engine} --gateway-url {gateway} --key {key} \
 		--out docs/benchmarks/engine.md
 
 test-faults: install-test ## Kill, stop and starve everything under load (a quarter of an hour)
 	$(BIN)/python deploy/services.py
-	$(BIN)/python -m loadtests.faults
+	$(BIN)/python -m loadtests.faults.campaigns
 
 bench-fairness: install-test ## Measure what one tenant's flood does to another, with the fair queue and without
-	$(BIN)/python -m loadtests.fairness
+	$(BIN)/python -m loadtests.benchmarks.fairness
 
 bench-routing: install-test ## Compare routing policies on simulated engines, then on two real ones (10 GB, 6 minutes)
-	$(BIN)/python -m loadtests.routing_simulation --out docs/benchmarks/routing.md
-	$(BIN)/python -m loadtests.two_engines --out docs/benchmarks/routing.md
+	$(BIN)/python -m loadtests.benchmarks.routing_simulation --out docs/benchmarks/routing.md
+	$(BIN)/python -m loadtests.benchmarks.two_engines --out docs/benchmarks/routing.md
 
 bench-budget: install-test ## Spend budgets from 200 clients at once: one process, workers, a killed worker, Redis
-	$(BIN)/python -m loadtests.budget --out docs/benchmarks/budget.md
+	$(BIN)/python -m loadtests.benchmarks.budget --out docs/benchmarks/budget.md
 
 bench-marks: install-test ## Study the mark on the real engine; HUMAN_TEXT=FILE adds false positives (20 minutes)
-	$(WITH_STACK) $(BIN)/python -m loadtests.mark_power --engine-url {engine} --keyring {keyring} \
+	$(WITH_STACK) $(BIN)/python -m loadtests.benchmarks.mark_power --engine-url {engine} --keyring {keyring} \
 		--model-folder {model_folder} $(if $(HUMAN_TEXT),--human-text $(HUMAN_TEXT))
 
 studies: install-test ## Run the studies again and write docs/studies (a quarter of an hour; NAME=one of them)

@@ -1,5 +1,6 @@
-"""Load and speed: a stand-in engine, a load client, the benchmark of the gateway and the Locust users.
+"""Load, benchmarks and faults: programs that measure or break a running Signet.
 
-Comes in: the URL of a gateway or of an engine. Goes out: tables for `docs/benchmarks/`, Locust statistics.
-Nothing here is imported by the packages; it runs from a checkout as `python -m loadtests.bench` and friends.
+`tools` has what they share: a stand-in engine, a load client, programs started and metered. `benchmarks` write the
+tables of `docs/benchmarks/`, `faults` kill and starve, `locustfile.py` has the Locust users. Nothing here is imported
+by the packages, or imports tests; it runs from a checkout as `python -m loadtests.benchmarks.gateway` and friends.
 """

@@ -23,7 +23,7 @@ from locust.argument_parser import LocustArgumentParser
 from locust.contrib.fasthttp import ResponseContextManager
 from locust.exception import StopUser
 
-from loadtests.prompts import conversation_opening, follow_up
+from loadtests.tools.prompts import conversation_opening, follow_up
 
 _CHAT = "/v1/chat/completions"
 _MEAN_TURNS = 3

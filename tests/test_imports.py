@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -31,6 +32,16 @@ def test_no_module_imports_itself_through_others() -> None:
     packages = tomllib.loads((_ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["root_packages"]
 
     assert circles(*packages) == []
+
+
+def test_only_their_own_tests_import_loadtests_beyond_the_tools() -> None:
+    """And no load test imports a test."""
+    tests = [file for file in (_ROOT / "tests").rglob("*.py") if not file.is_relative_to(_ROOT / "tests" / "loadtests")]
+    beyond = re.compile(r"^(?:from|import) loadtests(?!\.tools\b)", re.MULTILINE)
+    of_tests = re.compile(r"^\s*(?:from|import) tests\b", re.MULTILINE)
+
+    assert [file for file in tests if beyond.search(file.read_text())] == []
+    assert [file for file in (_ROOT / "loadtests").rglob("*.py") if of_tests.search(file.read_text())] == []
 
 
 def test_a_circle_of_type_checking_and_late_imports_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import pytest
 
-from loadtests.bench import set_pace
-from loadtests.processes import REPOSITORY, running
-from loadtests.targets import free_port
+from loadtests.benchmarks.gateway import set_pace
+from loadtests.tools.processes import REPOSITORY, running
+from loadtests.tools.targets import free_port
 
 
 class Row(NamedTuple):

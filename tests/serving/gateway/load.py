@@ -20,8 +20,8 @@ import aiohttp
 import httpx
 from running import answers_ok, free_port, wait_until
 
-from loadtests.answers import answer_text
-from loadtests.processes import REPOSITORY
+from loadtests.tools.answers import answer_text
+from loadtests.tools.processes import REPOSITORY
 
 NUM_TOKENS = 24
 MESSAGES = [{"role": "user", "content": "Hello."}]
@@ -42,7 +42,15 @@ class EngineProcess:
         self.process = self._start()
 
     def _start(self) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "loadtests.standin", "--port", str(self.port), "--step-ms", str(self._step_ms)]
+        command = [
+            sys.executable,
+            "-m",
+            "loadtests.tools.standin",
+            "--port",
+            str(self.port),
+            "--step-ms",
+            str(self._step_ms),
+        ]
         process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL)
         wait_until(lambda: answers_ok(f"{self.url}/health"), 20, "the engine listens", process)
         return process

@@ -15,7 +15,7 @@ from gateways import RunningGateway, start_gateway, stop_gateway
 from load import QUESTION, EngineProcess, load, metric, more, outcome_of
 from running import answers_ok, wait_until
 
-from loadtests.answers import answer_text
+from loadtests.tools.answers import answer_text
 
 QUICK = {
     "SIGNET_GATEWAY__PROBE_TIMEOUT_S": "0.5",

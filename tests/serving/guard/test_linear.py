@@ -8,7 +8,7 @@ from contextlib import suppress
 import pytest
 from growth import assert_linear
 
-from loadtests.hostile_bodies import bodies, texts
+from loadtests.tools.hostile_bodies import bodies, texts
 from serving.guard import Guard, GuardRefusal, GuardSettings
 
 SIZE = 900

@@ -7,11 +7,11 @@ import random
 import pytest
 from cuttings import run
 
-from loadtests.guard_rendering import HARMLESS, exfiltrating, fetched
 from serving.guard import Guard, GuardReport, GuardSettings
 from serving.guard.markup import Markup
 from serving.guard.markup_rules import Rules
 from serving.guard.settings import LinkSettings
+from training.studies.guard.rendering import HARMLESS, exfiltrating, fetched
 
 GUARD = Guard(GuardSettings())
 RULES = Rules(LinkSettings())

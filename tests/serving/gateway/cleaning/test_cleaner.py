@@ -17,7 +17,7 @@ import pytest
 from in_process import running_in_process
 from scripted import ScriptedEngine, answer, whole
 
-from loadtests.hostile_bodies import bodies
+from loadtests.tools.hostile_bodies import bodies
 from serving.gateway.body import decode_object
 from serving.gateway.cleaning import RequestCleaning
 from serving.gateway.context import RequestContext

@@ -140,7 +140,7 @@ async def test_failing_traffic_has_the_engine_probed_at_once() -> None:
 @pytest.fixture
 def engine_process() -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     port = free_port()
-    command = [sys.executable, "-m", "loadtests.standin", "--port", str(port)]
+    command = [sys.executable, "-m", "loadtests.tools.standin", "--port", str(port)]
     process = subprocess.Popen(command, cwd=REPOSITORY, env={**os.environ, "PYTHONPATH": str(REPOSITORY)})
     yield process, f"http://127.0.0.1:{port}"
     process.kill()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from pools import eventually, pool_settings, running_pool
 
-from loadtests.certificate import Authority
+from loadtests.tools.certificate import Authority
 from serving.gateway.engines.settings import EngineTlsSettings
 from serving.gateway.engines.tls import client_context
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from loadtests.certificate import Authority
+from loadtests.tools.certificate import Authority
 from tests.serving.gateway.http.served import Served, serving
 
 

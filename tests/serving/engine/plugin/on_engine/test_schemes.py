@@ -12,9 +12,9 @@ import pytest
 from engine_client import QUESTION, EngineClient
 from scipy.stats import chi2
 
-from loadtests.mark_schemes import foreign_detector
 from serving.provenance import MarkKey
 from serving.provenance.schemes import SCHEMES, lefthash
+from training.studies.marks.foreign import foreign_detector
 
 pytestmark = pytest.mark.engine
 

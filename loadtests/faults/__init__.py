@@ -1,0 +1,1 @@
+"""Faults: each module kills, stops or starves something under load; `campaigns` runs them all."""
