@@ -6,7 +6,6 @@ and served from the registry, and the network is not needed again.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -15,8 +14,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
@@ -24,6 +22,7 @@ from serving import VERSION
 from serving.engine.child import output_lines
 from serving.engine.convert_gguf import SAMPLING
 from serving.engine.errors import ModelUnavailable
+from serving.file_lock import file_lock
 from training.registry import Checkpoint, ManifestDraft, RecipeRecord, Registry, RegistryError, UnknownCheckpoint
 
 NAME = "smollm2-135m-instruct"
@@ -58,7 +57,7 @@ def ensure_default_model(registry: Registry, cache: Path, on_progress: OnProgres
     if found is not None:
         return _renewed(registry, found, cache, on_progress)
     cache.mkdir(parents=True, exist_ok=True)
-    with _lock(cache / "default-model.lock", on_progress):
+    with _lock(cache, on_progress):
         return _registered(registry) or _make(registry, cache, on_progress)
 
 
@@ -76,7 +75,7 @@ def _renewed(registry: Registry, found: Checkpoint, cache: Path, on_progress: On
         return found
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        with _lock(cache / "default-model.lock", on_progress):
+        with _lock(cache, on_progress):
             newest = _newest(registry)
             if newest is not None and _lacks_sampling(newest):
                 _add_sampling(registry, newest, cache, on_progress)
@@ -117,16 +116,10 @@ def _add_sampling(registry: Registry, old: Checkpoint, cache: Path, on_progress:
     shutil.rmtree(work, ignore_errors=True)
 
 
-@contextmanager
-def _lock(path: Path, on_progress: OnProgress) -> Iterator[None]:
-    """Hold a file lock; the kernel lets go of it however we end."""
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            on_progress("waiting for another start that prepares the model", 0, 0)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def _lock(cache: Path, on_progress: OnProgress) -> AbstractContextManager[None]:
+    """One start at a time prepares the model."""
+    waiting = "waiting for another start that prepares the model"
+    return file_lock(cache / "default-model.lock", on_wait=lambda: on_progress(waiting, 0, 0))
 
 
 def _make(registry: Registry, cache: Path, on_progress: OnProgress) -> Checkpoint:

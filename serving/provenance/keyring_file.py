@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from serving.provenance.adjustment import Adjustment, Subject
 from serving.provenance.mark_key import KEY_ID, SECRET_BYTES, Root
-from serving.provenance.secret_file import file_lock, read_document, replace_document
+from serving.provenance.secret_file import lock_beside, read_document, replace_document
 
 FORMAT_VERSION = 1
 
@@ -51,7 +51,7 @@ class Contents:
 def create(path: Path) -> None:
     """Make a keyring with a fresh root secret, unless there is one."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with file_lock(path):
+    with lock_beside(path):
         if not path.exists():
             replace_document(path, {"version": FORMAT_VERSION, "epochs": [new_epoch(1)], "keys": {}})
 
@@ -73,7 +73,7 @@ def changing(path: Path) -> Iterator[dict[str, Any]]:
 
     Raises OSError where it cannot be written.
     """
-    with file_lock(path):
+    with lock_beside(path):
         document = _load(path)
         yield document
         _contents(path, document)

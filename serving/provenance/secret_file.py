@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
+
+from serving.file_lock import file_lock
 
 # What a write to a mounted secret, or to a file of another user, fails with.
 READ_ONLY = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
@@ -48,15 +48,9 @@ def replace_document(path: Path, document: Any) -> None:
     os.replace(temporary, path)
 
 
-@contextmanager
-def file_lock(path: Path) -> Iterator[None]:
+def lock_beside(path: Path) -> AbstractContextManager[None]:
     """Hold the lock beside the file: the file itself is replaced, which would leave a lock on it behind."""
-    descriptor = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+    return file_lock(path.with_name(path.name + ".lock"), 0o600)
 
 
 def file_version(path: Path) -> tuple[int, int, int] | None:

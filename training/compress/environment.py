@@ -5,7 +5,6 @@ llmcompressor needs older versions of packages that the engine pins, so the two 
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import platform
@@ -14,11 +13,11 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
+from serving.file_lock import file_lock
 from training.compress.errors import EnvironmentUnavailable
 from training.compress.process import end_group
 from training.compress.torch_index import has_gpu, torch_index_arguments
@@ -85,7 +84,7 @@ def ensure_environment(cache: Path, log: Path, show_progress: bool = True) -> Pa
         return environment.python
     cache.mkdir(parents=True, exist_ok=True)
     log.parent.mkdir(parents=True, exist_ok=True)
-    with _lock(cache / "compress.lock", show_progress):
+    with _lock(cache, show_progress):
         if not environment.is_complete:  # else another run made it while we waited
             _check_disk(cache)
             _make(environment, log, show_progress)
@@ -194,14 +193,11 @@ def _device() -> str:
     return "gpu" if has_gpu() else "cpu"
 
 
-@contextmanager
-def _lock(path: Path, show_progress: bool) -> Iterator[None]:
-    """One maker at a time; the kernel lets go of the lock however we end."""
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if show_progress:
-                print("Waiting for another run that prepares the compressor", file=sys.stderr)  # noqa: T201
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def _lock(cache: Path, show_progress: bool) -> AbstractContextManager[None]:
+    """One maker at a time."""
+
+    def say() -> None:
+        if show_progress:
+            print("Waiting for another run that prepares the compressor", file=sys.stderr)  # noqa: T201
+
+    return file_lock(cache / "compress.lock", on_wait=say)

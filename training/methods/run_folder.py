@@ -10,7 +10,6 @@ DIGEST is of the recipe, the data and the base: the same run finds its folder ag
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -23,6 +22,7 @@ from typing import Any
 import torch
 from pydantic import JsonValue
 
+from serving.file_lock import file_lock
 from training.disk import disk_fault
 from training.errors import RecipeError, TrainingError
 from training.registry import DataDigest
@@ -58,13 +58,12 @@ class RunFolder:
             yield
             return
         self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / "lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise RecipeError(f"this run is already in progress: {self.path}") from None
+        with file_lock(self.path / "lock", on_wait=self._refuse):
             (self.path / "recipe.json").write_text(json.dumps(self._settings, indent=2) + "\n")
             yield
+
+    def _refuse(self) -> None:
+        raise RecipeError(f"this run is already in progress: {self.path}")
 
     def save(self, state: dict[str, Any]) -> None:
         """Replace the saved state. Whatever kills the process leaves the old one or the new one."""

@@ -7,10 +7,9 @@ another's.
 
 from __future__ import annotations
 
-import fcntl
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +17,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import from_json
 
+from serving.file_lock import file_lock
 from training.registry.errors import AliasesChanged, RegistryError, UnknownAlias
 from training.registry.manifest import canonical_json
 from training.registry.signature import (
@@ -162,9 +162,6 @@ def _now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-@contextmanager
-def name_lock(home: Path) -> Iterator[None]:
+def name_lock(home: Path) -> AbstractContextManager[None]:
     """Hold what whoever changes something below a name's folder holds, in this process or another."""
-    with (home / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    return file_lock(home / ".lock")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
-
+from serving.file_lock import file_lock
 from training.outcome import Context
 from training.recipes.sections import Recipe
 from training.tune.measure import measure_of
@@ -23,8 +22,7 @@ def search(recipe: Recipe, context: Context, num_trials: int, store: str | None,
     folder = context.home / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     name = study_name(pinned, context)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # of workers that start together, one makes the tables
+    with file_lock(folder / "lock"):  # of workers that start together, one makes the tables
         storage = open_store(store or f"sqlite:///{folder / STORE}")
         with closing(storage):
             study = open_study(storage, name, measure.direction, recipe.seed, pruning)

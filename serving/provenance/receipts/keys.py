@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from serving.provenance.receipts.jws import Signer, b64, describe, raw, thumbprint, unb64
-from serving.provenance.secret_file import READ_ONLY, file_lock, file_version, read_document, replace_document
+from serving.provenance.secret_file import READ_ONLY, file_version, lock_beside, read_document, replace_document
 
 log = logging.getLogger(__name__)
 
@@ -193,7 +193,7 @@ def _change(path: Path, update: Callable[[list[_Entry]], list[_Entry]]) -> None:
     """Replace the file's entries, alone among the processes that share it; there are none where there is no file."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with file_lock(path):
+        with lock_beside(path):
             entries = _load(path)[0].keys if path.exists() else []
             changed = update(entries)
             if changed != entries:
