@@ -1,4 +1,4 @@
-"""Write the table of the chart's values into docs/reference/chart.md, from values.schema.json and values.yaml.
+"""Write the tables of the chart's values into docs/reference/chart.md, from its schema, its defaults and RESTARTS.
 
 python deploy/values_table.py            # exit code 1 when the page is not up to date
 python deploy/values_table.py --write
@@ -20,6 +20,59 @@ CHART = ROOT / "deploy" / "helm" / "signet"
 PAGE = ROOT / "docs" / "reference" / "chart.md"
 BEGIN = "<!-- values: begin (made by deploy/values_table.py) -->\n"
 END = "<!-- values: end -->\n"
+RESTARTS_BEGIN = "<!-- restarts: begin (made by deploy/values_table.py) -->\n"
+RESTARTS_END = "<!-- restarts: end -->\n"
+
+_POD = (
+    *("image", "extraArgs", "extraEnv", "resources", "startupSeconds", "preStopSeconds", "drainSeconds"),
+    *("topologySpread", "nodeSelector", "tolerations", "affinity", "priorityClassName", "podAnnotations"),
+)
+_NO_POD = ("replicas", "autoscaling", "disruptionBudget", "rollout")
+
+# What a change restarts, by value; a path stands for everything below it, and the longest that fits counts.
+RESTARTS: dict[str, list[str]] = {
+    "nothing": [
+        "config",
+        "policy",
+        "marks.keyring",
+        "receipts.keys",
+        *(f"gateway.{name}" for name in [*_NO_POD, "externalEngines", "service", "persistence"]),
+        *(f"engineDefaults.{name}" for name in [*_NO_POD, "tokenizerFolder"]),
+        "registry",
+        "ledger.port",
+        "limits.port",
+        "serviceMonitor",
+        "networkPolicy",
+    ],
+    "the gateway": [
+        *(f"config.{name}" for name in ("home", "keyring")),
+        *(f"config.gateway.{name}" for name in ("host", "port", "tls")),
+        *(f"config.identity.{name}" for name in ("limits_timeout_s", "limits_lease_s")),
+        *(f"gateway.{name}" for name in [*_POD, "workers", "discovery", "persistence.existingClaim"]),
+        "receipts.existingSecret",
+        "ledger",
+        "limits",
+    ],
+    "the pool's engines": [
+        "config.engine",
+        "huggingFace",
+        *(f"engineDefaults.{name}" for name in [*_POD, "gpus", "gpuResource", "runtimeClassName", "settings"]),
+        *(f"engineDefaults.{name}" for name in ("cacheSize", "sharedMemorySize")),
+        "engines[].model",
+    ],
+    "gateway and engines": [
+        "config.telemetry",
+        "imagePullSecrets",
+        "serviceAccountName",
+        "user",
+        "registry.existingClaim",
+        "registry.trustedKeysConfigMap",
+        "marks.existingSecret",
+        "engineKey",
+        "telemetry",
+    ],
+    "everything: objects get other names": ["nameOverride", "fullnameOverride", "engines[].name"],
+}
 
 Schema = dict[str, Any]
 
@@ -75,11 +128,27 @@ def table() -> str:
     return "\n".join(["| value | default | what it does |", "|---|---|---|", *rows]) + "\n"
 
 
+def restarted_by(path: str) -> str:
+    """What a change of the value at `path` restarts, as the table says it."""
+    fitting = [
+        (len(each), effect) for effect, paths in RESTARTS.items() for each in paths if f"{path}.".startswith(f"{each}.")
+    ]
+    return max(fitting)[1]
+
+
+def restarts_table() -> str:
+    """The table of what each change restarts, in Markdown."""
+    rows = [f"| {effect} | {', '.join(f'`{path}`' for path in paths)} |" for effect, paths in RESTARTS.items()]
+    return "\n".join(["| restarts | a change of |", "|---|---|", *rows]) + "\n"
+
+
 def updated(page: str) -> str:
-    """The page with the table as it should be."""
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return before + BEGIN + table() + END + after
+    """The page with the tables as they should be."""
+    for begin, end, content in ((BEGIN, END, table()), (RESTARTS_BEGIN, RESTARTS_END, restarts_table())):
+        before, _, rest = page.partition(begin)
+        _, _, after = rest.partition(end)
+        page = before + begin + content + end + after
+    return page
 
 
 def main() -> int:

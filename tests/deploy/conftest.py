@@ -146,6 +146,15 @@ class Objects(list[Object]):
         """The pod template of one Deployment."""
         return dict(self.one("Deployment", name)["spec"]["template"])
 
+    def config_map(self, name: str) -> Object:
+        """What the pods of one Deployment have in /etc/signet."""
+        [volume] = [each for each in self.pod(name)["spec"]["volumes"] if each["name"] == "config"]
+        return self.one("ConfigMap", volume["configMap"]["name"])
+
+    def settings_file(self, name: str) -> str:
+        """signet.yaml of the pods of one Deployment."""
+        return str(self.config_map(name)["data"]["signet.yaml"])
+
 
 @dataclass(frozen=True)
 class Chart:
@@ -189,10 +198,11 @@ def chart(tools: dict[str, Path]) -> Chart:
 
 
 class Cluster:
-    """As much of a Kubernetes API as `helm template --dry-run=server` asks for: the kinds there are, and Secrets."""
+    """As much of a Kubernetes API as `helm template --dry-run=server` asks for: the kinds there are, and objects."""
 
     def __init__(self) -> None:
-        self.secrets: dict[str, Object] = {}
+        self.objects: dict[tuple[str, str], Object] = {}
+        """By resource and name, as in ("secrets", "signet-engine-key")."""
         self.kinds: dict[str, set[str]] = {"v1": {"Secret"}}
         """By API version."""
         kept = self
@@ -240,9 +250,13 @@ class Cluster:
                 for kind in self.kinds[version]
             ]
             return 200, {"kind": "APIResourceList", "groupVersion": version, "resources": resources}
-        secret = self.secrets.get(path.removeprefix(f"/api/v1/namespaces/{NAMESPACE}/secrets/"))
-        if secret is not None:
-            return 200, secret
+        _, _, rest = path.partition(f"/namespaces/{NAMESPACE}/")
+        resource, _, name = rest.partition("/")
+        if resource and not name:
+            items = [each for (kind, _), each in self.objects.items() if kind == resource]
+            return 200, {"kind": "List", "apiVersion": "v1", "items": items}
+        if (resource, name) in self.objects:
+            return 200, self.objects[resource, name]
         return 404, {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404}
 
 

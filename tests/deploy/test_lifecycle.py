@@ -7,7 +7,7 @@ def test_grace_period_covers_both_phases(objects):
     for deployment in objects.of("Deployment"):
         spec = deployment["spec"]["template"]["spec"]
         waiting = spec["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
-        settings = yaml.safe_load(objects.one("ConfigMap", deployment["metadata"]["name"])["data"]["signet.yaml"])
+        settings = yaml.safe_load(objects.settings_file(deployment["metadata"]["name"]))
         drain = settings["gateway"]["drain_timeout_s"] if "gateway" in settings else settings["engine"]["drain_s"]
         assert spec["terminationGracePeriodSeconds"] >= waiting + drain + 10
 
@@ -18,7 +18,7 @@ def test_a_start_may_take_as_long_as_it_says(objects):
         [container] = deployment["spec"]["template"]["spec"]["containers"]
         startup = container["startupProbe"]
         allowance = startup["periodSeconds"] * startup["failureThreshold"]
-        settings = yaml.safe_load(objects.one("ConfigMap", name)["data"]["signet.yaml"])
+        settings = yaml.safe_load(objects.settings_file(name))
         if "engine" in settings:
             assert allowance >= settings["engine"]["start_timeout_s"] >= 600
             assert deployment["spec"]["progressDeadlineSeconds"] > allowance

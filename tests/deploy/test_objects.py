@@ -63,7 +63,8 @@ def test_names_are_unique_and_fit(objects):
     names = Counter((each["kind"], each["metadata"]["name"]) for each in objects)
 
     assert set(names.values()) == {1}
-    assert max(len(name) for _, name in names) <= 63
+    # Only a ConfigMap's may be as long as a domain.
+    assert max(len(name) for kind, name in names if kind != "ConfigMap") <= 63
     assert {each["metadata"]["namespace"] for each in objects} == {"models"}
 
 

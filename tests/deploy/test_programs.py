@@ -35,7 +35,7 @@ def environment_of(pod: dict) -> dict[str, str]:
 def settings_of(objects, name: str, folder: Path):
     """The settings as the program in a pod reads them."""
     file = folder / f"{name}.yaml"
-    file.write_text(objects.one("ConfigMap", name)["data"]["signet.yaml"])
+    file.write_text(objects.settings_file(name))
     environment = environment_of(objects.pod(name)) | {"SIGNET_CONFIG": str(file)}
     return load_settings(environment=environment)
 
@@ -96,7 +96,7 @@ def test_receipts_are_signed_where_the_keys_last(chart, tmp_path):
 def test_the_policy_lies_where_the_gateway_looks_for_it(chart, tmp_path):
     policy = 'version: 1\nprinciples: [{id: "no-tabs", principle: "a: b"}]\n'
     objects = chart.render({"policy": policy})
-    [gateway] = [each for each in objects.of("ConfigMap") if each["metadata"]["name"] == "signet-gateway"]
+    gateway = objects.config_map("signet-gateway")
     [mount] = [
         each
         for each in objects.pod("signet-gateway")["spec"]["containers"][0]["volumeMounts"]
@@ -157,19 +157,18 @@ POOLS = [
 ]
 
 
-def test_gateway_is_told_every_pool_and_tokenizer(chart):
+def test_gateway_is_told_every_pool_and_tokenizer(chart, tmp_path):
     objects = chart.render({"gateway": {"externalEngines": ["https://other.example.com"]}, "engines": POOLS})
 
-    arguments = objects.pod("signet-gateway")["spec"]["containers"][0]["args"]
-    names = [each.partition("=")[2] for each in arguments if each.startswith("--engine-dns")]
+    gateway = settings_of(objects, "signet-gateway", tmp_path).gateway
 
-    assert [each for each in arguments if each.startswith("--engine-url")] == ["--engine-url=https://other.example.com"]
-    assert [each for each in arguments if each.startswith("--model-folder")] == [
-        "--model-folder=chat=/var/lib/signet/registry/chat/3",
-        "--model-folder=code=/var/lib/signet/registry/code/2",
-    ]
-    assert names == [f"http://signet-engine-{name}:8100" for name in "abc"]
-    for url in names:
+    assert gateway.engine_urls == ["https://other.example.com"]
+    assert gateway.model_folders == {
+        "chat": Path("/var/lib/signet/registry/chat/3"),
+        "code": Path("/var/lib/signet/registry/code/2"),
+    }
+    assert gateway.engine_dns == [f"http://signet-engine-{name}:8100" for name in "abc"]
+    for url in gateway.engine_dns:
         host, port = re.fullmatch(r"http://([a-z-]+):(\d+)", url).groups()
         service = objects.one("Service", host)["spec"]
         # A headless Service's name has the address of every pod, and its ports are the pods' own.
@@ -178,16 +177,26 @@ def test_gateway_is_told_every_pool_and_tokenizer(chart):
         assert [each["containerPort"] for each in container["ports"]] == [int(port)]
 
 
-def test_gateway_watches_the_endpoints_of_every_pool(chart):
+def test_gateway_watches_the_endpoints_of_every_pool(chart, tmp_path):
     objects = chart.render({"gateway": {"discovery": "endpointSlices"}, "engines": POOLS})
 
-    arguments = objects.pod("signet-gateway")["spec"]["containers"][0]["args"]
-    services = [each.partition("=")[2] for each in arguments if each.startswith("--engine-service")]
+    gateway = settings_of(objects, "signet-gateway", tmp_path).gateway
 
-    assert not [each for each in arguments if each.startswith("--engine-dns")]
-    assert services == [f"signet-engine-{name}:http" for name in "abc"]
-    for name, port in (each.split(":") for each in services):
-        assert port in [each["name"] for each in objects.one("Service", name)["spec"]["ports"]]
+    assert gateway.engine_dns == []
+    assert [each.service for each in gateway.engine_services] == [f"signet-engine-{name}" for name in "abc"]
+    for each in gateway.engine_services:
+        assert each.port in [port["name"] for port in objects.one("Service", each.service)["spec"]["ports"]]
+
+
+def test_settings_of_the_values_find_engines_too(chart, tmp_path):
+    """What `config` says of sources that the chart has none of is kept; folders are joined."""
+    config = {"gateway": {"engine_urls": ["http://e:1"], "model_folders": {"other": "/elsewhere"}}}
+    objects = chart.render({"config": config, "engines": POOLS})
+
+    gateway = settings_of(objects, "signet-gateway", tmp_path).gateway
+
+    assert gateway.engine_urls == ["http://e:1"]
+    assert set(gateway.model_folders) == {"chat", "code", "other"}
 
 
 def test_replicas_share_limits_where_the_values_say(chart, tmp_path):
@@ -223,11 +232,9 @@ def test_gateway_serves_its_probes(chart, tmp_path):
     [container] = objects.pod("signet-gateway")["spec"]["containers"]
     port = free_port()
     config = tmp_path / "signet.yaml"
-    config.write_text(objects.one("ConfigMap", "signet-gateway")["data"]["signet.yaml"])
+    config.write_text(objects.settings_file("signet-gateway").replace("signet-engine-default:8100", "127.0.0.1:9"))
     replaced = {"--port=8000": f"--port={port}", "--host=0.0.0.0": "--host=127.0.0.1"}
-    arguments = [
-        re.sub(r"http://signet-.*", "http://127.0.0.1:9", replaced.get(each, each)) for each in container["args"]
-    ]
+    arguments = [replaced.get(each, each) for each in container["args"]]
     environment = {"SIGNET_HOME": str(tmp_path), "SIGNET_CONFIG": str(config), "PATH": os.environ["PATH"]}
     log = (tmp_path / "log").open("wb")
     with log, subprocess.Popen(
@@ -282,13 +289,14 @@ def test_settings_file_is_where_it_is_mounted(objects):
 def test_config_of_the_values_is_kept(chart):
     objects = chart.render({"config": {"guard": {"token_prompts": "refuse"}, "gateway": {"max_body_bytes": 12345678}}})
 
-    rendered = yaml.safe_load(objects.one("ConfigMap", "signet-gateway")["data"]["signet.yaml"])
+    rendered = yaml.safe_load(objects.settings_file("signet-gateway"))
 
     assert rendered == {
         "guard": {"token_prompts": "refuse"},
         "gateway": {
             "max_body_bytes": 12345678,
             "drain_timeout_s": 30,
+            "engine_dns": ["http://signet-engine-default:8100"],
             "workers": 1,
         },
     }

@@ -135,7 +135,7 @@ def test_the_key_that_was_made_is_kept_over_upgrades(chart, cluster):
     cluster.learn(first)
     owned = {"meta.helm.sh/release-name": "signet", "meta.helm.sh/release-namespace": made["metadata"]["namespace"]}
     installed = {**made, "metadata": {**made["metadata"], "annotations": owned}}
-    cluster.secrets[made["metadata"]["name"]] = installed
+    cluster.objects["secrets", made["metadata"]["name"]] = installed
 
     kept = chart.render({}, "--dry-run=server", "--disable-openapi-validation", *cluster.arguments)
 
@@ -151,21 +151,6 @@ def test_keyring_file_is_closed_to_other_users(chart):
     for pod in objects.pods():
         [volume] = [each for each in pod["spec"]["volumes"] if each["name"] == "keyring"]
         assert volume["secret"]["defaultMode"] & 0o007 == 0
-
-
-def test_a_changed_secret_or_setting_rolls_the_pods_that_use_it(chart):
-    def annotations(values: dict) -> list[dict]:
-        return [pod["metadata"]["annotations"] for pod in chart.render(values).pods()]
-
-    before = annotations({})
-    settings = annotations({"config": {"keyring": "/elsewhere"}})
-    ledger = annotations({"ledger": {"url": "postgresql://h/d"}})
-
-    def changed(after: list[dict]) -> int:
-        return sum(one != other for one, other in zip(before, after, strict=True))
-
-    assert changed(settings) == 2
-    assert changed(ledger) == 1
 
 
 def test_only_a_gateway_that_watches_may_ask_kubernetes_and_only_for_endpoints(objects, values):

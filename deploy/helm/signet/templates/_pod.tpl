@@ -1,3 +1,27 @@
+{{/* The pod template of a component. Argument: (dict "root" $ "it" COMPONENT "configMap" NAME). */}}
+{{- define "signet.podTemplate" -}}
+{{- $values := .root.Values -}}
+{{- if eq .it.component "gateway" -}}
+{{- include "signet.pod" (merge (dict
+  "alive" "/healthz" "ready" "/readyz"
+  "args" (include "signet.gatewayArgs" .root | fromYamlArray)
+  "env" (include "signet.gatewayEnv" .root | fromYamlArray)
+  "volumes" (include "signet.gatewayVolumes" .root | fromYamlArray)
+  "mounts" (include "signet.gatewayMounts" .root | fromYamlArray)
+  "secrets" (list $values.ledger.url $values.limits.url $values.engineKey.key)
+) .) }}
+{{- else -}}
+{{- include "signet.pod" (merge (dict
+  "alive" "/health" "ready" "/health"
+  "args" (include "signet.engineArgs" .it.values | fromYamlArray)
+  "env" (include "signet.engineEnv" . | fromYamlArray)
+  "volumes" (include "signet.engineVolumes" . | fromYamlArray)
+  "mounts" (include "signet.engineMounts" . | fromYamlArray)
+  "secrets" (list $values.engineKey.key $values.huggingFace.token)
+) .) }}
+{{- end }}
+{{- end }}
+
 {{/*
 The pod of a component: the only place where security, probes, lifecycle and scheduling are written.
 Argument: a dict of
@@ -6,6 +30,7 @@ Argument: a dict of
   env             list: environment variables besides the common ones
   volumes, mounts lists: besides /tmp and the configuration
   secrets         list: values from the chart's own Secrets; a change of one rolls the pods
+  configMap       name of the ConfigMap with its settings
   alive, ready    paths of the liveness and the readiness probe
 */}}
 {{- define "signet.pod" -}}
@@ -14,8 +39,7 @@ metadata:
   labels:
     {{- include "signet.componentSelector" (dict "root" .root "it" .it) | nindent 4 }}
   annotations:
-    # A changed configuration or secret of the chart rolls the pods; a change of a Secret made elsewhere does not.
-    checksum/config: {{ include "signet.componentConfig" (dict "root" .root "it" .it) | sha256sum }}
+    # A changed secret of the chart that pods read at their start rolls them; a change of a Secret made elsewhere does not.
     checksum/secrets: {{ join "/" .secrets | sha256sum }}
     {{- with $values.podAnnotations }}
     {{- toYaml . | nindent 4 }}
@@ -89,7 +113,7 @@ spec:
         {{- toYaml .mounts | nindent 8 }}
   volumes:
     - {name: tmp, emptyDir: {}}
-    - {name: config, configMap: {name: {{ .it.name }}}}
+    - {name: config, configMap: {name: {{ .configMap }}}}
     {{- toYaml .volumes | nindent 4 }}
   {{- with include "signet.scheduling" . | trim }}
   {{- . | nindent 2 }}

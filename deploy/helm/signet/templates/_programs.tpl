@@ -1,15 +1,22 @@
 {{/* What the two programs are told: their arguments, environment, files and configuration. */}}
 
-{{/* signet.yaml of a component: `config`, with what the chart decides over it. Argument: (dict "root" $ "it" COMPONENT). */}}
+{{/*
+signet.yaml of a component: what it reads of `config`, with what the chart decides over it. A section that the program does not
+read would restart it for nothing. Argument: (dict "root" $ "it" COMPONENT).
+*/}}
 {{- define "signet.componentConfig" -}}
 {{- $values := .it.values -}}
+{{- $config := deepCopy .root.Values.config -}}
 {{- $decided := dict -}}
 {{- if eq .it.component "gateway" -}}
-{{- $decided = dict "gateway" (dict "drain_timeout_s" $values.drainSeconds "workers" $values.workers) -}}
+{{- $config = omit $config "engine" "drift" -}}
+{{- $gateway := dict "drain_timeout_s" $values.drainSeconds "workers" $values.workers -}}
+{{- $decided = dict "gateway" (merge $gateway (include "signet.engineSources" .root | fromYaml)) -}}
 {{- if .root.Values.policy -}}
 {{- $_ := set $decided "guard" (dict "policy" "/etc/signet/policy.yaml") -}}
 {{- end -}}
 {{- else -}}
+{{- $config = pick $config "engine" "telemetry" -}}
 {{- $engine := dict "device" (ternary "gpu" "cpu" (gt (int $values.gpus) 0)) "drain_s" $values.drainSeconds "start_timeout_s" $values.startupSeconds -}}
 {{- $arguments := include "signet.engineArguments" $values | fromYamlArray -}}
 {{- if not (include "signet.keyringSecret" .root) -}}
@@ -21,7 +28,86 @@
 {{- end -}}
 {{- $decided = dict "engine" (mergeOverwrite (deepCopy $values.settings) $engine) -}}
 {{- end -}}
-{{- mergeOverwrite (deepCopy .root.Values.config) $decided | toYaml }}
+{{- mergeOverwrite $config $decided | toYaml }}
+{{- end }}
+
+{{/* What a running gateway takes on by itself (serving/gateway/reloadable.py; a test compares). Engines take on nothing. */}}
+{{- define "signet.reloadable" -}}
+- gateway.admission
+- gateway.bind_forced_tools
+- gateway.circuit
+- gateway.connect_timeout_s
+- gateway.cors
+- gateway.drain_delay_s
+- gateway.drain_timeout_s
+- gateway.engine_api_key
+- gateway.engine_dns
+- gateway.engine_dns_interval_s
+- gateway.engine_fields
+- gateway.engine_services
+- gateway.engine_tls
+- gateway.engine_urls
+- gateway.failover
+- gateway.first_byte_timeout_s
+- gateway.http
+- gateway.idle_timeout_s
+- gateway.kubeconfig
+- gateway.load_interval_s
+- gateway.max_answer_bytes
+- gateway.max_answer_tokens
+- gateway.max_body_bytes
+- gateway.max_choices
+- gateway.max_connections_per_engine
+- gateway.max_embedding_inputs
+- gateway.max_other_body_bytes
+- gateway.media_hosts
+- gateway.model_folders
+- gateway.models
+- gateway.probe_interval_s
+- gateway.probe_timeout_s
+- gateway.prompts
+- gateway.reload_interval_s
+- gateway.routing
+- gateway.shared_cache
+- gateway.unknown_fields
+- guard
+- identity.budget_answer_tokens
+- identity.budget_compare_s
+- identity.jwt
+- identity.last_used_interval_s
+- identity.poll_interval_s
+- ledger
+- prices
+- receipts
+{{- end }}
+
+{{/* The settings of a component that only a restart changes. Argument: (dict "root" $ "it" COMPONENT). */}}
+{{- define "signet.fixedConfig" -}}
+{{- $config := include "signet.componentConfig" . | fromYaml -}}
+{{- if eq .it.component "gateway" -}}
+{{- range include "signet.reloadable" . | fromYamlArray -}}
+{{- $path := splitList "." . -}}
+{{- $section := index $config (first $path) -}}
+{{- if eq (len $path) 1 -}}
+{{- $_ := unset $config . -}}
+{{- else if kindIs "map" $section -}}
+{{- $_ := unset $section (last $path) -}}
+{{- if not $section -}}
+{{- $_ := unset $config (first $path) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml $config }}
+{{- end }}
+
+{{/*
+The ConfigMap of a component's pods: one for each pod template. New settings that pods take on by themselves change it in
+place; whatever starts new pods gives those one of their own, and the old ones never read it. Argument: (dict "root" $ "it" COMPONENT).
+*/}}
+{{- define "signet.configMap" -}}
+{{- $pod := include "signet.podTemplate" (merge (dict "configMap" "") .) -}}
+{{- printf "%s-%s" .it.name (cat $pod (include "signet.fixedConfig" .) | sha256sum | trunc 10) }}
 {{- end }}
 
 {{/* "true" when a component talks to the Kubernetes API. Argument: (dict "root" $ "it" COMPONENT). */}}
@@ -43,23 +129,36 @@
 - gateway
 - --host=0.0.0.0
 - --port=8000
-{{- range (include "signet.components" . | fromYaml).items }}
-{{- if eq .component "engine" }}
-{{- if eq $.Values.gateway.discovery "dns" }}
-- --engine-dns=http://{{ .name }}:8100
-{{- else }}
-- --engine-service={{ .name }}:http
-{{- end }}
-{{- with include "signet.tokenizerFolder" .values }}
-- --model-folder={{ . }}
-{{- end }}
-{{- end }}
-{{- end }}
-{{- range .Values.gateway.externalEngines }}
-- --engine-url={{ . }}
-{{- end }}
 {{- with .Values.gateway.extraArgs }}
 {{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/*
+Where the gateway finds engines and their tokenizers. Settings, not arguments: a gateway that runs takes on a new pool or model.
+Argument: root.
+*/}}
+{{- define "signet.engineSources" -}}
+{{- $names := list -}}
+{{- $folders := dict -}}
+{{- range rest (include "signet.components" . | fromYaml).items -}}
+{{- $names = append $names .name -}}
+{{- with include "signet.tokenizerFolder" .values -}}
+{{- $_ := set $folders (regexFind "^[^=]+" .) (regexReplaceAll "^[^=]+=" . "") -}}
+{{- end -}}
+{{- end -}}
+{{- with $names -}}
+{{- if eq $.Values.gateway.discovery "dns" }}
+engine_dns: [{{ range . }}"http://{{ . }}:8100",{{ end }}]
+{{- else }}
+engine_services: [{{ range . }}"{{ . }}:http",{{ end }}]
+{{- end }}
+{{- end }}
+{{- with .Values.gateway.externalEngines }}
+engine_urls: {{ toJson . }}
+{{- end }}
+{{- with $folders }}
+model_folders: {{ toJson . }}
 {{- end }}
 {{- end }}
 
