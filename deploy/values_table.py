@@ -46,7 +46,7 @@ RESTARTS: dict[str, list[str]] = {
     ],
     "the gateway": [
         *(f"config.{name}" for name in ("home", "keyring")),
-        *(f"config.gateway.{name}" for name in ("host", "port", "tls")),
+        *(f"config.gateway.{name}" for name in ("host", "port", "tls", "drain_delay_s")),
         *(f"config.identity.{name}" for name in ("limits_timeout_s", "limits_lease_s")),
         *(f"gateway.{name}" for name in [*_POD, "workers", "discovery", "persistence.existingClaim"]),
         "receipts.existingSecret",

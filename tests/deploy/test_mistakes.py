@@ -20,6 +20,42 @@ MISTAKES = {
         {"engines": [{"name": "chat", "model": "a@1", "autoscaling": {"minReplicas": 5, "maxReplicas": 2}}]},
         'engine pool "chat": autoscaling.minReplicas (5) is above autoscaling.maxReplicas (2)',
     ),
+    "engines-scale-on-cpu": (
+        {"engineDefaults": {"autoscaling": {"maxReplicas": 4}}},
+        'engine pool "default" would scale on CPU, which a busy engine uses up whatever the load, and one on GPUs '
+        'hardly uses: set autoscaling.signals: [{type: external, metric: signet_gateway_in_flight, target: "16"}]',
+    ),
+    "gpu-engines-scale-on-cpu-beside-another-signal": (
+        {
+            "engines": [
+                {
+                    "name": "chat",
+                    "model": "a@1",
+                    "gpus": 1,
+                    "autoscaling": {
+                        "maxReplicas": 4,
+                        "signals": [{"type": "external", "metric": "m", "target": "1"}, {"type": "cpu", "target": 80}],
+                    },
+                }
+            ]
+        },
+        'engine pool "chat" would scale on CPU',
+    ),
+    "gateway-scales-out-while-idle": (
+        {
+            "ledger": {"existingSecret": "x"},
+            "gateway": {"workers": 4, "autoscaling": {"maxReplicas": 2}, "resources": {"requests": {"cpu": "2500m"}}},
+        },
+        "the gateway would scale out while its 4 worker(s) are mostly idle, since its CPU request is 2500m: "
+        'set gateway.resources.requests.cpu to "4"',
+    ),
+    "gateway-scales-on-cpu-without-a-request": (
+        {
+            "ledger": {"existingSecret": "x"},
+            "gateway": {"autoscaling": {"maxReplicas": 2}, "resources": {"requests": {"cpu": 0}}},
+        },
+        "its CPU request is 0",
+    ),
     "no-engine": ({"engines": []}, "the gateway has no engine: name a pool in engines"),
     "gpus-without-model": (
         {"engineDefaults": {"gpus": 1}},

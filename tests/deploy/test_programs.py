@@ -295,7 +295,7 @@ def test_config_of_the_values_is_kept(chart):
         "guard": {"token_prompts": "refuse"},
         "gateway": {
             "max_body_bytes": 12345678,
-            "drain_timeout_s": 30,
+            "drain_timeout_s": 600,
             "engine_dns": ["http://signet-engine-default:8100"],
             "workers": 1,
         },

@@ -87,6 +87,8 @@ CHANGED = {
     "engineKey.existingSecret": {"engineKey": {"key": "", "existingSecret": "s"}},
     "huggingFace.existingSecret": {"huggingFace": {"token": "", "existingSecret": "s"}},
 }
+SETTINGS = {"config.gateway.drain_delay_s": 5}
+"""Settings that the chart reads itself."""
 ELSEWHERE = {"config.database", "config.identity.limits_url", "config.gateway.engine_api_key"}
 """Settings that the chart refuses in `config`."""
 
@@ -160,8 +162,8 @@ def changes() -> dict[str, dict]:
     """Path to values in which it is another than in BASE, for every value and setting."""
     values = [path for path, _ in TABLE["described"](SCHEMA, SCHEMA["$defs"]) if path not in ("config", "engines")]
     found = {path: change(path) for path in values if restarted_by(path) in EFFECTS}
-    # What a setting may be is not the chart's to check.
-    return found | {path: nested(path, "another") for path in setting_paths()}
+    # What else a setting may be is not the chart's to check.
+    return found | {path: nested(path, SETTINGS.get(path, "another")) for path in setting_paths()}
 
 
 EFFECTS = {

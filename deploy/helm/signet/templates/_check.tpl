@@ -9,6 +9,7 @@
 {{- end -}}
 {{- $names := list -}}
 {{- range (include "signet.components" . | fromYaml).items -}}
+{{- $item := . -}}
 {{- $where := ternary "gateway" (printf "engine pool %q" .pool) (eq .component "gateway") -}}
 {{- if and .pool (has .pool $names) -}}
 {{- fail (printf "two entries of engines are named %q: give each pool its own name" .pool) -}}
@@ -17,6 +18,19 @@
 {{- with .values.autoscaling -}}
 {{- if gt (int .minReplicas) (int .maxReplicas) -}}
 {{- fail (printf "%s: autoscaling.minReplicas (%d) is above autoscaling.maxReplicas (%d)" $where (int .minReplicas) (int .maxReplicas)) -}}
+{{- end -}}
+{{- end -}}
+{{- with .values.autoscaling -}}
+{{- $scales := and .enabled (gt (int .maxReplicas) (int .minReplicas)) -}}
+{{- range ternary .signals list $scales -}}
+{{- if and (eq .type "cpu") $item.pool -}}
+{{- fail (printf "%s would scale on CPU, which a busy engine uses up whatever the load, and one on GPUs hardly uses: set autoscaling.signals: [{type: external, metric: signet_gateway_in_flight, target: \"16\"}] (docs/guides/deploy.md, Scaling)" $where) -}}
+{{- end -}}
+{{- $cores := mulf $gateway.workers 1000 -}}
+{{- $request := include "signet.millicores" $gateway.resources.requests -}}
+{{- if and (eq .type "cpu") (lt (float64 $request) (float64 $cores)) -}}
+{{- fail (printf "the gateway would scale out while its %d worker(s) are mostly idle, since its CPU request is %s: set gateway.resources.requests.cpu to %q, a core for each worker" (int $gateway.workers) (toString ($gateway.resources.requests.cpu | default 0)) (toString $gateway.workers)) -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- if and (eq .component "engine") (not .values.model) (gt (int .values.gpus) 0) -}}

@@ -61,9 +61,42 @@ repeating themselves for the gateway and the engines.
 {{- $items := list $gateway -}}
 {{- range .Values.engines -}}
 {{- $values := mergeOverwrite (deepCopy $.Values.engineDefaults) (deepCopy .) -}}
+{{- $_ := set $values "rollout" (include "signet.rollout" $values | fromYaml) -}}
 {{- $items = append $items (dict "component" "engine" "pool" .name "name" (printf "%s-engine-%s" $full .name) "port" 8100 "values" $values) -}}
 {{- end -}}
 {{- dict "items" $items | toYaml -}}
+{{- end }}
+
+{{/*
+How a pool's update proceeds: with GPUs one engine goes before its successor comes, which would wait for ever where none is
+spare; otherwise the successor comes first. Argument: the pool's values.
+*/}}
+{{- define "signet.rollout" -}}
+{{- $surge := .rollout.maxSurge -}}
+{{- if kindIs "invalid" $surge -}}
+{{- $surge = ternary 0 1 (and (gt (int .gpus) 0) (ne (toString .rollout.maxUnavailable) "0")) -}}
+{{- end -}}
+{{- $unavailable := .rollout.maxUnavailable -}}
+{{- if kindIs "invalid" $unavailable -}}
+{{- $unavailable = ternary 1 0 (eq (toString $surge | trimSuffix "%") "0") -}}
+{{- end -}}
+maxSurge: {{ $surge }}
+maxUnavailable: {{ $unavailable }}
+{{- end }}
+
+{{/* The longest that any component may take to start, in seconds. */}}
+{{- define "signet.longestStart" -}}
+{{- $longest := 0 -}}
+{{- range (include "signet.components" . | fromYaml).items -}}
+{{- $longest = max $longest .values.startupSeconds -}}
+{{- end -}}
+{{- $longest }}
+{{- end }}
+
+{{/* The CPU of requests or limits in thousandths of a core; 0: none is said. */}}
+{{- define "signet.millicores" -}}
+{{- $cpu := toString (.cpu | default 0) -}}
+{{- if hasSuffix "m" $cpu }}{{ trimSuffix "m" $cpu }}{{ else }}{{ mulf (float64 $cpu) 1000 }}{{ end }}
 {{- end }}
 
 {{/* "true" when a model is a reference into the registry: not the embedded one, not a folder, not a hub id. */}}

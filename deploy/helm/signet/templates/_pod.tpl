@@ -59,8 +59,8 @@ spec:
   {{- with $values.runtimeClassName }}
   runtimeClassName: {{ . }}
   {{- end }}
-  # The kubelet's clock starts before preStop: both phases must fit, and a margin to write the last records.
-  terminationGracePeriodSeconds: {{ add $values.preStopSeconds $values.drainSeconds 15 }}
+  # The kubelet's clock starts before preStop: all phases must fit, and a margin to write the last records.
+  terminationGracePeriodSeconds: {{ add $values.preStopSeconds $values.drainSeconds 15 (include "signet.drainDelay" . | int) }}
   securityContext:
     runAsNonRoot: true
     {{- with .root.Values.user }}
@@ -175,6 +175,8 @@ topologySpreadConstraints:
     labelSelector:
       matchLabels:
         {{- include "signet.componentSelector" (dict "root" $.root "it" $.it) | nindent 8 }}
+    # Else GPU nodes, which a taint keeps the gateway off, would count as empty, and nothing more be placed elsewhere.
+    nodeTaintsPolicy: Honor
     # Counts a rollout's new pods alone, so that the old ones do not push them onto one node.
     matchLabelKeys: [pod-template-hash]
   {{- end }}
