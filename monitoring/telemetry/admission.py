@@ -28,10 +28,13 @@ class QueueState(Protocol):
 
 
 class QueueCollector(Collector):
-    """All series of one gateway process' queue."""
+    """All series of one gateway process' queue. `models` are there with 0 before anybody has asked them anything."""
 
-    def __init__(self, registry: CollectorRegistry, state: Callable[[], QueueState]) -> None:
+    def __init__(
+        self, registry: CollectorRegistry, state: Callable[[], QueueState], models: Callable[[], Iterable[str]]
+    ) -> None:
         self._state = state
+        self._models = models
         registry.register(self)
 
     def describe(self) -> Iterable[GaugeMetricFamily | CounterMetricFamily]:
@@ -41,7 +44,15 @@ class QueueCollector(Collector):
 
     def collect(self) -> Iterable[GaugeMetricFamily | CounterMetricFamily]:
         state = self._state()
-        values = (state.waiting, state.running, state.drained_per_s, state.limits, state.refused)
+        idle = dict.fromkeys(self._models(), 0)
+        refused = {reason: 0 for (reason,) in names.QUEUE_REFUSED.known} | dict(state.refused)
+        values = (
+            idle | dict(state.waiting),
+            idle | dict(state.running),
+            state.drained_per_s,
+            state.limits,
+            refused,
+        )
         for family, numbers in zip(self.describe(), values, strict=True):
             for label, value in list(numbers.items()):
                 family.add_metric([label], value)

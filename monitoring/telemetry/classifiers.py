@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from prometheus_client import CollectorRegistry
 
 from monitoring.telemetry import buckets, names
@@ -15,6 +17,13 @@ class ClassifierMetrics:
         self._answers = Counter(names.CLASSIFIER_ANSWERS, registry)
         self._flags = Counter(names.CLASSIFIER_FLAGS, registry)
         self._seconds = Histogram(names.CLASSIFIER_SECONDS, buckets.CLASSIFIER_S, registry)
+
+    def expect(self, classifier: str, categories: Iterable[str], action: str) -> None:
+        """A classifier may be asked from now on, and do `action` where it flags a text."""
+        for outcome in ("done", "timeout", "error"):
+            self._answers.expect(classifier, outcome)
+        for category in categories:
+            self._flags.expect(category, action)
 
     def answered(self, classifier: str, outcome: str, seconds: float) -> None:
         """A classifier was asked; `outcome` is done, timeout or error."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Gauge, ProcessCollector
+from prometheus_client.metrics_core import Metric as Family
+from prometheus_client.registry import Collector
 
 from monitoring.telemetry import buckets, names
 from monitoring.telemetry.admission import QueueCollector, QueueState
@@ -15,6 +17,9 @@ from monitoring.telemetry.series import OTHER, Counter, Histogram, HistogramChil
 
 # Aliases and adapters count as models.
 _MAX_MODELS = 64
+# What an alert on errors divides by, and what engines and the lack of them make.
+_ROUTES = ("chat", "completions", "responses", "messages", "embeddings")
+_STATUSES = ("200", "502", "503", "504")
 _CIRCUIT = {"closed": 0, "half-open": 1, "open": 2}
 
 
@@ -22,6 +27,8 @@ class GatewayMetrics:
     """All series of one gateway process, in `registry`. Called from the event loop only."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        # Asked first of all collectors, so that what it adds is in the same scrape.
+        registry.register(_Served(self._expect_models))
         self._requests = Counter(names.REQUESTS, registry)
         self._tokens = Counter(names.TOKENS, registry)
         self._errors = Counter(names.ERRORS, registry)
@@ -48,6 +55,7 @@ class GatewayMetrics:
         self._discovery_up = Gauge(names.DISCOVERY_UP.name, names.DISCOVERY_UP.help, ["source"], registry=registry)
         self._limits_degraded = Gauge(names.LIMITS_DEGRADED.name, names.LIMITS_DEGRADED.help, registry=registry)
         self._registry = registry
+        self._models_now: Callable[[], Iterable[str]] = tuple
         self._shadows = Counter(names.SHADOWS, registry)
         self._shadow_finish = Counter(names.SHADOW_FINISH, registry)
         self._shadow_length = Histogram(names.SHADOW_LENGTH, buckets.LENGTH_RATIO, registry)
@@ -136,9 +144,34 @@ class GatewayMetrics:
         """The store that replicas share limits in is lost, or is back."""
         self._limits_degraded.set(degraded)
 
-    def watch_admission(self, state: Callable[[], QueueState]) -> None:
-        """Show the fair queue's numbers, asked for at every scrape."""
-        QueueCollector(self._registry, state)
+    def watch_admission(self, state: Callable[[], QueueState], models: Callable[[], Iterable[str]] = tuple) -> None:
+        """Show the fair queue's numbers, asked for at every scrape; `models` are the served and configured."""
+        self._models_now = models
+        QueueCollector(self._registry, state, models)
+
+    def expect_errors(self, codes: Iterable[str]) -> None:
+        """Requests may end in errors of these codes."""
+        for code in codes:
+            self._errors.expect(code)
+
+    def expect_guard(self, actions: Iterable[tuple[str, str]], direction: str) -> None:
+        """The guard looks for these entities, and does that: (entity, action)."""
+        for entity, action in actions:
+            self._guard_actions.expect(entity, action, direction)
+
+    def expect_shadow(self, model: str, shadow: str) -> None:
+        """Requests to `model` are copied to `shadow`."""
+        for outcome in ("same", "different", "failed", "skipped"):
+            self._shadows.expect(model, shadow, outcome)
+        self._shadow_finish.expect(model, shadow)
+
+    def _expect_models(self) -> None:
+        for model in self._models_now():
+            for kind in ("prompt", "completion"):
+                self._tokens.expect(model, kind)
+            for route in _ROUTES:
+                for status in _STATUSES:
+                    self._requests.expect(route, model, status)
 
     def shadow(self, model: str, shadow: str, outcome: str) -> None:
         """What became of a copy of a request; `model` and `shadow` are names from the settings."""
@@ -157,3 +190,17 @@ class GatewayMetrics:
             return OTHER
         self._models.add(model)
         return model
+
+
+class _Served(Collector):
+    """Has no series: a scrape reminds it of the models that are served now."""
+
+    def __init__(self, expect_models: Callable[[], None]) -> None:
+        self._expect_models = expect_models
+
+    def describe(self) -> Iterable[Family]:
+        return ()
+
+    def collect(self) -> Iterable[Family]:
+        self._expect_models()
+        return ()

@@ -1,6 +1,7 @@
 """Every metric of the gateway and the drift worker. Docs, dashboards and alerts are clients of this list.
 
 `signet_<area>_<thing>_<unit>`, base units. No label carries a tenant or a key: what each used is in the ledger.
+None has the name of a label that Prometheus or its operator give a target: theirs would win, and ours be `exported_…`.
 """
 
 from __future__ import annotations
@@ -15,13 +16,15 @@ class Metric(NamedTuple):
     kind: Literal["counter", "gauge", "histogram"]
     help: str
     labels: tuple[str, ...] = ()
+    known: tuple[tuple[str, ...], ...] = ()
+    """Label values that are there with 0 from the start: no alert sees a count with which a series begins."""
 
 
 REQUESTS = Metric(
     "signet_gateway_requests_total",
     "counter",
     "Requests that ended, by the HTTP status the client saw; 499 when it went away.",
-    ("endpoint", "model", "status"),
+    ("route", "model", "status"),
 )
 IN_FLIGHT = Metric("signet_gateway_in_flight", "gauge", "Requests open now.")
 QUEUE = Metric(
@@ -45,7 +48,7 @@ DURATION = Metric(
     "signet_gateway_request_seconds",
     "histogram",
     "From a request's arrival to its end.",
-    ("endpoint", "model"),
+    ("route", "model"),
 )
 TOKENS = Metric(
     "signet_gateway_tokens_total",
@@ -64,6 +67,7 @@ RELOADS = Metric(
     "counter",
     "Reloads of the settings; result is done or refused, and a refused one changed nothing.",
     ("result",),
+    (("done",), ("refused",)),
 )
 ENGINE_UP = Metric(
     "signet_gateway_engine_up",
@@ -118,6 +122,7 @@ QUEUE_REFUSED = Metric(
     "counter",
     "Requests that the queue refused or dropped; reason is the error's code.",
     ("reason",),
+    (("queue_full",), ("overloaded",), ("deadline_exceeded",)),
 )
 QUEUE_METRICS = (QUEUE_WAITING, QUEUE_RUNNING, QUEUE_DRAIN_RATE, ENGINE_LIMIT, QUEUE_REFUSED)
 SHADOWS = Metric(
@@ -180,18 +185,21 @@ POLICY_TOKENS = Metric(
     "counter",
     "Tokens that judging and revising took, which nobody is billed for; kind is prompt or completion.",
     ("kind",),
+    (("prompt",), ("completion",)),
 )
 MARKS = Metric(
     "signet_marks_total",
     "counter",
     "Answers by the scheme of their mark; off when unmarked.",
     ("scheme",),
+    (("off",), ("gumbel",), ("dual-gumbel",), ("kgw",), ("synthid",), ("kgw-lefthash",)),
 )
 CONTINUATIONS = Metric(
     "signet_gateway_continuations_total",
     "counter",
     "Streams taken to another engine; cause is failed, drained or lost (none could go on with it).",
     ("cause",),
+    (("failed",), ("drained",), ("lost",)),
 )
 LIMITS_DEGRADED = Metric(
     "signet_limits_degraded",

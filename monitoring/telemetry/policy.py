@@ -16,6 +16,12 @@ class PolicyMetrics:
         self._seconds = Histogram(names.POLICY_SECONDS, buckets.POLICY_S, registry)
         self._tokens = Counter(names.POLICY_TOKENS, registry)
 
+    def expect(self, principle: str, action: str, where: str) -> None:
+        """A principle is in force; `where` is input, output or both."""
+        for direction in ("input", "output") if where == "both" else (where,):
+            for decision in (action, "failed"):
+                self._decisions.expect(principle, decision, direction)
+
     def decided(self, principle: str, action: str, direction: str, count: int = 1) -> None:
         """A principle was broken, or could not be checked."""
         self._decisions.add(count, principle, action, direction)

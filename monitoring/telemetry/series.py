@@ -28,8 +28,13 @@ class Counter(Collector):
 
     def __init__(self, metric: Metric, registry: CollectorRegistry) -> None:
         self._metric = metric
-        self._values: dict[tuple[str, ...], float] = {}
+        self._values: dict[tuple[str, ...], float] = dict.fromkeys(metric.known, 0.0)
         registry.register(self)
+
+    def expect(self, *labels: str) -> None:
+        """Show `labels` with 0 until they are counted. Half of the room is kept for what nobody expected."""
+        if len(self._values) < _MAX_SERIES // 2:
+            self._values.setdefault(labels, 0.0)
 
     def add(self, amount: float, *labels: str) -> None:
         """Count `amount` more for `labels`, in the order of the metric's."""

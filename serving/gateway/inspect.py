@@ -38,6 +38,8 @@ class Inspector:
         self._about_data = [name for name in _ABOUT_DATA if self._action(name) != "off"]
         self.active = bool(self._about_said or self._about_data or settings.mark_data)
         """Whether requests are looked at at all."""
+        for name in (*self._about_said, *self._about_data):
+            self.metrics.expect(name, self.pool.categories(name), self._action(name))
 
     async def inspect(self, context: RequestContext) -> RequestContext:
         """Ask about one request; mark its data.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from serving.gateway.app import GatewayApp
+from serving.gateway.expected import expect_series
 from serving.gateway.http.server import Server
 from serving.gateway.receipts.step import open_receipts
 from serving.gateway.reload import Part
@@ -19,6 +20,11 @@ def parts_of(app: GatewayApp, server: Server) -> list[Part]:
         pipeline.cleaning.apply(settings.guard, served_tokens(settings))
         pipeline.inspector.apply(settings.guard.classifiers)
         pipeline.settings = settings.gateway
+        expect_series(pipeline.metrics, settings)
+
+    def models(settings: Settings) -> None:
+        pipeline.models.apply(settings.gateway.models)
+        expect_series(pipeline.metrics, settings)
 
     def bounds(settings: Settings) -> None:
         server.apply(settings.gateway.http)
@@ -53,7 +59,7 @@ def parts_of(app: GatewayApp, server: Server) -> list[Part]:
             ),
             lambda settings: pipeline.pool.apply(settings.gateway),
         ),
-        Part(("gateway.models",), lambda settings: pipeline.models.apply(settings.gateway.models)),
+        Part(("gateway.models",), models),
         Part(("guard", "gateway.model_folders"), guard),
         Part(
             ("identity.poll_interval_s", "identity.last_used_interval_s", "identity.jwt"),

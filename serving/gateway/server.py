@@ -17,6 +17,7 @@ from serving.gateway.cleaning import RequestCleaning
 from serving.gateway.detection import detection_routes
 from serving.gateway.engines.drains import Drains
 from serving.gateway.engines.pool import EnginePool
+from serving.gateway.expected import expect_series
 from serving.gateway.failover import Failover
 from serving.gateway.inspect import Inspector
 from serving.gateway.moderations import moderation_routes
@@ -59,7 +60,9 @@ def build(settings: Settings, reload: Callable[[], list[str]]) -> GatewayApp:
     )
     prices = PriceList(settings.prices)
     admission = Admission(gateway.admission, pool, gateway.workers)
-    metrics.watch_admission(admission.state)
+    models = ModelTable(gateway.models, pool, lambda: identity.live_adapters)
+    metrics.watch_admission(admission.state, models.engine_models)
+    expect_series(metrics, settings)
     ledger = Ledger(settings.database_url, settings.ledger, settings.spill_folder)
     inspector = Inspector(settings.guard.classifiers, metrics.classifiers)
     pipeline = Pipeline(
@@ -79,7 +82,7 @@ def build(settings: Settings, reload: Callable[[], list[str]]) -> GatewayApp:
         admission=admission,
         drains=drains,
         adapters=adapters,
-        models=ModelTable(gateway.models, pool, lambda: identity.live_adapters),
+        models=models,
         shadows=Shadows(pool, metrics),
         failover=Failover(gateway.failover),
         ledger=ledger,

@@ -103,6 +103,9 @@ class PolicySteps:
             return None
         policy = read_policy(file)
         require_classifiers(file, policy, self._classifiers())
+        for principle in policy.file.principles:
+            action = f"would_{principle.action}" if principle.dry_run else principle.action
+            self._metrics.expect(principle.id, action, principle.where)
         return policy
 
     def _watched(self) -> list[Path]:

@@ -93,6 +93,11 @@ class ModelTable:
                 cards[name] = {**served[target], "id": name, **({"parent": target} if name != target else {})}
         return cards
 
+    def engine_models(self) -> set[str]:
+        """What engines are asked for: the models that they serve, and those that are configured and not there yet."""
+        named = (route.model for each in self._named.values() for route in (each.stable, each.canary) if route)
+        return {*self._pool.model_cards(), *named}
+
     def _served_version(self, adapter: LiveAdapter) -> str:
         """The version's name in engines; while it is on its way to them all, that of the one it replaces."""
         wanted = adapter.served_name

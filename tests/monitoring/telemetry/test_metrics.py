@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import shutil
 import subprocess
 import time
@@ -100,7 +101,7 @@ def test_what_is_reported_is_what_happened(metrics: GatewayMetrics, registry: Co
     def value(name: str, **labels: str) -> float | None:
         return registry.get_sample_value(name, labels)
 
-    assert value("signet_gateway_requests_total", endpoint="chat", model="m", status="200") == 1
+    assert value("signet_gateway_requests_total", route="chat", model="m", status="200") == 1
     assert value("signet_gateway_tokens_total", model="m", kind="prompt") == 3
     assert value("signet_gateway_tokens_total", model="m", kind="completion") == 5
     assert value("signet_gateway_in_flight") == 1
@@ -109,7 +110,7 @@ def test_what_is_reported_is_what_happened(metrics: GatewayMetrics, registry: Co
     assert value("signet_gateway_ttft_seconds_bucket", model="m", le="0.25") == 1
     assert value("signet_gateway_inter_token_seconds_count", model="m") == 4
     assert value("signet_gateway_inter_token_seconds_sum", model="m") == pytest.approx(0.12)
-    assert value("signet_gateway_request_seconds_count", endpoint="chat", model="m") == 1
+    assert value("signet_gateway_request_seconds_count", route="chat", model="m") == 1
     assert value("signet_gateway_errors_total", code="engine_failed") == 1
     assert value("signet_gateway_engine_up", engine="http://127.0.0.1:8100") == 1
     assert value("signet_gateway_engine_draining", engine="http://127.0.0.1:8100") == 0
@@ -170,11 +171,47 @@ def test_every_named_metric_is_in_a_real_scrape(metrics: GatewayMetrics, registr
     assert {name for name, _ in scraped if not name.startswith("process_")} == set()
 
 
+# What Prometheus and its operator give every target; with the default `honor_labels: false` theirs win.
+TARGET_LABELS = {"job", "instance", "namespace", "pod", "container", "service", "endpoint", "node"}
+SOURCES = Path(__file__).parents[3]
+
+
+def test_no_label_is_one_that_prometheus_gives_its_targets() -> None:
+    for metric in (*names.GATEWAY_METRICS, *names.DRIFT_METRICS):
+        assert not TARGET_LABELS & set(metric.labels), metric.name
+
+
+def test_no_label_of_a_metric_made_elsewhere_is_one_either() -> None:
+    """Those of engines, and of whatever else makes one by the library, which takes a list of labels."""
+    found = 0
+    for file in (
+        each for package in ("serving", "monitoring", "loadtests") for each in (SOURCES / package).rglob("*.py")
+    ):
+        text = file.read_text()
+        if "prometheus_client" not in text:
+            continue
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in (
+                "Counter",
+                "Gauge",
+                "Histogram",
+                "Summary",
+                "Info",
+            ):
+                lists = [
+                    each for each in (*node.args, *(key.value for key in node.keywords)) if isinstance(each, ast.List)
+                ]
+                labels = {item.value for each in lists for item in each.elts if isinstance(item, ast.Constant)}
+                found += len(labels)
+                assert not TARGET_LABELS & labels, file
+    assert found >= 3
+
+
 def test_a_model_that_nobody_serves_makes_no_series(metrics: GatewayMetrics, registry: CollectorRegistry) -> None:
     for number in range(1000):
         metrics.request_settled(Request(model=f"made-up-{number}", engine=None, first_token_at=0.0), 404, 0.001)
 
-    labels = {"endpoint": "chat", "model": "other", "status": "404"}
+    labels = {"route": "chat", "model": "other", "status": "404"}
     assert registry.get_sample_value("signet_gateway_requests_total", labels) == 1000
     assert len(generate_latest(registry)) < 10_000
 
@@ -191,8 +228,42 @@ def test_label_sets_are_bounded_whatever_comes(metrics: GatewayMetrics, registry
 def test_a_request_without_text_counts_as_no_answer(metrics: GatewayMetrics, registry: CollectorRegistry) -> None:
     metrics.request_settled(Request(first_token_at=0.0, prompt_tokens=0, completion_tokens=0), 503, 0.1)
 
-    assert registry.get_sample_value("signet_marks_total", {"scheme": "gumbel"}) is None
+    assert registry.get_sample_value("signet_marks_total", {"scheme": "gumbel"}) == 0
     assert registry.get_sample_value("signet_gateway_tokens_total", {"model": "m", "kind": "prompt"}) is None
+
+
+def test_known_counts_begin_at_zero(registry: CollectorRegistry) -> None:
+    """Prometheus sees no increase where a series begins with its first count."""
+    metrics = GatewayMetrics(registry)
+    metrics.watch_admission(lambda: Queue(waiting={}, running={}, refused={}), lambda: ["m"])
+    metrics.expect_errors(["engine_error"])
+    metrics.expect_guard([("IBAN", "mask")], "input")
+    metrics.expect_shadow("m", "m2")
+    metrics.classifiers.expect("attack", ["jailbreak"], "block")
+    metrics.policy.expect("no-arson", "refuse", "both")
+
+    scraped = list(text_string_to_metric_families(generate_latest(registry).decode()))
+
+    zeros = {sample.name: sample.labels for family in scraped for sample in family.samples if sample.value == 0}
+    assert {metric.name for metric in names.GATEWAY_METRICS if metric.kind == "counter"} - set(zeros) == {
+        names.LEDGER_JOURNALED.name,
+        names.LEDGER_ANCHOR_FAILURES.name,
+    }, "the ledger's own are told of apart"
+
+    def value(name: str, **labels: str) -> float | None:
+        return registry.get_sample_value(name, labels)
+
+    assert value("signet_gateway_continuations_total", cause="lost") == 0
+    assert value("signet_gateway_requests_total", route="chat", model="m", status="503") == 0
+    assert value("signet_gateway_queue_waiting", model="m") == value("signet_gateway_queue_running", model="m") == 0
+    assert value("signet_policy_decisions_total", principle="no-arson", action="failed", direction="output") == 0
+
+
+def test_what_is_expected_leaves_room_for_what_comes(metrics: GatewayMetrics, registry: CollectorRegistry) -> None:
+    metrics.expect_errors(f"code-{number}" for number in range(5000))
+    metrics.error("another")
+
+    assert registry.get_sample_value("signet_gateway_errors_total", {"code": "another"}) == 1
 
 
 def test_an_engine_that_left_leaves_no_series(metrics: GatewayMetrics, registry: CollectorRegistry) -> None:
