@@ -26,6 +26,7 @@ RESTARTS_END = "<!-- restarts: end -->\n"
 _POD = (
     *("image", "extraArgs", "extraEnv", "resources", "startupSeconds", "preStopSeconds", "drainSeconds"),
     *("topologySpread", "nodeSelector", "tolerations", "affinity", "priorityClassName", "podAnnotations"),
+    *("podLabels", "extraVolumes", "extraVolumeMounts", "initContainers"),
 )
 _NO_POD = ("replicas", "autoscaling", "disruptionBudget", "rollout")
 
@@ -37,10 +38,12 @@ RESTARTS: dict[str, list[str]] = {
         "marks.keyring",
         "receipts.keys",
         *(f"gateway.{name}" for name in [*_NO_POD, "externalEngines", "service", "persistence"]),
+        *(f"gateway.{name}" for name in ("ingress", "httpRoute")),
         *(f"engineDefaults.{name}" for name in [*_NO_POD, "tokenizerFolder"]),
         "registry",
         "ledger.port",
         "limits.port",
+        "extraObjects",
         "serviceMonitor",
         "networkPolicy",
     ],
@@ -62,6 +65,7 @@ RESTARTS: dict[str, list[str]] = {
     ],
     "gateway and engines": [
         "config.telemetry",
+        "labels",
         "imagePullSecrets",
         "serviceAccountName",
         "user",

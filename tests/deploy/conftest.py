@@ -111,6 +111,16 @@ CASES: dict[str, Values] = {
             },
         },
     },
+    "ways-in-and-extras": {
+        "labels": {"team": "ml"},
+        "config": {"gateway": {"tls": {"certificate": "/c/tls.crt", "key": "/c/tls.key"}}},
+        "serviceMonitor": {"enabled": True},
+        "gateway": {
+            "ingress": {"enabled": True, "host": "llm.example.com", "tlsSecret": "c", "className": "nginx"},
+            "httpRoute": {"enabled": True, "parentRefs": [{"name": "public"}]},
+        },
+        "engineDefaults": {"podLabels": {"mesh": "off"}},
+    },
     "no-network-policy": {"networkPolicy": {"enabled": False}},
 } | {
     f"example-{path.stem}": yaml.safe_load(path.read_text()) for path in sorted((CHART / "examples").glob("*.yaml"))

@@ -56,6 +56,21 @@ MISTAKES = {
         },
         "its CPU request is 0",
     ),
+    "journal-that-goes-with-its-pod": (
+        {"ledger": {"existingSecret": "x"}, "config": {"ledger": {"when_unavailable": "spill"}}},
+        "ledger.when_unavailable: spill would lose records",
+    ),
+    "journal-by-variable": (
+        {
+            "ledger": {"url": "postgresql://h/d"},
+            "gateway": {"extraEnv": [{"name": "SIGNET_LEDGER__WHEN_UNAVAILABLE", "value": "spill"}]},
+        },
+        "ledger.when_unavailable: spill would lose records",
+    ),
+    "route-without-a-gateway": (
+        {"gateway": {"httpRoute": {"enabled": True}}},
+        "name one in gateway.httpRoute.parentRefs",
+    ),
     "no-engine": ({"engines": []}, "the gateway has no engine: name a pool in engines"),
     "gpus-without-model": (
         {"engineDefaults": {"gpus": 1}},

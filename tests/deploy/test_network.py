@@ -111,8 +111,23 @@ def test_where_the_gateway_may_go(policies, peer, port, expected):
     assert allowed(policies["gateway"], "egress", peer, port) == expected
 
 
-def test_gateway_resolves_names(policies):
-    assert allowed(policies["gateway"], "egress", Peer(namespace="kube-system"), 53, "UDP")
+@pytest.mark.parametrize(("namespace", "port"), [("kube-system", 53), ("openshift-dns", 5353)])
+@pytest.mark.parametrize("protocol", ["UDP", "TCP"])
+def test_pods_resolve_names(policies, namespace, port, protocol):
+    for policy in policies.values():
+        assert allowed(policy, "egress", Peer(namespace=namespace), port, protocol)
+
+
+def test_name_servers_and_prometheus_are_where_the_values_say(chart):
+    somewhere = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "elsewhere"}}}]
+    values = {"networkPolicy": {"dns": somewhere, "dnsPorts": [1053], "prometheus": somewhere}}
+    engine = chart.render(values).one("NetworkPolicy", "signet-engine")
+    elsewhere = Peer(namespace="elsewhere")
+
+    assert allowed(engine, "egress", elsewhere, 1053, "UDP")
+    assert not allowed(engine, "egress", Peer(namespace="kube-system"), 53, "UDP")
+    assert allowed(engine, "ingress", elsewhere, 8100)
+    assert not allowed(engine, "ingress", Peer(namespace="monitoring"), 8100)
 
 
 def test_everyone_reaches_the_gateway_unless_clients_are_named(chart, policies):
@@ -142,6 +157,40 @@ def test_everyone_reaches_the_gateway_unless_clients_are_named(chart, policies):
         pytest.param({"gateway": {"externalEngines": ["http://10.0.0.1:9000"]}}, {9000}, set(), id="external-engine"),
         pytest.param(
             {"gateway": {"externalEngines": ["http://e.example.com"]}}, {80}, set(), id="external-engine-http"
+        ),
+        pytest.param(
+            {"config": {"gateway": {"engine_urls": ["http://10.0.0.1:9000"]}}},
+            {9000},
+            set(),
+            id="engine-of-the-settings",
+        ),
+        pytest.param(
+            {"config": {"identity": {"jwt": {"issuer": "https://login.example.com", "audience": ["a"]}}}},
+            {443},
+            set(),
+            id="token-issuer",
+        ),
+        pytest.param(
+            {"config": {"identity": {"jwt": {"issuer": "https://login", "jwks": "http://keys:7000/jwks"}}}},
+            {7000},
+            set(),
+            id="token-keys-elsewhere",
+        ),
+        pytest.param(
+            {"config": {"identity": {"jwt": {"issuer": "https://login:6443", "jwks": "/etc/keys.json"}}}},
+            {6443},
+            set(),
+            id="token-keys-in-a-file",
+        ),
+        pytest.param({"config": {"ledger": {"anchors": {"url": "https://log:9000/a"}}}}, {9000}, set(), id="anchors"),
+        pytest.param(
+            {"config": {"telemetry": {"otlp_endpoint": "http://otel:4318"}}},
+            {4318},
+            {4318},
+            id="traces-of-the-settings",
+        ),
+        pytest.param(
+            {"config": {"guard": {"classifiers": {"perspective": {"timeout_s": 1}}}}}, {443}, set(), id="perspective"
         ),
     ],
 )

@@ -53,6 +53,12 @@ CHANGED = {
     "gateway.rollout.maxUnavailable": 2,
     "gateway.disruptionBudget.maxUnavailable": 2,
     "gateway.tolerations": [{"key": "k"}],
+    "extraObjects": [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x"}}],
+    "gateway.extraVolumes": [{"name": "v", "emptyDir": {}}],
+    "gateway.extraVolumeMounts": [{"name": "tmp", "mountPath": "/v"}],
+    "gateway.initContainers": [{"name": "i", "image": "i:1"}],
+    "gateway.httpRoute.parentRefs": [{"name": "g"}],
+    "networkPolicy.dnsPorts": [53],
     "gateway.extraEnv": [{"name": "N", "value": "v"}],
     "gateway.affinity": {"nodeAffinity": {}},
     "engineDefaults.gpus": 2,
@@ -87,7 +93,14 @@ CHANGED = {
     "engineKey.existingSecret": {"engineKey": {"key": "", "existingSecret": "s"}},
     "huggingFace.existingSecret": {"huggingFace": {"token": "", "existingSecret": "s"}},
 }
-SETTINGS = {"config.gateway.drain_delay_s": 5}
+SETTINGS = {
+    "config.gateway.drain_delay_s": 5,
+    "config.gateway.engine_urls": ["http://e:1"],
+    "config.gateway.engine_dns": ["http://e:1"],
+    "config.identity.jwt": {"issuer": "https://i"},
+    "config.ledger.anchors": {"url": "https://l"},
+    "config.guard.classifiers": {"perspective": {"api_key": "k"}},
+}
 """Settings that the chart reads itself."""
 ELSEWHERE = {"config.database", "config.identity.limits_url", "config.gateway.engine_api_key"}
 """Settings that the chart refuses in `config`."""

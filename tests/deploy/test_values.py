@@ -15,6 +15,7 @@ DEFAULTS = yaml.safe_load((CHART / "values.yaml").read_text())
 # Objects whose keys are the user's own, or another program's to check.
 OPEN = {"config", "settings", "trustedKeys", "valueFrom", "affinity", "global"}
 OPEN |= {"namespaceSelector", "podSelector", "ipBlock", "ports"}  # Kubernetes' own structures
+OPEN |= {"extraVolumes", "extraVolumeMounts", "initContainers", "extraObjects", "parentRefs"}
 OPEN |= {"annotations", "podAnnotations", "labels", "selector", "nodeSelector", "requests", "limits"}  # maps of strings
 
 

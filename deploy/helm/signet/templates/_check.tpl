@@ -49,11 +49,23 @@
 {{- fail (printf "%s.%s and %s.existingSecret are both set: keep one" $section $value $section) -}}
 {{- end -}}
 {{- end -}}
+{{- if and $gateway.httpRoute.enabled (not $gateway.httpRoute.parentRefs) -}}
+{{- fail "gateway.httpRoute belongs to no Gateway: name one in gateway.httpRoute.parentRefs" -}}
+{{- end -}}
 {{- if and .Values.registry.trustedKeys .Values.registry.trustedKeysConfigMap -}}
 {{- fail "registry.trustedKeys and registry.trustedKeysConfigMap are both set: keep one" -}}
 {{- end -}}
 {{- if dig "identity" "limits_url" "" .Values.config -}}
 {{- fail "config.identity.limits_url would show a password in a ConfigMap: use limits.url or limits.existingSecret" -}}
+{{- end -}}
+{{- $spills := eq "spill" (dig "ledger" "when_unavailable" "" .Values.config) -}}
+{{- range $gateway.extraEnv -}}
+{{- if and (eq .name "SIGNET_LEDGER__WHEN_UNAVAILABLE") (eq "spill" (toString .value)) -}}
+{{- $spills = true -}}
+{{- end -}}
+{{- end -}}
+{{- if and $spills (include "signet.sharedLedger" .) -}}
+{{- fail "ledger.when_unavailable: spill would lose records: replicas that share a database have no volume of their own, and the journal would go with its pod. Leave it at refuse" -}}
 {{- end -}}
 {{- if dig "gateway" "engine_api_key" "" .Values.config -}}
 {{- fail "config.gateway.engine_api_key would show the engines' key in a ConfigMap: use engineKey.key or engineKey.existingSecret" -}}

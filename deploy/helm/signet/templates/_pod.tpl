@@ -38,6 +38,9 @@ Argument: a dict of
 metadata:
   labels:
     {{- include "signet.componentSelector" (dict "root" .root "it" .it) | nindent 4 }}
+    {{- with omit (merge (dict) $values.podLabels .root.Values.labels) "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component" "signet/pool" }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
   annotations:
     # A changed secret of the chart that pods read at their start rolls them; a change of a Secret made elsewhere does not.
     checksum/secrets: {{ join "/" .secrets | sha256sum }}
@@ -71,6 +74,12 @@ spec:
     # Without it every start changes the owner of every file of a large registry.
     fsGroupChangePolicy: OnRootMismatch
     seccompProfile: {type: RuntimeDefault}
+  {{- with $values.initContainers }}
+  initContainers:
+    {{- range . }}
+    - {{ mergeOverwrite (dict "securityContext" (include "signet.containerSecurity" $ | fromYaml)) (deepCopy .) | toYaml | nindent 6 | trim }}
+    {{- end }}
+  {{- end }}
   containers:
     - name: {{ .it.component }}
       image: {{ include "signet.image" . }}
@@ -103,38 +112,43 @@ spec:
       resources:
         {{- include "signet.resources" $values | nindent 8 }}
       securityContext:
-        allowPrivilegeEscalation: false
-        privileged: false
-        readOnlyRootFilesystem: true
-        capabilities: {drop: [ALL]}
+        {{- include "signet.containerSecurity" . | nindent 8 }}
       volumeMounts:
         - {name: tmp, mountPath: /tmp}
         - {name: config, mountPath: /etc/signet, readOnly: true}
-        {{- toYaml .mounts | nindent 8 }}
+        {{- toYaml (concat .mounts $values.extraVolumeMounts) | nindent 8 }}
   volumes:
     - {name: tmp, emptyDir: {}}
     - {name: config, configMap: {name: {{ .configMap }}}}
-    {{- toYaml .volumes | nindent 4 }}
+    {{- toYaml (concat .volumes $values.extraVolumes) | nindent 4 }}
   {{- with include "signet.scheduling" . | trim }}
   {{- . | nindent 2 }}
   {{- end }}
 {{- end }}
 
+{{- define "signet.containerSecurity" -}}
+allowPrivilegeEscalation: false
+privileged: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
+{{- end }}
+
 {{/* Only the process being up keeps a pod alive: a slow load is the startup probe's business alone. */}}
 {{- define "signet.probes" -}}
 {{- $period := 5 -}}
+{{- $scheme := include "signet.scheme" . | upper -}}
 startupProbe:
-  httpGet: {path: {{ .alive }}, port: http}
+  httpGet: {path: {{ .alive }}, port: http, scheme: {{ $scheme }}}
   periodSeconds: {{ $period }}
   timeoutSeconds: 5
   failureThreshold: {{ divf .it.values.startupSeconds $period | ceil | int }}
 readinessProbe:
-  httpGet: {path: {{ .ready }}, port: http}
+  httpGet: {path: {{ .ready }}, port: http, scheme: {{ $scheme }}}
   periodSeconds: {{ $period }}
   timeoutSeconds: 5
   failureThreshold: 2
 livenessProbe:
-  httpGet: {path: {{ .alive }}, port: http}
+  httpGet: {path: {{ .alive }}, port: http, scheme: {{ $scheme }}}
   periodSeconds: 10
   # Patient: a saturated server answers late, and killing it makes everything worse.
   timeoutSeconds: 10

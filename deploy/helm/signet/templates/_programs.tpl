@@ -110,6 +110,11 @@ place; whatever starts new pods gives those one of their own, and the old ones n
 {{- printf "%s-%s" .it.name (cat $pod (include "signet.fixedConfig" .) | sha256sum | trunc 10) }}
 {{- end }}
 
+{{/* How a component is spoken to. Argument: (dict "root" $ "it" COMPONENT). */}}
+{{- define "signet.scheme" -}}
+{{- if and (eq .it.component "gateway") (dig "gateway" "tls" dict .root.Values.config) }}https{{ else }}http{{ end }}
+{{- end }}
+
 {{/* Seconds for which a stopping gateway takes new requests after preStop, as `config` has it. Argument: (dict "root" $ "it" COMPONENT). */}}
 {{- define "signet.drainDelay" -}}
 {{- if eq .it.component "gateway" }}{{ dig "gateway" "drain_delay_s" 0 .root.Values.config | float64 | ceil | int }}{{ else }}0{{ end }}
