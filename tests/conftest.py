@@ -119,7 +119,7 @@ def stack(prepared_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
         "SIGNET_DRIFT__PORT": str(free_port()),
         "SIGNET_GATEWAY__ENGINE_API_KEY": ENGINE_KEY,
     }
-    with running_signet(home, f"{url}/readyz", 400, "serve", "--port", str(gateway), **settings) as process:
+    with running_signet(home, f"{url}/readyz/engines", 400, "serve", "--port", str(gateway), **settings) as process:
         yield Stack(home, url, engine_url, (home / "first_key").read_text().strip(), process)
 
 

@@ -123,7 +123,7 @@ def test_embeddings_of_a_pooling_engine(pooling_model: Path, tmp_path: Path) -> 
     with running_engine(home, str(tmp_path / "minilm"), "--allow-unverified", "--runner", "pooling") as url:
         gateway = start_gateway(home, url)
         try:
-            wait_until(lambda: answers_ok(f"{gateway.url}/readyz"), 20, "the gateway sees it", gateway.process)
+            wait_until(lambda: answers_ok(f"{gateway.url}/readyz/engines"), 20, "the gateway sees it", gateway.process)
             with gateway.client() as client:
                 model = client.models.list().data[0].id
                 texts = ["A cat sits on the mat.", "A kitten rests on a rug.", "Interest rates rose again."]

@@ -212,7 +212,7 @@ def _gateway(stack: ExitStack, number: int, engine_port: int, env: dict[str, str
     command = [sys.executable, "-m", "signet", "gateway", "--port", str(port)]
     command += ["--engine-url", f"http://127.0.0.1:{engine_port}"]
     program = stack.enter_context(running(f"gateway-{number}", command, folder, env=env))
-    program.wait_ready(f"http://127.0.0.1:{port}/readyz", {})
+    program.wait_ready(f"http://127.0.0.1:{port}/readyz/engines", {})
     return f"http://127.0.0.1:{port}", program
 
 

@@ -230,7 +230,7 @@ def against_standin(load: Load, seconds: float, max_running: int) -> list[Result
             gateway = [sys.executable, "-m", "signet", "gateway", "--port", str(port)]
             gateway += ["--engine-url", f"http://127.0.0.1:{engine}"]
             program = stack.enter_context(running("gateway", gateway, folder, env=environment))
-            program.wait_ready(f"http://127.0.0.1:{port}/readyz", {})
+            program.wait_ready(f"http://127.0.0.1:{port}/readyz/engines", {})
             click.echo(f"{name}: measuring for {4 * seconds:.0f} s", err=True)
             results.append(uvloop.run(measure(name, f"http://127.0.0.1:{port}", keys, load, seconds)))
     return results

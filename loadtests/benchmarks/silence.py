@@ -146,7 +146,7 @@ def gateway(home: Path) -> Iterator[tuple[int, int]]:
     with running("standin", standin, home) as program:
         program.wait_ready(f"http://127.0.0.1:{engine}/health", {})
         with running("gateway", command, home, env={"SIGNET_HOME": str(home)}) as program:
-            program.wait_ready(f"http://127.0.0.1:{port}/readyz", {})
+            program.wait_ready(f"http://127.0.0.1:{port}/readyz/engines", {})
             yield port, program.process.pid
 
 

@@ -122,7 +122,7 @@ def _round(
     env = {**target.env, "SIGNET_GATEWAY__ROUTING": f'{{"prefix": {str(policy == POLICIES[1]).lower()}}}'}
     before = [_prefix_counts(url) for url in engines]
     with running("gateway", [*target.command, "--engine-url", engines[1]], folder, env=env) as gateway:
-        gateway.wait_ready(f"{target.url}/readyz", {})
+        gateway.wait_ready(f"{target.url}/readyz/engines", {})
         _wait_for_both(target.url)
         asyncio.run(_ask_all(target.url, dict(target.headers), documents, questions, seen, rng))
     for url, (queried, hit) in zip(engines, before, strict=True):

@@ -175,7 +175,7 @@ def main(kills: int, clients: int, out: Path | None) -> None:
         env = {**target.env, "SIGNET_GATEWAY__PROBE_INTERVAL_S": "0.2"}
         command = [*target.command, "--engine-url", engines.urls[1]]
         gateway = stack.enter_context(running("signet", command, folder, env=env))
-        gateway.wait_ready(target.url + "/readyz", {})
+        gateway.wait_ready(target.url + "/readyz/engines", {})
         seen = asyncio.run(campaign(engines, target.url, dict(target.headers), kills, clients))
         wrong, num_continued = check_ledger(folder / "signet-home" / "signet.db", seen)
     text = report(kills, clients, seen, wrong, num_continued)

@@ -99,7 +99,7 @@ async def until_ready(session: aiohttp.ClientSession, url: str) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
         with suppress(aiohttp.ClientError, OSError):
-            async with session.get(f"{url}/readyz") as response:
+            async with session.get(f"{url}/readyz/engines") as response:
                 if response.status == 200:
                     return
         await asyncio.sleep(0.02)

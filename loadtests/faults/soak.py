@@ -165,7 +165,7 @@ def main(minutes: float, allowed: float, out: Path | None) -> None:
         engine.wait_ready(f"http://127.0.0.1:{port}/v1/models", {})
         target = signet_gateway(f"http://127.0.0.1:{port}", folder)
         gateway = stack.enter_context(running("signet", target.command, folder, env=target.env))
-        gateway.wait_ready(target.url + "/readyz", {})
+        gateway.wait_ready(target.url + "/readyz/engines", {})
         samples, load = asyncio.run(soak(target.url, dict(target.headers), gateway, minutes * 60))
     ratios = {"memory": growth(samples.rss_mib), "open files": growth(samples.open_files)}
     left_open = samples.in_flight[-1]

@@ -34,7 +34,7 @@ def main(command: Sequence[str]) -> int:
     serve = [sys.executable, "-m", "signet", "serve", "--port", str(gateway)]
     print("starting signet serve …", file=sys.stderr)
     with running("signet serve", serve, home, env=settings) as program:
-        # Its word to its user that all is ready; `/readyz` comes before the engine is warm.
+        # Its word to its user that all is ready; `/readyz/engines` comes before the engine is warm.
         program.wait_said("Ctrl-C stops everything", START_TIMEOUT_S)
         known = {
             "engine": f"http://127.0.0.1:{engine}",

@@ -151,7 +151,7 @@ class Supervisor:
     def _wait_for_route(self, gateway: SupervisedProcess) -> None:
         """Until the gateway has seen that the engine is ready: who pastes the request at once must not get 503."""
         deadline = time.monotonic() + ROUTE_SECONDS
-        while gateway.probe("/readyz") != HTTPStatus.OK and time.monotonic() < deadline:
+        while gateway.probe("/readyz/engines") != HTTPStatus.OK and time.monotonic() < deadline:
             gateway.step()
             time.sleep(STEP_SECONDS)
 

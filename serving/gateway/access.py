@@ -23,7 +23,7 @@ from serving.gateway.steps import presented_key, verify
 from serving.identity import Identity, Limiter, Principal
 
 PUBLIC_PATHS = frozenset({"/", "/docs", "/openapi.json", "/v1/provenance/keys", "/.well-known/jwks.json"})
-"""Besides `/healthz`, `/readyz` and `/metrics`, which do not come here."""
+"""Besides `/healthz`, `/readyz`, `/readyz/engines` and `/metrics`, which do not come here."""
 ADMIN = "/admin/"
 MAX_VALUES = 200_000
 """Of a JSON body: it is decoded on the event loop, two hundred thousand values in some 40 ms."""

@@ -20,7 +20,7 @@ from serving.gateway.streams.chunks import encode
 from serving.guard import Endpoint
 
 ANSWERS: dict[str, Endpoint] = {"/v1/chat/completions": "chat", "/v1/completions": "completions"}
-PROBE_PATHS = ("/healthz", "/readyz", "/metrics")
+PROBE_PATHS = ("/healthz", "/readyz", "/readyz/engines", "/metrics")
 MODELS = "/v1/models/"
 """What follows is a model's id, which may hold slashes."""
 TEXT = (b"content-type", b"text/plain; charset=utf-8")
@@ -47,6 +47,7 @@ class GatewayApp:
         self._pages: dict[str, Page] = {
             "/healthz": self._healthz,
             "/readyz": self._readyz,
+            "/readyz/engines": self._engines_ready,
             "/metrics": self._metrics,
             "/v1/models": self._models,
         }
@@ -123,6 +124,13 @@ class GatewayApp:
         return 200, b"ok\n", [TEXT]
 
     async def _readyz(self, _: RequestContext, __: str) -> tuple[int, bytes, Headers]:
+        # Not whether there is an engine: without one, clients would get refused connections in place of an error that
+        # says when to ask again, and keys, receipts and moderation would be gone too.
+        if self.draining:
+            return 503, b"draining\n", [TEXT]
+        return 200, b"ready\n", [TEXT]
+
+    async def _engines_ready(self, _: RequestContext, __: str) -> tuple[int, bytes, Headers]:
         if self.draining:
             return 503, b"draining\n", [TEXT]
         if self.pipeline.pool.ready:

@@ -165,7 +165,8 @@ def _hot_paths() -> Json:
     }
     for path, summary, failure in (
         ("/healthz", "The process is up", None),
-        ("/readyz", "An engine can answer", "503"),
+        ("/readyz", "This process takes requests", "503"),
+        ("/readyz/engines", "An engine can answer", "503"),
         ("/metrics", "Metrics for Prometheus", None),
     ):
         answers: Json = {"200": {"description": summary, "content": {"text/plain": {"schema": _STRING}}}}

@@ -53,7 +53,8 @@ _PATHS = {
     "/docs": ("every endpoint", "public"),
     "/openapi.json": ("the same for programs, OpenAPI 3.1", "public"),
     "/healthz": ("the process is up", "public"),
-    "/readyz": ("an engine can answer", "public"),
+    "/readyz": ("this process takes requests", "public"),
+    "/readyz/engines": ("an engine can answer", "public"),
     "/metrics": ("for Prometheus", "public"),
     "/v1/provenance/keys": ("public keys of the receipts that answers carry", "public"),
 }

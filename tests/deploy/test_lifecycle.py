@@ -29,13 +29,9 @@ def test_a_start_may_take_as_long_as_it_says(objects):
         settings = yaml.safe_load(objects.settings_file(name))
         if "engine" in settings:
             assert allowance >= settings["engine"]["start_timeout_s"] >= 600
-            assert deployment["spec"]["progressDeadlineSeconds"] > allowance
         else:
             assert allowance >= 30
-        # Else a first install with a large model is reported as failed, by the gateway that waits for it.
-        starts = [each["spec"]["containers"][0]["startupProbe"] for each in objects.pods()]
-        longest = max(each["periodSeconds"] * each["failureThreshold"] for each in starts)
-        assert name != "signet-gateway" or deployment["spec"]["progressDeadlineSeconds"] > longest
+        assert deployment["spec"]["progressDeadlineSeconds"] > allowance
 
 
 def test_liveness_is_patient_and_asks_for_the_process_alone(objects):

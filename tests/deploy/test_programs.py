@@ -227,7 +227,7 @@ def status_of(url: str) -> int | None:
 
 
 def test_gateway_serves_its_probes(chart, tmp_path):
-    """The real program, as the pod starts it, without any engine: up, but not ready."""
+    """The real program, as the pod starts it, without any engine: it takes requests, and says when to ask again."""
     objects = chart.render({})
     [container] = objects.pod("signet-gateway")["spec"]["containers"]
     port = free_port()
@@ -246,7 +246,8 @@ def test_gateway_serves_its_probes(chart, tmp_path):
             while status_of(alive) is None and program.poll() is None and time.monotonic() < deadline:
                 time.sleep(0.1)
             assert status_of(alive) == 200, (tmp_path / "log").read_text()
-            assert status_of(f"http://127.0.0.1:{port}{container['readinessProbe']['httpGet']['path']}") == 503
+            assert status_of(f"http://127.0.0.1:{port}{container['readinessProbe']['httpGet']['path']}") == 200
+            assert status_of(f"http://127.0.0.1:{port}/readyz/engines") == 503
             assert status_of(f"http://127.0.0.1:{port}/metrics") == 200
         finally:
             program.terminate()

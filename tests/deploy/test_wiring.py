@@ -216,3 +216,12 @@ def test_gpus_are_limits_and_choose_the_image(chart):
     assert a["image"] == "signet-engine-gpu:0.1.0"
     assert "nvidia.com/gpu" not in b["resources"]["limits"]
     assert b["image"] == "signet-engine-cpu:0.1.0"
+
+
+@pytest.mark.parametrize(("replicas", "expected"), [(None, None), (0, 0), (3, 3)])
+def test_a_pool_may_be_at_zero_and_left_to_another_autoscaler(chart, replicas, expected):
+    values = {"engineDefaults": {"autoscaling": {"enabled": False}, "replicas": replicas}}
+    objects = chart.render(values)
+
+    assert objects.one("Deployment", "signet-engine-default")["spec"].get("replicas") == expected
+    assert [each["metadata"]["name"] for each in objects.of("HorizontalPodAutoscaler")] == ["signet-gateway"]

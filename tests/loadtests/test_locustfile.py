@@ -94,7 +94,7 @@ def test_chat_users_of_several_tenants_through_the_real_gateway(standin_url: str
     url = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "signet", "gateway", "--engine-url", standin_url, "--port", str(port)]
     with running("gateway", command, tmp_path, env=home) as gateway:
-        gateway.wait_ready(f"{url}/readyz", {})
+        gateway.wait_ready(f"{url}/readyz/engines", {})
 
         rows, printed = run_locust(url, tmp_path, "--keys-file", str(keys), "--think-seconds", "0.1")
 

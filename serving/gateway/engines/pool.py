@@ -156,7 +156,7 @@ class EnginePool:
     def _run_sources(self) -> None:
         for label, source in self._sources.items():
             if label not in self._source_tasks:
-                report = _SourceReport(label, self._source_found, self._metrics)
+                report = _SourceReport(label, self._source_found, self._source_absent, self._metrics)
                 self._source_tasks[label] = asyncio.create_task(source.run(report))
 
     def _source_found(self, label: str, addresses: Sequence[Address]) -> None:
@@ -164,6 +164,10 @@ class EnginePool:
             self._found[label] = list(addresses)
             self._news.set()
             self._update()
+
+    def _source_absent(self, label: str) -> None:
+        up = {engine.name for engine in self.engines if engine.up}
+        self._source_found(label, [address for address in self._found.get(label, ()) if address.name in up])
 
     def _update(self) -> None:
         """Make `engines` what the sources have found."""
@@ -235,9 +239,16 @@ class EnginePool:
 class _SourceReport:
     """Carries one source's reports to the pool; says once when it begins to fail, and once when it works again."""
 
-    def __init__(self, label: str, found: Callable[[str, Sequence[Address]], None], metrics: PoolMetrics) -> None:
+    def __init__(
+        self,
+        label: str,
+        found: Callable[[str, Sequence[Address]], None],
+        absent: Callable[[str], None],
+        metrics: PoolMetrics,
+    ) -> None:
         self._label = label
         self._found = found
+        self._absent = absent
         self._metrics = metrics
         self._working: bool | None = None
 
@@ -246,6 +257,10 @@ class _SourceReport:
             log.info("discovery works again", extra={"source": self._label, "count": len(addresses)})
         self._set(True)
         self._found(self._label, addresses)
+
+    def absent(self) -> None:
+        self._set(True)
+        self._absent(self._label)
 
     def failed(self, reason: str) -> None:
         if self._working is not False:

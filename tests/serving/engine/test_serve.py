@@ -119,7 +119,7 @@ def test_gateway_answers_while_the_engine_starts(serve):
     run.wait_for("answers 503 until the engine is ready")
 
     assert answer(f"http://127.0.0.1:{run.port}/healthz")[0] == 200
-    assert answer(f"http://127.0.0.1:{run.port}/readyz")[0] == 503
+    assert answer(f"http://127.0.0.1:{run.port}/readyz/engines")[0] == 503
 
 
 def test_second_signal_forces_the_end(serve):
@@ -166,7 +166,7 @@ def test_engine_asks_for_a_key_that_only_the_gateway_knows(serve):
 
     assert answer(f"http://127.0.0.1:{port}/v1/models")[0] == 401
     # It would not be ready if the engine had refused it.
-    assert answer(f"http://127.0.0.1:{run.port}/readyz")[0] == 200
+    assert answer(f"http://127.0.0.1:{run.port}/readyz/engines")[0] == 200
 
 
 def test_checkpoint_that_was_changed_since_is_not_loaded_by_a_restart(home: Path, serve):
@@ -275,7 +275,7 @@ def test_a_drift_worker_that_cannot_run_stops_nothing_else(serve):
         run = serve(SIGNET_DRIFT__PORT=str(other.getsockname()[1]))
         run.wait_for("Ctrl-C stops everything")
 
-    assert answer(f"http://127.0.0.1:{run.port}/readyz")[0] == 200
+    assert answer(f"http://127.0.0.1:{run.port}/readyz/engines")[0] == 200
 
 
 def test_print_config_shows_the_effective_settings(home: Path, serve):

@@ -21,7 +21,7 @@ def engine() -> Iterator[ScriptedEngine]:
 @pytest.fixture(scope="session")
 def gateway(engine: ScriptedEngine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
     running = start_gateway(tmp_path_factory.mktemp("gateway"), engine.url)
-    wait_until(lambda: answers_ok(f"{running.url}/readyz"), 10, "the gateway sees its engine", running.process)
+    wait_until(lambda: answers_ok(f"{running.url}/readyz/engines"), 10, "the gateway sees its engine", running.process)
     yield running
     stop_gateway(running)
 

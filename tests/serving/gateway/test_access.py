@@ -43,7 +43,7 @@ def trusting(
         SIGNET_IDENTITY__JWT__GRANTS='{"user": {"endpoints": ["chat"]}, "ops": {"admin": true}}',
         SIGNET_IDENTITY__POLL_INTERVAL_S="0.05",
     )
-    wait_until(lambda: answers_ok(f"{running.url}/readyz"), 10, "the gateway sees its engine", running.process)
+    wait_until(lambda: answers_ok(f"{running.url}/readyz/engines"), 10, "the gateway sees its engine", running.process)
     yield running
     stop_gateway(running)
 

@@ -68,7 +68,7 @@ def fronted(engines: Engines, tmp_path_factory: pytest.TempPathFactory) -> Itera
     )
     metrics = f"{running.url}/metrics"
     up = "signet_gateway_engine_up"
-    wait_until(lambda: answers_ok(f"{running.url}/readyz"), 10, "an engine is up", running.process)
+    wait_until(lambda: answers_ok(f"{running.url}/readyz/engines"), 10, "an engine is up", running.process)
     wait_until(
         lambda: sum(line.startswith(up) and line.endswith(" 1.0") for line in lines(metrics)) == 2, 10, "both up"
     )
@@ -169,7 +169,7 @@ def test_engines_are_left_alone_for_as_long_as_they_ask(
 ) -> None:
     gateway = start_gateway(tmp_path, engines.all[0].url)
     try:
-        wait_until(lambda: answers_ok(f"{gateway.url}/readyz"), 10, "the engine is up", gateway.process)
+        wait_until(lambda: answers_ok(f"{gateway.url}/readyz/engines"), 10, "the engine is up", gateway.process)
         wait_s = "30" if in_seconds else formatdate(time.time() + 30, usegmt=True)
         engines.scripts(lambda: refusal(status, retry_after=wait_s), lambda: whole(answer("too early")))
 

@@ -145,7 +145,7 @@ def one(garbler: ScriptedEngine, tmp_path_factory: pytest.TempPathFactory) -> It
     settings = {"SIGNET_GATEWAY__CIRCUIT__CONSECUTIVE_FAILURES": "1000", "SIGNET_GATEWAY__CIRCUIT__WINDOW": "1000"}
     settings["SIGNET_GATEWAY__FAILOVER__ENGINE_WAIT_S"] = "0"
     running = start_gateway(tmp_path_factory.mktemp("garbage"), garbler.url, **settings)
-    wait_until(lambda: answers_ok(f"{running.url}/readyz"), 10, "the engine is up", running.process)
+    wait_until(lambda: answers_ok(f"{running.url}/readyz/engines"), 10, "the engine is up", running.process)
     yield running
     stop_gateway(running)
 

@@ -32,7 +32,7 @@ def spending(
         SIGNET_IDENTITY__POLL_INTERVAL_S="0.1",
         SIGNET_IDENTITY__BUDGET_ANSWER_TOKENS="100",
     )
-    wait_until(lambda: answers_ok(f"{running.url}/readyz"), 10, "the gateway sees its engine", running.process)
+    wait_until(lambda: answers_ok(f"{running.url}/readyz/engines"), 10, "the gateway sees its engine", running.process)
     yield running
     stop_gateway(running)
 
@@ -149,14 +149,14 @@ def test_what_was_spent_survives_a_restart(engine: ScriptedEngine, tmp_path_fact
     engine.script = lambda _: whole(answer("hello"))
     home = tmp_path_factory.mktemp("restarted")
     first = start_gateway(home, engine.url, SIGNET_PRICES=json.dumps(PRICES))
-    wait_until(lambda: answers_ok(f"{first.url}/readyz"), 10, "ready", first.process)
+    wait_until(lambda: answers_ok(f"{first.url}/readyz/engines"), 10, "ready", first.process)
     key = first.new_key("--budget", "month=0.00001")
     assert ask(first, key, max_tokens=7).status_code == 200
     first.process.kill()
     first.process.wait()
 
     again = start_gateway(home, engine.url, SIGNET_PRICES=json.dumps(PRICES))
-    wait_until(lambda: answers_ok(f"{again.url}/readyz"), 10, "ready", again.process)
+    wait_until(lambda: answers_ok(f"{again.url}/readyz/engines"), 10, "ready", again.process)
 
     assert code_of(ask(again, key, max_tokens=7)) == "insufficient_quota"
     stop_gateway(again)

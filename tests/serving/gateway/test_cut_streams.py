@@ -86,7 +86,7 @@ def two(pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runnin
         "SIGNET_GATEWAY__FAILOVER__HANDOVER_GRACE_S": "0.2",
     }
     running = start_gateway(tmp_path_factory.mktemp("cut"), pair.engines[0].url, pair.engines[1].url, **settings)
-    wait_until(lambda: answers_ok(f"{running.url}/readyz"), 10, "an engine is up", running.process)
+    wait_until(lambda: answers_ok(f"{running.url}/readyz/engines"), 10, "an engine is up", running.process)
     yield running
     stop_gateway(running)
 

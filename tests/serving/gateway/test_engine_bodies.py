@@ -206,7 +206,7 @@ def other(other_engine: ScriptedEngine, tmp_path_factory: pytest.TempPathFactory
         SIGNET_GATEWAY__ENGINE_FIELDS=json.dumps(["top_a", "vllm_xargs.draft"]),
         SIGNET_GATEWAY__MEDIA_HOSTS=json.dumps(["cdn.example.org"]),
     )
-    wait_until(lambda: answers_ok(f"{running.url}/readyz"), 10, "the gateway sees its engine", running.process)
+    wait_until(lambda: answers_ok(f"{running.url}/readyz/engines"), 10, "the gateway sees its engine", running.process)
     yield running
     stop_gateway(running)
 

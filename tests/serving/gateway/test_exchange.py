@@ -26,7 +26,7 @@ TOO_LONG = json.dumps(answer("x " * LIMIT)).encode()
 def bounded(engine: ScriptedEngine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
     home = tmp_path_factory.mktemp("bounded")
     running = start_gateway(home, engine.url, SIGNET_GATEWAY__MAX_ANSWER_BYTES=str(LIMIT))
-    wait_until(lambda: answers_ok(f"{running.url}/readyz"), 10, "the engine is up", running.process)
+    wait_until(lambda: answers_ok(f"{running.url}/readyz/engines"), 10, "the engine is up", running.process)
     yield running
     stop_gateway(running)
 
@@ -59,7 +59,7 @@ def test_answers_are_bounded_together(engine: ScriptedEngine, tmp_path: Path) ->
     text = json.dumps(answer("y" * 400_000)).encode()
     gateway = start_gateway(tmp_path, engine.url, SIGNET_GATEWAY__HTTP__MAX_BUFFERED_BYTES=str(LIMIT))
     try:
-        wait_until(lambda: answers_ok(f"{gateway.url}/readyz"), 10, "the engine is up", gateway.process)
+        wait_until(lambda: answers_ok(f"{gateway.url}/readyz/engines"), 10, "the engine is up", gateway.process)
         with ThreadPoolExecutor(2) as threads:
             engine.script = lambda _: [head(length=len(text)), HANG]
             seen = len(engine.seen)
@@ -84,7 +84,7 @@ def test_endless_metrics_cost_neither_memory_nor_the_engine(tmp_path: Path) -> N
     engine.fixed_paths["/metrics"] = b"# " + b"x" * (5 * LIMIT)
     gateway = start_gateway(tmp_path, engine.url)
     try:
-        wait_until(lambda: answers_ok(f"{gateway.url}/readyz"), 10, "the engine is up", gateway.process)
+        wait_until(lambda: answers_ok(f"{gateway.url}/readyz/engines"), 10, "the engine is up", gateway.process)
         assert ask(gateway).status_code == 200
     finally:
         stop_gateway(gateway)

@@ -27,7 +27,7 @@ def second_engine() -> Iterator[ScriptedEngine]:
 
 
 def ready(gateway: RunningGateway) -> None:
-    wait_until(lambda: answers_ok(f"{gateway.url}/readyz"), 10, "an engine is up", gateway.process)
+    wait_until(lambda: answers_ok(f"{gateway.url}/readyz/engines"), 10, "an engine is up", gateway.process)
 
 
 @pytest.mark.parametrize("streamed", [True, False])
@@ -102,11 +102,12 @@ def test_an_engine_that_answers_nothing_but_chats_is_enough(second_engine: Scrip
         stop_gateway(gateway)
 
 
-def test_without_an_engine_the_gateway_is_up_and_not_ready(tmp_path: Path) -> None:
+def test_without_an_engine_the_gateway_takes_requests_and_says_so(tmp_path: Path) -> None:
     gateway = start_gateway(tmp_path, f"http://127.0.0.1:{free_port()}")
     try:
         assert answers_ok(f"{gateway.url}/healthz")
-        assert httpx.get(f"{gateway.url}/readyz").status_code == 503
+        assert answers_ok(f"{gateway.url}/readyz")
+        assert httpx.get(f"{gateway.url}/readyz/engines").status_code == 503
         with pytest.raises(openai.InternalServerError) as caught:
             gateway.client().chat.completions.create(model="scripted", messages=HELLO)
         assert caught.value.code == "engine_unavailable"

@@ -420,7 +420,7 @@ def test_a_broken_engine_is_a_clean_5xx(script: list[object], client: openai.Ope
 
 @pytest.mark.parametrize("streamed", [True, False])
 def test_a_client_that_leaves_frees_the_engine(streamed: bool, gateway: RunningGateway, engine: ScriptedEngine) -> None:
-    wait_until(lambda: answers_ok(f"{gateway.url}/readyz"), 5, "the engine is up")
+    wait_until(lambda: answers_ok(f"{gateway.url}/readyz/engines"), 5, "the engine is up")
     engine.script = lambda _: [EVENTS, chunk({"content": "Hello there "}), HANG] if streamed else [HANG]
     before = len(engine.seen)
 

@@ -44,7 +44,7 @@ def guarded(engines: list[ScriptedEngine], tmp_path_factory: pytest.TempPathFact
     (home / "signet.yaml").write_text(yaml.safe_dump(SETTINGS))
     circuit = {"SIGNET_GATEWAY__CIRCUIT__CONSECUTIVE_FAILURES": "1000", "SIGNET_GATEWAY__CIRCUIT__WINDOW": "1000"}
     running = start_gateway(home, *(engine.url for engine in engines), **circuit)
-    wait_until(lambda: answers_ok(f"{running.url}/readyz"), 10, "an engine is up", running.process)
+    wait_until(lambda: answers_ok(f"{running.url}/readyz/engines"), 10, "an engine is up", running.process)
     yield running
     stop_gateway(running)
 

@@ -35,7 +35,7 @@ def blocking(engine: ScriptedEngine, tmp_path: Path) -> Any:
     names = ("ATTACK", "INDIRECT")
     settings = {f"SIGNET_GUARD__CLASSIFIERS__{name}__ACTION": "block" for name in names}
     gateway = start_gateway(tmp_path, engine.url, **settings, **FAST)
-    wait_until(lambda: answers_ok(f"{gateway.url}/readyz"), 10, "the gateway sees its engine", gateway.process)
+    wait_until(lambda: answers_ok(f"{gateway.url}/readyz/engines"), 10, "the gateway sees its engine", gateway.process)
     yield gateway
     stop_gateway(gateway)
 

@@ -94,7 +94,7 @@ def test_a_model_that_is_greedy_by_itself_is_not_said_to_be_marked(tmp_path: Pat
     engine.script = lambda _: whole(answer("ok"))
     gateway = start_gateway(tmp_path, engine.url)
     try:
-        wait_until(lambda: answers_ok(f"{gateway.url}/readyz"), 20, "the engine is known")
+        wait_until(lambda: answers_ok(f"{gateway.url}/readyz/engines"), 20, "the engine is known")
         client = gateway.client()
 
         assert mark_of(client) == "off;reason=greedy"
@@ -180,7 +180,7 @@ def test_models_that_no_engine_lists_share_a_key(tmp_path: Path) -> None:
     engine.script = lambda _: whole(answer("ok"))
     gateway = start_gateway(tmp_path, engine.url)
     try:
-        wait_until(lambda: answers_ok(f"{gateway.url}/readyz"), 20, "the engine is known")
+        wait_until(lambda: answers_ok(f"{gateway.url}/readyz/engines"), 20, "the engine is known")
         create = gateway.client(gateway.key).chat.completions.with_raw_response.create
 
         marks = {create(model=name, messages=HELLO).headers["x-signet-mark"] for name in ("one", "two", "three")}

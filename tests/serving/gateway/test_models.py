@@ -25,7 +25,7 @@ def named(engine: ScriptedEngine, tmp_path_factory: pytest.TempPathFactory) -> I
     lines = "".join(f"    '{name}': scripted\n" for name in ALIASES)
     (home / "signet.yaml").write_text(f"gateway:\n  prompts: builtin\n  models:\n{lines}")
     running = start_gateway(home, engine.url)
-    wait_until(lambda: answers_ok(f"{running.url}/readyz"), 10, "the gateway sees its engine", running.process)
+    wait_until(lambda: answers_ok(f"{running.url}/readyz/engines"), 10, "the gateway sees its engine", running.process)
     yield running
     stop_gateway(running)
 

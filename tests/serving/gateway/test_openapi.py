@@ -38,6 +38,7 @@ def test_every_endpoint_is_described(gateway: RunningGateway) -> None:
         "/v1/models/{model}",
         "/healthz",
         "/readyz",
+        "/readyz/engines",
         "/metrics",
         "/v1/provenance/detect",
     } <= described

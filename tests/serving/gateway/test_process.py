@@ -59,7 +59,7 @@ def two_workers(engine: ScriptedEngine, tmp_path: Path) -> Iterator[RunningGatew
 
 def test_workers_share_the_port_and_show_the_metrics_of_all(two_workers: RunningGateway):
     assert len(workers_of(two_workers)) == 2
-    wait_until(lambda: httpx.get(f"{two_workers.url}/readyz").status_code == 200, 10, "the engine is up")
+    wait_until(lambda: httpx.get(f"{two_workers.url}/readyz/engines").status_code == 200, 10, "the engine is up")
 
     def both_have_answered() -> bool:
         assert ask(two_workers) == 200
@@ -72,7 +72,7 @@ def test_workers_share_the_port_and_show_the_metrics_of_all(two_workers: Running
 
 
 def test_a_killed_worker_is_replaced_and_the_other_goes_on(two_workers: RunningGateway):
-    wait_until(lambda: httpx.get(f"{two_workers.url}/readyz").status_code == 200, 10, "the engine is up")
+    wait_until(lambda: httpx.get(f"{two_workers.url}/readyz/engines").status_code == 200, 10, "the engine is up")
     before = workers_of(two_workers)
     os.kill(before[0], signal.SIGKILL)
     wait_until(lambda: len(set(workers_of(two_workers)) - {before[0]}) == 2, 10, "the worker has a successor")
@@ -109,7 +109,7 @@ def test_workers_that_cannot_start_end_the_gateway_with_one_line(tmp_path: Path)
 def configured(engine: ScriptedEngine, tmp_path: Path) -> Iterator[RunningGateway]:
     (tmp_path / "signet.yaml").write_text("gateway: {max_choices: 4, drain_delay_s: 2, reload_interval_s: 0.1}\n")
     gateway = start_gateway(tmp_path, engine.url)
-    wait_until(lambda: httpx.get(f"{gateway.url}/readyz").status_code == 200, 10, "the engine is up")
+    wait_until(lambda: httpx.get(f"{gateway.url}/readyz/engines").status_code == 200, 10, "the engine is up")
     yield gateway
     if gateway.process.poll() is None:
         gateway.process.kill()
@@ -139,7 +139,7 @@ def test_sighup_reaches_every_worker(engine: ScriptedEngine, tmp_path: Path):
     file.write_text("gateway: {max_choices: 4, workers: 2, reload_interval_s: 0}\n")
     gateway = start_gateway(tmp_path, engine.url)
     try:
-        wait_until(lambda: httpx.get(f"{gateway.url}/readyz").status_code == 200, 10, "the engine is up")
+        wait_until(lambda: httpx.get(f"{gateway.url}/readyz/engines").status_code == 200, 10, "the engine is up")
         file.write_text("gateway: {max_choices: 5, workers: 2, reload_interval_s: 0}\n")
         gateway.process.send_signal(signal.SIGHUP)
         done = re.compile(r'signet_gateway_reloads_total\{worker="\d",result="done"} 1.0')
@@ -186,7 +186,9 @@ def test_a_worker_that_replaces_another_has_the_settings_of_now(engine: Scripted
             os.kill(worker, signal.SIGKILL)
             wait_until(lambda gone=worker: gone not in workers_of(gateway), 10, "the worker is gone")
         wait_until(lambda: len(workers_of(gateway)) == 2, 10, "both have successors")
-        wait_until(lambda: httpx.get(f"{gateway.url}/readyz", timeout=20).status_code == 200, 10, "the engine is up")
+        wait_until(
+            lambda: httpx.get(f"{gateway.url}/readyz/engines", timeout=20).status_code == 200, 10, "the engine is up"
+        )
         assert all(choices_allowed(gateway, 5) for _ in range(8))
     finally:
         stop_gateway(gateway)

@@ -22,7 +22,7 @@ def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RunningGa
         engine.url,
         SIGNET_GATEWAY__ADMISSION='{"adaptive": false, "concurrency": 1, "max_queued_per_tenant": 2}',
     )
-    wait_until(lambda: answers_ok(f"{gateway.url}/readyz"), 10, "the gateway sees its engine", gateway.process)
+    wait_until(lambda: answers_ok(f"{gateway.url}/readyz/engines"), 10, "the gateway sees its engine", gateway.process)
     yield gateway, engine
     stop_gateway(gateway)
     engine.stop()

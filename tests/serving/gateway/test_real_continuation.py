@@ -43,7 +43,7 @@ def gateway(
     home = tmp_path_factory.mktemp("continued")
     shutil.copy(keyring_path, home / "keyring.json")
     running = start_gateway(home, *(proxy.url for proxy in proxies), SIGNET_GATEWAY__ENGINE_API_KEY=ENGINE_KEY)
-    wait_until(lambda: answers_ok(f"{running.url}/readyz"), 10, "the engine is up", running.process)
+    wait_until(lambda: answers_ok(f"{running.url}/readyz/engines"), 10, "the engine is up", running.process)
     yield running
     stop_gateway(running)
 

@@ -32,7 +32,7 @@ def two(engines: tuple[ScriptedEngine, ScriptedEngine], tmp_path_factory: pytest
     home = tmp_path_factory.mktemp("two")
     settings = {"SIGNET_GATEWAY__CIRCUIT__CONSECUTIVE_FAILURES": "1000"}
     gateway = start_gateway(home, engines[0].url, engines[1].url, **settings)
-    wait_until(lambda: answers_ok(f"{gateway.url}/readyz"), 10, "an engine is up", gateway.process)
+    wait_until(lambda: answers_ok(f"{gateway.url}/readyz/engines"), 10, "an engine is up", gateway.process)
     yield gateway
     stop_gateway(gateway)
 

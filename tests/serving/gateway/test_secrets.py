@@ -29,7 +29,7 @@ FATES: dict[str, list[object]] = {
 @pytest.fixture
 def logging_all(engine: ScriptedEngine, tmp_path: Path) -> Iterator[RunningGateway]:
     gateway = start_gateway(tmp_path, engine.url, SIGNET_TELEMETRY__LOG_LEVEL="debug")
-    wait_until(lambda: answers_ok(f"{gateway.url}/readyz"), 10, "the engine is up", gateway.process)
+    wait_until(lambda: answers_ok(f"{gateway.url}/readyz/engines"), 10, "the engine is up", gateway.process)
     yield gateway
     if gateway.process.poll() is None:
         stop_gateway(gateway)

@@ -129,7 +129,7 @@ def test_without_another_engine_a_stream_ends_in_an_error_event(
             headers={"authorization": f"Bearer {gateway.key}"},
             timeout=20,
         )
-        not_ready = httpx.get(f"{gateway.url}/readyz").status_code
+        not_ready = httpx.get(f"{gateway.url}/readyz/engines").status_code
     finally:
         for engine in engines:
             engine.go_on()
@@ -139,7 +139,7 @@ def test_without_another_engine_a_stream_ends_in_an_error_event(
     assert text.count(b'"content"') > 5
     assert (refused.status_code, refused.json()["error"]["code"], not_ready) == (503, "engine_unavailable", 503)
     assert refused.headers["retry-after"]
-    wait_until(lambda: answers_ok(f"{gateway.url}/readyz"), 10, "engines are back")
+    wait_until(lambda: answers_ok(f"{gateway.url}/readyz/engines"), 10, "engines are back")
 
 
 def test_an_engine_that_is_only_slow_is_waited_for(gateway: RunningGateway, engines: list[EngineProcess]) -> None:

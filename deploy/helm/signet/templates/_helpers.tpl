@@ -87,15 +87,6 @@ maxSurge: {{ $surge }}
 maxUnavailable: {{ $unavailable }}
 {{- end }}
 
-{{/* The longest that any component may take to start, in seconds. */}}
-{{- define "signet.longestStart" -}}
-{{- $longest := 0 -}}
-{{- range (include "signet.components" . | fromYaml).items -}}
-{{- $longest = max $longest .values.startupSeconds -}}
-{{- end -}}
-{{- $longest }}
-{{- end }}
-
 {{/* The CPU of requests or limits in thousandths of a core; 0: none is said. */}}
 {{- define "signet.millicores" -}}
 {{- $cpu := toString (.cpu | default 0) -}}

@@ -12,6 +12,10 @@ from urllib.parse import SplitResult, urlsplit, urlunsplit
 from serving.gateway.engines.address import Address
 from serving.gateway.engines.discovery.source import Report
 
+# How often in a row a name must be without addresses before that is believed.
+ABSENT_LOOKS = 3
+# RFC 3493: there is no such name, or it has no addresses; that the name server cannot be asked is EAI_AGAIN.
+_ABSENT = {socket.EAI_NONAME, socket.EAI_NODATA}
 # A resolver that does not answer may hold a thread for longer; that look-up counts as failed all the same.
 LOOKUP_TIMEOUT_S = 10.0
 
@@ -33,8 +37,9 @@ async def system_lookup(host: str, port: int) -> list[str]:
 class DnsSource:
     """Looks the name in `url` up every `interval_s` seconds.
 
-    A name without addresses counts as a failed look-up, since resolvers do not tell the two apart: the engines known
-    stay, and their probes say whether they live.
+    A name without addresses is what a headless Service has while none of its pods is ready, and what a broken name
+    server says of names that it knows: seen `ABSENT_LOOKS` times in a row, engines that do not answer their probes are
+    dropped, and the others stay. Any other failure leaves all of them.
 
     Raises:
         ValueError: `url` is not of the form http://NAME:PORT.
@@ -54,15 +59,23 @@ class DnsSource:
     async def run(self, report: Report) -> None:
         parts = urlsplit(Address.from_url(self.url).url)
         host, port = str(parts.hostname), parts.port or (443 if parts.scheme == "https" else 80)
+        num_absent = 0
         while True:
             try:
                 async with asyncio.timeout(LOOKUP_TIMEOUT_S):
                     addresses = await self.lookup(host, port)
             except TimeoutError:
+                num_absent = 0
                 report.failed(f"no answer within {LOOKUP_TIMEOUT_S:g} s")
             except OSError as error:
-                report.failed(error.strerror or str(error))
+                is_absent = isinstance(error, socket.gaierror) and error.errno in _ABSENT
+                num_absent = num_absent + 1 if is_absent else 0
+                if num_absent >= ABSENT_LOOKS:
+                    report.absent()
+                else:
+                    report.failed(error.strerror or str(error))
             else:
+                num_absent = 0
                 # Resolvers turn the order round from answer to answer.
                 report.found([_engine_at(address, parts, port) for address in sorted(set(addresses))])
             await asyncio.sleep(self.interval_s)

@@ -14,6 +14,9 @@ class Report(Protocol):
     def found(self, addresses: Sequence[Address]) -> None:
         """These are all the engines of the source now."""
 
+    def absent(self) -> None:
+        """The source says that there is none: those that do not answer their probes go."""
+
     def failed(self, reason: str) -> None:
         """The source cannot say just now: the engines it found last stay."""
 

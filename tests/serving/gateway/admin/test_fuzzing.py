@@ -62,7 +62,7 @@ def fuzz(gateway: RunningGateway, folder: Path, examples: int, phases: str) -> N
 def run(engine: ScriptedEngine, folder: Path, examples: int, phases: str = "coverage,fuzzing", **settings: str) -> None:
     gateway = start_gateway(folder, engine.url, **settings)
     try:
-        wait_until(lambda: answers_ok(f"{gateway.url}/readyz"), 10, "the engine is up", gateway.process)
+        wait_until(lambda: answers_ok(f"{gateway.url}/readyz/engines"), 10, "the engine is up", gateway.process)
         fuzz(gateway, folder, examples, phases)
     finally:
         stop_gateway(gateway)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 
 import pytest
@@ -7,7 +8,7 @@ from pools import PoolLog, eventually, pool_settings
 from scripted import ScriptedEngine
 
 from serving.gateway.engines import pool as pool_module
-from serving.gateway.engines.discovery.dns import DnsSource, system_lookup
+from serving.gateway.engines.discovery.dns import ABSENT_LOOKS, DnsSource, system_lookup
 from serving.gateway.engines.pool import EnginePool
 
 
@@ -60,6 +61,49 @@ async def test_every_address_is_an_engine_and_they_come_and_go(
         names.addresses.append("127.0.0.2")
         await eventually(lambda: len(pool.engines) == 2 and log.sources[source.label], "a new address joins")
         assert names.asked[0] == ("engines.test", port)
+    finally:
+        await pool.stop()
+
+
+@pytest.mark.parametrize("code", [socket.EAI_NONAME, socket.EAI_NODATA])
+async def test_dead_engines_of_a_name_without_addresses_go_and_living_ones_stay(
+    monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """As a headless Service at no replicas has it, and as a broken name server says of names that it knows."""
+    scripted = ScriptedEngine()
+    port = int(scripted.url.rpartition(":")[2])
+    names = Names("127.0.0.1")
+    source = DnsSource(f"http://engines.test:{port}", 0.02, names)
+    monkeypatch.setattr(pool_module, "sources_from", lambda _: [source])
+    log = PoolLog()
+    pool = EnginePool(pool_settings(), log)
+    await pool.start()
+    try:
+        await eventually(lambda: pool.ready, "the engine is up")
+        names.problem = socket.gaierror(code, "no address")
+        looked = len(names.asked)
+        await eventually(lambda: len(names.asked) > looked + 3 * ABSENT_LOOKS, "the name is without addresses for long")
+        assert [engine.up for engine in pool.engines] == [True]
+
+        scripted.stop()
+        await eventually(lambda: pool.engines == [], "the dead engine is gone")
+        assert log.sources == {source.label: True}
+    finally:
+        await pool.stop()
+
+
+async def test_engines_stay_while_the_name_server_cannot_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = Names("127.0.0.1")
+    source = DnsSource("http://engines.test:9", 0.01, names)
+    monkeypatch.setattr(pool_module, "sources_from", lambda _: [source])
+    pool = EnginePool(pool_settings(), PoolLog())
+    await pool.start()
+    try:
+        for problem in (socket.gaierror(socket.EAI_AGAIN, "later"), OSError("the resolver is down")):
+            names.problem = problem
+            looked = len(names.asked)
+            await eventually(lambda before=looked: len(names.asked) > before + 2 * ABSENT_LOOKS, "it was asked often")
+            assert len(pool.engines) == 1
     finally:
         await pool.stop()
 

@@ -150,6 +150,6 @@ def guarded(engine: ScriptedEngine, tmp_path_factory: pytest.TempPathFactory) ->
     keys = {tenant: identity.create_key(tenant).key for tenant in tenants}
     identity.close()
     running = start_gateway(home, engine.url, SIGNET_GUARD__POLICY=str(file))
-    wait_until(lambda: answers_ok(f"{running.url}/readyz"), 10, "the gateway sees its engine", running.process)
+    wait_until(lambda: answers_ok(f"{running.url}/readyz/engines"), 10, "the gateway sees its engine", running.process)
     yield Guarded(running, engine, file, keys)
     stop_gateway(running)

@@ -49,7 +49,7 @@ def gateway(engine_url: str, keyring_path: Path, tmp_path_factory: pytest.TempPa
         "SIGNET_GATEWAY__ENGINE_API_KEY": ENGINE_KEY,
     }
     running = start_gateway(home, engine_url, **settings)
-    wait_until(lambda: answers_ok(f"{running.url}/readyz"), 10, "the engine is up", running.process)
+    wait_until(lambda: answers_ok(f"{running.url}/readyz/engines"), 10, "the engine is up", running.process)
     yield running
     stop_gateway(running)
 

@@ -31,7 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def gateway(engine: ScriptedEngine, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
     running = start_gateway(tmp_path_factory.mktemp("gateway"), engine.url, SIGNET_GATEWAY__PROMPTS=str(folder))
-    wait_until(lambda: answers_ok(f"{running.url}/readyz"), 10, "the gateway sees its engine", running.process)
+    wait_until(lambda: answers_ok(f"{running.url}/readyz/engines"), 10, "the gateway sees its engine", running.process)
     yield running
     stop_gateway(running)
 

@@ -34,7 +34,7 @@ def start(tmp_path: Path) -> Start:
     def run(*engines: ScriptedEngine, **settings: str) -> Iterator[RunningGateway]:
         gateway = start_gateway(tmp_path, *(engine.url for engine in engines), **settings)
         try:
-            wait_until(lambda: answers_ok(f"{gateway.url}/readyz"), 10, "an engine is up", gateway.process)
+            wait_until(lambda: answers_ok(f"{gateway.url}/readyz/engines"), 10, "an engine is up", gateway.process)
             yield gateway
         finally:
             stop_gateway(gateway)

@@ -105,7 +105,7 @@ def test_a_long_prompt_goes_where_it_was_and_a_session_stays(tmp_path: Path) -> 
     gateway = start_gateway(tmp_path, *(engine.url for engine in both))
     try:
         up = f'signet_gateway_engine_up{{engine="{both[1].url.removeprefix("http://")}"}} 1.0'
-        wait_until(lambda: answers_ok(f"{gateway.url}/readyz"), 10, "an engine is up", gateway.process)
+        wait_until(lambda: answers_ok(f"{gateway.url}/readyz/engines"), 10, "an engine is up", gateway.process)
         wait_until(lambda: up in httpx.get(f"{gateway.url}/metrics").text, 10, "both are up")
         create = gateway.client().chat.completions.create
         used = set()
