@@ -40,9 +40,12 @@ def free_port() -> int:
         return port
 
 
-def signet_gateway(engine_url: str, folder: Path) -> Target:
-    """Our gateway as it is by default: keys, limits, guard, ledger, metrics, and a signed receipt for every answer."""
-    return _signet("signet", engine_url, folder, {})
+def signet_gateway(engine_url: str, folder: Path, checkout: Path = REPOSITORY) -> Target:
+    """The gateway as it is by default: keys, limits, guard, ledger, metrics, and a signed receipt for every answer.
+
+    `checkout`: the folder of Signet's source.
+    """
+    return _signet("signet", engine_url, folder, {"PYTHONPATH": str(checkout)})
 
 
 def signet_without_receipts(engine_url: str, folder: Path) -> Target:
@@ -51,11 +54,17 @@ def signet_without_receipts(engine_url: str, folder: Path) -> Target:
 
 
 def _signet(name: str, engine_url: str, folder: Path, settings: Mapping[str, str]) -> Target:
-    signet = [sys.executable, "-m", "signet"]
+    # Signet is what stands in the environment, not in the folder that programs are started in.
+    signet = [sys.executable, "-P", "-m", "signet"]
     home = folder / name.replace(", ", "-").replace(" ", "-")
     home.mkdir()
     # A start at the top spares the adaptive limit a climb that would be measured as waiting.
-    env = {"SIGNET_HOME": str(home), "SIGNET_GATEWAY__ADMISSION__CONCURRENCY": "16384", **settings}
+    env = {
+        "PYTHONPATH": str(REPOSITORY),
+        "SIGNET_HOME": str(home),
+        "SIGNET_GATEWAY__ADMISSION__CONCURRENCY": "16384",
+        **settings,
+    }
     command = [*signet, "keys", "create", "--tenant", "bench", "--json"]
     made = subprocess.run(
         command, env={**os.environ, **env}, cwd=REPOSITORY, capture_output=True, text=True, check=False
