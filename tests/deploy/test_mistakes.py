@@ -56,6 +56,15 @@ MISTAKES = {
         },
         "its CPU request is 0",
     ),
+    "empty-section": ({"config": {"telemetry": None}}, "at '/config/telemetry': got null, want object"),
+    "empty-section-of-a-section": (
+        {"config": {"ledger": {"anchors": None}}},
+        "at '/config/ledger/anchors': got null, want object",
+    ),
+    "delay-in-words": (
+        {"config": {"gateway": {"drain_delay_s": "60s"}}},
+        "at '/config/gateway/drain_delay_s': got string, want number",
+    ),
     "journal-that-goes-with-its-pod": (
         {"ledger": {"existingSecret": "x"}, "config": {"ledger": {"when_unavailable": "spill"}}},
         "ledger.when_unavailable: spill would lose records",

@@ -94,7 +94,9 @@ CHANGED = {
     "huggingFace.existingSecret": {"huggingFace": {"token": "", "existingSecret": "s"}},
 }
 SETTINGS = {
+    "config.prices": {"m": {}},
     "config.gateway.drain_delay_s": 5,
+    "config.gateway.tls": {"certificate": "/c", "key": "/k"},
     "config.gateway.engine_urls": ["http://e:1"],
     "config.gateway.engine_dns": ["http://e:1"],
     "config.identity.jwt": {"issuer": "https://i"},
