@@ -462,11 +462,11 @@ def test_metrics_count_what_happened(client: openai.OpenAI, gateway: RunningGate
         assert name in text
     assert re.search(r'signet_guard_actions_total\{.*entity="EMAIL_ADDRESS"} [1-9]', text)
     assert re.search(r'signet_gateway_requests_total\{model="scripted",route="chat",status="200"} [1-9]', text)
-    # An alert on the first of them would not see a series that begins with it.
-    assert 'signet_gateway_continuations_total{cause="lost"} 0.0' in text
-    assert 'signet_gateway_requests_total{model="scripted",route="messages",status="503"} 0.0' in text
+    # There before they are counted (other tests of this gateway may have): no alert sees a series' first value.
+    assert 'signet_gateway_continuations_total{cause="lost"} ' in text
+    assert 'signet_gateway_requests_total{model="scripted",route="messages",status="503"} ' in text
     assert 'signet_gateway_queue_waiting{model="scripted"} 0.0' in text
-    assert 'signet_gateway_errors_total{code="engine_timeout"} 0.0' in text
+    assert 'signet_gateway_errors_total{code="engine_timeout"} ' in text
     assert "jane" not in text
 
 
