@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import importlib
 import json
 import os
 import random
@@ -31,6 +30,7 @@ import aiohttp
 from sqlalchemy import select
 
 from loadtests.tools.processes import REPOSITORY
+from loadtests.tools.services import Postgres
 from serving.ledger.database import open_engine
 from serving.ledger.record import requests
 from serving.ledger.verify import Report, verify
@@ -56,9 +56,7 @@ def database(kind: str, home: Path) -> Iterator[str]:
     if kind == "sqlite":
         yield f"sqlite:///{home / 'signet.db'}"
         return
-    sys.path.insert(0, str(REPOSITORY / "tests"))
-    services = importlib.import_module("services")
-    with services.Postgres.run() as server:
+    with Postgres.run() as server:
         yield server.url
 
 

@@ -15,8 +15,8 @@ from gateways import RunningGateway, start_gateway, stop_gateway
 from ledgers import rows
 from load import EngineProcess, Seen, load, metric, more
 from running import wait_until
-from services import Postgres, Redis
 
+from loadtests.tools.services import Postgres, Redis
 from serving.ledger.database import open_engine
 from serving.ledger.verify import verify
 

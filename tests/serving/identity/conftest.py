@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from services import Postgres
 
+from loadtests.tools.services import Postgres
 from serving.identity import Identity
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 from running import wait_until
-from services import Postgres
 
+from loadtests.tools.services import Postgres
 from serving.identity import Identity, IdentityError, IdentitySettings
 
 pytestmark = pytest.mark.services

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from services import Postgres
+
+from loadtests.tools.services import Postgres
 
 
 @pytest.fixture(scope="session")

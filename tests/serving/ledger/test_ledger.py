@@ -14,8 +14,8 @@ from typing import Literal
 import msgspec
 import pytest
 from ledgers import a_record, rows
-from services import Postgres
 
+from loadtests.tools.services import Postgres
 from serving.ledger import Ledger, LedgerSettings, LedgerUnavailable, RecordRefused, UsageRecord
 from serving.ledger import commit_queue as commit_queue_module
 from serving.ledger.audit import AuditRecord, Entry, audit

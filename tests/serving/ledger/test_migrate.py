@@ -14,10 +14,10 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from ledgers import a_record, rows
-from services import Postgres
 from sqlalchemy import Engine, create_engine, insert, text
 
 import serving.identity.schema
+from loadtests.tools.services import Postgres
 from serving.identity import Identity
 from serving.ledger import DatabaseError, Ledger
 from serving.ledger.chain import entry_hash, genesis_hash

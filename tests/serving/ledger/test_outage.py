@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from ledgers import a_record, rows
 from running import wait_until
-from services import Postgres
 
+from loadtests.tools.services import Postgres
 from serving.ledger import Ledger, LedgerSettings, LedgerUnavailable
 from serving.ledger.database import open_engine
 from serving.ledger.verify import verify

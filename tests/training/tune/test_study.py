@@ -11,9 +11,9 @@ import optuna
 import pytest
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
-from services import Postgres
 from sqlalchemy import text
 
+from loadtests.tools.services import Postgres
 from training.errors import RecipeError, TrainingError
 from training.outcome import Context
 from training.recipes.sections import GradientRecipe

@@ -14,7 +14,8 @@ import pytest
 from gateways import RunningGateway, start_gateway, stop_gateway
 from running import answers_ok, wait_until
 from scripted import ScriptedEngine
-from services import Postgres
+
+from loadtests.tools.services import Postgres
 
 TESTS = Path(__file__).parents[3]
 CHECKS = "not_a_server_error,content_type_conformance,response_schema_conformance"

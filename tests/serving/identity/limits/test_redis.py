@@ -12,8 +12,8 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 
 import pytest
-from services import Redis
 
+from loadtests.tools.services import Redis
 from serving.identity import Amount, Budget, Lease, Limiter, Limits, Principal, Refusal
 from serving.identity.limits.memory import MemoryStore
 from serving.identity.limits.redis_store import RedisStore

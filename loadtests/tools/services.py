@@ -1,4 +1,4 @@
-"""Real PostgreSQL and Redis (or Valkey) servers for tests: private, on free ports, killed and brought back at will.
+"""Real PostgreSQL and Redis (or Valkey) servers: private, on free ports, killed and brought back at will.
 
 with Postgres.run() as database:
     open_engine(database.url)
@@ -14,13 +14,16 @@ import signal
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
 import psycopg
-from running import free_port, wait_until
+
+from loadtests.tools.processes import ProgramError
+from loadtests.tools.targets import free_port
 
 INSTALL = "python deploy/services.py"
 
@@ -77,12 +80,16 @@ class Service:
         return None
 
     def start(self) -> None:
-        """Start, or start again after a kill, with the data it had."""
+        """Start, or start again after a kill, with the data it had. Raises ProgramError."""
         with (self.folder / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
                 self.command(), stdout=log, stderr=log, user=self.user(), cwd=self.folder, start_new_session=True
             )
-        wait_until(self.ready, self.start_timeout_s, f"{type(self).__name__} answers; see {log.name}", self.process)
+        deadline = time.monotonic() + self.start_timeout_s
+        while not self.ready():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise ProgramError(f"{type(self).__name__} does not answer: see {log.name}")
+            time.sleep(0.05)
 
     def kill(self) -> None:
         """End it without warning, with every process it has."""

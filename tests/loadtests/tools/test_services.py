@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import psycopg
 import pytest
-from services import Postgres, Redis
+
+from loadtests.tools.services import Postgres, Redis
 
 
 @pytest.mark.services
