@@ -48,11 +48,11 @@ def install(folder: Path = DEFAULT_FOLDER) -> Path:
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         made = Path(scratch) / "environment"
         fill(made)
-        older = [each for each in folder.iterdir() if each != Path(scratch)]
+        older = [path for path in folder.iterdir() if path != Path(scratch)]
         # By a rename: an environment is either complete or not there, whatever interrupts this.
         os.replace(made, environment)
-    for each in older:
-        shutil.rmtree(each)
+    for path in older:
+        shutil.rmtree(path)
     return environment
 
 

@@ -128,7 +128,7 @@ def test_embeddings_of_a_pooling_engine(pooling_model: Path, tmp_path: Path) -> 
                 model = client.models.list().data[0].id
                 texts = ["A cat sits on the mat.", "A kitten rests on a rug.", "Interest rates rose again."]
                 raw = client.embeddings.with_raw_response.create(model=model, input=texts)
-                cat, kitten, rates = (each.embedding for each in raw.parse().data)
+                cat, kitten, rates = (vector.embedding for vector in raw.parse().data)
                 with pytest.raises(openai.NotFoundError) as refused:
                     client.chat.completions.create(model=model, messages=[{"role": "user", "content": "x"}])
         finally:

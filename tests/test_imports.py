@@ -22,8 +22,8 @@ def circles(*packages: str) -> list[str]:
     found = {
         (module, *chain)
         for module, imported in imports.items()
-        for each in imported
-        if each in imports and (chain := graph.find_shortest_chain(each, module))
+        for other in imported
+        if other in imports and (chain := graph.find_shortest_chain(other, module))
     }
     return sorted(map(" -> ".join, found))
 

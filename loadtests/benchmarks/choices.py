@@ -82,7 +82,9 @@ def codec_rows() -> list[str]:
     columns = [f"{name}, {len(sample)} B" for name, sample in samples.items()]
     rows = ["| decode / encode, µs | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
     for codec, (decode, encode) in codecs().items():
-        rows.append(f"| {codec} | " + " | ".join(_codec_cell(decode, encode, each) for each in samples.values()) + " |")
+        rows.append(
+            f"| {codec} | " + " | ".join(_codec_cell(decode, encode, sample) for sample in samples.values()) + " |"
+        )
     typed = msgspec.json.Decoder(_Chunk)
     cost = microseconds(lambda: typed.decode(samples["stream event"]))
     rows.append(f"| msgspec, only the fields needed | – | – | {cost:.2f} / – |")

@@ -58,7 +58,7 @@ def _onnx(folder: Path, expected: Sequence[Expected]) -> list[tuple[list[int], l
         (logits,) = session.run(None, {"input_ids": input_ids, "attention_mask": np.ones_like(input_ids)})
         return torch.from_numpy(logits[0, -1])
 
-    return [(each.prompt, greedy(next_logits, each.prompt, len(each.tokens))[0]) for each in expected]
+    return [(answer.prompt, greedy(next_logits, answer.prompt, len(answer.tokens))[0]) for answer in expected]
 
 
 def _web(folder: Path, count: int) -> list[tuple[list[int], list[int]]]:

@@ -195,7 +195,7 @@ def markdown(results: list[Result], load: Load, engine: str, command: str) -> st
             "| | polite alone, p95 TTFT ms | beside the flood | ratio | tokens of both, backlogged "
             "| off the mean | tokens/s | refused |",
             "|---|---|---|---|---|---|---|---|",
-            *(each.line() for each in results),
+            *(result.line() for result in results),
             "",
         ]
     )

@@ -195,7 +195,7 @@ def run_bench(factories: Mapping[str, Factory], num_rounds: int, seconds: float,
         engine.wait_ready(f"{engine_url}/health", {})
         direct = Runner("direct", Target("direct", standin, engine_url), engine)
         started = list(start_targets(factories, engine_url, folder, proxy_core, stack))
-        runners = [each for each in started if isinstance(each, Runner)]
+        runners = [target for target in started if isinstance(target, Runner)]
         if not runners:
             raise click.ClickException("Nothing to measure: " + "; ".join(map(str, started)))
         run_rounds([direct, *runners], engine_url, num_rounds, seconds)
@@ -210,7 +210,7 @@ def run_bench(factories: Mapping[str, Factory], num_rounds: int, seconds: float,
             direct=direct.rounds,
             targets={runner.name: runner.rounds for runner in runners},
             ready_s={runner.name: runner.ready_s for runner in runners},
-            missing=[each for each in started if isinstance(each, str)],
+            missing=[target for target in started if isinstance(target, str)],
         )
 
 

@@ -63,11 +63,11 @@ def power(study: Study, engine: Engine, detector: Detector, wrong: MarkKey, num_
     for name, sampling in SETTINGS.items():
         bodies = [engine.body(prompt, True, **length, **sampling) for prompt in PROMPTS[:num_answers]]
         choices = engine.answers(bodies, name)
-        found = sorted(detector.detect_text(each["message"]["content"], [engine.key]).p_value for each in choices)
-        strays = sum(detect(each["token_ids"], [wrong]).p_value < 1e-2 for each in choices)
-        theirs = sum(foreign(each["token_ids"]) for each in choices)
+        found = sorted(detector.detect_text(choice["message"]["content"], [engine.key]).p_value for choice in choices)
+        strays = sum(detect(choice["token_ids"], [wrong]).p_value < 1e-2 for choice in choices)
+        theirs = sum(foreign(choice["token_ids"]) for choice in choices)
         hits = sum(p < 1e-3 for p in found)
-        needed = [tokens_needed(each["token_ids"], engine.key) for each in choices]
+        needed = [tokens_needed(choice["token_ids"], engine.key) for choice in choices]
         verdict = f"; bar 95%: {study.bar(hits >= 0.95 * num_answers, 'power')}" if name == "temperature 1" else ""
         study.lines.append(
             f"| {name} | **{hits}**{verdict} | {found[-1]:.1e} | {found[len(found) // 2]:.1e} "

@@ -63,7 +63,8 @@ class Bench:
         bodies = [self.engine.body(prompt, False, **fields, **mark(scheme, self.engine.key)) for prompt in prompts]
         choices = self.engine.answers(bodies, scheme or "unmarked")
         return [
-            Answer(each["token_ids"], [token["logprob"] for token in each["logprobs"]["content"]]) for each in choices
+            Answer(choice["token_ids"], [token["logprob"] for token in choice["logprobs"]["content"]])
+            for choice in choices
         ]
 
 
@@ -89,10 +90,10 @@ def power_row(bench: Bench, scheme: str, kind: str, temperature: float, answers:
     if scheme not in SCHEMES:
         return f"| {label} | – | – | – | {theirs} | {perplexity} | – |"
     logs = sorted(log_p(scheme, key.seed_for(scheme), answer.token_ids) for answer in answers)
-    found = sum(each < math.log(LEVEL) for each in logs) / num_answers
+    found = sum(log < math.log(LEVEL) for log in logs) / num_answers
     both = [predicted_and_seen(scheme, key, answer) for answer in answers]
     ratio = sum(seen for _, seen in both) / sum(predicted for predicted, _ in both)
-    median, weakest = (f"1e{each / math.log(10):.0f}" for each in (logs[len(logs) // 2], logs[-1]))
+    median, weakest = (f"1e{log / math.log(10):.0f}" for log in (logs[len(logs) // 2], logs[-1]))
     return f"| {label} | **{found:.2f}** | {median} | {weakest} | {theirs} | {perplexity} | {ratio:.2f} |"
 
 
@@ -251,7 +252,7 @@ def simulate(answers: int, tokens: Sequence[int]) -> None:
                 runs = [simulated(scheme, deviation, num_tokens, run) for run in range(answers)]
                 logs = sorted(each for each, _ in runs)
                 entropies += [entropy for _, entropy in runs]
-                found = sum(each < math.log(LEVEL) for each in logs) / answers
+                found = sum(log < math.log(LEVEL) for log in logs) / answers
                 cells.append(f"**{found:.2f}**, 1e{logs[answers // 2] / math.log(10):.0f}")
             click.echo(f"| {np.mean(entropies):.2f} | {num_tokens} | {' | '.join(cells)} |")
 

@@ -137,7 +137,7 @@ def markdown(comparisons: list[Comparison], command: str) -> str:
             "",
             "| tokens per second | streams | first | second | ratio, median of rounds | range |",
             "|---|---|---|---|---|---|",
-            *(each.line() for each in comparisons),
+            *(comparison.line() for comparison in comparisons),
             "",
         ]
     )
@@ -183,7 +183,10 @@ def main(
     click.echo(text)
     if out is not None:
         out.write_text(text)
-        rows = [{"name": each.name, "ratio": each.ratio, "tokens_per_s": each.tokens_per_s} for each in done]
+        rows = [
+            {"name": comparison.name, "ratio": comparison.ratio, "tokens_per_s": comparison.tokens_per_s}
+            for comparison in done
+        ]
         out.with_suffix(".json").write_text(json.dumps({"machine": machine(), "comparisons": rows}, indent=1) + "\n")
 
 

@@ -110,7 +110,7 @@ class Pulse:
 
     def _computed_s(self) -> float:
         # All threads: one that holds the interpreter's lock keeps the event loop from going on.
-        return sum(int(each.read_text().split()[0]) for each in self._tasks.glob("*/schedstat")) / 1e9
+        return sum(int(stat.read_text().split()[0]) for stat in self._tasks.glob("*/schedstat")) / 1e9
 
 
 def measure(name: str, hostile: Hostile, port: int, pid: int, key: str) -> Silence:
@@ -159,15 +159,15 @@ def text_of(results: list[Silence]) -> str:
         f"(`python -m loadtests.benchmarks.silence`); {where}. "
         "Most that the gateway's own process computed while somebody waited for `/healthz`: "
         f"{worst[0].computed_ms:.0f} ms; "
-        f"at or below {BAR_MS} ms for {sum(each.computed_ms <= BAR_MS for each in results)} of {len(results)}. "
+        f"at or below {BAR_MS} ms for {sum(result.computed_ms <= BAR_MS for result in results)} of {len(results)}. "
         "The waits themselves are longer where other programs hold the processors. The worst:",
         "",
         *table_head("body", "KB", "status", "answered in s", "computed, ms", "longest wait, ms"),
     ]
     lines += [
-        f"| {each.name} | {each.size / 1000:.0f} | {each.status} | {each.seconds:.1f} "
-        f"| {each.computed_ms:.0f} | {each.longest_ms:.0f} |"
-        for each in worst[:25]
+        f"| {measured.name} | {measured.size / 1000:.0f} | {measured.status} | {measured.seconds:.1f} "
+        f"| {measured.computed_ms:.0f} | {measured.longest_ms:.0f} |"
+        for measured in worst[:25]
     ]
     return "\n".join(lines)
 
@@ -184,7 +184,7 @@ def main(only: tuple[str, ...], write: bool) -> None:
         results: list[Silence] = []
         with gateway(home) as (port, pid):
             for name, hostile in bodies():
-                if not only or any(each in name for each in only):
+                if not only or any(word in name for word in only):
                     one = measure(name, hostile, port, pid, key)
                     results.append(one)
                     waits = f"{one.computed_ms:5.0f} of {one.longest_ms:5.0f} ms"

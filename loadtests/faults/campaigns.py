@@ -112,17 +112,17 @@ def summary(outcomes: Iterable[Outcome]) -> str:
 
 
 @click.command()
-@click.option("--only", multiple=True, type=click.Choice([each.name for each in CAMPAIGNS]), help="Only these.")
+@click.option("--only", multiple=True, type=click.Choice([campaign.name for campaign in CAMPAIGNS]), help="Only these.")
 @click.option("--quick", is_flag=True, help="A few seconds of each, to see that they work; writes no page.")
 @click.option("--list", "lists", is_flag=True, help="Show the campaigns and their commands.")
 def main(only: tuple[str, ...], quick: bool, lists: bool) -> None:
     """Run the fault campaigns and sum them up."""
-    chosen = [each for each in CAMPAIGNS if not only or each.name in only]
+    chosen = [campaign for campaign in CAMPAIGNS if not only or campaign.name in only]
     if lists:
-        for each in chosen:
-            click.echo(f"{each.name:<18} python -m {' '.join(each.full)}")
+        for campaign in chosen:
+            click.echo(f"{campaign.name:<18} python -m {' '.join(campaign.full)}")
         return
-    outcomes = [run(each, quick) for each in chosen]
+    outcomes = [run(campaign, quick) for campaign in chosen]
     click.echo(f"\n{summary(outcomes)}\n")
     failed = [outcome.campaign.name for outcome in outcomes if outcome.code]
     if failed:

@@ -81,12 +81,12 @@ async def open_streams(target: Target, num_streams: int) -> AsyncIterator[None]:
             new = [stream for _, stream in await asyncio.gather(*connecting)]
             streams += new
             async with asyncio.timeout(_TIMEOUT_S):
-                await asyncio.gather(*(each.begun for each in new))
+                await asyncio.gather(*(stream.begun for stream in new))
         yield
     finally:
-        for each in streams:
-            if each.transport is not None:
-                each.transport.abort()
+        for opened in streams:
+            if opened.transport is not None:
+                opened.transport.abort()
         await asyncio.sleep(0)  # lets the transports close
 
 

@@ -80,7 +80,7 @@ class Report:
         if FASTAPI in self.targets:
             found.append(("CPU per request ÷ FastAPI + aiohttp", self._ratio(name, FASTAPI, cost), "≤", 0.5))
         if "open-2.streams" in middle:
-            few, some, many = (f"{middle[f'open-{each}.streams']:,.0f}" for each in range(3))
+            few, some, many = (f"{middle[f'open-{step}.streams']:,.0f}" for step in range(3))
             growth = middle["open-2.cpu_ms_per_request"] / middle["open-0.cpu_ms_per_request"]
             found.append((f"CPU per request with {many} open streams ÷ with {few}", growth, "≤", 1.3))
             found.append((f"memory at {some} open streams, MiB", middle["open-1.rss_mib"], "≤", 300.0))
@@ -98,7 +98,7 @@ class Report:
         for found in zip(*(self.bars(name) for name in ours), strict=True):
             figure, value, relation, bar = found[0]
             held = value <= bar if relation == "≤" else value >= bar
-            cells = [_short(each[1]) for each in found]
+            cells = [_short(bar[1]) for bar in found]
             rows.append(_row(figure, *cells, f"{relation} {bar:g}", "held" if held else "**not held**"))
         return rows
 
@@ -166,5 +166,5 @@ def _rounded(value: object) -> object:
     if isinstance(value, dict):
         return {key: _rounded(each) for key, each in value.items()}
     if isinstance(value, list):
-        return [_rounded(each) for each in value]
+        return [_rounded(item) for item in value]
     return value

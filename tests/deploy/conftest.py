@@ -69,7 +69,7 @@ CASES: dict[str, Values] = {
     },
     "many-pools-by-number": {
         "fullnameOverride": "a-name-of-twenty-eight-chars",
-        "engines": [{"name": f"pool-{each:02}-of-several-here", "model": f"m{each}@{each + 1}"} for each in range(5)],
+        "engines": [{"name": f"pool-{n:02}-of-several-here", "model": f"m{n}@{n + 1}"} for n in range(5)],
     },
     "endpoint-slices": {
         "gateway": {"discovery": "endpointSlices", "workers": 4},
@@ -142,15 +142,15 @@ class Objects(list[Object]):
     """The objects of one rendering."""
 
     def of(self, kind: str) -> list[Object]:
-        return [each for each in self if each["kind"] == kind]
+        return [document for document in self if document["kind"] == kind]
 
     def one(self, kind: str, name: str) -> Object:
-        [found] = [each for each in self.of(kind) if each["metadata"]["name"] == name]
+        [found] = [document for document in self.of(kind) if document["metadata"]["name"] == name]
         return found
 
     def pods(self) -> list[Object]:
         """The pod templates."""
-        return [each["spec"]["template"] for each in self.of("Deployment")]
+        return [deployment["spec"]["template"] for deployment in self.of("Deployment")]
 
     def pod(self, name: str) -> Object:
         """The pod template of one Deployment."""
@@ -185,7 +185,7 @@ class Chart:
     def render(self, values: Values, *options: str) -> Objects:
         result = self.template(values, *options)
         assert result.returncode == 0, result.stderr
-        return Objects(each for each in yaml.load_all(result.stdout, yaml.CSafeLoader) if each)
+        return Objects(document for document in yaml.load_all(result.stdout, yaml.CSafeLoader) if document)
 
 
 @pytest.fixture
@@ -236,8 +236,8 @@ class Cluster:
 
     def learn(self, objects: Objects) -> None:
         """Have the kinds of these objects."""
-        for each in objects:
-            self.kinds.setdefault(each["apiVersion"], set()).add(each["kind"])
+        for document in objects:
+            self.kinds.setdefault(document["apiVersion"], set()).add(document["kind"])
 
     def answer(self, path: str) -> tuple[int, Object]:
         """The status and the body of a GET."""
@@ -246,10 +246,10 @@ class Cluster:
         if path == "/api":
             return 200, {"kind": "APIVersions", "versions": ["v1"]}
         if path == "/apis":
-            versions = [{"groupVersion": each, "version": each.partition("/")[2]} for each in self.kinds if "/" in each]
+            versions = [{"groupVersion": kind, "version": kind.partition("/")[2]} for kind in self.kinds if "/" in kind]
             groups = [
-                {"name": each["groupVersion"].partition("/")[0], "versions": [each], "preferredVersion": each}
-                for each in versions
+                {"name": version["groupVersion"].partition("/")[0], "versions": [version], "preferredVersion": version}
+                for version in versions
             ]
             return 200, {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
         version = path.removeprefix("/apis/").removeprefix("/api/")

@@ -94,7 +94,7 @@ def test_copies_what_exists_and_is_sent(file):
         if name == "COPY" and "--from=" not in arguments:
             for source in words[:-1]:
                 assert (ROOT / source).exists(), source
-                assert any(source == each or source.startswith(each + "/") for each in sent), source
+                assert any(source == folder or source.startswith(folder + "/") for folder in sent), source
 
 
 def test_home_is_where_the_chart_mounts_it(file):
@@ -186,7 +186,9 @@ def test_cpu_engines_packages_are_to_be_had(tmp_path):
 
 def not_had_here(file: Path) -> list[str]:
     """The entries of a list of pins without those that pip, by the same hashes, has already installed here."""
-    installed = {canonicalize_name(each.metadata["Name"]): each.version for each in distributions()}
+    installed = {
+        canonicalize_name(distribution.metadata["Name"]): distribution.version for distribution in distributions()
+    }
     tested = {*entries(CONSTRAINTS / "test.txt"), *entries(CONSTRAINTS / "torch.txt")}
     return [
         entry
@@ -245,7 +247,7 @@ def test_embedded_model_verifies_without_the_key_that_signed_it(load_script, tmp
     checkpoint = script.prepare_home(tmp_path, register_tiny)
 
     assert not list(tmp_path.rglob("*.pem"))
-    assert [each.name for each in (tmp_path / "cache").iterdir()] == []
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == []
     registry = Registry(tmp_path / "registry", tmp_path / "keys")
     registry.verify(registry.resolve("tiny"))
     (checkpoint.path / "model.safetensors").write_bytes(b"changed")

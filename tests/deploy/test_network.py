@@ -27,11 +27,12 @@ def allowed(policy: dict, direction: str, peer: Peer, port: int, protocol: str =
     other = {"ingress": "from", "egress": "to"}[direction]
     named = NAMED_PORTS[policy["spec"]["podSelector"]["matchLabels"]["app.kubernetes.io/component"]]
     return any(
-        (other not in rule or any(is_peer(each, peer) for each in rule[other]))
+        (other not in rule or any(is_peer(entry, peer) for entry in rule[other]))
         and (
             "ports" not in rule
             or any(
-                named.get(each["port"], each["port"]) == port and each["protocol"] == protocol for each in rule["ports"]
+                named.get(entry["port"], entry["port"]) == port and entry["protocol"] == protocol
+                for entry in rule["ports"]
             )
         )
         for rule in policy["spec"][direction]
@@ -62,7 +63,9 @@ def test_policies_cover_both_directions_of_every_pod(objects):
         assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
     for pod in objects.pods():
         labels = pod["metadata"]["labels"]
-        covering = [each for each in policies if each["spec"]["podSelector"]["matchLabels"].items() <= labels.items()]
+        covering = [
+            policy for policy in policies if policy["spec"]["podSelector"]["matchLabels"].items() <= labels.items()
+        ]
         assert len(covering) == (1 if policies else 0)
 
 

@@ -26,7 +26,7 @@ def test_pods_are_restricted(objects, values):
 def test_pods_write_only_to_volumes_of_their_own(objects):
     for pod in objects.pods():
         volumes = {volume["name"]: volume for volume in pod["spec"]["volumes"]}
-        writable = [each for each in pod["spec"]["containers"][0]["volumeMounts"] if not each.get("readOnly")]
+        writable = [mounted for mounted in pod["spec"]["containers"][0]["volumeMounts"] if not mounted.get("readOnly")]
         for mount in writable:
             volume = volumes[mount["name"]]
             assert "emptyDir" in volume or mount["name"] == "home"
@@ -63,7 +63,9 @@ def test_secrets_are_rendered_into_secrets_alone(chart):
     objects = chart.render(from_case)
 
     content = {
-        key: base64.b64decode(value).decode() for each in objects.of("Secret") for key, value in each["data"].items()
+        key: base64.b64decode(value).decode()
+        for secret in objects.of("Secret")
+        for key, value in secret["data"].items()
     }
     assert content == {
         "keyring.json": "CANARY-keyring",
@@ -72,10 +74,10 @@ def test_secrets_are_rendered_into_secrets_alone(chart):
         "key": "CANARY-engine-key",
         "token": "CANARY-token",
     }
-    for each in objects:
-        if each["kind"] != "Secret":
-            assert "CANARY" not in yaml.safe_dump(each)
-            assert base64.b64encode(b"CANARY-keyring").decode() not in yaml.safe_dump(each)
+    for document in objects:
+        if document["kind"] != "Secret":
+            assert "CANARY" not in yaml.safe_dump(document)
+            assert base64.b64encode(b"CANARY-keyring").decode() not in yaml.safe_dump(document)
 
 
 def test_each_pod_gets_the_secrets_it_needs(chart):
@@ -94,9 +96,9 @@ def test_each_pod_gets_the_secrets_it_needs(chart):
 def secrets_of(pod: dict) -> set[str]:
     files = {volume["secret"]["secretName"] for volume in pod["spec"]["volumes"] if "secret" in volume}
     variables = {
-        each["valueFrom"]["secretKeyRef"]["name"]
-        for each in pod["spec"]["containers"][0]["env"]
-        if "secretKeyRef" in each.get("valueFrom", {})
+        variable["valueFrom"]["secretKeyRef"]["name"]
+        for variable in pod["spec"]["containers"][0]["env"]
+        if "secretKeyRef" in variable.get("valueFrom", {})
     }
     return files | variables
 
@@ -113,10 +115,11 @@ def test_no_secret_without_a_value_but_the_engines_key(chart):
 def test_engines_ask_for_the_key_that_the_gateway_sends(objects, values):
     """By environment: arguments show in the list of processes."""
     variables = [
-        {each["name"]: each.get("valueFrom") for each in pod["spec"]["containers"][0]["env"]} for pod in objects.pods()
+        {variable["name"]: variable.get("valueFrom") for variable in pod["spec"]["containers"][0]["env"]}
+        for pod in objects.pods()
     ]
-    keys = [each.get("SIGNET_GATEWAY__ENGINE_API_KEY") for each in variables]
-    assert all(each == keys[0] for each in keys)
+    keys = [variable.get("SIGNET_GATEWAY__ENGINE_API_KEY") for variable in variables]
+    assert all(key == keys[0] for key in keys)
     assert keys[0] is not None or values.get("gateway", {}).get("externalEngines")
 
 
@@ -149,7 +152,7 @@ def test_keyring_file_is_closed_to_other_users(chart):
     objects = chart.render({"marks": {"existingSecret": "keyring"}})
 
     for pod in objects.pods():
-        [volume] = [each for each in pod["spec"]["volumes"] if each["name"] == "keyring"]
+        [volume] = [volume for volume in pod["spec"]["volumes"] if volume["name"] == "keyring"]
         assert volume["secret"]["defaultMode"] & 0o007 == 0
 
 

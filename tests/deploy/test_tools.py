@@ -57,7 +57,7 @@ def test_program_is_installed_executable(installer, tiny, tmp_path):
 
     assert installed == {"tiny": tmp_path / "tools" / "tiny-1.0"}
     assert subprocess.run([installed["tiny"]], capture_output=True, text=True, check=True).stdout == "tiny\n"
-    assert [each.name for each in (tmp_path / "tools").iterdir()] == ["tiny-1.0"]
+    assert [path.name for path in (tmp_path / "tools").iterdir()] == ["tiny-1.0"]
 
 
 def test_second_install_downloads_nothing(installer, tiny, tmp_path):

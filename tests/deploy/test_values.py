@@ -102,8 +102,8 @@ def test_every_value_is_used():
 def test_manifests_in_the_guide_are_valid():
     guide = (ROOT / "docs" / "guides" / "deploy.md").read_text()
     blocks = [yaml.safe_load(part.partition("```")[0]) for part in guide.split("```yaml\n")[1:]]
-    objects = [each for each in blocks if "kind" in each]
+    objects = [block for block in blocks if "kind" in block]
 
-    assert {each["kind"] for each in objects} == {"PersistentVolumeClaim", "Pod"}
-    for each in objects:
-        kubernetes_validate.validate(each, "1.37", strict=True)
+    assert {document["kind"] for document in objects} == {"PersistentVolumeClaim", "Pod"}
+    for document in objects:
+        kubernetes_validate.validate(document, "1.37", strict=True)

@@ -12,9 +12,9 @@ def matches(selector: dict, labels: dict) -> bool:
 def selected(objects, selector: dict) -> list[str]:
     """Names of the Deployments whose pods a selector matches."""
     return [
-        each["metadata"]["name"]
-        for each in objects.of("Deployment")
-        if matches(selector, each["spec"]["template"]["metadata"]["labels"])
+        deployment["metadata"]["name"]
+        for deployment in objects.of("Deployment")
+        if matches(selector, deployment["spec"]["template"]["metadata"]["labels"])
     ]
 
 
@@ -70,8 +70,8 @@ def test_cpu_signals_have_a_request_to_be_measured_against(objects):
 def test_service_monitors_select_services_with_that_port(objects):
     for monitor in objects.of("ServiceMonitor"):
         selector = monitor["spec"]["selector"]["matchLabels"]
-        found = [each for each in objects.of("Service") if matches(selector, each["metadata"]["labels"])]
-        engines = any("engine" in each["metadata"]["name"] for each in objects.of("Deployment"))
+        found = [service for service in objects.of("Service") if matches(selector, service["metadata"]["labels"])]
+        engines = any("engine" in deployment["metadata"]["name"] for deployment in objects.of("Deployment"))
         assert found or (monitor["metadata"]["name"].endswith("-engine") and not engines)
         for service in found:
             names = {port["name"] for port in service["spec"]["ports"]}
@@ -101,7 +101,7 @@ def test_volumes_and_mounts_name_each_other(objects):
 
 
 def test_what_pods_refer_to_is_rendered_or_said_to_exist(objects, values):
-    have = {(each["kind"], each["metadata"]["name"]) for each in objects}
+    have = {(document["kind"], document["metadata"]["name"]) for document in objects}
     existing = {
         values.get("marks", {}).get("existingSecret"),
         values.get("receipts", {}).get("existingSecret"),
@@ -151,13 +151,17 @@ def test_every_claim_is_mounted(objects):
 
 
 def test_gateways_share_no_sqlite_file(objects):
-    gateway = next(each for each in objects.of("Deployment") if each["metadata"]["name"].endswith("-gateway"))
+    gateway = next(
+        deployment for deployment in objects.of("Deployment") if deployment["metadata"]["name"].endswith("-gateway")
+    )
     [home] = [volume for volume in gateway["spec"]["template"]["spec"]["volumes"] if volume["name"] == "home"]
 
     if "persistentVolumeClaim" in home:
         assert gateway["spec"]["strategy"]["type"] == "Recreate"
         scalers = [
-            each for each in objects.of("HorizontalPodAutoscaler") if each["metadata"]["name"].endswith("-gateway")
+            scaler
+            for scaler in objects.of("HorizontalPodAutoscaler")
+            if scaler["metadata"]["name"].endswith("-gateway")
         ]
         most = scalers[0]["spec"]["maxReplicas"] if scalers else gateway["spec"]["replicas"]
         assert most == 1
@@ -182,10 +186,10 @@ def test_registry_is_mounted_read_only_where_a_checkpoint_is_named(chart, model,
 
     for name in ("signet-gateway", "signet-engine-chat"):
         pod = objects.pod(name)
-        mounts = [each for each in pod["spec"]["containers"][0]["volumeMounts"] if each["name"] == "registry"]
+        mounts = [mounted for mounted in pod["spec"]["containers"][0]["volumeMounts"] if mounted["name"] == "registry"]
         assert bool(mounts) == uses_registry
         assert all(mount["readOnly"] for mount in mounts)
-        volumes = [each for each in pod["spec"]["volumes"] if each["name"] == "registry"]
+        volumes = [volume for volume in pod["spec"]["volumes"] if volume["name"] == "registry"]
         assert all(volume["persistentVolumeClaim"]["readOnly"] for volume in volumes)
     assert len(objects.of("PersistentVolumeClaim")) == 1 + uses_registry
 

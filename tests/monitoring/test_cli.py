@@ -134,7 +134,10 @@ def test_other_traffic_has_drifted(with_reference: Path) -> None:
     result = run(with_reference, "--reference", "bot@1", "--since", "2h")
     printed = json.loads(run(with_reference, "--reference", "bot@1", "--since", "2h", "--json").stdout)
 
-    assert [each["feature"] for each in printed["features"] if each["drifted"]] == ["prompt_tokens", "refusal_rate"]
+    assert [feature["feature"] for feature in printed["features"] if feature["drifted"]] == [
+        "prompt_tokens",
+        "refusal_rate",
+    ]
     assert [line.split()[0] for line in result.stdout.splitlines() if line.endswith("drifted")] == [
         "prompt_tokens",
         "refusal_rate",

@@ -234,7 +234,7 @@ def test_tokenizers_are_compared(signet: Callable[..., Result], tiny: Registry, 
 
     assert measured["bytes_per_token"] > 2
     assert (measured["ref"], measured["bytes"]) == ("words@1", 23 * 30)
-    assert [(each["ref"], each["bytes_per_token"]) for each in measured["beside"]] == [("tiny", 1.0)]
+    assert [(other["ref"], other["bytes_per_token"]) for other in measured["beside"]] == [("tiny", 1.0)]
     assert [line.partition(":")[0] for line in lines] == ["words@1", "tiny"]
     assert (refused.exit_code, refused.stderr.count("\n")) == (1, 1)
 
@@ -420,7 +420,9 @@ def test_shipped_recipe_teaches_the_default_model(
     held_out.write_text("".join(HELD_OUT.read_text().splitlines(keepends=True)[:6]))
     few = ["steps=6", "batch_size=4", "schedule.warmup_fraction=0", f"data.heldout={held_out}"]
 
-    trained = signet("train", REPOSITORY / "recipes" / "lora-sft.yaml", *(f"--set={each}" for each in few), "--json")
+    trained = signet(
+        "train", REPOSITORY / "recipes" / "lora-sft.yaml", *(f"--set={setting}" for setting in few), "--json"
+    )
     verified = signet("registry", "verify", "support-desk@1")
     evaluated = signet("evaluate", "support-desk@1", "--data", held_out, "--json")
 

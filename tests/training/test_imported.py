@@ -176,7 +176,7 @@ def test_what_is_no_model_is_told_and_nothing_is_left(
     with pytest.raises(SourceError, match=why):
         imported(model)
 
-    assert [each.ref for each in tiny.list()] == ["tiny@1"]
+    assert [listed.ref for listed in tiny.list()] == ["tiny@1"]
     assert not list((home / "cache").glob("*"))
 
 

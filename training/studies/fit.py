@@ -154,4 +154,4 @@ def heldout_loss(model: nn.Module, text: Text, block: int = BLOCK, tokens: int =
 
 
 def count_weights(model: nn.Module, only_trained: bool = False) -> int:
-    return sum(each.numel() for each in model.parameters() if each.requires_grad or not only_trained)
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad or not only_trained)

@@ -99,8 +99,8 @@ class Scale:
             round_values = [factor * 10.0**power for power in powers for factor in (1, 2, 5)]
             found = [value for value in round_values if low <= value <= high]
             if len(found) >= 2:
-                return found if len(found) <= 9 else [each for each in found if math.log10(each).is_integer()]
-        low, high = (math.exp(each) if self._is_log else each for each in (self._low, self._high))
+                return found if len(found) <= 9 else [tick for tick in found if math.log10(tick).is_integer()]
+        low, high = (math.exp(edge) if self._is_log else edge for edge in (self._low, self._high))
         raw = (high - low) / 5
         size = 10 ** math.floor(math.log10(raw))
         step = next(factor * size for factor in (1, 2, 5, 10) if factor * size >= raw)

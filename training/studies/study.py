@@ -113,12 +113,14 @@ class Result:
         return mean_over_seeds([sample.number for sample in self.samples])
 
     def table(self) -> dict[str, Score]:
-        return {name: mean_over_seeds([each.table[name] for each in self.samples]) for name in self.samples[0].table}
+        return {
+            name: mean_over_seeds([sample.table[name] for sample in self.samples]) for name in self.samples[0].table
+        }
 
     def lines(self) -> dict[str, dict[float, Score]]:
         """Of each line, the mean by where it stands."""
         return {
-            name: {x: mean_over_seeds([each.lines[name][x] for each in self.samples]) for x in line}
+            name: {x: mean_over_seeds([sample.lines[name][x] for sample in self.samples]) for x in line}
             for name, line in self.samples[0].lines.items()
         }
 
@@ -127,7 +129,7 @@ class Result:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Result:
-        return cls(**{**value, "samples": [Sample.from_json(each) for each in value["samples"]]})
+        return cls(**{**value, "samples": [Sample.from_json(sample) for sample in value["samples"]]})
 
 
 def mean_over_seeds(values: Iterable[float]) -> Score:

@@ -24,9 +24,9 @@ def test_the_same_engine_on_both_sides_is_about_one(standin_url: str, tmp_path: 
 
     assert done.exit_code == 0, done.output
     written = json.loads((tmp_path / "out.json").read_text())["comparisons"]
-    assert [each["name"] for each in written] == ["gateway ÷ direct"]
-    assert [len(side) for each in written for side in each["tokens_per_s"]] == [3] * 2
-    assert all(each["ratio"] == pytest.approx(1, abs=0.3) for each in written)
+    assert [comparison["name"] for comparison in written] == ["gateway ÷ direct"]
+    assert [len(side) for comparison in written for side in comparison["tokens_per_s"]] == [3] * 2
+    assert all(comparison["ratio"] == pytest.approx(1, abs=0.3) for comparison in written)
     assert "sk-secret" not in (tmp_path / "out.md").read_text()
 
 

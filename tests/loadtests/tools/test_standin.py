@@ -147,8 +147,8 @@ def test_an_answer_goes_on_from_its_tokens(standin_url: str) -> None:
         return [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
 
     role, *words = ask("chat/completions", messages=[], max_tokens=6)
-    ids = [each for event in words for each in event["choices"][0]["token_ids"]]
+    ids = [token for event in words for token in event["choices"][0]["token_ids"]]
     rest = ask("completions", prompt=[*role["prompt_token_ids"], *ids[:4]], max_tokens=2)
 
     assert "".join(event["choices"][0]["text"] for event in rest) == answer_text(6).removeprefix(answer_text(4))
-    assert [event["choices"][0]["token_ids"] for event in rest] == [[each] for each in ids[4:]]
+    assert [event["choices"][0]["token_ids"] for event in rest] == [[token_id] for token_id in ids[4:]]

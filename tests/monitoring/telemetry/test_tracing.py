@@ -222,7 +222,9 @@ def test_names_are_those_of_the_conventions() -> None:
     unknown = {name for name in ours - known if "." in name and not name.startswith("signet.")}
 
     assert unknown == set()
-    assert set(genai.OPERATIONS.values()) <= {each.value for each in gen_ai_attributes.GenAiOperationNameValues}
+    assert set(genai.OPERATIONS.values()) <= {
+        operation.value for operation in gen_ai_attributes.GenAiOperationNameValues
+    }
 
 
 class Collector(BaseHTTPRequestHandler):

@@ -47,7 +47,7 @@ class Serve:
         eventually(condition, seconds, lambda: self.text)
 
     def tree(self) -> list[psutil.Process]:
-        return [each for each in psutil.Process(self.process.pid).children(recursive=True) if _runs(each)]
+        return [child for child in psutil.Process(self.process.pid).children(recursive=True) if _runs(child)]
 
     def stop(self, number: int = signal.SIGINT) -> float:
         """Send a signal; return the seconds until it has ended."""
@@ -70,7 +70,7 @@ def eventually(condition: Callable[[], bool], seconds: float, what: Callable[[],
 
 
 def still_running(processes: list[psutil.Process]) -> list[psutil.Process]:
-    return [each for each in processes if _runs(each)]
+    return [process for process in processes if _runs(process)]
 
 
 def _runs(process: psutil.Process) -> bool:

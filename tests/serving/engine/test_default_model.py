@@ -111,7 +111,7 @@ def test_one_made_before_stays_where_it_is_promoted(registry: Registry, register
     registry.promote(NAME, 1)
 
     assert [ensure_default_model(registry, tmp_path / "cache", quietly).ref for _ in range(2)] == [f"{NAME}@1"] * 2
-    assert [each.ref for each in registry.list()] == [f"{NAME}@1", f"{NAME}@2"]
+    assert [listed.ref for listed in registry.list()] == [f"{NAME}@1", f"{NAME}@2"]
 
 
 def test_one_that_was_changed_is_not_signed_again(registry: Registry, registered_before: Checkpoint, tmp_path: Path):

@@ -67,7 +67,7 @@ def test_becomes_vllm_and_heeds_its_signals(engine):
 
     assert process.wait(10) == 0
     psutil.wait_procs(tree, timeout=5)
-    assert [each for each in tree if each.is_running()] == []
+    assert [process for process in tree if process.is_running()] == []
 
 
 def test_prepare_only_verifies_and_ends(engine, home: Path):

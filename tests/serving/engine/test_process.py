@@ -51,8 +51,8 @@ def make(tmp_path: Path) -> Iterator[Callable[..., SupervisedProcess]]:
         return made[-1]
 
     yield build
-    for each in made:
-        each.kill()
+    for engine in made:
+        engine.kill()
 
 
 def step_until(program: SupervisedProcess, state: State, seconds: float = 15.0) -> None:

@@ -35,9 +35,9 @@ def chat(port: int, key: str, text: str) -> dict:
 def engine_parts(run) -> dict[str, psutil.Process]:
     """vLLM's processes by what they are; the watchdog, which has their command on its own line, is none of them."""
     titles: dict[str, psutil.Process] = {}
-    for each in run.tree():
+    for process in run.tree():
         with suppress(psutil.NoSuchProcess):  # gone, or a zombie, since it was listed
-            titles[" ".join(each.cmdline())] = each
+            titles[" ".join(process.cmdline())] = process
     kinds = ("serving.engine.server", "EngineCore", "Worker")
     return {
         kind: each for kind in kinds for title, each in titles.items() if kind in title and "watchdog.py" not in title

@@ -161,7 +161,9 @@ def test_engine_whose_core_is_killed_is_restarted(serve):
 def test_engine_asks_for_a_key_that_only_the_gateway_knows(serve):
     run = serve()
     run.wait_for("Ctrl-C stops everything")
-    command = next(each.cmdline() for each in run.tree() if each.cmdline()[2:4] == ["-m", "serving.engine.server"])
+    command = next(
+        process.cmdline() for process in run.tree() if process.cmdline()[2:4] == ["-m", "serving.engine.server"]
+    )
     port = command[command.index("--port") + 1]
 
     assert answer(f"http://127.0.0.1:{port}/v1/models")[0] == 401
@@ -183,7 +185,7 @@ def test_gateway_that_is_killed_is_restarted_and_the_engine_left_alone(serve):
     run = serve()
     run.wait_for("Ctrl-C stops everything")
     core = core_pid(run.home)
-    gateway = next(each for each in run.tree() if each.cmdline()[2:5] == ["-m", "signet", "gateway"])
+    gateway = next(process for process in run.tree() if process.cmdline()[2:5] == ["-m", "signet", "gateway"])
 
     os.kill(gateway.pid, signal.SIGKILL)
 

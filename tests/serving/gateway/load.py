@@ -109,16 +109,16 @@ def outcome_of(status: int, content_type: str, told: bytes, expected: str | None
         assert all(_FIELD.match(line) for event in events for line in event.split("\n"))
         data = [event.removeprefix("data: ") for event in events if event.startswith("data: ")]
         done = data[-1] == "[DONE]"
-        objects = [json.loads(each) for each in data[: -1 if done else None]]
+        objects = [json.loads(event) for event in data[: -1 if done else None]]
     except (ValueError, KeyError, AssertionError, IndexError):
         return "malformed"
-    if errors := [each["error"]["code"] for each in objects if "error" in each]:
+    if errors := [event["error"]["code"] for event in objects if "error" in event]:
         return f"ended {errors[0]}"
     if not done:
         return "malformed"
     if expected is None:
         return "complete"
-    text = "".join(choice["delta"].get("content") or "" for each in objects for choice in each["choices"])
+    text = "".join(choice["delta"].get("content") or "" for event in objects for choice in event["choices"])
     return "complete" if text == expected else "wrong text"
 
 

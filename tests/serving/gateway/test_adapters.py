@@ -182,7 +182,7 @@ async def test_what_an_engine_refuses_is_said_and_the_other_answers(running: Run
 
     _, view = await running.ask("PUT", "/admin/adapters/desk", running.admin)
 
-    assert [each["state"] for each in view["engines"]] == ["refused", "loaded"]
+    assert [engine["state"] for engine in view["engines"]] == ["refused", "loaded"]
     assert view["engines"][0]["reason"] == "status 400: LoRA rank 64 is greater than max_lora_rank 32."
     assert (await running.chat("desk", running.user))[1]["choices"][0]["message"]["content"] == "as desk@2"
 

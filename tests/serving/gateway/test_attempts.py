@@ -175,9 +175,9 @@ def test_engines_are_left_alone_for_as_long_as_they_ask(
 
         first, second = ask(gateway), ask(gateway)
 
-        for each in (first, second):
-            assert code_of(each) == (503, "engine_overloaded")
-            assert 25 <= int(each.headers["retry-after"]) <= 30
+        for exchange in (first, second):
+            assert code_of(exchange) == (503, "engine_overloaded")
+            assert 25 <= int(exchange.headers["retry-after"]) <= 30
         assert len(engines.asked) == 1
     finally:
         stop_gateway(gateway)

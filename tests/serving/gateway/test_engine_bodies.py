@@ -130,20 +130,20 @@ def test_what_one_request_may_ask_for_is_bounded(
 def tools_of(path: str, **more: Any) -> dict[str, Any]:
     schema = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
     if path == "/v1/messages":
-        tools: list[Any] = [{"name": each, "input_schema": schema, **more} for each in ("one", "two")]
+        tools: list[Any] = [{"name": name, "input_schema": schema, **more} for name in ("one", "two")]
     elif path == "/v1/responses":
-        tools = [{"type": "function", "name": each, "parameters": schema, **more} for each in ("one", "two")]
+        tools = [{"type": "function", "name": name, "parameters": schema, **more} for name in ("one", "two")]
         tools.append({"type": "web_search"})
     else:
         tools = [
-            {"type": "function", "function": {"name": each, "parameters": schema, **more}} for each in ("one", "two")
+            {"type": "function", "function": {"name": name, "parameters": schema, **more}} for name in ("one", "two")
         ]
     return {"tools": tools}
 
 
 def strict_tools(body: dict[str, Any]) -> list[str]:
     functions = [tool.get("function", tool) for tool in body["tools"]]
-    return [each["name"] for each in functions if each.get("strict") is True]
+    return [function["name"] for function in functions if function.get("strict") is True]
 
 
 FORCED: list[tuple[str, Any, list[str]]] = [

@@ -57,7 +57,7 @@ async def test_no_request_leaves_cycles(gateway: InProcess, engine: ScriptedEngi
         await asyncio.sleep(0.1)
         gc.set_debug(gc.DEBUG_SAVEALL)
         gc.collect()
-        left = Counter(f"{type(each).__module__}.{type(each).__name__}" for each in gc.garbage)
+        left = Counter(f"{type(item).__module__}.{type(item).__name__}" for item in gc.garbage)
     finally:
         gc.set_debug(0)
         gc.garbage.clear()

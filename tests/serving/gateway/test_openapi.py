@@ -42,7 +42,7 @@ def test_every_endpoint_is_described(gateway: RunningGateway) -> None:
         "/metrics",
         "/v1/provenance/detect",
     } <= described
-    names = [each["operationId"] for methods in document["paths"].values() for each in methods.values()]
+    names = [method["operationId"] for methods in document["paths"].values() for method in methods.values()]
     assert len(names) == len(set(names))
     references = {part.split('"')[0] for part in json.dumps(document).split("#/components/schemas/")[1:]}
     assert references <= document["components"]["schemas"].keys()

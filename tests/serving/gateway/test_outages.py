@@ -130,13 +130,13 @@ def test_a_budget_of_two_replicas_holds_while_redis_goes_and_comes_back(
                     more(second, 50)
                     # A stopped server accepts connections, so that for a moment each may take it to be back.
                     wait_until(
-                        lambda: [metric(each.url, "signet_limits_degraded") for each in gateways] == [1, 1],
+                        lambda: [metric(gateway.url, "signet_limits_degraded") for gateway in gateways] == [1, 1],
                         10,
                         "both say that they count alone",
                     )
                     redis.start() if outage == "killed" else redis.signal(signal.SIGCONT)
                     wait_until(
-                        lambda: [metric(each.url, "signet_limits_degraded") for each in gateways] == [0, 0],
+                        lambda: [metric(gateway.url, "signet_limits_degraded") for gateway in gateways] == [0, 0],
                         10,
                         "they count together again",
                     )
@@ -146,7 +146,7 @@ def test_a_budget_of_two_replicas_holds_while_redis_goes_and_comes_back(
                     spent_at_the_end = sum(row["cost_nanos"] for row in rows(postgres.url))
                     more(third, 10, "refused insufficient_quota")
         finally:
-            assert [stop_gateway(each) for each in gateways] == [0] * len(gateways)
+            assert [stop_gateway(gateway) for gateway in gateways] == [0] * len(gateways)
     clients = (first, second, third, fourth)
     assert {failure for seen in clients for failure in seen.failed} <= {
         "refused insufficient_quota",

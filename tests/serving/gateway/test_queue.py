@@ -30,7 +30,7 @@ def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RunningGa
 
 def metric(gateway: RunningGateway, line: str) -> float:
     text = httpx.get(f"{gateway.url}/metrics").text
-    return next((float(each.rpartition(" ")[2]) for each in text.splitlines() if each.startswith(line)), 0.0)
+    return next((float(row.rpartition(" ")[2]) for row in text.splitlines() if row.startswith(line)), 0.0)
 
 
 def ask(gateway: RunningGateway, key: str | None = None, **headers: str) -> str:
@@ -82,7 +82,7 @@ def test_a_place_is_waited_for_refused_and_given_back(narrow: tuple[RunningGatew
 
         assert len(seen) == 1
         first.close()
-        assert [each.result(10) for each in queued] == ["hello", "hello"]
+        assert [question.result(10) for question in queued] == ["hello", "hello"]
     assert len(seen) == 3
     wait_until(lambda: metric(gateway, 'signet_gateway_queue_running{model="scripted"') == 0, 5, "nothing runs")
     assert metric(gateway, waiting) == 0
@@ -97,5 +97,5 @@ def test_streams_are_charged_and_leave_no_turn(narrow: tuple[RunningGateway, Scr
         chunks = gateway.client().chat.completions.create(
             model="scripted", messages=[{"role": "user", "content": "hi"}], stream=True
         )
-        assert "".join(each.choices[0].delta.content or "" for each in chunks if each.choices) == "abc"
+        assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices) == "abc"
     wait_until(lambda: metric(gateway, 'signet_gateway_queue_running{model="scripted"') == 0, 5, "nothing runs")

@@ -86,7 +86,7 @@ def widest_gap(engine_url: str, answer: Answer) -> float:
     places = told["choices"][0]["prompt_logprobs"]
     gaps = [0.0]
     for token, place in zip(answer.ids, places[len(answer.prompt) :], strict=True):
-        gaps.append(max(each["logprob"] for each in place.values()) - place[str(token)]["logprob"])
+        gaps.append(max(entry["logprob"] for entry in place.values()) - place[str(token)]["logprob"])
     return max(gaps)
 
 

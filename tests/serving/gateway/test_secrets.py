@@ -58,7 +58,7 @@ def test_nothing_written_leaves_a_trace(logging_all: RunningGateway, engine: Scr
     assert stop_gateway(gateway) == 0
 
     assert {200, 400, 502} <= set(statuses)
-    assert 401 in {each.status_code for each in refused}
+    assert 401 in {answer.status_code for answer in refused}
     with closing(sqlite3.connect(gateway.home / "signet.db")) as database:
         recorded = "\n".join(database.iterdump())
     log = (gateway.home / "gateway.log").read_text()

@@ -156,8 +156,8 @@ def test_an_engine_that_is_only_slow_is_waited_for(gateway: RunningGateway, engi
         for engine in engines:
             httpx.post(f"{engine.url}/standin/pace?step_ms=20")
 
-    told = [each.removeprefix("data: ") for each in answer.text.split("\n\n") if each.startswith("data: ")]
-    events = [json.loads(each) for each in told if each != "[DONE]"]
+    told = [event.removeprefix("data: ") for event in answer.text.split("\n\n") if event.startswith("data: ")]
+    events = [json.loads(data) for data in told if data != "[DONE]"]
     text = "".join(choice["delta"].get("content") or "" for event in events for choice in event["choices"])
     assert text == answer_text(6)
     assert took > 1.5

@@ -30,7 +30,7 @@ class TokenEngine:
         self.asked: list[dict[str, Any]] = []
 
     def text_of(self, ids: Sequence[int]) -> str:
-        return b"".join(self.vocabulary[each] for each in ids).decode(errors="replace")
+        return b"".join(self.vocabulary[token_id] for token_id in ids).decode(errors="replace")
 
     def detokenize(self, body: dict[str, Any]) -> bytes:
         return dump({"prompt": self.text_of(body["tokens"])})
@@ -41,10 +41,10 @@ class TokenEngine:
         chat = target.endswith("/chat/completions")
         prompt, sent = self._prompt(chat, body)
         assert sent == self.answer[: len(sent)], "other tokens than the answer's were sent on"
-        return [b"data: " + each + b"\n\n" for each in self._events(chat, body, prompt, sent)] + [b"data: [DONE]\n\n"]
+        return [b"data: " + event + b"\n\n" for event in self._events(chat, body, prompt, sent)] + [b"data: [DONE]\n\n"]
 
     def whole_text(self, body: dict[str, Any]) -> str:
-        events = [json.loads(each[6:]) for each in self.stream("/v1/chat/completions", body)[:-1]]
+        events = [json.loads(event[6:]) for event in self.stream("/v1/chat/completions", body)[:-1]]
         return "".join(event["choices"][0]["delta"].get("content") or "" for event in events if event["choices"])
 
     def _prompt(self, chat: bool, body: dict[str, Any]) -> tuple[list[int], list[int]]:

@@ -58,9 +58,9 @@ def test_arguments_are_clean_as_whoever_parses_them_reads_them(pieces: list[str]
     GUARD.clean_request(body, "chat")
 
     sent = body["messages"][0]["tool_calls"][0]["function"]["arguments"]
-    for each in (sent, *parsed(sent)):
-        assert not any(token in each for token in CONTROL)
-        assert re.search(r"jane\.doe@example\.org(?![a-z])", each) is None
+    for value in (sent, *parsed(sent)):
+        assert not any(token in value for token in CONTROL)
+        assert re.search(r"jane\.doe@example\.org(?![a-z])", value) is None
 
 
 @pytest.mark.parametrize("hidden", HIDDEN)

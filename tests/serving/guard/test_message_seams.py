@@ -26,13 +26,13 @@ def test_no_token_stands_across_the_seams_of_messages(
     for cut in cuts or [4]:
         pieces.append(text[:cut])
         text = text[cut:]
-    contents: list[Any] = [[{"type": "text", "text": each}] if as_parts else each for each in (*pieces, text)]
+    contents: list[Any] = [[{"type": "text", "text": piece}] if as_parts else piece for piece in (*pieces, text)]
     field = "messages" if endpoint == "chat" else "input"
     body = {field: [{"role": role, "content": content} for content in contents]}
 
     GUARD.clean_request(body, endpoint)  # type: ignore[arg-type]
 
     given = [message["content"] for message in body[field]]
-    joined = "".join(each if isinstance(each, str) else each[0]["text"] for each in given)
+    joined = "".join(content if isinstance(content, str) else content[0]["text"] for content in given)
     assert not TOKENS.inert(joined)[1]
     assert joined.replace(" ", "") == f"a{token}"

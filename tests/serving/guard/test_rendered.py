@@ -27,8 +27,8 @@ def render(body: dict[str, Any]) -> str:
     """As an engine does: arguments parsed first, template variables at hand."""
     messages = json.loads(json.dumps(body["messages"]))
     for message in messages:
-        for each in message.get("tool_calls", ()):
-            each["function"]["arguments"] = json.loads(each["function"]["arguments"])
+        for tool_call in message.get("tool_calls", ()):
+            tool_call["function"]["arguments"] = json.loads(tool_call["function"]["arguments"])
     return str(compiled_template().render(messages=messages, **body.get("chat_template_kwargs", {})))
 
 

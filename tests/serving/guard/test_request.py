@@ -214,10 +214,12 @@ def test_the_cheap_look_at_a_plain_request_and_the_full_walk_agree(
     # A list of parts is never of the usual shape: the same text takes the full walk.
     walked = {**body, "messages": [{"role": role, "content": " ".join(words)}, {"role": "user", "content": []}]}
     outcomes = []
-    for each in (body, walked):
+    for cleaned in (body, walked):
         try:
-            report = guard.clean_request(each, "chat")
-            outcomes.append((each["messages"][0], {k: v for k, v in each.items() if k != "messages"}, report.counts))
+            report = guard.clean_request(cleaned, "chat")
+            outcomes.append(
+                (cleaned["messages"][0], {k: v for k, v in cleaned.items() if k != "messages"}, report.counts)
+            )
         except GuardRefusal as refusal:
             outcomes.append((refusal.code, refusal.param, None))
     assert outcomes[0] == outcomes[1]

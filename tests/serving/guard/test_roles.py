@@ -38,7 +38,7 @@ def default_model(folder: Path) -> Structure:
     controls = {token: number for number, token in tokenizer.get_added_tokens_decoder().items() if token.special}
 
     def structure(messages: list[dict[str, Any]]) -> list[Any]:
-        said = [{"role": each["role"], "content": text_of(each)} for each in messages]
+        said = [{"role": message["role"], "content": text_of(message)} for message in messages]
         rendered = template.render(messages=said, add_generation_prompt=True)
         return [number for number in tokenizer.encode(rendered).ids if number in controls.values()]
 
@@ -48,7 +48,7 @@ def default_model(folder: Path) -> Structure:
 def llama(messages: list[dict[str, Any]]) -> list[Any]:
     """The same for Llama's format, by its strings."""
     header = "<|start_header_id|>{}<|end_header_id|>\n\n"
-    said = "".join(header.format(each["role"]) + text_of(each) + "<|eot_id|>" for each in messages)
+    said = "".join(header.format(message["role"]) + text_of(message) + "<|eot_id|>" for message in messages)
     return [match.group() for match in re.finditer("|".join(map(re.escape, LLAMA)), f"<|begin_of_text|>{said}")]
 
 
@@ -112,7 +112,7 @@ def test_a_thousand_variants_change_no_roles(family: str, request: pytest.Fixtur
         for writer in rng.sample(WRITERS, k=rng.randrange(4)):
             text = writer(text, rng)
         body: dict[str, Any] = {"messages": [{"role": "system", "content": "Be kind."}, message(text, rng)]}
-        honest = structure([{"role": each["role"], "content": ""} for each in body["messages"]])
+        honest = structure([{"role": message["role"], "content": ""} for message in body["messages"]])
         bare += structure(body["messages"]) != honest
 
         guard.clean_request(body, "chat")

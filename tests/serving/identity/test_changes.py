@@ -162,7 +162,7 @@ def test_a_caller_that_leaves_cancels_nobody_elses_look(gateway: Identity, elsew
     key = elsewhere.create_key("acme").key
 
     async def two() -> Principal:
-        gone, stays = (asyncio.create_task(ask(gateway, each)) for each in (generate_key(), key))
+        gone, stays = (asyncio.create_task(ask(gateway, secret)) for secret in (generate_key(), key))
         await asyncio.sleep(0)
         gone.cancel()
         return await stays

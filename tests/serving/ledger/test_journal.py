@@ -62,7 +62,7 @@ def test_every_byte_is_synced_before_it_counts(kind: str, tmp_path: Path, monkey
     journal = Journal(tmp_path, 100_000)
     for _ in range(3):
         journal.append([a_record()]) if kind == "spilled" else journal.set_aside([a_record()])
-        [file] = (each for each in tmp_path.iterdir() if each.is_file())
+        [file] = (path for path in tmp_path.iterdir() if path.is_file())
         assert synced[str(file)] == file.stat().st_size > 0
     assert str(tmp_path) in synced, "the file's name too"
     journal.close()

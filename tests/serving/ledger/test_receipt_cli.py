@@ -268,7 +268,7 @@ def test_a_third_party_needs_no_more_than_the_public_keys(
 def test_mistakes_end_in_one_line(
     signet: Run, receipt: Receipt, answer_file: str, arguments: tuple[str, ...], said: str
 ) -> None:
-    done = signet("verify", *(receipt.opened if each == "RECEIPT" else each for each in arguments))
+    done = signet("verify", *(receipt.opened if argument == "RECEIPT" else argument for argument in arguments))
 
     assert done.exit_code in (1, 2)
     assert said in done.output

@@ -19,8 +19,8 @@ def test_fewer_bits_stand_to_the_left_and_larger_losses_above() -> None:
 
     root = ElementTree.fromstring(drawn)
     assert root.get("aria-label") == "tiny@1 & its kin"
-    marks = [each for each in root.iter("{http://www.w3.org/2000/svg}circle") if len(each)]
-    places = [(float(each.get("cx", "")), float(each.get("cy", ""))) for each in marks]
+    marks = [circle for circle in root.iter("{http://www.w3.org/2000/svg}circle") if len(circle)]
+    places = [(float(mark.get("cx", "")), float(mark.get("cy", ""))) for mark in marks]
     assert len(places) == 6
     assert places[0][0] < places[1][0] < places[2][0]
     assert places[0][1] < places[1][1] < places[2][1]

@@ -25,8 +25,8 @@ def test_a_plain_text_calibrates_and_its_end_is_held_out(tiny: Registry, text: P
     data = prepared(tiny, DataSelection(text, samples=8, heldout_tokens=2048))
 
     assert [len(window) for window in data.windows] == [WINDOW_TOKENS] * 8
-    assert [len(each.input_ids) for each in data.sets["book"]] == [512] * 4
-    assert [each.role for each in data.digests] == ["calibration", "heldout"]
+    assert [len(example.input_ids) for example in data.sets["book"]] == [512] * 4
+    assert [digest.role for digest in data.digests] == ["calibration", "heldout"]
     length = len(text.read_text())  # the tiny model's tokens are bytes
     assert len(prepared(tiny, DataSelection(text, samples=10**6)).windows) == length * 3 // 4 // WINDOW_TOKENS
 

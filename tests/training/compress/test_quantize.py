@@ -170,7 +170,7 @@ def test_further_texts_and_questions_are_measured_and_stand_in_the_manifest(
     sets = job_of(worker)["evaluation"]
     questions = read_questions(QUESTIONS).questions
     assert {name: len(examples) for name, examples in sets.items() if name != "chats"} == {
-        "notes": 4, "task": sum(len(each.choices) for each in questions)
+        "notes": 4, "task": sum(len(question.choices) for question in questions)
     }  # fmt: skip
     assert list(outcome.sets) == ["chats", "notes"]
     assert outcome.sets["notes"].ratio.value == pytest.approx(math.exp(0.1 * 512 / 511))
@@ -179,7 +179,7 @@ def test_further_texts_and_questions_are_measured_and_stand_in_the_manifest(
     evaluation = outcome.checkpoint.manifest.evaluation
     assert evaluation["perplexity_ratio_notes"] == outcome.sets["notes"].ratio.value
     assert evaluation["task_accuracy"] == outcome.task.after.value
-    roles = {each.name: each.role for each in outcome.checkpoint.manifest.data[2:]}
+    roles = {digest.name: digest.role for digest in outcome.checkpoint.manifest.data[2:]}
     assert roles == {"notes.txt": "evaluation", "questions.jsonl": "evaluation"}
 
 

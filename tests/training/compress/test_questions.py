@@ -37,9 +37,9 @@ def test_the_choice_with_the_smallest_loss_is_the_answer(tmp_path: Path, tiny_mo
 def test_the_built_in_questions_have_one_right_answer_each_anywhere_among_four() -> None:
     found = read_questions(QUESTIONS).questions
 
-    assert len({each.question for each in found}) == len(found) >= 60
-    assert all(len(set(each.choices)) == 4 for each in found)
-    places = [each.answer for each in found]
+    assert len({question.question for question in found}) == len(found) >= 60
+    assert all(len(set(question.choices)) == 4 for question in found)
+    places = [question.answer for question in found]
     assert min(places.count(place) for place in range(4)) > len(found) / 8
 
 

@@ -129,7 +129,7 @@ def test_w8a8_stores_bytes_and_leaves_the_output_layer(run: Run, tmp_path: Path,
     # And it is what `signet evaluate` measures.
     model = load_model(Source(tiny_model_folder, CheckpointRef(ref="tiny", digest="sha256:" + "0" * 64)))
     whole, shorter = (Example(list(range(3, end)), [-100] * 10 + list(range(13, end)), "here") for end in (67, 40))
-    assert before == pytest.approx([total_loss(model, [each], 0) for each in (whole, shorter, whole)], rel=1e-4)
+    assert before == pytest.approx([total_loss(model, [row], 0) for row in (whole, shorter, whole)], rel=1e-4)
 
 
 @pytest.mark.slow

@@ -133,7 +133,7 @@ def test_an_answer_of_weight_0_is_read_and_not_learned(tokenizer: Any) -> None:
     chat.messages[1].weight = 0
     same = make_chat("Is it open?", "Yes, it is.", "Until when?", "Ten.")
 
-    example, full = (ChatEncoder(tokenizer, 512).encode(each) for each in (chat, same))
+    example, full = (ChatEncoder(tokenizer, 512).encode(messages) for messages in (chat, same))
 
     assert labelled_runs(tokenizer, example) == ["Ten.<|im_end|>"]
     assert example.input_ids == full.input_ids
@@ -232,7 +232,7 @@ def test_messages_are_those_that_vllm_makes() -> None:
     chat = chat_with_a_call('{"city": "Oslo", "days": 2}')
 
     asked = [message.model_dump(exclude_none=True) for message in chat.messages]
-    made = [each for m in asked for each in renderers._parse_chat_message_content(m, tracker, "string", False)]
+    made = [parsed for m in asked for parsed in renderers._parse_chat_message_content(m, tracker, "string", False)]
     renderers._postprocess_messages(made)
 
     assert made == chat.template_messages() == AS_SERVED

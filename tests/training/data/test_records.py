@@ -44,9 +44,9 @@ def test_systems_inputs_histories_and_calls_are_kept() -> None:
     first = record_of(alpaca, "f:1", {}).row["messages"]
     second = record_of(sharegpt, "f:1", {}).row
 
-    assert [(each["role"], each["content"]) for each in first] == [
+    assert [(message["role"], message["content"]) for message in first] == [
         ("system", "S"), ("user", "a"), ("assistant", "b"), ("user", "I\n\nin"), ("assistant", "O")]  # fmt: skip
-    assert [each["role"] for each in second["messages"]] == ["system", "user", "assistant", "tool", "assistant"]
+    assert [message["role"] for message in second["messages"]] == ["system", "user", "assistant", "tool", "assistant"]
     assert second["messages"][2]["tool_calls"][0]["function"] == {"name": "f", "arguments": {"x": 1}}
     assert second["tools"] == [{"name": "f"}]
 

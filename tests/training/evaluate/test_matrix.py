@@ -33,7 +33,7 @@ class Settings:
 @pytest.fixture
 def signet(home: Path) -> Signet:
     def run(*arguments: str | Path) -> Result:
-        return CliRunner().invoke(evaluate, [str(each) for each in arguments], obj=lambda: Settings(home))
+        return CliRunner().invoke(evaluate, [str(argument) for argument in arguments], obj=lambda: Settings(home))
 
     return run
 

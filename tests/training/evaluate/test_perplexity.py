@@ -71,7 +71,7 @@ def test_prompts_are_not_scored(model: Any, examples: list[Example]) -> None:
             return type("Output", (), {"logits": logits})()
 
     answer = examples[2].labels[-3]  # before the closing token and the newline
-    only_b = Example(examples[2].input_ids, [each if each == answer else IGNORED for each in examples[2].labels], "")
+    only_b = Example(examples[2].input_ids, [label if label == answer else IGNORED for label in examples[2].labels], "")
 
     assert measure_perplexity(OnlyB(), [only_b], 0).value == pytest.approx(1.0)  # type: ignore[arg-type]
     assert measure_perplexity(OnlyB(), examples[:1], 0).value > 1e9  # type: ignore[arg-type]

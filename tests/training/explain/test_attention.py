@@ -117,9 +117,9 @@ def test_one_head_is_drawn_with_its_weights(tiny_model_folder: Path) -> None:
 
     picture = drawn(found, choose(found, 1, 2))
 
-    titles = [each.text for each in picture.iter(f"{SVG}title")]
+    titles = [title.text for title in picture.iter(f"{SVG}title")]
     assert f"b looks at <: {found.weights_ANLM[1, 2, 3, 1]:.3f}" in titles
-    labels = [each.text for each in picture.iter(f"{SVG}text")]
+    labels = [label.text for label in picture.iter(f"{SVG}text")]
     assert labels[0] == "tiny: layer 1, head 2"
     assert labels.count("&") == 2
 
@@ -149,7 +149,7 @@ def test_many_heads_are_thumbnails() -> None:
     picture = drawn(found, choose(found, None, None))
 
     assert len(list(picture.iter(f"{SVG}image"))) == 24
-    labels = [each.text or "" for each in picture.iter(f"{SVG}text")]
+    labels = [label.text or "" for label in picture.iter(f"{SVG}text")]
     assert {"layer 5", "head 3"} <= set(labels)
     assert "one two three four a-very-long-t…" in labels[1]
 
@@ -158,7 +158,7 @@ def test_many_heads_are_thumbnails() -> None:
 def test_shortest_and_longest(tiny_model_folder: Path, count: int) -> None:
     found = read_attention(source(tiny_model_folder), "a" * count)
 
-    assert all(0 <= each.entropy <= 1 for each in found.head_statistics())
+    assert all(0 <= head.entropy <= 1 for head in found.head_statistics())
     for layer, head in ((None, None), (0, 0)):
         drawn(found, choose(found, layer, head))
 

@@ -76,7 +76,7 @@ def test_attention_of_one_head_as_json(signet: Any, tmp_path: Path) -> None:
     said = json.loads(signet("attention", "-", "--model", "tiny", *arguments, stdin=b"a b").stdout)
 
     assert said["tokens"] == ["a", "·", "b"]
-    assert [(each["layer"], each["head"]) for each in said["heads"]] == [(1, 0)]
+    assert [(head["layer"], head["head"]) for head in said["heads"]] == [(1, 0)]
     assert [len(row) for row in said["weights"]] == [3, 3, 3]
 
 

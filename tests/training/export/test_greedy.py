@@ -16,12 +16,12 @@ from training.registry import Registry
 def test_what_is_expected_is_what_the_model_says_of_the_whole_text(tiny: Registry, tiny_model_folder: Path) -> None:
     model: Any = load_model(resolve_source("tiny", tiny, False), torch.float32).eval()
 
-    for each in expected_answers(model, load_tokenizer(tiny_model_folder), TEXTS[:4], 6):
+    for answer in expected_answers(model, load_tokenizer(tiny_model_folder), TEXTS[:4], 6):
         with torch.inference_mode():
-            logits_LV = model(torch.tensor([[*each.prompt, *each.tokens]]), use_cache=False).logits[0]
-        assert each.tokens == logits_LV[len(each.prompt) - 1 : -1].argmax(-1).tolist()
-        best = logits_LV[len(each.prompt) - 1 : -1].topk(2).values
-        assert each.margins == pytest.approx((best[:, 0] - best[:, 1]).tolist(), abs=1e-4)
+            logits_LV = model(torch.tensor([[*answer.prompt, *answer.tokens]]), use_cache=False).logits[0]
+        assert answer.tokens == logits_LV[len(answer.prompt) - 1 : -1].argmax(-1).tolist()
+        best = logits_LV[len(answer.prompt) - 1 : -1].topk(2).values
+        assert answer.margins == pytest.approx((best[:, 0] - best[:, 1]).tolist(), abs=1e-4)
 
 
 def test_runtimes_may_part_only_where_two_tokens_are_nearly_as_likely() -> None:

@@ -49,12 +49,12 @@ def small_model(tied: bool = False) -> LlamaForCausalLM:
 def test_weights_are_counted_as_the_model_has_them(tied: bool) -> None:
     shape = Shape.of({**SMALL, "tie_word_embeddings": tied})
 
-    assert shape.num_weights() == sum(each.numel() for each in small_model(tied).parameters())
+    assert shape.num_weights() == sum(parameter.numel() for parameter in small_model(tied).parameters())
 
 
 def test_a_lora_adapter_is_counted_as_peft_makes_it() -> None:
     model = adapters.attach(small_model(), LoraSettings(rank=4))
-    trained = sum(each.numel() for each in model.parameters() if each.requires_grad)
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
     found = training_memory(Shape.of(SMALL), recipe("adapter.rank=4"), 32, on_gpu=False)
 
@@ -81,8 +81,8 @@ def test_activations_are_what_is_saved_for_the_backward_pass(has_adapter: bool, 
     ):
         model(input_ids=ids_BL, use_cache=False)
     # Begins with the batch's two rows or its 128 tokens; all else are weights.
-    of_tokens = [each.untyped_storage() for each in kept if each.shape[0] in (2, 128)]
-    saved = sum({each.data_ptr(): each.nbytes() for each in of_tokens}.values()) / 128
+    of_tokens = [storage.untyped_storage() for storage in kept if storage.shape[0] in (2, 128)]
+    saved = sum({tensor.data_ptr(): tensor.nbytes() for tensor in of_tokens}.values()) / 128
     without_logits = activation_bytes(Shape.of(SMALL), dtype.itemsize, has_adapter) - 500 * (dtype.itemsize + 8)
 
     assert saved == pytest.approx(without_logits, rel=0.05)

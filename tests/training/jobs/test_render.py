@@ -147,7 +147,7 @@ def signet(home: Path) -> Signet:
             self.home = home
 
     def run(*arguments: str | Path) -> Result:
-        return CliRunner().invoke(train, [str(each) for each in arguments], obj=Settings)
+        return CliRunner().invoke(train, [str(argument) for argument in arguments], obj=Settings)
 
     return run
 
@@ -158,7 +158,7 @@ def test_the_command_prints_documents_and_memory(signet: Signet, tiny: Registry)
     result = signet(*recipe, "--render", "trainjob", "--image", "signet:1", "--claim", "signet", "--nodes", "2")
 
     assert result.exit_code == 0, result.output
-    assert [each["kind"] for each in yaml.safe_load_all(result.stdout)] == ["ConfigMap", "TrainJob"]
+    assert [document["kind"] for document in yaml.safe_load_all(result.stdout)] == ["ConfigMap", "TrainJob"]
     assert result.stdout.startswith("# 2 processes on 2 nodes, each with the whole model.\n# Memory of each process")
     assert "    base: tiny\n" in result.stdout  # the recipe, to be read
 
@@ -167,7 +167,7 @@ def test_a_base_that_is_not_here_is_said(signet: Signet) -> None:
     said = signet(RECIPES / "medical-7b.yaml", "--render", "rayjob", "--image", "signet:1", "--claim", "signet").stdout
 
     assert "# Memory: not computed: no checkpoint named 'medical-base-7b'" in said
-    assert [each["kind"] for each in yaml.safe_load_all(said)] == ["ConfigMap", "RayJob"]
+    assert [document["kind"] for document in yaml.safe_load_all(said)] == ["ConfigMap", "RayJob"]
 
 
 @pytest.mark.parametrize(

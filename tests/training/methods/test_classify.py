@@ -95,7 +95,7 @@ def test_learns_registers_and_is_measured_again_as_its_manifest_says(
     assert outcome.checkpoint is not None
     manifest = outcome.checkpoint.manifest
     assert (manifest.kind, manifest.license) == ("classifier", "Apache-2.0")
-    assert [(each.rows, each.role) for each in manifest.data] == [(40, "train"), (12, "heldout")]
+    assert [(digest.rows, digest.role) for digest in manifest.data] == [(40, "train"), (12, "heldout")]
     assert manifest.evaluation["accuracy"] > 0.85
     source = resolve_source("kind", tiny, show_progress=False)
     again = measure_classifier(source, tmp_path / "heldout.jsonl", 32, tmp_path / "out.jsonl", show_progress=False)
@@ -313,7 +313,9 @@ def test_where_every_text_has_a_label_every_text_is_given_one(train: Train, seve
 
     assert some is not None
     assert every is not None
-    said = [json.loads((each.path / "config.json").read_bytes())["signet_always_labelled"] for each in (some, every)]
+    said = [
+        json.loads((listed.path / "config.json").read_bytes())["signet_always_labelled"] for listed in (some, every)
+    ]
     assert said == [False, True]
     out = several.with_name("out.jsonl")
     source = resolve_source("every", tiny, show_progress=False)

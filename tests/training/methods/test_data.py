@@ -302,7 +302,7 @@ def test_a_recipe_names_a_data_set_and_its_result_has_it_as_a_parent(
 
     assert [parent.ref for parent in manifest.parents] == ["tiny@1", "data@1"]
     assert manifest.parents[1].digest == built.digest
-    assert [(each.name, each.role) for each in manifest.data] == [
+    assert [(digest.name, digest.role) for digest in manifest.data] == [
         ("data@1/train.jsonl", "train"), ("data@1/heldout.jsonl", "heldout")]  # fmt: skip
     assert manifest.recipe.settings["data"]["heldout"] == "data@1/heldout.jsonl"
     assert manifest.data[1].rows == len(lines(built.path / "heldout.jsonl"))

@@ -75,7 +75,7 @@ def test_a_student_of_fewer_layers_learns_and_is_measured_again_as_its_manifest_
     manifest = outcome.checkpoint.manifest
     figures = manifest.evaluation
     assert (manifest.kind, manifest.license) == ("merged", "Apache-2.0")
-    assert [each.ref for each in manifest.parents] == ["tiny@1"]
+    assert [parent.ref for parent in manifest.parents] == ["tiny@1"]
     assert figures["perplexity_after"] < figures["perplexity_before"] / 2
     assert figures["parameters"] < figures["teacher_parameters"]
     assert json.loads((outcome.checkpoint.path / "config.json").read_bytes())["num_hidden_layers"] == 1
@@ -120,7 +120,7 @@ def test_answers_are_the_greedy_ones_alone_and_in_a_batch(tiny: Registry) -> Non
                 answer.append(int(teacher(torch.tensor([prompt + answer])).logits[0, -1].argmax()))
         assert example.input_ids == prompt + answer
         assert example.labels == [IGNORED] * len(prompt) + answer
-    assert found.tokens == sum(len(each.labels) - each.labels.count(IGNORED) for each in found.examples)
+    assert found.tokens == sum(len(example.labels) - example.labels.count(IGNORED) for example in found.examples)
 
 
 def test_answers_need_a_question_and_a_writer(language: Run, tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_plain_text_is_learned_in_blocks(language: Run, tmp_path: Path) -> None:
 
     assert outcome.report["perplexity_after"] < outcome.report["perplexity_before"]
     assert outcome.checkpoint is not None
-    assert [each.role for each in outcome.checkpoint.manifest.data] == ["train", "heldout"]
+    assert [digest.role for digest in outcome.checkpoint.manifest.data] == ["train", "heldout"]
 
 
 def test_a_student_by_name_needs_the_teachers_tokenizer(
@@ -155,7 +155,7 @@ def test_a_student_by_name_needs_the_teachers_tokenizer(
 
     outcome = language("student=same", "steps=2")
     assert outcome.checkpoint is not None
-    assert [each.ref for each in outcome.checkpoint.manifest.parents] == ["tiny@1", "same@1"]
+    assert [parent.ref for parent in outcome.checkpoint.manifest.parents] == ["tiny@1", "same@1"]
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def words(tiny: Registry, tmp_path: Path) -> Registry:
     from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
     letters = "abcdefghijklmnopqrstuvwxyz0123456789"
-    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *letters, *(f"##{each}" for each in letters)]
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *letters, *(f"##{letter}" for letter in letters)]
     pieces += ["good", "bad", "never", "##ly", *(f"unused{number}" for number in range(300))]
     raw = Tokenizer(models.WordPiece({piece: index for index, piece in enumerate(pieces)}, unk_token="[UNK]"))
     raw.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -243,7 +243,7 @@ def test_a_classifier_teaches_one_of_half_its_size(train: Run, labelled: Path, w
     assert outcome.checkpoint is not None
     manifest = outcome.checkpoint.manifest
     figures = manifest.evaluation
-    assert (manifest.kind, [each.ref for each in manifest.parents]) == ("classifier", ["teacher@1"])
+    assert (manifest.kind, [parent.ref for parent in manifest.parents]) == ("classifier", ["teacher@1"])
     assert figures["accuracy"] >= 0.9
     assert figures["teacher_accuracy"] >= 0.9
     assert figures["parameters"] < 0.5 * figures["teacher_parameters"]

@@ -79,7 +79,7 @@ def test_learns_what_is_preferred(train: Train, recipe: Path, tiny: Registry, se
     assert manifest.evaluation["last_loss"] < 0.6
     assert manifest.evaluation["reward_accuracy"] >= 0.9
     assert manifest.evaluation["reward_margin_low"] > 0
-    assert [(each.rows, each.role) for each in manifest.data] == [(24, "train"), (10, "heldout")]
+    assert [(digest.rows, digest.role) for digest in manifest.data] == [(24, "train"), (10, "heldout")]
 
 
 def test_micro_batches_change_nothing(train: Train, recipe: Path, tiny: Registry) -> None:

@@ -77,7 +77,7 @@ def test_linear_is_the_weighted_mean_and_all_are_measured(
     assert [parent.ref for parent in manifest.parents] == ["one@1", "two@1"]
     assert list(outcome.report["perplexity"]) == ["one@1", "two@1", "merged"]  # type: ignore[arg-type]
     assert manifest.evaluation["perplexity_of_one@1"] == outcome.report["perplexity"]["one@1"]  # type: ignore[index,call-overload]
-    assert [each.role for each in manifest.data] == ["heldout"]
+    assert [digest.role for digest in manifest.data] == ["heldout"]
     assert manifest.tokenizer_digest == tiny.resolve("tiny").manifest.tokenizer_digest
 
 

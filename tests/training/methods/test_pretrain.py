@@ -63,7 +63,7 @@ def test_a_model_is_trained_measured_and_registered(path: Path, train: Any, stor
     assert manifest.evaluation["bits_per_byte"] == pytest.approx(nats / math.log(2))  # a character is a byte here
     assert tokens == 40 * 8 * 16
     assert manifest.control_tokens == ["<|endoftext|>"]
-    assert [each.role for each in manifest.data] == ["train", "heldout"]
+    assert [digest.role for digest in manifest.data] == ["train", "heldout"]
     store.verify(outcome.checkpoint)
     looks = [line for line in metrics(home) if "sample" in line]
     assert [line["step"] for line in looks] == [19, 39]
@@ -154,7 +154,7 @@ def test_documents_are_parted_and_counted_in_bytes(path: Path, train: Any, tmp_p
 
     outcome = train(path, "data.train=all.jsonl", "data.heldout=held.jsonl", "steps=2")
 
-    assert [each.rows for each in outcome.checkpoint.manifest.data] == [70, 10]
+    assert [digest.rows for digest in outcome.checkpoint.manifest.data] == [70, 10]
     text = [json.loads(line)["text"] for line in lines[70:]]
     num_bytes = len("".join(text).encode()) - 2  # without the first, which nothing comes before
     num_tokens = len("".join(text)) + 9 - 1

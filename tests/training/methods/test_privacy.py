@@ -148,7 +148,7 @@ def test_an_example_moves_the_sum_by_the_clipping_norm_at_most(home: Path) -> No
     clip = 0.3
     alone = [gradient(home, [index], clip) * 4 for index in (5, 20, 39)]  # times the batch's size: the sum
 
-    assert all(float(each.norm()) <= clip for each in alone)
+    assert all(float(gradient.norm()) <= clip for gradient in alone)
     assert torch.allclose(gradient(home, [5, 20, 39], clip) * 4, torch.stack(alone).sum(0), atol=1e-6)
     # Below the norm nothing is clipped: the gradient of (x - 2x)² by weight and bias.
     assert torch.allclose(gradient(home, [5], 1e3) * 4, torch.tensor([-2 * 0.5**2, -2 * 0.5]), atol=1e-6)

@@ -56,7 +56,7 @@ def test_what_is_left_is_a_smaller_model_that_measures_as_its_manifest_says(
     assert outcome.checkpoint is not None
     manifest = outcome.checkpoint.manifest
     figures = manifest.evaluation
-    assert (manifest.kind, [each.ref for each in manifest.parents]) == ("pruned", ["tiny@1"])
+    assert (manifest.kind, [parent.ref for parent in manifest.parents]) == ("pruned", ["tiny@1"])
     assert figures["parameters"] < figures["parameters_before"]
     assert {"perplexity_before", "perplexity_pruned", "perplexity_after"} <= figures.keys()
     config = json.loads((outcome.checkpoint.path / "config.json").read_bytes())
@@ -213,9 +213,9 @@ def test_tokens_are_chosen_by_more_text_which_the_manifest_names(run: Run, words
     chosen = outcome.checkpoint
     assert without is not None
     assert chosen is not None
-    first, second = (AutoTokenizer.from_pretrained(each.path) for each in (without, chosen))
+    first, second = (AutoTokenizer.from_pretrained(listed.path) for listed in (without, chosen))
     assert len(second(" whether")["input_ids"]) < len(first(" whether")["input_ids"])
-    assert [(each.name, each.role) for each in chosen.manifest.data][-1] == ("more.txt", "calibration")
+    assert [(digest.name, digest.role) for digest in chosen.manifest.data][-1] == ("more.txt", "calibration")
     assert len(outcome.report["losses"]) == 2
 
 

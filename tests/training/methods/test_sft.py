@@ -52,7 +52,7 @@ def test_manifest_says_how_it_was_made(run: Run, tiny: Registry) -> None:
     assert manifest.recipe is not None
     assert manifest.recipe.name == "tiny-sft.yaml"
     assert manifest.recipe.settings["steps"] == 2
-    assert [(each.name, each.rows, each.role) for each in manifest.data] == [
+    assert [(digest.name, digest.rows, digest.role) for digest in manifest.data] == [
         ("train.jsonl", 20, "train"),
         ("heldout.jsonl", 6, "heldout"),
     ]

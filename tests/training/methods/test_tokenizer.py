@@ -50,7 +50,7 @@ def test_a_tokenizer_is_a_checkpoint(recipe: Path, train: Train, store: Registry
     assert checkpoint.manifest.evaluation["bytes_per_token"] == pytest.approx(len(heldout) / count)
     assert checkpoint.manifest.evaluation["vocab_size"] == len(tokenizer) <= 320
     assert checkpoint.manifest.tokenizer_digest is not None
-    assert [each.role for each in checkpoint.manifest.data] == ["train", "heldout"]
+    assert [digest.role for digest in checkpoint.manifest.data] == ["train", "heldout"]
     assert outcome.report["bytes_per_token"] == checkpoint.manifest.evaluation["bytes_per_token"]
 
 
@@ -88,9 +88,9 @@ def test_more_tokens_leave_the_logits_of_other_texts_alone(
     checkpoint = tiny.resolve("larger@1")
     base = tiny.resolve("tiny@1")
     # In fp32: in bf16 a product with more columns may be summed in another order, and differ by a hundredth.
-    old, new = (AutoModelForCausalLM.from_pretrained(each.path, dtype=torch.float32) for each in (base, checkpoint))
-    tokenizers = [AutoTokenizer.from_pretrained(each.path) for each in (base, checkpoint)]
-    ids = [each("Jazz 17, quick\n<|im_end|>")["input_ids"] for each in tokenizers]
+    old, new = (AutoModelForCausalLM.from_pretrained(model.path, dtype=torch.float32) for model in (base, checkpoint))
+    tokenizers = [AutoTokenizer.from_pretrained(model.path) for model in (base, checkpoint)]
+    ids = [tokenizer("Jazz 17, quick\n<|im_end|>")["input_ids"] for tokenizer in tokenizers]
     assert ids[0] == ids[1]
     with torch.no_grad():
         before, after = (model(torch.tensor([ids[0]])).logits for model in (old, new))
@@ -110,7 +110,7 @@ def test_rows_of_new_tokens_are_the_mean_of_their_pieces(extension: Path, train:
     train(extension, "extend.tokens=words.txt", "data=null")
 
     checkpoint = tiny.resolve("larger@1")
-    old, new = (AutoTokenizer.from_pretrained(each.path) for each in (tiny.resolve("tiny@1"), checkpoint))
+    old, new = (AutoTokenizer.from_pretrained(model.path) for model in (tiny.resolve("tiny@1"), checkpoint))
     model = AutoModelForCausalLM.from_pretrained(checkpoint.path)
     for word in (" lessee", "§ 5"):
         (index,) = new(word)["input_ids"]

@@ -33,7 +33,7 @@ def test_written_out_it_is_pytorchs(kv_heads: int, queries: int, keys: int) -> N
     mixed, weights = attend(q, k, v, positions.bias(q))
 
     expected = scaled_dot_product_attention(
-        *(each.transpose(1, 2) for each in (q, k, v)), attn_mask=positions.bias(q), enable_gqa=True
+        *(x.transpose(1, 2) for x in (q, k, v)), attn_mask=positions.bias(q), enable_gqa=True
     )
     torch.testing.assert_close(mixed, expected.transpose(1, 2), rtol=0, atol=1e-6)
     torch.testing.assert_close(weights.sum(dim=-1), torch.ones(2, 4, queries))

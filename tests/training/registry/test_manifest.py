@@ -83,7 +83,7 @@ def test_canonical_json_does_not_depend_on_insertion_order(value: object) -> Non
     def reversed_keys(part: object) -> object:
         if isinstance(part, dict):
             return {key: reversed_keys(part[key]) for key in reversed(part)}
-        return [reversed_keys(each) for each in part] if isinstance(part, list) else part
+        return [reversed_keys(item) for item in part] if isinstance(part, list) else part
 
     assert canonical_json(value) == canonical_json(reversed_keys(value))
     assert json.loads(canonical_json(value)) == value

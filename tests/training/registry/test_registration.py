@@ -75,7 +75,7 @@ def test_registrations_by_many_processes_get_different_versions(
     processes = [subprocess.Popen([*start, *folders[first::4]]) for first in range(4)]
 
     assert [process.wait(timeout=60) for process in processes] == [0] * len(processes)
-    assert [each.ref for each in registry.list()] == [f"tiny@{version}" for version in range(1, 13)]
+    assert [listed.ref for listed in registry.list()] == [f"tiny@{version}" for version in range(1, 13)]
     for checkpoint in registry.list():
         registry.verify(checkpoint)
 
@@ -125,6 +125,6 @@ def test_leftovers_of_killed_registrations_are_removed_and_never_listed(
 
     checkpoint = registry.register(make_folder(), "tiny", DRAFT)
 
-    assert [each.ref for each in registry.list()] == [checkpoint.ref]
+    assert [listed.ref for listed in registry.list()] == [checkpoint.ref]
     assert not old.exists()
     assert young.exists()

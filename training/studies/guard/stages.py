@@ -99,7 +99,7 @@ def report(before: str) -> str:
     for name in samples():
         cells = []
         for side in range(3):
-            was, now = (min(each[state][name][side] for each in rounds) for state in (0, 1))
+            was, now = (min(pair[state][name][side] for pair in rounds) for state in (0, 1))
             cells.append(f"{was:.2f} → {now:.2f}, ×{now / was:.2f}")
         cells.append(" / ".join(f"{min(now[name][side] for _, now in rounds):.2f}" for side in (3, 4)))
         lines.append(f"| {name} | {' | '.join(cells)} |")

@@ -69,7 +69,7 @@ def main(folder: Path, model_folder: Path, answers: int) -> None:
     )
     click.echo("\n".join(table_head("temperature", *columns)))
     for temperature, found in off.items():
-        own, nats = (np.concatenate(each) for each in zip(*found, strict=True))
+        own, nats = (np.concatenate(column) for column in zip(*found, strict=True))
         cells = [own.mean(), np.abs(own).mean(), np.quantile(np.abs(own), 0.99)]
         cells += [nats.mean(), np.quantile(np.abs(nats), 0.99)]
         click.echo(f"| {temperature:g} | {len(own)} | {' | '.join(f'{cell:.4f}' for cell in cells)} |")

@@ -50,7 +50,7 @@ class Comparison:
 def share_kept(original: Sequence[Any], other: Sequence[Any], run: int) -> float:
     """Of the other's runs of so many items, those that stand in the original too; each once."""
     ours, theirs = (
-        {tuple(each[place : place + run]) for place in range(len(each) - run + 1)} for each in (original, other)
+        {tuple(items[start : start + run]) for start in range(len(items) - run + 1)} for items in (original, other)
     )
     return len(ours & theirs) / len(theirs) if theirs else 0.0
 

@@ -99,7 +99,9 @@ class Gate:
         """Whether nothing is counted any more, anywhere."""
         admission = self.admission
         queues = admission._queues.values()
-        accounts = [each for queue in queues for found in queue._classes.values() for each in found.accounts.values()]
+        accounts = [
+            account for queue in queues for found in queue._classes.values() for account in found.accounts.values()
+        ]
         return (
             not admission._num_waiting
             and not admission._granted
@@ -107,7 +109,9 @@ class Gate:
             and not any(admission._waiting.values())
             and not any(admission._running.values())
             and not any(queue.num_waiting or queue.num_running for queue in queues)
-            and not any(each.num_running or each.num_waiting for queue in queues for each in queue.tenants.values())
+            and not any(
+                tenant.num_running or tenant.num_waiting for queue in queues for tenant in queue.tenants.values()
+            )
             and not any(account.num_running or account.num_waiting or account.waiting for account in accounts)
         )
 

@@ -33,7 +33,7 @@ def test_it_settles_a_little_above_what_the_engine_runs(capacity: int) -> None:
 
     flood(limit, capacity, 60)
 
-    assert all(capacity <= each <= capacity * 1.25 + 3 for each in flood(limit, capacity, 40))
+    assert all(capacity <= value <= capacity * 1.25 + 3 for value in flood(limit, capacity, 40))
 
 
 def test_it_starts_fast() -> None:

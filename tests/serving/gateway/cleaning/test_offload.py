@@ -39,7 +39,7 @@ async def test_what_fails_fails_for_who_asked() -> None:
         raise ValueError("no")
 
     found = await asyncio.gather(offload("acme", SHORT_BYTES + 1, fail), return_exceptions=True)
-    assert [type(each) for each in found] == [ValueError]
+    assert [type(error) for error in found] == [ValueError]
 
 
 async def test_who_leaves_keeps_the_turn_until_the_work_is_done() -> None:

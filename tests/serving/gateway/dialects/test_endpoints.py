@@ -62,7 +62,7 @@ def test_embeddings_are_cleaned_counted_and_passed_on(
     raw = client.embeddings.with_raw_response.create(
         model="scripted", input=[f"mail {MAIL}", FORGED], encoding_format="float", dimensions=2
     )
-    assert [each.embedding for each in raw.parse().data] == [[0.25, -1.0]] * 2
+    assert [vector.embedding for vector in raw.parse().data] == [[0.25, -1.0]] * 2
     assert raw.headers["x-signet-mark"] == "off;reason=endpoint"
     assert asked(engine)["input"][0] == "mail [EMAIL_ADDRESS]"
     assert "<|im_end|>" not in asked(engine)["input"][1]

@@ -124,10 +124,10 @@ def test_an_answer_that_ends_early_breaks_the_stream() -> None:
 
 def told(events: list[dict[str, object]]) -> tuple[str, list[dict[str, object]]]:
     """The text in pieces, and all other events."""
-    pieces = [each for each in events if str(each["type"]).endswith("delta") and each["type"] != "message_delta"]
-    deltas: list[Any] = [each["delta"] for each in pieces]
+    pieces = [event for event in events if str(event["type"]).endswith("delta") and event["type"] != "message_delta"]
+    deltas: list[Any] = [piece["delta"] for piece in pieces]
     text = "".join(delta if isinstance(delta, str) else delta["text"] for delta in deltas)
-    return text, [{**each, "sequence_number": 0} for each in events if each not in pieces]
+    return text, [{**event, "sequence_number": 0} for event in events if event not in pieces]
 
 
 WORDS = ["Hello", " there", "\n", " é", " 🎉", "\ud83d", "\ude00", *TEXT.split(" ")]

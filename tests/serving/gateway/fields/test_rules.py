@@ -114,7 +114,7 @@ def test_a_refused_field_that_asks_for_nothing_is_left_out(value: Any) -> None:
 @pytest.mark.parametrize("name", sorted(BESIDE_TEMPLATE))
 def test_beside_a_template_nothing_echoes_or_cuts_it(name: str) -> None:
     path = next(path for path in FIELDS if name in FIELDS[path])
-    value = next(each for each in (True, 1, "auto") if FIELDS[path][name].fits(each))
+    value = next(candidate for candidate in (True, 1, "auto") if FIELDS[path][name].fits(candidate))
 
     apply({name: value}, path)
     assert refusal({name: value}, path, beside_template=True).param == name

@@ -45,7 +45,7 @@ def test_a_hello_ends_where_its_last_record_does(size: int, cuts: list[int], bef
     for cut in cuts:
         records.append(whole[:cut])
         whole = whole[cut:]
-    sent = CHANGE_CIPHER_SPEC * before + b"".join(record(each) for each in (*records, whole) if each)
+    sent = CHANGE_CIPHER_SPEC * before + b"".join(record(content) for content in (*records, whole) if content)
 
     assert end_of_hello(sent + after) == len(sent)
     assert all(end_of_hello(sent[:place]) is None for place in range(len(sent)))

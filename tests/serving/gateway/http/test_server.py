@@ -427,8 +427,8 @@ def test_when_the_reserve_is_used_up_too_connections_are_refused_at_once() -> No
         wait_until(lambda: served.server.num_connections == 65, 5, "all are open")
         with served.connect() as client:
             assert read_all(client).startswith(b"HTTP/1.1 503")
-        for each in held:
-            each.close()
+        for stalled in held:
+            stalled.close()
 
 
 # Stopping

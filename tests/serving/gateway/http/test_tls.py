@@ -270,8 +270,8 @@ def test_of_too_many_handshakes_the_first_is_cut_off(
         with connect(served) as client:
             client.sendall(get())
             assert answer(client)[0] == 200
-        for each in silent:
-            each.close()
+        for quiet in silent:
+            quiet.close()
 
 
 def test_a_refused_upload_reads_why_even_when_it_goes_on_sending(
@@ -304,8 +304,8 @@ def test_a_drain_ends_handshakes_and_idle_connections(
         served.app.go_on.set()
         assert answer(busy)[2] == b"done"
         assert draining.result(5)
-        for each in (silent, idle, busy):
-            each.close()
+        for client in (silent, idle, busy):
+            client.close()
 
 
 def test_a_connection_holds_little_memory_whatever_it_has_sent(

@@ -115,8 +115,8 @@ class Guarded:
                 "SELECT details FROM audit WHERE action = 'policy.decide' AND subject = ? ORDER BY id",
                 (response.headers["x-request-id"],),
             ).fetchall()
-        decided = [each for (details,) in rows for each in json.loads(details)["decisions"]]
-        return [(each["principle"], each["action"], each["direction"]) for each in decided]
+        decided = [decision for (details,) in rows for decision in json.loads(details)["decisions"]]
+        return [(decision["principle"], decision["action"], decision["direction"]) for decision in decided]
 
     def _row(self, table: str, column: str, response: httpx.Response) -> dict[str, Any]:
         with sqlite3.connect(next(self.gateway.home.glob("*.db"))) as database:

@@ -150,10 +150,10 @@ def test_a_bad_folder_leaves_the_old_templates(tmp_path: Path) -> None:
     found.refresh()
     with pytest.raises(PromptError):
         found.apply(tmp_path / "missing")
-    assert [each.id for each in found.all()] == ["prompt:summarize@1"]
+    assert [template.id for template in found.all()] == ["prompt:summarize@1"]
     (tmp_path / "b.yaml").write_text(TEMPLATE.format(version=2))
     found.refresh()
-    assert [each.id for each in found.all()] == ["prompt:summarize@1", "prompt:summarize@2"]
+    assert [template.id for template in found.all()] == ["prompt:summarize@1", "prompt:summarize@2"]
 
 
 def test_the_card_holds_a_schema_of_the_variables(template: Template) -> None:

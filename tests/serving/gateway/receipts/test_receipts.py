@@ -91,7 +91,7 @@ def test_the_official_client_reads_a_stream_and_its_receipt(
     chunks = list(client.chat.completions.create(model="scripted", messages=QUESTION, stream=True))
     raw = post(gateway, stream=True).content
 
-    assert "".join(each.choices[0].delta.content or "" for each in chunks if each.choices) == RELEASED
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices) == RELEASED
     assert chunks[-1].choices[0].finish_reason == "stop"
     [comment] = re.findall(rb"^: signet-receipt (\S+)\n\ndata: \[DONE\]\n\n\Z", raw, re.MULTILINE)
     receipt = Receipt.parse(comment.decode())

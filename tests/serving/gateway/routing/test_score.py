@@ -113,7 +113,7 @@ def test_a_rare_system_prompt_has_one_home_and_a_popular_one_has_several() -> No
     }
     assert len(rare) == 1
     popular = [prompt(f"{number} " * 200, system="popular " * 500) for number in range(900)]
-    homes = [routing.choose(places(8), each, None).name for each in popular]
+    homes = [routing.choose(places(8), prefix, None).name for prefix in popular]
     assert len(set(homes[-200:])) >= 6
 
 

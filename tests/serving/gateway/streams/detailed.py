@@ -62,7 +62,7 @@ def streamed(
 ) -> bytes:
     """As vLLM streams: details with their tokens, the text `lag` characters later."""
     text, sent, data = "".join(tokens), 0, b""
-    ranked = [[each] if each else [] for each in others] if others is not None else [[] for _ in tokens]
+    ranked = [[other] if other else [] for other in others] if others is not None else [[] for _ in tokens]
     for first in range(0, len(tokens), per_event):
         last = first + per_event
         end = len("".join(tokens[:last])) - lag if last < len(tokens) else len(text)
@@ -106,7 +106,7 @@ def tokens_of(data: bytes) -> list[str]:
     for event in decoded_events(data):
         for choice in event["choices"]:
             details = choice.get("logprobs") or {}
-            found += details.get("tokens") or [each["token"] for each in details.get("content") or ()]
+            found += details.get("tokens") or [entry["token"] for entry in details.get("content") or ()]
     return found
 
 

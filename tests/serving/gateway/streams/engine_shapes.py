@@ -16,7 +16,7 @@ ASSISTANT: Json = {"role": "assistant", "content": ""}
 def sse(*events: Any, done: bool = True, end: str = "\n\n", prefix: str = "data: ", spaces: bool = True) -> bytes:
     """Events as they go over the wire; a text is one as it stands."""
     separators = (", ", ": ") if spaces else (",", ":")
-    lines = [each if isinstance(each, str) else prefix + json.dumps(each, separators=separators) for each in events]
+    lines = [event if isinstance(event, str) else prefix + json.dumps(event, separators=separators) for event in events]
     return "".join(line + end for line in [*lines, *([prefix + "[DONE]"] if done else [])]).encode()
 
 
@@ -80,7 +80,7 @@ def _odd(pieces: Sequence[str]) -> bytes:
     head = {"id": 17, "created": "now", "usage": None}
     nothing = ["data:", ": ping", "event: ping\nid: 3\nretry: 100", "data: null"]
     between = [*nothing, event(None, "", head), {"choices": None}, event({}, "", head)]
-    events = [each for piece in pieces for each in (*between, event({"content": piece}, "", head, index=None))]
+    events = [one for piece in pieces for one in (*between, event({"content": piece}, "", head, index=None))]
     usage = {"choices": None, "usage": {"prompt_tokens": "5", "completion_tokens": 7.0}}
     return sse(*events, usage, event({}, "stop", head))
 
@@ -134,7 +134,7 @@ def _interleaved(a: Json, b: Json) -> bytes:
     own, other = json.dumps(a), json.dumps(b)
     parts = [[_call(None, own[i : i + 9], index=0, id="a")] for i in range(0, len(own), 9)]
     others = [[_call(None, other[i : i + 9], index=0, id="b")] for i in range(0, len(other), 9)]
-    mixed = [each for pair in zip(parts, others, strict=False) for each in pair]
+    mixed = [part for pair in zip(parts, others, strict=False) for part in pair]
     size = min(len(parts), len(others))
     return _calls(heads, *mixed, *parts[size:], *others[size:])
 
@@ -160,7 +160,7 @@ def _id_with_each(a: Json, b: Json) -> bytes:
 
 CALLS: dict[str, Callable[[Json, Json], bytes]] = {
     "openai": _openai,
-    "one index": lambda a, b: _calls(*([each] for each in _one_index(a, b))),
+    "one index": lambda a, b: _calls(*([call] for call in _one_index(a, b))),
     "one index, together": lambda a, b: _calls(_one_index(a, b)),
     "one index, interleaved": _interleaved,
     "index null": _null_index,

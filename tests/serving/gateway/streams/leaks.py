@@ -11,7 +11,7 @@ from typing import Any
 def decoded_events(data: bytes) -> list[Any]:
     """The events of a stream that hold JSON."""
     events = [line[5:].strip() for line in data.replace(b"\r\n", b"\n").split(b"\n") if line.startswith(b"data:")]
-    return [json.loads(each) for each in events if each and each != b"[DONE]"]
+    return [json.loads(event) for event in events if event and event != b"[DONE]"]
 
 
 def said(answers: list[Any]) -> list[str]:
@@ -21,8 +21,8 @@ def said(answers: list[Any]) -> list[str]:
         for path, text in _strings(answer, ()):
             spelled[path].append(text)
             # Tokens stand in lists whose positions begin anew in each event.
-            spelled["flat", *(each for each in path if not isinstance(each, int))].append(text)
-    return ["".join(each) for each in spelled.values()]
+            spelled["flat", *(key for key in path if not isinstance(key, int))].append(text)
+    return ["".join(texts) for texts in spelled.values()]
 
 
 def _strings(value: Any, path: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], str]]:
@@ -33,10 +33,10 @@ def _strings(value: Any, path: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...
             yield (*path, "key of"), name
             yield from _strings(each, (*path, name))
     elif isinstance(value, list):
-        if value and all(type(each) is int for each in value):
+        if value and all(type(number) is int for number in value):
             # Ids of the tests' engines are characters; bytes are UTF-8.
-            yield (*path, "ids"), "".join(chr(each) for each in value if 0 <= each < 0x110000)
-            yield (*path, "utf-8"), bytes(each & 255 for each in value).decode(errors="replace")
+            yield (*path, "ids"), "".join(chr(number) for number in value if 0 <= number < 0x110000)
+            yield (*path, "utf-8"), bytes(number & 255 for number in value).decode(errors="replace")
         for position, each in enumerate(value):
             own = each.get("index", position) if isinstance(each, dict) else position
             yield from _strings(each, (*path, own if isinstance(own, int) else position))

@@ -194,7 +194,12 @@ def test_tokens_are_not_shown_to_a_client_that_did_not_ask() -> None:
 def test_a_client_that_asked_for_tokens_gets_each_once() -> None:
     data = cut_and_continue(context_for(return_token_ids=True), TokenEngine([b"c", b"b", b"a", b"d"]), [900])
 
-    ids = [each for event in events_of(data) for choice in event["choices"] for each in choice.get("token_ids") or ()]
+    ids = [
+        token_id
+        for event in events_of(data)
+        for choice in event["choices"]
+        for token_id in choice.get("token_ids") or ()
+    ]
     assert ids == [2, 1, 0, 3]
     assert [event["prompt_token_ids"] for event in events_of(data) if "prompt_token_ids" in event] == [QUESTION]
 

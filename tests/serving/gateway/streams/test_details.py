@@ -79,10 +79,10 @@ def test_a_clean_answer_keeps_all_details(
 
     assert tokens_of(released) == tokens
     ids = [
-        each
+        token_id
         for event in decoded_events(released)
         for choice in event["choices"]
-        for each in choice.get("token_ids") or ()
+        for token_id in choice.get("token_ids") or ()
     ]
     assert "".join(map(chr, ids)) == "".join(tokens)
 
@@ -200,9 +200,9 @@ def test_details_that_stop_following_the_text_are_read_with_those_that_did(
 
 def test_what_is_spelled_around_a_text_without_details_is_no_value() -> None:
     """The text alone shows no card: another word stands between its halves, of which the details say nothing."""
-    told = {each: {"content": [entry(each, [], "plain")]} for each in ("4111 ", "1111 ")}
+    told = {token: {"content": [entry(token, [], "plain")]} for token in ("4111 ", "1111 ")}
     pieces = ["4111 ", "1111 ", "and then came ", "1111 ", "1111 "]
-    data = b"".join(chunk({"content": each}, logprobs=told.get(each)) for each in pieces)
+    data = b"".join(chunk({"content": piece}, logprobs=told.get(piece)) for piece in pieces)
 
     released = relayed(data + chunk({}, "stop") + DONE, logprobs=True)
 

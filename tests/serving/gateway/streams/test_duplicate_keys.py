@@ -34,7 +34,7 @@ def written_twice(data: Any) -> str:
     if isinstance(data, dict) and data:
         name = json.dumps(next(iter(data)))
         return f'{{{name}: "first", {json.dumps(data)[1:]}'
-    inner = [written_twice(each) if isinstance(each, list | dict) else json.dumps(each) for each in data]
+    inner = [written_twice(item) if isinstance(item, list | dict) else json.dumps(item) for item in data]
     return f"[{','.join(inner)}]"
 
 
@@ -94,7 +94,7 @@ def test_an_event_that_only_looks_like_the_one_before_carries_none() -> None:
     trick = plain.replace(b'" a "', b'"%b", "content": " a "' % EMAIL.encode())
     relay = StreamRelay(RequestContext("chat", {}, b"", body={}), GUARD)
 
-    out = b"".join(relay.feed(each) for each in (first, plain, plain, trick, plain)) + relay.flush()
+    out = b"".join(relay.feed(sent) for sent in (first, plain, plain, trick, plain)) + relay.flush()
 
     assert EMAIL.encode() not in out
     assert out.count(b'" a "') == 4

@@ -50,8 +50,8 @@ def relayed(events: list[bytes], *, together: bool, tap: TokenTap | None) -> tup
     context = RequestContext("chat", {}, b"")
     context.body = {"return_token_ids": tap is not None and not tap.hides}
     relay = StreamRelay(context, GUARD, tap)
-    data = [each + b"\n\n" for each in events]
-    out = b"".join(relay.feed(each) for each in ([b"".join(data)] if together else data))
+    data = [event + b"\n\n" for event in events]
+    out = b"".join(relay.feed(piece) for piece in ([b"".join(data)] if together else data))
     relay.finish()
     return out + relay.close(), context, relay.num_text_events
 
@@ -61,8 +61,8 @@ def tap(hides: bool, keeps_text: bool) -> TokenTap:
 
 
 def text_of(data: bytes) -> str:
-    events = [json.loads(each.removeprefix(b"data: ")) for each in data.split(b"\n\n")[:-2]]
-    return "".join(choice["delta"].get("content") or "" for each in events for choice in each["choices"])
+    events = [json.loads(event.removeprefix(b"data: ")) for event in data.split(b"\n\n")[:-2]]
+    return "".join(choice["delta"].get("content") or "" for event in events for choice in event["choices"])
 
 
 @settings(max_examples=300, deadline=None)

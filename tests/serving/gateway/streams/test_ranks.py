@@ -144,9 +144,9 @@ def test_a_token_and_its_bytes_say_the_same(other: dict[str, Any], is_own: bool)
 def test_characters_in_parts_are_put_together_in_each_rank() -> None:
     """Digits of full width read as digits; each of their bytes is a token."""
     raw = "４１１１ １１１１ １１１１ １１１１".encode()
-    pieces = [{"token": "\ufffd" if each > 127 else chr(each), "logprob": -1.0, "bytes": [each]} for each in raw]
-    entries = [{"token": " a", "logprob": -1.0, "bytes": [32, 97], "top_logprobs": [each]} for each in pieces]
-    data = b"".join(chunk({"content": " a"}, logprobs={"content": [each]}) for each in entries)
+    pieces = [{"token": "\ufffd" if byte > 127 else chr(byte), "logprob": -1.0, "bytes": [byte]} for byte in raw]
+    entries = [{"token": " a", "logprob": -1.0, "bytes": [32, 97], "top_logprobs": [piece]} for piece in pieces]
+    data = b"".join(chunk({"content": " a"}, logprobs={"content": [entry]}) for entry in entries)
 
     released = relayed(data + chunk({"content": " b"}, "stop") + DONE, logprobs=True)
 
@@ -164,9 +164,9 @@ def test_alternatives_told_by_numbers_are_left_out() -> None:
     others = [{"token": f"token_id:{ord(c)}", "logprob": -1.0, "bytes": None} for c in VALUES[0]]
     data = b"".join(
         chunk(
-            {"content": "a"}, logprobs={"content": [{"token": "token_id:97", "logprob": -1.0, "top_logprobs": [each]}]}
+            {"content": "a"}, logprobs={"content": [{"token": "token_id:97", "logprob": -1.0, "top_logprobs": [other]}]}
         )
-        for each in others
+        for other in others
     )
 
     released = relayed(data + chunk({}, "stop") + DONE, logprobs=True)

@@ -118,7 +118,7 @@ def test_the_same_bytes_leave_wherever_the_network_cuts(events: list[bytes], lin
     data = b"".join([*events, *ends, usage_chunk(), DONE]).replace(b"\n", line_end)
     whole = run(relay_for(choices=2, wants_usage=True), data, len(data))
 
-    relay, places = relay_for(choices=2, wants_usage=True), sorted({0, len(data), *(each % len(data) for each in cuts)})
+    relay, places = relay_for(choices=2, wants_usage=True), sorted({0, len(data), *(cut % len(data) for cut in cuts)})
     pieces = [data[start:end] for start, end in pairwise(places)]
     released = b"".join(relay.feed(piece) for piece in pieces)
     relay.finish()
@@ -140,9 +140,9 @@ def test_a_choice_says_that_it_ended_while_others_go_on(odd: dict[str, Any]) -> 
     last = relay.feed(piece({"content": "x"}, index=2) + piece({}, finish="stop", index=2) + DONE)
     relay.finish()
 
-    assert [choice["index"] for each in ended for choice in each["choices"]] == [1] * len(ended)
-    assert "".join(each["choices"][0]["delta"].get("content") or "" for each in ended) == "mail jane@exa"
-    assert [each["choices"][0]["finish_reason"] for each in ended][-1] == "length"
+    assert [choice["index"] for event in ended for choice in event["choices"]] == [1] * len(ended)
+    assert "".join(event["choices"][0]["delta"].get("content") or "" for event in ended) == "mail jane@exa"
+    assert [event["choices"][0]["finish_reason"] for event in ended][-1] == "length"
     assert late == b"", "it has ended"
     assert b'"stop"' in rest
     assert b'"stop"' not in last, "the last end waits for the record"

@@ -35,7 +35,9 @@ def relayed(data: bytes, step: int, tap: TokenTap | None = None, **body: Any) ->
 
 def contents(data: bytes) -> str:
     return "".join(
-        choice["delta"].get("content") or "" for each in decoded_events(data) for choice in each.get("choices") or ()
+        choice["delta"].get("content") or ""
+        for decoded in decoded_events(data)
+        for choice in decoded.get("choices") or ()
     )
 
 
@@ -54,7 +56,7 @@ def test_streams_of_many_engines_are_read_and_cleaned(engine: str, sizes: list[i
     assert not leaked(decoded_events(released), [EMAIL, CARD])
     assert context.finish_reason == "stop"
     finishes = [c.get("finish_reason") for e in decoded_events(released) for c in e.get("choices") or ()]
-    assert [each for each in finishes if each] == ["stop"]
+    assert [reason for reason in finishes if reason] == ["stop"]
     assert context.answer_chars == len(TEXT)
 
 
@@ -62,8 +64,8 @@ def calls_of(data: bytes) -> list[tuple[str, Any]]:
     """As OpenAI's client puts them together: by index, strings one behind the other."""
     names: dict[int, str] = defaultdict(str)
     arguments: dict[int, str] = defaultdict(str)
-    for each in decoded_events(data):
-        for choice in each["choices"]:
+    for decoded in decoded_events(data):
+        for choice in decoded["choices"]:
             for call in choice["delta"].get("tool_calls") or ():
                 names[call["index"]] += call["function"].get("name") or ""
                 arguments[call["index"]] += call["function"].get("arguments") or ""
@@ -165,7 +167,7 @@ def test_a_finish_reason_ends_no_cleaning(finish: str) -> None:
         released, _ = relayed(data, step)
         assert contents(released) == "Mail [EMAIL_ADDRESS]"
         finishes = [c["finish_reason"] for e in decoded_events(released) for c in e["choices"]]
-        assert [each for each in finishes if each] == ["stop"]
+        assert [reason for reason in finishes if reason] == ["stop"]
 
 
 @pytest.mark.parametrize("separators", [(",", ":"), (", ", ": "), (" ,", " : ")])
@@ -174,7 +176,7 @@ def test_tokens_are_read_and_hidden_however_the_json_is_written(separators: tupl
     first = {**event({"role": "assistant", "content": ""}), "prompt_token_ids": [1, 2, 3]}
     events = [event({"content": text}, token_ids=[number]) for number, text in enumerate(texts)]
     events = [first, *events, event({}, "stop", token_ids=[9])]
-    data = b"".join(b"data: " + json.dumps(each, separators=separators).encode() + b"\n\n" for each in events)
+    data = b"".join(b"data: " + json.dumps(event, separators=separators).encode() + b"\n\n" for event in events)
     tap = TokenTap(1, answers_each=1, hides=True, keeps_text=False)
 
     released, _ = relayed(data + b"data: [DONE]\n\n", 100_000, tap)

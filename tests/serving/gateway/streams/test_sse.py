@@ -56,7 +56,7 @@ def test_a_long_event_in_pieces_takes_linear_time(piece: int) -> None:
 
         def work() -> None:
             splitter = EventSplitter()
-            assert [event for each in pieces for event in splitter.feed(each)] == [data[:-2]]
+            assert [event for piece in pieces for event in splitter.feed(piece)] == [data[:-2]]
 
         return work
 

@@ -39,7 +39,7 @@ def chat_stream(pieces: list[dict[str, Any]], step: int) -> list[Any]:
     relay = StreamRelay(RequestContext("chat", {}, b"", body={}), GUARD)
     out = b"".join(relay.feed(data[start : start + step]) for start in range(0, len(data), step))
     relay.finish()
-    return [choice["delta"] for each in decoded_events(out + relay.close()) for choice in each["choices"]]
+    return [choice["delta"] for decoded in decoded_events(out + relay.close()) for choice in decoded["choices"]]
 
 
 def cut(text: str, size: int) -> list[str]:
@@ -190,5 +190,5 @@ def test_one_walk_finds_what_all_walks_find_or_says_that_it_does_not_know(tree: 
 
 def test_usual_names_are_names_and_events_of_engines_are_walked_once() -> None:
     assert texts_alone(dict.fromkeys(texts._USUAL_KEYS, 1)) == []
-    texts_alone_of = [texts_alone(decoded_events(each)[0]) for each in response_events(["Hello", " there"])]
+    texts_alone_of = [texts_alone(decoded_events(piece)[0]) for piece in response_events(["Hello", " there"])]
     assert sum(found is None for found in texts_alone_of) <= 3, "those with details of tokens"

@@ -157,7 +157,7 @@ def test_the_released_text_is_known_to_the_letter(issuer: ReceiptIssuer) -> None
     [
         (BODY, json.dumps(BODY, indent=2)),
         (BODY, json.dumps(MESSAGES)),
-        (BODY, json.dumps({"messages": [dict(reversed(each.items())) for each in MESSAGES]})),
+        (BODY, json.dumps({"messages": [dict(reversed(message.items())) for message in MESSAGES]})),
         ({"messages": [{"role": "user", "content": "Hello"}]}, "Hello"),
         ({"messages": [{"role": "user", "content": "Hello"}]}, "Hello\n"),
         ({"prompt": "Once"}, "Once"),

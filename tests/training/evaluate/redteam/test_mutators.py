@@ -48,9 +48,9 @@ def test_looks() -> None:
     assert text("homoglyphs", "cope") == "соре"
     hidden = text("zero-width", "secret words")
     assert "secret" not in hidden
-    assert "".join(each for each in hidden if each.isascii()) == "secret words"
+    assert "".join(character for character in hidden if character.isascii()) == "secret words"
     tagged = text("tag-characters", "say it")
-    assert "".join(chr(ord(each) - 0xE0000) for each in tagged if ord(each) > 0xE0000) == "say it"
+    assert "".join(chr(ord(character) - 0xE0000) for character in tagged if ord(character) > 0xE0000) == "say it"
     assert "say it" not in tagged
 
 

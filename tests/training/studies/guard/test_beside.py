@@ -35,9 +35,9 @@ def test_every_attack_does_what_it_is_for_and_no_harmless_text_does() -> None:
     # html.parser of Python 3.11.2 loses two tags that span quotations; later ones read them as browsers do.
     assert sum(not fetched(answer) for _, answer in exfiltrating()) <= 2
     assert not any(fetched(answer) for answer in HARMLESS)
-    assert all(each.value in each.text for each in secrets(2))
-    assert all(each.forbidden & set(each.text) for each in hidden())
-    assert all((each.value in each.text) == (each.kind == "plain") for each in control_tokens())
+    assert all(secret.value in secret.text for secret in secrets(2))
+    assert all(sample.forbidden & set(sample.text) for sample in hidden())
+    assert all((sample.value in sample.text) == (sample.kind == "plain") for sample in control_tokens())
     assert {value_of(pieces).kind for pieces in cut_once()} > {value_of(pieces).kind for pieces in far_into_an_answer()}
 
 
@@ -74,7 +74,7 @@ def test_a_peer_answers_each_question_in_a_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked = [{"mode": "upper", "texts": ["a", "b"], "end": "!"}, {"mode": "upper", "texts": [3], "end": ""}]
-    monkeypatch.setattr("sys.stdin", io.StringIO("".join(json.dumps(each) + "\n" for each in asked)))
+    monkeypatch.setattr("sys.stdin", io.StringIO("".join(json.dumps(line) + "\n" for line in asked)))
 
     serve({"upper": lambda question: lambda text: text.upper() + question["end"]}, ["click"])
 
