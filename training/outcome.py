@@ -73,10 +73,10 @@ class Context:
 
     def data_sets(self, recipe: BaseModel) -> list[Checkpoint]:
         """The data sets of the registry that a recipe names, each once."""
-        found = (
+        checkpoints = (
             find_data_set(path, self.registry) for path in paths_in(recipe) if path.parts and not self._is_file(path)
         )
-        return list({checkpoint.ref: checkpoint for checkpoint in found if checkpoint is not None}.values())
+        return list({checkpoint.ref: checkpoint for checkpoint in checkpoints if checkpoint is not None}.values())
 
     def _is_file(self, of_recipe: Path) -> bool:
         return self.on_disk(of_recipe).exists()

@@ -121,9 +121,9 @@ class EncodedText:
             return None
         cleaner = StreamCleaner(self._detectors)
         cleaner.whole(text)
-        found = [what for what, action in cleaner.report.counts if action == "mask"]
-        if found:
-            what = next((entity for entity in found if self._actions[entity] == "block"), found[0])
+        masked = [what for what, action in cleaner.report.counts if action == "mask"]
+        if masked:
+            what = next((entity for entity in masked if self._actions[entity] == "block"), masked[0])
             return what, self._actions[what]
         if inert and self._tokens.inert(text)[1]:
             return "control_token", "mask"

@@ -107,18 +107,18 @@ class LongTag:
     def _attribute(self, raw: str, start: int, out: list[str], final: bool) -> int | None:
         blank = _BLANK_LINE.search(raw, start, start + MAX_ATTRIBUTE) if self._ends_at_blank else None
         stop = min(len(raw), start + MAX_ATTRIBUTE) if blank is None else blank.start()
-        found = ATTRIBUTE.match(raw, start, stop)
+        attribute = ATTRIBUTE.match(raw, start, stop)
         may_go_on = blank is None and not final and len(raw) < start + MAX_ATTRIBUTE
-        if may_go_on and (found is None or found.end() == len(raw)):
+        if may_go_on and (attribute is None or attribute.end() == len(raw)):
             return None
         self._after_line = False
         begun = _BEGUN.match(raw, start, stop)
         assert begun is not None
         name = begun[1].lower()
-        is_whole = found is not None and found.end() < start + MAX_ATTRIBUTE
-        self._in_style = name == "style" and found is None and bool(begun[2])
+        is_whole = attribute is not None and attribute.end() < start + MAX_ATTRIBUTE
+        self._in_style = name == "style" and attribute is None and bool(begun[2])
         # Of an address that is too long, its beginning says where it leads.
-        value = raw[begun.end() : stop] if found is None else found[2] or found[3] or found[4] or ""
+        value = raw[begun.end() : stop] if attribute is None else attribute[2] or attribute[3] or attribute[4] or ""
         if "<" in name:
             self._inner = name.rpartition("<")[2]
         fault = self._rules.attribute_fault(self._name, name, value, is_whole=is_whole)
@@ -128,18 +128,18 @@ class LongTag:
             out += (raw[start], " ")
             self._report.add(fault, "inert")
             return start + 1
-        end = begun.end() if found is None else found.end()
-        self._quote = "" if found is not None else begun[2] or ""
+        end = begun.end() if attribute is None else attribute.end()
+        self._quote = "" if attribute is not None else begun[2] or ""
         end = max(end, start + 1)
         out.append(raw[start:end])
         return end
 
     def _in_value(self, raw: str, place: int, out: list[str], final: bool) -> int | None:
-        found = raw.find(self._quote, place)
-        end = len(raw) if found < 0 else found
+        closing = raw.find(self._quote, place)
+        end = len(raw) if closing < 0 else closing
         loads = None
         if self._in_style:
-            begun = _STYLE_BEGUN.search(raw, max(place, end - _MAX_STYLE_BEGUN)) if found < 0 and not final else None
+            begun = _STYLE_BEGUN.search(raw, max(place, end - _MAX_STYLE_BEGUN)) if closing < 0 and not final else None
             end = end if begun is None else begun.start()
             loads = _STYLE_LOADS.search(raw, place, end)
             end = end if loads is None else loads.start() + 1
@@ -157,7 +157,7 @@ class LongTag:
         if loads is not None:
             out.append(" ")
             self._report.add("active_html", "inert")
-        elif end == found:
+        elif end == closing:
             self._quote = ""
             out.append(raw[end])
             return end + 1
@@ -174,5 +174,5 @@ class LongTag:
         return 0
 
 
-def _as_signs(found: re.Match[str]) -> str:
-    return found[1] + found[2].replace(">", _SIGN)
+def _as_signs(match: re.Match[str]) -> str:
+    return match[1] + match[2].replace(">", _SIGN)

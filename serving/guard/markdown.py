@@ -44,8 +44,8 @@ def declared_at(text: str, start: int, final: bool) -> tuple[str, ...] | None:
     """
     if not final and _BEGUN.match(text, start) is not None:
         return None
-    found = _DECLARED.match(text, start)
-    return () if found is None else _ENDS.get(found[0], (">",))
+    declaration = _DECLARED.match(text, start)
+    return () if declaration is None else _ENDS.get(declaration[0], (">",))
 
 
 def name_at(text: str, start: int) -> str | None:

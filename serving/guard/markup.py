@@ -173,19 +173,19 @@ class Markup:
         """Release up to the next thing of interest and past it; None: the rest is held back."""
         rules = self._rules
         matters = self._image or self._backticks_ambiguous or self._html_block
-        found = (rules.trigger if matters else rules.plain_trigger).search(raw, position)
+        trigger = (rules.trigger if matters else rules.plain_trigger).search(raw, position)
         tail = None if final or self._rules.tail is None else self._rules.tail.search(raw, max(position, len(raw) - 8))
-        if tail is not None and (found is None or tail.start() < found.start()):
+        if tail is not None and (trigger is None or tail.start() < trigger.start()):
             self._hold(raw, position, tail.start(), out)
             return None
-        if found is None:
+        if trigger is None:
             return self._release(raw, position, len(raw), out)
-        start, kind = found.start(), found.lastgroup
-        if kind in _NESTING and not (kind == "tag" and found.end() == len(raw)):
+        start, kind = trigger.start(), trigger.lastgroup
+        if kind in _NESTING and not (kind == "tag" and trigger.end() == len(raw)):
             self._nested = True
         decide = _DECIDED.get(kind or "")
         if decide is None:
-            return self._note(kind or "", raw, start, found.end(), out, position)
+            return self._note(kind or "", raw, start, trigger.end(), out, position)
         end = decide(self, raw, start, out, position, final)
         if end is None:
             self._hold(raw, position, start, out)
@@ -410,10 +410,10 @@ class Markup:
             self._code_span = 0
             return self._release(raw, position, end.end(), out)
         # Up to something of interest it does not matter what this is.
-        found = self._rules.trigger.search(raw, position)
-        start = len(raw) if found is None else found.start()
+        trigger = self._rules.trigger.search(raw, position)
+        start = len(raw) if trigger is None else trigger.start()
         self._code_span_left -= start - position
-        if found is None:
+        if trigger is None:
             return self._release(raw, position, start, out)
         self._hold(raw, position, start, out)
         return None
@@ -451,8 +451,8 @@ class Markup:
         return self._release(raw, position, stop + 1, out)
 
 
-def _as_spaces(found: re.Match[str]) -> str:
-    return found[1] + " " * len(found[2])
+def _as_spaces(match: re.Match[str]) -> str:
+    return match[1] + " " * len(match[2])
 
 
 _NESTING = frozenset({"tag", "fence", "nest"})

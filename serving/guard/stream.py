@@ -195,7 +195,7 @@ class StreamCleaner:
     def _detect(self, final: bool) -> None:
         text = self._fold
         growing = {value.detector: value for value in self._values if value.rest is not None}
-        found = []
+        values = []
         for number, detector in enumerate(self._detectors):
             value = growing.get(number)
             if value is not None and value.rest is not None:
@@ -205,9 +205,9 @@ class StreamCleaner:
                     continue
                 value.rest = None
             spans, self._at[number] = detector.scan(text, self._at[number], final)
-            found += [_Value(number, *span) for span in spans]
-        if found:
-            self._values += found
+            values += [_Value(number, *span) for span in spans]
+        if values:
+            self._values += values
             self._values.sort(key=lambda value: (value.start, value.detector))
 
     def _release(self, final: bool) -> str:

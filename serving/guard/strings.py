@@ -162,11 +162,11 @@ class Cleaning:
 
     def _values_across(self, joined: str, ends: list[int]) -> list[tuple[str, Span]]:
         folded = fold(joined)
-        found = [
+        values = [
             (detector.entity, span) for detector in self._rules.detectors for span in detector.scan(folded, 0, True)[0]
         ]
         across: list[tuple[str, Span]] = []
-        for entity, span in sorted(found, key=lambda value: value[1].start):
+        for entity, span in sorted(values, key=lambda value: value[1].start):
             is_across = ends[bisect_right(ends, span.start)] < span.end
             if is_across and (not across or span.start >= across[-1][1].end):
                 across.append((entity, span))

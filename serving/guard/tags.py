@@ -106,12 +106,12 @@ def _read(text: str, start: int, end: int) -> _Tag:
             return _Tag(named[1].lower(), attributes, end, False)
         if text[place] == ">":
             return _Tag(named[1].lower(), attributes, place + 1, True)
-        found = ATTRIBUTE.match(text, place, end)
-        if found is None:
+        attribute = ATTRIBUTE.match(text, place, end)
+        if attribute is None:
             return _Tag(named[1].lower(), attributes, end, False, True)
-        value = found[2] or found[3] or found[4] or ""
-        attributes.append((found[1].lower(), value))
-        place = found.end()
+        value = attribute[2] or attribute[3] or attribute[4] or ""
+        attributes.append((attribute[1].lower(), value))
+        place = attribute.end()
 
 
 def _does_nothing(handler: str) -> bool:
@@ -169,11 +169,11 @@ class TagRules:
 
     def _autolink(self, text: str, start: int, may_go_on: bool) -> Verdict | None:
         """An address in angle brackets (https://spec.commonmark.org/0.31.2/#autolinks); None: it may go on."""
-        found = _AUTOLINK.match(text, start)
-        if found is None or found.end() - start > MAX_TAG:
+        link = _AUTOLINK.match(text, start)
+        if link is None or link.end() - start > MAX_TAG:
             return None if may_go_on and _AUTOLINK_BEGUN.match(text, start) is not None else _NO_LINK
-        runs = self._masks_html and self._hosts.leads(found[1][:MAX_HEAD]) is Destination.SCRIPT
-        return Verdict("active_html" if runs else "", found.end(), True)
+        runs = self._masks_html and self._hosts.leads(link[1][:MAX_HEAD]) is Destination.SCRIPT
+        return Verdict("active_html" if runs else "", link.end(), True)
 
     @property
     def _masks_html(self) -> bool:

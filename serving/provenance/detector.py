@@ -66,7 +66,7 @@ class Detector:
         encoding = self._encode(text)
         if logprobs is not None and len(logprobs) != len(encoding.ids):
             raise ValueError(f"the text has {len(encoding.ids)} tokens and {len(logprobs)} log-probabilities")
-        found = detect(
+        detection = detect(
             encoding.ids,
             keys,
             self.threshold if threshold is None else threshold,
@@ -79,7 +79,7 @@ class Detector:
             adjustments=adjustments,
             tokenizer=self.digest,
         )
-        return replace(found, spans=[_in_characters(span, encoding) for span in found.spans])
+        return replace(detection, spans=[_in_characters(span, encoding) for span in detection.spans])
 
     def _encode(self, text: str) -> Encoding:
         return self._tokenizer.encode(text, add_special_tokens=False)

@@ -97,12 +97,12 @@ class Keyring:
         named models and of none are there too, one for each epoch.
         """
         wanted, names = set(tenants), (None, *models)
-        found = {key.id: key for key in self.keys() if key.tenant in wanted}
+        keys = {key.id: key for key in self.keys() if key.tenant in wanted}
         if self._unwritten or not os.access(self.path.parent, os.W_OK):
             for root, tenant, model in itertools.product(self._contents.roots.values(), wanted, names):
                 for key in self._possible(root, tenant, model):
-                    found.setdefault(key.id, key)
-        return [found[key_id] for key_id in sorted(found)]
+                    keys.setdefault(key.id, key)
+        return [keys[key_id] for key_id in sorted(keys)]
 
     def by_id(self, key_id: str) -> MarkKey:
         """The issued key with this id. Raises UnknownMarkKey."""

@@ -85,12 +85,12 @@ def train_head(
         for _, text in (*bad, *good):
             margins.append(cascade.margin(text, lambda piece: illicit_margin(model, word_vectors, piece)))
             progress(len(margins), len(bad) + len(good))
-    found, rest = np.array(margins[: len(bad)], dtype=np.float32), np.array(margins[len(bad) :], dtype=np.float32)
-    slope, offset = calibrate(found, rest)
+    caught, rest = np.array(margins[: len(bad)], dtype=np.float32), np.array(margins[len(bad) :], dtype=np.float32)
+    slope, offset = calibrate(caught, rest)
     least = threshold_at([(name, float(margin)) for (name, _), margin in zip(good, rest, strict=True)], false_flags)
     head = replace(raw, slope=slope, offset=offset)
     head = replace(head, threshold=head.probability(least))
-    return head, {"second_look_calibration_recall": float((found >= least).mean())}
+    return head, {"second_look_calibration_recall": float((caught >= least).mean())}
 
 
 def _drawn(texts: Sequence[Text], chance: random.Random) -> list[Text]:
@@ -98,7 +98,11 @@ def _drawn(texts: Sequence[Text], chance: random.Random) -> list[Text]:
     for name, text in texts:
         by_source.setdefault(name.split(",")[0], []).append((name, text))
     most = {name: _OWN if name == OWN else _EACH for name in by_source}
-    return [text for name, found in by_source.items() for text in chance.sample(found, min(most[name], len(found)))]
+    return [
+        text
+        for name, source_texts in by_source.items()
+        for text in chance.sample(source_texts, min(most[name], len(source_texts)))
+    ]
 
 
 def _read(encoder: Encoder, texts: Sequence[str], show: bool) -> Bags:
@@ -110,9 +114,9 @@ def _read(encoder: Encoder, texts: Sequence[str], show: bool) -> Bags:
             part = new[begin : begin + _AT_ONCE]
             known.update(zip(part, views(encoder, [text[:VIEWED_CHARS] for text in part]), strict=True))
             progress(begin + len(part), len(new))
-    found = [known[text] for text in texts]
-    starts = np.concatenate(([0], np.cumsum([len(rows) for rows in found])))
-    return Bags(np.concatenate(found), starts)
+    bags = [known[text] for text in texts]
+    starts = np.concatenate(([0], np.cumsum([len(rows) for rows in bags])))
+    return Bags(np.concatenate(bags), starts)
 
 
 def fit_head(bags: Bags, labels: NDArray[np.bool_], seed: int) -> Head:

@@ -138,11 +138,13 @@ def threshold_at(margins: Sequence[tuple[str, float]], rate: float, least: int =
     by_source: dict[str, list[float]] = {}
     for name, margin in margins:
         by_source.setdefault(name, []).append(margin)
-    small = [margin for found in by_source.values() if len(found) < least for margin in found]
-    groups = [found for found in by_source.values() if len(found) >= least]
+    small = [
+        margin for source_margins in by_source.values() if len(source_margins) < least for margin in source_margins
+    ]
+    groups = [source_margins for source_margins in by_source.values() if len(source_margins) >= least]
     if len(small) >= least or not groups:
         groups.append(small)
-    return max(float(np.quantile(found, 1 - rate, method="higher")) for found in groups) + 1e-6
+    return max(float(np.quantile(source_margins, 1 - rate, method="higher")) for source_margins in groups) + 1e-6
 
 
 def model_of(

@@ -27,12 +27,12 @@ def templates(whole: bool = True) -> dict[str, list[str]]:
 
 def write(start: str, count: int, chance: random.Random, whole: bool) -> list[str]:
     """`count` different texts of the list `start`, or as many as it has; `whole` as for `templates`."""
-    found: dict[str, None] = {}
+    written: dict[str, None] = {}
     for _ in range(4 * count):
-        if len(found) == count:
+        if len(written) == count:
             break
-        found.setdefault(_expand(f"{{{start}}}", templates(whole), chance).strip())
-    return list(found)
+        written.setdefault(_expand(f"{{{start}}}", templates(whole), chance).strip())
+    return list(written)
 
 
 def _expand(text: str, lists: dict[str, list[str]], chance: random.Random) -> str:
@@ -52,7 +52,7 @@ def _expand(text: str, lists: dict[str, list[str]], chance: random.Random) -> st
 
 def plant(order: str, document: str, chance: random.Random) -> str:
     """A document with an order put at its beginning, its end or between two of its sentences."""
-    places = [0, len(document), *(found.end() for found in re.finditer(r"[.!?]\s+|\n+", document))]
+    places = [0, len(document), *(gap.end() for gap in re.finditer(r"[.!?]\s+|\n+", document))]
     place = chance.choice(places if chance.random() < 0.5 else places[:2])
     before, after = document[:place].rstrip(" "), document[place:].lstrip(" ")
     between = chance.choice([" ", "\n", "\n\n"])

@@ -177,10 +177,10 @@ def read_lexicon(folder: Path | None, word_vectors: WordVectors) -> Weights:
     if file is not None and file.is_file():
         with file.open(newline="") as lines:
             for row in csv.DictReader(lines):
-                found = word_hashes(normal(row["text"]))
+                hashes = word_hashes(normal(row["text"]))
                 severity = float(row["severity_rating"]) / _WORST
-                if len(found) == 1 and severity > 0.5:
-                    words[int(found[0])] = max(severity, words.get(int(found[0]), 0.0))
+                if len(hashes) == 1 and severity > 0.5:
+                    words[int(hashes[0])] = max(severity, words.get(int(hashes[0]), 0.0))
     rising = sorted(words)
     severity_of = np.array([words[word] for word in rising], dtype=np.float16)
     return Weights({}, np.array(rising, dtype=np.uint64), severity_of, word_vectors)

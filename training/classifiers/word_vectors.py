@@ -68,10 +68,10 @@ def vocabulary(own: list[str], data: OpenData) -> dict[str, int]:
         for line in lines:
             for word in _WORD.findall(_SLOTS.sub(" ", normal(line))):
                 ranks.setdefault(word, _RARE_RANK)
-    found = Counter(
+    counts = Counter(
         word for texts in data.train.values() for _, text in texts for word in set(_WORD.findall(normal(text)))
     )
-    for word, count in found.items():
+    for word, count in counts.items():
         if count >= _COMMON:
             ranks.setdefault(word, _RARE_RANK)
     return ranks

@@ -148,12 +148,12 @@ def _run_pip(environment: Environment, arguments: list[str], log: Path, progress
 def _progress_of(said: str, folder: Path) -> tuple[int, int, str]:
     """How far pip is: packages done twice, once when found and once when installed, of how many, and the latest."""
     pins = len(re.findall(r"^\w.*==", PINNED.read_text(), re.MULTILINE))
-    found = re.findall(r"^Collecting ([\w.-]+)", said, re.MULTILINE)
+    collected = re.findall(r"^Collecting ([\w.-]+)", said, re.MULTILINE)
     if "\nInstalling collected packages:" not in said:
         loading = re.findall(r"^\s+(?:Downloading|Using cached) (\S+).*?(\([\d.]+ [kMG]?B\))?$", said, re.MULTILINE)
-        name, size = loading[-1] if loading else (found[-1] if found else "", "")
+        name, size = loading[-1] if loading else (collected[-1] if collected else "", "")
         # pip may collect a package twice; the count never exceeds the pins.
-        return min(len(found), pins), 2 * pins, f"{re.split('-[0-9]', name)[0].rpartition('/')[2]} {size}".strip()
+        return min(len(collected), pins), 2 * pins, f"{re.split('-[0-9]', name)[0].rpartition('/')[2]} {size}".strip()
     installed = sum(1 for _ in folder.glob("lib/python*/site-packages/*.dist-info"))
     return pins + min(installed, pins), 2 * pins, "installing"
 
@@ -168,9 +168,9 @@ def _reason(log: Path) -> str:
     """Why pip failed, from its log."""
     text = log.read_text(errors="replace")
     for pattern, reason in FAILURES:
-        found = re.search(pattern, text)
-        if found:
-            return reason.replace("{}", found[found.lastindex] if found.lastindex else "")
+        match = re.search(pattern, text)
+        if match:
+            return reason.replace("{}", match[match.lastindex] if match.lastindex else "")
     return _last_line(text)
 
 

@@ -70,9 +70,9 @@ def _unserved_awq(quantization: Mapping[str, Any]) -> str | None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_bytes())
+        content = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
         raise SourceError(f"{path} cannot be read: {error}") from None
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise SourceError(f"{path} holds no JSON object")
-    return found
+    return content

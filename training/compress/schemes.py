@@ -43,10 +43,10 @@ class Scheme:
 
 def parse_scheme(name: str) -> Scheme:
     """Read a scheme's name, such as `gptq-asym-g32`; raises ValueError with the form of names."""
-    found = _NAME.fullmatch(_OLDER.get(name, name))
-    if found is None:
+    match = _NAME.fullmatch(_OLDER.get(name, name))
+    if match is None:
         raise ValueError(f"{name!r} is not a scheme: write {FORM}")
-    method, zero, group, mixed = found["method"], found["zero"], found["group"], found["mixed"]
+    method, zero, group, mixed = match["method"], match["zero"], match["group"], match["mixed"]
     if method == "w8a8":
         if zero or group or mixed:
             raise ValueError(f"{name!r} is not a scheme: w8a8 has one scale a row, and nothing else to choose")

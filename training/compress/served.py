@@ -92,10 +92,10 @@ def engine_perplexity(url: str, model: str, examples: Sequence[Example]) -> floa
     losses = []
     for example in examples:
         try:
-            found = token_logprobs(url, None, model, example.input_ids)
+            logprobs = token_logprobs(url, None, model, example.input_ids)
         except TrainingError as error:
             raise EngineFailed(str(error)) from None
-        losses += [-each for each, label in zip(found, example.labels[1:], strict=True) if label != IGNORED]
+        losses += [-each for each, label in zip(logprobs, example.labels[1:], strict=True) if label != IGNORED]
     return math.exp(sum(losses) / len(losses))
 
 

@@ -34,5 +34,5 @@ def torch_index_arguments(python: Path, torch: str) -> list[str]:
     question = ["install", "--dry-run", "--no-deps", "--ignore-installed", "--quiet", f"{torch}+cpu"]
     command = [str(python), "-I", "-m", "pip", "--disable-pip-version-check", "--no-input", *question]
     # What it would install goes nowhere; its failure is the answer.
-    found = subprocess.run(command, capture_output=True, env={**os.environ, "PIP_RETRIES": "1"})
-    return [] if found.returncode == 0 else ["--extra-index-url", CPU_INDEX]
+    dry_run = subprocess.run(command, capture_output=True, env={**os.environ, "PIP_RETRIES": "1"})
+    return [] if dry_run.returncode == 0 else ["--extra-index-url", CPU_INDEX]

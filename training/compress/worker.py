@@ -433,7 +433,7 @@ def losses(
     # CPUs are slower in bf16 than in fp32, GPUs several times faster.
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True).to(device).eval()
-    found = {name: [0.0] * len(examples) for name, examples in sets.items()}
+    by_set = {name: [0.0] * len(examples) for name, examples in sets.items()}
     # Like lengths together, so that little padding is computed; what follows a token does not change it.
     places = [(name, number) for name, examples in sets.items() for number in range(len(examples))]
     places.sort(key=lambda place: len(sets[place[0]][place[1]]["input_ids"]))
@@ -447,9 +447,9 @@ def losses(
                 labels = torch.tensor(example["labels"][1:], device=device)
                 scored = labels != UNSCORED
                 loss = cross_entropy(row[: len(labels)][scored].float(), labels[scored], reduction="sum")
-                found[name][number] = loss.item()
+                by_set[name][number] = loss.item()
             on_progress(end, len(places))
-    return found
+    return by_set
 
 
 def batched(lengths: Sequence[int]) -> Iterator[tuple[int, int]]:

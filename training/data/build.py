@@ -194,10 +194,10 @@ def _boilerplate(recipe: DataRecipe, files: Sequence[SourceFile]) -> LineCounts 
 
 
 def _same_kind(kind: str, record: Record) -> str:
-    found = KINDS[record.kind] + (" with lists" if "labels" in record.row else "")
-    if kind and found != kind:
-        raise DataError(f"{record.source}: is one of {found}, where the records before are {kind}")
-    return found
+    own_kind = KINDS[record.kind] + (" with lists" if "labels" in record.row else "")
+    if kind and own_kind != kind:
+        raise DataError(f"{record.source}: is one of {own_kind}, where the records before are {kind}")
+    return own_kind
 
 
 def _without_duplicates(

@@ -98,11 +98,11 @@ def card(ctx: click.Context, ref: str, as_json: bool) -> None:
     store = open_registry(ctx.obj())
     checkpoint = find_data_set(Path(ref), store) or store.resolve(ref)
     store.verify(checkpoint)
-    found = json.loads((checkpoint.path / CARD).read_text(encoding="utf-8"))
+    content = json.loads((checkpoint.path / CARD).read_text(encoding="utf-8"))
     if as_json:
-        click.echo(json.dumps({"ref": checkpoint.ref, "digest": checkpoint.digest, **found}, ensure_ascii=False))
+        click.echo(json.dumps({"ref": checkpoint.ref, "digest": checkpoint.digest, **content}, ensure_ascii=False))
     else:
-        click.echo(card_text(found).rstrip())
+        click.echo(card_text(content).rstrip())
 
 
 def _file(what: str, store: Any) -> Path:

@@ -21,7 +21,7 @@ class Evaluations:
             if words:
                 by_length.setdefault(min(words, length), []).append(runs(text, length))
         # A shorter text is looked for as a whole, wherever it stands.
-        self._runs = {size: np.unique(np.concatenate(found)) for size, found in sorted(by_length.items())}
+        self._runs = {size: np.unique(np.concatenate(hashes)) for size, hashes in sorted(by_length.items())}
 
     def share_with(self, text: str) -> bool:
         """Whether a text holds any of them. One word or two say nothing unless they are all of it."""

@@ -117,8 +117,8 @@ def make_corpus(
 def require_blocks(corpus: Corpus, block: int, path: Path, role: str) -> None:
     """Raise DataError where there is not one whole block."""
     if corpus.num_blocks(block) < 1:
-        found = len(corpus.tokens_T)
-        raise DataError(f"{path}: too little text to {role}: {found} tokens, and data.block + 1 are {block + 1}")
+        num_tokens = len(corpus.tokens_T)
+        raise DataError(f"{path}: too little text to {role}: {num_tokens} tokens, and data.block + 1 are {block + 1}")
 
 
 def _pieces(documents: Sequence[str]) -> Iterator[tuple[bool, str]]:

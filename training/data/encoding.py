@@ -107,10 +107,10 @@ class ChatEncoder:
             return after
         # This template asks for an answer whether it is told to or not. What both texts end with is the closing token
         # and the prompt; a single token there is the prompt's.
-        found = [*self._control_pattern.finditer(after, len(after) - _common_ending(before.rstrip("\n"), after))]
-        if not found or not self._render(chat, messages[:-1]).endswith(before):
+        controls = [*self._control_pattern.finditer(after, len(after) - _common_ending(before.rstrip("\n"), after))]
+        if not controls or not self._render(chat, messages[:-1]).endswith(before):
             return after
-        return after[: found[0].end()] if len(found) > 1 else after[: found[0].start()]
+        return after[: controls[0].end()] if len(controls) > 1 else after[: controls[0].start()]
 
     def _missing_closing(self, chat: Chat, messages: Sequence[dict[str, Any]], after: str) -> str:
         """The token that ends the last answer, where the template leaves it out: without it, a model never stops.

@@ -117,8 +117,8 @@ def _by_words(text: str, script: str) -> str | None:
     scores: dict[str, float] = {}
     common: dict[str, int] = {}
     for language, weights in _words(script).items():
-        found = [weights[word] for word in words if word in weights]
-        scores[language], common[language] = sum(found), len(found)
+        known = [weights[word] for word in words if word in weights]
+        scores[language], common[language] = sum(known), len(known)
     best, second = sorted(scores, key=scores.__getitem__, reverse=True)[:2]
     if common[best] < max(_LEAST_WORDS, _LEAST_SHARE * len(words)) or scores[best] < 1.15 * scores[second]:
         return None

@@ -61,12 +61,12 @@ def _categories(cells: dict[str, str], source: str) -> dict[str, list[str]]:
     """Under which categories each span of a contract stands."""
     if not cells.get("Filename"):
         raise DataError(f"{source}: has no Filename, as master_clauses.csv has")
-    found: dict[str, list[str]] = {}
+    by_span: dict[str, list[str]] = {}
     for name, cell in cells.items():
         if name != "Filename" and f"{name}-Answer" in cells:
             for span in dict.fromkeys(" ".join(span.split()) for span in _spans(cell, f"{source}: {name}")):
-                found.setdefault(span, []).append(name)
-    return found
+                by_span.setdefault(span, []).append(name)
+    return by_span
 
 
 def _spans(cell: str, where: str) -> list[str]:

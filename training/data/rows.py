@@ -304,7 +304,7 @@ def files_of(path: Path) -> list[Path]:
     """A file itself, or a folder's data files in the order of their names; raises DataError where there is none."""
     if not path.is_dir():
         return [path]
-    found = [
+    files = [
         file
         for file in sorted(path.rglob("*"))
         if file.is_file()
@@ -312,9 +312,9 @@ def files_of(path: Path) -> list[Path]:
         and file.name.lower() not in _NOT_DATA
         and not any(part.startswith(".") for part in file.relative_to(path).parts)
     ]
-    if not found:
+    if not files:
         raise DataError(f"{path}: the folder holds no data files ({', '.join(sorted(_READ))})")
-    return found
+    return files
 
 
 def side_of(path: Path, folder: Path) -> Literal["train", "heldout"] | None:

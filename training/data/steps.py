@@ -80,8 +80,8 @@ def steps_of(recipe: DataRecipe, evaluations: Sequence[str], lines: LineCounts |
     if (quality := recipe.quality) is not None:
         steps.append(Step("quality", lambda record: fault_of(record.text, quality)))
     if recipe.decontaminate is not None:
-        found = Evaluations(evaluations, recipe.decontaminate.words)
-        steps.append(_decontamination(found))
+        held_out = Evaluations(evaluations, recipe.decontaminate.words)
+        steps.append(_decontamination(held_out))
     if recipe.personal is not None:
         kinds = recipe.personal.kinds
         steps.append(_masking(PersonalData(usual_kinds() if kinds is None else kinds)))

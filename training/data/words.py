@@ -50,10 +50,10 @@ def runs(text: str, length: int) -> Hashes:
 
 
 def _hash_words(words: list[str]) -> list[int]:
-    found = list(map(_remembered.get, words))
-    if None in found:
+    hashes = list(map(_remembered.get, words))
+    if None in hashes:
         if len(_remembered) >= _MOST_REMEMBERED:
             _remembered.clear()
         _remembered.update((word, hash_text(word)) for word in {*words}.difference(_remembered))
         return [_remembered[word] for word in words]
-    return cast("list[int]", found)
+    return cast("list[int]", hashes)

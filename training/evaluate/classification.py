@@ -112,8 +112,8 @@ def probabilities(
     encoded = [tokenizer(text, truncation=True, max_length=max_tokens)["input_ids"] for text in texts]
     logits_NC = raw_outputs(model, tokenizer, encoded, on_progress)
     is_multi = model.config.problem_type == MULTI_LABEL
-    found: NDArray[np.float64] = (logits_NC.sigmoid() if is_multi else logits_NC.softmax(-1)).numpy()
-    return found
+    values: NDArray[np.float64] = (logits_NC.sigmoid() if is_multi else logits_NC.softmax(-1)).numpy()
+    return values
 
 
 def raw_outputs(
@@ -137,8 +137,8 @@ def raw_outputs(
                 on_progress(start + len(part), len(order))
     model.train(was_training)
     # Back in the order of the texts.
-    found = torch.cat(parts)
-    return found[torch.tensor(order).argsort()]
+    outputs = torch.cat(parts)
+    return outputs[torch.tensor(order).argsort()]
 
 
 def pad(rows: Sequence[list[int]], tokenizer: PreTrainedTokenizerFast, device: Any) -> dict[str, torch.Tensor]:
@@ -146,17 +146,17 @@ def pad(rows: Sequence[list[int]], tokenizer: PreTrainedTokenizerFast, device: A
     return dict(tokenizer.pad({"input_ids": list(rows)}, return_tensors="pt", padding_side="right").to(device))
 
 
-def decide(model: PreTrainedModel, found: NDArray[np.float64]) -> NDArray[np.bool_]:
+def decide(model: PreTrainedModel, probabilities_NC: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Which labels each text gets: the likeliest, or every one that reaches its threshold."""
     if model.config.problem_type == MULTI_LABEL:
         thresholds = np.array(getattr(model.config, THRESHOLDS, None) or [0.5] * model.config.num_labels)
-        given: NDArray[np.bool_] = found >= thresholds
+        assigned: NDArray[np.bool_] = probabilities_NC >= thresholds
         if getattr(model.config, ALWAYS_LABELLED, False):
-            without = ~given.any(1)
+            without = ~assigned.any(1)
             # Nearest as a ratio: rare labels have low thresholds, and would win by difference.
-            given[without, (found[without] / thresholds).argmax(1)] = True
-        return given
-    one_hot: NDArray[np.bool_] = np.eye(found.shape[1], dtype=bool)[found.argmax(1)]
+            assigned[without, (probabilities_NC[without] / thresholds).argmax(1)] = True
+        return assigned
+    one_hot: NDArray[np.bool_] = np.eye(probabilities_NC.shape[1], dtype=bool)[probabilities_NC.argmax(1)]
     return one_hot
 
 
@@ -172,7 +172,7 @@ def truth(texts: Sequence[LabelledText], labels: Sequence[str]) -> NDArray[np.bo
     return has
 
 
-def judge(has: NDArray[np.bool_], given: NDArray[np.bool_], seed: int = 0) -> Classification:
+def judge(has: NDArray[np.bool_], assigned: NDArray[np.bool_], seed: int = 0) -> Classification:
     """Compare what texts are with what they are taken for; intervals by resampling texts."""
     once = np.ones((1, len(has)))
     # How often each text is drawn in each resample: a figure is then a sum over texts, weighted.
@@ -182,11 +182,11 @@ def judge(has: NDArray[np.bool_], given: NDArray[np.bool_], seed: int = 0) -> Cl
         low, high = np.quantile(measure(decisions, often), [0.025, 0.975])
         return Score(float(measure(decisions, once)[0]), float(low), float(high))
 
-    decisions = _Decisions(has & given, has.astype(float) + given, (has == given).all(1))
+    decisions = _Decisions(has & assigned, has.astype(float) + assigned, (has == assigned).all(1))
     return Classification(score(_accuracy), score(_macro_f1), score(_micro_f1), texts=len(has))
 
 
-def best_thresholds(has: NDArray[np.bool_], found: NDArray[np.float64]) -> list[float]:
+def best_thresholds(has: NDArray[np.bool_], probabilities_NC: NDArray[np.float64]) -> list[float]:
     """For each label the threshold with the best F1 on these texts; a half where they do not have the label.
 
     A label that few texts have would get the threshold that happens to fit those few. So as many of the average label
@@ -194,8 +194,8 @@ def best_thresholds(has: NDArray[np.bool_], found: NDArray[np.float64]) -> list[
     """
     grid_T = np.linspace(0.01, 0.99, 99)
     # (thresholds, labels); a threshold at a time, as texts × labels × thresholds may not fit in memory.
-    given_TC = np.array([(found >= threshold).sum(0) for threshold in grid_T])
-    right_TC = np.array([(has & (found >= threshold)).sum(0) for threshold in grid_T])
+    given_TC = np.array([(probabilities_NC >= threshold).sum(0) for threshold in grid_T])
+    right_TC = np.array([(has & (probabilities_NC >= threshold)).sum(0) for threshold in grid_T])
     there_C = has.sum(0)
     share = _TYPICAL / max(there_C.sum(), 1)
     right_TC = right_TC + share * right_TC.sum(1, keepdims=True)
@@ -207,11 +207,11 @@ def best_thresholds(has: NDArray[np.bool_], found: NDArray[np.float64]) -> list[
 
 
 def write_predictions(
-    path: Path, labels: Sequence[str], found: NDArray[np.float64], given: NDArray[np.bool_], multi: bool
+    path: Path, labels: Sequence[str], probabilities_NC: NDArray[np.float64], assigned: NDArray[np.bool_], multi: bool
 ) -> None:
     """One JSON line a text, in the file's order: what it was taken for, and every label's probability."""
     with path.open("w") as file:
-        for scores, chosen in zip(found, given, strict=True):
+        for scores, chosen in zip(probabilities_NC, assigned, strict=True):
             names = [label for label, is_chosen in zip(labels, chosen, strict=True) if is_chosen]
             answer = {"labels": names} if multi else {"label": names[0]}
             likely = {label: round(float(score), 6) for label, score in zip(labels, scores, strict=True)}

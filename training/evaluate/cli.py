@@ -131,16 +131,16 @@ def _evaluate_one(
         line = str(text)
     else:
         chats = measure_source(source, data, max_tokens)
-        found = chats.perplexity
+        perplexity = chats.perplexity
         result |= {
             "data_sha256": chats.data_sha256,
-            "perplexity": found.value,
+            "perplexity": perplexity.value,
             "bits_per_byte": chats.bits_per_byte,
-            "tokens": found.tokens,
+            "tokens": perplexity.tokens,
             "bytes": chats.num_bytes,
-            "chats": found.chats,
+            "chats": perplexity.chats,
         }
-        line = f"perplexity {found.value:.3f} over {found.tokens} tokens of {found.chats} chats"
+        line = f"perplexity {perplexity.value:.3f} over {perplexity.tokens} tokens of {perplexity.chats} chats"
         if chats.bits_per_byte is not None:
             line += f", {chats.bits_per_byte:.3f} bits a byte"
     click.echo(json.dumps(result) if as_json else f"{source.identity.ref}: {line}")
@@ -150,8 +150,8 @@ def _named_files(data: Sequence[str]) -> dict[str, Path]:
     """Files by the names that they are given, or by their own."""
     files: dict[str, Path] = {}
     for source in data:
-        given, equals, path = source.partition("=")
-        name, file = (given, Path(path)) if equals and not Path(source).exists() else (Path(source).stem, Path(source))
+        label, equals, path = source.partition("=")
+        name, file = (label, Path(path)) if equals and not Path(source).exists() else (Path(source).stem, Path(source))
         if name in files:
             raise TrainingError(f"--data {source}: another file is called {name!r} already: write NAME=FILE")
         files[name] = file

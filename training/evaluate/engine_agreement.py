@@ -74,8 +74,8 @@ def compare_with_engine(source: Source, url: str, key: str | None) -> Agreement:
         with torch.inference_mode():
             logits_LV = reference(input_ids=torch.tensor([ids]), use_cache=False).logits[0].float()
         expected_LV = logits_LV.log_softmax(-1)
-        found = token_logprobs(url, key, model, ids)
-        differences += [abs(float(expected_LV[at, ids[at + 1]]) - each) for at, each in enumerate(found)]
+        logprobs = token_logprobs(url, key, model, ids)
+        differences += [abs(float(expected_LV[at, ids[at + 1]]) - each) for at, each in enumerate(logprobs)]
     bound = BOUNDS.get(stored_dtype(whole), BOUNDS[torch.bfloat16])
     return Agreement(sum(differences) / len(differences), max(differences), bound, len(differences))
 

@@ -112,14 +112,14 @@ def answer_questions(
     What the model writes has no probability: it is 1 for a label that is given.
     """
     if questions.several:
-        given = _written(model, questions, texts, pad_token_id, on_progress)
-        return given.astype(np.float64), given
+        assigned = _written(model, questions, texts, pad_token_id, on_progress)
+        return assigned.astype(np.float64), assigned
     examples = [questions.example(text, [label]) for text in texts for label in questions.labels]
     losses = losses_of(model, examples, pad_token_id, on_progress)
     logits_NC = -torch.tensor(losses, dtype=torch.float64).view(len(texts), -1)
-    found: NDArray[np.float64] = logits_NC.softmax(-1).numpy()
-    one_hot: NDArray[np.bool_] = np.eye(found.shape[1], dtype=bool)[found.argmax(1)]
-    return found, one_hot
+    probabilities_NC: NDArray[np.float64] = logits_NC.softmax(-1).numpy()
+    one_hot: NDArray[np.bool_] = np.eye(probabilities_NC.shape[1], dtype=bool)[probabilities_NC.argmax(1)]
+    return probabilities_NC, one_hot
 
 
 def _written(
@@ -133,7 +133,7 @@ def _written(
     prompts = [prompt_of(example) for example in examples]
     own = model.generation_config.eos_token_id
     ends = {*(own if isinstance(own, list) else [own] if own is not None else []), examples[0].labels[-1]}
-    given = np.zeros((len(texts), len(questions.labels)), dtype=bool)
+    assigned = np.zeros((len(texts), len(questions.labels)), dtype=bool)
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
     for start in range(0, len(order), BATCH_SIZE):
         part = order[start : start + BATCH_SIZE]
@@ -141,10 +141,10 @@ def _written(
             model, [prompts[index] for index in part], questions.longest_answer, sorted(ends), pad_token_id
         )
         for index, answer in zip(part, answers, strict=True):
-            given[index] = np.isin(questions.labels, questions.read(answer))
+            assigned[index] = np.isin(questions.labels, questions.read(answer))
         if on_progress is not None:
             on_progress(start + len(part), len(order))
-    return given
+    return assigned
 
 
 def measure_generative(
@@ -162,7 +162,9 @@ def measure_generative(
     limit = min(max_tokens, getattr(model.config, MAX_TOKENS, max_tokens))
     questions = questions_for(model, tokenizer, labels, file.is_multi_label, limit)
     with track(f"Scoring {source.identity.ref}", show_progress) as progress:
-        found, given = answer_questions(model.eval(), questions, file.texts, padding_token(tokenizer), progress)
+        probabilities_NC, assigned = answer_questions(
+            model.eval(), questions, file.texts, padding_token(tokenizer), progress
+        )
     if predictions is not None:
-        write_predictions(predictions, labels, found, given, file.is_multi_label)
-    return Classified(judge(has, given), file.sha256)
+        write_predictions(predictions, labels, probabilities_NC, assigned, file.is_multi_label)
+    return Classified(judge(has, assigned), file.sha256)

@@ -171,8 +171,8 @@ class Matrix:
         if is_embedder(source):
             if holds != "pairs":
                 return Cell("", None, "it finds texts of queries")
-            found = measure_embedder(source, path, self._max_tokens, self._show).measured
-            return Cell("recall@1", found.recall_at_1)
+            recall = measure_embedder(source, path, self._max_tokens, self._show).measured
+            return Cell("recall@1", recall.recall_at_1)
         return Cell("bits a byte", self._predicted(source, path, holds).bits_per_byte())
 
     def _classified(self, source: Source, path: Path) -> Cell:

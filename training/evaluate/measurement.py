@@ -93,11 +93,11 @@ def measure_classifier(
     limit = longest_text(model, max_tokens)
     tokenizer = load_tokenizer(source.path)
     with track(f"Scoring {source.identity.ref}", show_progress) as progress:
-        found = probabilities(model, tokenizer, [text.text for text in file.texts], limit, progress)
-    given = decide(model, found)
+        probabilities_NC = probabilities(model, tokenizer, [text.text for text in file.texts], limit, progress)
+    assigned = decide(model, probabilities_NC)
     if predictions is not None:
-        write_predictions(predictions, labels, found, given, model.config.problem_type == MULTI_LABEL)
-    return Classified(judge(has, given), file.sha256)
+        write_predictions(predictions, labels, probabilities_NC, assigned, model.config.problem_type == MULTI_LABEL)
+    return Classified(judge(has, assigned), file.sha256)
 
 
 def measure_embedder(source: Source, data: Path, max_tokens: int, show_progress: bool = True) -> Retrieved:

@@ -145,14 +145,14 @@ def losses_of(
     was_training = model.training
     model.eval()
     order = sorted(range(len(examples)), key=lambda index: len(examples[index].input_ids))
-    found = [0.0] * len(examples)
+    losses = [0.0] * len(examples)
     with torch.inference_mode():
         for start in range(0, len(order), BATCH_SIZE):
             part = order[start : start + BATCH_SIZE]
             batch = collate([examples[index] for index in part], pad_token_id, model.device)
             for index, value in zip(part, log_likelihoods(model, batch).tolist(), strict=True):
-                found[index] = -value
+                losses[index] = -value
             if on_progress is not None:
                 on_progress(start + len(part), len(order))
     model.train(was_training)
-    return found
+    return losses

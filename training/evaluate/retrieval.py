@@ -89,18 +89,18 @@ def embed(
     """Unit vectors of tokenized texts in their order, (texts, width), on the CPU."""
     # Similar lengths together, so that little of a batch is padding.
     order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
-    found: dict[int, torch.Tensor] = {}
+    by_index: dict[int, torch.Tensor] = {}
     was_training = model.training
     model.eval()
     with torch.inference_mode():
         for start in range(0, len(order), BATCH_SIZE):
             part = order[start : start + BATCH_SIZE]
             vectors = mean_pooled(model, [rows[index] for index in part], tokenizer, model.device).cpu()
-            found |= dict(zip(part, vectors, strict=True))
+            by_index |= dict(zip(part, vectors, strict=True))
             if on_progress is not None:
                 on_progress(start + len(part), len(order))
     model.train(was_training)
-    return torch.stack([found[index] for index in range(len(rows))])
+    return torch.stack([by_index[index] for index in range(len(rows))])
 
 
 def measure_retrieval(

@@ -85,22 +85,22 @@ def read_attention(source: Source, text: str) -> Attention:
         raise TrainingError(f"the text has {len(encoding.ids)} tokens, and at most {MOST_TOKENS} can be drawn")
     model = _load(source)
     with torch.inference_mode():
-        found = model(torch.tensor([encoding.ids], device=model.device), output_attentions=True).attentions
-    if not found or found[0] is None:
+        attentions = model(torch.tensor([encoding.ids], device=model.device), output_attentions=True).attentions
+    if not attentions or attentions[0] is None:
         raise SourceError(f"{source.identity.ref} has no attention to show")
-    return Attention(torch.cat(list(found)).float().cpu(), labels(encoding, text))
+    return Attention(torch.cat(list(attentions)).float().cpu(), labels(encoding, text))
 
 
 def labels(encoding: Encoding, text: str) -> list[str]:
     """A token's text with spaces that can be seen; what has no text, or a part of a character, as its token."""
-    found, before = [], (0, 0)
+    shown_tokens, before = [], (0, 0)
     tokens = zip(encoding.tokens, encoding.offsets, encoding.special_tokens_mask, strict=True)
     for token, (start, end), is_special in tokens:
         shown = token if is_special or start == end or (start, end) == before else text[start:end]
         before = (start, end)
         shown = shown.replace(" ", "·").replace("\n", "⏎").replace("\t", "⇥")
-        found.append(shown if shown.isprintable() else repr(shown)[1:-1])
-    return found
+        shown_tokens.append(shown if shown.isprintable() else repr(shown)[1:-1])
+    return shown_tokens
 
 
 def _load(source: Source) -> Any:

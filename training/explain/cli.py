@@ -99,16 +99,16 @@ def attention(
     require_folder(out)
     settings: TrainingSettings = ctx.obj()
     source = find_model(ref or DEFAULT_MODEL, open_registry(settings), settings)
-    found = read_attention(source, _given(text))
-    chosen = choose(found, layer, head)
-    out.write_text(attention_map(source.identity.ref, found, chosen))
-    head_statistics = [head for head in found.head_statistics() if (head.layer, head.head) in chosen]
+    read = read_attention(source, _given(text))
+    chosen = choose(read, layer, head)
+    out.write_text(attention_map(source.identity.ref, read, chosen))
+    head_statistics = [head for head in read.head_statistics() if (head.layer, head.head) in chosen]
     if as_json:
-        result = {"ref": source.identity.ref, "picture": str(out), "tokens": found.tokens}
-        weights = {"weights": found.weights_ANLM[chosen[0]].tolist()} if len(chosen) == 1 else {}
+        result = {"ref": source.identity.ref, "picture": str(out), "tokens": read.tokens}
+        weights = {"weights": read.weights_ANLM[chosen[0]].tolist()} if len(chosen) == 1 else {}
         click.echo(json.dumps({**result, "heads": [head.as_json() for head in head_statistics], **weights}))
         return
-    click.echo(f"{out}: {len(chosen)} heads of {source.identity.ref} over {len(found.tokens)} tokens")
+    click.echo(f"{out}: {len(chosen)} heads of {source.identity.ref} over {len(read.tokens)} tokens")
     for name, said in (("first", "at the first token"), ("before", "at the token before"), ("itself", "at itself")):
         most = max(head_statistics, key=attrgetter(name))
         click.echo(f"looks most {said}: layer {most.layer}, head {most.head} ({getattr(most, name):.2f} of its weight)")

@@ -86,17 +86,17 @@ def explain_tokens(tokenizer: Tokenizer, text: str) -> Explanation:
 
 
 def _merged_words(bpe: BPE, encoding: Encoding) -> list[MergedWord]:
-    found: dict[str, MergedWord] = {}
+    words: dict[str, MergedWord] = {}
     numbered = zip(encoding.word_ids, encoding.tokens, encoding.ids, strict=True)
     for _, group in groupby(numbered, key=lambda each: each[0]):
         tokens = list(group)
         word = "".join(token for _, token, _ in tokens)
-        if word in found or not all(character in bpe.vocabulary for character in word):
+        if word in words or not all(character in bpe.vocabulary for character in word):
             continue
         merges: list[Merge] = []
         made = bpe.merge([bpe.vocabulary[character] for character in word], merges.append)
         # Other ids: an added token, or a tokenizer that takes whole words from its vocabulary.
         if merges and made == [index for _, _, index in tokens]:
             steps = [(merge.rank, bpe.tokens[merge.left], bpe.tokens[merge.right]) for merge in merges]
-            found[word] = MergedWord(word, steps)
-    return list(found.values())
+            words[word] = MergedWord(word, steps)
+    return list(words.values())

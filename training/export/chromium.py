@@ -52,7 +52,7 @@ try {
 def find_chromium() -> str | None:
     """The browser's program, where there is one."""
     return next(
-        (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
+        (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
     )
 
 
@@ -64,9 +64,9 @@ def ask_in_chromium(folder: Path, texts: Sequence[str], count: int, seconds: flo
     """
     program = find_chromium()
     assert program is not None
-    found: Queue[dict[str, Any]] = Queue()
+    answers: Queue[dict[str, Any]] = Queue()
     with (
-        _served(folder, {"texts": list(texts), "count": count}, found) as url,
+        _served(folder, {"texts": list(texts), "count": count}, answers) as url,
         tempfile.TemporaryDirectory() as profile,
     ):
         command = [
@@ -78,7 +78,7 @@ def ask_in_chromium(folder: Path, texts: Sequence[str], count: int, seconds: flo
             command.append("--no-sandbox")
         browser = subprocess.Popen([*command, url], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
-            return found.get(timeout=seconds)
+            return answers.get(timeout=seconds)
         except Empty:
             raise TimeoutError(f"no answer in Chromium within {seconds:g} s") from None
         finally:
@@ -87,7 +87,7 @@ def ask_in_chromium(folder: Path, texts: Sequence[str], count: int, seconds: flo
 
 
 @contextmanager
-def _served(folder: Path, asked: dict[str, Any], found: Queue[dict[str, Any]]) -> Iterator[str]:
+def _served(folder: Path, asked: dict[str, Any], answers: Queue[dict[str, Any]]) -> Iterator[str]:
     """The folder as any static file server gives it, and beside it the check."""
     own = {
         "/check.html": ("text/html", _PAGE),
@@ -111,7 +111,7 @@ def _served(folder: Path, asked: dict[str, Any], found: Queue[dict[str, Any]]) -
             body = self.rfile.read(int(self.headers["content-length"]))
             self.send_response(204)
             self.end_headers()
-            found.put(json.loads(body))
+            answers.put(json.loads(body))
 
         def log_message(self, format: str, *args: Any) -> None:
             """Say nothing."""

@@ -142,10 +142,10 @@ def _named(tensors: TensorFolder, config: dict[str, Any]) -> Iterator[tuple[str,
             if name in stacked:
                 continue
             stacked.add(name)
-        given = names.get_name(name, try_suffixes=(".weight",))
-        if given is None:
+        gguf_name = names.get_name(name, try_suffixes=(".weight",))
+        if gguf_name is None:
             raise ExportError(f"gguf: a Llama has no {name}")
-        yield given, _read(tensors, name, config)
+        yield gguf_name, _read(tensors, name, config)
 
 
 def _read(tensors: TensorFolder, name: str, config: dict[str, Any]) -> NDArray[np.float32]:
@@ -183,16 +183,16 @@ def _stored_type(name: str, values: NDArray[np.float32], kind: Kind) -> GGMLQuan
 
 def _check(path: Path, tensors: TensorFolder, config: dict[str, Any], kind: Kind, on_progress: Track) -> int:
     """Read the file as llama.cpp would, and compare every weight."""
-    found = {tensor.name: tensor for tensor in GGUFReader(path).tensors}
+    written = {tensor.name: tensor for tensor in GGUFReader(path).tensors}
     count = 0
     for name, values in _named(tensors, config):
-        back = found[name]
+        back = written[name]
         read = dequantize(back.data, back.tensor_type).reshape(values.shape)
         most = _TYPES[kind][2] * float(np.abs(values).max())
         if not float(np.abs(read - values).max()) <= most:  # so is what is no number
             raise ExportError(f"gguf: {name} reads back differently than it was written")
         count += 1
-        on_progress(count, len(found))
-    if count != len(found):
-        raise ExportError(f"gguf: {len(found)} tensors were written of {count}")
+        on_progress(count, len(written))
+    if count != len(written):
+        raise ExportError(f"gguf: {len(written)} tensors were written of {count}")
     return count

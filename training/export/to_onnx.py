@@ -83,11 +83,11 @@ def _check(model: nn.Module, path: Path) -> bool:
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     for shape in _SHAPES_TRIED:
-        given = _inputs(model.model, shape)
-        (found,) = session.run(None, {name: value.numpy() for name, value in given.items()})
+        inputs = _inputs(model.model, shape)
+        (logits,) = session.run(None, {name: value.numpy() for name, value in inputs.items()})
         with torch.inference_mode():
-            expected = model(**given)
-        apart = float((torch.from_numpy(found) - expected).abs().max() / expected.abs().max())
+            expected = model(**inputs)
+        apart = float((torch.from_numpy(logits) - expected).abs().max() / expected.abs().max())
         if not apart <= MOST_BY_ORDER:  # so is what is no number
             raise ExportError(f"onnx: ONNX Runtime answers differently: logits differ by {apart:.2g} of the largest")
     return True

@@ -69,12 +69,12 @@ def _check(folder: Path, model: Any, tokenizer: Any) -> bool:
         return False
     expected = expected_answers(model, tokenizer, TEXTS[:CHECKED_TEXTS], CHECKED_TOKENS)
     try:
-        found = chromium.ask_in_chromium(folder, TEXTS[:CHECKED_TEXTS], CHECKED_TOKENS, CHECK_SECONDS)
+        said = chromium.ask_in_chromium(folder, TEXTS[:CHECKED_TEXTS], CHECKED_TOKENS, CHECK_SECONDS)
     except TimeoutError as error:
         raise ExportError(f"web: {error}") from None
-    if "error" in found:
-        raise ExportError(f"web: Chromium cannot run it: {str(found['error']).splitlines()[0][:300]}")
-    for expectation, answer in zip(expected, found["answers"], strict=True):
+    if "error" in said:
+        raise ExportError(f"web: Chromium cannot run it: {str(said['error']).splitlines()[0][:300]}")
+    for expectation, answer in zip(expected, said["answers"], strict=True):
         if not expectation.agrees(answer["prompt"], answer["tokens"]):
             raise ExportError(f"web: Chromium answers differently to {expectation.text!r}")
     return True

@@ -80,20 +80,20 @@ class Job(BaseModel):
         return {"requests": {"cpu": self.cpu, **limits}, "limits": limits}
 
     def volumes(self) -> list[Document]:
-        found: list[Document] = [
+        volumes: list[Document] = [
             {"name": "home", "persistentVolumeClaim": {"claimName": self.claim}},
             {"name": "recipe", "configMap": {"name": self.config_map}},
         ]
         if self.gpus:  # through which NCCL's processes on one node talk; containers have 64 MB by default
-            found.append({"name": "shm", "emptyDir": {"medium": "Memory"}})
-        return found
+            volumes.append({"name": "shm", "emptyDir": {"medium": "Memory"}})
+        return volumes
 
     def volume_mounts(self) -> list[Document]:
-        found: list[Document] = [
+        mounts: list[Document] = [
             {"name": "home", "mountPath": HOME},
             {"name": "recipe", "mountPath": RECIPE_FOLDER, "readOnly": True},
         ]
-        return [*found, {"name": "shm", "mountPath": "/dev/shm"}] if self.gpus else found  # noqa: S108
+        return [*mounts, {"name": "shm", "mountPath": "/dev/shm"}] if self.gpus else mounts  # noqa: S108
 
 
 def make_job(recipe: Recipe, **settings: Any) -> Job:

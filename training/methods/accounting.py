@@ -91,11 +91,11 @@ def guarantee(settings: PrivacySettings, noise_multiplier: float, sample_rate: f
 
 def spent(noise_multiplier: float, sample_rate: float, steps: int, delta: float) -> float:
     """Epsilon, from Rényi divergences by the conversion of Canonne, Kamath and Steinke (2020, proposition 12)."""
-    found = []
+    epsilons = []
     for order in ORDERS:
         divergence = steps * renyi_divergence(order, sample_rate, noise_multiplier)
-        found.append(divergence - (math.log(delta) + math.log(order)) / (order - 1) + math.log((order - 1) / order))
-    return max(0.0, min(found))
+        epsilons.append(divergence - (math.log(delta) + math.log(order)) / (order - 1) + math.log((order - 1) / order))
+    return max(0.0, min(epsilons))
 
 
 def renyi_divergence(order: float, sample_rate: float, sigma: float) -> float:

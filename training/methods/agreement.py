@@ -51,10 +51,10 @@ def chat_outputs(examples: Sequence[Example], pad_token_id: int) -> Outputs:
     return outputs
 
 
-def difference(expected: torch.Tensor, found: torch.Tensor) -> float:
+def difference(expected: torch.Tensor, outputs: torch.Tensor) -> float:
     """How far apart, relative to what varies in `expected`; infinite where either is no number."""
     centered = expected - expected.mean(-1, keepdim=True)
-    apart = (found - found.mean(-1, keepdim=True)) - centered
+    apart = (outputs - outputs.mean(-1, keepdim=True)) - centered
     relative = float(apart.norm() / centered.norm().clamp_min(1e-12))
     # Not a number compares as false with any bound: it would pass as no difference.
     return relative if relative == relative else float("inf")
@@ -90,16 +90,16 @@ def written(folder: Path, base: Source | None = None) -> Source:
     return Source(folder, CheckpointRef(ref="what was written", digest="sha256:" + "0" * 64), base=base)
 
 
-def require_files(expected: torch.Tensor, found: torch.Tensor) -> None:
+def require_files(expected: torch.Tensor, outputs: torch.Tensor) -> None:
     """Raise RecipeError where what was loaded from the files has other outputs than what was written."""
-    require(difference(expected, found), MOST_BY_ORDER, "the files do not hold the model")
+    require(difference(expected, outputs), MOST_BY_ORDER, "the files do not hold the model")
 
 
-def require(found: float, most: float, fault: str) -> None:
+def require(apart: float, most: float, fault: str) -> None:
     """Raise RecipeError, one line that begins with `fault`, where outputs are further apart than `most`."""
-    if not found <= most:
+    if not apart <= most:
         raise RecipeError(
-            f"{fault}: its outputs differ by {found:.2g} of their spread, {most:g} is allowed; nothing was "
+            f"{fault}: its outputs differ by {apart:.2g} of their spread, {most:g} is allowed; nothing was "
             "registered. Set output: adapter, or other adapter.targets"
         )
 

@@ -261,8 +261,8 @@ class ClassifierRun:
     ) -> Outcome:
         self._choose_thresholds(model, tokenizer, data)
         with track("Measuring", self.show) as progress:
-            found = self._probabilities(model, tokenizer, data.heldout, progress)
-        measured = judge(truth(data.heldout, data.labels), decide(model, found))
+            probabilities_NC = self._probabilities(model, tokenizer, data.heldout, progress)
+        measured = judge(truth(data.heldout, data.labels), decide(model, probabilities_NC))
         more = self.figures(model, data)
         checkpoint = None
         if self.accelerator.is_main_process:
@@ -310,14 +310,14 @@ class ClassifierRun:
         if not data.is_multi_label:
             return
         if self._only_fits and self.fitted is not None and self.fitted.left_out is not None:
-            chosen_on, found = data.train, self.fitted.left_out.sigmoid().numpy()
+            chosen_on, probabilities_NC = data.train, self.fitted.left_out.sigmoid().numpy()
         elif data.validation:
             chosen_on = data.validation
             with track("Choosing thresholds", self.show) as progress:
-                found = self._probabilities(model, tokenizer, chosen_on, progress)
+                probabilities_NC = self._probabilities(model, tokenizer, chosen_on, progress)
         else:
             return
-        setattr(model.config, THRESHOLDS, best_thresholds(truth(chosen_on, data.labels), found))
+        setattr(model.config, THRESHOLDS, best_thresholds(truth(chosen_on, data.labels), probabilities_NC))
         always = all(text.labels for text in [*data.train, *data.validation])
         setattr(model.config, ALWAYS_LABELLED, always)
 

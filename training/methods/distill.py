@@ -89,14 +89,14 @@ class _LabelRun(ClassifierRun):
         if self.recipe.alpha == 1:
             return own
         with track("Asking the teacher", self.show) as progress:
-            found = self._said([text.text for text in data.train], progress)
-        teacher_NC = _logits(found, data.is_multi_label).to(self.accelerator.device)
+            probabilities_NC = self._said([text.text for text in data.train], progress)
+        teacher_NC = _logits(probabilities_NC, data.is_multi_label).to(self.accelerator.device)
         return LabelDistillation(own, teacher_NC, self.recipe.alpha, self.recipe.temperature)
 
     def figures(self, model: Any, data: Data) -> dict[str, float]:
         """How the teacher does on the same texts, and how much smaller the student is."""
-        found = self._said([text.text for text in data.heldout], None)
-        measured = judge(truth(data.heldout, data.labels), decide(self.teacher_model, found))
+        probabilities_NC = self._said([text.text for text in data.heldout], None)
+        measured = judge(truth(data.heldout, data.labels), decide(self.teacher_model, probabilities_NC))
         return {
             "teacher_accuracy": measured.accuracy.value,
             "teacher_macro_f1": measured.macro_f1.value,
@@ -110,8 +110,8 @@ class _LabelRun(ClassifierRun):
         return probabilities(self.teacher_model, padding_tokenizer(self.teacher), texts, limit, progress)
 
 
-def _logits(found: NDArray[np.float64], is_multi_label: bool) -> torch.Tensor:
-    likely = torch.from_numpy(found).clamp(_LEAST, 1 - _LEAST)
+def _logits(probabilities_NC: NDArray[np.float64], is_multi_label: bool) -> torch.Tensor:
+    likely = torch.from_numpy(probabilities_NC).clamp(_LEAST, 1 - _LEAST)
     return (likely.logit() if is_multi_label else likely.log()).float()
 
 

@@ -187,16 +187,16 @@ class _Run:
 
     def _score(self, model: Any, pairs: Sequence[Pair], label: str) -> torch.Tensor:
         """Log-likelihoods of every pair's two answers."""
-        found = torch.zeros(len(pairs), 2, device=self.accelerator.device)
+        scores = torch.zeros(len(pairs), 2, device=self.accelerator.device)
         # Pairs of similar length together, so that little of a batch is padding.
         order = sorted(range(len(pairs)), key=lambda index: pairs[index].length)
         with track(label, self.show) as progress, evaluating(model):
             for start in range(0, len(order), _PAIRS_AT_ONCE):
                 part = order[start : start + _PAIRS_AT_ONCE]
                 taken = [pairs[index] for index in part]
-                found[part] = _log_likelihoods(model, taken, self.pad_token_id, self.accelerator.device)
+                scores[part] = _log_likelihoods(model, taken, self.pad_token_id, self.accelerator.device)
                 progress(start + len(part), len(order))
-        return found
+        return scores
 
     def _judge(self, scored: torch.Tensor, reference: torch.Tensor) -> _Preferred:
         margins = reward_margins(scored, reference, self.recipe.beta).double().cpu().numpy()

@@ -224,8 +224,8 @@ class _Run:
             model.to(dtype).save_pretrained(target)
             adapters.copy_companions(self.base.path, target)
             save_pooling(target, model.config.hidden_size, limit)
-            found = self._probe(load_embedder(agreement.written(target)), data, limit)
-            agreement.require_files(expected, found)
+            outputs = self._probe(load_embedder(agreement.written(target)), data, limit)
+            agreement.require_files(expected, outputs)
 
         figures = {**after.figures(), "recall_at_1_before": before.recall_at_1.value, "mrr_before": before.mrr.value}
         checkpoint = None

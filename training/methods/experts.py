@@ -66,17 +66,17 @@ def mixture(
     for name, layout in base.layout.items():
         if name.endswith(".bias"):
             raise SourceError(f"{ref} has {name}: a Mixtral has no biases")
-        found = _FEED_FORWARD.fullmatch(name)
-        if found is None:
+        match = _FEED_FORWARD.fullmatch(name)
+        if match is None:
             add(name, layout, lambda name=name: base[name])  # type: ignore[misc]
             continue
-        place = f"{found[1]}.block_sparse_moe"
+        place = f"{match[1]}.block_sparse_moe"
         for index, parent in enumerate(parents):
-            called = f"{place}.experts.{index}.{_CALLED[found[2]]}.weight"
+            called = f"{place}.experts.{index}.{_CALLED[match[2]]}.weight"
             add(called, layout, lambda parent=parent, name=name: parent[name])  # type: ignore[misc]
-        if found[2] == "gate":
+        if match[2] == "gate":
             shape = (len(parents), layout.shape[1])
-            layer = int(found[1].rpartition(".")[2])
+            layer = int(match[1].rpartition(".")[2])
             router = torch.zeros(shape) if routers is None else routers[layer]
             add(f"{place}.gate.weight", TensorLayout(layout.dtype, shape), lambda router=router: router)  # type: ignore[misc]
     return layouts, lambda name: makers[name]()

@@ -61,15 +61,15 @@ def head_of(model: nn.Module, labels: int) -> tuple[nn.Module, str]:
 
     Raises RecipeError where there is none.
     """
-    found = [
+    heads = [
         (place, name)
         for place in model.modules()
         for name, child in place.named_children()
         if isinstance(child, nn.Linear) and child.out_features == labels
     ]
-    if not found:
+    if not heads:
         raise RecipeError("head: fitted needs a linear head, which the model does not have")
-    return found[-1]
+    return heads[-1]
 
 
 def fit_head(
@@ -97,21 +97,21 @@ def fit_head(
         read = _Inputs(read.scaled, WeightedTokens(numbers, tokens.weights.double() * length, tokens.sizes), len(seen))
     targets = targets.double() if targets.is_floating_point() else targets
     penalty, left_out, start = _choose_penalty(read, targets, labels, groups)
-    found = _fit(read, targets, penalty, start, _MOST_ITERATIONS)
+    weights = _fit(read, targets, penalty, start, _MOST_ITERATIONS)
     logits_per_score = _LOGITS_PER_SCORE if targets.is_floating_point() else 1.0
-    weight = found[:width].T / spread * logits_per_score
+    weight = weights[:width].T / spread * logits_per_score
     lexical = None
     if tokens is not None:
         lexical = torch.zeros(vocabulary, labels)
-        lexical[seen] = (found[width:-1] * length * logits_per_score).float()
+        lexical[seen] = (weights[width:-1] * length * logits_per_score).float()
     return FittedHead(
         weight=weight.float(),
-        bias=(found[-1] * logits_per_score - weight @ center).float(),
+        bias=(weights[-1] * logits_per_score - weight @ center).float(),
         lexical=lexical,
         left_out=None if left_out is None else left_out * logits_per_score,
         penalty=penalty,
         first_loss=float(_loss(read, targets, read.zeros(labels))) / len(inputs),
-        loss=float(_loss(read, targets, found)) / len(inputs),
+        loss=float(_loss(read, targets, weights)) / len(inputs),
         seconds=time.monotonic() - started,
     )
 

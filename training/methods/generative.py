@@ -72,8 +72,8 @@ class GenerativeRun:
         setattr(model.config, LABELS, data.labels)
         setattr(model.config, MAX_TOKENS, limit)
         with track("Measuring", self.show) as progress:
-            _, given = answer_questions(model.eval(), questions, data.heldout, self.pad_token_id, progress)
-        measured = judge(truth(data.heldout, data.labels), given)
+            _, assigned = answer_questions(model.eval(), questions, data.heldout, self.pad_token_id, progress)
+        measured = judge(truth(data.heldout, data.labels), assigned)
         figures = {**measured.figures(), **trained.figures()}
         checkpoint = None
         if self.accelerator.is_main_process:

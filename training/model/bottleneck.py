@@ -46,16 +46,16 @@ def add_bottlenecks(model: Any, width: int, targets: list[str]) -> None:
     Raises ValueError naming a target that no module has.
     """
     model.requires_grad_(False)
-    found: set[str] = set()
+    matched: set[str] = set()
     for name, module in list(model.named_modules()):
         named = [target for target in targets if f".{name}".endswith(f".{target}")]
         if named and isinstance(module, nn.Linear | Conv1D):
-            found.update(named)
+            matched.update(named)
             size = module.out_features if isinstance(module, nn.Linear) else module.nf
             # A child of the module it stands behind: the model's own classes and the names of its weights stay.
             module.add_module(_NAME, Bottleneck(size, width).to(module.weight.device, module.weight.dtype))
             module.register_forward_hook(_pass)
-    missing = [target for target in targets if target not in found]
+    missing = [target for target in targets if target not in matched]
     if missing:
         raise ValueError(f"the model has no linear module {', '.join(missing)}")
     model.bottlenecks = {"width": width, "targets": targets}

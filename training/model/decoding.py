@@ -114,13 +114,13 @@ def beam_search(
         row, token = flat // log_RV.shape[1], flat % log_RV.shape[1]
         grown = torch.cat((alive_RL[row], token[:, None]), dim=1)
         ends = token == end if end is not None and length < max_tokens else torch.full_like(token, length == max_tokens)
-        found = [
+        finished = [
             # Only a candidate among the first `beams` may end, as in transformers.
             (float(scores[at]) / length**length_penalty, grown[at])
             for at in range(min(beams, len(token)))
             if ends[at]
         ]
-        ended = sorted([*ended, *found], key=lambda beam: -beam[0])[:beams]
+        ended = sorted([*ended, *finished], key=lambda beam: -beam[0])[:beams]
         alive = torch.where(~ends.bool())[0][:beams]
         if not len(alive):
             break

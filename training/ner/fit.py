@@ -110,8 +110,8 @@ def _traits(corpus: Corpus) -> torch.Tensor:
     """The rows of each word of the vocabulary."""
     traits = torch.full((len(corpus.vocabulary), _MAX_TRAITS), NUM_ROWS)
     for word, kind in corpus.vocabulary.items():
-        found = rows(word, NUM_ROWS) if word else []
-        traits[kind, : len(found)] = torch.tensor(found, dtype=torch.long)
+        word_rows = rows(word, NUM_ROWS) if word else []
+        traits[kind, : len(word_rows)] = torch.tensor(word_rows, dtype=torch.long)
     return traits
 
 

@@ -54,8 +54,8 @@ class ClassifyRecipe(GradientRecipe):
 
     @model_validator(mode="after")
     def _check_length(self) -> Self:
-        given = (self.steps is not None) + (self.epochs is not None)
-        if given == 2 or (given == 0 and self.head != "fitted"):
+        num_lengths = (self.steps is not None) + (self.epochs is not None)
+        if num_lengths == 2 or (num_lengths == 0 and self.head != "fitted"):
             raise ValueError("say how long to train: steps or epochs, one of the two")
         return self
 

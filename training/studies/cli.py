@@ -78,13 +78,13 @@ def run_study(name: str, seeds: int | None, text: Path | None, is_smallest: bool
     from training.progress import track
     from training.studies.study import Result, Trial, find_study
 
-    found = find_study(name)
-    count = seeds or found.seeds
+    study = find_study(name)
+    count = seeds or study.seeds
     started, cpu_started = time.monotonic(), time.process_time()
     samples = []
     with track(f"Study {name}") as progress:
         for seed in range(count):
-            samples.append(found.measure(Trial(seed, is_smallest, text)))
+            samples.append(study.measure(Trial(seed, is_smallest, text)))
             progress(seed + 1, count, f"{samples[-1].number:.4g}")
     return Result(
         name=name,
@@ -114,16 +114,16 @@ def _print(result: Result, as_json: bool) -> None:
     from training.studies.page import with_interval
     from training.studies.study import find_study
 
-    found, number = find_study(result.name), result.number
+    study, number = find_study(result.name), result.number
     if as_json:
         figures = {name: [score.value, score.low, score.high] for name, score in result.table().items()}
         said = {
             "study": result.name,
-            "claim": found.claim,
+            "claim": study.claim,
             **number.figures("number"),
-            "holds": found.holds,
-            "bar": found.bar,
-            "verdict": found.verdict(number),
+            "holds": study.holds,
+            "bar": study.bar,
+            "verdict": study.verdict(number),
             "seeds": len(result.samples),
             "seconds": result.seconds,
             "cpu_seconds": result.cpu_seconds,
@@ -131,7 +131,7 @@ def _print(result: Result, as_json: bool) -> None:
         }
         click.echo(json.dumps(said))
         return
-    click.echo(f"{result.name}: {found.claim}")
-    click.echo(f"  {found.number}: {with_interval(number)}; holds {found.holds} {found.bar:g}: {found.verdict(number)}")
+    click.echo(f"{result.name}: {study.claim}")
+    click.echo(f"  {study.number}: {with_interval(number)}; holds {study.holds} {study.bar:g}: {study.verdict(number)}")
     for name, score in result.table().items():
         click.echo(f"  {name}: {with_interval(score)}")

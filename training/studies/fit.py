@@ -76,13 +76,13 @@ def _texts(characters: int, path: Path | None) -> Texts:
 
 
 def _standard_library(characters: int) -> str:
-    found = ""
+    text = ""
     for path in sorted(Path(sysconfig.get_path("stdlib")).glob("*.py")):
         # ASCII alone: a vocabulary of some hundred characters, which each occur often enough to be learned.
-        found += _ascii(path.read_text(errors="replace"))
-        if len(found) >= characters:
+        text += _ascii(path.read_text(errors="replace"))
+        if len(text) >= characters:
             break
-    return found[:characters]
+    return text[:characters]
 
 
 def _ascii(text: str) -> str:

@@ -85,12 +85,12 @@ def with_lora(base: Decoder, rank: int) -> Decoder:
 
 def _best(model: Decoder, text: Text, trial: Trial) -> Decoder:
     """Trained with the learning rate whose last losses are the least."""
-    found = []
+    tried = []
     for rate in trial.pick(RATES, RATES[:1]):
         tuned = copy.deepcopy(model)
         losses = fit_text(tuned, text, trial, steps=trial.pick(40, 2), learning_rate=rate)
-        found.append((fmean(losses[-10:]), tuned))
-    return min(found, key=lambda each: each[0])[1]
+        tried.append((fmean(losses[-10:]), tuned))
+    return min(tried, key=lambda each: each[0])[1]
 
 
 STUDY = Study(

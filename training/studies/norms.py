@@ -47,12 +47,12 @@ def measure(trial: Trial) -> Sample:
 def _microseconds(kind: type[nn.Module], rounds: int) -> float:
     norm = kind(64)
     x_LD = torch.randn(1024, 64, requires_grad=True)
-    found = []
+    times = []
     for _ in range(rounds):
         started = time.thread_time()
         norm(x_LD).sum().backward()
-        found.append(time.thread_time() - started)
-    return min(found) * 1e6
+        times.append(time.thread_time() - started)
+    return min(times) * 1e6
 
 
 STUDY = Study(

@@ -26,11 +26,11 @@ def write_pages(result: Result, folder: Path) -> None:
 
 def pages(folder: Path) -> dict[str, str]:
     """Every file that the results of a folder lead to, by name."""
-    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
     results = {path.stem: _read(path) for path in sorted(folder.glob("*.json"))}
     for name, result in results.items():
-        found |= {f"{name}.md": page(result), f"{name}.svg": picture(result)}
-    return {**found, INDEX: index(results)}
+        texts |= {f"{name}.md": page(result), f"{name}.svg": picture(result)}
+    return {**texts, INDEX: index(results)}
 
 
 def page(result: Result) -> str:

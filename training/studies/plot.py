@@ -97,9 +97,9 @@ class Scale:
             low, high = math.exp(self._low), math.exp(self._high)
             powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
             round_values = [factor * 10.0**power for power in powers for factor in (1, 2, 5)]
-            found = [value for value in round_values if low <= value <= high]
-            if len(found) >= 2:
-                return found if len(found) <= 9 else [tick for tick in found if math.log10(tick).is_integer()]
+            ticks = [value for value in round_values if low <= value <= high]
+            if len(ticks) >= 2:
+                return ticks if len(ticks) <= 9 else [tick for tick in ticks if math.log10(tick).is_integer()]
         low, high = (math.exp(edge) if self._is_log else edge for edge in (self._low, self._high))
         raw = (high - low) / 5
         size = 10 ** math.floor(math.log10(raw))

@@ -57,11 +57,11 @@ def linear_layers(model: nn.Module) -> dict[str, nn.Linear]:
 
 def input_norms(model: nn.Module, blocks_BL: torch.Tensor) -> dict[str, torch.Tensor]:
     """Of each layer's inputs, channel by channel, over all positions of some text."""
-    found: dict[str, torch.Tensor] = {}
+    norms: dict[str, torch.Tensor] = {}
 
     def listen(name: str) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], None]:
         def hook(layer: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-            found[name] = inputs[0].flatten(0, -2).norm(dim=0)
+            norms[name] = inputs[0].flatten(0, -2).norm(dim=0)
 
         return hook
 
@@ -70,7 +70,7 @@ def input_norms(model: nn.Module, blocks_BL: torch.Tensor) -> dict[str, torch.Te
         model(blocks_BL)
     for hook in hooks:
         hook.remove()
-    return found
+    return norms
 
 
 def without(model: nn.Module, part: float, importance: Importance) -> nn.Module:

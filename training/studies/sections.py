@@ -37,12 +37,12 @@ def table_head(*columns: str) -> list[str]:
 def write_section(page: Path, title: str, text: str) -> None:
     """Put `text` under the heading `## title`, instead of what stood there but the notes; page and section are made."""
     whole = page.read_text() if page.exists() else f"# {page.stem.capitalize()}\n"
-    found = re.search(rf"^## {re.escape(title)}\n.*?(?=^## |\Z)", whole, re.MULTILINE | re.DOTALL)
-    if found is not None and NOTES in found[0]:
-        text = f"{text.partition(NOTES)[0].strip()}\n\n{NOTES}{found[0].partition(NOTES)[2]}"
+    before = re.search(rf"^## {re.escape(title)}\n.*?(?=^## |\Z)", whole, re.MULTILINE | re.DOTALL)
+    if before is not None and NOTES in before[0]:
+        text = f"{text.partition(NOTES)[0].strip()}\n\n{NOTES}{before[0].partition(NOTES)[2]}"
     section = f"## {title}\n\n{text.strip()}\n"
-    if found is None:
+    if before is None:
         page.write_text(f"{whole.rstrip()}\n\n{section}")
     else:
-        rest = whole[found.end() :]
-        page.write_text(whole[: found.start()] + section + (f"\n{rest}" if rest else ""))
+        rest = whole[before.end() :]
+        page.write_text(whole[: before.start()] + section + (f"\n{rest}" if rest else ""))

@@ -134,10 +134,10 @@ class Result:
 
 def mean_over_seeds(values: Iterable[float]) -> Score:
     """The mean with its 95% interval by Student's t; at least two values."""
-    found = list(values)
-    mean = fmean(found)
-    degrees = len(found) - 1
-    half = (_T[degrees - 1] if degrees <= len(_T) else 1.96) * stdev(found) / math.sqrt(len(found))
+    numbers = list(values)
+    mean = fmean(numbers)
+    degrees = len(numbers) - 1
+    half = (_T[degrees - 1] if degrees <= len(_T) else 1.96) * stdev(numbers) / math.sqrt(len(numbers))
     return Score(mean, mean - half, mean + half)
 
 

@@ -128,8 +128,8 @@ class BPE:
         # A linked list over the places of the word: a merged token stands at its first place, None at the others.
         ids: list[int | None] = list(symbols)
         before, after = list(range(-1, len(ids) - 1)), list(range(1, len(ids) + 1))
-        found = ((self._merged.get(pair), place) for place, pair in enumerate(pairwise(symbols)))
-        queue = [(merge, place) for merge, place in found if merge is not None]
+        merges = ((self._merged.get(pair), place) for place, pair in enumerate(pairwise(symbols)))
+        queue = [(merge, place) for merge, place in merges if merge is not None]
         heapify(queue)
         while queue:
             merge, place = heappop(queue)

@@ -73,9 +73,9 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path, chat_template: str | None
     }
     special = [token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special]
     for role, names in _ROLES.items():
-        found = [name for name in names if name in special]
-        if found:
-            settings[role] = found[0]
+        tokens = [name for name in names if name in special]
+        if tokens:
+            settings[role] = tokens[0]
     (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n")
     if chat_template is not None:
         (folder / "chat_template.jinja").write_text(chat_template)

@@ -99,8 +99,8 @@ def illicit_margin(model: LinearModel, word_vectors: WordVectors, text: str) -> 
 
 def indirect_margin(model: LinearModel, word_vectors: WordVectors, text: str) -> float:
     """The largest margin of the text's windows."""
-    found = strange_windows(word_vectors, text)
-    features = read_features([window for window, _ in found], word_vectors, [shown for _, shown in found])
+    strange = strange_windows(word_vectors, text)
+    features = read_features([window for window, _ in strange], word_vectors, [shown for _, shown in strange])
     return float(model.margins(features).max())
 
 
@@ -110,14 +110,14 @@ STRANGENESS = ("strange", "first", "last", "only", "apart", "most_apart", "asks_
 
 def strange_windows(word_vectors: WordVectors, text: str) -> list[tuple[str, tuple[float, ...]]]:
     """Windows of a text, each with its place and how little it shares with the rest, in words and in meaning."""
-    found = windows(text, WINDOW_CHARS, MAX_WINDOWS)
-    if len(found) == 1:
-        return [(found[0], (0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0))]
+    pieces = windows(text, WINDOW_CHARS, MAX_WINDOWS)
+    if len(pieces) == 1:
+        return [(pieces[0], (0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0))]
     everywhere = Counter(_WORD.findall(text.lower()))
-    apart = _apart(word_vectors, text, found)
+    apart = _apart(word_vectors, text, pieces)
     usual = float(np.median(apart))
     shown: list[tuple[str, tuple[float, ...]]] = []
-    for window, far in zip(found, apart, strict=True):
+    for window, far in zip(pieces, apart, strict=True):
         here = Counter(_WORD.findall(window.lower()))
         shared = sum(everywhere[word] > count for word, count in here.items())
         strange = 1.0 - shared / len(here) if here else 0.0
@@ -129,9 +129,9 @@ def strange_windows(word_vectors: WordVectors, text: str) -> list[tuple[str, tup
     return shown
 
 
-def _apart(word_vectors: WordVectors, text: str, found: Sequence[str]) -> list[float]:
+def _apart(word_vectors: WordVectors, text: str, pieces: Sequence[str]) -> list[float]:
     """For each window how far its meaning is from that of the rest of the text: 0 alike, 1 unrelated."""
-    own = word_vectors.sums([normal(window) for window in found])
+    own = word_vectors.sums([normal(window) for window in pieces])
     rest = word_vectors.sums([normal(text)]) - own
     alike = np.sum(directions(own) * directions(rest), axis=1)
     return [float(value) for value in 1.0 - alike]

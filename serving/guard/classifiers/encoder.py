@@ -103,18 +103,18 @@ class Encoder:
 
     def read_all(self, texts: Sequence[str]) -> list[Tokens]:
         """The same for several texts; those of one length together, which is quicker where they are short."""
-        found = self._tokenizer.encode_batch([text.encode("utf-8", "replace").decode() for text in texts])
+        encodings = self._tokenizer.encode_batch([text.encode("utf-8", "replace").decode() for text in texts])
         by_length: dict[int, list[int]] = {}
-        for number, tokens in enumerate(found):
+        for number, tokens in enumerate(encodings):
             by_length.setdefault(len(tokens.ids), []).append(number)
         result: dict[int, Tokens] = {}
         for length, numbers in by_length.items():
             most = max(_AT_ONCE // length, 1)
             for begin in range(0, len(numbers), most):
                 part = numbers[begin : begin + most]
-                states = self._run(np.array([found[number].ids for number in part]))
+                states = self._run(np.array([encodings[number].ids for number in part]))
                 result |= {
-                    number: Tokens(rows, found[number].offsets) for number, rows in zip(part, states, strict=True)
+                    number: Tokens(rows, encodings[number].offsets) for number, rows in zip(part, states, strict=True)
                 }
         return [result[number] for number in range(len(texts))]
 
@@ -169,14 +169,14 @@ def _mapped(file: Path) -> dict[str, Floats]:
     content = np.memmap(file, dtype=np.uint8, mode="r")
     begin = 8 + int.from_bytes(content[:8].tobytes(), "little")
     header: dict[str, Any] = json.loads(content[8:begin].tobytes())
-    found: dict[str, Floats] = {}
+    weights: dict[str, Floats] = {}
     for name, about in header.items():
         if name == "__metadata__" or about["dtype"] not in _KINDS:
             continue
         first, last = about["data_offsets"]
         numbers = content[begin + first : begin + last].view(_KINDS[about["dtype"]]).reshape(about["shape"])
-        found[name.removeprefix("bert.")] = np.asarray(numbers, dtype=np.float32)
-    return found
+        weights[name.removeprefix("bert.")] = np.asarray(numbers, dtype=np.float32)
+    return weights
 
 
 def _require_bert(config: dict[str, Any]) -> None:

@@ -47,36 +47,36 @@ class EncoderCascade:
         if head is None:
             raise EncoderError("guard.classifiers.encoder: these weights have no second look; train them with one.")
         encoder = Encoder(folder, SKIP)
-        if (found := digest_of(folder)) != head.digest:
+        if (digest := digest_of(folder)) != head.digest:
             raise EncoderError(
                 f"{folder}: not the encoder that the weights were trained with "
-                f"(digest {found[:12]}…, theirs is {head.digest[:12]}…)."
+                f"(digest {digest[:12]}…, theirs is {head.digest[:12]}…)."
             )
         return cls(encoder, head)
 
     def margin(self, text: str, first: Reader) -> float:
         """The margin of both, where `first` gives the linear model's of a text."""
-        found = first(text)
-        if not LOW <= found <= HIGH:
-            return found
+        margin = first(text)
+        if not LOW <= margin <= HIGH:
+            return margin
         pieces = chunks(text, VIEWED_CHARS)
         # Of a long text the piece that looks worst.
         piece = max(pieces, key=first) if len(pieces) > 1 else text
-        return found + float(self.head.margins(views(self._encoder, [piece])[0]).max())
+        return margin + float(self.head.margins(views(self._encoder, [piece])[0]).max())
 
 
 def views(encoder: Encoder, texts: Sequence[str]) -> list[Floats]:
     """For each text averages of the encoder's states: over the whole, each sentence, and each two of them in a row."""
     shown = [normal(text) or " " for text in texts]
-    found: list[Floats] = []
+    vectors: list[Floats] = []
     for text, (states, offsets) in zip(shown, encoder.read_all(shown), strict=True):
         rows = [states.mean(axis=0)]
         spans = _spans(text, offsets)
         if len(spans) > 1:
             rows += [states[span].mean(axis=0) for span in spans]
             rows += [states[[*one, *other]].mean(axis=0) for one, other in pairwise(spans)]
-        found.append(np.stack(rows))
-    return found
+        vectors.append(np.stack(rows))
+    return vectors
 
 
 def _spans(text: str, offsets: list[tuple[int, int]]) -> list[list[int]]:

@@ -162,13 +162,13 @@ NAMES: Final = (
 
 def lexical_features(text: str, plain: str) -> NDArray[np.float32]:
     """A number for each of `NAMES`; `plain` is `text` made normal."""
-    found = [
+    features = [
         1.0 if any(hint in plain for hint in _HINTS.get(name, ("",))) and pattern.search(plain) else 0.0
         for name, pattern in _COMPILED.items()
     ]
     length = max(len(text), 1)
-    several = sum(found[:_NUM_ATTACKS]) / 4
-    found += [
+    several = sum(features[:_NUM_ATTACKS]) / 4
+    features += [
         _share(len(_TURN.findall(text)), 2),
         _share(max(len(_SHOT.findall(text)) - 4, 0), 16),
         1.0 if _BLOB.search(text) else 0.0,
@@ -181,7 +181,7 @@ def lexical_features(text: str, plain: str) -> NDArray[np.float32]:
         _share(text.count("\n"), 30),
         min(several, 1.0),
     ]
-    return np.array(found, dtype=np.float32)
+    return np.array(features, dtype=np.float32)
 
 
 _NUM_ATTACKS: Final = list(_COMPILED).index("hypothesis")

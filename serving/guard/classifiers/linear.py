@@ -121,8 +121,8 @@ def load(path: Path) -> Weights:
         }
         word_vectors = WordVectors(arrays["meanings"], arrays["vectors"])
         own = f"{_SECOND_LOOK}/"
-        found = {name.removeprefix(own): arrays[name] for name in arrays.files if name.startswith(own)}
-        head = Head.from_arrays(found) if found else None
+        head_arrays = {name.removeprefix(own): arrays[name] for name in arrays.files if name.startswith(own)}
+        head = Head.from_arrays(head_arrays) if head_arrays else None
         return Weights(models, arrays["lexicon"], arrays["severity"], word_vectors, head)
 
 

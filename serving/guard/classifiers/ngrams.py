@@ -53,8 +53,8 @@ def hashed(texts: Sequence[str]) -> Grams:
     Characters and words are each scaled to a length of one, so that neither drowns the other in a long text.
     """
     codes, owners = _in_a_row(texts)
-    found = [_counted(*_char_grams(codes, owners), len(texts)), _counted(*_word_grams(codes, owners), len(texts))]
-    return Grams(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
+    counted = [_counted(*_char_grams(codes, owners), len(texts)), _counted(*_word_grams(codes, owners), len(texts))]
+    return Grams(*(np.concatenate(parts) for parts in zip(*counted, strict=True)))
 
 
 def _counted(grams: Hashes, owners: NDArray[np.int64], num_texts: int) -> Grams:

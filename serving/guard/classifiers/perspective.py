@@ -62,12 +62,12 @@ class PerspectiveClassifier:
             if now < self._next_at:
                 raise PerspectiveUnavailable("rate limit")
             self._next_at = now + 1 / self._settings.requests_per_second
-        found = self._ask(text)
+        scores = self._ask(text)
         with self._lock:
-            self._known[digest] = found
+            self._known[digest] = scores
             while len(self._known) > self._settings.cached_texts:
                 self._known.popitem(last=False)
-        return found
+        return scores
 
     def _ask(self, text: str) -> dict[str, float]:
         url = urlsplit(self._settings.url)
@@ -85,9 +85,10 @@ class PerspectiveClassifier:
             answer = json.loads(response.read(100_000))
             if response.status != 200:
                 raise PerspectiveUnavailable(f"status {response.status}")
-            found = answer["attributeScores"]
+            attributes = answer["attributeScores"]
             return {
-                category: float(found[attribute]["summaryScore"]["value"]) for attribute, category in ATTRIBUTES.items()
+                category: float(attributes[attribute]["summaryScore"]["value"])
+                for attribute, category in ATTRIBUTES.items()
             }
         except (OSError, HTTPException, ValueError, LookupError, TypeError) as error:
             raise PerspectiveUnavailable(type(error).__name__) from None

@@ -97,10 +97,10 @@ class ClassifierPool:
         known = {name: self._known[name] for name in names if name in self._known}
         new = {name: text for name, text in zip(names, texts, strict=True) if name not in known}
         if new:
-            found = await self._ask(classifier, list(new.values()), budget_s)
-            if isinstance(found, str):
-                return found
-            known.update(zip(new, found, strict=True))
+            scores = await self._ask(classifier, list(new.values()), budget_s)
+            if isinstance(scores, str):
+                return scores
+            known.update(zip(new, scores, strict=True))
             self._known.update(known)
             while len(self._known) > _MAX_KNOWN:
                 self._known.pop(next(iter(self._known)))
@@ -117,7 +117,7 @@ class ClassifierPool:
             loop = asyncio.get_running_loop()
             job.add_done_callback(lambda _: _call_quietly(loop, self._one_less))
             try:
-                found = await asyncio.wait_for(asyncio.wrap_future(job), budget_s)
+                scores = await asyncio.wait_for(asyncio.wrap_future(job), budget_s)
             except TimeoutError:
                 outcome = "timeout"
             except Exception as error:
@@ -126,7 +126,7 @@ class ClassifierPool:
                 outcome = "error"
             else:
                 self._observe(classifier.name, "done", time.perf_counter() - started)
-                return found
+                return scores
         self._observe(classifier.name, outcome, time.perf_counter() - started)
         return outcome
 
@@ -159,8 +159,8 @@ class ClassifierPool:
 
     def _settings_of(self, name: str) -> ClassifierSettings | None:
         """None for Perspective, which has thresholds of its own and whose absence never stops a request."""
-        found: ClassifierSettings | None = getattr(self.settings, name, None) if name != PERSPECTIVE else None
-        return found
+        settings: ClassifierSettings | None = getattr(self.settings, name, None) if name != PERSPECTIVE else None
+        return settings
 
 
 async def _where_fit(num_texts: int, work: Callable[[], T]) -> T:
@@ -174,12 +174,12 @@ def _digest(text: str) -> bytes:
 
 def _scores(classifier: Classifier, texts: Sequence[str], deadline: float) -> list[dict[str, float]]:
     """Scores of all texts. TimeoutError: nobody waits for them any more."""
-    found: list[dict[str, float]] = []
+    scores: list[dict[str, float]] = []
     for start in range(0, len(texts), _BATCH_TEXTS):
         if time.monotonic() > deadline:
             raise TimeoutError
-        found += classifier.scores(texts[start : start + _BATCH_TEXTS])
-    return found
+        scores += classifier.scores(texts[start : start + _BATCH_TEXTS])
+    return scores
 
 
 def shorten(text: str, max_chars: int) -> str:

@@ -14,7 +14,7 @@ _SHORT = 24
 
 def sentences(text: str, longest: int) -> list[str]:
     """The sentences of a text; a longer one than `longest` is cut between words."""
-    found: list[str] = []
+    parts: list[str] = []
     carried = ""
     for piece in _END.split(text):
         carried = f"{carried} {piece}".strip() if carried else piece.strip()
@@ -23,14 +23,14 @@ def sentences(text: str, longest: int) -> list[str]:
         while len(carried) > longest:
             cut = carried.rfind(" ", longest // 2, longest)
             cut = cut if cut > 0 else longest
-            found.append(carried[:cut])
+            parts.append(carried[:cut])
             carried = carried[cut:].strip()
         if carried:
-            found.append(carried)
+            parts.append(carried)
         carried = ""
     if carried:
-        found.append(carried)
-    return found
+        parts.append(carried)
+    return parts
 
 
 def windows(text: str, longest: int, most: int) -> list[str]:
@@ -52,15 +52,15 @@ def chunks(text: str, longest: int) -> list[str]:
     if len(text) <= longest:
         return [text]
     alone = sentences(text, longest // 2)
-    found: list[str] = []
+    pieces: list[str] = []
     start = 0
     while start < len(alone):
         size, stop = 0, start
         while stop < len(alone) and (size == 0 or size + len(alone[stop]) <= longest):
             size += len(alone[stop])
             stop += 1
-        found.append(" ".join(alone[start:stop]))
+        pieces.append(" ".join(alone[start:stop]))
         if stop >= len(alone):
             break
         start = max(start + 1, (start + stop) // 2)
-    return found
+    return pieces

@@ -38,10 +38,10 @@ class Cues:
 
 def _phrases_before(text: str, begin: int) -> frozenset[str]:
     """What could be a cue before `begin`. Several detectors ask for the same place."""
-    found = _found_in(text)
-    phrases = found.get(begin)
+    known = _found_in(text)
+    phrases = known.get(begin)
     if phrases is None:
-        phrases = found[begin] = _find_phrases(text, begin)
+        phrases = known[begin] = _find_phrases(text, begin)
     return phrases
 
 

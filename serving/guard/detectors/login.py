@@ -41,10 +41,10 @@ class LoginPasswords:
     def scan(self, text: str, start: int, final: bool) -> tuple[list[Span], int]:
         spans: list[Span] = []
         for place in places_from(SECRETS.places(text), start - _MAX_CUE):
-            found = _cue(text, place)
-            if found is None or found[1] < start:
+            cue = _cue(text, place)
+            if cue is None or cue[1] < start:
                 continue
-            begin, value_at = found
+            begin, value_at = cue
             read = text[value_at : value_at + _MAX_VALUE]
             if not final and len(read) < _MAX_VALUE and _END.search(read) is None:
                 # From the sign before the name on, or letters of the password would pass as an ordinary word.

@@ -117,8 +117,8 @@ class NationalIds:
 
 def undecided_at(undecided: re.Pattern[str], text: str, start: int) -> int:
     """Where a value may have begun whose end or whose follower is not known yet; the end of the text when nowhere."""
-    found = undecided.search(text, max(start, len(text) - _MAX_UNDECIDED))
-    return len(text) if found is None else found.start()
+    match = undecided.search(text, max(start, len(text) - _MAX_UNDECIDED))
+    return len(text) if match is None else match.start()
 
 
 def _national_id(text: str, candidate: re.Match[str]) -> Span | None:

@@ -104,14 +104,14 @@ def number_before(text: str, begin: int, *, lines: bool = False) -> str:
     `lines`: one at the end of the line before counts too.
     """
     pattern = (_TOKEN_AROUND if lines else _TOKEN_BESIDE)[0]
-    found = pattern.search(text, max(0, begin - BEFORE), begin)
-    return "" if found is None else found["token"]
+    match = pattern.search(text, max(0, begin - BEFORE), begin)
+    return "" if match is None else match["token"]
 
 
 def number_after(text: str, end: int, *, lines: bool = False) -> str:
     """The number that follows, as far as it is looked at."""
-    found = (_TOKEN_AROUND if lines else _TOKEN_BESIDE)[1].match(text, end, end + AFTER)
-    return "" if found is None else found["token"]
+    match = (_TOKEN_AROUND if lines else _TOKEN_BESIDE)[1].match(text, end, end + AFTER)
+    return "" if match is None else match["token"]
 
 
 def is_json_number(text: str, begin: int) -> bool:

@@ -162,9 +162,9 @@ def _shaped(text: str, begin: int) -> tuple[int, Callable[[str, int, int], bool]
         number = _INTERNATIONAL.match(text, begin)
         return (0 if number is None else _international_end(text, number, 0)), _is_international
     for shape, counts in _SHAPES:
-        found = shape.match(text, begin)
-        if found is not None:
-            return found.end(), counts
+        match = shape.match(text, begin)
+        if match is not None:
+            return match.end(), counts
     number = _INTERNATIONAL_00.match(text, begin)
     is_number = number is not None and _CODE_POINTS.match(text, begin) is None
     if number is not None and is_number and (end := _international_end(text, number, 2)):

@@ -39,8 +39,8 @@ class Sieve:
 
     def find(self, data: bytes, start: int) -> int:
         """Where the first of the shapes begins at `start` of `one_byte_each` or later; -1 when none does."""
-        found = self._pattern.search(data, start)
-        return -1 if found is None else int(found.start())
+        match = self._pattern.search(data, start)
+        return -1 if match is None else int(match.start())
 
     def _places(self, text: str) -> list[int]:
         places = []
@@ -70,9 +70,9 @@ def matches(pattern: re.Pattern[str], text: str, places: Sequence[int], start: i
 
 def _matches(pattern: re.Pattern[str], text: str, places: Sequence[int], start: int) -> Iterator[re.Match[str]]:
     for place in places_from(places, start):
-        found = pattern.match(text, place)
-        if found is not None:
-            yield found
+        match = pattern.match(text, place)
+        if match is not None:
+            yield match
 
 
 def after_escape(text: str, place: int) -> int:

@@ -48,12 +48,12 @@ class Model:
 
     def _of_word(self, word: str) -> tuple[int, ...]:
         """What a word adds, a number for each column."""
-        found = [self._table[row * WIDTH : (row + 1) * WIDTH] for row in rows(word, NUM_ROWS)]
-        return tuple(map(sum, zip(*found, strict=True)))
+        vectors = [self._table[row * WIDTH : (row + 1) * WIDTH] for row in rows(word, NUM_ROWS)]
+        return tuple(map(sum, zip(*vectors, strict=True)))
 
     def _of_joint(self, around: tuple[str, str, str, str, str]) -> tuple[int, int]:
-        found = [row * 2 for row in joint_rows(around, NUM_JOINT_ROWS)]
-        return sum(self._joint[row] for row in found), sum(self._joint[row + 1] for row in found)
+        indices = [row * 2 for row in joint_rows(around, NUM_JOINT_ROWS)]
+        return sum(self._joint[row] for row in indices), sum(self._joint[row + 1] for row in indices)
 
 
 @cache

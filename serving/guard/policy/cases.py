@@ -113,8 +113,8 @@ async def _run(policy: Policy, case: Case, guard: Guard, classifiers: Classifier
     decisions = [decision for decision in decisions if decision.action != "failed"]
     if judges.failures and (case.expect.action == "pass" or not _is_found(case.expect, decisions)):
         return Result(case, "skipped", decisions, judges.failures[0])
-    found = _is_found(case.expect, decisions)
-    return Result(case, "as expected" if found else "not as expected", decisions)
+    is_expected = _is_found(case.expect, decisions)
+    return Result(case, "as expected" if is_expected else "not as expected", decisions)
 
 
 def _is_found(expected: Expected, decisions: Sequence[Decision]) -> bool:
@@ -152,10 +152,10 @@ class _CaseJudges:
     async def score(self, check: ClassifierCheck, text: str) -> float:
         if check.name not in self._classifiers.names:
             raise self._failed(f"there is no classifier {check.name!r}")
-        found = await self._classifiers.scores(text, [check.name], _TIMEOUT_S)
-        if check.category not in found.scores:
+        answer = await self._classifiers.scores(text, [check.name], _TIMEOUT_S)
+        if check.category not in answer.scores:
             raise self._failed(f"the classifier {check.name!r} gave no {check.category!r}")
-        return found.scores[check.category]
+        return answer.scores[check.category]
 
     async def judge(self, principle: Principle, check: JudgeCheck, text: str) -> bool:
         if self._judge is None:

@@ -47,13 +47,13 @@ def check(context: click.Context, file: Path, as_json: bool) -> None:
 
     load_settings: Callable[[], _Settings] = context.obj
     try:
-        found = read_policy(file)
-        require_classifiers(file, found, make_pool(load_settings().guard.classifiers))
+        opened = read_policy(file)
+        require_classifiers(file, opened, make_pool(load_settings().guard.classifiers))
     except PolicyError as error:
         click.echo(json.dumps({"valid": False, "mistakes": error.problems}) if as_json else "\n".join(error.problems))
         context.exit(1)
     else:
-        digest, count = found.digest, len(found.file.principles)
+        digest, count = opened.digest, len(opened.file.principles)
         said = f"{file} can be used: {count} principles, digest {digest}."
         click.echo(json.dumps({"valid": True, "principles": count, "digest": digest}) if as_json else said)
 
@@ -64,13 +64,13 @@ def check(context: click.Context, file: Path, as_json: bool) -> None:
 @click.pass_obj
 def show(load_settings: Callable[[], _Settings], file: Path | None, as_json: bool) -> None:
     """Show the principles in their order, whom they concern and what follows."""
-    found = _open(file, load_settings)
+    opened = _open(file, load_settings)
     if as_json:
-        shown = {"digest": found.digest, **found.file.model_dump(mode="json")}
+        shown = {"digest": opened.digest, **opened.file.model_dump(mode="json")}
         click.echo(json.dumps(shown, indent=2, ensure_ascii=False))
         return
-    click.echo(f"digest {found.digest}; refusals are told as an {found.file.refusal}\n")
-    for principle in found.file.principles:
+    click.echo(f"digest {opened.digest}; refusals are told as an {opened.file.refusal}\n")
+    for principle in opened.file.principles:
         click.echo(f"{principle.id:24} {principle.principle}\n{'':24} {_summary(principle)}")
 
 
@@ -92,10 +92,10 @@ def test(
     from serving.guard.policy.cases import CaseFile, Judge, run_cases
 
     load_settings: Callable[[], _Settings] = context.obj
-    found = _open(file, load_settings)
+    opened = _open(file, load_settings)
     settings = load_settings().guard
     try:
-        given = read_yaml(cases, CaseFile).cases
+        listed = read_yaml(cases, CaseFile).cases
     except PolicyError as error:
         raise click.ClickException(str(error)) from None
     if (gateway_url is None) != (key is None):
@@ -103,7 +103,7 @@ def test(
     judge = Judge(gateway_url, key) if gateway_url is not None and key is not None else None
     pool = make_pool(settings.classifiers)
     try:
-        results = asyncio.run(run_cases(found, given, Guard(settings), pool, judge))
+        results = asyncio.run(run_cases(opened, listed, Guard(settings), pool, judge))
     finally:
         pool.close()
     rows = [
@@ -135,18 +135,18 @@ def _summary(principle: Principle) -> str:
     check = principle.check
     kind = next(
         name
-        for name, given in (
+        for name, values in (
             ("words", check.words),
             ("pattern", check.pattern),
             ("entity", check.entity),
             ("classifier", check.classifier),
             ("judge", check.judge),
         )
-        if given
+        if values
     )
     parts = [f"{principle.where}, {kind}: {principle.action}" + (" (dry run)" if principle.dry_run else "")]
     parts += [
-        f"{name} {', '.join(given)}" for name in ("tenants", "models", "roles") if (given := getattr(principle, name))
+        f"{name} {', '.join(values)}" for name in ("tenants", "models", "roles") if (values := getattr(principle, name))
     ]
     return "; ".join(parts)
 

@@ -81,19 +81,19 @@ async def decide(
     by_role = _TextsByRole(texts)
     size = sum(len(text.text) for text in texts)
     looked = await offload(size, lambda: _look_at_all(rules, by_role, counts))
-    answers = await _ask_all([rule for rule, found in looked if found is None], by_role, judges, budget_s)
+    answers = await _ask_all([rule for rule, holds in looked if holds is None], by_role, judges, budget_s)
     verdict = Verdict()
-    for rule, found in looked:
+    for rule, holds in looked:
         principle = rule.principle
-        if found is None:
-            found = answers[principle.id]
+        if holds is None:
+            holds = answers[principle.id]
         if not verdict.passes and rule.effective:
             continue
-        if found is None:
+        if holds is None:
             verdict.decisions.append(Decision(principle.id, "failed"))
             if rule.effective and principle.action != "allow" and (principle.on_failure or on_failure) == "closed":
                 verdict.unchecked = principle
-        elif found:
+        elif holds:
             action = f"would_{principle.action}" if principle.dry_run else principle.action
             verdict.decisions.append(Decision(principle.id, action))
             if rule.effective and principle.action == "allow":
@@ -113,9 +113,9 @@ def _look_at_all(rules: Rules, by_role: _TextsByRole, counts: Mapping[str, int])
     for rule in rules.rules:
         if stopped and (rule.effective or rule.principle.check.needs_model):
             continue
-        found = _look(rule, by_role, counts)
-        looked.append((rule, found))
-        if found and rule.effective:
+        holds = _look(rule, by_role, counts)
+        looked.append((rule, holds))
+        if holds and rule.effective:
             if rule.principle.action == "allow":
                 break
             stopped = True
@@ -131,18 +131,18 @@ class _TextsByRole:
         self._readable: dict[tuple[str, ...], str] = {}
 
     def of(self, roles: tuple[str, ...]) -> str:
-        found = self._joined.get(roles)
-        if found is None:
-            found = "\n".join(text.text for text in self._texts if not roles or text.role in roles)
-            self._joined[roles] = found
-        return found
+        joined = self._joined.get(roles)
+        if joined is None:
+            joined = "\n".join(text.text for text in self._texts if not roles or text.role in roles)
+            self._joined[roles] = joined
+        return joined
 
     def readable(self, roles: tuple[str, ...]) -> str:
         """The same as patterns read it."""
-        found = self._readable.get(roles)
-        if found is None:
-            found = self._readable[roles] = readable(self.of(roles))
-        return found
+        text = self._readable.get(roles)
+        if text is None:
+            text = self._readable[roles] = readable(self.of(roles))
+        return text
 
 
 def _look(rule: Rule, by_role: _TextsByRole, counts: Mapping[str, int]) -> bool | None:

@@ -79,13 +79,13 @@ class Policy:
     def rules(self, direction: Direction, tenant: str, model: str) -> Rules:
         """What holds for a tenant's requests to a model."""
         key = direction, tenant, model
-        found = self._picked.get(key)
-        if found is None:
+        rules = self._picked.get(key)
+        if rules is None:
             if len(self._picked) >= _MAX_COMBINATIONS:
                 self._picked.clear()
             holding = [rule for rule in self._rules[direction] if _concerns(rule.principle, tenant, model)]
-            found = self._picked[key] = _collect(holding, streams=direction == "output")
-        return found
+            rules = self._picked[key] = _collect(holding, streams=direction == "output")
+        return rules
 
 
 def combined_digest(guard: str, policy: str) -> str:

@@ -101,7 +101,7 @@ def detect(
             likelihoods = (
                 _engine_logprobs(engine_url, settings.engine_key, detector, text, asked) if engine_url else None
             )
-            found = detector.detect_text(
+            detection = detector.detect_text(
                 text,
                 keys,
                 threshold=threshold,
@@ -113,38 +113,37 @@ def detect(
                 nats_per_token=nats_per_token,
                 adjustments=ring.adjustments,
             )
-            results.append(_as_json(found) | ({"file": str(file)} if len(files) > 1 else {}))
+            results.append(_as_json(detection) | ({"file": str(file)} if len(files) > 1 else {}))
             if not as_json:
-                click.echo((f"{file}: " if len(files) > 1 else "") + _in_words(found, text))
+                click.echo((f"{file}: " if len(files) > 1 else "") + _in_words(detection, text))
     if as_json:
         click.echo(json.dumps(results if len(files) > 1 else results[0]))
 
 
-def _as_json(found: Detection) -> dict[str, Any]:
-    fields = dataclasses.asdict(found)
+def _as_json(detection: Detection) -> dict[str, Any]:
+    fields = dataclasses.asdict(detection)
     fields["keys"] = fields.pop("per_key")[:KEYS_SHOWN]
     return fields
 
 
-def _in_words(found: Detection, text: str) -> str:
-    over = f"p = {found.p_value:.2g} over {found.tokens_scored} tokens"
-    if not found.marked:
-        keys = f"{found.keys_tried} key" + ("" if found.keys_tried == 1 else "s")
-        warmth = "" if found.power_temperature is None else f" at temperature {found.power_temperature:g}"
-        if found.verdict == "not_marked":
-            return (
-                f"No mark found: {over} and {keys}. A marked one{warmth} would be found with {_percent(found.power)}."
-            )
-        power = f"{_percent(found.power)} only"
+def _in_words(detection: Detection, text: str) -> str:
+    over = f"p = {detection.p_value:.2g} over {detection.tokens_scored} tokens"
+    if not detection.marked:
+        keys = f"{detection.keys_tried} key" + ("" if detection.keys_tried == 1 else "s")
+        warmth = "" if detection.power_temperature is None else f" at temperature {detection.power_temperature:g}"
+        if detection.verdict == "not_marked":
+            power = _percent(detection.power)
+            return f"No mark found: {over} and {keys}. A marked one{warmth} would be found with {power}."
+        power = f"{_percent(detection.power)} only"
         return f"Cannot tell: {over} and {keys}. Even a marked one{warmth} would be found with {power}."
-    revoked = ", with a revoked key" if found.revoked else ""
-    calibrated = ", calibrated" if found.calibrated else ""
-    lines = [f"Marked by {found.tenant} ({found.key_id}){revoked}, {over}{calibrated}."]
-    for span in found.spans:
+    revoked = ", with a revoked key" if detection.revoked else ""
+    calibrated = ", calibrated" if detection.calibrated else ""
+    lines = [f"Marked by {detection.tenant} ({detection.key_id}){revoked}, {over}{calibrated}."]
+    for span in detection.spans:
         assert span.start is not None
         assert span.end is not None
         share = (span.end - span.start) / max(1, len(text))
-        whose = "" if span.key_id == found.key_id else f" by {span.tenant} ({span.key_id})"
+        whose = "" if span.key_id == detection.key_id else f" by {span.tenant} ({span.key_id})"
         if share < 0.9 or whose:
             lines.append(f"  characters {span.start} to {span.end}{whose}, p < {span.p_value:.2g}")
     return "\n".join(lines)

@@ -157,18 +157,18 @@ def calibrate(
     ring, detector = open_keyring(settings), open_detector(settings, model)
     keys = keys_to_try(ring, tenant)
     windows = [part for file in files for part in windows_of(detector.token_ids(read_text(file)), window)]
-    found = []
+    adjustments = []
     try:
         for scheme in schemes:
             with click.progressbar(windows, label=scheme, file=sys.stderr) as shown:
-                found += adjustments_of(shown, keys, detector.digest, scheme)
-        ring.adjust(found)
+                adjustments += adjustments_of(shown, keys, detector.digest, scheme)
+        ring.adjust(adjustments)
     except (KeyringError, ValueError) as error:
         raise click.ClickException(str(error)) from None
     if as_json:
-        click.echo(json.dumps([adjustment.as_json() for adjustment in found]))
+        click.echo(json.dumps([adjustment.as_json() for adjustment in adjustments]))
         return
-    for adjustment in found:
+    for adjustment in adjustments:
         amounts = f"shift {adjustment.shift:.4f}  spread {adjustment.spread:.3f}"
         click.echo(f"{adjustment.key_id}  {adjustment.scheme}  {amounts}")
     click.echo(f"{len(keys)} keys calibrated on {len(windows)} windows of {window} tokens.")

@@ -40,13 +40,13 @@ def calibrate(
 
     The windows are unmarked, and as long as the texts to be judged later; `tokenizer` is the digest of what cut them.
     """
-    found = SCHEMES[scheme]
+    reader = SCHEMES[scheme]
     seeds = [key.seed_for(scheme) for key in keys]
     sums, lengths = [], []
     for window in windows:
-        pairs = found.pairs(window)
+        pairs = reader.pairs(window)
         if len(pairs):
-            sums.append(found.token_scores(seeds, pairs).sum(axis=1))
+            sums.append(reader.token_scores(seeds, pairs).sum(axis=1))
             lengths.append(len(pairs))
     if len(sums) < FEWEST_WINDOWS:
         raise ValueError(f"{len(sums)} windows are too few to calibrate with: give {FEWEST_WINDOWS} at least")

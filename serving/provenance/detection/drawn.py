@@ -131,8 +131,8 @@ class _Positions:
         """The sum of the weights, or of their squares, over the tokens that are not listed, up to a rank."""
         heat = exponent * self.heat
         unit = np.exp(np.maximum((self.least - self.listed[:, 0]) * heat, -FARTHEST))
-        found: Floats = np.where(self.left > 0, unit * _power_sum(heat * self.tail_power, self.num_listed, last), 0.0)
-        return found
+        tail: Floats = np.where(self.left > 0, unit * _power_sum(heat * self.tail_power, self.num_listed, last), 0.0)
+        return tail
 
     def _nucleus(self, weights: Floats, others: Floats) -> tuple[Floats, Floats]:
         """The listed that top-p keeps, and which share of all others."""
@@ -161,8 +161,8 @@ def _power_sum(power: Floats, num_listed: NDArray[np.int64], last: int) -> Float
     length = np.log(np.maximum(last / num_listed, 1.0))
     exponent = (1 - power) * length
     near = np.abs(exponent) < 1e-6
-    found: Floats = num_listed * length * np.where(near, 1.0, np.expm1(exponent) / np.where(near, 1.0, exponent))
-    return found
+    total: Floats = num_listed * length * np.where(near, 1.0, np.expm1(exponent) / np.where(near, 1.0, exponent))
+    return total
 
 
 def _tail_power(log_mass: Floats, num_listed: NDArray[np.int64]) -> Floats:

@@ -55,9 +55,9 @@ def typical_probabilities(nats_per_token: float) -> Floats:
 
 def fresh(pairs: Pairs) -> NDArray[np.bool_]:
     """Which pairs are the first with their context: those of a context that comes again are left unmarked."""
-    found = np.zeros(len(pairs), np.bool_)
-    found[np.unique(pairs.contexts, axis=0, return_index=True)[1]] = True
-    return found
+    is_fresh = np.zeros(len(pairs), np.bool_)
+    is_fresh[np.unique(pairs.contexts, axis=0, return_index=True)[1]] = True
+    return is_fresh
 
 
 def marked_score(scheme: Scheme, null: Null, drawn: Drawn, pairs: Pairs, weights: Floats | None) -> Total:
@@ -85,8 +85,8 @@ def _in_opening(drawn: Drawn, pairs: Pairs, first_of_context: NDArray[np.bool_])
     else:
         nats, least = drawn.collision_nats, OPENING_NATS
     spent = np.where(counted, nats, 0.0)
-    found: NDArray[np.bool_] = np.cumsum(spent) - spent < least
-    return found
+    in_opening: NDArray[np.bool_] = np.cumsum(spent) - spent < least
+    return in_opening
 
 
 def typical_score(scheme: Scheme, null: Null, num_tokens: int, num_fresh: int, nats_per_token: float) -> Total:

@@ -91,7 +91,7 @@ class Scan:
 
     def segments(self, scores: Floats, least: float) -> list[Segment]:
         """Segments of one key with at least this evidence, none overlapping another, strongest first; scores [T]."""
-        found = []
+        segments = []
         steps = self._steps(scores)
         parts = [(0, len(scores))]
         while parts:
@@ -99,9 +99,9 @@ class Scan:
             segment = _best(steps, start, end)
             if segment is None or segment.evidence < least:
                 continue
-            found.append(segment)
+            segments.append(segment)
             parts += [(start, segment.first), (segment.last + 1, end)]
-        return sorted(found, key=lambda segment: -segment.evidence)
+        return sorted(segments, key=lambda segment: -segment.evidence)
 
     def log_p_value(self, evidence: float, num_tokens: int, num_tests: int) -> float:
         """Natural log of the bound on the chance that any segment reaches this, under any of `num_tests` keys."""

@@ -30,8 +30,12 @@ class Check(NamedTuple):
 
 def contradiction(checks: Iterable[Check]) -> Check | None:
     """What forbids to call a receipt verified: the first check that fails, or that was asked for and tells nothing."""
-    found = [check for check in checks if check.holds is False or (check.holds is None and check.subject in _ASKED)]
-    return next((check for check in found if check.holds is False), found[0] if found else None)
+    contradictions = [
+        check for check in checks if check.holds is False or (check.holds is None and check.subject in _ASKED)
+    ]
+    return next(
+        (check for check in contradictions if check.holds is False), contradictions[0] if contradictions else None
+    )
 
 
 def verified(checks: Iterable[Check]) -> bool:
@@ -58,9 +62,9 @@ def check_text(statement: Statement, salts: Mapping[str, bytes], text: str) -> C
     if salt is None:
         return Check("text", None, "the receipt came without the salt of its answer")
     for candidate in _as_file_or_text(text):
-        found = salted(salt, text_digest(candidate))
+        digest = salted(salt, text_digest(candidate))
         for name, expected in statement.texts.items():
-            if hmac.compare_digest(found, expected):
+            if hmac.compare_digest(digest, expected):
                 return Check("text", True, f"is {_described(name, len(statement.texts))}, to the letter")
     if statement.texts_left_out:
         return Check("text", None, f"is none of the answer's first texts; {statement.texts_left_out} are not covered")

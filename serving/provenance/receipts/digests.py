@@ -94,10 +94,10 @@ class AnswerDigests:
     def text(self, choice: int, field: str = "content", call: int = 0) -> RunningDigest:
         """The digest of one text of a choice: the answer proper, its reasoning, a tool call's arguments."""
         name = text_name(choice, field, call)
-        found = self._texts.get(name)
-        if found is None:
-            found = self._texts[name] = RunningDigest()
-        return found
+        digest = self._texts.get(name)
+        if digest is None:
+            digest = self._texts[name] = RunningDigest()
+        return digest
 
     def texts(self) -> dict[str, bytes]:
         """Digest by name, in the order in which the texts began."""

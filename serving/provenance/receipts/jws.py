@@ -86,10 +86,10 @@ def thumbprint(key: Ed25519PublicKey) -> str:
 def read_jwks(content: bytes) -> dict[str, Ed25519PublicKey]:
     """The Ed25519 keys of a JWKS by their thumbprints; keys of other kinds are passed over. Raises ValueError."""
     try:
-        found = [Ed25519PublicKey.from_public_bytes(unb64(jwk.x)) for jwk in _ed25519(content)]
+        keys = [Ed25519PublicKey.from_public_bytes(unb64(jwk.x)) for jwk in _ed25519(content)]
     except (msgspec.DecodeError, UnicodeDecodeError, ValueError):
         raise ValueError("this is no set of JSON Web Keys") from None
-    return {thumbprint(key): key for key in found}
+    return {thumbprint(key): key for key in keys}
 
 
 def _ed25519(content: bytes) -> list[_Jwk]:

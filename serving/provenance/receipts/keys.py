@@ -102,8 +102,8 @@ class ReceiptKeys:
 
     def salt_secret(self, kid: str) -> bytes | None:
         """The secret of the salts of a key's receipts; None: no such key."""
-        found = self._keys.get(kid) or next((key for key in self.all() if key.kid == kid), None)
-        return found.salt_secret if found is not None else None
+        holder = self._keys.get(kid) or next((key for key in self.all() if key.kid == kid), None)
+        return holder.salt_secret if holder is not None else None
 
     def _refresh(self) -> None:
         version = file_version(self.path)

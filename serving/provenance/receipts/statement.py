@@ -86,10 +86,10 @@ class Receipt:
     @classmethod
     def parse(cls, text: str) -> Receipt:
         """The first receipt in `text`, with what salts follow it. Raises ValueError where there is none."""
-        found = _RECEIPT.search(text)
-        if found is None:
+        match = _RECEIPT.search(text)
+        if match is None:
             raise ValueError("there is no receipt in it")
-        signed, *parts = found[0].split("~")
+        signed, *parts = match[0].split("~")
         named = (part.split(":") for part in parts)
         return cls(signed, {name: unb64(salt) for name, salt in named if name in Salts._fields})
 

@@ -84,11 +84,11 @@ def winners(probabilities: NDArray[np.float64], concentration: NDArray[np.float6
     place = np.interp(concentration, _CONCENTRATIONS, np.arange(len(_CONCENTRATIONS)))
     lower = np.minimum(place.astype(np.int64), len(_CONCENTRATIONS) - 2)
     part, every = place - lower, np.arange(len(kept))
-    found = []
+    mixed = []
     for table in _winners_tables():
         columns = np.array([np.interp(log_odds, _LOG_ODDS, row) for row in table])
-        found.append((1 - part) * columns[lower, every] + part * columns[lower + 1, every])
-    return Cumulants(*found)
+        mixed.append((1 - part) * columns[lower, every] + part * columns[lower + 1, every])
+    return Cumulants(*mixed)
 
 
 @lru_cache(maxsize=1)

@@ -51,4 +51,4 @@ class Values:
 
     def fill(self, text: str) -> str:
         """The text with its placeholders filled in; other braces stay."""
-        return _PLACEHOLDER.sub(lambda found: self._drawn[found[1]], text)
+        return _PLACEHOLDER.sub(lambda match: self._drawn[match[1]], text)

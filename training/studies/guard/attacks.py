@@ -91,10 +91,10 @@ _ARTIFACTS = {
 
 def _artifacts(folder: Path, attack: str) -> list[str]:
     """One attack's prompts against any model, each once."""
-    found: dict[str, None] = {}
+    prompts: dict[str, None] = {}
     for file in sorted((folder / "attack-artifacts" / _ARTIFACTS[attack]).glob("*.json")):
-        found.update((row["prompt"], None) for row in json.loads(file.read_text())["jailbreaks"] if row["prompt"])
-    return list(found)
+        prompts.update((row["prompt"], None) for row in json.loads(file.read_text())["jailbreaks"] if row["prompt"])
+    return list(prompts)
 
 
 def _harmbench(data: Path) -> list[str]:
@@ -237,7 +237,7 @@ def report(data: Path, artifacts: Path | None, encoder: Path | None, say: Callab
         Row("harmless: tweets, held out", _tweets(data, "2"), (TOXICITY, HATE)),
         *(Row(name, texts, (TOXICITY, HATE)) for name, texts in harmless.items()),
     ]
-    more = "".join(f" --{name} FOLDER" for name, given in (("artifacts", artifacts), ("encoder", encoder)) if given)
+    more = "".join(f" --{name} FOLDER" for name, folder in (("artifacts", artifacts), ("encoder", encoder)) if folder)
     command = f"`python -m training.studies.guard.attacks --data FOLDER{more}`"
     about = machine()
     parts = [f"{command}, {about['date']}; {about['cores']} cores ({about['cpu']}), load {about['load']}.", ""]

@@ -327,8 +327,8 @@ def streams(peers: Peers) -> Lines:
     ]
     # Sent first, a value has gone before it is looked at: what it would find is told by the row above.
     if checked is not None and (sent := buffered(True)) is not None:
-        found = [*checked[: len(uncut())], *sent[len(uncut()) :]]
-        rows.append(("nemoguardrails, the same, sends first, its default", answers, found))
+        together = [*checked[: len(uncut())], *sent[len(uncut()) :]]
+        rows.append(("nemoguardrails, the same, sends first, its default", answers, together))
     lines = table_head("", "streams of values that it finds uncut", "value got through", "which")
     for name, asked, texts in rows:
         if texts is not None:

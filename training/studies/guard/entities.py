@@ -103,7 +103,7 @@ def find(text: str) -> list[tuple[int, int]]:
     ]
 
 
-def score(texts: Sequence[Text], found: Sequence[Spans], seconds: float) -> Score:
+def score(texts: Sequence[Text], answers: Sequence[Spans], seconds: float) -> Score:
     """A span of the data is found when at most a fifth of it survives; a found one is right when half of it is one.
 
     What lies by half or more in spans that are not counted is left out.
@@ -111,7 +111,7 @@ def score(texts: Sequence[Text], found: Sequence[Spans], seconds: float) -> Scor
     hit: Counter[str] = Counter()
     total: Counter[str] = Counter()
     right = wrong = 0
-    for text, spans in zip(texts, found, strict=True):
+    for text, spans in zip(texts, answers, strict=True):
         masked = _covered(spans)
         for entity, start, end in text.counted:
             total[entity] += 1

@@ -35,7 +35,7 @@ class Change(NamedTuple):
 
 def changes(before: str, after: str, *, mark: str) -> list[Change]:
     """What was changed, in order; `mark`: what a space means that was put in."""
-    found: list[Change] = []
+    changed: list[Change] = []
     place = at = 0
     while place < len(before) or at < len(after):
         same = _same(before, place, after, at)
@@ -43,9 +43,9 @@ def changes(before: str, after: str, *, mark: str) -> list[Change]:
         if place == len(before) and at == len(after):
             break
         change, size = _change(before, place, after, at, mark)
-        found.append(change)
+        changed.append(change)
         place, at = change.end, at + size
-    return found
+    return changed
 
 
 def _same(before: str, place: int, after: str, at: int) -> int:
@@ -129,9 +129,9 @@ def is_right(change: Change, before: str, after: str) -> bool:
     if detector in _CUES:
         return re.search(_CUES[detector], near, re.IGNORECASE) is not None or _is_international(detector, value)
     if detector == "EMAIL_ADDRESS":
-        found = _ADDRESS.search(value)
+        address = _ADDRESS.search(value)
         behind = before[change.end : change.end + 8]
-        return found is not None and found[1].lower() in _ENDINGS and _CALLED.match(behind) is None
+        return address is not None and address[1].lower() in _ENDINGS and _CALLED.match(behind) is None
     if detector == "API_KEY":
         return _KEY.search(value) is not None or _KEY_CUE.search(near) is not None
     if detector == "PASSWORD":
@@ -159,8 +159,8 @@ def _was_needed(change: Change, after: str) -> bool:
     return len(fetched(after[: change.at] + after[change.at + 1 :])) > len(fetched(after))
 
 
-def named(found: list[Change], before: str, after: str) -> Iterator[tuple[str, bool, str]]:
+def named(listed: list[Change], before: str, after: str) -> Iterator[tuple[str, bool, str]]:
     """(detector, whether it is right, the text that went with what stands around it)."""
-    for change in found:
+    for change in listed:
         shown = f"{before[max(0, change.start - 30) : change.start]}⟦{before[change.start : change.end]}⟧"
         yield change.detector, is_right(change, before, after), f"{shown}{before[change.end : change.end + 20]}"

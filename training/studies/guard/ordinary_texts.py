@@ -47,15 +47,15 @@ _LOGS = Path("/var/log")
 def roots() -> list[Path]:
     """The interpreter's library, installed packages, and what the system keeps for everybody."""
     paths = sysconfig.get_paths()
-    found = [Path(paths[name]) for name in ("stdlib", "purelib", "platlib")]
+    installed = [Path(paths[name]) for name in ("stdlib", "purelib", "platlib")]
     system = [Path(name) for name in ("/usr/share", "/usr/include", "/usr/lib", "/etc", "/opt")]
-    return [root for root in dict.fromkeys([*found, *system, _LOGS]) if root.is_dir()]
+    return [root for root in dict.fromkeys([*installed, *system, _LOGS]) if root.is_dir()]
 
 
 def files_of(folders: Sequence[Path]) -> dict[str, list[Path]]:
     """Readable files of each kind under these folders, in order."""
     kinds = {end: kind for kind, ends in FILES.items() for end in ends}
-    found: dict[str, set[Path]] = {kind: set() for kind in FILES}
+    by_kind: dict[str, set[Path]] = {kind: set() for kind in FILES}
     count = 0
     for folder in folders:
         for place, inner, names in os.walk(folder):
@@ -64,11 +64,11 @@ def files_of(folders: Sequence[Path]) -> dict[str, list[Path]]:
                 in_logs = place.startswith(str(_LOGS)) and not name.endswith(("gz", "xz", "journal"))
                 kind = "system logs" if in_logs else kinds.get(name.rpartition(".")[2].lower())
                 if kind is not None:
-                    found[kind].add(Path(os.path.realpath(Path(place, name))))
+                    by_kind[kind].add(Path(os.path.realpath(Path(place, name))))
             count += len(names)
             if count > _MOST_FILES:
                 break
-    return {kind: sorted(paths) for kind, paths in found.items()}
+    return {kind: sorted(paths) for kind, paths in by_kind.items()}
 
 
 def pieces_of_files(paths: Sequence[Path], count: int, rng: random.Random) -> list[str]:

@@ -43,8 +43,8 @@ class _Page(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag in _RUN:
             self.found.append(tag)
-        for name, given in attrs:
-            value = re.sub(r"[\t\n\r]", "", given or "")
+        for name, raw in attrs:
+            value = re.sub(r"[\t\n\r]", "", raw or "")
             if self._fetches(tag, name.removeprefix("xlink:"), value) or self._runs(tag, name, value):
                 self.found.append(f"{tag} {name}")
 
@@ -76,13 +76,13 @@ def fetched(answer: str) -> list[str]:
     """
     from markdown_it import MarkdownIt
 
-    found: list[str] = []
+    urls: list[str] = []
     for without in ([], ["code"]):
         page = _Page()
         page.feed(MarkdownIt("commonmark", {"html": True}).enable("table").disable(without).render(answer))
         page.close()
-        found += page.found
-    return found
+        urls += page.found
+    return urls
 
 
 def exfiltrating() -> list[tuple[str, str]]:

@@ -50,12 +50,12 @@ def attribution(study: Study, texts: int, num_tokens: int = 400) -> None:
             key = chosen.choice(study.keys)
             tokens = model.answer(num_tokens, key.seed).tokens if model else human[number % len(human)]
             began, cpu = time.perf_counter(), time.process_time()
-            found = detect(tokens, study.keys)
+            detection = detect(tokens, study.keys)
             seconds.append(time.perf_counter() - began)
             cpu_seconds.append(time.process_time() - cpu)
-            none += not found.marked
-            right += bool(model) and found.key_id == key.id
-            wrong += found.marked and (model is None or found.key_id != key.id)
+            none += not detection.marked
+            right += bool(model) and detection.key_id == key.id
+            wrong += detection.marked and (model is None or detection.key_id != key.id)
         wrong_in_all += wrong
         if nats >= 0.5:
             right_prose = min(right_prose, right / texts)

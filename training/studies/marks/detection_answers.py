@@ -59,27 +59,27 @@ def judged(scheme: str, sampling: Sampling, answer: dict[str, Any], length: int)
 
 def judged_by_length(kept: dict[str, Any]) -> dict[int, list[Judged]]:
     """Of a file's answers those that are as long; none of a length that few have."""
-    sampling, found = Sampling(**kept["sampling"]), {}
+    sampling, by_length = Sampling(**kept["sampling"]), {}
     for length in LENGTHS:
         long = [answer for answer in kept["answers"] if len(answer["token_ids"]) >= length]
         if len(long) >= FEWEST:
-            found[length] = [judged(kept["scheme"], sampling, answer, length) for answer in long]
-    return found
+            by_length[length] = [judged(kept["scheme"], sampling, answer, length) for answer in long]
+    return by_length
 
 
 def power_cell(answers: Sequence[Judged]) -> tuple[str, float]:
     """Found, predicted, and as if at temperature 1; and how far the prediction is off beyond chance."""
-    found = np.mean([one.log_p < math.log(LEVEL) for one in answers])
+    share = np.mean([one.log_p < math.log(LEVEL) for one in answers])
     told, blind = np.array([one.told for one in answers]), np.mean([one.blind for one in answers])
     chance = 1.96 * math.sqrt((told * (1 - told)).sum()) / len(told)
-    cell = f"{found:.2f} / {told.mean():.2f} ±{chance:.2f} / {blind:.2f}"
-    return cell, float(abs(found - told.mean()) - chance)
+    cell = f"{share:.2f} / {told.mean():.2f} ±{chance:.2f} / {blind:.2f}"
+    return cell, float(abs(share - told.mean()) - chance)
 
 
 def weighted_cell(answers: Sequence[Judged]) -> str:
     """Found and predicted by the test that weighs tokens."""
-    found, told = np.mean([one.weighted for one in answers], axis=0)
-    return f"{found:.2f} / {told:.2f}"
+    share, told = np.mean([one.weighted for one in answers], axis=0)
+    return f"{share:.2f} / {told:.2f}"
 
 
 def levels_cell(answers: Sequence[Judged]) -> str:

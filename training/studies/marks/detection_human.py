@@ -81,8 +81,8 @@ def alarm_rates(
 def critical_scores(scheme: Scheme, level: float) -> Floats:
     """By the number of tokens, up to a window's: the least score whose p-value is the level or less."""
     mean = NULLS[scheme.name].mean
-    found = [critical_score(partial(scheme.log_p_value, num_tokens=n), level, mean * n) for n in range(1, WINDOW + 1)]
-    return np.array([math.inf, *found])
+    scores = [critical_score(partial(scheme.log_p_value, num_tokens=n), level, mean * n) for n in range(1, WINDOW + 1)]
+    return np.array([math.inf, *scores])
 
 
 def evidence_places(scheme: Scheme, ids: Sequence[int]) -> Places:
@@ -148,7 +148,7 @@ def calibration(study: Study, num_keys: int) -> None:
     """Keys calibrated on half of a tenant's own texts and asked about the other half."""
     keys = study.keys[:num_keys]
     learned, held_out = ([window for ids in half for window in windows_of(ids)] for half in study.traffic)
-    found = calibrate(progress(learned, "calibrating"), keys, study.detector.digest)
+    adjustments = calibrate(progress(learned, "calibrating"), keys, study.detector.digest)
     study.lines += [
         f"### Calibration on {len(learned)} windows, {len(held_out)} windows of other texts x {len(keys)} keys",
         "",
@@ -157,11 +157,11 @@ def calibration(study: Study, num_keys: int) -> None:
         ),
     ]
     rates: dict[str, Floats] = {}
-    given: list[tuple[str, dict[tuple[str, str, str], Adjustment]]] = [
+    variants: list[tuple[str, dict[tuple[str, str, str], Adjustment]]] = [
         ("as stated", {}),
-        ("calibrated", {one.subject: one for one in found}),
+        ("calibrated", {one.subject: one for one in adjustments}),
     ]
-    for name, used in given:
+    for name, used in variants:
         hits = np.zeros(len(keys))
         for window in progress(held_out, name):
             shown = detect(window, keys, adjustments=used, tokenizer=study.detector.digest).per_key
@@ -177,8 +177,8 @@ def calibration(study: Study, num_keys: int) -> None:
         "",
         "The five keys with most false alarms, before and after: "
         + "; ".join(f"{rates['as stated'][row]:.2%} → {rates['calibrated'][row]:.2%}" for row in worst)
-        + f". Spread: median {np.median([one.spread for one in found]):.2f}; "
-        f"shift: median {np.median([one.shift for one in found]):.3f}.",
+        + f". Spread: median {np.median([one.spread for one in adjustments]):.2f}; "
+        f"shift: median {np.median([one.shift for one in adjustments]):.3f}.",
         "",
     ]
 

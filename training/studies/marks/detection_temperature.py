@@ -25,13 +25,13 @@ def temperature(study: Study, texts: int) -> None:
     for kind, nats in study.kinds.items():
         model = Bigram(study.spoken, nats, seed=5)
         for warmth in TEMPERATURES:
-            found = np.zeros((len(LENGTHS), len(LEVELS)))
+            counts = np.zeros((len(LENGTHS), len(LEVELS)))
             said = 0.0
             for key in progress(study.keys[:texts], f"{kind}, {warmth:g}"):
                 answer = model.answer(max(LENGTHS), key.seed, warmth)
-                found += [_found(answer.tokens[:length], key) for length in LENGTHS]
+                counts += [_found(answer.tokens[:length], key) for length in LENGTHS]
                 said -= float(np.mean(answer.logprobs)) / texts
-            cells = [" ".join(f"{share:.2f}" for share in row) for row in found / texts]
+            cells = [" ".join(f"{share:.2f}" for share in row) for row in counts / texts]
             study.lines.append(f"| {kind} | {warmth:g} | {said:.2f} | {' | '.join(cells)} |")
     study.lines.append("")
 

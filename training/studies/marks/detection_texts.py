@@ -36,11 +36,11 @@ def power(study: Study, texts: int) -> None:
         for length in LENGTHS:
             plain = [detect(answer.tokens[:length], [key], nats_per_token=said) for key, answer in answers]
             known = [_with_logprobs(answer, length, key) for key, answer in answers]
-            found = float(np.mean([one.marked for one in plain]))
+            share = float(np.mean([one.marked for one in plain]))
             predicted = float(np.mean([power for power, _ in known]))
             blind = float(np.mean([one.power for one in plain]))
-            off, off_entropy = max(off, abs(found - predicted)), max(off_entropy, abs(found - blind))
-            cells.append(f"{found:.2f} / {predicted:.2f} / {blind:.2f}")
+            off, off_entropy = max(off, abs(share - predicted)), max(off_entropy, abs(share - blind))
+            cells.append(f"{share:.2f} / {predicted:.2f} / {blind:.2f}")
         weighted = np.mean([_with_logprobs(answer, 100, key)[1] for key, answer in answers])
         study.lines.append(f"| {kind}, {said:.2f} nats | " + " | ".join(cells) + f" | {weighted:.2f} |")
     margin = 1.96 * 0.5 / math.sqrt(texts)
@@ -143,7 +143,7 @@ def spans(study: Study, texts: int) -> None:
     for kind, nats in study.kinds.items():
         model = Bigram(study.spoken, nats, seed=4)
         for length in (0, 60, 100, 200):
-            found, known, strays, overlaps = 0, 0, 0, []
+            detected, known, strays, overlaps = 0, 0, 0, []
             for number in progress(range(texts), f"{kind}, part of {length}"):
                 key, around = keys[number % len(keys)], list(human[number % len(human)])
                 start = random.Random(number).randrange(1000 - length)
@@ -154,12 +154,12 @@ def spans(study: Study, texts: int) -> None:
                 plain, weighted = (detect(around, keys, spans=True, logprobs=one).spans for one in (None, logprobs))
                 mine = [span for span in plain if span.key_id == key.id and length]
                 strays += any(span.key_id != key.id or not length for span in plain + weighted)
-                found += bool(mine)
+                detected += bool(mine)
                 known += any(span.key_id == key.id for span in weighted) and length > 0
                 overlaps += [_overlap(start, start + length, span) for span in mine[:1]]
             overlap = f"{np.median(overlaps):.2f}" if overlaps else "–"
             study.lines.append(
-                f"| {kind}, {length} tokens | {found / texts:.2f} | {known / texts:.2f} | {overlap} | {strays} |"
+                f"| {kind}, {length} tokens | {detected / texts:.2f} | {known / texts:.2f} | {overlap} | {strays} |"
             )
     study.lines.append("")
 

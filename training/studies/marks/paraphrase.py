@@ -68,21 +68,21 @@ def compared(tokenizer: Tokenizer, scheme: str, seed: int, original: str, paraph
     )
 
 
-def row(scheme: str, length: int, found: Sequence[Comparison]) -> str:
+def row(scheme: str, length: int, comparisons: Sequence[Comparison]) -> str:
     """A line of the table."""
     shares = [
-        sum(one < math.log(LEVEL) for one in logs) / len(found)
-        for logs in zip(*((c.before, c.after) for c in found), strict=True)
+        sum(one < math.log(LEVEL) for one in logs) / len(comparisons)
+        for logs in zip(*((c.before, c.after) for c in comparisons), strict=True)
     ]
     middle = [
         median(values)
-        for values in zip(*((c.before, c.after, c.runs_kept, c.words_kept, c.length) for c in found), strict=True)
+        for values in zip(*((c.before, c.after, c.runs_kept, c.words_kept, c.length) for c in comparisons), strict=True)
     ]
     p_values = [f"1e{log / math.log(10):.0f}" for log in middle[:2]]
     kept = [f"{share:.0%}" for share in middle[2:]]
     before, after = (f"{share:.2f}" for share in shares)
     cells = [f"{before}, {p_values[0]}", f"**{after}**, {p_values[1]}", *kept]
-    return f"| {scheme}, {length} tokens | {len(found)} | {' | '.join(cells)} |"
+    return f"| {scheme}, {length} tokens | {len(comparisons)} | {' | '.join(cells)} |"
 
 
 @dataclass(frozen=True)
@@ -152,12 +152,12 @@ def main(
     click.echo(f"{machine()['date']}\n")
     shares = (f"runs of {RUN} tokens kept", "words kept", "length")
     click.echo("\n".join(table_head("answers", "number", "found, median p before", "and after", *shares)))
-    found: dict[tuple[str, int], list[Comparison]] = {}
+    by_case: dict[tuple[str, int], list[Comparison]] = {}
     for one, other in zip(marked, said, strict=True):
-        found.setdefault((one.scheme, one.length), []).append(
+        by_case.setdefault((one.scheme, one.length), []).append(
             compared(tokenizer, one.scheme, one.seed, one.text, other)
         )
-    for (scheme, length), comparisons in found.items():
+    for (scheme, length), comparisons in by_case.items():
         click.echo(row(scheme, length, comparisons))
 
 

@@ -41,7 +41,7 @@ def _partly_in(language: str) -> Callable[[str, Random], str]:
     table = {row[0]: row[_LANGUAGES[language]] for row in _PHRASES}
 
     def translate(text: str, rng: Random) -> str:
-        return _ENGLISH.sub(lambda found: table[found[0].lower()], text)
+        return _ENGLISH.sub(lambda match: table[match[0].lower()], text)
 
     translate.__doc__ = f"The attack's commands in {language.capitalize()}; what the phrase table lacks stays English."
     return translate

@@ -20,8 +20,8 @@ def spans(question: dict[str, Any]) -> Callable[[str], list[list[int]]]:
     names.name = "Names"  # what has presidio's own name is taken out
     engine = analyzer.get_analyzer(names, get_regex_patterns(), [], ["en"])
     return lambda text: [
-        [found.start, found.end]
-        for found in engine.analyze(text, language="en", entities=DEFAULT_ENTITY_TYPES, score_threshold=0.5)
+        [entity.start, entity.end]
+        for entity in engine.analyze(text, language="en", entities=DEFAULT_ENTITY_TYPES, score_threshold=0.5)
     ]
 
 

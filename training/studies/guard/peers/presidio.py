@@ -38,7 +38,9 @@ def spans(question: dict[str, Any]) -> Callable[[str], list[list[int]]]:
 
     analyzer = AnalyzerEngine(nlp_engine=language_engine(question["model"]))
     wanted = question["entities"]
-    return lambda text: [[found.start, found.end] for found in analyzer.analyze(text, language="en", entities=wanted)]
+    return lambda text: [
+        [entity.start, entity.end] for entity in analyzer.analyze(text, language="en", entities=wanted)
+    ]
 
 
 def named(question: dict[str, Any]) -> Callable[[str], list[list[Any]]]:
@@ -49,7 +51,8 @@ def named(question: dict[str, Any]) -> Callable[[str], list[list[Any]]]:
     analyzer = AnalyzerEngine(nlp_engine=nlp_engine, default_score_threshold=threshold)
     wanted = question["entities"]
     return lambda text: [
-        [found.entity_type, found.start, found.end] for found in analyzer.analyze(text, language="en", entities=wanted)
+        [entity.entity_type, entity.start, entity.end]
+        for entity in analyzer.analyze(text, language="en", entities=wanted)
     ]
 
 
