@@ -96,19 +96,19 @@ DISCOVERY_UP = Metric(
 QUEUE_WAITING = Metric(
     "signet_gateway_queue_waiting",
     "gauge",
-    "Requests that wait for their turn now.",
+    "Requests that wait in the queue now.",
     ("model",),
 )
 QUEUE_RUNNING = Metric(
     "signet_gateway_queue_running",
     "gauge",
-    "Requests that have their turn now: at an engine, or about to be.",
+    "Requests that hold a slot now: at an engine, or about to be.",
     ("model",),
 )
 QUEUE_DRAIN_RATE = Metric(
     "signet_gateway_queue_drain_rate",
     "gauge",
-    "Turns given per second while requests wait; model is the first by name of those that share engines.",
+    "Slots given per second while requests wait; model is the first by name of those that share engines.",
     ("model",),
 )
 ENGINE_LIMIT = Metric(

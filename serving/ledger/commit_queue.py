@@ -125,9 +125,9 @@ class CommitQueue:
             return
         _resolve(batch.waiting, failures)
         if batch is self._current:  # not one that stop() flushed
-            self._go_on(batch)
+            self._start_next(batch)
 
-    def _go_on(self, done: Batch) -> None:
+    def _start_next(self, done: Batch) -> None:
         self._current = None
         if self._timer is not None:
             gathered_since = self._timer.when() - self.settings.commit_timeout_s
@@ -153,7 +153,7 @@ class CommitQueue:
         if self.settings.when_unavailable == "refuse":
             message = f"the ledger's database has not answered for {self.settings.commit_timeout_s:g} s"
             _resolve(batch.waiting, dict.fromkeys(range(len(batch.waiting)), LedgerUnavailable(message)))
-            self._go_on(batch)
+            self._start_next(batch)
             return
         self._spiller = self._spiller or ThreadPoolExecutor(1, "signet-ledger-spill")
         spilling = self.loop.run_in_executor(self._spiller, self._spill, batch.entries)
@@ -161,7 +161,7 @@ class CommitQueue:
 
     def _spilled(self, batch: Batch, failures: Failures) -> None:
         _resolve(batch.waiting, failures)
-        self._go_on(batch)
+        self._start_next(batch)
 
 
 def _resolve(waiting: list[Waiting], failures: Failures) -> None:

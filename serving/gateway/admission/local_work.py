@@ -78,7 +78,7 @@ class LocalWork:
             else:
                 counters.withdraw(account, waiter)
             if isinstance(error, TimeoutError):
-                raise Overloaded("Its turn did not come in time. Try again later.", headers=_RETRY_AFTER) from None
+                raise Overloaded("It waited too long in the queue. Try again later.", headers=_RETRY_AFTER) from None
             raise
 
     def _begin(self, account: Account[_Waiter], size: int) -> None:

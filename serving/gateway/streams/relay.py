@@ -234,7 +234,7 @@ class StreamRelay:
         data = event[len(_DATA) :]
         usual = self._fast_path.read(data)
         if usual is None:
-            self._take_odd(data, out)
+            self._take_any_shape(data, out)
             return
         if not usual.choices:
             self._take_usage(usual.usage, event)
@@ -253,7 +253,7 @@ class StreamRelay:
         if event.startswith(b"error:"):
             raise StreamBroken(_FAILED)
         if data:
-            self._take_odd(data, out)
+            self._take_any_shape(data, out)
         else:
             out.append(keep_alive(event))
 
@@ -276,12 +276,12 @@ class StreamRelay:
             raise StreamBroken(_ABANDONED)
         state = self._choices.get(index) or self._open_choice(index)
         if len(texts) > 1 or (finish and not self._is_plain_end(finish, texts)):
-            self._take_odd(event[len(_DATA) :], out)
+            self._take_any_shape(event[len(_DATA) :], out)
             return
         ranks: Sequence[str] = ()
         if choice.logprobs is not None or (texts and state.tells):
             if not self._tells_text(state, choice, texts):
-                self._take_odd(event[len(_DATA) :], out)
+                self._take_any_shape(event[len(_DATA) :], out)
                 return
             ranks = ranks_of(_tokens(choice))
         event, end = _split(event) if texts and finish else (event, event)
@@ -329,7 +329,7 @@ class StreamRelay:
         if self._context.wants_usage:
             self._closing.append(event)
 
-    def _take_odd(self, data: bytes, out: list[bytes]) -> None:
+    def _take_any_shape(self, data: bytes, out: list[bytes]) -> None:
         """An event of any other shape: all of it is read. What is no object is no part of an answer."""
         try:
             event, _ = decode_loose(data)

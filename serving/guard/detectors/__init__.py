@@ -1,4 +1,4 @@
-"""The detectors, a file an entity. In comes folded text; out go the places of values, and how far that is settled."""
+"""The detectors, a file an entity. In comes folded text; out go the positions of values, and how far all is settled."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ __all__ = [
 
 @cache
 def default_detectors() -> tuple[Detector, ...]:
-    """All detectors. Where values begin at one place, the earlier detector names the mask."""
+    """All detectors. Where values begin at one position, the earlier detector names the mask."""
     return (
         PrivateKeys(),
         age_keys(),

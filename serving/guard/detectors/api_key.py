@@ -74,8 +74,8 @@ class ShapedKeys:
 
     def _next(self, text: str, start: int) -> re.Match[str] | None:
         """What `_key.search` finds."""
-        for place in sieve.places_from(KEYS.places(text), start - sieve.MAX_ESCAPE):
-            begin = sieve.after_escape(text, place)
+        for position in sieve.positions_from(KEYS.positions(text), start - sieve.MAX_ESCAPE):
+            begin = sieve.after_escape(text, position)
             if begin >= start and (key := self._key.match(text, begin)) is not None:
                 return key
         return None
@@ -111,7 +111,7 @@ class CuedKeys:
 
     def scan(self, text: str, start: int, final: bool) -> tuple[list[Span], int]:
         spans: list[Span] = []
-        for cue in sieve.matches(_CUE, text, KEYS.places(text), max(0, start - _MAX_CUE)):
+        for cue in sieve.matches(_CUE, text, KEYS.positions(text), max(0, start - _MAX_CUE)):
             begin = cue.end()
             if begin < start:
                 continue

@@ -32,7 +32,7 @@ class BasicCredentials:
     skips_plain_words = True
 
     def scan(self, text: str, start: int, final: bool) -> tuple[list[Span], int]:
-        cues = matches(_CUE, text, KEYS.places(text), max(0, start - _MAX_CUE))
+        cues = matches(_CUE, text, KEYS.positions(text), max(0, start - _MAX_CUE))
         return _CREDENTIALS_BEHIND.scan((cue.end() for cue in cues), text, start, final)
 
 

@@ -39,12 +39,12 @@ class BirthDates:
     def scan(self, text: str, start: int, final: bool) -> tuple[list[Span], int]:
         spans: list[Span] = []
         settled = len(text) if final else _undecided_at(text, start)
-        place = start
-        while (date := _DATE.search(text, place)) is not None and date.start() < settled:
-            place = date.end()
+        position = start
+        while (date := _DATE.search(text, position)) is not None and date.start() < settled:
+            position = date.end()
             if _CUES.stand_before(text, date.start()):
-                spans.append(Span(date.start(), place))
-                start = place
+                spans.append(Span(date.start(), position))
+                start = position
         return spans, max(settled, start if spans else 0)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 LEFT = r"(?:(?<![A-Za-z0-9_])|(?<=\\[nrtbf])|(?<=\\u[0-9A-Fa-f]{4}))"
-"""A pattern for the place before a value: no word goes on there, or the letters before it are a JSON escape (`\\n`)."""
+"""A pattern for the position before a value: no word goes on there, or the letters before are a JSON escape (`\\n`)."""
 
 
 _ESCAPE = re.compile(r"\\(?:[nrtbf]|u[0-9A-Fa-f]{4})")

@@ -15,7 +15,7 @@ _VERHOEFF_TURNS = (
     "0123456789", "1576283094", "5803796142", "8916043527", "9453126870", "4286573901", "2793806415", "7046913258",
 )  # fmt: skip
 _CODICE_ODD = (1, 0, 5, 7, 9, 13, 15, 17, 19, 21, 2, 4, 18, 20, 11, 3, 6, 8, 12, 14, 16, 10, 22, 25, 24, 23)
-"""Italy's table for letters (and digits, as A to J) in odd places."""
+"""Italy's table for letters (and digits, as A to J) in odd positions."""
 
 
 def luhn(digits: str) -> bool:
@@ -38,8 +38,8 @@ def weighted(digits: str, weights: tuple[int, ...]) -> int:
 def verhoeff(digits: str) -> bool:
     """India's Aadhaar."""
     check = "0"
-    for place, digit in enumerate(reversed(digits)):
-        check = _VERHOEFF[int(check)][int(_VERHOEFF_TURNS[place % 8][int(digit)])]
+    for position, digit in enumerate(reversed(digits)):
+        check = _VERHOEFF[int(check)][int(_VERHOEFF_TURNS[position % 8][int(digit)])]
     return check == "0"
 
 
@@ -59,9 +59,9 @@ def cnpj(digits: str) -> bool:
 def codice_fiscale(text: str) -> bool:
     """Italy: a check letter over fifteen characters."""
     total = 0
-    for place, char in enumerate(text[:15]):
+    for position, char in enumerate(text[:15]):
         value = int(char) if char.isdigit() else _LETTERS.index(char)
-        total += value if place % 2 else _CODICE_ODD[value]
+        total += value if position % 2 else _CODICE_ODD[value]
     return text[15] == _LETTERS[total % 26]
 
 
@@ -82,8 +82,8 @@ def nric(text: str) -> bool:
     total = weighted(text[1:8], (2, 7, 6, 5, 4, 3, 2))
     total += {"T": 4, "G": 4, "M": 3}.get(text[0], 0)
     letters = {"S": "JZIHGFEDCBA", "T": "JZIHGFEDCBA", "M": "KLJNPQRTUWX"}.get(text[0], "XWUTRQPNMLK")
-    place = total % 11
-    return letters[10 - place if text[0] == "M" else place] == text[8]
+    position = total % 11
+    return letters[10 - position if text[0] == "M" else position] == text[8]
 
 
 def hetu(text: str) -> bool:

@@ -20,18 +20,18 @@ class ConnectionStrings:
 
     def scan(self, text: str, start: int, final: bool) -> tuple[list[Span], int]:
         spans: list[Span] = []
-        place = text.find("://", max(0, start - 3))
-        while place >= 0:
-            begin = place + 3
-            if begin >= start and place > 0 and text[place - 1].isalnum():
+        position = text.find("://", max(0, start - 3))
+        while position >= 0:
+            begin = position + 3
+            if begin >= start and position > 0 and text[position - 1].isalnum():
                 if not final and _UNDECIDED.match(text, begin) is not None:
                     # With the slashes, or the user's name would pass as an ordinary word.
-                    return spans, max(start, place + 1)
+                    return spans, max(start, position + 1)
                 credentials = _CREDENTIALS.match(text, begin)
                 if credentials is not None:
                     start, still_open = _REST(text, credentials.end(), final)
                     if still_open:
                         return [*spans, Span(begin, start, _REST)], start
                     spans.append(Span(begin, start))
-            place = text.find("://", max(start - 3, place + 1))
+            position = text.find("://", max(start - 3, position + 1))
         return spans, len(text)

@@ -37,7 +37,7 @@ class Cues:
 
 
 def _phrases_before(text: str, begin: int) -> frozenset[str]:
-    """What could be a cue before `begin`. Several detectors ask for the same place."""
+    """What could be a cue before `begin`. Several detectors ask for the same position."""
     known = _found_in(text)
     phrases = known.get(begin)
     if phrases is None:
@@ -47,7 +47,7 @@ def _phrases_before(text: str, begin: int) -> frozenset[str]:
 
 @lru_cache(1)
 def _found_in(text: str) -> dict[int, frozenset[str]]:
-    """Filled by place, as they are asked for."""
+    """Filled by position, as they are asked for."""
     return {}
 
 

@@ -29,7 +29,7 @@ class CuedValue(NamedTuple):
 
 
 def scan_cued(begins: Iterable[tuple[int, CuedValue]], text: str, start: int, final: bool) -> tuple[list[Span], int]:
-    """As a detector's, where a value of some form may begin at each of rising places."""
+    """As a detector's, where a value of some form may begin at each of rising positions."""
     spans: list[Span] = []
     for begin, form in begins:
         if begin < start:

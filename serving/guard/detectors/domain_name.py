@@ -24,13 +24,13 @@ class DomainNames:
     def scan(self, text: str, start: int, final: bool) -> tuple[list[Span], int]:
         spans: list[Span] = []
         settled = len(text) if final else _undecided_at(text, start)
-        place = start
-        while (name := _NAME.search(text, place)) is not None and name.start() < settled:
-            place = name.end()
+        position = start
+        while (name := _NAME.search(text, position)) is not None and name.start() < settled:
+            position = name.end()
             top = name["top"]
             if top.lower() in TOP_LEVELS or top.startswith("xn--"):
-                spans.append(Span(name.start(), place))
-        return spans, max(settled, place if spans else 0)
+                spans.append(Span(name.start(), position))
+        return spans, max(settled, position if spans else 0)
 
 
 def _undecided_at(text: str, start: int) -> int:

@@ -32,7 +32,7 @@ _MAX_UNDECIDED = 136
 
 @cache
 def _forms() -> dict[str, re.Pattern[str]]:
-    """What stands behind the letters of each country. Most places need no more than a look."""
+    """What stands behind the letters of each country. Most positions need no more than a look."""
     chars = {"n": "[0-9]", "a": "[A-Za-z]", "c": "[A-Za-z0-9]"}
     return {country: re.compile("".join(_GAP + chars[kind] for kind in form)) for country, form in FORMS.items()}
 
@@ -46,18 +46,18 @@ class Ibans:
     def scan(self, text: str, start: int, final: bool) -> tuple[list[Span], int]:
         spans: list[Span] = []
         settled = len(text) if final else _undecided_at(text, start)
-        place = start
+        position = start
         for candidate in numbers(_CANDIDATE, text, start):
             begin = _begin(text, candidate.start())
             if begin >= settled:
                 break
-            if begin < place:
+            if begin < position:
                 continue
             end = _iban_end(text, candidate.start())
             if end > 0:
                 spans.append(Span(begin, end))
-                place = end
-        return spans, max(settled, place if spans else 0)
+                position = end
+        return spans, max(settled, position if spans else 0)
 
 
 def _undecided_at(text: str, start: int) -> int:

@@ -11,7 +11,7 @@ AWS_CUE = r"[Ss](?:ecret|ECRET)[_ -]?(?:access|Access|ACCESS)[_ -]?(?:key|Key|KE
 
 
 def _begun(shape: Shape) -> str:
-    """Parts of a shape and two characters behind them: few places have that, and it takes RE2 few states."""
+    """Parts of a shape and two characters behind them: few positions have that, and it takes RE2 few states."""
     return whole((*shape.parts, (shape.chars, min(2, shape.least), 2)))
 
 

@@ -1,6 +1,6 @@
 """Passwords that stand behind a user's name: `curl -u user:password`, lines of PostgreSQL's `.pgpass`.
 
-Here the place says enough, so letters alone count too, but for words that stand for a password.
+Here the position is enough, so letters alone count too, but for words that stand for a password.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import re
 
 from serving.guard.detector import Span
 from serving.guard.detectors.secret_words import SECRETS
-from serving.guard.detectors.sieve import places_from
+from serving.guard.detectors.sieve import positions_from
 
 _USER = r"[\w.@+%-]{1,64}"
 _OPTION = r"(?:-u|--user|-a|--auth|--proxy-user|-U)[ =]?[\"']?"
@@ -40,8 +40,8 @@ class LoginPasswords:
 
     def scan(self, text: str, start: int, final: bool) -> tuple[list[Span], int]:
         spans: list[Span] = []
-        for place in places_from(SECRETS.places(text), start - _MAX_CUE):
-            cue = _cue(text, place)
+        for position in positions_from(SECRETS.positions(text), start - _MAX_CUE):
+            cue = _cue(text, position)
             if cue is None or cue[1] < start:
                 continue
             begin, value_at = cue
@@ -59,12 +59,12 @@ class LoginPasswords:
         return spans, len(text) if begun is None else begun.start()
 
 
-def _cue(text: str, place: int) -> tuple[int, int] | None:
+def _cue(text: str, position: int) -> tuple[int, int] | None:
     """Where what announces a password begins and ends."""
-    if text[place] == ":":
-        host, line = _HOST.search(text, max(0, place - 64), place), _LINE.match(text, place)
+    if text[position] == ":":
+        host, line = _HOST.search(text, max(0, position - 64), position), _LINE.match(text, position)
         return None if host is None or line is None else (host.start(), line.end())
-    option = _CUE.match(text, place)
-    if option is None or _CLIENT.search(text, max(0, place - _MAX_CLIENT), place) is None:
+    option = _CUE.match(text, position)
+    if option is None or _CLIENT.search(text, max(0, position - _MAX_CLIENT), position) is None:
         return None
-    return place, option.end()
+    return position, option.end()

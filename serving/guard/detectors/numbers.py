@@ -118,16 +118,16 @@ _ANNOUNCED = Sieve(
 
 def numbers(pattern: re.Pattern[str], text: str, start: int) -> Iterable[re.Match[str]]:
     """Matches of a detector's pattern, from `start` on, each beginning with the first digit of a number."""
-    return matches(pattern, text, _places(text)[0], start)
+    return matches(pattern, text, _positions(text)[0], start)
 
 
 def announced_numbers(pattern: re.Pattern[str], text: str, start: int) -> Iterable[re.Match[str]]:
     """The same of numbers that words announce, which are few."""
-    return matches(pattern, text, _places(text)[1], start)
+    return matches(pattern, text, _positions(text)[1], start)
 
 
 @lru_cache(1)
-def _places(text: str) -> tuple[list[int], list[int]]:
+def _positions(text: str) -> tuple[list[int], list[int]]:
     """First digits of all numbers that may be values, and of those among them that words announce."""
     announced = list(_first_digits(_ANNOUNCED, text))
     return sorted({*announced, *_first_digits(_SHAPED, text)}), announced
@@ -136,13 +136,13 @@ def _places(text: str) -> tuple[list[int], list[int]]:
 def _first_digits(sieve: Sieve, text: str) -> Iterator[int]:
     """First digits of what a sieve finds. It goes on after their run: what leads to the next number is behind that."""
     data = one_byte_each(text)
-    place = sieve.find(data, 0)
-    while place >= 0:
+    position = sieve.find(data, 0)
+    while position >= 0:
         # The digits of an escape before the number are not its own.
-        digits = _DIGITS.search(text, after_escape(text, place) if text[place] == "\\" else place)
+        digits = _DIGITS.search(text, after_escape(text, position) if text[position] == "\\" else position)
         if digits is None:
             return
         begin, end = digits.span()
         if _START.match(text, begin) is not None:
             yield begin
-        place = sieve.find(data, end)
+        position = sieve.find(data, end)

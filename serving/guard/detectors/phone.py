@@ -120,11 +120,11 @@ class PhoneNumbers:
     def scan(self, text: str, start: int, final: bool) -> tuple[list[Span], int]:
         spans: list[Span] = []
         settled = len(text) if final else _undecided_at(text, start)
-        place = start
+        position = start
         for candidate in numbers(_CANDIDATE, text, start):
-            if candidate.start() < place:
+            if candidate.start() < position:
                 continue
-            begin = _with_sign(text, place, candidate.start())
+            begin = _with_sign(text, position, candidate.start())
             if begin >= settled:
                 break
             end, counts = _shaped(text, begin)
@@ -134,11 +134,11 @@ class PhoneNumbers:
                 end = _cued_end(text, begin)
             if end:
                 spans.append(Span(begin, end))
-                start = place = end
+                start = position = end
             else:
                 group = _GROUP.match(text, candidate.start())
                 assert group is not None
-                place = group.end()
+                position = group.end()
         return spans, max(settled, start if spans else 0)
 
 

@@ -33,10 +33,10 @@ class PostalCodes:
         spans: list[Span] = []
         begun = None if final else _BEGUN.search(text, max(start, len(text) - _MAX_UNDECIDED))
         settled = len(text) if begun is None else begun.start()
-        place = start
-        while (code := _CODE.search(text, place)) is not None and code.start() < settled:
-            place = code.end()
+        position = start
+        while (code := _CODE.search(text, position)) is not None and code.start() < settled:
+            position = code.end()
             is_plain = _PLAIN.fullmatch(code.group()) is not None
             if not is_plain or _CUE.search(text, max(0, code.start() - _MAX_CUE), code.start()) is not None:
-                spans.append(Span(code.start(), place))
-        return spans, max(settled, place if spans else 0)
+                spans.append(Span(code.start(), position))
+        return spans, max(settled, position if spans else 0)

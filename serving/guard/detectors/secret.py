@@ -111,7 +111,7 @@ class CuedSecrets:
 
     def _begins(self, text: str, start: int) -> Iterator[tuple[int, CuedValue]]:
         """Where what follows a cue begins, and what it may be."""
-        for cue in matches(self._cue.words, text, SECRETS.places(text), start - _MAX_CUE):
+        for cue in matches(self._cue.words, text, SECRETS.positions(text), start - _MAX_CUE):
             yield cue.end(), self._cue.quoted if cue.group()[-1:] in _QUOTES else self._cue.bare
         if self._cue.foreign is not None and not text.isascii() and any(word in text for word in FOREIGN_STARTS):
             for cue in self._cue.foreign.finditer(text, max(0, start - _MAX_CUE)):

@@ -1,7 +1,7 @@
 """One pass of RE2 over a text: where a value may begin, hundreds of shapes in the time of one.
 
 RE2 knows no look-around, so a sieve's shapes are wider than those of the detectors, whose own patterns decide at the
-few places that are left. What a sieve lets through costs time; what it loses would be a value that nobody masks.
+few positions that are left. What a sieve lets through costs time; what it loses would be a value that nobody masks.
 """
 
 from __future__ import annotations
@@ -34,51 +34,51 @@ class Sieve:
     def __init__(self, *shapes: str) -> None:
         self._pattern = re2.compile("|".join(shapes).encode(), _OPTIONS)
         # Several detectors ask for those of one text.
-        self.places: Callable[[str], list[int]] = lru_cache(1)(self._places)
-        """Every place of a text where one of the shapes begins."""
+        self.positions: Callable[[str], list[int]] = lru_cache(1)(self._positions)
+        """Every position of a text where one of the shapes begins."""
 
     def find(self, data: bytes, start: int) -> int:
         """Where the first of the shapes begins at `start` of `one_byte_each` or later; -1 when none does."""
         match = self._pattern.search(data, start)
         return -1 if match is None else int(match.start())
 
-    def _places(self, text: str) -> list[int]:
-        places = []
+    def _positions(self, text: str) -> list[int]:
+        positions = []
         data = one_byte_each(text)
-        place = self.find(data, 0)
-        while place >= 0:
-            places.append(place)
-            place = self.find(data, place + 1)
-        return places
+        position = self.find(data, 0)
+        while position >= 0:
+            positions.append(position)
+            position = self.find(data, position + 1)
+        return positions
 
 
-def places_from(places: Sequence[int], start: int) -> Iterable[int]:
-    """Those of rising places that are not before `start`."""
+def positions_from(positions: Sequence[int], start: int) -> Iterable[int]:
+    """Those of rising positions that are not before `start`."""
     # Of most texts, and of nearly all pieces of a stream, there are none.
-    return _from(places, bisect_left(places, start)) if places and places[-1] >= start else ()
+    return _from(positions, bisect_left(positions, start)) if positions and positions[-1] >= start else ()
 
 
-def _from(places: Sequence[int], first: int) -> Iterator[int]:
-    for number in range(first, len(places)):
-        yield places[number]
+def _from(positions: Sequence[int], first: int) -> Iterator[int]:
+    for number in range(first, len(positions)):
+        yield positions[number]
 
 
-def matches(pattern: re.Pattern[str], text: str, places: Sequence[int], start: int) -> Iterable[re.Match[str]]:
-    """Matches of a detector's own pattern that begin at one of the places, from `start` on."""
-    return _matches(pattern, text, places, start) if places and places[-1] >= start else ()
+def matches(pattern: re.Pattern[str], text: str, positions: Sequence[int], start: int) -> Iterable[re.Match[str]]:
+    """Matches of a detector's own pattern that begin at one of the positions, from `start` on."""
+    return _matches(pattern, text, positions, start) if positions and positions[-1] >= start else ()
 
 
-def _matches(pattern: re.Pattern[str], text: str, places: Sequence[int], start: int) -> Iterator[re.Match[str]]:
-    for place in places_from(places, start):
-        match = pattern.match(text, place)
+def _matches(pattern: re.Pattern[str], text: str, positions: Sequence[int], start: int) -> Iterator[re.Match[str]]:
+    for position in positions_from(positions, start):
+        match = pattern.match(text, position)
         if match is not None:
             yield match
 
 
-def after_escape(text: str, place: int) -> int:
-    """Where a value begins whose shape begins at `place`, maybe with the escape before it."""
-    escape = _ESCAPE.match(text, place)
-    return place if escape is None else escape.end()
+def after_escape(text: str, position: int) -> int:
+    """Where a value begins whose shape begins at `position`, maybe with the escape before it."""
+    escape = _ESCAPE.match(text, position)
+    return position if escape is None else escape.end()
 
 
 @lru_cache(1)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_TEND_S = 1.0
+_RECLAIM_S = 1.0
 # An answer is in the ledger well within this time of being settled.
 _QUIET_S = 60.0
 
@@ -95,7 +95,7 @@ class Limiter:
         self._store.open()
         if self._redis is not None:
             await self._redis.start()
-        self._tasks = [asyncio.create_task(self._tend()), asyncio.create_task(self._compare_again())]
+        self._tasks = [asyncio.create_task(self._reclaim()), asyncio.create_task(self._compare_again())]
 
     async def stop(self) -> None:
         """Give everything back."""
@@ -181,10 +181,10 @@ class Limiter:
                     log.warning("budgets go on uncompared", extra={"reason": str(error)})
                 failing = True
 
-    async def _tend(self) -> None:
+    async def _reclaim(self) -> None:
         while True:
-            await asyncio.sleep(_TEND_S)
-            if self._store.tend():
+            await asyncio.sleep(_RECLAIM_S)
+            if self._store.reclaim():
                 # It may have recorded answers that it had not charged yet.
                 with suppress(SpendingUnknown):
                     await self._compare(dict(self._watched))

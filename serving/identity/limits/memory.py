@@ -39,7 +39,7 @@ class MemoryStore:
     def close(self) -> None:
         """Nothing to close."""
 
-    def tend(self) -> bool:
+    def reclaim(self) -> bool:
         """Nothing is left behind by others."""
         return False
 

@@ -89,7 +89,7 @@ class RedisStore:
             await self._register()
         except (RedisError, OSError, TimeoutError) as error:
             self._lose(error)
-        self._tasks = [asyncio.create_task(self._speak()), asyncio.create_task(self._renew())]
+        self._tasks = [asyncio.create_task(self._send_gathered()), asyncio.create_task(self._renew())]
 
     async def stop(self) -> None:
         """Send what is settled, give back the rest and close."""
@@ -97,11 +97,11 @@ class RedisStore:
         self._stopping = True
         self._wake.set()
         if self._tasks:
-            speaker, renewer = self._tasks
+            sender, renewer = self._tasks
             renewer.cancel()
-            await asyncio.wait([speaker], timeout=1.0)
-            speaker.cancel()
-            await asyncio.wait([speaker, renewer], timeout=1.0)
+            await asyncio.wait([sender], timeout=1.0)
+            sender.cancel()
+            await asyncio.wait([sender, renewer], timeout=1.0)
         for call in self._calls:
             call.reply.cancel()
         with suppress(RedisError, OSError, TimeoutError):
@@ -182,7 +182,7 @@ class RedisStore:
         for account, _ in lease.plan.budgets:
             self._held[account] += lease.granted
 
-    async def _speak(self) -> None:
+    async def _send_gathered(self) -> None:
         """Send what has gathered, for ever; join again when the server was lost."""
         while not self._stopping:
             await self._wake.wait()
@@ -249,8 +249,8 @@ class RedisStore:
             return "unseeded"
         after_rates = 3 + 3 * len(plan.rates)
         usages: tuple[Usage, ...] = tuple(
-            (scope.limits, float(reply[3 + 3 * place]), float(reply[4 + 3 * place]))
-            for place, scope in enumerate(plan.rates)
+            (scope.limits, float(reply[3 + 3 * index]), float(reply[4 + 3 * index]))
+            for index, scope in enumerate(plan.rates)
         )
         spent = [int(value) for value in reply[after_rates::2]]
         for (account, _), window, nanos in zip(plan.budgets, call.windows, spent, strict=True):

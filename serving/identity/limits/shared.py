@@ -1,9 +1,9 @@
 """Limits of a gateway with several worker processes: the same arithmetic on accounts in a file that all of them map.
 
 Every number that can leak is kept by process: open requests and reserved money stand in the column of the worker that
-holds them, so that what a killed worker held is taken back exactly (`tend`). Under the lock each step writes what was
-spent before it gives back what was reserved: a worker that is killed in between leaves too much reserved, never too
-little, and its column goes anyway.
+holds them, so that what a killed worker held is taken back exactly (`reclaim`). Under the lock each step writes what
+was spent before it gives back what was reserved: a worker that is killed in between leaves too much reserved, never
+too little, and its column goes anyway.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class SharedStore:
             self._opened.close()
             self._opened = None
 
-    def tend(self) -> bool:
+    def reclaim(self) -> bool:
         """Take back what killed workers held; whether there were any."""
         num_gone = self._table.take_back()
         if num_gone:
@@ -77,10 +77,10 @@ class SharedStore:
         windows = [self._calendar.window(budget.period) for _, budget in plan.budgets]
         table.lock()
         try:
-            rate_places = [table.place(scope.account) for scope in plan.rates]
-            rates = [_load_rate(table, place) for place in rate_places]
-            budget_places = [table.place(account) for account, _ in plan.budgets]
-            budgets = [_load_budget(table, place) for place in budget_places]
+            rate_slots = [table.slot(scope.account) for scope in plan.rates]
+            rates = [_load_rate(table, slot) for slot in rate_slots]
+            budget_slots = [table.slot(account) for account, _ in plan.budgets]
+            budgets = [_load_budget(table, slot) for slot in budget_slots]
             if not all(account.seeded for account in budgets):
                 return None
             granted = decide(plan, rates, budgets, windows, amount, now)
@@ -88,12 +88,12 @@ class SharedStore:
                 return granted
             book(rates, budgets, amount.tokens, granted, amount.sequences)
             own = FIRST_COLUMN + table.column
-            for place, rate in zip(rate_places, rates, strict=True):
-                table.words[place + own] += amount.sequences
-                _store_rate(table, place, rate)
-            for place, account in zip(budget_places, budgets, strict=True):
-                table.words[place + own] += granted
-                _store_budget(table, place, account)
+            for slot, rate in zip(rate_slots, rates, strict=True):
+                table.words[slot + own] += amount.sequences
+                _store_rate(table, slot, rate)
+            for slot, account in zip(budget_slots, budgets, strict=True):
+                table.words[slot + own] += granted
+                _store_budget(table, slot, account)
         finally:
             table.unlock()
         return Lease(self, plan, amount.tokens, granted, windows, usages(plan, rates), sequences=amount.sequences)
@@ -105,14 +105,14 @@ class SharedStore:
         table.lock()
         try:
             for scope in lease.plan.rates:
-                place = table.place(scope.account)
-                rate = _load_rate(table, place)
+                slot = table.slot(scope.account)
+                rate = _load_rate(table, slot)
                 rate.fade(scope.limits, now)
                 book([rate], (), lease.tokens, 0, lease.sequences)
-                table.words[place + own] += lease.sequences
-                _store_rate(table, place, rate)
+                table.words[slot + own] += lease.sequences
+                _store_rate(table, slot, rate)
             for name, _ in lease.plan.budgets:
-                table.words[table.place(name) + own] += lease.granted
+                table.words[table.slot(name) + own] += lease.granted
         finally:
             table.unlock()
 
@@ -125,18 +125,18 @@ class SharedStore:
         table.lock()
         try:
             for scope in lease.plan.rates:
-                place = table.place(scope.account)
-                rate = _load_rate(table, place)
+                slot = table.slot(scope.account)
+                rate = _load_rate(table, slot)
                 settle_rate(rate, scope.limits, tokens - lease.tokens, lease.sequences, now)
-                _store_rate(table, place, rate)
-                _give_back(table, place + own, lease.sequences)
+                _store_rate(table, slot, rate)
+                _give_back(table, slot + own, lease.sequences)
             for (name, _), window in zip(lease.plan.budgets, lease.windows, strict=True):
-                place = table.place(name)
-                account = _load_budget(table, place)
+                slot = table.slot(name)
+                account = _load_budget(table, slot)
                 settle_budget(account, window, lease.granted, nanos, now)
-                table.floats[place + 2] = now
-                _store_budget(table, place, account)
-                _give_back(table, place + own, lease.granted)
+                table.floats[slot + 2] = now
+                _store_budget(table, slot, account)
+                _give_back(table, slot + own, lease.granted)
         finally:
             table.unlock()
 
@@ -145,54 +145,54 @@ class SharedStore:
         table = self._table
         table.lock()
         try:
-            place = table.place(account)
-            budget = _load_budget(table, place)
+            slot = table.slot(account)
+            budget = _load_budget(table, slot)
             budget.compare(window, in_ledger, self._clock(), quiet_s)
-            _store_budget(table, place, budget)
+            _store_budget(table, slot, budget)
         finally:
             table.unlock()
 
     def open_requests(self, account: str) -> int:
         """As `MemoryStore.open_requests`, of all processes."""
-        return self._table.held(self._table.place(account))
+        return self._table.held(self._table.slot(account))
 
     def budget(self, account: str) -> tuple[int, int]:
         """As `MemoryStore.budget`."""
-        budget = _load_budget(self._table, self._table.place(account))
+        budget = _load_budget(self._table, self._table.slot(account))
         return budget.spent, budget.reserved
 
 
-def _load_rate(table: Table, place: int) -> RateAccount:
+def _load_rate(table: Table, slot: int) -> RateAccount:
     floats = table.floats
-    rate = RateAccount(floats[place + 2])
-    rate.requests = floats[place + 3]
-    rate.tokens = floats[place + 4]
-    rate.open = table.held(place)
+    rate = RateAccount(floats[slot + 2])
+    rate.requests = floats[slot + 3]
+    rate.tokens = floats[slot + 4]
+    rate.open = table.held(slot)
     return rate
 
 
-def _store_rate(table: Table, place: int, rate: RateAccount) -> None:
+def _store_rate(table: Table, slot: int, rate: RateAccount) -> None:
     floats = table.floats
-    floats[place + 2] = rate.updated
-    floats[place + 3] = rate.requests
-    floats[place + 4] = rate.tokens
+    floats[slot + 2] = rate.updated
+    floats[slot + 3] = rate.requests
+    floats[slot + 4] = rate.tokens
 
 
-def _load_budget(table: Table, place: int) -> BudgetAccount:
+def _load_budget(table: Table, slot: int) -> BudgetAccount:
     words = table.words
-    account = BudgetAccount(table.floats[place + 2])
-    account.window = words[place + 3]
-    account.spent = words[place + 4]
-    account.seeded = words[place + 5] != 0
-    account.reserved = table.held(place)
+    account = BudgetAccount(table.floats[slot + 2])
+    account.window = words[slot + 3]
+    account.spent = words[slot + 4]
+    account.seeded = words[slot + 5] != 0
+    account.reserved = table.held(slot)
     return account
 
 
-def _store_budget(table: Table, place: int, account: BudgetAccount) -> None:
+def _store_budget(table: Table, slot: int, account: BudgetAccount) -> None:
     words = table.words
-    words[place + 3] = account.window
-    words[place + 4] = account.spent
-    words[place + 5] = account.seeded
+    words[slot + 3] = account.window
+    words[slot + 4] = account.spent
+    words[slot + 5] = account.seeded
 
 
 def _give_back(table: Table, word: int, held: int) -> None:

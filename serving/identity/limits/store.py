@@ -17,7 +17,7 @@ class EmbeddedStore(Protocol):
     def close(self) -> None:
         """Let go of them."""
 
-    def tend(self) -> bool:
+    def reclaim(self) -> bool:
         """Take back what processes held that are gone; whether there were any. Called every second."""
 
     def acquire(self, plan: Plan, amount: Amount) -> Lease | Refusal | None:

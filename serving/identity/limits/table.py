@@ -56,7 +56,7 @@ class Table:
     def __init__(self, file: Path, forget_after_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._forget_after_s = forget_after_s
         self._clock = clock
-        self._places: dict[str, tuple[int, int, int]] = {}
+        self._slots: dict[str, tuple[int, int, int]] = {}
         self._pid = os.getpid()
         self._turn = 0
         try:
@@ -148,35 +148,35 @@ class Table:
             return False
         return True
 
-    def place(self, account: str) -> int:
+    def slot(self, account: str) -> int:
         """The first word of an account's record, made when missing. Call with the lock held.
 
         Raises:
             TableError: too many accounts have open requests.
         """
-        known = self._places.get(account)
+        known = self._slots.get(account)
         words = self.words
         if known is not None and words[known[0]] == known[1] and words[known[0] + 1] == known[2]:
             return known[0]
         high, low = struct.unpack("qq", hashlib.blake2b(account.encode(), digest_size=16).digest())
         high = high or 1
-        place = self._find(high, low)
-        if len(self._places) > SLOTS:
-            self._places.clear()
-        self._places[account] = (place, high, low)
-        return place
+        slot = self._find(high, low)
+        if len(self._slots) > SLOTS:
+            self._slots.clear()
+        self._slots[account] = (slot, high, low)
+        return slot
 
     def _find(self, high: int, low: int) -> int:
         words, reusable = self.words, -1
         for probe in range(_PROBES):
-            place = FIRST_SLOT + STRIDE * ((low + probe) % SLOTS)
-            if words[place] == high and words[place + 1] == low:
-                return place
-            if words[place] == 0:
-                reusable = place if reusable < 0 else reusable
+            slot = FIRST_SLOT + STRIDE * ((low + probe) % SLOTS)
+            if words[slot] == high and words[slot + 1] == low:
+                return slot
+            if words[slot] == 0:
+                reusable = slot if reusable < 0 else reusable
                 break
-            if reusable < 0 and self._is_forgettable(place):
-                reusable = place
+            if reusable < 0 and self._is_forgettable(slot):
+                reusable = slot
         if reusable < 0:
             raise TableError("too many keys and tenants have open requests at once")
         words[reusable : reusable + STRIDE] = _EMPTY
@@ -184,14 +184,14 @@ class Table:
         self.floats[reusable + 2] = self._clock()
         return reusable
 
-    def _is_forgettable(self, place: int) -> bool:
-        return self._clock() - self.floats[place + 2] >= self._forget_after_s and not self.held(place)
+    def _is_forgettable(self, slot: int) -> bool:
+        return self._clock() - self.floats[slot + 2] >= self._forget_after_s and not self.held(slot)
 
-    def held(self, place: int) -> int:
+    def held(self, slot: int) -> int:
         """What all processes hold of an account."""
         words, held = self.words, 0
         # Few columns: adding them one by one is cheaper than a slice.
-        for word in range(place + FIRST_COLUMN, place + FIRST_COLUMN + words[1]):
+        for word in range(slot + FIRST_COLUMN, slot + FIRST_COLUMN + words[1]):
             held += words[word]
         return held
 

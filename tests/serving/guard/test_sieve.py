@@ -113,7 +113,7 @@ def test_no_number_is_lost(seed: int, share: float) -> None:
 
 def with_every_number(detector: Detector, text: str, start: int, final: bool) -> tuple[list[Span], int]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(numbers, "_places", every_number)
+        patch.setattr(numbers, "_positions", every_number)
         return detector.scan(text, start, final)
 
 
@@ -127,13 +127,13 @@ def test_each_shape_is_let_through_after_anything_a_value_may_follow(shape: str)
         for before in ("", " ", "\n", "\\n", "\\u00aa", "x 12 y ", "\u4e2d"):
             text = fold(f"{before}{value}")
 
-            assert len(before) + first.start() in numbers._places(text)[0], text
+            assert len(before) + first.start() in numbers._positions(text)[0], text
 
 
 @pytest.mark.parametrize("phrase", PHRASES)
 def test_each_word_announces_a_number(phrase: str) -> None:
     for text in (f"{phrase}: 1234567", f"{phrase.upper()}_no. (123 4567", f"{phrase} is\n12-34-567"):
-        assert text.index("1") in numbers._places(text)[1], text
+        assert text.index("1") in numbers._positions(text)[1], text
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_each_word_announces_a_number(phrase: str) -> None:
     ],
 )
 def test_dates_times_and_amounts_are_passed_over(text: str) -> None:
-    assert numbers._places(text * 20) == ([], [])
+    assert numbers._positions(text * 20) == ([], [])
 
 
 @pytest.mark.parametrize("shape", [*API_KEYS, *AGE_KEYS], ids=lambda shape: whole(shape.parts))
@@ -154,10 +154,10 @@ def test_each_shape_of_a_key_is_let_through(shape: Shape) -> None:
     parts = (*shape.parts, (shape.chars, shape.least, shape.least))
     value = "".join(part if isinstance(part, str) else one_of(part[0]) * part[1] for part in parts)
     for before in ("", " ", "\\n", "\\u0041", "-", "\u4e2d"):
-        places = KEYS.places(f"{before}{value}")
+        places = KEYS.positions(f"{before}{value}")
 
         assert (0 if before.startswith("\\") else len(before)) in places, before
-    assert 1 not in KEYS.places(f"_{value}")
+    assert 1 not in KEYS.positions(f"_{value}")
 
 
 def one_of(chars: str) -> str:
@@ -167,7 +167,7 @@ def one_of(chars: str) -> str:
 
 @pytest.mark.parametrize("prefix", ["sk-ab", "eyJab"])
 def test_keys_without_a_vendor_are_let_through(prefix: str) -> None:
-    assert KEYS.places(f"a {prefix}") == [2]
+    assert KEYS.positions(f"a {prefix}") == [2]
 
 
 @pytest.mark.parametrize("cue", ["Basic ", "basic\t", "BASIC ", "auth=", '"auth" : ', '\\"auth\\":'])
@@ -175,14 +175,14 @@ def test_each_cue_of_basic_credentials_is_let_through(cue: str) -> None:
     found = basic._CUE.search(cue)
 
     assert found is not None
-    assert found.start() in KEYS.places(cue)
+    assert found.start() in KEYS.positions(cue)
 
 
 @pytest.mark.parametrize(
     "cue", ["bearer ", "BEARER\t", "secret_access_key=", "SecretAccessKey: ", "SECRET-ACCESS-KEY'"]
 )
 def test_each_cue_of_a_key_is_let_through(cue: str) -> None:
-    assert KEYS.places(f"a {cue}") == [2]
+    assert KEYS.positions(f"a {cue}") == [2]
 
 
 @pytest.mark.parametrize(
@@ -195,13 +195,13 @@ def test_each_cue_of_a_secret_is_let_through(word: str, sign: str) -> None:
     text = f"my {word}{sign}"
 
     assert any(cue.match(text, 3) for cue in (secret._PASSWORD_CUE, secret._KEY_CUE))
-    assert 3 in SECRETS.places(text)
+    assert 3 in SECRETS.positions(text)
 
 
 def test_a_sieve_finds_every_place() -> None:
     sieve = Sieve(rf"{LEFT}ab", rf"{OPEN}\+1", "b[+]")
 
-    assert sieve.places("ab+1 xab \\nab \u4e2dab (+1") == [0, 1, 9, 15, 18]
+    assert sieve.positions("ab+1 xab \\nab \u4e2dab (+1") == [0, 1, 9, 15, 18]
     assert sieve.find(b"ab+1", 1) == 1
     assert sieve.find(b"xab+2", 3) == -1
 

@@ -47,7 +47,7 @@ print(granted)
 SPEND_SLOWLY = """
 table = store._table
 table.lock()
-word = table.place("budget:tenant:acme:total") + 4
+word = table.slot("budget:tenant:acme:total") + 4
 spent = table.words[word]
 print("locked", flush=True)
 time.sleep(0.5)
@@ -112,12 +112,12 @@ def test_what_a_killed_worker_held_is_taken_back(tmp_path: Path) -> None:
     assert store.budget(ACCOUNT) == (0, 5007)
     assert store.open_requests("key:key_1") == 51
 
-    store.tend()
+    store.reclaim()
     assert store.budget(ACCOUNT) == (0, 5007), "it lives"
     os.kill(holder.pid, signal.SIGKILL)
     holder.wait()
     holder.stdout.close()
-    store.tend()
+    store.reclaim()
 
     assert store.budget(ACCOUNT) == (0, 7), "what this process holds stays"
     assert store.open_requests("key:key_1") == 1
@@ -208,10 +208,10 @@ def test_a_file_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
 def test_more_accounts_than_the_table_has_room_for_find_places_of_forgotten_ones(tmp_path: Path) -> None:
     now = [0.0]
     table = Table(tmp_path / "limits", forget_after_s=60, clock=lambda: now[0])
-    table.words[table.place("held") + 8 + table.column] = 1
+    table.words[table.slot("held") + 8 + table.column] = 1
     for number in range(40_000):
         now[0] += 0.01
-        table.place(f"account {number}")
+        table.slot(f"account {number}")
 
-    assert table.held(table.place("held")) == 1
+    assert table.held(table.slot("held")) == 1
     table.close()
