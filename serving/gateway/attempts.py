@@ -26,6 +26,7 @@ from serving.gateway.engines.upstream import (
     UpstreamTimeout,
 )
 from serving.gateway.errors import (
+    RETRY_AFTER,
     EngineFailed,
     EngineOverloaded,
     EngineTimeout,
@@ -35,7 +36,7 @@ from serving.gateway.errors import (
     from_engine,
 )
 from serving.gateway.failover import Failover
-from serving.gateway.routing.choose import RETRY_AFTER, choose_engine, retry_after
+from serving.gateway.routing.choose import choose_engine, retry_after
 from serving.gateway.settle import Settlement
 
 log = logging.getLogger(__name__)

@@ -47,6 +47,9 @@ from serving.guard.control import MADE
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 
+# For what passes by itself in seconds: a full queue, an engine that starts.
+RETRY_AFTER = ((b"retry-after", b"2"),)
+
 
 class GatewayError(Exception):
     """A request ends here. Class attributes are the defaults of each kind."""

@@ -6,6 +6,7 @@ from typing import Any
 
 from serving.gateway.body import decode_object, model_of
 from serving.gateway.context import RequestContext
+from serving.gateway.engines.seen import CHARS_PER_TOKEN
 from serving.gateway.errors import BadRequest
 from serving.gateway.fields.rules import FieldRules
 from serving.gateway.fields.tools import forces_tool
@@ -17,7 +18,6 @@ _ANSWERS = frozenset({"n", "best_of", "prompt"})
 _DETAILS = frozenset({"logprobs", "top_logprobs", "logprob_token_ids", "prompt_logprobs"})
 # What an answer is taken to be long where its question does not say: `gateway.max_answer_bytes` bounds what comes.
 _ASSUMED_TOKENS = 1024
-_CHARS_PER_TOKEN = 4
 
 
 class QuestionReader:
@@ -86,7 +86,7 @@ class QuestionReader:
         of_prompt = _amount(body["prompt_logprobs"]) + 1 if "prompt_logprobs" in body else 0
         length = next((_amount(body[name]) for name in _LENGTHS if name in body), _ASSUMED_TOKENS)
         amount = context.sequences * length * (1 + details)
-        amount += len(context.raw_body) // _CHARS_PER_TOKEN * of_prompt
+        amount += len(context.raw_body) // CHARS_PER_TOKEN * of_prompt
         most = self._settings.max_answer_tokens
         if amount > most:
             raise BadRequest(

@@ -15,9 +15,9 @@ from serving.gateway.asgi import encode_headers
 from serving.gateway.body import encode
 from serving.gateway.context import RequestContext
 from serving.gateway.engines.pool import EnginePool
+from serving.gateway.engines.seen import CHARS_PER_TOKEN
 from serving.gateway.errors import BadRequest, BudgetExhausted, GatewayError, LedgerDown, LimitExceeded
 from serving.gateway.media import Media, media_of
-from serving.gateway.steps import CHARS_PER_TOKEN
 from serving.identity import Amount, Lease, Limiter, Principal, Refusal, SpendingUnknown
 from serving.ledger import PriceList
 

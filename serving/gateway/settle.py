@@ -8,10 +8,10 @@ from collections.abc import Iterable
 
 from monitoring.telemetry import GatewayMetrics, Tracing
 from serving.gateway.context import RequestContext
+from serving.gateway.engines.seen import CHARS_PER_TOKEN
 from serving.gateway.errors import GatewayError
 from serving.gateway.policy.refusal import FILTERED
 from serving.gateway.receipts.step import issue_receipt
-from serving.gateway.steps import CHARS_PER_TOKEN
 from serving.guard import GuardReport
 from serving.guard.refusal import looks_like_refusal
 from serving.ledger import Ledger, LedgerUnavailable, PriceList, UsageRecord

@@ -28,8 +28,6 @@ GREEDY_TEMPERATURE = 1e-5
 # The likeliest token has a larger share than this in any vocabulary of less than a million.
 GREEDY_TOP_P = 1e-6
 _GREEDY_FIELDS = frozenset({"temperature", "top_k", "top_p", "min_p"})
-# OpenAI's own rule of thumb, for the reservation before the engine has counted.
-CHARS_PER_TOKEN = 4
 
 
 async def authenticate(context: RequestContext, identity: Identity) -> RequestContext:

@@ -20,7 +20,7 @@ from pathlib import Path
 from serving.file_lock import file_lock
 from training.compress.errors import EnvironmentUnavailable
 from training.compress.process import end_group
-from training.compress.torch_index import has_gpu, torch_index_arguments
+from training.compress.torch_index import has_gpu, pip_command, torch_index_arguments
 from training.progress import Track, track
 
 PINNED = Path(__file__).with_name("constraints.txt")
@@ -125,11 +125,15 @@ def _create(environment: Environment) -> None:
 
 def _run_pip(environment: Environment, arguments: list[str], log: Path, progress: Track) -> None:
     """Run pip to its end, following its log; it dies with us when we are interrupted."""
-    command = [str(environment.python), "-I", "-m", "pip", "--disable-pip-version-check", "--no-input", *arguments]
     settings = {**os.environ, "PIP_ROOT_USER_ACTION": "ignore"}
     with log.open("w") as output:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=settings, start_new_session=True
+            pip_command(environment.python, *arguments),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=settings,
+            start_new_session=True,
         )
     shown = None
     try:

@@ -22,6 +22,11 @@ def has_gpu() -> bool:
     return NVIDIA_DRIVER.exists()
 
 
+def pip_command(python: Path, *arguments: str) -> list[str]:
+    """pip in the environment of `python`, which neither asks nor looks for a newer one of itself."""
+    return [str(python), "-I", "-m", "pip", "--disable-pip-version-check", "--no-input", *arguments]
+
+
 def torch_index_arguments(python: Path, torch: str) -> list[str]:
     """Further arguments for `pip install`, so that it takes the build of `torch` (as `torch==2.13.0`) for this machine.
 
@@ -32,7 +37,8 @@ def torch_index_arguments(python: Path, torch: str) -> list[str]:
     if sys.platform != "linux" or platform.machine() != "x86_64" or has_gpu():
         return []
     question = ["install", "--dry-run", "--no-deps", "--ignore-installed", "--quiet", f"{torch}+cpu"]
-    command = [str(python), "-I", "-m", "pip", "--disable-pip-version-check", "--no-input", *question]
     # What it would install goes nowhere; its failure is the answer.
-    dry_run = subprocess.run(command, capture_output=True, env={**os.environ, "PIP_RETRIES": "1"})
+    dry_run = subprocess.run(
+        pip_command(python, *question), capture_output=True, env={**os.environ, "PIP_RETRIES": "1"}
+    )
     return [] if dry_run.returncode == 0 else ["--extra-index-url", CPU_INDEX]

@@ -8,6 +8,8 @@ import re
 from datetime import UTC, datetime
 from pathlib import Path
 
+REPOSITORY = Path(__file__).resolve().parents[2]
+GUARD_PAGE = REPOSITORY / "docs" / "benchmarks" / "guard.md"
 NOTES = "<!-- notes -->"
 """What stands behind it in a section was written by hand."""
 

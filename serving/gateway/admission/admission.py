@@ -24,8 +24,8 @@ from serving.gateway.admission.priority import deadline_of, priority_of
 from serving.gateway.admission.settings import AdmissionSettings
 from serving.gateway.context import RequestContext
 from serving.gateway.engines.pool import EnginePool
+from serving.gateway.engines.seen import CHARS_PER_TOKEN
 from serving.gateway.errors import DeadlineExceeded, GatewayError, Overloaded, QueueFull
-from serving.gateway.steps import CHARS_PER_TOKEN
 
 _MAX_IDLE_MODELS = 64
 # 8,192 tokens, the window of many models that embed.

@@ -11,14 +11,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from serving.gateway.admission.counters import Account, TokenCounters
-from serving.gateway.errors import Overloaded, QueueFull
+from serving.gateway.errors import RETRY_AFTER, Overloaded, QueueFull
 from serving.identity import Principal
 
 # A question of these takes up to some seconds of a core: more waiting would wait in vain.
 MOST_WAITING_OF_TENANT = 16
 MOST_WAITING = 256
 MAX_WAIT_S = 60.0
-_RETRY_AFTER = ((b"retry-after", b"2"),)
 
 
 class _Waiter:
@@ -66,7 +65,7 @@ class LocalWork:
     async def _wait(self, account: Account[_Waiter], size: int) -> None:
         counters = self._counters
         if account.num_waiting >= MOST_WAITING_OF_TENANT or counters.num_waiting >= MOST_WAITING:
-            raise QueueFull("Too many questions of this kind wait already. Try again later.", headers=_RETRY_AFTER)
+            raise QueueFull("Too many questions of this kind wait already. Try again later.", headers=RETRY_AFTER)
         waiter = _Waiter(account, next(self._sequence), size)
         counters.wait(account, waiter)
         try:
@@ -78,7 +77,7 @@ class LocalWork:
             else:
                 counters.withdraw(account, waiter)
             if isinstance(error, TimeoutError):
-                raise Overloaded("It waited too long in the queue. Try again later.", headers=_RETRY_AFTER) from None
+                raise Overloaded("It waited too long in the queue. Try again later.", headers=RETRY_AFTER) from None
             raise
 
     def _begin(self, account: Account[_Waiter], size: int) -> None:

@@ -9,7 +9,7 @@ from serving.gateway.admission.counters import Account, TokenCounters
 from serving.gateway.admission.fair_queue import FairQueue, TenantState, Ticket
 from serving.gateway.admission.settings import AdmissionSettings
 from serving.gateway.context import RequestContext
-from serving.gateway.steps import CHARS_PER_TOKEN
+from serving.gateway.engines.seen import CHARS_PER_TOKEN
 
 
 class Owner(Protocol):

@@ -8,13 +8,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
-from serving.gateway.errors import Overloaded, QueueFull
+from serving.gateway.errors import RETRY_AFTER, Overloaded, QueueFull
 
 MAX_WAITING_BYTES = 64 * 1024 * 1024
 """Of bodies that wait, all together."""
 PARTS_OF_QUEUE = 4
 """A tenant's requests are at most one in so many of those that may wait."""
-_RETRY_AFTER = ((b"retry-after", b"2"),)
 
 
 class _Waiting(NamedTuple):
@@ -78,11 +77,11 @@ class FairSemaphore:
             or sum(waiting.size for waiting in own) + size > MAX_WAITING_BYTES // PARTS_OF_QUEUE
         ):
             message = "Too many large requests of yours wait to be cleaned. Ask again later, or send fewer at a time."
-            raise QueueFull(message, code="cleaning_queue_full", headers=_RETRY_AFTER)
+            raise QueueFull(message, code="cleaning_queue_full", headers=RETRY_AFTER)
         sizes = [waiting.size for tenant_queue in self._waiting.values() for waiting in tenant_queue]
         if len(sizes) >= self._max_waiting or sum(sizes) + size > MAX_WAITING_BYTES:
             message = "Too many large requests wait to be cleaned. Ask again later."
-            raise Overloaded(message, code="cleaning_queue_full", headers=_RETRY_AFTER)
+            raise Overloaded(message, code="cleaning_queue_full", headers=RETRY_AFTER)
 
     def _may_enter(self, tenant: str) -> bool:
         return sum(self._in_use.values()) < self._slots and self._in_use.get(tenant, 0) < self._slots_of_one

@@ -14,14 +14,15 @@ BLOCK_CHARS = 1024
 # Until an engine tells the size of its cache: 8 MB of text.
 DEFAULT_BLOCKS = 8192
 MAX_BLOCKS = 65536
-_CHARS_PER_TOKEN = 4
+# OpenAI's own rule of thumb, wherever nobody has counted tokens yet.
+CHARS_PER_TOKEN = 4
 
 
 def blocks_for(cache_tokens: int | None) -> int:
     """How many blocks to remember of an engine whose KV cache has room for `cache_tokens`."""
     if cache_tokens is None:
         return DEFAULT_BLOCKS
-    return max(16, min(cache_tokens * _CHARS_PER_TOKEN // BLOCK_CHARS, MAX_BLOCKS))
+    return max(16, min(cache_tokens * CHARS_PER_TOKEN // BLOCK_CHARS, MAX_BLOCKS))
 
 
 class SeenPrefixes:

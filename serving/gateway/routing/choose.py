@@ -8,12 +8,9 @@ from collections.abc import Collection, Iterable
 from serving.gateway.context import RequestContext
 from serving.gateway.engines.engine import Engine
 from serving.gateway.engines.pool import EnginePool
-from serving.gateway.errors import EngineOverloaded, EngineUnavailable
+from serving.gateway.errors import RETRY_AFTER, EngineOverloaded, EngineUnavailable
 from serving.gateway.routing.prompt import read_affinity
 from serving.gateway.routing.score import note_sent
-
-RETRY_AFTER = ((b"retry-after", b"2"),)
-
 
 _OVERLOADED = "Every engine of this model takes no more for now. Try again later."
 

@@ -12,8 +12,7 @@ from zlib import crc32
 
 from serving.gateway.context import RequestContext
 from serving.gateway.engines.pool import EnginePool
-from serving.gateway.errors import EngineUnavailable, ModelNotFound
-from serving.gateway.routing.choose import RETRY_AFTER
+from serving.gateway.errors import RETRY_AFTER, EngineUnavailable, ModelNotFound
 from serving.gateway.routing.prompt import session_key
 from serving.gateway.routing.rendezvous import weight
 from serving.gateway.routing.route import Route

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from serving.guard.detector import Span
-from serving.guard.detectors.boundary import ascii_pattern
+from serving.guard.detectors.boundary import ascii_pattern, undecided_at
 from serving.guard.detectors.cue import Cues
 
 _CUES = Cues((
@@ -38,7 +38,7 @@ class BirthDates:
 
     def scan(self, text: str, start: int, final: bool) -> tuple[list[Span], int]:
         spans: list[Span] = []
-        settled = len(text) if final else _undecided_at(text, start)
+        settled = len(text) if final else undecided_at(_UNDECIDED, text, start, _MAX_UNDECIDED)
         position = start
         while (date := _DATE.search(text, position)) is not None and date.start() < settled:
             position = date.end()
@@ -46,8 +46,3 @@ class BirthDates:
                 spans.append(Span(date.start(), position))
                 start = position
         return spans, max(settled, start if spans else 0)
-
-
-def _undecided_at(text: str, start: int) -> int:
-    undecided = _UNDECIDED.search(text, max(start, len(text) - _MAX_UNDECIDED))
-    return len(text) if undecided is None else undecided.start()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from serving.guard.detector import CONTEXT, Span
-from serving.guard.detectors.boundary import LEFT, ascii_pattern
+from serving.guard.detectors.boundary import LEFT, ascii_pattern, undecided_at
 from serving.guard.detectors.checksums import luhn
 from serving.guard.detectors.cue import Cues
 from serving.guard.detectors.neighbours import (
@@ -104,7 +104,7 @@ class CardNumbers:
 
     def scan(self, text: str, start: int, final: bool) -> tuple[list[Span], int]:
         spans: list[Span] = []
-        settled = len(text) if final else _undecided_at(text, start)
+        settled = len(text) if final else undecided_at(_UNDECIDED, text, start, _MAX_UNDECIDED)
         for candidate in numbers(_CANDIDATE, text, start):
             begin = candidate.start()
             if begin >= settled:
@@ -118,11 +118,6 @@ class CardNumbers:
                 spans.append(Span(begin, end))
                 start = end
         return spans, max(settled, start if spans else 0)
-
-
-def _undecided_at(text: str, start: int) -> int:
-    undecided = _UNDECIDED.search(text, max(start, len(text) - _MAX_UNDECIDED))
-    return len(text) if undecided is None else undecided.start()
 
 
 def _possible_ends(text: str, begin: int) -> list[int]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from serving.guard.detector import Span
-from serving.guard.detectors.boundary import LEFT, ascii_pattern
+from serving.guard.detectors.boundary import LEFT, ascii_pattern, undecided_at
 from serving.guard.detectors.cue import Cues
 from serving.guard.detectors.numbers import announced_numbers
 
@@ -37,7 +37,7 @@ class CuedNumbers:
 
     def scan(self, text: str, start: int, final: bool) -> tuple[list[Span], int]:
         spans: list[Span] = []
-        settled = len(text) if final else _undecided_at(text, start)
+        settled = len(text) if final else undecided_at(_UNDECIDED, text, start, _MAX_UNDECIDED)
         for candidate in announced_numbers(_CANDIDATE, text, start):
             begin = _head(text, candidate.start())
             if begin >= settled:
@@ -56,8 +56,3 @@ def _head(text: str, digit: int) -> int:
     """Where the letters before the first digit begin that touch it."""
     least = max(0, digit - _MAX_HEAD)
     return least + len(text[least:digit].rstrip(_HEAD))
-
-
-def _undecided_at(text: str, start: int) -> int:
-    undecided = _UNDECIDED.search(text, max(start, len(text) - _MAX_UNDECIDED))
-    return len(text) if undecided is None else undecided.start()

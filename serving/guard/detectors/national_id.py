@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from serving.guard.detector import Span
 from serving.guard.detectors import checksums
-from serving.guard.detectors.boundary import LEFT, ascii_pattern
+from serving.guard.detectors.boundary import LEFT, ascii_pattern, undecided_at
 from serving.guard.detectors.cue import Cues
 from serving.guard.detectors.neighbours import (
     AFTER,
@@ -99,7 +99,7 @@ class NationalIds:
 
     def scan(self, text: str, start: int, final: bool) -> tuple[list[Span], int]:
         spans: list[Span] = []
-        settled = len(text) if final else undecided_at(_UNDECIDED, text, start)
+        settled = len(text) if final else undecided_at(_UNDECIDED, text, start, _MAX_UNDECIDED)
         for candidate in numbers(_CANDIDATE, text, start):
             if candidate.start() >= settled:
                 break
@@ -113,12 +113,6 @@ class NationalIds:
             spans.append(span)
             start = span.end
         return spans, max(settled, start if spans else 0)
-
-
-def undecided_at(undecided: re.Pattern[str], text: str, start: int) -> int:
-    """Where a value may have begun whose end or whose follower is not known yet; the end of the text when nowhere."""
-    match = undecided.search(text, max(start, len(text) - _MAX_UNDECIDED))
-    return len(text) if match is None else match.start()
 
 
 def _national_id(text: str, candidate: re.Match[str]) -> Span | None:

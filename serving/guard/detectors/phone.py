@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 
 from serving.guard.detector import Span
-from serving.guard.detectors.boundary import LEFT, ascii_pattern, without_escapes
+from serving.guard.detectors.boundary import LEFT, ascii_pattern, undecided_at, without_escapes
 from serving.guard.detectors.neighbours import (
     AFTER,
     BEFORE,
@@ -119,7 +119,7 @@ class PhoneNumbers:
 
     def scan(self, text: str, start: int, final: bool) -> tuple[list[Span], int]:
         spans: list[Span] = []
-        settled = len(text) if final else _undecided_at(text, start)
+        settled = len(text) if final else undecided_at(_UNDECIDED, text, start, _MAX_UNDECIDED)
         position = start
         for candidate in numbers(_CANDIDATE, text, start):
             if candidate.start() < position:
@@ -140,11 +140,6 @@ class PhoneNumbers:
                 assert group is not None
                 position = group.end()
         return spans, max(settled, start if spans else 0)
-
-
-def _undecided_at(text: str, start: int) -> int:
-    undecided = _UNDECIDED.search(text, max(start, len(text) - _MAX_UNDECIDED))
-    return len(text) if undecided is None else undecided.start()
 
 
 def _with_sign(text: str, start: int, begin: int) -> int:

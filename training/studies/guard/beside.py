@@ -36,10 +36,9 @@ from training.studies.guard.beside_texts import (
 from training.studies.guard.entities import ASKED_OF_PRESIDIO, Text, find, read_texts, score_answered
 from training.studies.guard.peers.question import Answered, Peer, PeerError, timed
 from training.studies.guard.rendering import HARMLESS, exfiltrating, fetched
-from training.studies.sections import NOTES, machine, table_head, write_section
+from training.studies.sections import GUARD_PAGE, NOTES, machine, table_head, write_section
 
 SECTION = "Comparison with other tools"
-PAGE = Path(__file__).parents[3] / "docs" / "benchmarks" / "guard.md"
 _BY_SHAPE = frozenset({"PERSON", "STREET_ADDRESS"})
 """What no pattern finds."""
 _SURVIVES = 0.2
@@ -388,7 +387,9 @@ def report(peers: Peers, data: Path) -> str:
 @click.option("--llm-guard", help="Python of an environment with llm-guard.")
 @click.option("--nemoguardrails", help="Python of an environment with nemoguardrails, yara-python, presidio-analyzer.")
 @click.option("--model", default="en_core_web_sm", show_default=True, help="spaCy model or its folder, for presidio.")
-@click.option("--out", type=click.Path(path_type=Path), default=PAGE, show_default=False, help="Page to write into.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=GUARD_PAGE, show_default=False, help="Page to write into."
+)
 def main(data: Path, presidio: str, llm_guard: str, nemoguardrails: str, model: str, out: Path) -> None:
     """Ask each guard the same and write one table a topic."""
     peers = Peers(model, presidio=presidio, llm_guard=llm_guard, nemoguardrails=nemoguardrails)

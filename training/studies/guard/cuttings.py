@@ -13,7 +13,6 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import NamedTuple
 
 from serving.guard import Guard, GuardReport, GuardSettings, StreamCleaner
@@ -25,12 +24,9 @@ from serving.guard.markup import Markup
 from serving.guard.markup_rules import Rules
 from serving.guard.settings import LinkSettings
 from serving.guard.system_prompt import LeakStage, SystemPrompt
-from training.studies.sections import write_section
+from training.studies.sections import GUARD_PAGE, REPOSITORY, write_section
 
-PAGE = Path(__file__).parents[3] / "docs" / "benchmarks" / "guard.md"
-VALUES: dict[str, list[str]] = json.loads(
-    (Path(__file__).parents[3] / "tests" / "serving" / "guard" / "values.json").read_text()
-)
+VALUES: dict[str, list[str]] = json.loads((REPOSITORY / "tests" / "serving" / "guard" / "values.json").read_text())
 CUTTINGS_A_TEXT = 20
 GLUE = [
     *(" ", "", ". ", ", ", "\n", "\\n", '"', '": ', ": ", "(", ")", "+", "-", "_", "/", "@", ".", "a", "0", "12345"),
@@ -164,7 +160,7 @@ def main() -> None:
         *(f"| {row.name} | {row.cuttings:,} | {row.differences} | {row.leaks} |" for row in made),
     ]
     text = "\n".join(lines)
-    write_section(PAGE, "Streams", text)
+    write_section(GUARD_PAGE, "Streams", text)
     print(text)
 
 

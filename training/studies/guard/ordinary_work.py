@@ -25,9 +25,8 @@ from training.studies.guard.ordinary_data import GENERATED
 from training.studies.guard.ordinary_right import Change, changes, is_right, named
 from training.studies.guard.ordinary_texts import FILES, pieces
 from training.studies.guard.peers.question import Peer
-from training.studies.sections import NOTES, machine, table_head, write_section
+from training.studies.sections import GUARD_PAGE, NOTES, machine, table_head, write_section
 
-PAGE = Path(__file__).parents[3] / "docs" / "benchmarks" / "guard.md"
 SECTION = "Ordinary work"
 BAR = 0.001
 _MODEL_TOKENS = ("<|im_start|>", "<|im_end|>", "<|endoftext|>")
@@ -207,7 +206,7 @@ def main(
     made = "\n".join(lines)
     click.echo(made)
     if write:
-        write_section(PAGE, SECTION, f"{made}\n\n{NOTES}")
+        write_section(GUARD_PAGE, SECTION, f"{made}\n\n{NOTES}")
 
 
 if __name__ == "__main__":

@@ -17,10 +17,8 @@ from pathlib import Path
 import click
 
 from training.studies.guard.costs import SIZE, scanner, texts, times
-from training.studies.sections import NOTES, machine, table_head, write_section
+from training.studies.sections import GUARD_PAGE, NOTES, REPOSITORY, machine, table_head, write_section
 
-REPOSITORY = Path(__file__).parents[3]
-PAGE = REPOSITORY / "docs" / "benchmarks" / "guard.md"
 ROUNDS = 3
 _TOKEN = re.compile(r"\s?\w{1,5}|\s|[^\w\s]")
 """About what a model sends at a time."""
@@ -112,7 +110,7 @@ def main(before: str) -> None:
     """Time both and write one table."""
     made = report(before)
     click.echo(made)
-    write_section(PAGE, "Stages", f"{made}\n\n{NOTES}")
+    write_section(GUARD_PAGE, "Stages", f"{made}\n\n{NOTES}")
 
 
 if __name__ == "__main__":

@@ -17,11 +17,11 @@ from typing import Any
 import click
 
 from serving.provenance import Keyring
+from serving.provenance.commands.engine import LISTED
 from serving.provenance.schemes import SCHEMES
 from training.studies.marks.engine import KINDS, TENANT, Engine, mark, served_model
 
 UNMARKED = "unmarked"
-LISTED = 20
 # What is studied is not speed.
 STREAMS = 96
 

@@ -15,12 +15,12 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.provenance.commands.engine import LISTED
 from serving.provenance.detection.drawn import Sampling, drawn_from
 from training.studies.sections import machine, table_head
 
 Floats = NDArray[np.float64]
 
-LISTED = 20
 TEMPERATURES = (0.3, 0.5, 0.7, 1.0, 1.3, 2.0)
 
 

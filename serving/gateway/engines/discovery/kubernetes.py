@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from serving.gateway.engines.discovery.backoff import Backoff
 from serving.gateway.engines.discovery.slices import addresses_in
 from serving.gateway.engines.discovery.source import Report
 from serving.gateway.engines.settings import EngineServiceSettings
@@ -186,3 +186,21 @@ def _in_words(error: Exception) -> str:
     if error.status == 403:
         return "403: the service account may not list and watch endpointslices.discovery.k8s.io"
     return f"the API server answered {error.status}"
+
+
+class Backoff:
+    """Doubling waits with full jitter (M. Brooker, "Exponential Backoff And Jitter", 2015), never under `first_s`."""
+
+    def __init__(self, first_s: float, longest_s: float) -> None:
+        self._first_s = first_s
+        self._longest_s = longest_s
+        self._ceiling_s = first_s
+
+    def next_s(self) -> float:
+        """Seconds to wait before the next attempt."""
+        self._ceiling_s = min(self._ceiling_s * 2, self._longest_s)
+        return random.uniform(self._first_s, self._ceiling_s)  # noqa: S311
+
+    def reset(self) -> None:
+        """It worked."""
+        self._ceiling_s = self._first_s

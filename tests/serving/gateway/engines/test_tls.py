@@ -12,8 +12,8 @@ import pytest
 from pools import eventually, pool_settings, running_pool
 
 from loadtests.tools.certificate import Authority
+from serving.gateway.engines.build import client_context
 from serving.gateway.engines.settings import EngineTlsSettings
-from serving.gateway.engines.tls import client_context
 
 
 @pytest.fixture
