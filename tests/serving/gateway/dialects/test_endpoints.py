@@ -320,8 +320,8 @@ def test_whole_responses_drop_what_spells_out_a_changed_text(engine: ScriptedEng
 
 
 def test_requests_are_finished_with(engine: ScriptedEngine, gateway: RunningGateway) -> None:
-    def in_flight() -> float:
+    def in_flight() -> list[float]:
         lines = httpx.get(f"{gateway.url}/metrics").text.splitlines()
-        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith("signet_gateway_requests_in"))
+        return [float(line.rpartition(" ")[2]) for line in lines if line.startswith("signet_gateway_in_flight ")]
 
-    wait_until(lambda: in_flight() == 0, 5, "no request is open any more")
+    wait_until(lambda: in_flight() == [0], 5, "no request is open any more")
