@@ -11,7 +11,7 @@ from typing import ParamSpec, TypeVar
 from serving.gateway.asgi import EVENT_STREAM, JSON, Client, Headers, Send, encode_headers, send_error, send_whole
 from serving.gateway.attempts import Attempts, Question
 from serving.gateway.cached_counts import without_cached_counts
-from serving.gateway.cleaning.offload import SHORT_BYTES, offload
+from serving.gateway.cleaning import offload
 from serving.gateway.context import RequestContext
 from serving.gateway.dialects.answer import clean_whole
 from serving.gateway.dialects.relay import DialectRelay
@@ -208,8 +208,7 @@ class Exchange:
         body = response.whole(min(self._max_bytes, _UNCOUNTED_BYTES))
         if body is None:
             body = await self._read(response)
-        is_short = len(body) <= SHORT_BYTES
-        answer = self._cleaned(body) if is_short else await self._offload(len(body), self._cleaned, body)
+        answer = await self._offload(len(body), self._cleaned, body)
         self._context.counted_chars = self._context.answer_chars
         self._settlement.note_output(answer.reports)
         refuse_blocked(answer.reports)
