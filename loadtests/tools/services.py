@@ -15,6 +15,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -41,7 +42,7 @@ def program(*names: str) -> str:
     raise FileNotFoundError(f"none of {', '.join(names)} is installed: run `{INSTALL}`")
 
 
-class Service:
+class Service(ABC):
     """One server process with a folder and a port of its own, which outlive a kill."""
 
     start_timeout_s = 30.0
@@ -66,14 +67,17 @@ class Service:
             service.kill()
             shutil.rmtree(folder, ignore_errors=True)
 
+    @abstractmethod
     def prepare(self) -> None:
         """Make the data folder."""
 
+    @abstractmethod
     def command(self) -> list[str]:
-        raise NotImplementedError
+        """What starts the server."""
 
+    @abstractmethod
     def ready(self) -> bool:
-        raise NotImplementedError
+        """Whether it answers."""
 
     def user(self) -> str | None:
         """Whom to run as; None: as ourselves."""
@@ -175,6 +179,9 @@ class Redis(Service):
     @property
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}/0"
+
+    def prepare(self) -> None:
+        """It keeps nothing on disk."""
 
     def command(self) -> list[str]:
         server = program("valkey-server", "redis-server")

@@ -22,5 +22,5 @@ def expect_series(metrics: GatewayMetrics, settings: Settings) -> None:
 
 def _codes(kind: type[GatewayError]) -> Iterator[str]:
     yield kind.default_code
-    for each in kind.__subclasses__():
-        yield from _codes(each)
+    for subclass in kind.__subclasses__():
+        yield from _codes(subclass)

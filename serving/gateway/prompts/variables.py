@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from abc import abstractmethod
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -30,9 +31,9 @@ class _Variable(BaseModel):
     def required(self) -> bool:
         return self.default is None and not self.optional
 
+    @abstractmethod
     def check(self, value: Any) -> Any:
         """The value, or ValueError with what it must be, to follow a variable's name."""
-        raise NotImplementedError
 
     def text(self, value: Any) -> str:
         """The value as it stands in a message."""

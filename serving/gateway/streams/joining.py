@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
@@ -15,7 +16,7 @@ from serving.gateway.streams.stop_strings import StopStringJoiner
 _NAMES = ("id", "object", "created", "model")
 
 
-class Joined:
+class Joined(ABC):
     """Takes the second engine's bytes; gives events that follow on those of the first."""
 
     def __init__(self, first: bytes) -> None:
@@ -41,11 +42,13 @@ class Joined:
                 out += [b"data: " + encode(joined) + b"\n\n" for joined in self._joined(self._decode(payload))]
         return b"".join(out)
 
+    @abstractmethod
     async def settle(self) -> None:
         """Correct what was counted, once all that came was read."""
 
+    @abstractmethod
     def _joined(self, event: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        raise NotImplementedError
+        """The events that take the place of one of the second engine's."""
 
     def _decode(self, payload: bytes) -> dict[str, Any]:
         try:
@@ -71,6 +74,9 @@ class RestartedAnswer(Joined):
             if delta.pop("role", None) and not any(delta.values()) and not choice.get("finish_reason"):
                 return
         yield {**event, **self._named}
+
+    async def settle(self) -> None:
+        """All of it is the second engine's own count."""
 
 
 class ContinuedChoice(Joined):

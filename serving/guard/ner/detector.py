@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Callable
 from operator import attrgetter
@@ -25,7 +26,7 @@ _MAX_NAME, _MAX_ADDRESS = 64, 192
 _start = attrgetter("start")
 
 
-class _Tagged:
+class _Tagged(ABC):
     """Spans of one tag. Both detectors of a text share what was read of it."""
 
     skips_plain_words = False
@@ -79,11 +80,13 @@ class _Tagged:
         """Whether a span goes on with this word, behind so many that are not tagged."""
         return bridged <= self._max_bridged and tagged.tag(number) == self._tag
 
+    @abstractmethod
     def _may_bridge(self, word: str) -> bool:
-        raise NotImplementedError
+        """Whether a span may go on behind this word, which is not tagged."""
 
+    @abstractmethod
     def _span(self, words: list[Word]) -> Span | None:
-        raise NotImplementedError
+        """What is masked of these words; None: nothing."""
 
 
 class PersonNames(_Tagged):
