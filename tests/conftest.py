@@ -33,7 +33,8 @@ CALCULATE = ("tests/serving/guard/", "tests/serving/provenance/", "tests/trainin
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # On a busy machine an example that takes a millisecond may take a second: the time says nothing about the code.
-hypothesis.settings.register_profile("tests", deadline=None)
+# A change is judged on the same examples each time; `pytest --hypothesis-profile default` looks for new ones.
+hypothesis.settings.register_profile("tests", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("tests")
 
 # A client reads all certificate authorities, for 50 ms of processor time, and tests make one for each question.

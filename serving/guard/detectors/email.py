@@ -24,6 +24,10 @@ _ESCAPE = re.compile(
 )
 _POD_CODE = re.compile(r"[A-Za-z][BCEFILSXZ]<")
 """A letter behind a word that opens one of Perl's formatting codes, as in `joe@example.orgE<gt>` (perlpod)."""
+_GLUED = re.compile(
+    r"(?:[A-Za-z0-9][A-Za-z0-9-]{0,62}\.)+(?i:com|org|net|edu|gov|de|fr|uk|eu)(?=[0-9]|\.\.|\.[A-Z][a-z])"
+)
+"""A domain that a text goes on behind without a space, as in `ann@example.org.Then` and `ann@example.org1bob.doe@`."""
 _NOT_A_DOMAIN = re.compile(
     r"\d+\.\d+\."  # a version, as in lodash@4.17.21-rc.x
     r"|v\d+\b"  # the same, as in tool@v2.sh
@@ -69,8 +73,8 @@ class EmailAddresses:
             if run.end() == size and not final and size - at - 1 <= _MAX_DOMAIN:
                 return spans, begin
             domain = _DOMAIN.match(text, at + 1, run.end())
-            if domain is not None and _POD_CODE.match(text, domain.end() - 2) and not _is_top(domain.group()):
-                domain = _DOMAIN.match(text, at + 1, domain.end() - 1)
+            if domain is not None and not _is_top(domain.group()):
+                domain = _shorter(text, domain)
             if domain is None:
                 start = at + 1
                 continue
@@ -104,6 +108,14 @@ def _is_top(domain: str) -> bool:
     """Whether a domain's top level is in use."""
     top = domain.rpartition(".")[2].lower()
     return top in TOP_LEVELS or top.startswith("xn--") or top in _FOLDED_TOPS
+
+
+def _shorter(text: str, domain: re.Match[str]) -> re.Match[str]:
+    """The domain without what a text glued behind it; itself where nothing shorter is a domain."""
+    start, end = domain.span()
+    if _POD_CODE.match(text, end - 2):
+        return _DOMAIN.match(text, start, end - 1) or domain
+    return _GLUED.match(text, start, end) or domain
 
 
 def _is_address(text: str, begin: int, at: int, domain: re.Match[str]) -> bool:

@@ -34,6 +34,10 @@ ADDRESSES = [
     r"\033[31m«joe@example.org»\033[0m",
     "to=%3C«joe@example.org»%3E",
     "«10%joe@example.org»",
+    "Write to «joe@example.org».Then call.",
+    "An «joe@firma.de»...und dann",
+    "«joe@example.org»1jane.doe and «joe@x.co.uk»2.Mary",
+    "«joe@example.org»«1jane.doe@example.com»",
 ]
 
 NOT_ADDRESSES = [
@@ -42,6 +46,8 @@ NOT_ADDRESSES = [
     "y = a@b.mean(0)",
     "x@w.to(device)",
     "x@w.T + b",
+    "x@self.net.weight + b",
+    "x@self.net.0.bias",
     "a@b.id + c",
     "z = w@x.name",
     "attn@v.view(b, s)",
