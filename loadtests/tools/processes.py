@@ -35,15 +35,15 @@ class Program:
 
     def cpu_s(self) -> float:
         """User and system time so far, all processes of the program together, to 10 ms."""
-        return sum(_cpu_s(pid) for pid in self._pids())
+        return sum(_cpu_s(pid) for pid in _with_children(self.process.pid))
 
     def peak_rss_bytes(self) -> int:
         """Peak resident memory, all processes together (shared pages count once per process)."""
-        return sum(_status_bytes(pid, "VmHWM:") for pid in self._pids())
+        return sum(_status_bytes(pid, "VmHWM:") for pid in _with_children(self.process.pid))
 
     def rss_bytes(self) -> int:
         """Resident memory now, all processes together (shared pages count once per process)."""
-        return sum(_status_bytes(pid, "VmRSS:") for pid in self._pids())
+        return resident_bytes(self.process.pid)
 
     def wait_ready(self, url: str, headers: Mapping[str, str], timeout_s: float = 60.0) -> float:
         """Poll until `url` answers 200; returns the seconds waited. Raises ProgramError."""
@@ -77,13 +77,6 @@ class Program:
     def children(self) -> list[int]:
         """Process ids of what the program itself has started."""
         return _children(self.process.pid)
-
-    def _pids(self) -> Iterator[int]:
-        pending = [self.process.pid]
-        while pending:
-            pid = pending.pop()
-            yield pid
-            pending += _children(pid)
 
     def _last_lines(self) -> str:
         lines = self._log.read_text(errors="replace").strip().splitlines()
@@ -140,6 +133,19 @@ def _status_bytes(pid: int, field: str) -> int:
             if line.startswith(field):
                 return int(line.split()[1]) * 1024
     return 0
+
+
+def resident_bytes(pid: int) -> int:
+    """Resident memory of a process and of all below it (shared pages count once per process)."""
+    return sum(_status_bytes(each, "VmRSS:") for each in _with_children(pid))
+
+
+def _with_children(pid: int) -> Iterator[int]:
+    pending = [pid]
+    while pending:
+        pid = pending.pop()
+        yield pid
+        pending += _children(pid)
 
 
 def _children(pid: int) -> list[int]:
