@@ -60,9 +60,13 @@ class Row:
     def line(self) -> str:
         held = "held" if self.is_held else "**not held**"
         return (
-            f"| {self.name} | {self.planned:,.4g} {self.unit} | {self.measured:,.4g} {self.unit} "
+            f"| {self.name} | {_number(self.planned)} {self.unit} | {_number(self.measured)} {self.unit} "
             f"| {self.ratio:.3f} | within {self.bar:.0%}: {held} |"
         )
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
 
 
 def wave_s(engine: Roofline, streams: int, prompt_tokens: int, answer_tokens: int) -> float:

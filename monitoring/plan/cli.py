@@ -217,7 +217,7 @@ def _read(path: Path) -> Mapping[str, Any]:
         raise PlanError(f"there is no {path}: give a config.json, or a folder that holds one") from None
     except OSError as error:
         raise PlanError(f"{path} cannot be read: {error.strerror}") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise PlanError(f"{path} is not JSON") from None
     if not isinstance(content, dict):
         raise PlanError(f"{path} holds no JSON object")

@@ -12,13 +12,16 @@ from monitoring.plan.shape import Shape
 from monitoring.plan.sources import Figure, Source
 from monitoring.plan.weights import Weights
 
-_LOG = Source("github.com/vllm-project/vllm/pull/10511: Llama 3 8B on one and on two 80 GB devices", "2024-12-14")
-
-# CUDA's context, captured graphs and, between devices, NCCL's buffers.
-RUNTIME = Figure(1.79 * GIB, "bytes a device", _LOG)
-RUNTIME_LINKED = Figure(3.58 * GIB, "bytes a device, several to an engine", _LOG)
-# The profiled peak there is 1.26 GiB for 8,192 tokens; the tensors of an MLP that are alive at once are 0.84.
-ACTIVATION_MARGIN = Figure(1.5, "of the largest MLP's tensors", _LOG)
+# What vLLM keeps beside weights and cache is known only from what it reports. These fit an 8B model on an 80 GB device,
+# alone (58 GiB of cache at 95%, and 53.3 at 90%) and on two.
+_REPORTS = Source("github.com/llm-d-incubation/llm-d-planner/pull/205, vllm-project/vllm/pull/10511", "2026-04-24")
+RUNTIME = Figure(0.5 * GIB, "bytes a device: context and captured graphs", _REPORTS)
+RUNTIME_LINKED = Figure(1.0 * GIB, "bytes a device, with buffers to its neighbours", _REPORTS)
+LOGIT = Figure(16, "bytes of each answer and token of the vocabulary, while sampling", _REPORTS)
+MLP_MARGIN = Figure(
+    1.4, "of an MLP's largest tensors",
+    Source("github.com/vllm-project/vllm/issues/13061: 0.19 GiB where these are 0.14", "2025-02-11"),
+)  # fmt: skip
 PROCESSES = Figure(
     2.5 * GIB, "bytes of vLLM's processes on a CPU, a batch included",
     Source("docs/decisions/002-eager-engine.md: 5.0 GB resident with 2 GB of cache and 0.27 of weights", "2026-11-24"),
@@ -118,7 +121,7 @@ def memory_of(
     if accelerator.is_here:
         activations, runtime = 0, int(PROCESSES.value)
     else:
-        activations = activation_bytes(shape, accelerator.batched_tokens, devices)
+        activations = activation_bytes(shape, accelerator.batched_tokens, accelerator.max_answers, devices)
         runtime = int((RUNTIME if devices == 1 else RUNTIME_LINKED).value)
     usable = int(accelerator.memory_bytes * (1.0 if accelerator.is_here else utilization))
     taken = weights.total_bytes // devices + adapters.bytes_of(shape) // devices + activations + runtime
@@ -136,11 +139,12 @@ def memory_of(
     )
 
 
-def activation_bytes(shape: Shape, tokens: int, devices: int = 1) -> int:
-    """Of a step of so many tokens, at its widest: an MLP's gate, up and product, beside input, residual and result."""
+def activation_bytes(shape: Shape, tokens: int, answers: int, devices: int = 1) -> int:
+    """Of a step of so many tokens and answers, at its widest: an MLP, or the choice from the vocabulary."""
     hidden = max(shape.hidden, shape.experts.hidden * shape.experts.per_token if shape.experts else 0)
-    widest = tokens * (3 * hidden // devices + 3 * shape.width) * 2
-    return int(widest * ACTIVATION_MARGIN.value)
+    # Gate, up and product, beside input, residual and result, in 16 bits.
+    mlp = tokens * (3 * hidden // devices + 3 * shape.width) * 2 * MLP_MARGIN.value
+    return int(max(mlp, answers * shape.vocab_size * LOGIT.value))
 
 
 def adapters_of(adapter_config: Mapping[str, Any], adapters: Adapters) -> Adapters:

@@ -156,7 +156,7 @@ def _that_fits(question: Question, weights: Weights, answers: int, tokens: int) 
                 break
         except PlanError:
             continue
-    if "quantization_config" not in question.config:
+    if not question.config.get("quantization_config"):
         for precision in ("fp8", "int8", "int4"):
             try:
                 fewer = weights_of(question.config, weights.shape, precision)

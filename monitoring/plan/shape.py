@@ -16,6 +16,9 @@ from monitoring.plan.errors import PlanError
 DENSE = ("llama", "mistral", "ministral", "qwen2", "qwen3", "smollm3", "phi3", "granite")
 ROUTED = ("mixtral", "qwen2_moe", "qwen3_moe")
 
+# Of layers and of experts: beyond, a slip of the pen would be counted matrix by matrix.
+_MOST = 4096
+
 # These have biases at query, key and value whatever their configuration says.
 _WITH_QKV_BIAS = ("qwen2", "qwen2_moe")
 _WITH_QK_NORM = ("qwen3", "qwen3_moe")
@@ -147,7 +150,8 @@ def read_shape(config: Mapping[str, Any]) -> Shape:
         raise PlanError(f"{model_type} keeps compressed keys and values (MLA), which plan does not compute")
     if model_type not in DENSE + ROUTED:
         raise PlanError(f"plan does not know the model type {model_type!r}: known are {', '.join(DENSE + ROUTED)}")
-    heads, width, layers = (_size(config, key) for key in ("num_attention_heads", "hidden_size", "num_hidden_layers"))
+    heads, width = _size(config, "num_attention_heads"), _size(config, "hidden_size")
+    layers = _size(config, "num_hidden_layers", most=_MOST)
     experts = _experts(config) if model_type in ROUTED else None
     head_width = _size(config, "head_dim", default=max(width // heads, 1))
     return Shape(
@@ -166,30 +170,34 @@ def read_shape(config: Mapping[str, Any]) -> Shape:
         windows=_windows(config, str(model_type), layers),
         experts=experts,
         routed_layers=_routed_layers(config, layers) if experts else frozenset(),
-        dtype=config.get("dtype") or config.get("torch_dtype"),
+        dtype=next((str(config[key]) for key in ("dtype", "torch_dtype") if config.get(key)), None),
     )
 
 
-def _size(config: Mapping[str, Any], *keys: str, default: int | None = None) -> int:
-    """The first of the keys that is stated, a number above 0."""
+def _size(config: Mapping[str, Any], *keys: str, default: int | None = None, most: int = 10_000_000) -> int:
+    """The first of the keys that is stated, a number above 0 and at most `most`."""
     value = next((config[key] for key in keys if config.get(key) is not None), default)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
         raise PlanError(f"config.json has no usable {keys[0]}: {value!r}")
     return value
 
 
 def _experts(config: Mapping[str, Any]) -> Experts:
-    count = _size(config, "num_local_experts", "num_experts")
+    count = _size(config, "num_local_experts", "num_experts", most=_MOST)
     return Experts(
         count=count,
         per_token=min(_size(config, "num_experts_per_tok"), count),
         hidden=_size(config, "moe_intermediate_size", "intermediate_size"),
-        shared_hidden=config.get("shared_expert_intermediate_size") or 0,
+        shared_hidden=_size(config, "shared_expert_intermediate_size") if _has_shared(config) else 0,
     )
 
 
+def _has_shared(config: Mapping[str, Any]) -> bool:
+    return bool(config.get("shared_expert_intermediate_size"))
+
+
 def _routed_layers(config: Mapping[str, Any], layers: int) -> frozenset[int]:
-    step, dense = config.get("decoder_sparse_step") or 1, config.get("mlp_only_layers") or []
+    step, dense = _size(config, "decoder_sparse_step", default=1), config.get("mlp_only_layers") or []
     return frozenset(layer for layer in range(layers) if layer not in dense and (layer + 1) % step == 0)
 
 

@@ -159,34 +159,44 @@ def _is_router(matrix: Matrix) -> bool:
 def _stated(stated: Mapping[str, Any], shape: Shape) -> tuple[str, dict[str, Format]]:
     """What `quantization_config` says, as a name and a format for each matrix."""
     method = stated.get("quant_method")
-    if method in ("gptq", "awq"):
-        bits, group = stated.get("bits", 4), stated.get("group_size", 128)
-        if bits not in (4, 8) or not isinstance(group, int):
-            raise PlanError(f"{method} with {bits!r} bits in groups of {group!r} is not one that plan can count")
-        kind = Format(method, bits, "16-bit", None if group < 1 else group)
-        return f"int{bits}, {method}", {m.name: kind for m in shape.matrices if not _is_router(m)}
-    if method == "fp8":
-        block = stated.get("weight_block_size")
-        kind = Format("block", 8, "fp8", block[0]) if block else Format("tensor", 8, "fp8")
-        ignored = stated.get("modules_to_not_convert") or stated.get("ignored_layers") or []
-        return "fp8", {m.name: kind for m in shape.matrices if not _is_router(m) and not _names(ignored, m)}
     if method == "compressed-tensors":
         return _compressed(stated, shape)
+    ignored = stated.get("modules_to_not_convert") or stated.get("ignored_layers") or []
+    matrices = [matrix for matrix in shape.matrices if not _is_router(matrix) and not _names(ignored, matrix)]
+    if method in ("gptq", "awq"):
+        bits, group = stated.get("bits", 4), stated.get("group_size", 128)
+        if bits not in (4, 8) or not isinstance(group, int) or stated.get("dynamic"):
+            raise PlanError(f"{method} with {bits!r} bits in groups of {group!r}, or by layer, cannot be counted")
+        kind = Format(method, bits, "16-bit", None if group < 1 else group)
+        own_output = [shape.output] if stated.get("lm_head") is True and not shape.is_tied else []
+        return f"int{bits}, {method}", {matrix.name: kind for matrix in (*matrices, *own_output)}
+    if method == "fp8":
+        block = stated.get("weight_block_size")
+        kind = Format("block", 8, "fp8", _block(block)) if block else Format("tensor", 8, "fp8")
+        return "fp8", {matrix.name: kind for matrix in matrices}
     raise PlanError(f"plan cannot count weights quantized by {method!r}: known are compressed-tensors, gptq, awq, fp8")
+
+
+def _block(stated: Any) -> int:
+    if isinstance(stated, list) and stated and isinstance(stated[0], int) and stated[0] > 0:
+        return stated[0]
+    raise PlanError(f"plan cannot count scales of blocks of {stated!r}")
 
 
 def _compressed(stated: Mapping[str, Any], shape: Shape) -> tuple[str, dict[str, Format]]:
     formats: dict[str, Format] = {}
     names: list[str] = []
     ignored = stated.get("ignore") or []
-    groups = stated.get("config_groups")
-    if not isinstance(groups, Mapping) or not groups:
+    stated_groups = stated.get("config_groups")
+    groups = [*stated_groups.values()] if isinstance(stated_groups, Mapping) else []
+    if not groups or not all(isinstance(group, Mapping) for group in groups):
         raise PlanError("quantization_config names no config_groups: plan cannot count its weights")
+    matrices = [*shape.matrices, *([] if shape.is_tied else [shape.output])]
     # What is named wins over what is only of a kind, wherever it stands.
-    for group in sorted(groups.values(), key=lambda group: "Linear" not in (group.get("targets") or [])):
+    for group in sorted(groups, key=lambda group: "Linear" not in (group.get("targets") or [])):
         kind, name = _of_group(group)
         names.append(name)
-        for matrix in shape.matrices:
+        for matrix in matrices:
             if _names(group.get("targets") or [], matrix) and not _names(ignored, matrix):
                 formats[matrix.name] = kind
     return " and ".join(dict.fromkeys(names)), formats
@@ -199,7 +209,7 @@ def _of_group(group: Mapping[str, Any]) -> tuple[Format, str]:
     has_inputs = bool(group.get("input_activations"))
     if kind == "float" and bits == 8:
         if strategy == "block":
-            return Format("block", 8, "fp8", (weights.get("block_structure") or [128])[0]), "fp8"
+            return Format("block", 8, "fp8", _block(weights.get("block_structure"))), "fp8"
         return Format("channel" if strategy == "channel" else "tensor", 8, "fp8"), "fp8"
     if kind == "int" and bits == 8 and has_inputs:
         return Format("channel", 8, "int8"), "int8"

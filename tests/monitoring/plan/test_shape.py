@@ -93,6 +93,7 @@ def test_a_window_bounds_what_is_kept(llama_8b: dict[str, Any]) -> None:
         pytest.param({"hidden_size": None}, "no usable hidden_size", id="missing"),
         pytest.param({"num_hidden_layers": "32"}, "no usable num_hidden_layers: '32'", id="text"),
         pytest.param({"vocab_size": 0}, "no usable vocab_size: 0", id="zero"),
+        pytest.param({"num_hidden_layers": 10**9}, "no usable num_hidden_layers: 1000000000", id="slip"),
         pytest.param({"num_attention_heads": True}, "no usable num_attention_heads", id="truth"),
     ],
 )

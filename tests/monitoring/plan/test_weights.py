@@ -110,6 +110,16 @@ def test_what_the_engine_computes_in_wins_over_what_is_stored(smollm: dict[str, 
     assert _weights(smollm, "bf16", auto="float32").name == "bf16"
 
 
+def test_an_output_layer_that_nothing_excepts_is_quantized_too(llama_8b: dict[str, Any]) -> None:
+    stated = _compressed(_group(8, ["Linear"], strategy="channel"))
+    stated["ignore"] = []
+
+    assert _weights(llama_8b | {"quantization_config": stated}).output_bytes == 128256 * 4096 + 2 * 128256
+    assert _weights(llama_8b | {"quantization_config": stated | {"ignore": ["lm_head"]}}).output_bytes == (
+        2 * 128256 * 4096
+    )
+
+
 def test_routers_are_not_quantized(llama_8b: dict[str, Any]) -> None:
     mixtral = llama_8b | {"model_type": "mixtral", "num_local_experts": 8, "num_experts_per_tok": 2}
 
@@ -122,6 +132,11 @@ def test_routers_are_not_quantized(llama_8b: dict[str, Any]) -> None:
         pytest.param(None, "int3", "no precision named 'int3': known are auto, fp32", id="unknown"),
         pytest.param({"quant_method": "bitsandbytes"}, "auto", "by 'bitsandbytes': known are", id="method"),
         pytest.param({"quant_method": "gptq", "bits": 3}, "auto", "gptq with 3 bits", id="bits"),
+        pytest.param({"quant_method": "gptq", "dynamic": {"-:lm_head": {}}}, "auto", "or by layer", id="by layer"),
+        pytest.param({"quant_method": "fp8", "weight_block_size": "128"}, "auto", "blocks of '128'", id="blocks"),
+        pytest.param(
+            {"quant_method": "compressed-tensors", "config_groups": {"a": 1}}, "auto", "no config", id="no group"
+        ),
         pytest.param({"quant_method": "gptq"}, "fp8", "is int4, gptq already: leave --precision", id="twice"),
         pytest.param({"quant_method": "compressed-tensors"}, "auto", "no config_groups", id="groups"),
         pytest.param(_compressed(_group(2, ["Linear"])), "auto", "weights of 2 bits", id="two bits"),
