@@ -71,7 +71,7 @@ def _number(value: float) -> str:
 
 def wave_s(engine: Roofline, streams: int, prompt_tokens: int, answer_tokens: int) -> float:
     """Seconds that so many equal streams take together when they start at once."""
-    reading = engine.prompt_s(streams * prompt_tokens)
+    reading = engine.prompt_s(prompt_tokens, streams)
     context = prompt_tokens + answer_tokens / 2
     return reading + (answer_tokens - 1) * engine.step_s(streams, context)
 

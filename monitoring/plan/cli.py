@@ -23,7 +23,18 @@ from monitoring.plan.sources import look_up
 from monitoring.plan.weights import PRECISIONS
 from training.registry import Registry, RegistryError
 
-_POSITIVE = click.FloatRange(min=0, min_open=True)
+_MOST = 1e12
+
+
+class _Number(click.FloatRange):
+    """Of a range, and no infinity or NaN, which a range lets pass."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = float(super().convert(value, param, ctx))
+        return number if number <= _MOST else self.fail(f"{value} is no number to plan with", param, ctx)
+
+
+_POSITIVE = _Number(min=0, min_open=True)
 _COUNT = click.IntRange(min=1)
 
 
@@ -90,9 +101,7 @@ class _Model:
     "--electricity", type=_POSITIVE, default=ELECTRICITY.value, show_default=True, help="US dollars a kWh, on premises."
 )
 @click.option("--years", type=_POSITIVE, default=4.0, show_default=True, help="In which hardware is written off.")
-@click.option(
-    "--staff", type=click.FloatRange(min=0), default=0.25, show_default=True, help="Full positions, on premises."
-)
+@click.option("--staff", type=_Number(min=0), default=0.25, show_default=True, help="Full positions, on premises.")
 @click.option("--grid", default="world", show_default=True, help=f"Carbon of electricity: {', '.join(GRIDS)}.")
 @click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="SVG file: cost a month against load.")
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON, in base units.")
@@ -114,7 +123,8 @@ def plan_command(
     try:
         if plot is not None and plot.suffix != ".svg":
             raise PlanError(f"--plot writes SVG: name the file {plot.with_suffix('.svg').name}")
-        found, device = _find(model, ctx.obj), _device(accelerator)
+        _check(asked)
+        found, device = _find(model, ctx.obj), _device(accelerator.lower(), asked["gpus"])
         # An engine on a processor takes as much for its cache as it is told; one on a GPU, what is left.
         cache_bytes = ctx.obj().engine.kv_cache_gb * GIB if device.is_here else None
         made = plan(_question(found, device, cache_bytes, asked))
@@ -135,12 +145,24 @@ def _draw(made: Plan, plot: Path, as_svg: Callable[[Plan], str]) -> None:
         raise click.ClickException(f"{plot} cannot be written: {error.strerror}") from error
 
 
-def _device(name: str) -> Accelerator:
+def _check(asked: Mapping[str, Any]) -> None:
+    """Names and rates, before a processor is measured for seconds."""
+    look_up(GRIDS, asked["grid"], "grid")
+    look_up(dict.fromkeys(PRECISIONS), asked["precision"], "precision")
+    if (asked["average_requests_per_second"] or 0) > asked["requests_per_second"]:
+        raise PlanError(
+            "--average-requests-per-second is above --requests-per-second, which is the rate at the busiest"
+        )
+
+
+def _device(name: str, devices: int) -> Accelerator:
     if name != HERE:
         try:
             return look_up(ACCELERATORS, name, "accelerator")
         except PlanError as error:
             raise PlanError(f"{error}, and {HERE}: this machine's processor") from None
+    if devices > 1:
+        raise PlanError(f"--gpus is for accelerators: {HERE} is one processor")
     from monitoring.plan.probe import here
 
     click.echo("measuring this machine's processor …", err=True)
@@ -153,8 +175,6 @@ def _question(model: _Model, accelerator: Accelerator, cache_bytes: int | None, 
     adapters = Adapters(asked["live_adapters"], asked["max_lora_rank"] if asked["live_adapters"] else 0)
     if model.adapter is not None:
         adapters = adapters_of(model.adapter, adapters)
-    if accelerator.is_here and asked["gpus"] > 1:
-        raise PlanError(f"--gpus is for accelerators: {HERE} is one processor")
     return Question(
         model=model.name,
         config=model.config,

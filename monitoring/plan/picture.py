@@ -78,9 +78,9 @@ def _own(plan: Plan, load: float) -> float:
 
 def as_svg(plan: Plan) -> str:
     """The picture; raises ValueError where nothing can be drawn."""
-    drawn = curves(plan)
-    if not drawn or not plan.capacity.engines:
+    if not plan.capacity.engines:
         raise ValueError("nothing holds the load, so there is no cost to draw")
+    drawn = curves(plan)
     xs = _Scale([load for load, _ in drawn[0].points], _LEFT, _WIDTH - _RIGHT)
     ys = _Scale([usd for curve in drawn for _, usd in curve.points], _HEIGHT - _BOTTOM, _TOP)
     question = plan.question

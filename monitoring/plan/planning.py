@@ -19,6 +19,8 @@ from monitoring.plan.sources import Figure
 from monitoring.plan.weights import Weights, weights_of
 
 _DEVICES = (1, 2, 4, 8)
+# FP8 is not for processors.
+_NARROWER = ("fp8", "int8", "int4")
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,7 @@ def _that_fits(question: Question, weights: Weights, answers: int, tokens: int) 
         except PlanError:
             continue
     if not question.config.get("quantization_config"):
-        for precision in ("fp8", "int8", "int4"):
+        for precision in _NARROWER[question.accelerator.is_here :]:
             try:
                 fewer = weights_of(question.config, weights.shape, precision)
             except PlanError:

@@ -139,15 +139,15 @@ class _Engine:
             began = self._answers.popleft().began
             self._means.append((self._now - began) / max(self._load.answer_tokens - 1, 1))
 
-    def _read_prompts(self) -> tuple[int, int, int, list[_Request]]:
-        """Tokens of prompts in this step, those before them, of how many requests, and those that are then read."""
-        left, before, read = self._limits.step_tokens - len(self._answers), 0, 0
+    def _read_prompts(self) -> tuple[int, float, int, list[_Request]]:
+        """Tokens of prompts in this step, the mean before each, of how many requests, and those that are then read."""
+        left, before, read = self._limits.step_tokens - len(self._answers), 0.0, 0
         prompt, complete = 0, []
         for request in self._waiting:
             if left <= 0 or len(self._answers) + read >= self._limits.answers:
                 break
             tokens = min(request.left, left)
-            before = max(before, self._load.prompt_tokens - request.left)
+            before += tokens * (self._load.prompt_tokens - request.left + tokens / 2)
             request.left -= tokens
             left -= tokens
             prompt += tokens
@@ -156,7 +156,7 @@ class _Engine:
                 complete.append(request)
         for _ in complete:
             self._waiting.popleft()
-        return prompt, before, read, complete
+        return prompt, before / max(prompt, 1), read, complete
 
 
 def _percentile(values: Iterable[tuple[float, float]], percent: float) -> float:

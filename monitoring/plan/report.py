@@ -120,19 +120,23 @@ def _beside(plan: Plan) -> str:
 def _speed(plan: Plan) -> Iterator[str]:
     capacity, question = plan.capacity, plan.question
     yield f"Speed of an engine, modelled (roofline, computed in {plan.engine.arithmetic})"
-    yield _row("one answer alone", f"{1 / capacity.alone_inter_token_s:,.0f} tokens/s", _first(capacity.alone_ttft_s))
+    yield _row(
+        "one answer alone", f"{_number(1 / capacity.alone_inter_token_s)} tokens/s", _first(capacity.alone_ttft_s)
+    )
     yield _row("compute bound from", *_crossing(plan))
     if not capacity.engines:
         yield _row("within the objective", "NOTHING", *(plan.advice if plan.memory.fits else ()))
         return
     peak = f"{capacity.per_engine:,.3g} requests/s"
-    yield _row("at most", f"{capacity.peak_tokens_per_s:,.0f} tokens/s", peak)
+    yield _row("at most", f"{_number(capacity.peak_tokens_per_s)} tokens/s", peak)
     devices = f"{plan.devices:,} devices" if question.devices > 1 else ""
     yield _row("engines for the load", f"{capacity.engines:,}", devices)
     served = capacity.served
     if served:
-        gaps = f"{_ms(served.inter_token_p95_s)} between two; 1 gap in 100 is above {_ms(served.gap_p99_s)}"
-        yield _row("then, for 95%", _first(served.ttft_p95_s), gaps)
+        stalls = f"1 gap in 100 is above {_ms(served.gap_p99_s)}"
+        is_felt = served.gap_p99_s > 1.5 * served.inter_token_p95_s
+        between = f"{_ms(served.inter_token_p95_s)} between two"
+        yield _row("then, for 95%", _first(served.ttft_p95_s), between, stalls if is_felt else "")
         yield _row("answers at once", f"{served.answers_mean:,.1f} mean", f"{served.answers_p95:,} for 95% of the time")
 
 
@@ -172,9 +176,9 @@ def _month(plan: Plan) -> Iterator[str]:
         why = "no counter to be read" if question.accelerator.is_here else "no engine holds the load"
         yield _row("energy", "unknown", why)
         return
-    yield _row("energy", f"{energy.wh_per_thousand_tokens:,.3g} Wh", f"per 1,000 tokens written, {energy.basis}")
+    yield _row("energy", f"{_number(energy.wh_per_thousand_tokens)} Wh", f"per 1,000 tokens written, {energy.basis}")
     grid = f"per 1,000 tokens written, {energy.basis}, {question.grid.value:g} {question.grid.unit}"
-    yield _row("carbon", f"{energy.grams_per_thousand_tokens:,.3g} g", grid)
+    yield _row("carbon", f"{_number(energy.grams_per_thousand_tokens)} g", grid)
     yield _row("", f"{energy.kwh_per_month:,.0f} kWh", f"{energy.kg_per_month:,.0f} kg of CO2 a month, {energy.basis}")
 
 
@@ -216,6 +220,10 @@ def _usd(number: float) -> str:
 
 def _of(source: Source) -> str:
     return f" ({source.date})" if source.date else ""
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _count(number: float) -> str:

@@ -46,12 +46,16 @@ class Roofline:
         """Reached, a second, all devices together."""
         kind = self.arithmetic
         share = self.efficiency.compute_8bit if kind in _8BIT else self.efficiency.compute
+        if self.weights.are_packed:
+            share *= self.efficiency.unpacking
         return self.accelerator.operations[kind] * (self.accelerator.compute_share or share) * self.devices
 
     @cached_property
     def arithmetic(self) -> Arithmetic:
         """In what products are computed: where a device lacks the weights' own, in the widest it has below them."""
         wanted, has = self.weights.arithmetic, self.accelerator.operations
+        if wanted == "fp8" and self.accelerator.is_here:
+            raise PlanError("vLLM computes no FP8 on processors: choose --precision int8, or leave it out")
         if wanted in has:
             return wanted
         for wider in _WIDER:
@@ -72,16 +76,14 @@ class Roofline:
     def step_s(self, answers: float, context: float, prompt_tokens: float = 0, prompt_context: float = 0) -> float:
         """Seconds of a step that gives each of `answers` a token and reads `prompt_tokens` of new prompts.
 
-        `context`: tokens before each answer's next one, mean. `prompt_context`: tokens before those of the prompts.
+        `context`: tokens before each answer's next one, mean. `prompt_context`: before each of the prompts', mean.
         """
         shape, tokens = self.weights.shape, answers + prompt_tokens
         seen = shape.kept_tokens(context)
-        moved = self.weight_bytes(tokens) + self.kv_bytes_per_token * (
-            answers * seen + (shape.kept_tokens(prompt_context + prompt_tokens) if prompt_tokens else 0)
-        )
+        moved = self.weight_bytes(tokens) + self.kv_bytes_per_token * (answers * seen + prompt_tokens)
         # Of prompts, the output layer is asked for the last token alone.
         output = shape.vocab_size * shape.width * (answers + (1 if prompt_tokens else 0))
-        attended = answers * seen + prompt_tokens * shape.kept_tokens(prompt_context + prompt_tokens / 2)
+        attended = answers * seen + prompt_tokens * shape.kept_tokens(prompt_context)
         attention = 2 * shape.layers * shape.heads * shape.head_width * attended
         operations = 2 * (tokens * shape.weights_per_token + output + attention)
         # The larger of the two, as a roofline has it, is too little near their crossing.
@@ -94,12 +96,12 @@ class Roofline:
         """Seconds until a request's first token when it is alone."""
         return self.efficiency.request_s + self.prompt_s(tokens)
 
-    def prompt_s(self, tokens: int) -> float:
-        """Seconds to read a prompt alone, in steps as long as the engine takes."""
+    def prompt_s(self, tokens: int, prompts: int = 1) -> float:
+        """Seconds to read prompts that are there at once and alone, in steps as long as the engine takes."""
         done, spent = 0, 0.0
-        while done < tokens:
-            chunk = min(tokens - done, self.accelerator.batched_tokens)
-            spent += self.step_s(0, 0, chunk, done)
+        while done < tokens * prompts:
+            chunk = min(tokens * prompts - done, self.accelerator.batched_tokens)
+            spent += self.step_s(0, 0, chunk, done + chunk / 2 if prompts == 1 else tokens / 2)
             done += chunk
         return spent
 

@@ -86,6 +86,11 @@ class Weights:
             counts[kind] = counts.get(kind, 0) + matrix.outputs * matrix.inputs
         return max(counts, key=lambda kind: counts[kind])
 
+    @property
+    def are_packed(self) -> bool:
+        """Whether most are held in 4 bits and multiplied in more."""
+        return self.arithmetic == "16-bit" and any(kind.bits == 4 for kind in self.formats.values())
+
     @cached_property
     def layer_bytes(self) -> int:
         """Of all linear layers, every expert counted."""

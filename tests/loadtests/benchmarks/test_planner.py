@@ -46,7 +46,7 @@ def test_streams_that_start_together_read_their_prompts_first(folder: Path) -> N
     engine = planned(folder, PROCESSOR, 2)[2]
 
     assert wave_s(engine, 1, 40, 1) == pytest.approx(engine.prompt_s(40))
-    assert wave_s(engine, 16, 40, 65) == pytest.approx(engine.prompt_s(640) + 64 * engine.step_s(16, 72.5))
+    assert wave_s(engine, 16, 40, 65) == pytest.approx(engine.prompt_s(40, 16) + 64 * engine.step_s(16, 72.5))
 
 
 def test_memory_is_what_the_engine_reports(folder: Path) -> None:

@@ -135,6 +135,14 @@ def test_the_picture_is_svg_with_each_way_to_pay(run: Any, folder: Path, tmp_pat
     assert all(a[0] == b[0] or a[1] == b[1] for a, b in pairwise(places))
 
 
+def test_there_is_no_picture_of_what_nothing_holds(run: Any, folder: Path, tmp_path: Path) -> None:
+    done = run(folder, "--accelerator", "l4", "--inter-token-ms", "20", "--plot", tmp_path / "cost.svg")
+
+    assert done.exit_code == 1
+    assert "cost.svg is not written: nothing holds the load" in done.output
+    assert not (tmp_path / "cost.svg").exists()
+
+
 def test_this_machine_is_measured_and_takes_what_the_engine_would(
     run: Any, tmp_path: Path, smollm: dict[str, Any], processor: Accelerator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,6 +156,24 @@ def test_this_machine_is_measured_and_takes_what_the_engine_would(
     assert made["memory_bytes_per_device"]["cache_tokens"] == 46_592
     assert made["energy"] is None
     assert made["cost_usd_per_month"]["cloud"] == []
+
+
+@pytest.mark.parametrize("value", ["inf", "nan", "-1", "0", "1e300"])
+def test_what_is_no_rate_is_refused(run: Any, folder: Path, value: str) -> None:
+    done = run(folder, "--accelerator", "h100", "--requests-per-second", value)
+
+    assert done.exit_code == 2
+    assert "Invalid value for '--requests-per-second'" in done.output
+
+
+def test_a_processor_is_told_what_vllm_computes_on_it(
+    run: Any, folder: Path, processor: Accelerator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probe, "here", lambda: (processor, Measured(1, 10e9, 100e9, None)))
+    monkeypatch.setattr(probe, "here_dtype", lambda: "float32")
+
+    assert "vLLM computes no FP8 on processors" in run(folder, "--precision", "fp8").output
+    assert re.search(r"fits +NO  it fits with --precision int8", run(folder).output)
 
 
 def test_a_name_in_the_registry_is_read_there_and_an_adapter_takes_room(
@@ -184,6 +210,8 @@ def test_a_name_in_the_registry_is_read_there_and_an_adapter_takes_room(
         pytest.param(["FOLDER", "--prompt-tokens", "200000"], "the model reads 131,072", id="context"),
         pytest.param(["FOLDER", "--gpus", "3"], "do not divide among 3 devices", id="devices"),
         pytest.param(["FOLDER", "--plot", "cost.png"], "--plot writes SVG: name the file cost.svg", id="picture"),
+        pytest.param(["FOLDER", "--average-requests-per-second", "9"], "the rate at the busiest", id="rates"),
+        pytest.param(["FOLDER", "--accelerator", "here", "--gpus", "2"], "here is one processor", id="processors"),
         pytest.param(["FOLDER/none"], "there is no", id="nothing there"),
         pytest.param(["BROKEN"], "is not JSON", id="broken"),
         pytest.param(["LIST"], "holds no JSON object", id="list"),

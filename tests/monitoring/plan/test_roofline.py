@@ -70,6 +70,14 @@ def test_prompts_are_bound_by_operations_and_answers_by_bandwidth(llama_8b: dict
     assert narrower.step_s(1, 100) / engine.step_s(1, 100) > 1.6
 
 
+def test_several_prompts_do_not_attend_to_each_other(llama_8b: dict[str, Any]) -> None:
+    engine = _engine(llama_8b, ACCELERATORS["b200"])
+
+    assert engine.prompt_s(1000, 8) < engine.prompt_s(8000)
+    assert engine.prompt_s(1000, 8) == pytest.approx(engine.step_s(0, 0, 8000, 500))
+    assert engine.prompt_s(1000, 1) == pytest.approx(engine.step_s(0, 0, 1000, 500))
+
+
 def test_they_cross_where_multiplying_takes_as_long_as_reading(llama_8b: dict[str, Any]) -> None:
     engine = _engine(llama_8b, ACCELERATORS["h100"])
 
@@ -96,6 +104,15 @@ def test_a_device_without_fp8_computes_in_16_bits(llama_8b: dict[str, Any]) -> N
     assert _engine(llama_8b, ACCELERATORS["a100-80gb"], "fp8").arithmetic == "16-bit"
     with pytest.raises(PlanError, match="no figure for fp32 on l4: known are 16-bit, fp8, int8"):
         _engine(llama_8b, ACCELERATORS["l4"], "fp32").operations  # noqa: B018 (asked for what it raises)
+
+
+def test_weights_of_4_bits_are_unpacked_on_a_processor(smollm: dict[str, Any], processor: Accelerator) -> None:
+    """docs/guides/quantize.md: 247 and 411 tokens/s at 16 streams, on a machine that multiplies bf16."""
+    with_bf16 = replace(processor, bandwidth=25e9, operations={"fp32": 150e9, "16-bit": 300e9})
+
+    four, sixteen = (_engine(smollm, with_bf16, precision) for precision in ("int4", "bf16"))
+
+    assert sixteen.step_s(16, 60) / four.step_s(16, 60) == pytest.approx(247 / 411, rel=0.25)
 
 
 def test_more_devices_are_faster_but_not_as_many_times(llama_8b: dict[str, Any]) -> None:
