@@ -96,7 +96,7 @@ ACCELERATORS: Mapping[str, Accelerator] = {
         Accelerator(
             "l4", 23034 * _MIB, 300e9,
             {"16-bit": 121 * _TERA, "fp8": 242.5 * _TERA, "int8": 242.5 * _TERA}, 72, 64e9, 2048,
-            (Source("grokipedia.com/page/NVIDIA_L4_vs_L40S: halves of the sparse peaks", "2026-11"), _driver("L4")),
+            (Source("store.sourcecode.com: NVIDIA L4, 300 GB/s, halves of its sparse peaks", "2026-11"), _driver("L4")),
         ),
         Accelerator(
             "mi300x", 192 * GIB, 5.3 * _TERA, {"16-bit": 1307.4 * _TERA, "fp8": 2614.9 * _TERA}, 750, 896e9, 16384,

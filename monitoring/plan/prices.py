@@ -38,6 +38,7 @@ class ApiPrice:
 
 _RECEIPTS = "github.com/datareceipts/data-receipts, 109-gpu-pricing"
 _SILYBENCH = Source("github.com/tgarg01/silybench-data, gpu_prices.csv", "2026-09-25")
+_SCREENER = Source("github.com/renshuBTC/compute-screener, gpu_providers_latest.csv", "2026-10-24")
 _LAMBDA = Source("lambda.ai/instances through github.com/api-evangelist/lambda-labs", "2026-09-20")
 
 CLOUDS: tuple[CloudPrice, ...] = (
@@ -49,10 +50,10 @@ CLOUDS: tuple[CloudPrice, ...] = (
     CloudPrice("AWS p5.48xlarge", "h100", 55.04, 8, Source(_RECEIPTS, "2026-11-09")),
     CloudPrice("Azure ND96isr_H100_v5", "h100", 8 * 12.29, 8, Source(_RECEIPTS, "2026-11-09")),
     CloudPrice("Lambda 1x", "h100", 4.29, 1, _SILYBENCH),
-    CloudPrice("Nebius", "h100", 3.85, 1, _SILYBENCH),
+    CloudPrice("Nebius", "h100", 4.50, 1, _SCREENER),
     CloudPrice("RunPod Secure", "h100", 3.99, 1, Source(_RECEIPTS, "2026-11-09")),
     CloudPrice("AWS p5en.48xlarge", "h200", 63.296, 8, Source("github.com/dstackai/dstack/pull/4110", "2026-08-06")),
-    CloudPrice("Nebius", "h200", 5.40, 1, Source("github.com/renshuBTC/compute-screener", "2026-10-24")),
+    CloudPrice("Nebius", "h200", 5.40, 1, _SCREENER),
     CloudPrice("Lambda 8x", "b200", 8 * 6.69, 8, _LAMBDA),
     CloudPrice(
         "RunPod Secure", "b200", 6.79, 1, Source("huggingface.co/datasets/privum/ai-compute-prices", "2026-08-19")

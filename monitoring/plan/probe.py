@@ -24,7 +24,6 @@ from monitoring.plan.sources import Source
 
 POWERCAP = Path("/sys/class/powercap")
 CPUINFO = Path("/proc/cpuinfo")
-MEMINFO = Path("/proc/meminfo")
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
 # 256 MB in 32 bits, several times the last cache of most processors.
@@ -51,7 +50,7 @@ def here(seconds: float = 1.5) -> tuple[Accelerator, Measured]:
 
     Raises PlanError when the probe fails.
     """
-    threads = max((os.cpu_count() or 2) - 1, 1)
+    threads = max(_cores() - 1, 1)
     environment = os.environ | dict.fromkeys(_THREAD_VARIABLES, str(threads))
     command = [sys.executable, "-P", "-m", "monitoring.plan.probe", str(threads), str(seconds)]
     environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[2]), environment.get("PYTHONPATH", "")])
@@ -60,7 +59,7 @@ def here(seconds: float = 1.5) -> tuple[Accelerator, Measured]:
         measured = Measured(**json.loads(done.stdout))
     except (OSError, subprocess.SubprocessError, ValueError, TypeError) as error:
         raise PlanError(f"this machine cannot be measured: {type(error).__name__}") from error
-    return _as_accelerator(measured, _flags(CPUINFO), _total_memory(MEMINFO)), measured
+    return _as_accelerator(measured, _flags(CPUINFO), _total_memory()), measured
 
 
 def engine_dtype(flags: frozenset[str]) -> str | None:
@@ -100,11 +99,13 @@ def _flags(path: Path) -> frozenset[str]:
     return frozenset(next((line.partition(":")[2] for line in lines if line.startswith("flags")), "").split())
 
 
-def _total_memory(path: Path) -> int:
-    for line in path.read_text().splitlines():
-        if line.startswith("MemTotal:"):
-            return int(line.split()[1]) * 1024
-    raise PlanError(f"{path} does not say how much memory there is")
+def _total_memory() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _cores() -> int:
+    """Those that this process may use; all, where a system does not tell."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 2)
 
 
 def energy_counters(folder: Path = POWERCAP) -> list[Path]:

@@ -36,7 +36,7 @@ def test_a_cloud_rents_whole_instances() -> None:
 
     assert offers["AWS p5.48xlarge"].instances == 2
     assert offers["AWS p5.48xlarge"].usd_per_month == pytest.approx(2 * 55.04 * HOURS_PER_MONTH)
-    assert offers["Nebius"].instances == 9
+    assert offers["RunPod Secure"].instances == 9
 
 
 def test_the_cheapest_comes_first_and_a_contract_of_ones_own_is_one_of_them() -> None:
