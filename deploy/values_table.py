@@ -45,6 +45,7 @@ RESTARTS: dict[str, list[str]] = {
         "limits.port",
         "extraObjects",
         "serviceMonitor",
+        "monitoring",
         "networkPolicy",
     ],
     "the gateway": [

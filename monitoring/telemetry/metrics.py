@@ -35,6 +35,7 @@ class GatewayMetrics:
         self._reloads = Counter(names.RELOADS, registry)
         self._guard_actions = Counter(names.GUARD_ACTIONS, registry)
         self._marks = Counter(names.MARKS, registry)
+        self._receipts = Counter(names.RECEIPTS, registry)
         self.classifiers = ClassifierMetrics(registry)
         self.policy = PolicyMetrics(registry)
         self._continuations = Counter(names.CONTINUATIONS, registry)
@@ -117,6 +118,10 @@ class GatewayMetrics:
         if request.first_token_at:
             self._marks.add(1, request.mark_scheme)
 
+    def receipt_signed(self) -> None:
+        """An answer has its receipt."""
+        self._receipts.add(1)
+
     def engine_state(self, engine: str, up: bool, draining: bool, circuit: str) -> None:
         """An engine has joined, or its state has changed; `circuit` is closed, half-open or open."""
         self._engine_up.labels(engine).set(up)
@@ -167,6 +172,8 @@ class GatewayMetrics:
 
     def _expect_models(self) -> None:
         for model in self._models_now():
+            self._ttft.expect(model)
+            self._inter_token.expect(model)
             for kind in ("prompt", "completion"):
                 self._tokens.expect(model, kind)
             for route in _ROUTES:

@@ -194,6 +194,7 @@ MARKS = Metric(
     ("scheme",),
     (("off",), ("gumbel",), ("dual-gumbel",), ("kgw",), ("synthid",), ("kgw-lefthash",)),
 )
+RECEIPTS = Metric("signet_receipts_total", "counter", "Answers that got a signed receipt.", (), ((),))
 CONTINUATIONS = Metric(
     "signet_gateway_continuations_total",
     "counter",
@@ -256,6 +257,7 @@ GATEWAY_METRICS = (
     POLICY_SECONDS,
     POLICY_TOKENS,
     MARKS,
+    RECEIPTS,
     CONTINUATIONS,
     LIMITS_DEGRADED,
     LEDGER_UP,

@@ -21,6 +21,8 @@ from monitoring.telemetry.names import Metric
 # What a label says when its value is not from the known set, or when a set has grown too large.
 OTHER = "other"
 _MAX_SERIES = 500
+# Of a histogram each is some twenty series.
+_MAX_EXPECTED_CHILDREN = 32
 
 
 class Counter(Collector):
@@ -78,6 +80,11 @@ class Histogram(Collector):
         self._bound_names = [*map(floatToGoString, self._bounds), "+Inf"]
         self._children: dict[tuple[str, ...], HistogramChild] = {}
         registry.register(self)
+
+    def expect(self, *values: str) -> None:
+        """Show `values` with 0 until they are observed. Half of the room is kept for what nobody expected."""
+        if len(self._children) < _MAX_EXPECTED_CHILDREN:
+            self.labels(*values)
 
     def labels(self, *values: str) -> HistogramChild:
         """The child for `values`, in the order of the metric's labels; keep it where it is used often."""

@@ -154,6 +154,8 @@ class Settlement:
             if context.engine is not None or context.finish_reason:
                 if status == 200 and self._receipts is not None:
                     issue_receipt(context, self._receipts)
+                    if context.receipt is not None:
+                        self._metrics.receipt_signed()
                 await self._ledger.commit(self._record(status, duration))
         except LedgerUnavailable:
             # An answer that is not on record was not released either: nobody pays for it.

@@ -122,6 +122,10 @@ CASES: dict[str, Values] = {
         "engineDefaults": {"podLabels": {"mesh": "off"}},
     },
     "no-network-policy": {"networkPolicy": {"enabled": False}},
+    "watched": {
+        "serviceMonitor": {"enabled": True},
+        "monitoring": {"dashboards": {"enabled": True}, "rules": {"enabled": True, "labels": {"release": "p"}}},
+    },
 } | {
     f"example-{path.stem}": yaml.safe_load(path.read_text()) for path in sorted((CHART / "examples").glob("*.yaml"))
 }  # fmt: skip

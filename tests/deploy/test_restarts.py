@@ -144,6 +144,8 @@ def another(path: str) -> object:
         return not default
     if isinstance(default, int):
         return default + 1
+    if isinstance(default, float):
+        return 0.98
     if isinstance(default, list):
         return ["--another=1"]
     if isinstance(default, dict):

@@ -91,6 +91,7 @@ def use_everything(metrics: GatewayMetrics) -> None:
     metrics.watch_admission(Queue)
     metrics.reloaded(True)
     metrics.continuation("failed")
+    metrics.receipt_signed()
     metrics.shadow("m", "m2", "same")
     metrics.shadow_compared("m", "m2", 1.1, same_finish=False)
 
@@ -133,6 +134,7 @@ def test_what_is_reported_is_what_happened(metrics: GatewayMetrics, registry: Co
     assert value("signet_policy_check_seconds_bucket", kind="judge", le="0.25") == 1
     assert value("signet_policy_tokens_total", kind="prompt") == 90
     assert value("signet_marks_total", scheme="gumbel") == 1
+    assert value("signet_receipts_total") == 1
 
 
 LEDGER = SimpleNamespace(up=True, pending=2, spilled=1, num_spilled=5, on_commit=None)
@@ -255,6 +257,8 @@ def test_known_counts_begin_at_zero(registry: CollectorRegistry) -> None:
 
     assert value("signet_gateway_continuations_total", cause="lost") == 0
     assert value("signet_gateway_requests_total", route="chat", model="m", status="503") == 0
+    assert value("signet_gateway_ttft_seconds_count", model="m") == 0
+    assert value("signet_gateway_inter_token_seconds_bucket", model="m", le="0.2") == 0
     assert value("signet_gateway_queue_waiting", model="m") == value("signet_gateway_queue_running", model="m") == 0
     assert value("signet_policy_decisions_total", principle="no-arson", action="failed", direction="output") == 0
 
@@ -264,6 +268,16 @@ def test_what_is_expected_leaves_room_for_what_comes(metrics: GatewayMetrics, re
     metrics.error("another")
 
     assert registry.get_sample_value("signet_gateway_errors_total", {"code": "another"}) == 1
+
+
+def test_expected_histograms_leave_room_too(registry: CollectorRegistry) -> None:
+    metrics = GatewayMetrics(registry)
+    metrics.watch_admission(Queue, lambda: [f"model-{number}" for number in range(1000)])
+
+    assert generate_latest(registry).count(b"signet_gateway_ttft_seconds_count{") == 32
+
+    metrics.ttft(0.1, "another")
+    assert registry.get_sample_value("signet_gateway_ttft_seconds_count", {"model": "another"}) == 1
 
 
 def test_an_engine_that_left_leaves_no_series(metrics: GatewayMetrics, registry: CollectorRegistry) -> None:
@@ -352,7 +366,7 @@ def test_the_docs_list_every_metric_as_the_code_has_it() -> None:
 def test_names_follow_the_conventions() -> None:
     for metric in (*names.GATEWAY_METRICS, *names.DRIFT_METRICS):
         area = metric.name.removeprefix("signet_").partition("_")[0]
-        assert area in {"gateway", "guard", "policy", "marks", "limits", "ledger", "drift"}
+        assert area in {"gateway", "guard", "policy", "marks", "receipts", "limits", "ledger", "drift"}
         assert metric.name.endswith("_total") == (metric.kind == "counter")
         assert metric.name.endswith(("_seconds", "_ratio")) or metric.kind != "histogram"
         assert not {"tenant", "key", "key_id", "request_id"} & set(metric.labels)

@@ -71,6 +71,16 @@ def key_of(response: httpx.Response) -> str:
     return response.headers["x-signet-receipt"].split(".")[0]
 
 
+def test_each_receipt_is_counted(engine: ScriptedEngine, start: Start) -> None:
+    engine.script = lambda _: whole(answer("hello"))
+    with start(engine) as gateway:
+        for _ in range(2):
+            assert "x-signet-receipt" in ask(gateway).headers
+        metrics = httpx.get(f"{gateway.url}/metrics").text
+
+    assert "\nsignet_receipts_total 2.0\n" in metrics
+
+
 def test_a_rotation_needs_no_restart_and_old_receipts_stay_good(engine: ScriptedEngine, start: Start) -> None:
     engine.script = lambda _: whole(answer("hello"))
     with start(engine, SIGNET_RECEIPTS__ISSUER="https://signet.example.org") as gateway:
@@ -95,8 +105,10 @@ def test_switched_off_there_are_none_and_the_pages_say_so(engine: ScriptedEngine
     with start(engine, SIGNET_RECEIPTS__ENABLED="false") as gateway:
         response = ask(gateway)
         keys = httpx.get(f"{gateway.url}/.well-known/jwks.json")
+        metrics = httpx.get(f"{gateway.url}/metrics").text
 
     assert response.status_code == 200
+    assert "\nsignet_receipts_total 0.0\n" in metrics
     assert "x-signet-receipt" not in response.headers
     assert (keys.status_code, keys.json()["error"]["code"]) == (404, "receipts_off")
     assert not (gateway.home / "receipt-keys.json").exists()
