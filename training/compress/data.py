@@ -108,13 +108,13 @@ class _Reader:
         """Windows to calibrate on, what is held out of the same file, and the digests of both."""
         if holds_texts(path):
             file = read_texts(path)
-            train, heldout = split_end(file.documents, HELDOUT_FRACTION)
+            train, heldout = split_end(file.items, HELDOUT_FRACTION)
             ids = self._ids(train)
             windows, examples = spread(ids, WINDOW_TOKENS, samples) or [ids], self._blocks(heldout, path)
             sha256, rows = file.sha256, (len(train), len(heldout))
         else:
             chats = read_chats(path)
-            calibrated, kept = split_heldout(chats.chats, HELDOUT_FRACTION)
+            calibrated, kept = split_heldout(chats.items, HELDOUT_FRACTION)
             encoder = self._encoder()
             with track("Encoding chats", self._show) as progress:
                 examples = encode_all(encoder, kept, progress)
@@ -129,10 +129,10 @@ class _Reader:
         """All of a file of chats, or blocks from all over a text."""
         if holds_texts(path):
             file = read_texts(path)
-            examples, rows, sha256 = self._blocks(file.documents, path), len(file.documents), file.sha256
+            examples, rows, sha256 = self._blocks(file.items, path), len(file.items), file.sha256
         else:
             chats = read_chats(path)
-            examples, rows, sha256 = encode_all(self._encoder(), chats.chats), len(chats.chats), chats.sha256
+            examples, rows, sha256 = encode_all(self._encoder(), chats.items), len(chats.items), chats.sha256
         return examples, DataDigest(name=path.name, sha256=sha256, rows=rows, role="evaluation")
 
     def _encoder(self) -> ChatEncoder:

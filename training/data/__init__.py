@@ -4,7 +4,7 @@ In come files with one `{"messages": […]}` a line and a tokenizer; out go exam
 what the assistant says has a label. Bad input is named as `file:line: what is wrong`.
 """
 
-from training.data.chats import Chat, ChatFile, Message, read_chats
+from training.data.chats import Chat, Message, read_chats
 from training.data.encoding import IGNORED, ChatEncoder, Example, encode_all
 from training.data.split import check_disjoint, split_heldout
 
@@ -12,7 +12,6 @@ __all__ = [
     "IGNORED",
     "Chat",
     "ChatEncoder",
-    "ChatFile",
     "Example",
     "Message",
     "check_disjoint",

@@ -18,7 +18,8 @@ from training.data.files import JsonLines, opened, read_json_lines, sha256_of
 from training.data.personal import PersonalData
 from training.data.published import PUBLISHED
 from training.data.records import KINDS, Record, record_of
-from training.data.rows import files_of, read_rows, side_of
+from training.data.rows import read_rows
+from training.data.sources import files_of, side_of
 from training.data.splitting import Split, position
 from training.data.steps import Step, steps_of
 from training.errors import DataError

@@ -6,10 +6,8 @@ read too (`shapes`), in any file that `rows` reads.
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from training.data.rows import whole_rows
 from training.data.shapes import chat_of
+from training.data.sources import DataFile, read_files
 from training.errors import DataError
 
 
@@ -127,25 +126,13 @@ def _template_tool(tool: dict[str, Any]) -> dict[str, Any]:
     return {"type": "function", "function": known}
 
 
-@dataclass(frozen=True)
-class ChatFile:
-    """A file that was read, and the digest of exactly what was read."""
-
-    path: Path
-    sha256: str
-    chats: Sequence[Chat]
-
-
-def read_chats(path: Path) -> ChatFile:
+def read_chats(path: Path) -> DataFile[Chat]:
     """Read every line; raises DataError at the first that is no chat. Blank lines are skipped."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
-    chats = [_chat(row, source) for source, row in whole_rows(path, content)]
-    if not chats:
-        raise DataError(f'{path}: holds no chats: write one {{"messages": […]}} a line')
-    return ChatFile(path, hashlib.sha256(content).hexdigest(), chats)
+    return read_files(path, _chats, 'chats: write one {"messages": […]} a line')
+
+
+def _chats(path: Path, content: bytes) -> Iterator[Chat]:
+    return (_chat(row, source) for source, row in whole_rows(path, content))
 
 
 def _chat(row: dict[str, Any], source: str) -> Chat:

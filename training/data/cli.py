@@ -67,7 +67,7 @@ def show(ctx: click.Context, what: str, model: str, number: int, count: int, max
     settings: TrainingSettings = ctx.obj()
     store = open_registry(settings)
     path = _file(what, store)
-    tokenizer = load_tokenizer(find_model(model, store, settings).path)
+    tokenizer = load_tokenizer(find_model(model, store, settings))
     shown = 0
     for source, pieces in pieces_of(path, tokenizer, max_tokens, number, count):
         shown += 1

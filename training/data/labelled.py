@@ -6,7 +6,6 @@ are ignored. Tables with columns of the same names are read too (`rows`), and so
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from training.data.rows import whole_rows
+from training.data.sources import DataFile, Part, read_files
 from training.errors import DataError
 
 
@@ -31,27 +31,21 @@ class LabelledText:
 
 
 @dataclass(frozen=True)
-class LabelledFile:
-    """A file that was read, and the digest of exactly what was read."""
+class LabelledFile(DataFile[LabelledText]):
+    """Labelled texts that were read."""
 
-    path: Path
-    sha256: str
-    texts: Sequence[LabelledText]
     is_multi_label: bool
 
 
 def read_labelled(path: Path) -> LabelledFile:
     """Read every line; raises DataError naming the first that cannot be used."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
-    rows = list(whole_rows(path, content))
-    if not rows:
-        raise DataError(f'{path}: holds no texts: write one {{"text": …, "label": …}} a line')
-    multi = "labels" in rows[0][1]
-    texts = [_labelled(row, source, multi) for source, row in rows]
-    return LabelledFile(path, hashlib.sha256(content).hexdigest(), texts, multi)
+    rows = read_files(path, whole_rows, 'texts: write one {"text": …, "label": …} a line')
+    multi = "labels" in rows.items[0][1]
+    parts = [
+        Part(part.name, part.sha256, [_labelled(row, source, multi) for source, row in part.items])
+        for part in rows.parts
+    ]
+    return LabelledFile(path, parts, multi)
 
 
 def check_no_leak(train: Sequence[LabelledText], heldout: Sequence[LabelledText]) -> None:

@@ -6,9 +6,8 @@ of messages, which may hold the prompt too. That is how preference data sets com
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from pydantic import ValidationError
 from training.data.chats import Chat, explain
 from training.data.rows import whole_rows
 from training.data.shapes import messages_of
+from training.data.sources import DataFile, read_files
 from training.errors import DataError
 
 _MAY_BE_MESSAGES = ("messages", "prompt", "chosen", "rejected")
@@ -35,24 +35,13 @@ class Preference:
     """`file:line`, for error messages."""
 
 
-@dataclass(frozen=True)
-class PreferenceFile:
-    """A file that was read, and the digest of exactly what was read."""
-
-    sha256: str
-    pairs: Sequence[Preference]
-
-
-def read_preferences(path: Path) -> PreferenceFile:
+def read_preferences(path: Path) -> DataFile[Preference]:
     """Read every line; raises DataError naming the first that cannot be used."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
-    pairs = [_preference(row, source) for source, row in whole_rows(path, content)]
-    if not pairs:
-        raise DataError(f'{path}: holds no pairs: write one {{"prompt": …, "chosen": …, "rejected": …}} a line')
-    return PreferenceFile(hashlib.sha256(content).hexdigest(), pairs)
+    return read_files(path, _preferences, 'pairs: write one {"prompt": …, "chosen": …, "rejected": …} a line')
+
+
+def _preferences(path: Path, content: bytes) -> Iterator[Preference]:
+    return (_preference(row, source) for source, row in whole_rows(path, content))
 
 
 def _preference(row: dict[str, Any], source: str) -> Preference:

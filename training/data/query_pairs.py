@@ -6,13 +6,13 @@ query is its own group. Other keys are ignored.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from training.data.rows import whole_rows
+from training.data.sources import DataFile, read_files
 from training.errors import DataError
 
 
@@ -27,24 +27,13 @@ class QueryPair:
     """`file:line`, for error messages."""
 
 
-@dataclass(frozen=True)
-class QueryFile:
-    """A file that was read, and the digest of exactly what was read."""
-
-    sha256: str
-    pairs: Sequence[QueryPair]
-
-
-def read_query_pairs(path: Path) -> QueryFile:
+def read_query_pairs(path: Path) -> DataFile[QueryPair]:
     """Read every line; raises DataError naming the first that cannot be used."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
-    pairs = [_pair(row, source) for source, row in whole_rows(path, content)]
-    if not pairs:
-        raise DataError(f'{path}: holds no pairs: write one {{"query": …, "text": …}} a line')
-    return QueryFile(hashlib.sha256(content).hexdigest(), pairs)
+    return read_files(path, _pairs, 'pairs: write one {"query": …, "text": …} a line')
+
+
+def _pairs(path: Path, content: bytes) -> Iterator[QueryPair]:
+    return (_pair(row, source) for source, row in whole_rows(path, content))
 
 
 def _pair(row: dict[str, Any], source: str) -> QueryPair:

@@ -12,7 +12,7 @@ import csv
 import gzip
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TextIO, cast
@@ -26,7 +26,6 @@ Unit = Literal["line", "paragraph", "file"]
 _KNOWN_COLUMNS = frozenset(
     {"text", "label", "labels", "messages", "conversations", "instruction", "prompt", "content", "sentence", "question"}
 )
-_PLAIN = frozenset({".txt", ".md", ".text", ".rst"})
 _SEPARATORS = (",", "\t", ";", "|")
 _HEAD = 8192
 # Of one cell: a contract is long, and a quote that never closes is a mistake.
@@ -293,35 +292,3 @@ def _without_nulls(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _without_nulls(item) for key, item in value.items() if item is not None}
     return [_without_nulls(item) for item in value] if isinstance(value, list) else value
-
-
-_READ = {".jsonl", ".json", ".csv", ".tsv", ".parquet", ".arrow", ".gz", *_PLAIN}
-_NOT_DATA = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "readme.md"}
-_HELD_OUT = ("test", "validation", "valid", "dev", "heldout", "held_out", "eval")
-
-
-def files_of(path: Path) -> list[Path]:
-    """A file itself, or a folder's data files in the order of their names; raises DataError where there is none."""
-    if not path.is_dir():
-        return [path]
-    files = [
-        file
-        for file in sorted(path.rglob("*"))
-        if file.is_file()
-        and file.suffix.lower() in _READ
-        and file.name.lower() not in _NOT_DATA
-        and not any(part.startswith(".") for part in file.relative_to(path).parts)
-    ]
-    if not files:
-        raise DataError(f"{path}: the folder holds no data files ({', '.join(sorted(_READ))})")
-    return files
-
-
-def side_of(path: Path, folder: Path) -> Literal["train", "heldout"] | None:
-    """Of a published split: what a file's or its folder's name says."""
-    words: Sequence[str] = [
-        word for part in path.relative_to(folder).parts for word in part.lower().replace(".", "-").split("-")
-    ]
-    if any(word.startswith(_HELD_OUT) for word in words):
-        return "heldout"
-    return "train" if any(word.startswith("train") for word in words) else None

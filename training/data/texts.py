@@ -5,43 +5,23 @@ A row is `{"text": …}` or `{"messages": […]}`.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from training.data.rows import decoded, read_rows, whole_rows
+from training.data.rows import decoded, whole_rows
+from training.data.sources import ROWS, DataFile, files_of, first_row, read_files
 from training.errors import DataError
 
-_ROWS = frozenset({".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".arrow", ".gz"})
-_HEAD = 1024
 
-
-@dataclass(frozen=True)
-class TextFile:
-    """A file that was read, and the digest of exactly what was read."""
-
-    path: Path
-    sha256: str
-    documents: Sequence[str]
-
-
-def read_texts(path: Path) -> TextFile:
-    """Read a file in any Unicode encoding; raises DataError naming the line that cannot be used."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
-    documents = _documents(content, path) if path.suffix in _ROWS else [decoded(content, path)]
-    if not any(documents):
-        raise DataError(f"{path}: holds no text")
-    return TextFile(path, hashlib.sha256(content).hexdigest(), [document for document in documents if document])
+def read_texts(path: Path) -> DataFile[str]:
+    """Read documents in any Unicode encoding; raises DataError naming the line that cannot be used."""
+    return read_files(path, _documents, "text")
 
 
 def holds_texts(path: Path) -> bool:
     """Whether a file is plain text, or its rows have a text and neither turns of a chat nor labels."""
-    is_rows = path.suffix in _ROWS
+    is_rows = all(file.suffix in ROWS for file in files_of(path))
     try:
         row = first_row(path)
     except DataError:  # whoever reads it whole says what is wrong
@@ -58,18 +38,6 @@ def holds_labels(path: Path) -> bool:
     except DataError:  # whoever reads it whole says what is wrong
         return False
     return row is not None and bool(row.keys() & {"label", "labels"})
-
-
-def first_row(path: Path) -> dict[str, Any] | None:
-    """The first row of a file, None where it has none or is plain text; raises DataError where it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            if path.suffix not in _ROWS and not file.peek(_HEAD).lstrip().startswith(b"{"):
-                return None
-            _, row = next(read_rows(path, file, "file"), ("", None))
-            return row
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
 
 
 def split_end(documents: Sequence[str], fraction: float) -> tuple[list[str], list[str]]:
@@ -97,14 +65,17 @@ def check_apart(train: Sequence[str], heldout: Sequence[str], path: Path) -> Non
         )
 
 
-def _documents(content: bytes, path: Path) -> list[str]:
-    documents = []
+def _documents(path: Path, content: bytes) -> Iterator[str]:
+    documents = _row_documents(path, content) if path.suffix in ROWS else iter([decoded(content, path)])
+    return (document for document in documents if document)
+
+
+def _row_documents(path: Path, content: bytes) -> Iterator[str]:
     for source, row in whole_rows(path, content, "file"):
         document = _document(row)
         if document is None:
             raise DataError(f'{source}: is neither {{"text": …}} nor {{"messages": […]}}')
-        documents.append(document)
-    return documents
+        yield document
 
 
 def _document(row: dict[str, Any]) -> str | None:

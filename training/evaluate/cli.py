@@ -187,7 +187,7 @@ def _measure_tokenizers(source: Source, data: Path, others: Mapping[str, Path]) 
 
     file = read_texts(data)
     counts = {
-        name: count_tokens(open_tokenizer(path), file.documents)
+        name: count_tokens(open_tokenizer(path), file.items)
         for name, path in [(source.identity.ref, source.path), *others.items()]
     }
     own, *rest = ({"ref": name, **row.figures()} for name, row in counts.items())

@@ -155,15 +155,15 @@ def measure_generative(
     Its labels are those that it was trained to answer with, or else the file's. Raises DataError or SourceError.
     """
     file = read_labelled(data)
-    tokenizer = load_chat_tokenizer(source.path)
+    tokenizer = load_chat_tokenizer(source)
     model: Any = load_model(source).to("cuda" if torch.cuda.is_available() else "cpu")
-    labels: list[str] = getattr(model.config, LABELS, None) or label_names(file.texts)
-    has = truth(file.texts, labels)
+    labels: list[str] = getattr(model.config, LABELS, None) or label_names(file.items)
+    has = truth(file.items, labels)
     limit = min(max_tokens, getattr(model.config, MAX_TOKENS, max_tokens))
     questions = questions_for(model, tokenizer, labels, file.is_multi_label, limit)
     with track(f"Scoring {source.identity.ref}", show_progress) as progress:
         probabilities_NC, assigned = answer_questions(
-            model.eval(), questions, file.texts, padding_token(tokenizer), progress
+            model.eval(), questions, file.items, padding_token(tokenizer), progress
         )
     if predictions is not None:
         write_predictions(predictions, labels, probabilities_NC, assigned, file.is_multi_label)

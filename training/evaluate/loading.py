@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +20,12 @@ from training.model.bottleneck import is_bottleneck, load_bottlenecks
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+
+# A model's body alone, and heads that predict no next token.
+_OTHER_HEAD = re.compile(
+    r"((?<!LMHead)(?<!DoubleHeads)Model|For(MaskedLM|PreTraining|(Sequence|Token)Classification|QuestionAnswering))$"
+)
 
 
 def compute_dtype() -> torch.dtype:
@@ -49,6 +57,7 @@ def load_model(source: Source, dtype: torch.dtype | None = None) -> PreTrainedMo
         from peft import PeftModel
 
         return PeftModel.from_pretrained(load_model(source.base, dtype), source.path)
+    require_language_model(source)
     try:
         return AutoModelForCausalLM.from_pretrained(source.path, dtype=dtype or compute_dtype(), local_files_only=True)
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
@@ -69,23 +78,44 @@ def stored_dtype(source: Source) -> torch.dtype:
     return AutoConfig.from_pretrained(source.path, local_files_only=True).dtype or torch.float32
 
 
-def load_chat_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
+def require_language_model(source: Source) -> None:
+    """Raise SourceError where a model predicts no next token, as encoders and classifiers do not.
+
+    transformers would load it with a head of random weights.
+    """
+    try:
+        architectures = json.loads((source.path / "config.json").read_bytes()).get("architectures") or []
+    except (OSError, ValueError, AttributeError):  # whoever loads the model says what is wrong
+        return
+    if architectures and all(_OTHER_HEAD.search(name) for name in architectures):
+        raise SourceError(f"{source.identity.ref} is not a language model: it is a {architectures[0]}")
+
+
+def load_chat_tokenizer(model: Source | Path) -> PreTrainedTokenizerFast:
     """Load the tokenizer of a model that chats; raises SourceError where there is none."""
-    tokenizer = load_tokenizer(folder)
+    if isinstance(model, Source):
+        require_language_model(model)
+    tokenizer = load_tokenizer(model)
     if not tokenizer.chat_template:
-        raise SourceError(f"{folder} has no chat template: training on chats needs one")
+        raise SourceError(f"{_name_of(model)} has no chat template: training on chats needs one")
     return tokenizer
 
 
-def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
+def load_tokenizer(model: Source | Path) -> PreTrainedTokenizerFast:
     """Load a model's tokenizer; raises SourceError where there is none that can be used."""
+    folder = model.path if isinstance(model, Source) else model
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError) as error:
-        raise SourceError(f"{folder} has no usable tokenizer: {str(error).splitlines()[0]}") from None
+        raise SourceError(f"{_name_of(model)} has no usable tokenizer: {str(error).splitlines()[0]}") from None
     if not tokenizer.is_fast:
-        raise SourceError(f"{folder} has a slow tokenizer: only a fast one (tokenizer.json) can be used")
+        raise SourceError(f"{_name_of(model)} has a slow tokenizer: only a fast one (tokenizer.json) can be used")
     return tokenizer
+
+
+def _name_of(model: Source | Path) -> str:
+    """As the user calls it: where a model lies may be a folder that is soon gone."""
+    return model.identity.ref if isinstance(model, Source) else str(model)
 
 
 def padding_token(tokenizer: PreTrainedTokenizerFast) -> int:

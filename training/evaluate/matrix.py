@@ -23,6 +23,7 @@ from training.data.corpus import ExistingTokenizer, make_corpus
 from training.data.labelled import read_labelled
 from training.data.query_pairs import read_query_pairs
 from training.data.rows import read_rows
+from training.data.sources import files_of
 from training.data.texts import read_texts, spread
 from training.errors import DataError, TrainingError, UnknownLabel
 from training.evaluate.changes import SetChange
@@ -205,8 +206,9 @@ class Matrix:
 def what_it_holds(path: Path) -> Holds:
     """By its first row; raises DataError where it cannot be read."""
     try:
-        with path.open("rb") as file:
-            row = next((row for _, row in read_rows(path, file)), None)
+        first = files_of(path)[0]
+        with first.open("rb") as file:
+            row = next((row for _, row in read_rows(first, file)), None)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
     if row is None:
@@ -220,11 +222,11 @@ def what_it_holds(path: Path) -> Holds:
 
 def measure_losses(source: Source, path: Path, holds: Holds, max_tokens: int, show_progress: bool = True) -> Losses:
     """Have a language model predict a file's texts, or in chats what the assistant says."""
-    tokenizer = load_tokenizer(source.path)
+    tokenizer = load_tokenizer(source)
     if holds == "chats":
-        encoder = ChatEncoder(load_chat_tokenizer(source.path), max_tokens)
+        encoder = ChatEncoder(load_chat_tokenizer(source), max_tokens)
         with track("Encoding chats", show_progress) as progress:
-            examples = encode_all(encoder, read_chats(path).chats, progress)
+            examples = encode_all(encoder, read_chats(path).items, progress)
         said = [[label for label in each.labels[1:] if label >= 0] for each in examples]
         texts = tokenizer.batch_decode(said, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         num_bytes = sum(len(text.encode()) for text in texts)
@@ -238,10 +240,10 @@ def measure_losses(source: Source, path: Path, holds: Holds, max_tokens: int, sh
 
 def _documents(path: Path, holds: Holds) -> Sequence[str]:
     if holds == "labels":
-        return [text.text for text in read_labelled(path).texts]
+        return [text.text for text in read_labelled(path).items]
     if holds == "pairs":
-        return [pair.text for pair in read_query_pairs(path).pairs]
-    return read_texts(path).documents
+        return [pair.text for pair in read_query_pairs(path).items]
+    return read_texts(path).items
 
 
 def _blocks(source: Source, path: Path, documents: Sequence[str], max_tokens: int) -> tuple[list[Example], int]:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from training.data import IGNORED, ChatEncoder, Example, encode_all, read_chats
+from training.data import IGNORED, Chat, ChatEncoder, Example, encode_all, read_chats
 from training.data.labelled import read_labelled
 from training.data.query_pairs import read_query_pairs
+from training.data.sources import DataFile
 from training.evaluate.classification import (
     MULTI_LABEL,
     Classified,
@@ -30,6 +31,7 @@ from training.evaluate.perplexity import Perplexity, measure_perplexity
 from training.evaluate.retrieval import Retrieval, load_embedder, longest, measure_retrieval
 from training.evaluate.source import Source
 from training.progress import track
+from training.registry import DataDigest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -37,12 +39,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Measurement:
-    """A perplexity, and the digest of the data that it was taken on."""
+    """A perplexity, and the data that it was taken on."""
 
     perplexity: Perplexity
     num_bytes: int
     """UTF-8 of what the assistant says, control tokens left out."""
-    data_sha256: str
+    data: DataFile[Chat]
+
+    @property
+    def data_sha256(self) -> str:
+        return self.data.sha256
+
+    def digests(self, name: Path) -> list[DataDigest]:
+        """Of the data, for a manifest whose recipe calls it so."""
+        return self.data.digests(name, "heldout", range(len(self.data.items)))
 
     @property
     def bits_per_byte(self) -> float | None:
@@ -63,13 +73,13 @@ class Retrieved:
 def measure_source(source: Source, data: Path, max_tokens: int, show_progress: bool = True) -> Measurement:
     """Load the model and score every chat of the file; raises DataError or SourceError."""
     chats = read_chats(data)
-    tokenizer = load_chat_tokenizer(source.path)
+    tokenizer = load_chat_tokenizer(source)
     with track("Encoding chats", show_progress) as progress:
-        examples = encode_all(ChatEncoder(tokenizer, max_tokens), chats.chats, progress)
+        examples = encode_all(ChatEncoder(tokenizer, max_tokens), chats.items, progress)
     model = load_model(source).to("cuda" if torch.cuda.is_available() else "cpu")
     with track(f"Scoring {source.identity.ref}", show_progress) as progress:
         perplexity = measure_perplexity(model, examples, padding_token(tokenizer), progress)
-    return Measurement(perplexity, _said_bytes(tokenizer, examples), chats.sha256)
+    return Measurement(perplexity, _said_bytes(tokenizer, examples), chats)
 
 
 def _said_bytes(tokenizer: PreTrainedTokenizerFast, examples: Sequence[Example]) -> int:
@@ -89,11 +99,11 @@ def measure_classifier(
     model = load_classifier(source)
     labels = labels_of(model)
     file = read_labelled(data)
-    has = truth(file.texts, labels)
+    has = truth(file.items, labels)
     limit = longest_text(model, max_tokens)
-    tokenizer = load_tokenizer(source.path)
+    tokenizer = load_tokenizer(source)
     with track(f"Scoring {source.identity.ref}", show_progress) as progress:
-        probabilities_NC = probabilities(model, tokenizer, [text.text for text in file.texts], limit, progress)
+        probabilities_NC = probabilities(model, tokenizer, [text.text for text in file.items], limit, progress)
     assigned = decide(model, probabilities_NC)
     if predictions is not None:
         write_predictions(predictions, labels, probabilities_NC, assigned, model.config.problem_type == MULTI_LABEL)
@@ -107,9 +117,9 @@ def measure_embedder(source: Source, data: Path, max_tokens: int, show_progress:
     """
     file = read_query_pairs(data)
     model = load_embedder(source).to("cuda" if torch.cuda.is_available() else "cpu")
-    tokenizer = load_tokenizer(source.path)
+    tokenizer = load_tokenizer(source)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     with track(f"Scoring {source.identity.ref}", show_progress) as progress:
         limit = longest(source, model, max_tokens)
-        return Retrieved(measure_retrieval(model, tokenizer, file.pairs, limit, progress), file.sha256)
+        return Retrieved(measure_retrieval(model, tokenizer, file.items, limit, progress), file.sha256)

@@ -57,7 +57,7 @@ def measure_texts(source: Source, data: Path, max_tokens: int, show_progress: bo
     """Score every token of a file but the first, in blocks of `max_tokens` or what the model can read."""
     file = read_texts(data)
     with track("Encoding text", show_progress) as progress:
-        corpus = make_corpus(ExistingTokenizer(source.path), file.documents, progress)
+        corpus = make_corpus(ExistingTokenizer(source.path), file.items, progress)
     if corpus.num_targets < 1:
         raise DataError(f"{data}: is a single token, so there is nothing to predict")
     model: Any = load_model(source).to("cuda" if torch.cuda.is_available() else "cpu")

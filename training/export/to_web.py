@@ -39,7 +39,7 @@ def write_web(source: Source, folder: Path, cache: Path, show: bool) -> dict[str
         raise TrainingError(f"{source.identity.ref} has no tokenizer.json, which browsers read")
     for file in sorted(PAGE.iterdir()):
         shutil.copyfile(file, folder / file.name)
-    model, tokenizer = load_model(source, torch.float32).eval(), load_tokenizer(source.path)
+    model, tokenizer = load_model(source, torch.float32).eval(), load_tokenizer(source)
     (folder / "web.json").write_text(json.dumps(_facts(source, folder, model, tokenizer), ensure_ascii=False))
     return {**said, "checked_in_chromium": _check(folder, model, tokenizer)}
 

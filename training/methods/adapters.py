@@ -41,6 +41,8 @@ def require_trainable(base: Source) -> Source:
         origin = base.checkpoint.manifest.base
         instead = f": train {origin.ref}, which it was made from" if origin else ""
         raise SourceError(f"{base.identity.ref} is {base.kind} and cannot be trained further{instead}")
+    if base.is_tokenizer:
+        raise SourceError(f"{base.identity.ref} is not a model but {base.kind or 'a tokenizer'}")
     return base
 
 

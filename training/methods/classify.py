@@ -63,7 +63,7 @@ def run(recipe: ClassifyRecipe, context: Context) -> Outcome:
     """Train and register; whatever interrupts it, nothing is registered half."""
     accelerator = Accelerator(cpu=not torch.cuda.is_available())
     try:
-        base = context.find_model(recipe.base)
+        base = adapters.require_trainable(context.find_model(recipe.base))
         if recipe.head == "generative":
             return GenerativeRun(recipe, context, accelerator, base).run()
         return ClassifierRun(recipe, context, accelerator, base).run()
@@ -386,7 +386,7 @@ def begin_at_frequencies(model: nn.Module, has: torch.Tensor) -> None:
 
 def padding_tokenizer(base: Source) -> PreTrainedTokenizerFast:
     """The tokenizer of a model, with something to fill batches with."""
-    tokenizer = load_tokenizer(base.path)
+    tokenizer = load_tokenizer(base)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer

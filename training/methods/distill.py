@@ -119,7 +119,7 @@ def _logits(probabilities_NC: NDArray[np.float64], is_multi_label: bool) -> torc
 def _student(recipe: DistillRecipe, context: Context, teacher: Source, classifies: bool) -> Iterator[Source]:
     """The student before it learns: a model that the recipe names, or one cut out of the teacher."""
     if isinstance(recipe.student, StudentSettings):
-        texts = [text.text for text in read_labelled(context.path(recipe.data.train)).texts] if classifies else []
+        texts = [text.text for text in read_labelled(context.path(recipe.data.train)).items] if classifies else []
         with work_folder(context.home) as folder:
             write_student(teacher, recipe.student, texts, folder)
             yield Source(folder, teacher.identity, teacher.checkpoint)

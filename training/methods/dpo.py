@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,12 @@ from training.methods import adapters, agreement
 from training.methods.agreement import evaluating
 from training.methods.register import register
 from training.methods.run_folder import RunFolder
+from training.methods.split_data import SplitData, read_split
 from training.methods.trainer import Trainer, Training
 from training.methods.trial_validation import TrialValidation
 from training.outcome import Context, Outcome, Stopwatch, next_steps
 from training.progress import track
 from training.recipes.dpo import DpoRecipe
-from training.registry import DataDigest
 
 # Each pair is two chats.
 _PAIRS_AT_ONCE = 4
@@ -93,11 +94,7 @@ class PreferenceObjective:
         return preference_loss(policy, self._reference[list(indices)], self._beta).sum()
 
 
-@dataclass(frozen=True)
-class _Data:
-    train: list[Pair]
-    heldout: list[Pair]
-    digests: list[DataDigest]
+_Data = SplitData[Pair]
 
 
 @dataclass(frozen=True)
@@ -126,7 +123,7 @@ class _Run:
         self.accelerator = accelerator
         self.show = context.show and accelerator.is_main_process
         self.base = adapters.require_trainable(context.find_model(recipe.base))
-        self.tokenizer = load_chat_tokenizer(self.base.path)
+        self.tokenizer = load_chat_tokenizer(self.base)
         self.pad_token_id = padding_token(self.tokenizer)
 
     def run(self) -> Outcome:
@@ -167,23 +164,10 @@ class _Run:
 
     def _read_data(self) -> _Data:
         settings = self.recipe.data
-        train_file = read_preferences(self.context.path(settings.train))
-        if settings.heldout is None:
-            heldout_file, heldout_name = train_file, settings.train
-            train, heldout = split_by_group(train_file.pairs, settings.heldout_fraction)
-        else:
-            heldout_file, heldout_name = read_preferences(self.context.path(settings.heldout)), settings.heldout
-            train, heldout = list(train_file.pairs), list(heldout_file.pairs)
-            check_groups_apart(train, heldout, "prompt")
+        apart = partial(check_groups_apart, what="prompt")
+        pairs = read_split(settings, self.context, read_preferences, split_by_group, apart)
         encoder = ChatEncoder(self.tokenizer, settings.max_tokens)
-        return _Data(
-            train=_encode(encoder, train),
-            heldout=_encode(encoder, heldout),
-            digests=[
-                DataDigest(name=str(settings.train), sha256=train_file.sha256, rows=len(train), role="train"),
-                DataDigest(name=str(heldout_name), sha256=heldout_file.sha256, rows=len(heldout), role="heldout"),
-            ],
-        )
+        return SplitData(_encode(encoder, pairs.train), _encode(encoder, pairs.heldout), pairs.digests)
 
     def _score(self, model: Any, pairs: Sequence[Pair], label: str) -> torch.Tensor:
         """Log-likelihoods of every pair's two answers."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,11 +28,11 @@ from training.evaluate.retrieval import (
 from training.methods import adapters, agreement
 from training.methods.register import register
 from training.methods.run_folder import RunFolder
+from training.methods.split_data import SplitData, read_split
 from training.methods.trainer import Trainer, Training
 from training.outcome import Context, Outcome, Stopwatch
 from training.progress import track
 from training.recipes.embed import EmbedRecipe
-from training.registry import DataDigest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -128,11 +128,7 @@ class ContrastObjective:
         return a.text != b.text and a.query != b.query
 
 
-@dataclass(frozen=True)
-class _Data:
-    train: list[QueryPair]
-    heldout: list[QueryPair]
-    digests: list[DataDigest]
+_Data = SplitData[QueryPair]
 
 
 class _Run:
@@ -144,7 +140,7 @@ class _Run:
         self.accelerator = accelerator
         self.show = context.show and accelerator.is_main_process
         self.base = adapters.require_trainable(context.find_model(recipe.base))
-        self.tokenizer = load_tokenizer(self.base.path)
+        self.tokenizer = load_tokenizer(self.base)
         if self.tokenizer.pad_token_id is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
 
@@ -178,23 +174,8 @@ class _Run:
         return self._register(model, dtype, limit, data, before, after, trained, objective, folder, watch)
 
     def _read_data(self) -> _Data:
-        settings = self.recipe.data
-        train_file = read_query_pairs(self.context.path(settings.train))
-        if settings.heldout is None:
-            heldout_file, heldout_name = train_file, settings.train
-            train, heldout = split_by_group(train_file.pairs, settings.heldout_fraction)
-        else:
-            heldout_file, heldout_name = read_query_pairs(self.context.path(settings.heldout)), settings.heldout
-            train, heldout = list(train_file.pairs), list(heldout_file.pairs)
-            check_groups_apart(train, heldout, "query or group")
-        return _Data(
-            train=train,
-            heldout=heldout,
-            digests=[
-                DataDigest(name=str(settings.train), sha256=train_file.sha256, rows=len(train), role="train"),
-                DataDigest(name=str(heldout_name), sha256=heldout_file.sha256, rows=len(heldout), role="heldout"),
-            ],
-        )
+        apart = partial(check_groups_apart, what="query or group")
+        return read_split(self.recipe.data, self.context, read_query_pairs, split_by_group, apart)
 
     def _measure(self, model: Any, pairs: Sequence[QueryPair], limit: int, label: str) -> Retrieval:
         with track(label, self.show) as progress:

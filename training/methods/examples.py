@@ -3,40 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from accelerate import Accelerator
 
 from training.data import ChatEncoder, Example, check_disjoint, encode_all, read_chats, split_heldout
-from training.data.shapes import chat_of
-from training.data.texts import first_row
+from training.data.sources import first_row, is_chat
 from training.errors import DataError
 from training.evaluate.loading import load_chat_tokenizer, load_tokenizer
 from training.evaluate.perplexity import Perplexity, count_targets, perplexity_of, total_loss
+from training.evaluate.source import Source
 from training.methods.plain_text import read_text
+from training.methods.split_data import SplitData, read_split
 from training.methods.trainer import sum_over
 from training.outcome import Context
 from training.progress import track
 from training.recipes.sections import ChatData
-from training.registry import DataDigest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 
-@dataclass(frozen=True)
-class Examples:
-    """What is learned from, what is held out, and the digests of the files that both come from."""
-
-    train: list[Example]
-    heldout: list[Example]
-    digests: list[DataDigest]
+Examples = SplitData[Example]
 
 
-def read_examples(settings: ChatData, context: Context, model: Path, show: bool) -> Examples:
-    """Read chats where the file holds any, else plain text; encoded for the model in that folder."""
+def read_examples(settings: ChatData, context: Context, model: Source, show: bool) -> Examples:
+    """Read chats where the file holds any, else plain text; encoded for that model."""
     path = context.path(settings.train)
     if holds_chats(path):
         return read_chat_examples(settings, context, load_chat_tokenizer(model), show)
@@ -44,38 +37,19 @@ def read_examples(settings: ChatData, context: Context, model: Path, show: bool)
 
 
 def holds_chats(path: Path) -> bool:
-    """Whether a file's rows are chats: told by the first, the rest is checked when it is read."""
+    """Whether rows are chats: told by the first, the rest is checked when it is read."""
     row = first_row(path)
-    if row is None or "messages" in row:
-        return row is not None
-    try:
-        return "text" not in row and chat_of(row) is not None
-    except ValueError:  # of a chat, which says so when it is read
-        return True
+    return row is not None and is_chat(row)
 
 
 def read_chat_examples(
     settings: ChatData, context: Context, tokenizer: PreTrainedTokenizerFast, show: bool
 ) -> Examples:
     """Chats, of which what the assistant says is learned; raises DataError."""
-    train_file = read_chats(context.path(settings.train))
-    if settings.heldout is None:
-        heldout_file, heldout_name = train_file, settings.train
-        train, heldout = split_heldout(train_file.chats, settings.heldout_fraction)
-    else:
-        heldout_file, heldout_name = read_chats(context.path(settings.heldout)), settings.heldout
-        train, heldout = list(train_file.chats), list(heldout_file.chats)
-        check_disjoint(train, heldout)
+    chats = read_split(settings, context, read_chats, split_heldout, check_disjoint)
     encoder = ChatEncoder(tokenizer, settings.max_tokens)
     with track("Encoding chats", show) as progress:
-        return Examples(
-            train=encode_all(encoder, train, progress),
-            heldout=encode_all(encoder, heldout),
-            digests=[
-                DataDigest(name=str(settings.train), sha256=train_file.sha256, rows=len(train), role="train"),
-                DataDigest(name=str(heldout_name), sha256=heldout_file.sha256, rows=len(heldout), role="heldout"),
-            ],
-        )
+        return Examples(encode_all(encoder, chats.train, progress), encode_all(encoder, chats.heldout), chats.digests)
 
 
 def read_text_examples(

@@ -34,8 +34,8 @@ class GenerativeRun:
         self.context = context
         self.accelerator = accelerator
         self.show = context.show and accelerator.is_main_process
-        self.base = adapters.require_trainable(base)
-        self.tokenizer = load_chat_tokenizer(base.path)
+        self.base = base
+        self.tokenizer = load_chat_tokenizer(base)
         self.pad_token_id = padding_token(self.tokenizer)
 
     def run(self) -> Outcome:

@@ -37,30 +37,29 @@ def read_data(
     `labels_of` tells the labels from the texts that are learned from, and whether they may have several. Where they
     may and `validates`, a part of the texts is set aside to choose thresholds by.
     """
-    train_file = read_labelled(context.path(settings.train))
-    train = list(train_file.texts)
+    train_file = heldout_file = read_labelled(context.path(settings.train))
+    train = train_file.items
     validation: list[LabelledText] = []
     if train_file.is_multi_label and validates:
         # Salted: without it, the groups that the next split holds out would all be gone already.
         train, validation = split_by_group(train, settings.heldout_fraction, "thresholds ")
     if settings.heldout is None:
-        heldout_file, heldout_name = train_file, settings.train
         train, heldout = split_by_group(train, settings.heldout_fraction)
     else:
-        heldout_file, heldout_name = read_labelled(context.path(settings.heldout)), settings.heldout
-        heldout = list(heldout_file.texts)
+        heldout_file = read_labelled(context.path(settings.heldout))
+        heldout = heldout_file.items
         if not settings.allow_leaks:
             check_no_leak([*train, *validation], heldout)
     labels = labels_of([*train, *validation], train_file.is_multi_label)
     truth(heldout, labels)
-    rows = len(train) + len(validation)
+    learned = train_file.numbers_of([*train, *validation])
     return Data(
         train=train,
         validation=validation,
         heldout=heldout,
         digests=[
-            DataDigest(name=str(settings.train), sha256=train_file.sha256, rows=rows, role="train"),
-            DataDigest(name=str(heldout_name), sha256=heldout_file.sha256, rows=len(heldout), role="heldout"),
+            *train_file.digests(settings.train, "train", learned),
+            *heldout_file.digests(settings.heldout or settings.train, "heldout", heldout_file.numbers_of(heldout)),
         ],
         labels=labels,
         is_multi_label=train_file.is_multi_label,

@@ -94,7 +94,7 @@ class _Run:
         assert base is not None  # found in __init__
         model: Any = load_model(adapter, torch.float32)
         examples = probes(base, self.recipe.data, self.context, self.recipe.seed)
-        outputs = agreement.chat_outputs(examples, padding_token(load_tokenizer(base.path)))
+        outputs = agreement.chat_outputs(examples, padding_token(load_tokenizer(base)))
         dtype = stored_dtype(base)
         merged = agreement.merge(model, dtype, outputs)
         agreement.write(merged, base, "merged", dtype, outputs, folder)
@@ -122,9 +122,9 @@ class _Run:
     def _routers(self, base: Source) -> tuple[list[torch.Tensor] | None, str]:
         if self.recipe.routing is None:
             return None, "Routers are zero: every expert works on each token, with equal weight."
-        encoder = ChatEncoder(load_chat_tokenizer(base.path), self.recipe.data.max_tokens)
+        encoder = ChatEncoder(load_chat_tokenizer(base), self.recipe.data.max_tokens)
         domains = [
-            encode_all(encoder, read_chats(self.context.path(path)).chats[:_ROUTING_CHATS])
+            encode_all(encoder, read_chats(self.context.path(path)).items[:_ROUTING_CHATS])
             for path in self.recipe.routing
         ]
         with track("Measuring hidden means", self.context.show):
@@ -175,19 +175,13 @@ class _Run:
 
         values = {ref: measurement.perplexity.value for ref, measurement in measured.items()}
         evaluation: dict[str, float] = {}
-        data = []
+        data: list[DataDigest] = []
         tokens = 0
         if measured:
             own = measured[self.recipe.name]
             tokens = own.perplexity.tokens * len(measured)
-            data = [
-                DataDigest(
-                    name=str(self.recipe.data.heldout),
-                    sha256=own.data_sha256,
-                    rows=own.perplexity.chats,
-                    role="heldout",
-                )
-            ]
+            assert self.recipe.data.heldout is not None  # else nothing was measured
+            data = own.digests(self.recipe.data.heldout)
             evaluation = {"perplexity_after": values[self.recipe.name], "heldout_tokens": own.perplexity.tokens}
             evaluation |= {f"perplexity_of_{ref}": value for ref, value in values.items() if ref != self.recipe.name}
         checkpoint = register(
@@ -219,8 +213,8 @@ class _Run:
 def probes(base: Source, data: MergeData, context: Context, seed: int) -> list[Example]:
     """Held-out chats to compare logits on, or tokens drawn at random."""
     if data.heldout is not None:
-        encoder = ChatEncoder(load_chat_tokenizer(base.path), data.max_tokens)
-        return encode_all(encoder, read_chats(context.path(data.heldout)).chats)
+        encoder = ChatEncoder(load_chat_tokenizer(base), data.max_tokens)
+        return encode_all(encoder, read_chats(context.path(data.heldout)).items)
     # Any tokens will do: folded weights must answer alike on all of them.
     vocabulary = AutoConfig.from_pretrained(base.path, local_files_only=True).vocab_size
     rows = torch.randint(vocabulary, (4, 32), generator=torch.Generator().manual_seed(seed)).tolist()
@@ -230,7 +224,7 @@ def probes(base: Source, data: MergeData, context: Context, seed: int) -> list[E
 def require_one_shape(sources: Sequence[Source], opened: Sequence[TensorFolder]) -> None:
     """Raise SourceError, one line, unless all are one architecture with one tokenizer."""
     first, *others = sources
-    vocabulary = load_tokenizer(first.path).get_vocab() if others else {}
+    vocabulary = load_tokenizer(first).get_vocab() if others else {}
     for source, tensors in zip(others, opened[1:], strict=True):
         pair = f"{first.identity.ref} and {source.identity.ref} do not fit"
         setting = _other_setting(first.path, source.path)
@@ -239,7 +233,7 @@ def require_one_shape(sources: Sequence[Source], opened: Sequence[TensorFolder])
         odd = _other_shape(opened[0].layout, tensors.layout)
         if odd is not None:
             raise SourceError(f"{pair}: {odd}")
-        if load_tokenizer(source.path).get_vocab() != vocabulary:
+        if load_tokenizer(source).get_vocab() != vocabulary:
             raise SourceError(f"{pair}: their tokenizers differ")
 
 

@@ -5,25 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from training.data.texts import check_apart, read_texts, split_end
 from training.errors import DataError
+from training.methods.split_data import DataSettings
 from training.outcome import Context
 from training.registry import DataDigest
-
-
-class TextSettings(Protocol):
-    """A recipe's `data` section, as far as it says which text."""
-
-    @property
-    def train(self) -> Path: ...
-
-    @property
-    def heldout(self) -> Path | None: ...
-
-    @property
-    def heldout_fraction(self) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -46,28 +33,29 @@ class SplitText:
         check_apart(self.train, self.heldout, self.heldout_path)
 
 
-def read_text(settings: TextSettings, context: Context) -> SplitText:
+def read_text(settings: DataSettings, context: Context) -> SplitText:
     """Read what is to be learned, and hold out the other file or the end of this one; raises DataError."""
-    train_file = read_texts(context.path(settings.train))
+    train_file = heldout_file = read_texts(context.path(settings.train))
     if settings.heldout is None:
-        heldout_file, heldout_name = train_file, settings.train
-        train, heldout = split_end(train_file.documents, settings.heldout_fraction)
+        train, heldout = split_end(train_file.items, settings.heldout_fraction)
     else:
-        heldout_file, heldout_name = read_texts(context.path(settings.heldout)), settings.heldout
-        train, heldout = list(train_file.documents), list(heldout_file.documents)
+        heldout_file = read_texts(context.path(settings.heldout))
+        train, heldout = train_file.items, heldout_file.items
+    # The end is held out, and a document may be cut in two.
+    last = len(heldout_file.items)
     return SplitText(
         train,
         heldout,
         train_file.path,
         heldout_file.path,
         [
-            DataDigest(name=str(settings.train), sha256=train_file.sha256, rows=len(train), role="train"),
-            DataDigest(name=str(heldout_name), sha256=heldout_file.sha256, rows=len(heldout), role="heldout"),
+            *train_file.digests(settings.train, "train", range(len(train))),
+            *heldout_file.digests(settings.heldout or settings.train, "heldout", range(last - len(heldout), last)),
         ],
     )
 
 
-def read_distinct_text(settings: TextSettings, context: Context) -> SplitText:
+def read_distinct_text(settings: DataSettings, context: Context) -> SplitText:
     """As `read_text`; raises DataError where a side is empty or shares a document with the other."""
     text = read_text(settings, context)
     text.require_both()

@@ -19,7 +19,6 @@ from training.methods.work import work_folder
 from training.outcome import Context, Outcome
 from training.progress import track
 from training.recipes.prune import PruneRecipe
-from training.registry import DataDigest
 
 
 def run(recipe: PruneRecipe, context: Context) -> Outcome:
@@ -51,16 +50,15 @@ def _write_trimmed(
     """Write the model with fewer tokens into the folder of `trimmed`, and measure it as it was."""
     assert recipe.prune.vocabulary is not None  # else there is nothing to trim
     show = context.show and accelerator.is_main_process
-    data = read_examples(recipe.data, context, base.path, show)
+    data = read_examples(recipe.data, context, base, show)
     digests, texts = list(data.digests), list[str]()
     if recipe.prune.vocabulary_text is not None:
         file = read_texts(context.path(recipe.prune.vocabulary_text))
-        texts = list(file.documents)
-        name = str(recipe.prune.vocabulary_text)
-        digests.append(DataDigest(name=name, sha256=file.sha256, rows=len(texts), role="calibration"))
+        texts = file.items
+        digests += file.digests(recipe.prune.vocabulary_text, "calibration", range(len(texts)))
     write_trimmed(base, recipe.prune.vocabulary, data.train, texts, trimmed.path)
     model = load_model(base, torch.float32).to(accelerator.device)
-    pad_token_id = padding_token(load_tokenizer(base.path))
+    pad_token_id = padding_token(load_tokenizer(base))
     label = "Held-out perplexity of the whole model"
     perplexity = measure_shared(accelerator, model, data.heldout, pad_token_id, label, show)
     return OriginalTeacher(perplexity, scored_bytes(base.path, data.heldout), parameters_of(model), digests)
@@ -71,9 +69,9 @@ def _write_pruned(
 ) -> list[int]:
     """Write what is left into the folder of `pruned`, and return which layers went."""
     show = context.show and accelerator.is_main_process
-    examples = read_examples(recipe.data, context, whole.path, show).train[: recipe.samples]
+    examples = read_examples(recipe.data, context, whole, show).train[: recipe.samples]
     model = load_model(whole, torch.float32).to(accelerator.device)
-    pad_token_id = padding_token(load_tokenizer(whole.path))
+    pad_token_id = padding_token(load_tokenizer(whole))
     with track("Measuring importance", show) as progress:
         gone = prune(model, recipe.prune, examples, pad_token_id, progress)
     adapters.save_merged(model, whole.path, pruned.path, stored_dtype(whole))

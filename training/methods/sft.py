@@ -64,7 +64,7 @@ class _Run:
         self.accelerator = accelerator
         self.show = context.show and accelerator.is_main_process
         self.base = adapters.require_trainable(context.find_model(recipe.base))
-        self.tokenizer = load_chat_tokenizer(self.base.path)
+        self.tokenizer = load_chat_tokenizer(self.base)
         self.pad_token_id = padding_token(self.tokenizer)
         if recipe.batch_size < accelerator.num_processes:
             raise RecipeError(f"batch_size {recipe.batch_size} is less than one chat for each process")

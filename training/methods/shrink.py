@@ -31,7 +31,6 @@ from training.methods.work import work_folder
 from training.outcome import Context, Outcome, Stopwatch, next_steps
 from training.progress import track
 from training.recipes.shrink import ShrinkRecipe
-from training.registry import DataDigest
 
 _PREFIX = "base_model.model."
 
@@ -159,7 +158,7 @@ class _Run:
     def _compare(self, folder: Path) -> float:
         """How far the adapter's logits are from the model's."""
         examples = probes(self.base, self.recipe.data, self.context, self.recipe.seed)
-        outputs = agreement.chat_outputs(examples, padding_token(load_tokenizer(self.base.path)))
+        outputs = agreement.chat_outputs(examples, padding_token(load_tokenizer(self.base)))
         expected = outputs(load_model(self.model, torch.float32))
         apart = agreement.difference(expected, outputs(load_model(agreement.written(folder, self.base), torch.float32)))
         if not math.isfinite(apart):
@@ -187,16 +186,8 @@ class _Run:
 
         figures = {"energy_kept": energy, "logits_difference": apart}
         figures |= {name: measurement.perplexity.value for name, measurement in measured.items()}
-        data = [
-            DataDigest(
-                name=str(self.recipe.data.heldout),
-                sha256=measurement.data_sha256,
-                rows=measurement.perplexity.chats,
-                role="heldout",
-            )
-            for name, measurement in measured.items()
-            if name == "perplexity_after"
-        ]
+        heldout = self.recipe.data.heldout
+        data = measured["perplexity_after"].digests(heldout) if heldout is not None else []
         checkpoint = register(
             write,
             self.recipe,

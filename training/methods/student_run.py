@@ -78,14 +78,14 @@ class StudentRun:
         self.kind = kind
         self.original = original
         self.parents = [teacher] if student.identity == teacher.identity else [teacher, student]
-        self.pad_token_id = padding_token(load_tokenizer(student.path))
+        self.pad_token_id = padding_token(load_tokenizer(student))
         if recipe.batch_size < accelerator.num_processes:
             raise RecipeError(f"batch_size {recipe.batch_size} is less than one example for each process")
 
     def run(self) -> Outcome:
         watch = Stopwatch()
         set_seed(self.recipe.seed)
-        data = read_examples(self.recipe.data, self.context, self.student.path, self.show)
+        data = read_examples(self.recipe.data, self.context, self.student, self.show)
         if self.original is not None:
             data = replace(data, digests=list(self.original.data))
         settings = self.recipe.model_dump(mode="json")

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 from transformers.utils import logging as transformers_logging
 
 from training.errors import RecipeError
-from training.evaluate.classification import POOLING
-from training.evaluate.loading import load_tokenizer, stored_dtype
+from training.evaluate.classification import POOLING, is_classifier
+from training.evaluate.loading import load_tokenizer, require_language_model, stored_dtype
 from training.evaluate.source import Source
 from training.lexical.bert import without_lexical_part
 from training.methods import adapters
@@ -28,18 +28,19 @@ CONTINUATION = "##"
 def write_student(teacher: Source, settings: StudentSettings, texts: Sequence[str], folder: Path) -> None:
     """Write a student with some of the teacher's layers, and where wanted only the tokens of these texts.
 
-    Raises RecipeError where the teacher cannot be cut so.
+    Raises RecipeError where the teacher cannot be cut so, SourceError where it is an encoder without a head.
     """
     transformers_logging.disable_progress_bar()  # ours shows the steps
-    config = AutoConfig.from_pretrained(teacher.path, local_files_only=True)
-    is_classifier = any(name.endswith("ForSequenceClassification") for name in config.architectures or ())
-    auto = AutoModelForSequenceClassification if is_classifier else AutoModelForCausalLM
+    classifies = is_classifier(teacher)
+    if not classifies:
+        require_language_model(teacher)
+    auto = AutoModelForSequenceClassification if classifies else AutoModelForCausalLM
     model = auto.from_pretrained(teacher.path, dtype=stored_dtype(teacher), local_files_only=True)
     model = without_lexical_part(model)
     keep_layers(model, evenly_spaced(settings.layers, model.config.num_hidden_layers))
     adapters.copy_companions(teacher.path, folder)
     if settings.vocabulary == "used":
-        if not is_classifier:
+        if not classifies:
             raise RecipeError("student.vocabulary: used is for classifiers: a language model may write any token")
         _keep_tokens(model, folder, texts)
     model.save_pretrained(folder)

@@ -14,7 +14,8 @@ class LabelledData(Section):
     """Texts to train on, and held-out texts to measure on."""
 
     train: Path
-    """JSONL with `text` and `label` (or a list `labels`), CSV, or `label TAB text`. Relative to the recipe."""
+    """JSONL with `text` and `label` (or a list `labels`), CSV, or `label TAB text`; a file or a folder.
+    Relative to the recipe."""
     heldout: Path | None = None
     """The same, never trained on. By default, part of `train` is held out."""
     heldout_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1

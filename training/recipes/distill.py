@@ -15,7 +15,8 @@ class DistillData(ChatData, LabelledData):
     """Data to train the student on: chats, plain text, or labelled texts if the teacher is a classifier."""
 
     train: Path
-    """Chats (JSONL), plain text, or labelled texts for a classifier. Paths are relative to the recipe's folder."""
+    """Chats (JSONL), plain text, or labelled texts for a classifier; a file or a folder. Paths are relative to the
+    recipe's folder."""
     heldout: Path | None = None
     """The same, never trained on. By default, part of `train` is held out."""
     heldout_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1

@@ -14,7 +14,8 @@ class PreferenceData(Section):
     """Pairs of answers to train on, and held-out pairs to measure on."""
 
     train: Path
-    """JSONL: `prompt` (a text) or `messages`, `chosen`, `rejected`. Paths are relative to the recipe's folder."""
+    """JSONL: `prompt` (a text) or `messages`, `chosen`, `rejected`; a file or a folder. Paths are relative to the
+    recipe's folder."""
     heldout: Path | None = None
     """The same, never trained on. By default, part of `train` is held out."""
     heldout_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1

@@ -14,7 +14,8 @@ class QueryData(Section):
     """Pairs to train on, and held-out pairs to measure on."""
 
     train: Path
-    """JSONL: `query`, `text`, and `group` for queries that belong together. Paths are relative to the recipe."""
+    """JSONL: `query`, `text`, and `group` for queries that belong together; a file or a folder. Paths are relative to
+    the recipe."""
     heldout: Path | None = None
     """The same, never trained on. By default, part of `train` is held out."""
     heldout_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1

@@ -27,7 +27,7 @@ class MergeData(Section):
     """Data to measure the parents and the result on."""
 
     heldout: Path | None = None
-    """JSONL chats, for the perplexity of every parent and of the result. Paths are relative to the recipe's folder."""
+    """Chats (a file or a folder) for the perplexity of every parent and of the result. Relative to the recipe."""
     max_tokens: Annotated[int, Field(ge=8)] = 512
     """Chats are truncated to this many tokens."""
 

@@ -18,7 +18,8 @@ class TextData(Section):
     """Text to train on, and held-out text to measure on."""
 
     train: Path
-    """A text file, or JSON lines `{"text": …}`, each a document. Paths are relative to the recipe's folder."""
+    """A text file, JSON lines `{"text": …}`, each a document, or a folder of either. Paths are relative to the recipe's
+    folder."""
     heldout: Path | None = None
     """Text never trained on. By default, the end of `train` is held out."""
     heldout_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1

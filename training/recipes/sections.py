@@ -53,9 +53,9 @@ class ChatData(Section):
     """Chats to train on, and held-out chats to measure on."""
 
     train: Path
-    """JSONL chats. Paths are relative to the recipe's folder."""
+    """Chats: a file, such as JSONL, or a folder of files. Paths are relative to the recipe's folder."""
     heldout: Path | None = None
-    """JSONL chats never trained on. By default, part of `train` is held out."""
+    """Chats never trained on. By default, part of `train` is held out."""
     heldout_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Fraction of `train` to hold out if `heldout` is not set."""
     max_tokens: Annotated[int, Field(ge=8)] = 512

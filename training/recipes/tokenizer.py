@@ -17,7 +17,8 @@ class TokenizerData(Section):
     """Text to train on, and held-out text to measure on."""
 
     train: Path
-    """A text file, or JSON lines `{"text": …}` or `{"messages": […]}`. Paths are relative to the recipe's folder."""
+    """A text file, JSON lines `{"text": …}` or `{"messages": […]}`, or a folder of either. Paths are relative to the
+    recipe's folder."""
     heldout: Path | None = None
     """Text never trained on. By default, the end of `train` is held out."""
     heldout_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1

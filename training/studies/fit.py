@@ -62,7 +62,7 @@ def texts(trial: Trial) -> Texts:
 
 @lru_cache(maxsize=2)
 def _texts(characters: int, path: Path | None) -> Texts:
-    code = _standard_library(characters) if path is None else "\n".join(read_texts(path).documents)[:characters]
+    code = _standard_library(characters) if path is None else "\n".join(read_texts(path).items)[:characters]
     prose = _ascii("\n".join(pydoc_data.topics.topics.values()))[:characters]
     vocabulary = Characters([code, prose])
 

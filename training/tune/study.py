@@ -17,7 +17,9 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
+from training.data.files import sha256_of
 from training.data.sets import paths_in
+from training.data.sources import files_of
 from training.disk import causes
 from training.errors import RecipeError, TrainingError
 from training.methods.trial_validation import CHECKS
@@ -40,15 +42,10 @@ _FAILURES = 3
 
 def study_name(recipe: GradientRecipe, context: Context) -> str:
     """Of a search: another recipe, search or data is another one."""
-    files = [path for path in map(context.path, paths_in(recipe)) if path.is_file()]
-    digests = [_sha256(path) for path in files]
+    paths = [path for path in map(context.path, paths_in(recipe)) if path.exists()]
+    digests = [sha256_of(file) for path in paths for file in files_of(path)]
     content = canonical_json([recipe.model_dump(mode="json"), digests])
     return f"{recipe.name}-{hashlib.sha256(content).hexdigest()[:12]}"
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def open_store(url: str) -> RDBStorage:

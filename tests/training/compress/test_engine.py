@@ -61,5 +61,5 @@ def test_the_engine_serves_a_quantized_checkpoint(home: Path) -> None:
 
 def heldout_examples(chats: Path, folder: Path) -> list[Example]:
     """Those that the compressor kept out."""
-    _, heldout = split_heldout(read_chats(chats).chats, HELDOUT_FRACTION)
+    _, heldout = split_heldout(read_chats(chats).items, HELDOUT_FRACTION)
     return encode_all(ChatEncoder(load_chat_tokenizer(folder), MAX_CHAT_TOKENS), heldout)

@@ -154,7 +154,7 @@ def test_chats_are_calibrated_on_or_measured_on_but_never_both(run: Run, worker:
     assert [len(window) for window in job["calibration"]] == [WINDOW_TOKENS] * 3
     assert outcome.samples == 3
     rows = {data.role: data.rows for data in outcome.checkpoint.manifest.data}
-    assert rows["calibration"] + rows["heldout"] == len(read_chats(CALIBRATION).chats)
+    assert rows["calibration"] + rows["heldout"] == len(read_chats(CALIBRATION).items)
     assert len(job["evaluation"]["chats"]) == rows["heldout"]
     assert outcome.cost.tokens == 3 * WINDOW_TOKENS
 

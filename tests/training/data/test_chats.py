@@ -16,7 +16,7 @@ def test_reads_lines_with_their_places_and_digests_what_was_read(tmp_path: Path)
 
     read = read_chats(path)
 
-    assert [chat.source for chat in read.chats] == [f"{path}:1", f"{path}:3"]
+    assert [chat.source for chat in read.items] == [f"{path}:1", f"{path}:3"]
     assert read.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
@@ -24,7 +24,7 @@ def test_keys_of_other_tools_are_ignored(tmp_path: Path) -> None:
     path = tmp_path / "chats.jsonl"
     path.write_text(GOOD[:-1] + ', "id": 7, "source": "elsewhere"}')
 
-    assert read_chats(path).chats[0].source == f"{path}:1"
+    assert read_chats(path).items[0].source == f"{path}:1"
 
 
 @pytest.mark.parametrize(
@@ -82,8 +82,8 @@ def test_files_of_other_systems_are_read(tmp_path: Path, encoding: str, line_end
 
     read = read_chats(path)
 
-    assert [chat.source for chat in read.chats] == [f"{path}:1", f"{path}:3"]
-    assert read.chats[0].messages[0].content == "naïve\u2028 ไทย"
+    assert [chat.source for chat in read.items] == [f"{path}:1", f"{path}:3"]
+    assert read.items[0].messages[0].content == "naïve\u2028 ไทย"
     assert read.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
 

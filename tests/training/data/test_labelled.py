@@ -29,29 +29,29 @@ def test_one_label_or_several(write: Write) -> None:
     one = read_labelled(write({"text": "Win!", "label": "spam"}, "", {"text": "Hello\u2028you", "label": 0, "id": 7}))
     several = read_labelled(write({"text": "a", "labels": ["x", "y", "x"]}, {"text": "b", "labels": []}))
 
-    assert [(text.text, text.labels) for text in one.texts] == [("Win!", ("spam",)), ("Hello\u2028you", ("0",))]
-    assert [text.labels for text in several.texts] == [("x", "y"), ()]
+    assert [(text.text, text.labels) for text in one.items] == [("Win!", ("spam",)), ("Hello\u2028you", ("0",))]
+    assert [text.labels for text in several.items] == [("x", "y"), ()]
     assert (one.is_multi_label, several.is_multi_label) == (False, True)
-    assert one.texts[1].source.endswith("texts.jsonl:3")
-    assert label_names(one.texts) == ["0", "spam"]
+    assert one.items[1].source.endswith("texts.jsonl:3")
+    assert label_names(one.items) == ["0", "spam"]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le"])
 def test_any_unicode_encoding(write: Write, encoding: str) -> None:
     read = read_labelled(write({"text": "Grüße", "label": "ham"}, encoding=encoding))
 
-    assert [text.text for text in read.texts] == ["Grüße"]
+    assert [text.text for text in read.items] == ["Grüße"]
 
 
 def test_csv_and_tab_separated(write: Write) -> None:
     table = read_labelled(write("Text,LABEL,group", '"two\nlines, one cell",ham,a', "Win,spam,b", name="t.csv"))
     tabs = read_labelled(write("ham\tOk lar... \t wif u", "spam\tFree {entry}", name="collection"))
 
-    assert [(text.text, text.labels, text.group) for text in table.texts] == [
+    assert [(text.text, text.labels, text.group) for text in table.items] == [
         ("two\nlines, one cell", ("ham",), "a"),
         ("Win", ("spam",), "b"),
     ]
-    assert [(text.text, text.labels) for text in tabs.texts] == [
+    assert [(text.text, text.labels) for text in tabs.items] == [
         ("Ok lar... \t wif u", ("ham",)),
         ("Free {entry}", ("spam",)),
     ]
@@ -84,7 +84,7 @@ def test_bad_lines_are_named(write: Write, rows: list[Any], line: str) -> None:
 
 def test_a_group_is_never_on_both_sides(write: Write) -> None:
     rows = [{"text": f"text {number}", "label": number % 2, "group": number // 4} for number in range(200)]
-    texts = read_labelled(write(*rows)).texts
+    texts = read_labelled(write(*rows)).items
 
     kept, heldout = split_by_group(texts, 0.3)
 
@@ -99,7 +99,7 @@ def test_equal_texts_are_never_on_both_sides(write: Write) -> None:
         {"text": f"Text  {number % 20}".upper() if number % 3 else f"text {number % 20}", "label": "x"}
         for number in range(80)
     ]
-    kept, heldout = split_by_group(read_labelled(write(*rows)).texts, 0.3)
+    kept, heldout = split_by_group(read_labelled(write(*rows)).items, 0.3)
 
     assert {text.text.casefold().split()[1] for text in kept} & {
         text.text.casefold().split()[1] for text in heldout
@@ -110,8 +110,8 @@ def test_equal_texts_are_never_on_both_sides(write: Write) -> None:
     "held", [{"text": "win  NOW", "label": "x"}, {"text": "other", "label": "x", "group": "g"}], ids=["text", "group"]
 )
 def test_a_leak_is_refused_and_counted(write: Write, held: dict[str, str]) -> None:
-    train = read_labelled(write({"text": "fine", "label": "y"}, {"text": "Win now", "label": "x", "group": "g"})).texts
-    heldout = read_labelled(write({"text": "new", "label": "x"}, held, name="held.jsonl")).texts
+    train = read_labelled(write({"text": "fine", "label": "y"}, {"text": "Win now", "label": "x", "group": "g"})).items
+    heldout = read_labelled(write({"text": "new", "label": "x"}, held, name="held.jsonl")).items
 
     with pytest.raises(
         DataError, match=r"held\.jsonl:2: is held out, and .*texts\.jsonl:2 trains on the same .* \(1 of 2\)"
@@ -120,7 +120,7 @@ def test_a_leak_is_refused_and_counted(write: Write, held: dict[str, str]) -> No
 
 
 def test_one_label_alone_is_refused(write: Write) -> None:
-    texts = read_labelled(write({"text": "a", "label": "x"}, {"text": "b", "label": "x"})).texts
+    texts = read_labelled(write({"text": "a", "label": "x"}, {"text": "b", "label": "x"})).items
 
     with pytest.raises(DataError, match="has only the label 'x'"):
         label_names(texts)

@@ -19,7 +19,7 @@ def said(text: str) -> dict[str, str]:
 def read(tmp_path: Path, *rows: Any) -> list[Preference]:
     path = tmp_path / "pairs.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return list(read_preferences(path).pairs)
+    return list(read_preferences(path).items)
 
 
 @pytest.mark.parametrize(

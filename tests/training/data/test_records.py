@@ -55,7 +55,7 @@ def test_training_reads_the_same_shapes(tmp_path: Path) -> None:
     path = tmp_path / "alpaca.json"
     path.write_text('[{"instruction": "Hi", "input": "", "output": "Ho"}]')
 
-    (chat,) = read_chats(path).chats
+    (chat,) = read_chats(path).items
 
     assert [message.content for message in chat.messages] == ["Hi", "Ho"]
 

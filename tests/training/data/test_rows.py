@@ -11,7 +11,7 @@ from training.data import read_chats
 from training.data.labelled import read_labelled
 from training.data.preferences import read_preferences
 from training.data.query_pairs import read_query_pairs
-from training.data.rows import files_of, read_rows, side_of
+from training.data.rows import read_rows
 from training.errors import DataError
 
 
@@ -121,21 +121,6 @@ def test_a_missing_pyarrow_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with pytest.raises(DataError, match=r"a\.parquet: reading it needs pyarrow: pip install"):
         rows("a.parquet", b"PAR1")
-
-
-def test_the_files_of_a_data_sets_folder(tmp_path: Path) -> None:
-    for name in ("data/train-00000-of-00001.jsonl", "data/test-00000.jsonl", "README.md", ".git/x.jsonl", "a/b.txt"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(json.dumps({"text": "x"}))
-
-    found = files_of(tmp_path)
-
-    assert [file.relative_to(tmp_path).as_posix() for file in found] == [
-        "a/b.txt", "data/test-00000.jsonl", "data/train-00000-of-00001.jsonl"]  # fmt: skip
-    assert [side_of(file, tmp_path) for file in found] == [None, "heldout", "train"]
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="holds no data files"):
-        files_of(tmp_path / "empty")
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ def test_a_file_is_one_document_and_a_line_of_json_is_one(tmp_path: Path) -> Non
     chat = '{"messages": [{"role": "user", "content": "Open?"}, {"role": "assistant", "content": "Yes."}]}'
     lines.write_text('{"text": "one"}\n\n{"text": "two\\n", "id": 3}\n{"text": ""}\n' + chat)
 
-    assert read_texts(plain).documents == ["é one\r\ntwo\n"]
-    assert read_texts(lines).documents == ["one", "two\n", "Open?\nYes."]
+    assert read_texts(plain).items == ["é one\r\ntwo\n"]
+    assert read_texts(lines).items == ["one", "two\n", "Open?\nYes."]
 
 
 @pytest.mark.parametrize(
@@ -32,20 +32,20 @@ def test_a_file_is_one_document_and_a_line_of_json_is_one(tmp_path: Path) -> Non
 def test_files_of_rows_are_read_as_for_a_data_set(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
 
-    assert read_texts(tmp_path / name).documents == ["one", "two"]
+    assert read_texts(tmp_path / name).items == ["one", "two"]
     assert holds_texts(tmp_path / name)
 
 
 def test_a_compressed_text_is_one_document(tmp_path: Path) -> None:
     (tmp_path / "play.txt.gz").write_bytes(gzip.compress(b"one\n\ntwo", mtime=0))
 
-    assert read_texts(tmp_path / "play.txt.gz").documents == ["one\n\ntwo"]
+    assert read_texts(tmp_path / "play.txt.gz").items == ["one\n\ntwo"]
 
 
 def test_utf_16_is_read(tmp_path: Path) -> None:
     (tmp_path / "play.txt").write_bytes("être".encode("utf-16"))
 
-    assert read_texts(tmp_path / "play.txt").documents == ["être"]
+    assert read_texts(tmp_path / "play.txt").items == ["être"]
 
 
 @pytest.mark.parametrize(

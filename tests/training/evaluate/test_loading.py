@@ -1,4 +1,6 @@
+import json
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -6,7 +8,13 @@ import torch
 
 from training.errors import SourceError
 from training.evaluate import Source
-from training.evaluate.loading import load_chat_tokenizer, load_model, padding_token, stored_dtype
+from training.evaluate.loading import (
+    load_chat_tokenizer,
+    load_model,
+    padding_token,
+    require_language_model,
+    stored_dtype,
+)
 from training.registry import CheckpointRef
 
 
@@ -43,8 +51,27 @@ def test_damaged_weights_are_one_line(folder: Path) -> None:
 def test_model_without_chat_template_is_said(folder: Path) -> None:
     (folder / "chat_template.jinja").unlink()
 
-    with pytest.raises(SourceError, match="has no chat template"):
-        load_chat_tokenizer(folder)
+    with pytest.raises(SourceError, match=r"^tiny@1 has no chat template"):
+        load_chat_tokenizer(source(folder))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "is_one"),
+    [
+        ("LlamaForCausalLM", True),
+        ("GPT2LMHeadModel", True),
+        ("Gemma3ForConditionalGeneration", True),
+        ("LlamaModel", False),
+        ("BertModel", False),
+        ("BertForMaskedLM", False),
+        ("LlamaForSequenceClassification", False),
+    ],
+)
+def test_what_predicts_no_next_token_is_no_language_model(folder: Path, architecture: str, is_one: bool) -> None:
+    (folder / "config.json").write_text(json.dumps({"architectures": [architecture]}))
+
+    with nullcontext() if is_one else pytest.raises(SourceError, match="tiny@1 is not a language model: it is a"):
+        require_language_model(source(folder))
 
 
 def test_padding_token_zero_counts_as_one(folder: Path) -> None:

@@ -24,7 +24,7 @@ def model(tiny_model_folder: Path) -> Any:
 @pytest.fixture
 def examples(tiny_model_folder: Path, write_chats: Callable[..., Path]) -> list[Example]:
     encoder = ChatEncoder(load_chat_tokenizer(tiny_model_folder), 512)
-    return encode_all(encoder, read_chats(write_chats("chats.jsonl", CHATS)).chats)
+    return encode_all(encoder, read_chats(write_chats("chats.jsonl", CHATS)).items)
 
 
 def reference_loss(model: Any, example: Example) -> tuple[float, int]:

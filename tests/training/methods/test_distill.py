@@ -18,6 +18,7 @@ from training.evaluate.loading import load_model
 from training.evaluate.measurement import measure_classifier, measure_source
 from training.methods.answers import write_answers
 from training.methods.distillation import TokenDistillation
+from training.methods.work import WORK_PREFIX
 from training.outcome import Outcome
 from training.recipes.distill import TeacherAnswers
 from training.registry import ManifestDraft, Registry
@@ -57,6 +58,10 @@ optimizer: {learning_rate: 5.0e-3}
 """
 
 
+def names_a_work_folder(path: Path) -> bool:
+    return WORK_PREFIX.encode() in path.read_bytes()
+
+
 @pytest.fixture
 def language(tmp_path: Path, train: Run, tiny: Registry, write_chats: Callable[..., Path]) -> Run:
     """Distill the tiny model with some settings changed."""
@@ -79,6 +84,7 @@ def test_a_student_of_fewer_layers_learns_and_is_measured_again_as_its_manifest_
     assert figures["perplexity_after"] < figures["perplexity_before"] / 2
     assert figures["parameters"] < figures["teacher_parameters"]
     assert json.loads((outcome.checkpoint.path / "config.json").read_bytes())["num_hidden_layers"] == 1
+    assert not any(names_a_work_folder(path) for path in outcome.checkpoint.path.iterdir())
     source = resolve_source("student", tiny, False)
     measured = measure_source(source, tmp_path / "heldout.jsonl", 128, False)
     assert measured.perplexity.value == pytest.approx(figures["perplexity_after"], rel=1e-6)
@@ -171,6 +177,21 @@ def test_what_cannot_be_is_said(language: Run, change: str, why: str) -> None:
         language(change)
 
 
+def test_an_encoder_without_a_head_teaches_nothing_and_is_named(language: Run, words: Registry) -> None:
+    with pytest.raises(SourceError, match="words@1 is not a language model: it is a BertModel"):
+        language("teacher=words")
+
+
+def test_errors_of_a_student_that_is_cut_name_its_teacher(language: Run, tiny: Registry, tmp_path: Path) -> None:
+    shutil.copytree(tiny.resolve("tiny").path, tmp_path / "copy")
+    for path in [*(tmp_path / "copy").glob("manifest*"), tmp_path / "copy/chat_template.jinja"]:
+        path.unlink()
+    tiny.register(tmp_path / "copy", "plain", ManifestDraft(kind="base"))
+
+    with pytest.raises(SourceError, match=r"^plain@1 has no chat template: [^/]+$"):
+        language("teacher=plain")
+
+
 def test_an_interrupted_run_goes_on_with_the_same_losses(language: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = language("steps=6").report["losses"]
     taken = []
@@ -247,6 +268,7 @@ def test_a_classifier_teaches_one_of_half_its_size(train: Run, labelled: Path, w
     assert figures["accuracy"] >= 0.9
     assert figures["teacher_accuracy"] >= 0.9
     assert figures["parameters"] < 0.5 * figures["teacher_parameters"]
+    assert not any(names_a_work_folder(path) for path in outcome.checkpoint.path.iterdir())
     source = resolve_source("student", words, False)
     again = measure_classifier(source, tmp_path / "heldout.jsonl", 32, show_progress=False)
     assert again.measured.accuracy.value == figures["accuracy"]

@@ -16,5 +16,5 @@ def test_shipped_recipe_and_its_data_are_sound() -> None:
     assert isinstance(recipe, SftRecipe)
     assert recipe.data.heldout is not None
     train, heldout = read_chats(path.parent / recipe.data.train), read_chats(path.parent / recipe.data.heldout)
-    check_disjoint(train.chats, heldout.chats)
-    assert len(train.chats) > 100
+    check_disjoint(train.items, heldout.items)
+    assert len(train.items) > 100
