@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
 from safetensors import SafetensorError
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
@@ -39,13 +38,12 @@ from training.lexical.counts import inverse_document_frequency, weigh_texts
 from training.methods import adapters, agreement
 from training.methods.fitted_head import FittedHead, fit_head, head_of
 from training.methods.generative import GenerativeRun
+from training.methods.gradient_run import GradientRun, processes
 from training.methods.labels import Data, read_data
 from training.methods.mean_pooling import pool_means
-from training.methods.register import register
 from training.methods.run_folder import RunFolder
 from training.methods.students import keep_layers
-from training.methods.trainer import Objective, Trainer, Training
-from training.methods.trial_validation import TrialValidation
+from training.methods.trainer import Objective, Training
 from training.methods.upper_layers import UpperLayersObjective
 from training.outcome import Context, Outcome, Stopwatch
 from training.progress import track
@@ -61,14 +59,11 @@ _PROBES = 16
 
 def run(recipe: ClassifyRecipe, context: Context) -> Outcome:
     """Train and register; whatever interrupts it, nothing is registered half."""
-    accelerator = Accelerator(cpu=not torch.cuda.is_available())
-    try:
+    with processes() as accelerator:
         base = adapters.require_trainable(context.find_model(recipe.base))
         if recipe.head == "generative":
             return GenerativeRun(recipe, context, accelerator, base).run()
         return ClassifierRun(recipe, context, accelerator, base).run()
-    finally:
-        accelerator.end_training()
 
 
 class LabelObjective:
@@ -103,8 +98,10 @@ class LabelObjective:
         return cross_entropy(logits_BC, targets, reduction="sum")
 
 
-class ClassifierRun:
-    """One run of one recipe. `run()` reads top to bottom as what happens."""
+class ClassifierRun(GradientRun[ClassifyRecipe | DistillRecipe]):
+    """`run()` reads top to bottom as what happens."""
+
+    example = "text"
 
     def __init__(
         self,
@@ -114,23 +111,16 @@ class ClassifierRun:
         base: Source,
         parents: Sequence[Source] = (),
     ) -> None:
-        self.recipe = recipe
-        self.context = context
-        self.accelerator = accelerator
-        self.show = context.show and accelerator.is_main_process
+        super().__init__(recipe, context, accelerator)
         self.base = base
         self.parents = parents
         self.fitted: FittedHead | None = None
 
     def run(self) -> Outcome:
-        watch = Stopwatch()
-        set_seed(self.recipe.seed)
+        watch = self.start()
         data = self._read_data()
         tokenizer = padding_tokenizer(self.base)
-        settings = self.recipe.model_dump(mode="json")
-        origins = " ".join(source.identity.digest for source in self.parents or [self.base])
-        folder = RunFolder.of(self.context.home, self.recipe.name, settings, data.digests, origins)
-        with folder.held(self.accelerator.is_main_process):
+        with self.folder(data.digests, *(self.parents or [self.base])) as folder:
             model = _load(self.base, data, tokenizer, self.recipe.data.max_tokens)
             if isinstance(self.recipe, ClassifyRecipe):
                 _shape(model, self.recipe)
@@ -143,11 +133,7 @@ class ClassifierRun:
                 model = adapters.attach(model, self.recipe.adapter, task="SEQ_CLS")
             trained, tokens = self._train(model, tokenizer, data, rows, targets, folder)
             model = agreement.merge(model, torch.float32, self._probe(tokenizer, data))
-            outcome = self._finish(model, tokenizer, data, trained, tokens, watch)
-            if self.accelerator.is_main_process:
-                folder.finish()
-        self.accelerator.wait_for_everyone()
-        return outcome
+            return self._finish(model, tokenizer, data, trained, tokens, watch)
 
     @property
     def _only_fits(self) -> bool:
@@ -183,9 +169,7 @@ class ClassifierRun:
         if isinstance(self.recipe, ClassifyRecipe) and self.recipe.layers is not None:
             objective = self._upper_layers(objective, model, self.recipe.layers)
         heldout = LabelObjective(*self._encode(model, tokenizer, data, data.heldout), tokenizer)
-        trial_validation = TrialValidation.of(self.context.trial, heldout, self.recipe.micro_batch_size)
-        trainer = Trainer(self.recipe, self.accelerator, folder, model, objective, trial_validation)
-        trained = trainer.train(self.show)
+        trained = self.trainer(folder, model, objective, heldout).train(self.show)
         passes = trained.weight / len(rows)
         return trained, round(passes * sum(len(row) for row in rows))
 
@@ -263,46 +247,30 @@ class ClassifierRun:
         with track("Measuring", self.show) as progress:
             probabilities_NC = self._probabilities(model, tokenizer, data.heldout, progress)
         measured = judge(truth(data.heldout, data.labels), decide(model, probabilities_NC))
-        more = self.figures(model, data)
-        checkpoint = None
-        if self.accelerator.is_main_process:
 
-            def write(folder: Path) -> None:
-                outputs = self._probe(tokenizer, data)
-                expected = outputs(model)
-                model.save_pretrained(folder)
-                adapters.copy_companions(self.base.path, folder)
-                again: Any = load_classifier(agreement.written(folder))
-                agreement.require_files(expected, outputs(again.to(model.device)))
+        def write(folder: Path) -> None:
+            outputs = self._probe(tokenizer, data)
+            expected = outputs(model)
+            model.save_pretrained(folder)
+            adapters.copy_companions(self.base.path, folder)
+            again: Any = load_classifier(agreement.written(folder))
+            agreement.require_files(expected, outputs(again.to(model.device)))
 
-            evaluation = {
-                **measured.figures(),
-                **more,
-                **trained.figures(),
-            }
-            checkpoint = register(
-                write,
-                self.recipe,
-                self.context,
-                kind="classifier",
-                base=self.base,
-                parents=self.parents,
-                data=data.digests,
-                evaluation=evaluation,
-                show=self.show,
-            )
+        figures = {**measured.figures(), **self.figures(model, data), **trained.figures()}
+        checkpoint = self.register(
+            write,
+            kind="classifier",
+            base=self.base,
+            parents=self.parents,
+            data=data.digests,
+            evaluation=figures,
+        )
         return Outcome(
             checkpoint=checkpoint,
             summary=str(measured),
             cost=watch.cost(tokens),
             notes=[*trained.notes(), f"Measure it: signet evaluate {checkpoint.ref} --data FILE"] if checkpoint else [],
-            report={
-                **measured.figures(),
-                **more,
-                **trained.figures(),
-                "labels": list(data.labels),
-                "losses": list(trained.losses),
-            },
+            report={**figures, "labels": list(data.labels), "losses": list(trained.losses)},
         )
 
     def _choose_thresholds(self, model: Any, tokenizer: PreTrainedTokenizerFast, data: Data) -> None:

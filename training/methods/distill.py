@@ -28,6 +28,7 @@ from training.evaluate.source import Source
 from training.methods import adapters
 from training.methods.classify import ClassifierRun, LabelObjective, padding_tokenizer
 from training.methods.distillation import LabelDistillation
+from training.methods.gradient_run import processes
 from training.methods.labels import Data
 from training.methods.student_run import StudentRun, parameters_of
 from training.methods.students import write_student
@@ -47,8 +48,7 @@ _LEAST = 1e-12
 
 def run(recipe: DistillRecipe, context: Context) -> Outcome:
     """Train and register; whatever interrupts it, nothing is registered half."""
-    accelerator = Accelerator(cpu=not torch.cuda.is_available())
-    try:
+    with processes() as accelerator:
         teacher = adapters.require_trainable(context.find_model(recipe.teacher))
         classifies = is_classifier(teacher)
         with _student(recipe, context, teacher, classifies) as student:
@@ -57,8 +57,6 @@ def run(recipe: DistillRecipe, context: Context) -> Outcome:
                     raise RecipeError(f"answers: {teacher.identity.ref} is a classifier, and writes none")
                 return _LabelRun(recipe, context, accelerator, student, teacher).run()
             return StudentRun(recipe, context, accelerator, student, teacher, "merged").run()
-    finally:
-        accelerator.end_training()  # leaves the process group, where there is one
 
 
 class _LabelRun(ClassifierRun):

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
 from torch import nn
 from torch.nn.functional import logsigmoid
 
@@ -24,11 +23,10 @@ from training.evaluate.perplexity import collate, log_likelihoods
 from training.evaluate.scores import Score, mean_score
 from training.methods import adapters, agreement
 from training.methods.agreement import evaluating
-from training.methods.register import register
+from training.methods.gradient_run import GradientRun, processes
 from training.methods.run_folder import RunFolder
 from training.methods.split_data import SplitData, read_split
-from training.methods.trainer import Trainer, Training
-from training.methods.trial_validation import TrialValidation
+from training.methods.trainer import Training
 from training.outcome import Context, Outcome, Stopwatch, next_steps
 from training.progress import track
 from training.recipes.dpo import DpoRecipe
@@ -39,11 +37,8 @@ _PAIRS_AT_ONCE = 4
 
 def run(recipe: DpoRecipe, context: Context) -> Outcome:
     """Train and register; whatever interrupts it, nothing is registered half."""
-    accelerator = Accelerator(cpu=not torch.cuda.is_available())
-    try:
+    with processes() as accelerator:
         return _Run(recipe, context, accelerator).run()
-    finally:
-        accelerator.end_training()
 
 
 @dataclass(frozen=True)
@@ -114,28 +109,22 @@ class _Preferred:
         }
 
 
-class _Run:
-    """One run of one recipe. `run()` reads top to bottom as what happens."""
+class _Run(GradientRun[DpoRecipe]):
+    """`run()` reads top to bottom as what happens."""
+
+    example = "pair"
 
     def __init__(self, recipe: DpoRecipe, context: Context, accelerator: Accelerator) -> None:
-        self.recipe = recipe
-        self.context = context
-        self.accelerator = accelerator
-        self.show = context.show and accelerator.is_main_process
+        super().__init__(recipe, context, accelerator)
         self.base = adapters.require_trainable(context.find_model(recipe.base))
         self.tokenizer = load_chat_tokenizer(self.base)
         self.pad_token_id = padding_token(self.tokenizer)
 
     def run(self) -> Outcome:
-        watch = Stopwatch()
-        set_seed(self.recipe.seed)
+        watch = self.start()
         data = self._read_data()
-        settings = self.recipe.model_dump(mode="json")
-        folder = RunFolder.of(self.context.home, self.recipe.name, settings, data.digests, self.base.identity.digest)
-        with folder.held(self.accelerator.is_main_process):
-            outcome = self._run(data, folder, watch)
-        self.accelerator.wait_for_everyone()
-        return outcome
+        with self.folder(data.digests, self.base) as folder:
+            return self._run(data, folder, watch)
 
     def _run(self, data: _Data, folder: RunFolder, watch: Stopwatch) -> Outcome:
         model: Any = load_model(self.base, torch.float32).to(self.accelerator.device)
@@ -151,8 +140,7 @@ class _Run:
         heldout = PreferenceObjective(
             data.heldout, heldout_reference, self.recipe.beta, self.pad_token_id, self.accelerator.device
         )
-        trial_validation = TrialValidation.of(self.context.trial, heldout, self.recipe.micro_batch_size)
-        trained = Trainer(self.recipe, self.accelerator, folder, model, objective, trial_validation).train(self.show)
+        trained = self.trainer(folder, model, objective, heldout).train(self.show)
         dtype = stored_dtype(self.base)
         outputs = agreement.chat_outputs([pair.chosen for pair in data.heldout], self.pad_token_id)
         if self.recipe.output == "merged":
@@ -160,7 +148,7 @@ class _Run:
         scored = self._score(model, data.heldout, "Scoring held-out pairs")
         preferred = self._judge(scored, heldout_reference)
         moved = float((scored - heldout_reference)[:, 0].mean())
-        return self._register(model, dtype, outputs, data, preferred, moved, trained, folder, watch)
+        return self._register(model, dtype, outputs, data, preferred, moved, trained, watch)
 
     def _read_data(self) -> _Data:
         settings = self.recipe.data
@@ -195,26 +183,19 @@ class _Run:
         preferred: _Preferred,
         moved: float,
         trained: Training,
-        folder: RunFolder,
         watch: Stopwatch,
     ) -> Outcome:
         def write(target: Path) -> None:
             agreement.write(model, self.base, self.recipe.output, dtype, outputs, target)
 
         figures = {**preferred.figures(), "chosen_log_likelihood_change": moved}
-        checkpoint = None
-        if self.accelerator.is_main_process:
-            checkpoint = register(
-                write,
-                self.recipe,
-                self.context,
-                kind=self.recipe.output,
-                base=self.base,
-                data=data.digests,
-                evaluation={**figures, **trained.figures()},
-                show=self.show,
-            )
-            folder.finish()
+        checkpoint = self.register(
+            write,
+            kind=self.recipe.output,
+            base=self.base,
+            data=data.digests,
+            evaluation={**figures, **trained.figures()},
+        )
         # Tokens are counted from both answers, which go through the model once in each pass.
         passes = trained.weight / len(data.train)
         tokens = sum(len(pair.chosen.input_ids) + len(pair.rejected.input_ids) for pair in data.train)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
 from torch import nn
 from torch.nn.functional import cross_entropy
 
@@ -26,10 +25,10 @@ from training.evaluate.retrieval import (
     save_pooling,
 )
 from training.methods import adapters, agreement
-from training.methods.register import register
+from training.methods.gradient_run import GradientRun, processes
 from training.methods.run_folder import RunFolder
 from training.methods.split_data import SplitData, read_split
-from training.methods.trainer import Trainer, Training
+from training.methods.trainer import Training
 from training.outcome import Context, Outcome, Stopwatch
 from training.progress import track
 from training.recipes.embed import EmbedRecipe
@@ -43,11 +42,8 @@ _PROBES = 16
 
 def run(recipe: EmbedRecipe, context: Context) -> Outcome:
     """Train and register; whatever interrupts it, nothing is registered half."""
-    accelerator = Accelerator(cpu=not torch.cuda.is_available())
-    try:
+    with processes() as accelerator:
         return _Run(recipe, context, accelerator).run()
-    finally:
-        accelerator.end_training()
 
 
 def contrastive_loss(
@@ -131,29 +127,23 @@ class ContrastObjective:
 _Data = SplitData[QueryPair]
 
 
-class _Run:
-    """One run of one recipe. `run()` reads top to bottom as what happens."""
+class _Run(GradientRun[EmbedRecipe]):
+    """`run()` reads top to bottom as what happens."""
+
+    example = "pair"
 
     def __init__(self, recipe: EmbedRecipe, context: Context, accelerator: Accelerator) -> None:
-        self.recipe = recipe
-        self.context = context
-        self.accelerator = accelerator
-        self.show = context.show and accelerator.is_main_process
+        super().__init__(recipe, context, accelerator)
         self.base = adapters.require_trainable(context.find_model(recipe.base))
         self.tokenizer = load_tokenizer(self.base)
         if self.tokenizer.pad_token_id is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
 
     def run(self) -> Outcome:
-        watch = Stopwatch()
-        set_seed(self.recipe.seed)
+        watch = self.start()
         data = self._read_data()
-        settings = self.recipe.model_dump(mode="json")
-        folder = RunFolder.of(self.context.home, self.recipe.name, settings, data.digests, self.base.identity.digest)
-        with folder.held(self.accelerator.is_main_process):
-            outcome = self._run(data, folder, watch)
-        self.accelerator.wait_for_everyone()
-        return outcome
+        with self.folder(data.digests, self.base) as folder:
+            return self._run(data, folder, watch)
 
     def _run(self, data: _Data, folder: RunFolder, watch: Stopwatch) -> Outcome:
         model: Any = load_embedder(self.base).to(self.accelerator.device)
@@ -166,12 +156,12 @@ class _Run:
             trained_model = model
             if self.recipe.adapter is not None:
                 trained_model = adapters.attach(model, self.recipe.adapter, task="FEATURE_EXTRACTION")
-            trained = Trainer(self.recipe, self.accelerator, folder, trained_model, objective).train(self.show)
+            trained = self.trainer(folder, trained_model, objective).train(self.show)
             dtype = stored_dtype(self.base)
             # Folds into `model` itself, which the adapter was put on.
             agreement.merge(trained_model, dtype, lambda model: self._probe(model, data, limit))
         after = self._measure(model, data.heldout, limit, "Measuring retrieval after")
-        return self._register(model, dtype, limit, data, before, after, trained, objective, folder, watch)
+        return self._register(model, dtype, limit, data, before, after, trained, objective, watch)
 
     def _read_data(self) -> _Data:
         apart = partial(check_groups_apart, what="query or group")
@@ -197,7 +187,6 @@ class _Run:
         after: Retrieval,
         trained: Training,
         objective: ContrastObjective,
-        folder: RunFolder,
         watch: Stopwatch,
     ) -> Outcome:
         def write(target: Path) -> None:
@@ -209,19 +198,9 @@ class _Run:
             agreement.require_files(expected, outputs)
 
         figures = {**after.figures(), "recall_at_1_before": before.recall_at_1.value, "mrr_before": before.mrr.value}
-        checkpoint = None
-        if self.accelerator.is_main_process:
-            checkpoint = register(
-                write,
-                self.recipe,
-                self.context,
-                kind="embedder",
-                base=self.base,
-                data=data.digests,
-                evaluation={**figures, **trained.figures()},
-                show=self.show,
-            )
-            folder.finish()
+        checkpoint = self.register(
+            write, kind="embedder", base=self.base, data=data.digests, evaluation={**figures, **trained.figures()}
+        )
         notes = [
             f"Before, recall@1 was {before.recall_at_1} and MRR {before.mrr}.",
             *([f"Serve it:   signet engine --model {checkpoint.ref} --runner pooling"] if checkpoint else []),

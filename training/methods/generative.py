@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
 
 from training.data.labelled import label_names
 from training.evaluate.classification import MAX_TOKENS, judge, truth
@@ -15,39 +14,31 @@ from training.evaluate.generative import LABELS, answer_questions, questions_for
 from training.evaluate.loading import load_chat_tokenizer, load_model, padding_token, stored_dtype
 from training.evaluate.source import Source
 from training.methods import adapters, agreement
+from training.methods.gradient_run import GradientRun
 from training.methods.labels import Data, read_data
-from training.methods.register import register
 from training.methods.run_folder import RunFolder
 from training.methods.sft import ChatObjective
-from training.methods.trainer import Trainer
-from training.methods.trial_validation import TrialValidation
 from training.outcome import Context, Outcome, Stopwatch, next_steps
 from training.progress import track
 from training.recipes.classify import ClassifyRecipe
 
 
-class GenerativeRun:
-    """One run of one recipe. `run()` reads top to bottom as what happens."""
+class GenerativeRun(GradientRun[ClassifyRecipe]):
+    """`run()` reads top to bottom as what happens."""
+
+    example = "text"
 
     def __init__(self, recipe: ClassifyRecipe, context: Context, accelerator: Accelerator, base: Source) -> None:
-        self.recipe = recipe
-        self.context = context
-        self.accelerator = accelerator
-        self.show = context.show and accelerator.is_main_process
+        super().__init__(recipe, context, accelerator)
         self.base = base
         self.tokenizer = load_chat_tokenizer(base)
         self.pad_token_id = padding_token(self.tokenizer)
 
     def run(self) -> Outcome:
-        watch = Stopwatch()
-        set_seed(self.recipe.seed)
+        watch = self.start()
         data = read_data(self.recipe.data, self.context, lambda texts, _: label_names(texts), validates=False)
-        settings = self.recipe.model_dump(mode="json")
-        folder = RunFolder.of(self.context.home, self.recipe.name, settings, data.digests, self.base.identity.digest)
-        with folder.held(self.accelerator.is_main_process):
-            outcome = self._run(data, folder, watch)
-        self.accelerator.wait_for_everyone()
-        return outcome
+        with self.folder(data.digests, self.base) as folder:
+            return self._run(data, folder, watch)
 
     def _run(self, data: Data, folder: RunFolder, watch: Stopwatch) -> Outcome:
         model: Any = load_model(self.base, torch.float32).to(self.accelerator.device)
@@ -62,9 +53,7 @@ class GenerativeRun:
         objective, unseen = (
             ChatObjective(examples, self.pad_token_id, self.accelerator.device) for examples in (train, heldout)
         )
-        trial_validation = TrialValidation.of(self.context.trial, unseen, self.recipe.micro_batch_size)
-        trainer = Trainer(self.recipe, self.accelerator, folder, model, objective, trial_validation)
-        trained = trainer.train(self.show)
+        trained = self.trainer(folder, model, objective, unseen).train(self.show)
         dtype = stored_dtype(self.base)
         outputs = agreement.chat_outputs(heldout, self.pad_token_id)
         model = agreement.merge(model, dtype, outputs)
@@ -75,23 +64,11 @@ class GenerativeRun:
             _, assigned = answer_questions(model.eval(), questions, data.heldout, self.pad_token_id, progress)
         measured = judge(truth(data.heldout, data.labels), assigned)
         figures = {**measured.figures(), **trained.figures()}
-        checkpoint = None
-        if self.accelerator.is_main_process:
 
-            def write(target: Path) -> None:
-                agreement.write(model, self.base, "merged", dtype, outputs, target)
+        def write(target: Path) -> None:
+            agreement.write(model, self.base, "merged", dtype, outputs, target)
 
-            checkpoint = register(
-                write,
-                self.recipe,
-                self.context,
-                kind="merged",
-                base=self.base,
-                data=data.digests,
-                evaluation=figures,
-                show=self.show,
-            )
-            folder.finish()
+        checkpoint = self.register(write, kind="merged", base=self.base, data=data.digests, evaluation=figures)
         notes = trained.notes()
         if checkpoint is not None:
             notes += [f"Measure it: signet evaluate {checkpoint.ref} --data FILE", *next_steps(checkpoint)]

@@ -11,20 +11,17 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
 from pydantic import JsonValue
 from torch import nn
 from torch.nn.functional import cross_entropy
 
 from training.data.corpus import Characters, Corpus, ExistingTokenizer, Vocabulary, make_corpus, require_blocks
-from training.errors import RecipeError
 from training.evaluate.source import Source
+from training.methods.gradient_run import GradientRun, processes
 from training.methods.plain_text import read_text
-from training.methods.register import register
 from training.methods.run_folder import RunFolder
 from training.methods.throughput import Throughput, measured_peak
 from training.methods.trainer import Trainer, Training, compute_dtype, sum_over
-from training.methods.trial_validation import TrialValidation
 from training.model.cache import Cache, SlidingCache
 from training.model.config import ModelConfig
 from training.model.decoder import Decoder
@@ -46,11 +43,8 @@ TEMPERATURE = 0.8
 
 def run(recipe: PretrainRecipe, context: Context) -> Outcome:
     """Train and register; whatever interrupts it, nothing is registered half."""
-    accelerator = Accelerator(cpu=not torch.cuda.is_available())
-    try:
+    with processes() as accelerator:
         return _Run(recipe, context, accelerator).run()
-    finally:
-        accelerator.end_training()  # leaves the process group, where there is one
 
 
 @dataclass(frozen=True)
@@ -61,7 +55,7 @@ class Text:
     train: Corpus
     heldout: Corpus
     digests: list[DataDigest]
-    tokenizer: Source | None
+    parents: Sequence[Source]
     """Whose tokenizer it is encoded with, where that is another model's."""
 
 
@@ -113,30 +107,23 @@ def summed_loss(model: nn.Module, ids_BL: torch.Tensor) -> torch.Tensor:
     return cross_entropy(logits_BLV.flatten(0, 1).float(), ids_BL[:, 1:].flatten(), reduction="sum")
 
 
-class _Run:
-    """One run of one recipe. `run()` reads top to bottom as what happens."""
+class _Run(GradientRun[PretrainRecipe]):
+    """`run()` reads top to bottom as what happens."""
+
+    example = "block"
 
     def __init__(self, recipe: PretrainRecipe, context: Context, accelerator: Accelerator) -> None:
-        self.recipe = recipe
-        self.context = context
-        self.accelerator = accelerator
+        super().__init__(recipe, context, accelerator)
         self.device = accelerator.device
-        self.show = context.show and accelerator.is_main_process
         self.block = recipe.data.block
         if recipe.output == "checkpoint":
             # Before any text is read. The vocabulary is not known yet, and does not matter here.
             _require_servable(recipe.model.config(vocab_size=2, block=self.block))
-        if recipe.batch_size < accelerator.num_processes:
-            raise RecipeError(f"batch_size {recipe.batch_size} is less than one block for each process")
 
     def run(self) -> Outcome:
-        watch = Stopwatch()
-        set_seed(self.recipe.seed)
+        watch = self.start()
         text = self._read_text()
-        settings = self.recipe.model_dump(mode="json")
-        base = text.tokenizer.identity.digest if text.tokenizer is not None else ""
-        folder = RunFolder.of(self.context.home, self.recipe.name, settings, text.digests, base)
-        with folder.held(self.accelerator.is_main_process):
+        with self.folder(text.digests, *text.parents) as folder:
             return self._run(text, folder, watch)
 
     def _run(self, text: Text, folder: RunFolder, watch: Stopwatch) -> Outcome:
@@ -147,8 +134,7 @@ class _Run:
         dtype = compute_dtype(self.recipe.precision)
         objective = BlockObjective(text.train, self.block, self.recipe.model.balance, self.device)
         heldout = BlockObjective(text.heldout, self.block, 0.0, self.device)
-        trial_validation = TrialValidation.of(self.context.trial, heldout, self.recipe.micro_batch_size)
-        trainer = Trainer(self.recipe, self.accelerator, folder, model, objective, trial_validation)
+        trainer = self.trainer(folder, model, objective, heldout)
         evaluation = _PeriodicEvaluation(self, trainer, model, text, folder)
         trained = trainer.train(self.show, evaluation.after_step)
         throughput = self._throughput(model, trained, evaluation, dtype)
@@ -159,11 +145,8 @@ class _Run:
             parameter.data = parameter.data.to(dtype).float()
         validation = self.measure(model, text.heldout, show=self.show)
         checkpoint = None
-        if self.accelerator.is_main_process:
-            if self.recipe.output == "checkpoint":
-                checkpoint = self._register(model.to(dtype), text, validation, trained)
-            folder.finish()
-        self.accelerator.wait_for_everyone()
+        if self.recipe.output == "checkpoint":
+            checkpoint = self._register(model.to(dtype), text, validation, trained)
         return self._outcome(checkpoint, validation, trained, throughput, folder, watch)
 
     def _read_text(self) -> Text:
@@ -181,7 +164,7 @@ class _Run:
             train_corpus,
             heldout_corpus,
             text.digests,
-            tokenizer,
+            [] if tokenizer is None else [tokenizer],
         )
 
     def _tokenizer(self) -> Source | None:
@@ -225,7 +208,7 @@ class _Run:
         peak = measured_peak(self.device, dtype) * self.accelerator.num_processes
         return Throughput(tokens, flops, trained.seconds - evaluation.seconds, peak)
 
-    def _register(self, model: Decoder, text: Text, validation: Validation, trained: Training) -> Checkpoint:
+    def _register(self, model: Decoder, text: Text, validation: Validation, trained: Training) -> Checkpoint | None:
         def write(folder: Path) -> None:
             end = text.vocabulary.separator
             special = {} if end is None else {"bos_token_id": end, "eos_token_id": end, "pad_token_id": end}
@@ -242,17 +225,7 @@ class _Run:
             "training_flops": trained.weight * model.config.training_flops_per_token(self.block),
             **trained.figures(),
         }
-        parents = [text.tokenizer] if text.tokenizer is not None else []
-        return register(
-            write,
-            self.recipe,
-            self.context,
-            kind="base",
-            parents=parents,
-            data=text.digests,
-            evaluation=evaluation,
-            show=self.show,
-        )
+        return self.register(write, kind="base", parents=text.parents, data=text.digests, evaluation=evaluation)
 
     def _outcome(
         self,

@@ -12,6 +12,7 @@ from training.evaluate.loading import load_model, load_tokenizer, padding_token,
 from training.evaluate.source import Source
 from training.methods import adapters
 from training.methods.examples import measure_shared, read_examples
+from training.methods.gradient_run import processes
 from training.methods.pruning import prune
 from training.methods.student_run import OriginalTeacher, StudentRun, parameters_of
 from training.methods.vocabulary import scored_bytes, write_trimmed
@@ -23,8 +24,7 @@ from training.recipes.prune import PruneRecipe
 
 def run(recipe: PruneRecipe, context: Context) -> Outcome:
     """Prune, recover and register; whatever interrupts it, nothing is registered half."""
-    accelerator = Accelerator(cpu=not torch.cuda.is_available())
-    try:
+    with processes() as accelerator:
         base = adapters.require_trainable(context.find_model(recipe.base))
         with work_folder(context.home) as whole_folder, work_folder(context.home) as folder:
             whole, original = base, None
@@ -40,8 +40,6 @@ def run(recipe: PruneRecipe, context: Context) -> Outcome:
         return dataclasses.replace(
             outcome, notes=[*went, *outcome.notes], report={**outcome.report, "layers_left_out": list(gone)}
         )
-    finally:
-        accelerator.end_training()  # leaves the process group, where there is one
 
 
 def _write_trimmed(

@@ -8,20 +8,17 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
 from torch import nn
 
 from training.command import measured_on
 from training.data import Example
-from training.errors import RecipeError
 from training.evaluate.loading import load_chat_tokenizer, load_model, padding_token, stored_dtype
 from training.evaluate.perplexity import Perplexity, collate, count_targets, summed_loss
 from training.methods import adapters, agreement
 from training.methods.examples import Examples, measure_shared, read_chat_examples
-from training.methods.register import register
+from training.methods.gradient_run import GradientRun, processes
 from training.methods.run_folder import RunFolder
-from training.methods.trainer import Trainer, Training
-from training.methods.trial_validation import TrialValidation
+from training.methods.trainer import Training
 from training.outcome import Context, Outcome, Stopwatch, next_steps
 from training.recipes.sft import SftRecipe
 from training.registry import Checkpoint
@@ -29,11 +26,8 @@ from training.registry import Checkpoint
 
 def run(recipe: SftRecipe, context: Context) -> Outcome:
     """Train and register; whatever interrupts it, nothing is registered half."""
-    accelerator = Accelerator(cpu=not torch.cuda.is_available())
-    try:
+    with processes() as accelerator:
         return _Run(recipe, context, accelerator).run()
-    finally:
-        accelerator.end_training()  # leaves the process group, where there is one
 
 
 class ChatObjective:
@@ -55,27 +49,21 @@ class ChatObjective:
         return summed_loss(model, batch)
 
 
-class _Run:
-    """One run of one recipe. `run()` reads top to bottom as what happens."""
+class _Run(GradientRun[SftRecipe]):
+    """`run()` reads top to bottom as what happens."""
+
+    example = "chat"
 
     def __init__(self, recipe: SftRecipe, context: Context, accelerator: Accelerator) -> None:
-        self.recipe = recipe
-        self.context = context
-        self.accelerator = accelerator
-        self.show = context.show and accelerator.is_main_process
+        super().__init__(recipe, context, accelerator)
         self.base = adapters.require_trainable(context.find_model(recipe.base))
         self.tokenizer = load_chat_tokenizer(self.base)
         self.pad_token_id = padding_token(self.tokenizer)
-        if recipe.batch_size < accelerator.num_processes:
-            raise RecipeError(f"batch_size {recipe.batch_size} is less than one chat for each process")
 
     def run(self) -> Outcome:
-        watch = Stopwatch()
-        set_seed(self.recipe.seed)
+        watch = self.start()
         data = read_chat_examples(self.recipe.data, self.context, self.tokenizer, self.show)
-        settings = self.recipe.model_dump(mode="json")
-        folder = RunFolder.of(self.context.home, self.recipe.name, settings, data.digests, self.base.identity.digest)
-        with folder.held(self.accelerator.is_main_process):
+        with self.folder(data.digests, self.base) as folder:
             return self._run(data, folder, watch)
 
     def _run(self, data: Examples, folder: RunFolder, watch: Stopwatch) -> Outcome:
@@ -87,9 +75,7 @@ class _Run:
             model = adapters.attach(model, self.recipe.adapter)
         objective = ChatObjective(data.train, self.pad_token_id, self.accelerator.device)
         heldout = ChatObjective(data.heldout, self.pad_token_id, self.accelerator.device)
-        trial_validation = TrialValidation.of(self.context.trial, heldout, self.recipe.micro_batch_size)
-        trainer = Trainer(self.recipe, self.accelerator, folder, model, objective, trial_validation)
-        trained = trainer.train(self.show)
+        trained = self.trainer(folder, model, objective, heldout).train(self.show)
         dtype = stored_dtype(self.base)
         outputs = agreement.chat_outputs(data.heldout, self.pad_token_id)
         after = self._measure(model, data.heldout, "Held-out perplexity after")
@@ -97,11 +83,7 @@ class _Run:
             model = agreement.merge(model, dtype, outputs)
             # Again, since the manifest speaks of what is registered: the rounded weights.
             after = self._measure(model, data.heldout, "Held-out perplexity, merged")
-        checkpoint = None
-        if self.accelerator.is_main_process:
-            checkpoint = self._register(model, dtype, outputs, data, before, after, trained)
-            folder.finish()
-        self.accelerator.wait_for_everyone()
+        checkpoint = self._register(model, dtype, outputs, data, before, after, trained)
         return self._outcome(checkpoint, before, after, trained, watch)
 
     def _measure(self, model: Any, examples: Sequence[Example], label: str) -> Perplexity:
@@ -116,7 +98,7 @@ class _Run:
         before: Perplexity,
         after: Perplexity,
         trained: Training,
-    ) -> Checkpoint:
+    ) -> Checkpoint | None:
         def write(folder: Path) -> None:
             agreement.write(model, self.base, self.recipe.output, dtype, outputs, folder)
 
@@ -126,16 +108,7 @@ class _Run:
             "heldout_tokens": after.tokens,
             **trained.figures(),
         }
-        return register(
-            write,
-            self.recipe,
-            self.context,
-            kind=self.recipe.output,
-            base=self.base,
-            data=data.digests,
-            evaluation=evaluation,
-            show=self.show,
-        )
+        return self.register(write, kind=self.recipe.output, base=self.base, data=data.digests, evaluation=evaluation)
 
     def _outcome(
         self, checkpoint: Checkpoint | None, before: Perplexity, after: Perplexity, trained: Training, watch: Stopwatch

@@ -10,11 +10,9 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
 from torch import nn
 
 from training.data import Example
-from training.errors import RecipeError
 from training.evaluate.loading import load_model, load_tokenizer, padding_token, stored_dtype
 from training.evaluate.perplexity import Perplexity, perplexity_of
 from training.evaluate.source import Source
@@ -22,10 +20,9 @@ from training.methods import adapters, agreement
 from training.methods.answers import write_answers
 from training.methods.distillation import TokenDistillation
 from training.methods.examples import Examples, measure_shared, read_examples
-from training.methods.register import register
+from training.methods.gradient_run import GradientRun
 from training.methods.run_folder import RunFolder
-from training.methods.trainer import Trainer, Training
-from training.methods.trial_validation import TrialValidation
+from training.methods.trainer import Training
 from training.methods.vocabulary import scored_bytes
 from training.outcome import Context, Outcome, Stopwatch, next_steps
 from training.progress import track
@@ -56,7 +53,7 @@ class OriginalTeacher:
         return Perplexity(value, self.perplexity.tokens, measured.chats)
 
 
-class StudentRun:
+class StudentRun(GradientRun[DistillRecipe | PruneRecipe]):
     """`run()` reads top to bottom as what happens."""
 
     def __init__(
@@ -69,29 +66,20 @@ class StudentRun:
         kind: Kind,
         original: OriginalTeacher | None = None,
     ) -> None:
-        self.recipe = recipe
-        self.context = context
-        self.accelerator = accelerator
-        self.show = context.show and accelerator.is_main_process
+        super().__init__(recipe, context, accelerator)
         self.student = student
         self.teacher = teacher
         self.kind = kind
         self.original = original
         self.parents = [teacher] if student.identity == teacher.identity else [teacher, student]
         self.pad_token_id = padding_token(load_tokenizer(student))
-        if recipe.batch_size < accelerator.num_processes:
-            raise RecipeError(f"batch_size {recipe.batch_size} is less than one example for each process")
 
     def run(self) -> Outcome:
-        watch = Stopwatch()
-        set_seed(self.recipe.seed)
+        watch = self.start()
         data = read_examples(self.recipe.data, self.context, self.student, self.show)
         if self.original is not None:
             data = replace(data, digests=list(self.original.data))
-        settings = self.recipe.model_dump(mode="json")
-        origins = f"{self.student.identity.digest} {self.teacher.identity.digest}"
-        folder = RunFolder.of(self.context.home, self.recipe.name, settings, data.digests, origins)
-        with folder.held(self.accelerator.is_main_process):
+        with self.folder(data.digests, self.student, self.teacher) as folder:
             return self._run(data, folder, watch)
 
     def _run(self, data: Examples, folder: RunFolder, watch: Stopwatch) -> Outcome:
@@ -121,25 +109,18 @@ class StudentRun:
         model = agreement.merge(model, dtype, outputs)
         after = self._measure(model, data.heldout, "Held-out perplexity after")
         figures |= {"perplexity_after": after.value, "heldout_tokens": after.tokens}
-        checkpoint = None
-        if self.accelerator.is_main_process:
 
-            def write(target: Path) -> None:
-                agreement.write(model, self.student, "merged", dtype, outputs, target)
+        def write(target: Path) -> None:
+            agreement.write(model, self.student, "merged", dtype, outputs, target)
 
-            checkpoint = register(
-                write,
-                self.recipe,
-                self.context,
-                kind=self.kind,
-                base=self.student,
-                parents=self.parents,
-                data=data.digests,
-                evaluation=figures,
-                show=self.show,
-            )
-            folder.finish()
-        self.accelerator.wait_for_everyone()
+        checkpoint = self.register(
+            write,
+            kind=self.kind,
+            base=self.student,
+            parents=self.parents,
+            data=data.digests,
+            evaluation=figures,
+        )
         learned = f"{before.value:.2f} before and {after.value:.2f} after {len(trained.losses)} steps"
         return Outcome(
             checkpoint=checkpoint,
@@ -159,10 +140,7 @@ class StudentRun:
         )
         # Trials are compared by the loss on the data alone (alpha 1), which needs no pass of the teacher.
         heldout = TokenDistillation(data.heldout, self.pad_token_id, teacher, 1.0, self.recipe.temperature)
-        trial_validation = TrialValidation.of(self.context.trial, heldout, self.recipe.micro_batch_size)
-        return Trainer(self.recipe, self.accelerator, folder, model, objective, trial_validation).train(
-            self.show
-        ), model
+        return self.trainer(folder, model, objective, heldout).train(self.show), model
 
     def _whole(self, teacher: nn.Module, heldout: Sequence[Example]) -> tuple[Perplexity, int]:
         """How well the larger model does, and how many parameters it has."""
