@@ -11,8 +11,8 @@ import sys
 import zipfile
 from pathlib import Path
 
+from training.disk import work_folder
 from training.errors import SourceError
-from training.methods.work import work_folder
 from training.progress import track
 from training.registry import Checkpoint, ManifestDraft, RecipeRecord, Registry
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from training.code_version import code_version
 from training.compress.older import quantization_of, require_served
+from training.disk import work_folder
 from training.errors import SourceError
-from training.methods.work import work_folder
 from training.progress import track, track_bytes
 from training.registry import Checkpoint, ManifestDraft, RecipeRecord, Registry, UnusableFolder
 from training.registry.manifest import is_name

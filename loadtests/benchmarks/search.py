@@ -23,8 +23,8 @@ from training.methods.run_folder import RunFolder
 from training.methods.trainer import Trainer
 from training.recipes.loading import variant
 from training.recipes.sections import GradientRecipe
-from training.tune.sampler import TrialSeededTpe
 from training.tune.space import draw
+from training.tune.study import TrialSeededTpe
 
 EXAMPLES, INPUTS, CLASSES = 256, 6, 4
 RECIPE = GradientRecipe.model_validate(

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
-from training.disk import disk_fault
+from training.disk import WORK_ABANDONED_SECONDS, disk_fault, work_folder
 from training.errors import TrainingError
 from training.methods import adapters
 from training.outcome import Outcome
@@ -77,3 +79,27 @@ def test_a_state_that_pytorch_could_not_write_leaves_no_part_of_it(
         folder.save({})
 
     assert not list(tmp_path.iterdir())
+
+
+def test_the_folder_is_gone_afterwards_whatever_happens(home: Path) -> None:
+    def fail() -> None:
+        with work_folder(home) as folder:
+            (folder / "weights").write_text("half")
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        fail()
+
+    assert os.listdir(home / "cache") == []
+
+
+def test_what_a_killed_run_left_is_removed_a_week_later(home: Path) -> None:
+    old, recent, foreign = (home / "cache" / name for name in ("training-old", "training-recent", "models"))
+    for folder in (old, recent, foreign):
+        folder.mkdir(parents=True)
+    long_ago = time.time() - WORK_ABANDONED_SECONDS - 60
+    for folder in (old, foreign):
+        os.utime(folder, (long_ago, long_ago))
+
+    with work_folder(home):
+        assert (old.exists(), recent.exists(), foreign.exists()) == (False, True, True)

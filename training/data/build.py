@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from training.data.card import Statistics
-from training.data.cleaning import LineCounts
+from training.data.cleaning import LineCounts, PersonalData
 from training.data.duplicates import Duplicates
 from training.data.files import JsonLines, opened, read_json_lines, sha256_of
-from training.data.personal import PersonalData
 from training.data.published import PUBLISHED
 from training.data.records import KINDS, Record, record_of
 from training.data.rows import read_rows

@@ -1,15 +1,20 @@
-"""What is put right in a text: hidden characters, UTF-8 that was misread, Unicode's form, spaces, boilerplate."""
+"""What is put right in a text: hidden characters, misread UTF-8, Unicode's form, spaces, boilerplate, personal data."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Collection
 
 import numpy as np
 
+from serving.guard.detectors import default_detectors
+from serving.guard.settings import EntityActions
+from serving.guard.stream import StreamCleaner
 from serving.guard.visible import VisibleText
 from training.data.words import hash_text
+from training.errors import RecipeError
 from training.recipes.data import CleanSettings
 
 # UTF-8's bytes of two to four, as Windows-1252 shows them. An upper-case letter before them is a word that ends so.
@@ -104,3 +109,33 @@ class LineCounts:
     def _places(self, line: str) -> tuple[int, int]:
         key, size = hash_text(line), self._counts.shape[1]
         return key % size, (key >> 32) % size
+
+
+def usual_kinds() -> frozenset[str]:
+    """What a gateway masks in questions unless it is told otherwise."""
+    return EntityActions().masked()
+
+
+class PersonalData:
+    """Masks texts, and counts what it masked."""
+
+    def __init__(self, kinds: Collection[str] | None = None) -> None:
+        """`kinds`: which; all that there are where it is None. Raises RecipeError for one that there is not."""
+        known = {detector.entity for detector in default_detectors()}
+        for kind in kinds or ():
+            if kind not in known:
+                raise RecipeError(f"personal.kinds: {kind!r} is not one of {', '.join(sorted(known))}")
+        self._detectors = tuple(
+            detector for detector in default_detectors() if kinds is None or detector.entity in kinds
+        )
+        self.counts: Counter[str] = Counter()
+        """By kind, how many values were masked."""
+
+    def mask(self, text: str) -> str:
+        """The text with `[EMAIL_ADDRESS]` and the like in place of values."""
+        cleaner = StreamCleaner(self._detectors)
+        masked = cleaner.whole(text)
+        for (kind, action), count in cleaner.report.counts.items():
+            if action == "mask":
+                self.counts[kind] += count
+        return masked

@@ -1,13 +1,16 @@
-"""Which texts are too short, too long, made of signs, or repeat themselves.
+"""Which texts are dropped: too short, too long, made of signs, repeating themselves, or evaluated on.
 
-After the rules of Gopher (Rae et al. 2021, appendix A): cheap, and each drop can be explained.
+The rules of quality are after those of Gopher (Rae et al. 2021, appendix A): cheap, and each drop can be explained.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
-from training.data.words import words_of
+import numpy as np
+
+from training.data.words import Hashes, runs, words_of
 from training.recipes.data import QualitySettings
 
 _SIGN = re.compile(r"[^\w\s]|_")
@@ -40,3 +43,28 @@ def repetition(text: str) -> float:
         different = len({*zip(*(words[start:] for start in range(_RUN)), strict=False)})
         again = max(again, 1 - different / every)
     return again
+
+
+class Evaluations:
+    """The runs of words of what is evaluated on."""
+
+    def __init__(self, texts: Iterable[str], length: int) -> None:
+        self._length = length
+        self._lengths: list[int] = []
+        by_length: dict[int, list[Hashes]] = {}
+        for text in texts:
+            words = len(words_of(text))
+            if words:
+                by_length.setdefault(min(words, length), []).append(runs(text, length))
+        # A shorter text is looked for as a whole, wherever it stands.
+        self._runs = {size: np.unique(np.concatenate(hashes)) for size, hashes in sorted(by_length.items())}
+
+    def share_with(self, text: str) -> bool:
+        """Whether a text holds any of them. One word or two say nothing unless they are all of it."""
+        size = len(words_of(text))
+        for length, known in self._runs.items():
+            if length > size or (length < 3 and length < size):
+                continue
+            if np.isin(runs(text, length), known, assume_unique=True).any():
+                return True
+        return False

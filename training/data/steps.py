@@ -7,11 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from training.data.cleaning import Cleaner, LineCounts
-from training.data.contamination import Evaluations
+from training.data.cleaning import Cleaner, LineCounts, PersonalData, usual_kinds
 from training.data.language import known_languages, language_of
-from training.data.personal import PersonalData, usual_kinds
-from training.data.quality import fault_of
+from training.data.quality import Evaluations, fault_of
 from training.data.records import Record
 from training.errors import RecipeError
 from training.recipes.data import DataRecipe, LanguageSettings

@@ -52,7 +52,7 @@ def tokens(ctx: click.Context, text: str, ref: str | None, as_json: bool) -> Non
         }
         click.echo(json.dumps(result))
         return
-    from training.explain.tables import merges_table, pieces_table, print_table
+    from training.explain.tokens import merges_table, pieces_table, print_table
 
     num_bytes = len(text.encode())
     click.echo(f"{source.identity.ref}: {len(explained.pieces)} tokens, {num_bytes} bytes")

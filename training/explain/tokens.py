@@ -1,13 +1,18 @@
-"""How a text becomes tokens: its pieces with their ids and bytes, and the merges that made them, in their order."""
+"""How a text becomes tokens: its pieces with their ids and bytes, and the merges that made them; as tables, too."""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
 from pydantic import JsonValue
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 from tokenizers import Encoding, Tokenizer
 
 from training.tokenizer.bpe import BPE, Merge, bytes_of
@@ -100,3 +105,32 @@ def _merged_words(bpe: BPE, encoding: Encoding) -> list[MergedWord]:
             steps = [(merge.rank, bpe.tokens[merge.left], bpe.tokens[merge.right]) for merge in merges]
             words[word] = MergedWord(word, steps)
     return list(words.values())
+
+
+def pieces_table(pieces: Sequence[Piece]) -> Table:
+    """A row for each token."""
+    table = Table("id", "token", "text", "bytes", box=SIMPLE)
+    for piece in pieces:
+        kind = "bold" if piece.is_special else ""
+        # `repr`, so that control characters do not reach the terminal; `Text`, so that brackets are no markup.
+        cells = (str(piece.id), _visible(piece.token), repr(piece.text), piece.content.hex(" "))
+        table.add_row(*(Text(cell, kind) for cell in cells))
+    return table
+
+
+def merges_table(word: MergedWord) -> Table:
+    """A row for each merge, in the order in which they are made."""
+    table = Table("rank", "left", "right", "token", box=SIMPLE, title=Text(_visible(word.word)), title_justify="left")
+    for rank, left, right in word.merges:
+        table.add_row(*(Text(cell) for cell in (str(rank), _visible(left), _visible(right), _visible(left + right))))
+    return table
+
+
+def print_table(table: Table) -> None:
+    """To standard output, as wide as it needs where nobody watches."""
+    console = Console()
+    console.print(table, width=None if console.is_terminal else 10_000, crop=console.is_terminal)
+
+
+def _visible(token: str) -> str:
+    return token if token.isprintable() else repr(token)

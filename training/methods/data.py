@@ -8,9 +8,9 @@ from pathlib import Path
 
 from training.data.build import OTHER_LABELS, Built, build, source_files
 from training.data.card import make_card, write_card
+from training.disk import work_folder
 from training.errors import RecipeError
 from training.methods.register import register
-from training.methods.work import work_folder
 from training.outcome import Context, Outcome, Stopwatch
 from training.progress import track
 from training.recipes.data import DataRecipe, DataSource

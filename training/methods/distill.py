@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 
 from training.data.labelled import LabelledText, read_labelled
+from training.disk import work_folder
 from training.errors import DataError, RecipeError, SourceError
 from training.evaluate.classification import (
     MULTI_LABEL,
@@ -33,7 +34,6 @@ from training.methods.labels import Data
 from training.methods.student_run import StudentRun, parameters_of
 from training.methods.students import write_student
 from training.methods.trainer import Objective
-from training.methods.work import work_folder
 from training.outcome import Context, Outcome
 from training.progress import Track, track
 from training.recipes.distill import DistillRecipe, StudentSettings

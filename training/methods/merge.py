@@ -13,6 +13,7 @@ import torch
 from transformers import AutoConfig
 
 from training.data import ChatEncoder, Example, encode_all, read_chats
+from training.disk import work_folder
 from training.errors import RecipeError, SourceError, TrainingError
 from training.evaluate.loading import load_chat_tokenizer, load_model, load_tokenizer, padding_token, stored_dtype
 from training.evaluate.measurement import Measurement, measure_source
@@ -21,7 +22,6 @@ from training.methods import adapters, agreement, merging
 from training.methods.experts import mixtral_config, mixture, routers_from_means
 from training.methods.register import register
 from training.methods.tensor_files import TensorFolder, TensorLayout, write_tensors
-from training.methods.work import work_folder
 from training.outcome import Context, Outcome, Stopwatch, next_steps
 from training.progress import track
 from training.recipes.merge import MergeData, MergeRecipe

@@ -8,6 +8,7 @@ import torch
 from accelerate import Accelerator
 
 from training.data.texts import read_texts
+from training.disk import work_folder
 from training.evaluate.loading import load_model, load_tokenizer, padding_token, stored_dtype
 from training.evaluate.source import Source
 from training.methods import adapters
@@ -16,7 +17,6 @@ from training.methods.gradient_run import processes
 from training.methods.pruning import prune
 from training.methods.student_run import OriginalTeacher, StudentRun, parameters_of
 from training.methods.vocabulary import scored_bytes, write_trimmed
-from training.methods.work import work_folder
 from training.outcome import Context, Outcome
 from training.progress import track
 from training.recipes.prune import PruneRecipe

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from training.code_version import code_version
+from training.disk import work_folder
 from training.evaluate.source import Source
-from training.methods.work import work_folder
 from training.outcome import Context
 from training.progress import track_bytes
 from training.recipes.sections import Recipe

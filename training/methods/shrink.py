@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from training.disk import work_folder
 from training.errors import SourceError, TrainingError
 from training.evaluate.loading import load_model, load_tokenizer, padding_token
 from training.evaluate.measurement import Measurement, measure_source
@@ -27,7 +28,6 @@ from training.methods import adapters, agreement
 from training.methods.merge import probes, require_one_shape
 from training.methods.register import register
 from training.methods.tensor_files import TensorFolder
-from training.methods.work import work_folder
 from training.outcome import Context, Outcome, Stopwatch, next_steps
 from training.progress import track
 from training.recipes.shrink import ShrinkRecipe

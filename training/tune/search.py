@@ -5,11 +5,10 @@ from __future__ import annotations
 from serving.file_lock import file_lock
 from training.outcome import Context
 from training.recipes.sections import Recipe
-from training.tune.measure import measure_of
 from training.tune.results import Result, conclude
 from training.tune.space import require_space
 from training.tune.study import Pruning, closing, open_store, open_study, study_name, work
-from training.tune.trials import Trials
+from training.tune.trials import Trials, measure_of
 
 FOLDER, STORE = "tune", "studies.db"
 

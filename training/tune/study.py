@@ -8,11 +8,13 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import optuna
+from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
+from optuna.samplers import BaseSampler, TPESampler
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
@@ -27,7 +29,6 @@ from training.outcome import Context
 from training.progress import track
 from training.recipes.sections import GradientRecipe
 from training.registry.manifest import canonical_json
-from training.tune.sampler import TrialSeededTpe
 from training.tune.trials import ERROR, TrialLimitReached, Trials, queue_again
 
 Pruning = Literal["median", "hyperband", "none"]
@@ -38,6 +39,34 @@ _HEARTBEAT_SECONDS, _SILENCE_SECONDS = 10, 60
 _POLL_SECONDS = 0.5
 # So many trials that failed, and none that did not: it is the recipe.
 _FAILURES = 3
+
+
+class TrialSeededTpe(BaseSampler):
+    """TPE whose draws follow from the seed and the trial's number.
+
+    A search that is interrupted goes on to the same trials, and workers that start together do not draw the same ones.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return self._of(trial, "").infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        return self._of(trial, "").sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        # Of one seed for all settings, the first trials would lie on a diagonal.
+        return self._of(trial, param_name).sample_independent(study, trial, param_name, param_distribution)
+
+    def _of(self, trial: FrozenTrial, name: str) -> TPESampler:
+        digest = hashlib.blake2b(repr((self._seed, trial.number, name)).encode(), digest_size=4).digest()
+        return TPESampler(seed=int.from_bytes(digest, "big"))
 
 
 def study_name(recipe: GradientRecipe, context: Context) -> str:

@@ -1,4 +1,4 @@
-"""One trial: a run of the recipe with other settings, which registers nothing."""
+"""One trial: a run of the recipe with other settings, which registers nothing; and by which figure it is compared."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NoReturn
+from typing import Literal, NamedTuple, NoReturn
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -16,15 +16,41 @@ from training.outcome import Context
 from training.recipes import METHODS
 from training.recipes.loading import variant
 from training.recipes.sections import GradientRecipe, Search
-from training.tune.measure import Measure
 from training.tune.space import draw
 
 ERROR = "error"
 """Attribute of a trial whose settings led nowhere: they count as bad ones."""
-
-
 # Attribute of a trial that was begun before: its number then.
 _FIRST = "first"
+
+
+class Measure(NamedTuple):
+    """A figure of the manifest, and which way it is better."""
+
+    name: str
+    direction: Literal["minimize", "maximize"]
+
+
+_PERPLEXITY = Measure("perplexity_after", "minimize")
+_MACRO_F1 = Measure("macro_f1", "maximize")
+
+_MEASURES = {
+    "sft": _PERPLEXITY,
+    "distill": _PERPLEXITY,
+    "prune": _PERPLEXITY,
+    "pretrain": Measure("validation_loss", "minimize"),
+    "classify": _MACRO_F1,
+    "embed": Measure("mrr", "maximize"),
+    "dpo": Measure("reward_accuracy", "maximize"),
+}
+
+
+def measure_of(recipe: GradientRecipe, context: Context) -> Measure:
+    """The method's own; a student of a classifier is one itself."""
+    teacher = getattr(recipe, "teacher", None)
+    if teacher is not None and context.find_model(teacher).kind == "classifier":
+        return _MACRO_F1
+    return _MEASURES[recipe.method]
 
 
 class TrialLimitReached(Exception):

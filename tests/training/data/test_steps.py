@@ -7,9 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from training.data.cleaning import Cleaner, LineCounts, repaired
-from training.data.contamination import Evaluations
 from training.data.language import known_languages, language_of
-from training.data.quality import fault_of, repetition
+from training.data.quality import Evaluations, fault_of, repetition
 from training.data.words import runs, words_of
 from training.recipes.data import CleanSettings, QualitySettings
 

@@ -2,8 +2,7 @@ from __future__ import annotations
 
 from tokenizers import Tokenizer
 
-from training.explain.tables import merges_table, pieces_table
-from training.explain.tokens import explain_tokens
+from training.explain.tokens import explain_tokens, merges_table, pieces_table
 from training.tokenizer.bpe import train_bpe
 from training.tokenizer.characters import characters_tokenizer
 from training.tokenizer.saving import library_tokenizer, train_wordpiece

@@ -12,13 +12,13 @@ import torch
 
 from training.data import Example
 from training.data.encoding import IGNORED
+from training.disk import WORK_PREFIX
 from training.errors import DataError, RecipeError, SourceError
 from training.evaluate import resolve_source
 from training.evaluate.loading import load_model
 from training.evaluate.measurement import measure_classifier, measure_source
 from training.methods.answers import write_answers
 from training.methods.distillation import TokenDistillation
-from training.methods.work import WORK_PREFIX
 from training.outcome import Outcome
 from training.recipes.distill import TeacherAnswers
 from training.registry import ManifestDraft, Registry

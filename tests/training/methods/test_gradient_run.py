@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -45,7 +46,7 @@ def test_a_step_has_an_example_for_each_process(make: Make) -> None:
 
 def test_the_state_of_a_run_outlives_its_failure_and_not_its_success(make: Make) -> None:
     run = make()
-    with pytest.raises(KeyboardInterrupt), run.folder([]) as folder:
+    with suppress(KeyboardInterrupt), run.folder([]) as folder:
         folder.save({"losses": [1.0]})
         raise KeyboardInterrupt
     assert (folder.path / "state.pt").exists()

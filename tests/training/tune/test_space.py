@@ -11,8 +11,8 @@ import pytest
 from training.errors import RecipeError
 from training.recipes import load_recipe
 from training.recipes.sections import RangeSettings
-from training.tune.sampler import TrialSeededTpe
 from training.tune.space import draw, require_space
+from training.tune.study import TrialSeededTpe
 
 PLAIN = "method: sft\nname: desk\nbase: tiny\ndata: {train: train.jsonl}\nsteps: 3\nadapter: lora\n"
 

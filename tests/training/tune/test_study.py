@@ -18,10 +18,9 @@ from training.errors import RecipeError, TrainingError
 from training.outcome import Context
 from training.recipes.sections import GradientRecipe
 from training.registry import Registry
-from training.tune.measure import Measure
 from training.tune.results import conclude
 from training.tune.study import Pruning, closing, finished, open_store, open_study, work
-from training.tune.trials import ERROR, Trials
+from training.tune.trials import ERROR, Measure, Trials
 
 RECIPE = GradientRecipe.model_validate(
     {"method": "sft", "name": "any", "steps": 1, "search": {"optimizer.learning_rate": {"low": 0.1, "high": 0.9}}}

@@ -5,13 +5,13 @@ from __future__ import annotations
 from random import Random
 
 from training.evaluate.redteam.errors import SuiteError
-from training.evaluate.redteam.mutators import conversations, encodings, framings, languages, looks, structures
+from training.evaluate.redteam.mutators import encodings, framings, languages, structures
 from training.evaluate.redteam.mutators.mutator import REGISTERED
 from training.evaluate.redteam.prompt import Prompt
 
 __all__ = ["MUTATORS", "check_mutators", "describe", "mutate"]
 
-_MODULES = (encodings, looks, framings, structures, languages, conversations)
+_MODULES = (encodings, framings, structures, languages)
 
 PLAIN = "plain"
 """No disguise."""

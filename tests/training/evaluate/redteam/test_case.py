@@ -1,6 +1,6 @@
 from random import Random
 
-from training.evaluate.redteam.values import Values
+from training.evaluate.redteam.case import Values
 
 
 def test_values_are_the_same_for_a_seed_and_others_for_another() -> None:
