@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = "smollm2-135m-instruct"
 """Prepared on first use by `signet engine`."""
 
-_TRAINING_PACKAGES = frozenset({"accelerate", "opacus", "optuna", "peft", "safetensors", "torch", "transformers"})
+_TRAINING_PACKAGES = frozenset(
+    {"accelerate", "gguf", "jinja2", "opacus", "optuna", "peft", "safetensors", "torch", "transformers"}
+)
 
 
 class TrainingSettings(Protocol):
@@ -41,7 +43,9 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 def measured_on(manifest: Manifest) -> str:
     """On which text a checkpoint's perplexities were measured, as a line for the user: on another they are others."""
     held_out = [data_set for data_set in manifest.data if data_set.role == "heldout"]
-    where = f"{held_out[0].rows} chats of {held_out[0].name}" if held_out else "chats"
+    # Several are files of one folder.
+    folder = os.path.commonpath([data_set.name for data_set in held_out]) if held_out else ""
+    where = f"{sum(data_set.rows for data_set in held_out)} chats of {folder}" if held_out else "chats"
     tokens = manifest.evaluation.get("heldout_tokens")
     amount = f"{tokens:.0f} tokens that the assistant says" if tokens else "what the assistant says"
     return f"Perplexity of {amount} in {where}, which were held out. Other texts give other values."

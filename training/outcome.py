@@ -13,6 +13,7 @@ from typing import NoReturn, Protocol
 from pydantic import BaseModel, JsonValue
 
 from training.data.sets import AnyRecipe, file_within, find_data_set, paths_in, pinned
+from training.errors import DataError
 from training.evaluate.source import Source
 from training.registry import Checkpoint, Registry
 
@@ -70,6 +71,17 @@ class Context:
         for data_set in self.data_sets(made):
             self.find_model(data_set.ref)
         return made
+
+    def require_data(self, recipe: BaseModel) -> None:
+        """Raise DataError where the section `data` names what is not there: before a model is loaded for nothing."""
+        data = getattr(recipe, "data", None)
+        for name in type(data).model_fields if isinstance(data, BaseModel) else ():
+            named = getattr(data, name)
+            if isinstance(named, Path) and not self.path(named).exists():
+                raise DataError(
+                    f"{self.path(named)}: cannot be read: No such file or directory, and no data set has this name: "
+                    f"set data.{name}"
+                )
 
     def data_sets(self, recipe: BaseModel) -> list[Checkpoint]:
         """The data sets of the registry that a recipe names, each once."""

@@ -43,7 +43,9 @@ class Method(NamedTuple):
         """Run a recipe of this method; raises TrainingError or RegistryError, one line each."""
         run = cast("Callable[[Recipe, Context], Outcome]", importlib.import_module(self.module).run)
         try:
-            return run(context.pinned(recipe), context)
+            pinned = context.pinned(recipe)
+            context.require_data(pinned)
+            return run(pinned, context)
         except (TrainingError, RegistryError):
             raise
         except Exception as error:

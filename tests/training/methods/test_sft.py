@@ -102,6 +102,20 @@ def test_held_out_part_of_one_file(run: Run, recipe_path: Path, write_chats: Cal
     assert train.sha256 == heldout.sha256
 
 
+def test_a_folder_is_learned_from_and_named(run: Run, recipe_path: Path, write_chats: Callable[..., Path]) -> None:
+    (recipe_path.parent / "chats").mkdir()
+    for name in "ab":
+        write_chats(f"chats/{name}.jsonl", [(f"Question {name}{number}?", "Yes.") for number in range(20)])
+
+    outcome = run("steps=1", "data.train=chats", "data.heldout=null", "data.heldout_fraction=0.3")
+
+    assert outcome.checkpoint is not None
+    data = outcome.checkpoint.manifest.data
+    assert {digest.name for digest in data if digest.role == "train"} == {"chats/a.jsonl", "chats/b.jsonl"}
+    held_out = sum(digest.rows for digest in data if digest.role == "heldout")
+    assert f"in {held_out} chats of chats, which were held out" in outcome.notes[0]
+
+
 def test_adapter_is_registered_for_its_base_alone(run: Run, tiny: Registry, recipe_path: Path) -> None:
     outcome = run("output=adapter", "name=adapter")
 
