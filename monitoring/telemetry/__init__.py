@@ -4,12 +4,11 @@ In come facts about requests, as numbers and names from bounded sets, never prom
 Prometheus series, OpenTelemetry spans and JSON log lines. Nothing here can delay or fail a request.
 """
 
-from monitoring.telemetry.classifiers import ClassifierMetrics
+from monitoring.telemetry.checks import ClassifierMetrics, PolicyMetrics
 from monitoring.telemetry.collector import open_tracing
 from monitoring.telemetry.ledger import ObservedAnchors, ObservedLedger, observe_ledger
 from monitoring.telemetry.logs import LogOutput, configure_logging
 from monitoring.telemetry.metrics import GatewayMetrics
-from monitoring.telemetry.policy import PolicyMetrics
 from monitoring.telemetry.settings import DriftSettings, TelemetrySettings
 from monitoring.telemetry.tracing import RequestTrace, Tracing
 

@@ -10,8 +10,7 @@ from prometheus_client.registry import Collector
 
 from monitoring.telemetry import buckets, names
 from monitoring.telemetry.admission import QueueCollector, QueueState
-from monitoring.telemetry.classifiers import ClassifierMetrics
-from monitoring.telemetry.policy import PolicyMetrics
+from monitoring.telemetry.checks import ClassifierMetrics, PolicyMetrics
 from monitoring.telemetry.request import ObservedRequest
 from monitoring.telemetry.series import OTHER, Counter, Histogram, HistogramChild
 

@@ -21,7 +21,7 @@ from pydantic import JsonValue
 from training.data import ChatEncoder, Example, encode_all, read_chats
 from training.data.corpus import ExistingTokenizer, make_corpus
 from training.data.labelled import read_labelled
-from training.data.query_pairs import read_query_pairs
+from training.data.pairs import read_query_pairs
 from training.data.rows import read_rows
 from training.data.sources import files_of
 from training.data.texts import read_texts, spread

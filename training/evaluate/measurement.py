@@ -12,7 +12,7 @@ import torch
 
 from training.data import IGNORED, Chat, ChatEncoder, Example, encode_all, read_chats
 from training.data.labelled import read_labelled
-from training.data.query_pairs import read_query_pairs
+from training.data.pairs import read_query_pairs
 from training.data.sources import DataFile
 from training.evaluate.classification import (
     MULTI_LABEL,

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from torch.nn.functional import normalize
 from transformers import AutoModel
 
-from training.data.query_pairs import QueryPair
+from training.data.pairs import QueryPair
 from training.errors import SourceError
 from training.evaluate.classification import pad
 from training.evaluate.scores import Score, mean_score

@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn.functional import logsigmoid
 
 from training.data import ChatEncoder, Example
-from training.data.preferences import Preference, read_preferences
+from training.data.pairs import Preference, read_preferences
 from training.data.split import check_groups_apart, split_by_group
 from training.errors import DataError
 from training.evaluate.loading import load_chat_tokenizer, load_model, padding_token, stored_dtype

@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from training.data.query_pairs import QueryPair, read_query_pairs
+from training.data.pairs import QueryPair, read_query_pairs
 from training.data.split import check_groups_apart, split_by_group
 from training.evaluate.loading import load_tokenizer, stored_dtype
 from training.evaluate.retrieval import (

@@ -15,10 +15,9 @@ from prometheus_client import REGISTRY, CollectorRegistry, Gauge
 from vllm.v1.metrics.loggers import StatLoggerBase
 
 from serving.engine import rendering
-from serving.engine.plugin.manifests import announce_manifests
+from serving.engine.announced import announce_manifests, announce_sampling
 from serving.engine.plugin.processor import MarkProcessor
 from serving.engine.plugin.readiness import readiness
-from serving.engine.plugin.sampling import announce_sampling
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig

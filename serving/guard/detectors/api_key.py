@@ -9,8 +9,7 @@ from serving.guard.detector import Span
 from serving.guard.detectors import sieve
 from serving.guard.detectors.boundary import LEFT
 from serving.guard.detectors.growing import Run, beginning, whole
-from serving.guard.detectors.key_shapes import AGE_KEYS, API_KEYS, DOTTED, PLAIN, Shape
-from serving.guard.detectors.key_sieve import AWS_CUE, BEARER_CUE, KEYS
+from serving.guard.detectors.key_shapes import AGE_KEYS, API_KEYS, AWS_CUE, BEARER_CUE, DOTTED, KEYS, PLAIN, Shape
 
 # sk-… without more is also how CSS classes and packages are named: a capital or digit must come early.
 _PLAIN_SK = r"sk-(?=[A-Za-z0-9_-]{0,19}[A-Z0-9])[A-Za-z0-9_-]{20}", r"sk-[A-Za-z0-9_-]{0,19}"

@@ -8,7 +8,7 @@ from base64 import b64decode
 from serving.guard.detector import Span
 from serving.guard.detectors.cued import CuedValue
 from serving.guard.detectors.growing import Run
-from serving.guard.detectors.key_sieve import KEYS
+from serving.guard.detectors.key_shapes import KEYS
 from serving.guard.detectors.sieve import matches
 
 _IS = r"\\{0,2}[\"']?\s{0,2}[:=]\s{0,2}\\{0,2}[\"']?"

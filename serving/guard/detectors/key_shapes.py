@@ -1,4 +1,4 @@
-"""What the keys of vendors look like, as far as that is published or shown in their documentation.
+"""What vendors' keys look like, as far as that is published or shown in documentation, and where one may begin.
 
 A key is certain once its parts have come; how it goes on is its rest.
 """
@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from serving.guard.detectors.growing import Part, Run
+from serving.guard.detectors.growing import Part, Run, whole
+from serving.guard.detectors.sieve import LEFT, Sieve
 
 _WORD = "[A-Za-z0-9_-]"
 _ALNUM = "[A-Za-z0-9]"
@@ -18,6 +19,9 @@ PLAIN = Run("A-Za-z0-9_-")
 DOTTED = Run("A-Za-z0-9_=-", ".")
 _PADDED = Run("A-Za-z0-9_+/=-")
 _PATH = Run("A-Za-z0-9_-", "/")
+
+BEARER_CUE = r"[Bb](?:earer|EARER)[ \t]{1,4}"
+AWS_CUE = r"[Ss](?:ecret|ECRET)[_ -]?(?:access|Access|ACCESS)[_ -]?(?:key|Key|KEY)[\"' \t:=]{1,8}"
 
 
 class Shape(NamedTuple):
@@ -100,3 +104,20 @@ API_KEYS: tuple[Shape, ...] = (
 )  # fmt: skip
 AGE_KEYS: tuple[Shape, ...] = _prefixed(40, "[A-Z0-9]", "AGE-SECRET-KEY-1 AGE-SECRET-KEY-PQ-1")
 """github.com/C2SP/C2SP/blob/main/age.md; Bech32 in capitals."""
+
+
+def _begun(shape: Shape) -> str:
+    """Parts of a shape and two characters behind them: few positions have that, and it takes RE2 few states."""
+    return whole((*shape.parts, (shape.chars, min(2, shape.least), 2)))
+
+
+KEYS = Sieve(
+    rf"{LEFT}(?:{'|'.join(map(_begun, (*API_KEYS, *AGE_KEYS)))})",
+    rf"{LEFT}(?:sk-|eyJ)[A-Za-z0-9_-]{{2}}",
+    BEARER_CUE,
+    AWS_CUE,
+    r"[Bb](?:asic|ASIC)[ \t]",
+    # RE2's white space is ASCII's, and other characters are `?` in a sieve.
+    r"auth\\{0,2}[\"']?[\s\x0b\x1c-\x1f?]{0,2}[:=]",
+)
+"""Also the JSON escape before it, and the cues."""

@@ -1,8 +1,7 @@
 """Tenants, keys and budgets in the database: every change in one transaction, one after the other."""
 
-from serving.identity.store.adapters import AdapterStore
 from serving.identity.store.budgets import BudgetStore
-from serving.identity.store.engines import EngineStore
+from serving.identity.store.engines import AdapterStore, EngineStore
 from serving.identity.store.keys import KeyStore, new_key_id
 from serving.identity.store.tenants import TenantStore
 

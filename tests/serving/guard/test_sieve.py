@@ -16,8 +16,7 @@ from serving.guard import Detector, Span
 from serving.guard.detectors import basic, default_detectors, numbers, secret
 from serving.guard.detectors import phrases as words
 from serving.guard.detectors.growing import whole
-from serving.guard.detectors.key_shapes import AGE_KEYS, API_KEYS, Shape
-from serving.guard.detectors.key_sieve import KEYS
+from serving.guard.detectors.key_shapes import AGE_KEYS, API_KEYS, KEYS, Shape
 from serving.guard.detectors.secret_words import SECRETS
 from serving.guard.detectors.sieve import LEFT, OPEN, Sieve, after_escape
 from serving.guard.folding import fold

@@ -9,8 +9,7 @@ import pytest
 
 from training.data import read_chats
 from training.data.labelled import read_labelled
-from training.data.preferences import read_preferences
-from training.data.query_pairs import read_query_pairs
+from training.data.pairs import read_preferences, read_query_pairs
 from training.data.rows import read_rows
 from training.errors import DataError
 

@@ -12,8 +12,7 @@ import pytest
 
 from training.data import read_chats
 from training.data.labelled import read_labelled
-from training.data.preferences import read_preferences
-from training.data.query_pairs import read_query_pairs
+from training.data.pairs import read_preferences, read_query_pairs
 from training.data.sources import files_of, side_of
 from training.data.texts import holds_texts, read_texts
 from training.errors import DataError

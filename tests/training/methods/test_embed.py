@@ -9,7 +9,7 @@ import pytest
 import torch
 from tiny_bert import write_tiny_bert
 
-from training.data.query_pairs import QueryPair
+from training.data.pairs import QueryPair
 from training.errors import DataError, RecipeError
 from training.evaluate import resolve_source
 from training.evaluate.loading import load_tokenizer

@@ -1,21 +1,25 @@
-"""How a gateway learns that an engine marks, and how the server's process learns of the keyring."""
+"""What a gateway learns of an engine: marks, checkpoints, sampling; and how its process learns of the keyring."""
 
 from collections.abc import Callable
 from importlib.metadata import entry_points
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, generate_latest
 from vllm.renderers.registry import RENDERER_REGISTRY
 from vllm.v1.metrics.loggers import StatLoggerBase
 
+from serving.engine.announced import announce_sampling
 from serving.engine.plugin import GreenProcessor, MarkAnnouncement, MarkProcessor, announcement, readiness
 from serving.engine.plugin.announcement import METRIC
 from serving.engine.rendering import register
+from serving.gateway.engines.load import parse_manifests, parse_sampling
 from serving.provenance import Keyring
 
 EngineConfig = Callable[..., Any]
 SCHEMES = "gumbel,dual-gumbel,kgw,synthid,kgw-lefthash"
+MANIFESTS = {"bot": "sha256:" + "ab" * 32, "bot-base": "sha256:" + "cd" * 32}
 
 
 @pytest.fixture
@@ -91,3 +95,48 @@ def test_an_engine_whose_prompts_are_not_checked_says_so(
     MarkAnnouncement(engine_config())
 
     assert "install Signet anew" not in caplog.text
+
+
+def test_the_gateway_reads_what_the_engine_announces(engine_config: EngineConfig, registry: CollectorRegistry) -> None:
+    for index in range(2):
+        MarkAnnouncement(engine_config(additional_config={"signet_manifests": MANIFESTS}), engine_index=index)
+
+    assert parse_manifests(generate_latest(registry)) == MANIFESTS
+
+
+@pytest.mark.parametrize("additional", [{}, {"signet_manifests": {}}, None])
+def test_an_engine_that_was_told_nothing_announces_nothing(
+    engine_config: EngineConfig, registry: CollectorRegistry, additional: Any
+) -> None:
+    MarkAnnouncement(engine_config(additional_config=additional))
+
+    assert list(registry.collect()) == []
+
+
+@pytest.mark.parametrize(
+    ("generation_config", "told"),
+    [
+        ({"temperature": 0.0, "top_k": 1, "max_tokens": 7}, {"temperature": 0.0, "top_k": 1.0}),
+        ({"temperature": 0.2, "top_p": 0.9, "min_p": None}, {"temperature": 0.2, "top_p": 0.9}),
+        ({"max_tokens": 7, "temperature": "0"}, {}),
+        ({}, {}),
+    ],
+)
+def test_a_gateway_reads_what_an_engine_tells(generation_config: dict[str, Any], told: dict[str, float]) -> None:
+    registry = CollectorRegistry()
+    model = SimpleNamespace(get_diff_sampling_param=lambda: generation_config)
+
+    announce_sampling(SimpleNamespace(model_config=model), registry)
+
+    assert parse_sampling(generate_latest(registry)) == told
+
+
+def test_an_engine_tells_it_at_its_start(engine_config: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    registry = CollectorRegistry()
+    monkeypatch.setattr(announcement, "REGISTRY", registry)
+    config = engine_config()
+    config.model_config.get_diff_sampling_param = lambda: {"top_k": 1}
+
+    MarkAnnouncement(config)
+
+    assert parse_sampling(generate_latest(registry)) == {"top_k": 1.0}

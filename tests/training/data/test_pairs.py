@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from training.data.preferences import Preference, read_preferences
+from training.data.pairs import Preference, read_preferences
 from training.errors import DataError
 
 USER = {"role": "user", "content": "Is it open?"}
