@@ -4,5 +4,8 @@ In come requests in OpenAI's shape, settings and verified checkpoints; out go cl
 rest of the house is reached only through leaves: the model registry and telemetry.
 """
 
+DEFAULT_MODEL = "smollm2-135m-instruct"
+"""Served, tuned and read with where no model is named; the engine fetches it on first use."""
+
 VERSION = "0.1.0"
 """Signet's version; packaging and every program read it here, the chart repeats it."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import click
 
+from serving import DEFAULT_MODEL
 from training.encoder import NAME as ENCODER
 from training.encoder import prepare_encoder
 from training.errors import TrainingError
@@ -22,9 +23,6 @@ from training.registry import Manifest, Registry, RegistryError, UnknownCheckpoi
 
 if TYPE_CHECKING:
     from training.evaluate.source import Source
-
-DEFAULT_MODEL = "smollm2-135m-instruct"
-"""Prepared on first use by `signet engine`."""
 
 _TRAINING_PACKAGES = frozenset(
     {"accelerate", "gguf", "jinja2", "opacus", "optuna", "peft", "safetensors", "torch", "transformers"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol, TextIO
 
@@ -13,6 +13,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 # Often enough to see life in a log, seldom enough not to fill it.
 LOG_INTERVAL_SECONDS = 10.0
+
+
+OnProgress = Callable[[int, int], None]
+"""Takes how much is done, and of how much: a `Track` without its note."""
 
 
 class Track(Protocol):

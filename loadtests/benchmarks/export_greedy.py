@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+from serving import DEFAULT_MODEL
 from serving.settings import load_settings
 from training.evaluate import resolve_source
 from training.evaluate.loading import load_model, load_tokenizer
@@ -27,7 +28,7 @@ from training.registry import Registry
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("ref", nargs="?", default="smollm2-135m-instruct")
+    parser.add_argument("ref", nargs="?", default=DEFAULT_MODEL)
     parser.add_argument("--to", choices=["onnx", "web"], default="onnx")
     parser.add_argument("--tokens", type=int, default=16)
     arguments = parser.parse_args()

@@ -23,10 +23,10 @@ from typing import Any
 import click
 import httpx
 
+from serving import DEFAULT_MODEL
 from serving.engine.first_answer import FIRST_REQUEST
 from training.studies.sections import machine
 
-MODEL = "smollm2-135m-instruct"
 # What a newcomer types instead of pasting.
 BARE: dict[str, Any] = FIRST_REQUEST | {"messages": [{"role": "user", "content": "What is the capital of France?"}]}
 STORY: dict[str, Any] = {
@@ -74,7 +74,7 @@ class Gateway:
 
     def ask(self, key: str, body: dict[str, Any]) -> Asked:
         start = time.monotonic()
-        answer = self._post(key, "/v1/chat/completions", {"model": MODEL, **body})
+        answer = self._post(key, "/v1/chat/completions", {"model": DEFAULT_MODEL, **body})
         seconds = time.monotonic() - start
         (choice,) = answer["choices"]
         tokens = answer["usage"]["completion_tokens"]

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from loadtests.tools.processes import REPOSITORY, ProgramError, running
 from loadtests.tools.targets import free_port
+from serving import DEFAULT_MODEL
 
 START_TIMEOUT_S = 600.0
 
@@ -41,7 +42,7 @@ def main(command: Sequence[str]) -> int:
             "gateway": f"http://127.0.0.1:{gateway}",
             "key": (home / "first_key").read_text().strip(),
             "keyring": str(home / "keyring.json"),
-            "model_folder": str(_newest(home / "registry" / "smollm2-135m-instruct")),
+            "model_folder": str(_newest(home / "registry" / DEFAULT_MODEL)),
         }
         return subprocess.run([part.format(**known) for part in command], check=False).returncode
 

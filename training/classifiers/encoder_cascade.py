@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from serving.guard.classifiers.attacks import illicit_margin
 from serving.guard.classifiers.encoder import Encoder, EncoderError, digest_of
 from serving.guard.classifiers.encoder_cascade import SKIP, VIEWED_CHARS, EncoderCascade, views
-from serving.guard.classifiers.head import Head
+from serving.guard.classifiers.head import Floats, Head
 from serving.guard.classifiers.linear import LinearModel
 from serving.guard.classifiers.word_vectors import WordVectors
 from training.classifiers.examples import OWN, Text
@@ -26,8 +26,6 @@ from training.classifiers.examples import Head as Examples
 from training.classifiers.fit import balanced, calibrate, threshold_at
 from training.errors import SourceError
 from training.progress import track
-
-Floats = NDArray[np.float32]
 
 NUM_HIDDEN = 128
 _EPOCHS = 12

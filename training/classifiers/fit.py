@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.guard.classifiers.head import Floats
 from serving.guard.classifiers.lexical_features import NAMES
 from serving.guard.classifiers.linear import LinearModel, read_features
 from serving.guard.classifiers.ngrams import NUM_BUCKETS
 from serving.guard.classifiers.word_vectors import WordVectors
+from training.progress import OnProgress
 
-Floats = NDArray[np.float32]
 _AT_ONCE = 200
 """Texts whose n-grams are read together."""
-OnProgress = Callable[[int, int], None]
 
 _NAMED_RATE = 3.0
 """Signs are few and dense: they learn this much faster than n-grams."""

@@ -6,7 +6,7 @@ duplicates are known, and what is kept is split and written out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,9 +22,9 @@ from training.data.sources import files_of, side_of
 from training.data.splitting import Split, position
 from training.data.steps import Step, steps_of
 from training.errors import DataError
+from training.progress import OnProgress
 from training.recipes.data import DataRecipe, DataSource
 
-OnProgress = Callable[[int, int], None]
 OTHER_LABELS = "other labels than what was kept"
 # Between two reports of progress.
 _PROGRESS_RECORDS = 200

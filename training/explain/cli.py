@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from serving import DEFAULT_MODEL
 from training.command import TrainingSettings, one_line_errors, open_registry
 
 
@@ -34,7 +35,7 @@ def tokens(ctx: click.Context, text: str, ref: str | None, as_json: bool) -> Non
 
     Example: signet explain tokens 'The indemnitee shall…' --model smollm2-135m-instruct
     """
-    from training.command import DEFAULT_MODEL, find_model
+    from training.command import find_model
     from training.evaluate.tokens import open_tokenizer
     from training.explain.tokens import explain_tokens
 
@@ -92,7 +93,7 @@ def attention(
 
     Example: signet explain attention 'The cat sat because it was tired.' --layer 10 --out cat.svg
     """
-    from training.command import DEFAULT_MODEL, find_model
+    from training.command import find_model
     from training.explain.attention import choose, read_attention, require_folder
     from training.explain.attention_map import attention_map
 

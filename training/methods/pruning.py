@@ -6,7 +6,7 @@ ShortGPT; channels and heads by the size of what they add to the stream, as in S
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from training.data import Example
 from training.errors import RecipeError
 from training.evaluate.perplexity import BATCH_SIZE, collate, total_loss
 from training.methods.students import keep_layers
+from training.progress import OnProgress
 from training.recipes.prune import PruneSettings
 
 if TYPE_CHECKING:
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 
 # Kernels like widths that are multiples of it.
 CHANNEL_STEP = 8
-
-OnProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

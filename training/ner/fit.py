@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -15,8 +15,7 @@ from serving.guard.folding import fold
 from serving.guard.ner.model import NUM_JOINT_ROWS, NUM_ROWS, TAGS, WIDTH
 from serving.guard.ner.words import SIDE, joint_rows, rows, split
 from training.ner.texts import NONE, Piece
-
-OnProgress = Callable[[int, int], None]
+from training.progress import OnProgress
 
 _BATCH = 8192
 _MAX_TRAITS = 13

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-Floats = NDArray[np.float32]
+from serving.guard.classifiers.head import Floats
 
 FILES = ("config.json", "tokenizer.json", "model.safetensors")
 MAX_TOKENS = 256

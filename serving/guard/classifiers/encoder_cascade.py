@@ -12,14 +12,12 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from serving.guard.classifiers.encoder import Encoder, EncoderError, digest_of
-from serving.guard.classifiers.head import Head
+from serving.guard.classifiers.head import Floats, Head
 from serving.guard.classifiers.ngrams import normal
 from serving.guard.classifiers.windows import chunks, sentences
 
-Floats = NDArray[np.float32]
 Reader = Callable[[str], float]
 
 SKIP = 1

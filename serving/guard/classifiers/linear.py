@@ -10,12 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.guard.classifiers.head import Head, calibrated
+from serving.guard.classifiers.head import Floats, Head, calibrated
 from serving.guard.classifiers.lexical_features import NAMES, lexical_features
 from serving.guard.classifiers.ngrams import NUM_BUCKETS, Grams, Hashes, hashed, normal
 from serving.guard.classifiers.word_vectors import NUM_DIMENSIONS, WordVectors
-
-Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import click
 
+from serving import DEFAULT_MODEL
 from serving.provenance.keyring import Keyring
 from serving.provenance.keyring_file import KeyringError
 from serving.provenance.mark_key import MarkKey
@@ -16,8 +17,6 @@ from serving.provenance.schemes import SCHEMES
 
 if TYPE_CHECKING:
     from serving.provenance.detector import Detector
-
-DEFAULT_MODEL = "smollm2-135m-instruct"
 
 
 class MarkCommandSettings(Protocol):

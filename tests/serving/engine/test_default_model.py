@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from serving import DEFAULT_MODEL
 from serving.engine import default_model
 from serving.engine.convert_gguf import SAMPLING, TEMPLATE
-from serving.engine.default_model import NAME, ensure_default_model
+from serving.engine.default_model import ensure_default_model
 from serving.engine.errors import ModelUnavailable
 from training.registry import Checkpoint, ManifestDraft, Registry
 
@@ -68,7 +69,7 @@ def test_is_made_registered_and_cleaned_up_after(registry: Registry, cache: Path
     checkpoint = ensure_default_model(registry, cache, quietly)
 
     registry.verify(checkpoint)
-    assert checkpoint.ref == f"{NAME}@1"
+    assert checkpoint.ref == f"{DEFAULT_MODEL}@1"
     assert checkpoint.manifest.kind == "base"
     assert checkpoint.manifest.license == "Apache-2.0"
     assert checkpoint.manifest.recipe is not None
@@ -90,7 +91,7 @@ def registered_before(registry: Registry, tmp_path: Path, request: pytest.Fixtur
     folder.mkdir()
     (folder / "model.safetensors").write_bytes(b"weights")
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [2, 0], **request.param}))
-    return registry.register(folder, NAME, default_model._draft())
+    return registry.register(folder, DEFAULT_MODEL, default_model._draft())
 
 
 def test_one_made_before_gets_a_version_that_says_how_to_sample(
@@ -99,7 +100,7 @@ def test_one_made_before_gets_a_version_that_says_how_to_sample(
     made = ensure_default_model(registry, tmp_path / "cache", quietly)
     again = ensure_default_model(registry, Path("/nowhere"), quietly)
 
-    assert (made.ref, again.ref) == (f"{NAME}@2", f"{NAME}@2")
+    assert (made.ref, again.ref) == (f"{DEFAULT_MODEL}@2", f"{DEFAULT_MODEL}@2")
     registry.verify(made)
     registry.verify(registered_before)
     assert json.loads((made.path / "generation_config.json").read_bytes()) == {"eos_token_id": [2, 0], **SAMPLING}
@@ -108,16 +109,17 @@ def test_one_made_before_gets_a_version_that_says_how_to_sample(
 
 
 def test_one_made_before_stays_where_it_is_promoted(registry: Registry, registered_before: Checkpoint, tmp_path: Path):
-    registry.promote(NAME, 1)
+    registry.promote(DEFAULT_MODEL, 1)
 
-    assert [ensure_default_model(registry, tmp_path / "cache", quietly).ref for _ in range(2)] == [f"{NAME}@1"] * 2
-    assert [listed.ref for listed in registry.list()] == [f"{NAME}@1", f"{NAME}@2"]
+    found = [ensure_default_model(registry, tmp_path / "cache", quietly).ref for _ in range(2)]
+    assert found == [f"{DEFAULT_MODEL}@1"] * 2
+    assert [listed.ref for listed in registry.list()] == [f"{DEFAULT_MODEL}@1", f"{DEFAULT_MODEL}@2"]
 
 
 def test_one_that_was_changed_is_not_signed_again(registry: Registry, registered_before: Checkpoint, tmp_path: Path):
     (registered_before.path / "model.safetensors").write_bytes(b"WEIGHTS")
 
-    assert ensure_default_model(registry, tmp_path / "cache", quietly).ref == f"{NAME}@1"
+    assert ensure_default_model(registry, tmp_path / "cache", quietly).ref == f"{DEFAULT_MODEL}@1"
     assert len(registry.list()) == 1
 
 
@@ -133,7 +135,7 @@ def test_another_model_of_that_name_is_left_alone(registry: Registry, tmp_path: 
     folder = tmp_path / "own"
     folder.mkdir()
     (folder / "generation_config.json").write_text("{}")
-    own = registry.register(folder, NAME, ManifestDraft(kind="base"))
+    own = registry.register(folder, DEFAULT_MODEL, ManifestDraft(kind="base"))
 
     assert ensure_default_model(registry, tmp_path / "cache", quietly) == own
 
@@ -150,7 +152,7 @@ def test_two_starts_at_once_make_it_once(registry: Registry, cache: Path, conver
         start.join()
 
     assert len(conversions) == 1
-    assert [checkpoint.ref for checkpoint in made] == [f"{NAME}@1"] * 3
+    assert [checkpoint.ref for checkpoint in made] == [f"{DEFAULT_MODEL}@1"] * 3
 
 
 def test_interrupted_conversion_starts_afresh(registry: Registry, cache: Path, monkeypatch, conversions: list[Path]):
