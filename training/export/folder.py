@@ -12,13 +12,17 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
+from training.errors import TrainingError
 from training.evaluate.source import Source
-from training.export.errors import ExportError
 from training.registry.files import MANIFEST, SIGNATURE, hash_files, list_files, make_readable
 from training.registry.manifest import canonical_json
 from training.registry.signature import SigningKeys, envelope
 
 EXPORT, EXPORT_SIGNATURE = "export.json", "export.sig"
+
+
+class ExportError(TrainingError):
+    """The checkpoint cannot be said in the other form, or what was written does not say the same."""
 
 
 @dataclass(frozen=True)

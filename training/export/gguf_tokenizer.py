@@ -9,7 +9,7 @@ from typing import Any
 
 from gguf import GGUFWriter, TokenType
 
-from training.export.errors import ExportError
+from training.export.folder import ExportError
 
 _SPACE = "\u2581"
 """What stands for a space in the vocabularies of SentencePiece, which llama.cpp expects with byte fallback."""

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from pydantic import JsonValue
 
 from training.evaluate.source import Source
-from training.export.errors import ExportError
+from training.export.folder import ExportError
 from training.export.gguf_tokenizer import add_vocabulary, read_vocabulary
 from training.methods.tensor_files import TensorFolder
 from training.progress import Track, track

@@ -19,7 +19,7 @@ from torch import nn
 from training.errors import TrainingError
 from training.evaluate.loading import load_model
 from training.evaluate.source import Source
-from training.export.errors import ExportError
+from training.export.folder import ExportError
 from training.methods.adapters import copy_companions
 from training.progress import track
 

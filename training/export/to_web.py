@@ -17,7 +17,7 @@ from training.errors import TrainingError
 from training.evaluate.loading import load_model, load_tokenizer
 from training.evaluate.source import Source
 from training.export import chromium
-from training.export.errors import ExportError
+from training.export.folder import ExportError
 from training.export.greedy import TEXTS, expected_answers
 from training.export.to_onnx import FILE, write_onnx
 from training.export.web_packages import copy_packages

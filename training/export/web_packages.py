@@ -14,7 +14,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from training.export.errors import ExportError
+from training.export.folder import ExportError
 
 
 @dataclass(frozen=True)

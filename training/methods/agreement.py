@@ -87,7 +87,7 @@ def write(
 
 def written(folder: Path, base: Source | None = None) -> Source:
     """A model's files that are not registered yet; `base` is an adapter's."""
-    return Source(folder, CheckpointRef(ref="what was written", digest="sha256:" + "0" * 64), base=base)
+    return Source(folder, CheckpointRef(ref="the result", digest="sha256:" + "0" * 64), base=base)
 
 
 def require_files(expected: torch.Tensor, outputs: torch.Tensor) -> None:

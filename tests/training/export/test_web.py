@@ -17,7 +17,7 @@ from signet import cli
 from training.evaluate import resolve_source
 from training.evaluate.loading import load_model, load_tokenizer
 from training.export import chromium, to_web, web_packages
-from training.export.errors import ExportError
+from training.export.folder import ExportError
 from training.export.greedy import TEXTS, expected_answers
 from training.registry import Registry
 
