@@ -21,7 +21,7 @@ NEEDED = {
     "postgresql": ("postgres",),
     "redis-server": ("valkey-server", "redis-server"),
 }
-# One test reads the gateway's metrics with it, and is skipped without.
+# Tests of metrics, alerts and dashboards ask it, and are skipped without.
 WISHED = {"prometheus": ("promtool",)}
 
 # Debian's packages ask it before they start anything.
@@ -72,7 +72,9 @@ def main() -> int:
         if can_install and (absent := missing(packages)):
             install(absent)
     if wished := missing(WISHED):
-        sys.stderr.write(f"One test is skipped without promtool: sudo apt-get install {' '.join(wished)}\n")
+        sys.stderr.write(
+            f"Tests of alerts and dashboards are skipped without Prometheus: sudo apt-get install {' '.join(wished)}\n"
+        )
     if needed := missing(NEEDED):
         sys.stderr.write(f"The tests need servers that are not installed: sudo apt-get install {' '.join(needed)}\n")
         return 1

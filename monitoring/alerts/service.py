@@ -80,6 +80,8 @@ ENGINE = Group(
             "SignetNoEngine",
             "(sum by (namespace) (increase(signet_gateway_requests_total[5m])) > 0"
             " or sum by (namespace) (signet_gateway_queue_waiting) > 0)"
+            # Of a gateway that is gone, the last requests stay for five minutes, and its engines do not.
+            " and sum by (namespace) (signet_gateway_in_flight) >= 0"
             " unless on (namespace) max by (namespace) (signet_gateway_engine_up) == 1",
             "clients ask, and no engine answers",
             "critical",

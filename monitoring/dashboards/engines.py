@@ -182,6 +182,7 @@ SPEED = Row(
                 ),
             ),
             "s",
+            is_signed=True,
         ),
         Panel(
             "Length of prompts and answers",

@@ -63,6 +63,8 @@ class Panel:
     is_stacked: bool = False
     top: float | None = None
     """The end of the axis; None: as high as the values."""
+    is_signed: bool = False
+    """Whether values below zero say something."""
     steps: tuple[tuple[float, str], ...] = ()
     """Colours from values on, of a stat whose colour below the first is green."""
     starts: str = "green"
@@ -148,7 +150,9 @@ def _panel(panel: Panel) -> Json:
         }
         for number, query in enumerate(panel.queries)
     ]
-    defaults: Json = {"unit": panel.unit, "min": 0, "custom": _custom(panel)}
+    defaults: Json = {"unit": panel.unit, "custom": _custom(panel)}
+    if not panel.is_signed:
+        defaults["min"] = 0
     if panel.top is not None:
         defaults["max"] = panel.top
     if panel.kind == "stat":

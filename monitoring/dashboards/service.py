@@ -183,12 +183,8 @@ QUEUE = Row(
         ),
         Panel(
             "Places found at engines",
-            "Answers that gateways let an engine have in flight at once, as they have found it to bear; and how fast "
-            "places become free while requests wait.",
-            (
-                Query("sum by (engine) (signet_gateway_engine_limit)", "places {{engine}}"),
-                Query("sum by (model) (signet_gateway_queue_drain_rate)", "freed a second {{model}}"),
-            ),
+            "Answers that gateways let an engine have in flight at once, as they have found it to bear.",
+            (Query("sum by (engine) (signet_gateway_engine_limit)", "{{engine}}"),),
             width=6,
         ),
     ),

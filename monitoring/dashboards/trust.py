@@ -71,30 +71,27 @@ NOW = Row(
     ),
 )
 
+
+def _hits(direction: str) -> tuple[Query, ...]:
+    """The ten kinds that are found most."""
+    found = f'rate(signet_guard_actions_total{{direction="{direction}"}}[$__rate_interval])'
+    return (Query(f"topk(10, sum by (entity) ({found}))", "{{entity}}"),)
+
+
 GUARD = Row(
     "Guard",
     (
         Panel(
             "Found in questions",
             "What the guard masked or blocked on the way in, by kind.",
-            (
-                Query(
-                    'sum by (entity) (rate(signet_guard_actions_total{direction="input"}[$__rate_interval])) > 0',
-                    "{{entity}}",
-                ),
-            ),
+            _hits("input"),
             "ops",
             is_stacked=True,
         ),
         Panel(
             "Found in answers",
             "What the guard masked or blocked on the way out: personal data and secrets that a model wrote.",
-            (
-                Query(
-                    'sum by (entity) (rate(signet_guard_actions_total{direction="output"}[$__rate_interval])) > 0',
-                    "{{entity}}",
-                ),
-            ),
+            _hits("output"),
             "ops",
             is_stacked=True,
         ),
@@ -204,6 +201,7 @@ DRIFT = Row(
             "Effect",
             "How far a feature has moved: population stability index of a length (much: 0.2), change of a rate (0.05).",
             (Query("max by (model, feature) (signet_drift_effect)", "{{model}} {{feature}}"),),
+            is_signed=True,
         ),
         Panel(
             "p-value",
@@ -218,20 +216,40 @@ DRIFT = Row(
             top=1,
         ),
         Panel(
-            "Values",
-            "Means in tokens, and rates, of the reference and of now.",
-            (Query("max by (model, feature, window) (signet_drift_value)", "{{model}} {{feature}} {{window}}"),),
+            "Lengths",
+            "Mean tokens of prompts and answers, of the reference and of now.",
+            (
+                Query(
+                    'max by (model, feature, window) (signet_drift_value{feature=~".*_tokens"})',
+                    "{{model}} {{feature}} {{window}}",
+                ),
+            ),
+            width=6,
+        ),
+        Panel(
+            "Rates",
+            "Shares of answers that refuse, and of those with a guard hit, of the reference and of now.",
+            (
+                Query(
+                    'max by (model, feature, window) (signet_drift_value{feature=~".*_rate"})',
+                    "{{model}} {{feature}} {{window}}",
+                ),
+            ),
+            "percentunit",
+            width=6,
         ),
         Panel(
             "Answers compared",
             "Too few on either side give no result.",
             (Query("max by (model, window) (signet_drift_samples)", "{{model}} {{window}}"),),
+            width=6,
         ),
         Panel(
             "Since the ledger was read",
             "Above minutes, the drift worker is stuck or cannot read the ledger.",
             (Query("time() - max(signet_drift_last_read_timestamp_seconds)", "age"),),
             "s",
+            width=6,
         ),
     ),
 )

@@ -92,6 +92,15 @@ def test_jobs_are_the_services_that_are_scraped(chart):
     assert 'job=\\"signet-gateway\\"' in written
 
 
+@pytest.mark.parametrize("scraped", [True, False])
+def test_notes_warn_where_nothing_gives_the_alerts_their_targets(chart, scraped):
+    values = {**VALUES, "serviceMonitor": {"enabled": scraped}}
+
+    notes = chart.run("install", "demo", str(ROOT / "deploy/helm/signet"), "--dry-run=client", values=values).stdout
+
+    assert ("set serviceMonitor.enabled" in notes) is not scraped
+
+
 def test_objectives_reach_rules_and_dashboards(chart):
     objectives = {"availability": 0.99, "firstText": 0.98, "firstTextSeconds": "5.0", "nextText": 0.97,
                   "nextTextSeconds": "0.1"}  # fmt: skip

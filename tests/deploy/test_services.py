@@ -73,7 +73,9 @@ def test_what_is_only_wished_for_is_said_and_no_failure(installer, machine, effe
     machine(effect)
 
     assert installer.main() == 0
-    assert capsys.readouterr().err.endswith("One test is skipped without promtool: sudo apt-get install prometheus\n")
+    assert capsys.readouterr().err.endswith(
+        "Tests of alerts and dashboards are skipped without Prometheus: sudo apt-get install prometheus\n"
+    )
 
 
 def test_what_is_needed_is_a_failure(installer, machine, tmp_path, capsys):
