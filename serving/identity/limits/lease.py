@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from serving.identity.amounts import format_dollars
 from serving.identity.limits.periods import window_end
 from serving.identity.limits.plan import Amount, LimitName, Plan
 from serving.identity.principal import Budget, BudgetScope, Limits
@@ -17,7 +18,6 @@ Usage = tuple[Limits, float, float]
 
 # When all slots, or all of a budget, are taken nobody knows how long answers still take; clients try again after this.
 _BUSY_RETRY_S = 1.0
-_NANOS_PER_DOLLAR = 1_000_000_000
 _ASK_FOR_FEWER = "Ask for fewer with 'n', 'best_of' or a shorter list of prompts."
 _SEND_LESS = "Send less, or name a smaller 'max_tokens'."
 _DEGRADED: RateLimitHeaders = (("x-signet-degraded", "limits"),)
@@ -189,9 +189,7 @@ def _until(budget: Budget, window: int) -> str:
 
 def dollars(nanos: int) -> str:
     """`$12.50`, `$0.000123`: at least cents, at most nine decimals, exact."""
-    whole, rest = divmod(nanos, _NANOS_PER_DOLLAR)
-    decimals = f"{rest:09d}".rstrip("0").ljust(2, "0")
-    return f"${whole}.{decimals}"
+    return f"${format_dollars(nanos)}"
 
 
 def duration(seconds: float) -> str:
