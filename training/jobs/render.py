@@ -10,10 +10,9 @@ import yaml
 
 from training.errors import RecipeError, TrainingError
 from training.evaluate.source import Source
+from training.jobs.documents import rayjob, trainjob
 from training.jobs.job import Document, Job, make_job
 from training.jobs.memory import Shape, training_memory
-from training.jobs.rayjob import rayjob
-from training.jobs.trainjob import trainjob
 from training.recipes.sections import GradientRecipe, Recipe
 from training.registry import RegistryError
 

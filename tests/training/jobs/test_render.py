@@ -13,9 +13,8 @@ from click.testing import CliRunner, Result
 
 from training.cli import train
 from training.errors import RecipeError
+from training.jobs.documents import rayjob, trainjob
 from training.jobs.job import make_job
-from training.jobs.rayjob import rayjob
-from training.jobs.trainjob import trainjob
 from training.recipes import load_recipe
 from training.recipes.sections import GradientRecipe
 from training.registry import Registry
