@@ -80,7 +80,7 @@ class Context:
             if isinstance(named, Path) and not self.path(named).exists():
                 raise DataError(
                     f"{self.path(named)}: cannot be read: No such file or directory, and no data set has this name: "
-                    f"set data.{name}"
+                    f"set it, as in --set data.{name}=FILE"
                 )
 
     def data_sets(self, recipe: BaseModel) -> list[Checkpoint]:

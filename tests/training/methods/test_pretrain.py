@@ -183,7 +183,7 @@ def test_shapes_that_engines_do_not_serve_are_trained_for_their_figures(
         ),
         (["data.block=4000"], DataError, r"rhyme\.txt: too little text to train on"),
         (["data.block=400"], DataError, r"rhyme\.txt: too little text to hold out"),
-        (["data.train=absent.txt"], DataError, r"absent\.txt: cannot be read: No such file.*: set data\.train$"),
+        (["data.train=absent.txt"], DataError, r"absent\.txt: cannot be read: No such file.*--set data\.train=FILE$"),
         (["tokenizer=unknown"], Exception, "unknown"),
         (["optimizer.learning_rate=1e30"], RecipeError, "the loss is no longer a number"),
     ],
