@@ -17,9 +17,8 @@ from typing import Any
 
 from serving.ledger.anchor import Head, grown_heads, head_of_event
 from serving.ledger.audit import Entry, audit_record
-from serving.ledger.checkpointer import Checkpointer
 from serving.ledger.commit_queue import NO_FAILURES, Batch, CommitQueue, Failures
-from serving.ledger.database import DatabaseError, open_engine
+from serving.ledger.database import Checkpointer, DatabaseError, open_engine
 from serving.ledger.journal import Journal, JournalUnavailable
 from serving.ledger.migrate import migrate
 from serving.ledger.record import UsageRecord
