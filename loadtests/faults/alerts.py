@@ -1,6 +1,6 @@
 """Inject each fault into what a real Prometheus scrapes, and wait until a real Alertmanager tells of the right alert.
 
-    python -m loadtests.faults.alerts [--speed 30] [--out docs/benchmarks/alerts.md]
+    python -m loadtests.faults.alerts [--speed 15] [--out docs/benchmarks/alerts.md]
 
 Each fault has a namespace, and so the rules of a release, of its own; all break at the same moment. Time runs `--speed`
 times as fast: scrapes, windows and waiting times are that much shorter, and counters run that much faster. Then a day
@@ -41,21 +41,11 @@ from loadtests.faults.alert_faults import (
 )
 from loadtests.tools.prometheus import Target, running_alertmanager, running_prometheus
 from monitoring.alerts import GROUPS, Alert
+from training.studies.sections import write_section
 
 HEALTHY_MIN = 40.0
 # Prometheus takes five seconds to find its targets, however fast our time runs; until then they are absent.
 SETTLE_S = 15.0
-PAGE_HEAD = f"""\
-# Which fault raises which alert, and when
-
-`python -m loadtests.faults.alerts --out docs/benchmarks/alerts.md`, {datetime.now(UTC):%Y-%m-%d}.
-
-Each fault is injected into what a real Prometheus scrapes: a healthy deployment's series, of which the fault changes
-some, with the labels that an operator gives targets. Alerts go to a real Alertmanager, which passes them on at once.
-Seconds are of the deployment's own time, from the fault to when Alertmanager told. The bar of each is what its windows
-and waiting times allow. *Other alerts*: told within the bar, and neither the right one nor one that the fault explains.
-
-"""
 QUIET = Fault("nothing breaks", "", 0)
 QUIET_SPEED = 240.0
 DAY_MIN = 24 * 60
@@ -76,6 +66,12 @@ def compressed(text: str, speed: float) -> str:
 def _by_day(minute: float) -> float:
     """Minutes of the usual load until then, of which there is twenty times as much at noon as at midnight."""
     return 1.1 * minute - math.sin(2 * math.pi * minute / DAY_MIN) * DAY_MIN / (2 * math.pi)
+
+
+def rules_of(namespace: str, speed: float) -> str:
+    """The chart's rules for one namespace, with time so much faster."""
+    rules = json.dumps({"groups": [group.json() for group in GROUPS]})
+    return compressed(rules.replace('namespace=\\"signet\\"', f'namespace=\\"{namespace}\\"'), speed)
 
 
 class Deployment:
@@ -200,8 +196,6 @@ class Result:
 
 def run(faults: tuple[Fault, ...], speed: float, quiet_min: float) -> list[Result]:
     """Break everything at once, and wait as long as the slowest alert may take, at least `quiet_min`."""
-    folder = Path(tempfile.mkdtemp(prefix="signet-alerts-"))
-    rules = json.dumps({"groups": [group.json() for group in GROUPS]})
     told = Told()
     started = time.time()
     breaks_at = started + 60 * HEALTHY_MIN / speed
@@ -210,17 +204,13 @@ def run(faults: tuple[Fault, ...], speed: float, quiet_min: float) -> list[Resul
         Deployment(fault, f"f{number}", started, breaks_at if fault.alert else ends_at + 60, speed)
         for number, fault in enumerate((*faults, QUIET))
     ]
-    files = {
-        f"{each.namespace}.yaml": compressed(
-            rules.replace('namespace=\\"signet\\"', f'namespace=\\"{each.namespace}\\"')
-            # Names of groups are told apart by file; those of recorded series by the label.
-            .replace('"name": "signet-', f'"name": "{each.namespace}-'),
-            speed,
-        )
-        for each in deployments
-    }
+    files = {f"{each.namespace}.yaml": rules_of(each.namespace, speed) for each in deployments}
     interval = f"{round(30_000 / speed)}ms"
-    with served(deployments, told, started) as address, running_alertmanager(folder, f"http://{address}/") as manager:
+    with (
+        tempfile.TemporaryDirectory(prefix="signet-alerts-") as name,
+        served(deployments, told, started) as address,
+        running_alertmanager(folder := Path(name), f"http://{address}/") as manager,
+    ):
 
         def targets() -> Iterator[Target]:
             return chain.from_iterable(each.targets(address) for each in deployments)
@@ -272,7 +262,7 @@ def table(results: list[Result], quiet: Result, speed: float, quiet_hours: float
 
 
 @click.command()
-@click.option("--speed", default=30.0, show_default=True, help="How much faster time runs.")
+@click.option("--speed", default=15.0, show_default=True, help="How much faster time runs.")
 @click.option("--only", multiple=True, help="Only the faults of this alert; may be repeated.")
 @click.option("--quiet-hours", default=24.0, show_default=True, help="Hours of a deployment in which nothing breaks.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the table into this page.")
@@ -285,7 +275,8 @@ def main(speed: float, only: tuple[str, ...], quiet_hours: float, out: Path | No
     text = table(results, quiet, speed, quiet_hours)
     click.echo(text)
     if out is not None:
-        out.write_text(f"{PAGE_HEAD}{text}\n")
+        about = f"`python -m loadtests.faults.alerts --out …`, {datetime.now(UTC):%Y-%m-%d}."
+        write_section(out, "Every alert", f"{about}\n\n{text}")
     sys.exit(0 if all(each.is_right for each in (*results, quiet)) else 1)
 
 

@@ -102,13 +102,12 @@ def watched(
         with ThreadPoolExecutor(4) as clients:
             list(clients.map(lambda question: ask(url, key, "watched", question, True), QUESTIONS * 2))
         command("drift", "record", model, "--since", "1h")
-        targets = [
-            Target(f"127.0.0.1:{port}", operator_labels(NAMESPACE, "signet-gateway", "signet-gateway-1")),
-            Target(
-                urlsplit(engine_url).netloc, operator_labels(NAMESPACE, "signet-engine-chat", "signet-engine-chat-1")
-            ),
-            Target(f"127.0.0.1:{drift_port}", operator_labels(NAMESPACE, "signet-drift", "signet-drift-1")),
-        ]
+        addresses = {
+            "signet-gateway": f"127.0.0.1:{port}",
+            "signet-engine-chat": urlsplit(engine_url).netloc,
+            "signet-drift": f"127.0.0.1:{drift_port}",
+        }
+        targets = [Target(address, operator_labels(NAMESPACE, job, f"{job}-1")) for job, address in addresses.items()]
         drift = [*signet, "drift", "--reference", model, "--watch"]
         with running("drift", drift, home, env=env), running_prometheus(home, targets) as prometheus:
             started = time.time()
@@ -136,9 +135,10 @@ def ask_for(url: str, key: str, seconds: float) -> None:
         each.result()
 
 
-def ask(url: str, key: str, model: str, question: str, stream: bool) -> None:
+def ask(url: str, key: str, model: str, question: str, stream: bool, max_tokens: int = 16) -> None:
     """One question; refusals are part of the load."""
-    body = {"model": model, "messages": [{"role": "user", "content": question}], "max_tokens": 16, "stream": stream}
+    messages = [{"role": "user", "content": question}]
+    body = {"model": model, "messages": messages, "max_tokens": max_tokens, "stream": stream}
     headers = {"authorization": f"Bearer {key}", "content-type": "application/json"}
     request = urllib.request.Request(f"{url}/v1/chat/completions", json.dumps(body).encode(), headers)
     try:
