@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from loadtests.tools.processes import running
+from loadtests.tools.processes import ProgramError, running
 from loadtests.tools.services import program
 from loadtests.tools.targets import free_port
 
@@ -144,8 +144,7 @@ def running_alertmanager(folder: Path, webhook: str) -> Iterator[str]:
     """Start Debian's Alertmanager, which passes each alert to `webhook` at once; yields its HOST:PORT.
 
     Raises:
-        FileNotFoundError: it is not installed (`apt-get install prometheus-alertmanager`).
-        ProgramError: it does not start.
+        ProgramError: it is not installed, or does not start.
     """
     address = f"127.0.0.1:{free_port()}"
     route = {
@@ -157,7 +156,10 @@ def running_alertmanager(folder: Path, webhook: str) -> Iterator[str]:
     }
     receivers = [{"name": "hook", "webhook_configs": [{"url": webhook, "send_resolved": False}]}]
     (folder / "alertmanager.yaml").write_text(json.dumps({"route": route, "receivers": receivers}))
-    command = [program("prometheus-alertmanager", "alertmanager")]
+    try:
+        command = [program("prometheus-alertmanager", "alertmanager")]
+    except FileNotFoundError:
+        raise ProgramError("Alertmanager is not installed: sudo apt-get install prometheus-alertmanager") from None
     command += [f"--config.file={folder / 'alertmanager.yaml'}", f"--storage.path={folder / 'alerts'}"]
     command += [f"--web.listen-address={address}", "--cluster.listen-address=", "--log.level=warn"]
     with running("alertmanager", command, folder) as process:

@@ -14,6 +14,8 @@ NAMESPACE = 'namespace="signet"'
 GATEWAYS = 'job="signet-gateway"'
 ENGINES = 'job=~"signet-engine-.+"'
 PODS = '"signet-.+"'
+# KEDA names the autoscaler that it makes after its own object.
+AUTOSCALERS = '"(keda-hpa-)?signet-.+"'
 RUNBOOKS = "docs/guides/runbooks.md"
 
 

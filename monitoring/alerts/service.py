@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from monitoring.alerts.rule import ENGINES, GATEWAYS, PODS, Alert, Group
+from monitoring.alerts.rule import AUTOSCALERS, ENGINES, GATEWAYS, PODS, Alert, Group
 
 GATEWAY = Group(
     "signet-gateway",
@@ -150,7 +150,7 @@ ENGINE = Group(
     ),
 )
 
-_AUTOSCALER = f"horizontalpodautoscaler=~{PODS}"
+_AUTOSCALER = f"horizontalpodautoscaler=~{AUTOSCALERS}"
 _SAME_AUTOSCALER = "on (namespace, horizontalpodautoscaler)"
 SCALING = Group(
     "signet-scaling",

@@ -79,7 +79,7 @@ def test_two_releases_alert_for_themselves(chart):
     assert 'job=\\"other-gateway\\"' in written
     assert 'job=~\\"other-engine-.+\\"' in written
     assert 'pod=~\\"other-.+\\"' in written
-    assert 'horizontalpodautoscaler=~\\"other-.+\\"' in written
+    assert 'horizontalpodautoscaler=~\\"(keda-hpa-)?other-.+\\"' in written
     assert '\\"signet' not in written
 
 
