@@ -108,8 +108,8 @@ class GatewayMetrics:
         model = request.model if request.model in self._models else OTHER
         if request.engine is not None:
             model = self._served(request.model)
-        self._requests.add(1, request.endpoint, model, str(status))
-        self._duration.labels(request.endpoint, model).observe(duration_s)
+        self._requests.add(1, request.endpoint.name, model, str(status))
+        self._duration.labels(request.endpoint.name, model).observe(duration_s)
         if request.prompt_tokens:
             self._tokens.add(request.prompt_tokens, model, "prompt")
         if request.completion_tokens:

@@ -66,7 +66,7 @@ class ExportedTracing(Tracing):
         self._propagator = TraceContextTextMapPropagator()
 
     def start_request(self, request: ObservedRequest) -> OpenTrace:
-        route = request.target.decode()
+        route = request.endpoint.path
         attributes: dict[str, AttributeValue] = {
             genai.HTTP_REQUEST_METHOD: "POST",
             genai.HTTP_ROUTE: route,
@@ -89,7 +89,7 @@ class ExportedTracing(Tracing):
             return super().outgoing_headers(request)
         if trace.attempt is not None:  # the engine tried before did not answer
             _end(trace.attempt, error="unavailable")
-        operation = genai.OPERATIONS.get(request.endpoint, request.endpoint)
+        operation = genai.OPERATIONS.get(request.endpoint.name, request.endpoint.name)
         trace.attempt = self._tracer.start_span(
             f"{operation} {request.model}",
             context=trace.context,

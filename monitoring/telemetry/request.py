@@ -20,18 +20,22 @@ class TenantHolder(Protocol):
     def tenant(self) -> str: ...
 
 
+class NamedEndpoint(Protocol):
+    """Which path was asked; several paths may share a name."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def path(self) -> str: ...
+
+
 class ObservedRequest(Protocol):
     """One request. Times: `created_at` is Unix seconds, the others `time.perf_counter` seconds, 0 when not yet."""
 
     @property
     def request_id(self) -> str: ...
     @property
-    def endpoint(self) -> str: ...
-    @property
-    def target(self) -> bytes:
-        """The path that was asked."""
-        ...
-
+    def endpoint(self) -> NamedEndpoint: ...
     @property
     def headers(self) -> Mapping[bytes, bytes]: ...
     @property

@@ -11,15 +11,13 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from serving.gateway.asgi import JSON, AsgiApp, Client, Headers, Receive, Scope, Send, send_error, send_whole
 from serving.gateway.context import RequestContext
-from serving.gateway.dialects import DIALECTS
+from serving.gateway.endpoints import CHAT, ENDPOINTS
 from serving.gateway.errors import GatewayError, MethodNotAllowed, ModelNotFound
 from serving.gateway.pipeline import Pipeline
 from serving.gateway.prompts import PREFIX, PromptError
 from serving.gateway.steps import authenticate, presented_key
 from serving.gateway.streams.chunks import encode
-from serving.guard import Endpoint
 
-ANSWERS: dict[str, Endpoint] = {"/v1/chat/completions": "chat", "/v1/completions": "completions"}
 PROBE_PATHS = ("/healthz", "/readyz", "/readyz/engines", "/metrics")
 MODELS = "/v1/models/"
 """What follows is a model's id, which may hold slashes."""
@@ -32,7 +30,7 @@ class GatewayApp:
     """Dispatches one request.
 
     Args:
-        pipeline: what answers `/v1/chat/completions`, `/v1/completions` and the endpoints of `DIALECTS`.
+        pipeline: what answers the paths of `ENDPOINTS`.
         registry: metrics to expose at `/metrics`.
         rest: the application that serves every other path.
     """
@@ -57,18 +55,10 @@ class GatewayApp:
             await self._other(scope, receive, send)
             return
         path: str = scope["path"]
-        client: Client
-        endpoint = ANSWERS.get(path)
+        endpoint = ENDPOINTS.get(path)
         if endpoint is not None:
-            client = scope["extensions"]["signet"]
+            client: Client = scope["extensions"]["signet"]
             context = RequestContext(endpoint, client.headers, b"")
-            if scope["method"] == "POST":
-                await self.pipeline.handle(context, client, receive, send)
-            else:
-                await send_error(send, MethodNotAllowed(f"{path} takes POST."), [(b"allow", b"POST")])
-        elif (dialect := DIALECTS.get(path)) is not None:
-            client = scope["extensions"]["signet"]
-            context = RequestContext(dialect.endpoint, client.headers, b"", dialect)
             if scope["method"] == "POST":
                 await self.pipeline.handle(context, client, receive, send)
             else:
@@ -105,7 +95,7 @@ class GatewayApp:
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _show(self, page: Page, scope: Scope, send: Send) -> None:
-        context = RequestContext("chat", dict(scope["headers"]), b"")
+        context = RequestContext(CHAT, dict(scope["headers"]), b"")
         request_id = (b"x-request-id", context.request_id.encode())
         if scope["method"] not in ("GET", "HEAD"):
             await send_error(send, MethodNotAllowed(f"{scope['path']} takes GET."), [(b"allow", b"GET"), request_id])

@@ -9,7 +9,7 @@ import re
 from typing import Any
 
 from serving.gateway.body import encode
-from serving.gateway.dialects.relay import with_data
+from serving.gateway.endpoints.relay import with_data
 from serving.gateway.streams.chunks import UNREADABLE, decode_any
 from serving.gateway.streams.sse import event_data
 

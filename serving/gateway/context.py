@@ -9,20 +9,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from monitoring.telemetry import RequestTrace
-    from serving.gateway.dialects import Dialect
+    from serving.gateway.endpoints.endpoint import Endpoint
     from serving.gateway.engines.engine import Engine
     from serving.gateway.errors import GatewayError
     from serving.gateway.media import Media
     from serving.gateway.policy.review import Review
     from serving.gateway.routing.prompt import Affinity
     from serving.gateway.routing.route import Route
-    from serving.guard import Answers, Endpoint, GuardReport
+    from serving.guard import Answers, GuardReport
     from serving.identity import Lease, Principal
     from serving.provenance.receipts import AnswerDigests, Receipt
-
-# Of the endpoints without a dialect.
-PATHS: dict[Endpoint, str] = {"chat": "/v1/chat/completions", "completions": "/v1/completions"}
-TARGETS: dict[Endpoint, bytes] = {endpoint: path.encode() for endpoint, path in PATHS.items()}
 
 
 def new_request_id() -> str:
@@ -59,8 +55,6 @@ class RequestContext:
     endpoint: Endpoint
     headers: dict[bytes, bytes]
     raw_body: bytes
-    dialect: Dialect | None = None
-    """How to read the endpoint; None for chat and completions, which have a faster way of their own."""
     request_id: str = field(default_factory=new_request_id)
     created_at: float = field(default_factory=time.time)
     started: float = field(default_factory=time.perf_counter)
@@ -133,15 +127,6 @@ class RequestContext:
         assert self.principal is not None
         return self.principal.tenant
 
-    @property
-    def path(self) -> str:
-        """The path that was asked, and that the engine is asked at."""
-        return PATHS[self.endpoint] if self.dialect is None else self.dialect.path
-
-    @property
-    def target(self) -> bytes:
-        return TARGETS[self.endpoint] if self.dialect is None else self.dialect.target
-
     def note_usage(self, prompt: int | None, completion: int | None) -> None:
         """Keep what an engine has counted, of the text that has come by now; None: it did not say.
 
@@ -178,10 +163,8 @@ class RequestContext:
 
     def error_body(self, error: GatewayError) -> bytes:
         """The error in the shape that the endpoint's clients expect."""
-        return error.body() if self.dialect is None else self.dialect.error_body(error, self.request_id)
+        return self.endpoint.error_body(error, self.request_id)
 
     def error_event(self, error: GatewayError) -> bytes:
-        """An error inside a stream that has begun; clients raise it and read no further."""
-        if self.dialect is not None:
-            return self.dialect.error_event(error, self.request_id)
-        return b"data: " + error.body() + b"\n\n"
+        """The same inside a stream that has begun."""
+        return self.endpoint.error_event(error, self.request_id)

@@ -13,8 +13,9 @@ from serving.gateway.attempts import Attempts, Question
 from serving.gateway.cached_counts import without_cached_counts
 from serving.gateway.cleaning import offload
 from serving.gateway.context import RequestContext
-from serving.gateway.dialects.answer import clean_whole
-from serving.gateway.dialects.relay import DialectRelay
+from serving.gateway.endpoints.answer import clean_whole
+from serving.gateway.endpoints.relay import EventRelay
+from serving.gateway.endpoints.texts import FILTERED, AnswerText, Written
 from serving.gateway.engines.engine import Engine
 from serving.gateway.engines.upstream import UpstreamError, UpstreamResponse
 from serving.gateway.errors import (
@@ -33,19 +34,17 @@ from serving.gateway.policy import PolicySteps
 from serving.gateway.policy.answer import (
     joined,
     note_replaced,
-    replaced_events,
-    replaced_whole,
     texts_of_events,
     texts_of_whole,
+    written_answer,
 )
-from serving.gateway.policy.refusal import FILTERED, Written, written_stream, written_whole
-from serving.gateway.policy.review import AnswerText
 from serving.gateway.question_body import question_body
 from serving.gateway.receipts.step import receipt_comment, receipt_header, restart_receipt
 from serving.gateway.settle import Settlement
 from serving.gateway.steps import check_engines_mark
 from serving.gateway.streams.answer import CleanAnswer, clean_answer
 from serving.gateway.streams.broken import StreamBroken, refuse_blocked
+from serving.gateway.streams.chunks import encode
 from serving.gateway.streams.continuation import tap_for
 from serving.gateway.streams.relay import StreamRelay
 from serving.gateway.streams.sse import EventTooLong
@@ -90,7 +89,7 @@ class Exchange:
         self._failover = failover
         self._policy_steps = policy_steps
         self._max_bytes = max_bytes
-        self._relay: StreamRelay | DialectRelay | None = None
+        self._relay: StreamRelay | EventRelay | None = None
         self._started = False
         self._noted = False
         self._stream: StreamedAnswer | None = None
@@ -104,7 +103,7 @@ class Exchange:
         """Bytes of the answer that are counted among all that the process holds."""
 
     async def run(self) -> None:
-        question = Question(self._context.target, self._body_for)
+        question = Question(self._context.endpoint.target, self._body_for)
         while True:
             try:
                 response = await self._attempts.ask(question)
@@ -136,12 +135,13 @@ class Exchange:
         note_replaced(context, written, ())
         context.usage_reported = True
         await self._commit()
+        answer = written_answer(context, written)
         if not context.stream:
             headers = [JSON, *self._headers(), *receipt_header(context)]
-            await send_whole(self._send, 200, written_whole(context, written), headers)
+            await send_whole(self._send, 200, encode(context.endpoint.write_answer(answer)), headers)
             return
         await self._start([*EVENT_STREAM, *self._headers()])
-        *events, last = written_stream(context, written)
+        *events, last = context.endpoint.write_stream(answer)
         await self._send({"type": "http.response.body", "body": joined([*events, *receipt_comment(context), last])})
 
     async def fail(self, error: GatewayError) -> None:
@@ -221,10 +221,9 @@ class Exchange:
         await send_whole(self._send, 200, body, headers)
 
     def _cleaned(self, body: bytes) -> CleanAnswer:
-        context, dialect = self._context, self._context.dialect
-        if dialect is None:
-            return clean_answer(context, self._answers, body)
-        return clean_whole(context, dialect, self._answers, body)
+        context = self._context
+        clean = clean_answer if context.endpoint.has_choices else clean_whole
+        return clean(context, self._answers, body)
 
     async def _read(self, response: UpstreamResponse) -> bytes:
         """UpstreamError: it could not be read to its end. AnswerTooLarge: reading ended at the limit."""
@@ -299,7 +298,7 @@ class Exchange:
             )
             await stream.run(response, question)
         else:
-            await self._relay_dialect(response, relay)
+            await self._relay_events(response, relay)
         refuse_blocked(relay.reports())
         self._note_output(relay)
         events = await self._reviewed_events(relay)
@@ -314,7 +313,7 @@ class Exchange:
         self._first = b""
         restart_receipt(self._context)
 
-    async def _reviewed_events(self, relay: StreamRelay | DialectRelay) -> list[bytes]:
+    async def _reviewed_events(self, relay: StreamRelay | EventRelay) -> list[bytes]:
         """What the policy puts in place of a stream that it has held; nothing where it lets the stream be."""
         context, review = self._context, self._context.review
         if review is None:
@@ -326,7 +325,7 @@ class Exchange:
             return []
         return await self._offload(len(data), _events_with, context, data, written, texts)
 
-    async def _last_bytes(self, relay: StreamRelay | DialectRelay, events: list[bytes]) -> bytes:
+    async def _last_bytes(self, relay: StreamRelay | EventRelay, events: list[bytes]) -> bytes:
         comments = receipt_comment(self._context)
         if events:
             return self._first + joined([*events[:-1], *comments, events[-1]])
@@ -336,20 +335,20 @@ class Exchange:
             last = await self._offload(len(last), without_cached_counts, last, is_stream=True)
         return last
 
-    def _new_relay(self) -> StreamRelay | DialectRelay:
+    def _new_relay(self) -> StreamRelay | EventRelay:
         context = self._context
-        if context.dialect is None:
+        if context.endpoint.has_choices:
             return StreamRelay(context, self._answers, tap_for(context) if self._continues else None)
         if not context.stream:
             raise EngineFailed("The engine sent a stream that was not asked for.")
-        return DialectRelay(context, context.dialect, self._answers)
+        return EventRelay(context, self._answers)
 
     @property
     def _continues(self) -> bool:
-        return self._failover.settings.continue_streams and self._context.dialect is None
+        return self._failover.settings.continue_streams and self._context.endpoint.has_choices
 
-    async def _relay_dialect(self, response: UpstreamResponse, relay: DialectRelay) -> None:
-        """A stream in another dialect than OpenAI's first two: it is not continued."""
+    async def _relay_events(self, response: UpstreamResponse, relay: EventRelay) -> None:
+        """A stream that is not continued."""
         try:
             while data := await response.piece():
                 if len(data) + relay.num_pending <= SMALL_BYTES:
@@ -377,7 +376,7 @@ class Exchange:
         assert self._context.answers is not None
         return self._context.answers
 
-    def _note_output(self, relay: StreamRelay | DialectRelay) -> None:
+    def _note_output(self, relay: StreamRelay | EventRelay) -> None:
         if not self._noted:
             self._noted = True
             self._settlement.note_output(relay.reports())
@@ -429,11 +428,11 @@ def _whole_with(
     context: RequestContext, body: bytes, written: Mapping[int, Written], texts: Sequence[AnswerText]
 ) -> bytes:
     note_replaced(context, written, texts)
-    return replaced_whole(context, body, written)
+    return context.endpoint.replace_in_answer(body, written_answer(context, written))
 
 
 def _events_with(
     context: RequestContext, data: bytes, written: Mapping[int, Written], texts: Sequence[AnswerText]
 ) -> list[bytes]:
     note_replaced(context, written, texts)
-    return replaced_events(context, data, written)
+    return context.endpoint.replace_in_stream(data, written_answer(context, written))

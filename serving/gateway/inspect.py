@@ -48,7 +48,7 @@ class Inspector:
             ContentBlocked: a classifier that is set to block has flagged it.
             ClassifierUnavailable: one that is set to fail closed gave no answer.
         """
-        if context.dialect is not None and not context.dialect.generates:
+        if not context.endpoint.generates:
             return context  # embeddings and counts: no model reads the text as an instruction
         texts = await offload(context.tenant, len(context.raw_body), read_texts, context.body)
         verdicts = await self._verdicts(texts)

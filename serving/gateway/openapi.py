@@ -11,7 +11,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from serving.gateway.dialects import DIALECTS, Dialect
+from serving.gateway.endpoints import ENDPOINTS
 from serving.gateway.steps import SCHEMES
 
 Json = dict[str, Any]
@@ -178,9 +178,9 @@ def _hot_paths() -> Json:
 
 
 def _post(path: str, request: str, answer: str, summary: str) -> Json:
-    dialect: Dialect | None = DIALECTS.get(path)
+    endpoint = ENDPOINTS[path]
     content: Json = _json(answer)
-    if dialect is None or dialect.streams:
+    if endpoint.streams:
         content["text/event-stream"] = {"schema": _STRING}
     mark = {"name": "X-Signet-Mark", "in": "header", "schema": {"enum": ["on", "off", *SCHEMES]}}
     return {
@@ -188,7 +188,7 @@ def _post(path: str, request: str, answer: str, summary: str) -> Json:
         "operationId": path.removeprefix("/v1").strip("/").replace("/", "_"),
         "summary": summary,
         "security": _SECURITY,
-        "parameters": [mark] if dialect is None or dialect.generates else [],
+        "parameters": [mark] if endpoint.generates else [],
         "requestBody": {"required": True, "content": _json(request)},
         "responses": {"200": {"description": "The answer", "content": content}, **_errors(*_ERRORS)},
     }

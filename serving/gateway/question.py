@@ -41,16 +41,17 @@ class QuestionReader:
         body = dict(received)
         context.body = body
         context.model = model = model_of(body)
-        path, dialect = context.path, context.dialect
+        endpoint = context.endpoint
+        path = endpoint.path
         context.ignored_fields = self._rules.apply(body, path, model.startswith(PREFIX))
-        context.stream = body.get("stream") is True and (dialect is None or dialect.streams)
+        context.stream = body.get("stream") is True and endpoint.streams
         if "cache_salt" in body:
             context.own_salt = body.pop("cache_salt")
         if "tool_choice" in body:
             context.binds_tools = self._settings.bind_forced_tools and forces_tool(path, body)
-        if dialect is not None:
+        if not endpoint.has_choices:
             context.asked_model = model
-            dialect.check(body, self._settings)
+            endpoint.check(body, self._settings)
         else:
             if "stream_options" in body:
                 _read_stream_options(context, body["stream_options"])
@@ -67,7 +68,7 @@ class QuestionReader:
         if made > most:
             name = "n" if each > most else "best_of"
             raise BadRequest(f"'{name}' must be a whole number from 1 to {most}.", param=name)
-        prompts = num_texts(body.get("prompt")) if context.endpoint == "completions" else 1
+        prompts = num_texts(body.get("prompt")) if context.endpoint.name == "completions" else 1
         if prompts * made > most:
             message = (
                 f"{prompts:,} prompts with {made:,} answers each are more than {most:,} answers; send fewer at once."

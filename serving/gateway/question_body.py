@@ -16,8 +16,8 @@ def question_body(context: RequestContext, engine: Engine, **more: Any) -> bytes
     Usage is asked for where it does not come by itself, since the ledger needs it. The question itself stays as it is:
     the next engine may be asked for another mark.
     """
-    body, path = context.body, context.path
-    if context.stream and context.dialect is None:
+    body, path = context.body, context.endpoint.path
+    if context.stream and context.endpoint.has_choices:
         more["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
     if context.binds_tools and engine.is_vllm(context.model):
         more["tools"] = bound_tools(path, body)

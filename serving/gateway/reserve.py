@@ -7,7 +7,6 @@ the client asked for, by the model's window, or by a `max_tokens` that is put in
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,8 +32,6 @@ _SMALL_BODY_BYTES = 4096
 # What models take for a picture of usual size; in an estimate, for any part that is no text.
 _MEDIA_TOKENS = 1024
 _LENGTH_FIELDS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
-_FIELD_OF: Mapping[str, str] = {"responses": "max_output_tokens"}
-_NO_ANSWER = ("embeddings", "tokenize")
 _MILLION = 1_000_000
 
 
@@ -79,12 +76,9 @@ class Reserver:
 
     def _amount(self, context: RequestContext, bound: Bound | None) -> Amount:
         body = context.body
-        if context.dialect is None:
-            answer = body.get("max_completion_tokens") or body.get("max_tokens")
-        elif context.dialect.limit_field is not None:
-            answer = body.get(context.dialect.limit_field)
-        else:
-            answer = 0
+        answer: Any = None if context.endpoint.length_fields else 0
+        for name in context.endpoint.length_fields:
+            answer = answer or body.get(name)
         if type(answer) is not int or answer < 0:
             answer = ASSUMED_ANSWER_TOKENS
         prompt = len(context.raw_body) // CHARS_PER_TOKEN
@@ -106,7 +100,7 @@ class Reserver:
         window = self._window(context.model)
         if window is None:
             return prompt, answer
-        if context.endpoint != "embeddings":
+        if context.endpoint.name != "embeddings":
             prompt = min(prompt, window * _num_prompts(context))
         return prompt, min(answer, window)
 
@@ -118,14 +112,14 @@ class Reserver:
             # A token is at least one byte of text, so the body's length bounds the prompt's: of the body as it is
             # now, with a prompt template's words in it.
             prompt = len(encode(context.body)) + _TEMPLATE_TOKENS
-            if window is not None and context.endpoint != "embeddings":
+            if window is not None and context.endpoint.name != "embeddings":
                 prompt = min(prompt, window * _num_prompts(context))
-        if context.endpoint in _NO_ANSWER:
+        if not context.endpoint.generates:
             return Bound(prompt, 0, fixed=True, enforced=True)
         named = _named_length(context.body)
         if named:
             return Bound(prompt, named if window is None else min(named, window), fixed=True, enforced=True)
-        if context.endpoint == "completions" and "max_tokens" not in context.body:
+        if context.endpoint.name == "completions" and "max_tokens" not in context.body:
             return Bound(prompt, COMPLETION_DEFAULT_TOKENS, fixed=True, enforced=False)
         most = self._limiter.answer_tokens
         if window is not None and prompt + most > window:
@@ -161,7 +155,7 @@ class Reserver:
             length = min(length, max(1, left * _MILLION // (per_million * context.sequences)))
         for name in _LENGTH_FIELDS:
             context.body.pop(name, None)
-        context.body[_FIELD_OF.get(context.endpoint, "max_tokens")] = length
+        context.body[context.endpoint.length_fields[-1]] = length
 
 
 def _named_length(body: dict[str, Any]) -> int:

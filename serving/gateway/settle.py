@@ -8,9 +8,9 @@ from collections.abc import Iterable
 
 from monitoring.telemetry import GatewayMetrics, Tracing
 from serving.gateway.context import RequestContext
+from serving.gateway.endpoints.texts import FILTERED
 from serving.gateway.engines.seen import CHARS_PER_TOKEN
 from serving.gateway.errors import GatewayError
-from serving.gateway.policy.refusal import FILTERED
 from serving.gateway.receipts.step import issue_receipt
 from serving.guard import GuardReport
 from serving.guard.refusal import looks_like_refusal
@@ -37,8 +37,7 @@ def count_by_length(context: RequestContext, *, is_whole: bool) -> None:
         context.completion_tokens = counted + since if context.choices == 1 else max(counted + since, by_length)
     elif context.choices > 1 and not is_whole:
         context.completion_tokens = max(context.completion_tokens, _tokens(context.answer_chars))
-    has_cost = context.dialect is None or context.dialect.is_billed
-    if not context.prompt_tokens and has_cost and (is_whole or context.answer_chars):
+    if not context.prompt_tokens and context.endpoint.is_billed and (is_whole or context.answer_chars):
         context.prompt_tokens = _tokens(context.prompt_chars)
 
 
@@ -175,7 +174,7 @@ class Settlement:
             tenant=context.principal.tenant,
             key_id=context.principal.key_id,
             model=context.model,
-            endpoint=context.endpoint,
+            endpoint=context.endpoint.name,
             status=status,
             streamed=context.stream,
             prompt_tokens=context.prompt_tokens,

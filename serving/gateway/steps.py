@@ -98,8 +98,8 @@ def check_endpoint(context: RequestContext) -> RequestContext:
         Forbidden: it was made for others.
     """
     assert context.principal is not None
-    if not context.principal.may_use_endpoint(context.endpoint):
-        raise Forbidden(f"This key may not be used for {context.endpoint}.", code="endpoint_not_allowed")
+    if not context.principal.may_use_endpoint(context.endpoint.name):
+        raise Forbidden(f"This key may not be used for {context.endpoint.name}.", code="endpoint_not_allowed")
     return context
 
 
@@ -138,7 +138,7 @@ def sanitize(context: RequestContext, guard: Guard) -> RequestContext:
     """
     body = dict(context.body)
     try:
-        report, answers = begin_cleaning(context, guard).ask(body, context.endpoint)
+        report, answers = begin_cleaning(context, guard).ask(body, context.endpoint.name)
     except GuardRefusal as refusal:
         raise refused(context, refusal) from None
     context.body, context.input_report, context.answers = body, report, answers
@@ -147,10 +147,7 @@ def sanitize(context: RequestContext, guard: Guard) -> RequestContext:
 
 def begin_cleaning(context: RequestContext, guard: Guard) -> Guard:
     """Note what is to be known of a question that is not clean yet; returns what holds for its tenant."""
-    if context.dialect is None:
-        context.prompt_chars = _prompt_chars(context.body)
-    else:
-        context.prompt_chars = sum(map(len, context.dialect.prompt_texts(context.body)))
+    context.prompt_chars = context.endpoint.prompt_chars(context.body)
     assert context.principal is not None
     guard = guard.of_tenant(context.principal.tenant)
     context.policy_digest = guard.policy_digest
@@ -247,27 +244,9 @@ def _number(value: Any, default: float) -> float:
     return value if type(value) in (int, float) else default
 
 
-def _prompt_chars(body: dict[str, Any]) -> int:
-    """Characters of text in the question: of messages and their text parts, or of prompts."""
-    prompt, messages = body.get("prompt"), body.get("messages")
-    chars = _chars(prompt) if prompt is not None else 0
-    for message in messages if isinstance(messages, list) else ():
-        content = message.get("content") if isinstance(message, dict) else None
-        if isinstance(content, str):
-            chars += len(content)
-        elif isinstance(content, list):
-            chars += _chars([part.get("text") for part in content if isinstance(part, dict)])
-    return chars
-
-
-def _chars(texts: Any) -> int:
-    """Of one text or several; whatever else there is has none."""
-    return sum(len(text) for text in (texts if isinstance(texts, list) else [texts]) if isinstance(text, str))
-
-
 def _mark_obstacle(context: RequestContext, keyring: Keyring | None, scheme: str) -> tuple[str, str] | None:
-    if context.dialect is not None and not context.dialect.generates:
-        return "endpoint", f"{context.dialect.path} generates no text that could carry a mark."
+    if not context.endpoint.generates:
+        return "endpoint", f"{context.endpoint.path} generates no text that could carry a mark."
     if keyring is None:
         return "no-keyring", "This gateway has no keyring, so no answer can be marked."
     if scheme not in GREEDY_SCHEMES and is_greedy(context.body):

@@ -10,7 +10,7 @@ from serving.guard.detector import CONTEXT, Detector, Rest, Span
 from serving.guard.guard import Guard
 from serving.guard.outcome import GuardRefusal, GuardReport
 from serving.guard.refusal import looks_like_refusal
-from serving.guard.request import Endpoint
+from serving.guard.request import EndpointName
 from serving.guard.served_tokens import control_tokens_of
 from serving.guard.settings import EntityActions, GuardSettings
 from serving.guard.stream import MAX_HELD, StreamCleaner
@@ -21,7 +21,7 @@ __all__ = [
     "AnswerCleaner",
     "Answers",
     "Detector",
-    "Endpoint",
+    "EndpointName",
     "EntityActions",
     "Guard",
     "GuardRefusal",

@@ -14,7 +14,7 @@ from serving.guard.detectors import default_detectors
 from serving.guard.markup_rules import Rules
 from serving.guard.memory import Memory, MemoryRules
 from serving.guard.outcome import GuardReport
-from serving.guard.request import Endpoint, RequestCleaner
+from serving.guard.request import EndpointName, RequestCleaner
 from serving.guard.settings import GuardSettings
 from serving.guard.shown import is_shown
 
@@ -60,7 +60,7 @@ class Guard:
         """What holds for a tenant's requests."""
         return self._tenants.get(name, self) if self._tenants else self
 
-    def clean_request(self, body: dict[str, Any], endpoint: Endpoint) -> GuardReport:
+    def clean_request(self, body: dict[str, Any], endpoint: EndpointName) -> GuardReport:
         """Clean a request's body in place, where nothing of it has to be remembered for its answer.
 
         Raises:
@@ -68,7 +68,7 @@ class Guard:
         """
         return self.ask(body, endpoint)[0]
 
-    def ask(self, body: dict[str, Any], endpoint: Endpoint) -> tuple[GuardReport, AnswerCleaner]:
+    def ask(self, body: dict[str, Any], endpoint: EndpointName) -> tuple[GuardReport, AnswerCleaner]:
         """Clean a request's body in place.
 
         Returns:
@@ -85,7 +85,7 @@ class Guard:
         self._memory_rules.end(memory, body)
         return report, answers.remembering(memory)
 
-    def ask_apart(self, body: dict[str, Any], endpoint: Endpoint) -> tuple[GuardReport, dict[str, Any] | None]:
+    def ask_apart(self, body: dict[str, Any], endpoint: EndpointName) -> tuple[GuardReport, dict[str, Any] | None]:
         """As `ask`, in another process than that of the answer, whose `answers_knowing` takes what is returned.
 
         Raises: as `ask`.
@@ -98,13 +98,13 @@ class Guard:
         return report, memory.handed_over()
 
     def answers_knowing(
-        self, remembered: dict[str, Any] | None, body: dict[str, Any], endpoint: Endpoint
+        self, remembered: dict[str, Any] | None, body: dict[str, Any], endpoint: EndpointName
     ) -> AnswerCleaner:
         """What cleans the answer to a question that was cleaned apart; `body` as it came from there."""
         answers = self._answers_to(body, endpoint)
         return answers if remembered is None else answers.remembering(Memory.taken_over(remembered))
 
-    def _answers_to(self, body: dict[str, Any], endpoint: Endpoint) -> AnswerCleaner:
+    def _answers_to(self, body: dict[str, Any], endpoint: EndpointName) -> AnswerCleaner:
         return self._answers if is_shown(body, endpoint) else self._answers_never_shown
 
     def clean_text(self, text: str, *, json: bool = False) -> tuple[str, GuardReport]:

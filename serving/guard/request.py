@@ -20,7 +20,7 @@ from serving.guard.settings import GuardSettings
 from serving.guard.stream import is_plain
 from serving.guard.strings import PLAIN_NAMES, Cleaning, InputRules
 
-Endpoint = Literal["chat", "completions", "embeddings", "responses", "messages", "tokenize"]
+EndpointName = Literal["chat", "completions", "embeddings", "responses", "messages", "tokenize"]
 
 _NOT_TEXT = frozenset(
     {
@@ -33,7 +33,7 @@ _NOT_TEXT = frozenset(
 _RAW_FIELDS = frozenset({"prompt", "suffix", "stop"})
 """Fields of /v1/completions that keep control tokens under `raw_prompts: allow`."""
 
-_TOKEN_FIELDS: dict[Endpoint, str] = {"completions": "prompt", "embeddings": "input"}
+_TOKEN_FIELDS: dict[EndpointName, str] = {"completions": "prompt", "embeddings": "input"}
 """Fields that may hold token ids in place of text."""
 
 _DEVELOPERS_FIELDS = frozenset(
@@ -82,7 +82,7 @@ class RequestCleaner:
         self._patient = all(detector.skips_plain_words for detector in detectors)
         self._roles = frozenset(settings.roles)
 
-    def clean(self, body: dict[str, Any], endpoint: Endpoint, memory: Memory | None = None) -> GuardReport:
+    def clean(self, body: dict[str, Any], endpoint: EndpointName, memory: Memory | None = None) -> GuardReport:
         """Clean `body` in place, and fill `memory` with what its answer needs.
 
         Raises:

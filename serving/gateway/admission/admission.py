@@ -338,7 +338,7 @@ def slots_of(context: RequestContext) -> int:
 
     Embeddings take one for what a model usually reads at once, so that many short texts are one and long ones are not.
     """
-    if context.endpoint != "embeddings":
+    if context.endpoint.name != "embeddings":
         return context.sequences
     return max(1, context.prompt_chars // _CHARS_PER_SLOT)
 

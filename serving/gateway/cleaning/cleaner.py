@@ -113,7 +113,7 @@ class RequestCleaning:
         """
         async with self._cleaning_slots.slot(context.tenant, len(context.raw_body)):
             guard, body = await on_thread(_begin, context, self.guard)
-            reply = await self._ask(Job(context.tenant, context.endpoint, body))
+            reply = await self._ask(Job(context.tenant, context.endpoint.name, body))
         if isinstance(reply, TooCostly):
             message = "The request takes too much computing to clean. Send less at a time, or plainer text."
             raise BadRequest(message, code="too_costly_to_clean")
@@ -169,4 +169,4 @@ def _begin(context: RequestContext, guard: Guard) -> tuple[Guard, bytes]:
 
 def _take(context: RequestContext, guard: Guard, reply: Cleaned) -> None:
     context.body = decode_object(reply.body)
-    context.answers = guard.answers_knowing(reply.remembered, context.body, context.endpoint)
+    context.answers = guard.answers_knowing(reply.remembered, context.body, context.endpoint.name)

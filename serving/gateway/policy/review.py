@@ -5,20 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from serving.gateway.policy.model_judge import ModelJudge
 from serving.guard.policy import Decision, Policy, Principle, Rules
-
-
-class AnswerText(NamedTuple):
-    """One text of an answer: which choice, and which of its texts (`content`, `text`, `arguments` …)."""
-
-    choice: int
-    kind: str
-    text: str
-    call: int = 0
-    """Which tool call the arguments are of."""
 
 
 @dataclass(slots=True)

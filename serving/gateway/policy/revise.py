@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from serving.gateway.policy.review import AnswerText, Review
+from serving.gateway.endpoints.texts import AnswerText
+from serving.gateway.policy.review import Review
 from serving.guard import Answers
 from serving.guard.policy import CheckFailed, JudgedText, Principle, decide
 from serving.guard.policy.wording import critique_messages, revision_messages

@@ -13,12 +13,12 @@ from pathlib import Path
 from monitoring.telemetry import PolicyMetrics
 from serving.gateway.cleaning import offload
 from serving.gateway.context import RequestContext
+from serving.gateway.endpoints.texts import FILTERED, AnswerText, Written
 from serving.gateway.engines.pool import EnginePool
 from serving.gateway.errors import LedgerDown, PolicyRefused, PolicyUnavailable
 from serving.gateway.policy.model_judge import ModelJudge
 from serving.gateway.policy.question import QuestionText, question_texts
-from serving.gateway.policy.refusal import FILTERED, Written
-from serving.gateway.policy.review import AnswerText, Review
+from serving.gateway.policy.review import Review
 from serving.gateway.policy.revise import revise
 from serving.gateway.reload import WatchedFiles
 from serving.guard import GuardReport
@@ -114,7 +114,7 @@ class PolicySteps:
     def concern(self, context: RequestContext) -> None:
         """Find the principles that concern a request; its digest of the policy covers the file."""
         policy = self.policy
-        if policy is None or not (context.dialect is None or context.dialect.generates):
+        if policy is None or not context.endpoint.generates:
             return
         assert context.principal is not None
         context.policy_digest = combined_digest(context.policy_digest, policy.digest)

@@ -32,18 +32,18 @@ def apply_template(context: RequestContext, library: PromptLibrary, only_model: 
     values, where = _values(body)
     variable = template.message_variable
     if variable is not None and values.get(variable) is None:
-        text = _take_last_user_text(body, "input" if context.endpoint == "responses" else "messages")
+        text = _take_last_user_text(body, context.endpoint.conversation_field)
         values = values if text is None else {**values, variable: text}
     try:
         messages = template.render(values)
     except VariableError as error:
         raise BadRequest(str(error), code="invalid_prompt_variable", param=f"{where}.{error.variable[:80]}") from None
     if template.own_messages != "any":
-        require_confined(body, context.endpoint, template.own_messages)
+        require_confined(body, context.endpoint.name, template.own_messages)
     own = body.get("model")
     for name in ("prompt", "variables"):
         body.pop(name, None)
-    _set_messages(context, messages)
+    context.endpoint.set_messages(body, messages)
     _set_parameters(context, template)
     context.asked_model = template.id
     if _is_model(own):
@@ -83,22 +83,9 @@ def _take_last_user_text(body: dict[str, Any], field: str) -> str | None:
     return content
 
 
-def _set_messages(context: RequestContext, messages: list[dict[str, Any]]) -> None:
-    body = context.body
-    if context.dialect is not None:
-        context.dialect.set_messages(body, messages)
-        return
-    conversation = body.get("messages") or []
-    if context.endpoint != "chat":
-        raise BadRequest("/v1/completions takes no prompt templates.", param="model", code="prompt_not_supported")
-    if not isinstance(conversation, list):
-        raise BadRequest("'messages' must be a list.", param="messages")
-    body["messages"] = messages + conversation
-
-
 def _set_parameters(context: RequestContext, template: Template) -> None:
     body = context.body
-    names = {} if context.dialect is None else context.dialect.parameter_names
+    names = context.endpoint.parameter_names
     for name, value in template.parameters.model_dump(exclude_none=True).items():
         field = names.get(name, name)
         if name == "max_tokens" and body.get("max_completion_tokens") is not None:

@@ -43,7 +43,7 @@ def open_receipts(settings: ReceiptSettings, keys_file: Path) -> ReceiptIssuer |
 
 def begin_receipt(context: RequestContext, body: Mapping[str, Any]) -> None:
     """Hash the question as the client sent it, before anything is put in or cleaned, and make ready for the answer."""
-    if context.dialect is None or context.dialect.generates:
+    if context.endpoint.generates:
         context.digests = AnswerDigests(body)
 
 
@@ -63,7 +63,7 @@ def issue_receipt(context: RequestContext, issuer: ReceiptIssuer) -> None:
     manifest = engine.manifests.get(context.model, "") if engine is not None else ""
     earlier = list(dict.fromkeys(context.earlier_manifests))[:MAX_EARLIER]
     answer = AnswerClaims(
-        endpoint=context.endpoint,
+        endpoint=context.endpoint.name,
         model=context.model[:MAX_NAME_CHARS],
         policy=context.policy_digest,
         mark=context.mark_scheme if engine is not None else "off",

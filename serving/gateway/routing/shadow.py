@@ -74,7 +74,7 @@ class Shadows:
             self._metrics.shadow(name, shadow.target, "skipped")
             return
         body = {field: value for field, value in context.body.items() if field not in _LEFT_OUT}
-        data = engine_body(context.path, {**body, "model": shadow.target}, engine, context.cache_salt)
+        data = engine_body(context.endpoint.path, {**body, "model": shadow.target}, engine, context.cache_salt)
         task = asyncio.create_task(self._compare(context, shadow, engine, data))
         self._tasks[task] = name
         task.add_done_callback(lambda done: self._tasks.pop(done))
@@ -104,7 +104,7 @@ class Shadows:
         release = engine.occupy()
         try:
             async with asyncio.timeout(shadow.timeout_s):
-                choice = await self._ask(context.target, engine, data)
+                choice = await self._ask(context.endpoint.target, engine, data)
         except (UpstreamError, TimeoutError, msgspec.DecodeError, ValueError) as error:
             self._metrics.shadow(name, shadow.target, "failed")
             log.info("no shadow answer", extra={"engine": engine.name, "reason": type(error).__name__})

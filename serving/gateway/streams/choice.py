@@ -78,7 +78,7 @@ class ChoiceRelay:
         self._opened: set[int] = set()
         self._halves: dict[Channel, str] = {}
         self._frame: Json = {}
-        self._key = "text" if context.endpoint == "completions" else "delta"
+        self._key = "text" if context.endpoint.name == "completions" else "delta"
         self._stop_reason: Any = _NOT_TOLD
         self._end: Json | None = None
         self._end_event = b""

@@ -99,7 +99,7 @@ def obstacle(context: RequestContext, tap: TokenTap | None) -> str:
         return "continuation is off"
     if not _shown(tap):
         return ""
-    if context.endpoint not in ("chat", "completions"):
+    if not context.endpoint.has_choices:
         return "another endpoint"
     if not all(progress.plain for progress in tap.choices.values()):
         return "a tool call or reasoning"
@@ -150,7 +150,7 @@ class ChoiceContinuation:
         self.question = Question(
             COMPLETIONS.encode(), self._body, self._prepare, lambda engine: can_take_over(context, engine)
         )
-        self.answer = ContinuedChoice(tap.first, index, context.endpoint)
+        self.answer = ContinuedChoice(tap.first, index, context.endpoint.name)
 
     async def _prepare(self, engine: Engine) -> None:
         """Settle which tokens are kept: those whose text has come, so that the second engine begins with a whole one.
@@ -259,7 +259,7 @@ class ChoiceContinuation:
         context, sent = self._context, len(self._progress.ids)
         body = context.body
         limit = body.get("max_completion_tokens") or body.get("max_tokens")
-        if limit is None and context.endpoint == "completions":
+        if limit is None and context.endpoint.name == "completions":
             limit = DEFAULT_COMPLETION_TOKENS
         window = (engine.cards.get(context.model) or {}).get("max_model_len")
         bounds: list[int] = [limit] if limit is not None else []

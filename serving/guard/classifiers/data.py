@@ -29,7 +29,7 @@ class Texts:
 
 
 def read_texts(body: dict[str, Any]) -> Texts:
-    """The texts of a request in any dialect."""
+    """The texts of a request, whatever its endpoint."""
     texts = Texts()
     for message in _items(body, "messages"):
         _read_message(texts, message)

@@ -41,12 +41,18 @@ class Named:
     tenant: str = "acme"
 
 
+@dataclass(frozen=True)
+class Endpoint:
+    name: str = "chat"
+    path: str = "/v1/chat/completions"
+
+
 @dataclass
 class Request:
     """The part of a gateway's request context that telemetry reads."""
 
     request_id: str = "req_1"
-    endpoint: str = "chat"
+    endpoint: Endpoint = Endpoint()
     headers: dict[bytes, bytes] = field(default_factory=dict)
     body: dict[str, Any] = field(default_factory=dict)
     model: str = "m"

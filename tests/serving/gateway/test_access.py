@@ -14,7 +14,7 @@ from issuer import Issuer
 from running import answers_ok, wait_until
 from scripted import ScriptedEngine, answer, whole
 
-from serving.guard import Endpoint
+from serving.guard import EndpointName
 from serving.identity import Identity
 from serving.identity.principal import ENDPOINTS
 
@@ -71,7 +71,7 @@ def known(gateway: RunningGateway, key: str) -> str:
 
 
 def test_what_a_key_can_be_restricted_to_is_what_the_gateway_answers() -> None:
-    assert set(get_args(Endpoint)) <= set(ENDPOINTS)
+    assert set(get_args(EndpointName)) <= set(ENDPOINTS)
 
 
 def test_a_key_is_kept_to_its_models(trusting: RunningGateway, engine: ScriptedEngine, store: Identity) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from dialects.streams import message_events, response_events, stream_of
+from endpoints.streams import message_events, response_events, stream_of
 from gateways import RunningGateway, start_gateway, stop_gateway
 from running import answers_ok, wait_until
 from scripted import CLOSE, EVENTS, ScriptedEngine, SeenRequest, answer, chunk, stream, whole

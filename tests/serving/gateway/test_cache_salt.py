@@ -9,6 +9,7 @@ import pytest
 
 from serving.gateway.cache_salt import CacheSalts
 from serving.gateway.context import RequestContext
+from serving.gateway.endpoints import CHAT
 from serving.provenance import Keyring
 
 
@@ -18,7 +19,7 @@ class Holder:
 
 
 def salt(salts: CacheSalts, tenant: str, own: str = "") -> str:
-    context = RequestContext("chat", {}, b"", principal=cast(Any, Holder(tenant)), own_salt=own)
+    context = RequestContext(CHAT, {}, b"", principal=cast(Any, Holder(tenant)), own_salt=own)
     salts.salt(context)
     return context.cache_salt
 

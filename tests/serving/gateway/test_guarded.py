@@ -200,7 +200,7 @@ def test_a_placeholder_is_restored_across_two_engines(
     ],
     ids=["messages", "responses"],
 )
-def test_other_dialects_get_the_values_back(
+def test_other_endpoints_get_the_values_back(
     guarded: RunningGateway,
     engines: list[ScriptedEngine],
     path: str,

@@ -16,6 +16,7 @@ from scripted import ScriptedEngine, answer, whole
 
 from monitoring.telemetry import ClassifierMetrics
 from serving.gateway.context import RequestContext
+from serving.gateway.endpoints import CHAT
 from serving.gateway.errors import ClassifierUnavailable, ContentBlocked
 from serving.gateway.inspect import Inspector
 from serving.guard.classifiers import ClassifierPool, ClassifiersSettings
@@ -90,7 +91,7 @@ class Slow:
 
 
 def asked(**body: Any) -> RequestContext:
-    context = RequestContext("chat", {}, b"")
+    context = RequestContext(CHAT, {}, b"")
     context.principal = Principal(key_id="k", tenant="acme")
     context.body = body
     return context

@@ -14,8 +14,7 @@ import pytest
 from gateways import RunningGateway
 from scripted import ScriptedEngine, SeenRequest, answer, whole
 
-from serving.gateway.app import ANSWERS
-from serving.gateway.dialects import DIALECTS
+from serving.gateway.endpoints import ENDPOINTS
 
 EMPTY: dict[str, dict[str, Any]] = {
     "/v1/embeddings": {"data": []},
@@ -32,8 +31,7 @@ def test_every_endpoint_is_described(gateway: RunningGateway) -> None:
     document = httpx.get(f"{gateway.url}/openapi.json").json()
     described = document["paths"].keys()
     assert {
-        *ANSWERS,
-        *DIALECTS,
+        *ENDPOINTS,
         "/v1/models",
         "/v1/models/{model}",
         "/healthz",
@@ -54,7 +52,7 @@ def test_statuses_are_those_that_the_errors_page_has(gateway: RunningGateway) ->
 
     document = httpx.get(f"{gateway.url}/openapi.json").json()
 
-    hot = [document["paths"][path]["post"]["responses"] for path in (*ANSWERS, *DIALECTS)]
+    hot = [document["paths"][path]["post"]["responses"] for path in ENDPOINTS]
     assert {status for answers in hot for status in answers} <= listed | {"200"}
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.gateway.context import RequestContext
-from serving.gateway.dialects import DIALECTS
+from serving.gateway.endpoints import CHAT, ENDPOINTS
 from serving.gateway.errors import BadRequest
 from serving.gateway.fields.lists import FIELDS, REFUSED
 from serving.gateway.question import QuestionReader
@@ -19,7 +19,9 @@ from serving.gateway.settings import GatewaySettings
 
 
 def read(endpoint: str, settings: GatewaySettings | None = None, **fields: Any) -> RequestContext:
-    context = RequestContext(cast(Any, endpoint), {}, json.dumps({"model": "m", **fields}).encode())
+    context = RequestContext(
+        CHAT if endpoint == "chat" else ENDPOINTS[f"/v1/{endpoint}"], {}, json.dumps({"model": "m", **fields}).encode()
+    )
     QuestionReader(settings or GatewaySettings()).read(context)
     return context
 
@@ -89,7 +91,7 @@ def test_usual_amounts_pass(fields: dict[str, Any]) -> None:
 
 
 def test_what_the_client_sent_is_kept_for_its_receipt() -> None:
-    context = RequestContext("chat", {}, b'{"model": "m", "tools": null, "system": "s", "messages": []}')
+    context = RequestContext(CHAT, {}, b'{"model": "m", "tools": null, "system": "s", "messages": []}')
 
     asked = QuestionReader(GatewaySettings()).read(context)
 
@@ -111,21 +113,17 @@ EVERY_FIELD = sorted({name for fields in FIELDS.values() for name in fields} | s
 @pytest.mark.parametrize("unknown", ["ignore", "pass"])
 def test_no_body_makes_the_reader_fail(body: dict[str, Any], unknown: Any) -> None:
     for path in FIELDS:
-        dialect = DIALECTS.get(path)
-        endpoint = dialect.endpoint if dialect is not None else "chat" if "chat" in path else "completions"
-        raw = json.dumps({**body, "model": "m"}).encode()
-        context = RequestContext(cast(Any, endpoint), {}, raw, dialect)
+        context = RequestContext(ENDPOINTS[path], {}, json.dumps({**body, "model": "m"}).encode())
         with suppress(BadRequest):
             QuestionReader(GatewaySettings(unknown_fields=unknown)).read(context)
             assert type(context.stream) is bool
 
 
-@pytest.mark.parametrize("path", DIALECTS)
+@pytest.mark.parametrize("path", ENDPOINTS)
 @pytest.mark.parametrize("value", ["true", 1, "yes"])
 def test_stream_is_true_or_false(path: str, value: Any) -> None:
-    dialect = DIALECTS[path]
-    context = RequestContext(dialect.endpoint, {}, json.dumps({"model": "m", "stream": value}).encode(), dialect)
-    if dialect.streams:
+    context = RequestContext(ENDPOINTS[path], {}, json.dumps({"model": "m", "stream": value}).encode())
+    if ENDPOINTS[path].streams:
         with pytest.raises(BadRequest):
             QuestionReader(GatewaySettings()).read(context)
     else:

@@ -12,7 +12,7 @@ from gateways import RunningGateway
 from scripted import ScriptedEngine, answer, whole
 
 from serving.gateway.context import RequestContext
-from serving.gateway.dialects import DIALECTS
+from serving.gateway.endpoints import ENDPOINTS
 from serving.gateway.errors import BadRequest
 from serving.gateway.media import media_of
 from serving.gateway.reserve import Reserver
@@ -34,12 +34,12 @@ class Engine:
         return model in self.cards
 
 
-async def reserved(body: dict[str, Any], *windows: int | None, path: str = "", **more: Any) -> int:
+async def reserved(body: dict[str, Any], *windows: int | None, path: str = "/v1/chat/completions", **more: Any) -> int:
     """Nano-dollars that a request holds of a budget."""
     prices = PriceList({"m": ModelPrice(prompt_per_million="1", completion_per_million="1")})
     pool = SimpleNamespace(engines=[Engine(window) for window in windows])
     limiter = Limiter(answer_tokens=100)
-    context = RequestContext("chat", {}, json.dumps(body).encode(), DIALECTS.get(path))
+    context = RequestContext(ENDPOINTS[path], {}, json.dumps(body).encode())
     context.body, context.model = body, "m"
     for name, value in more.items():
         setattr(context, name, value)

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
-from dialects.streams import event, message_events, response_events, stream_of
+from endpoints.streams import event, message_events, response_events, stream_of
 from gateways import RunningGateway
 from running import wait_until
 from scripted import CLOSE, DONE, EVENTS, HANG, ScriptedEngine, answer, chunk, stream, usage_chunk, whole

@@ -7,13 +7,13 @@ from typing import Any, get_args
 import pytest
 
 from serving.guard import Guard, GuardSettings
-from serving.guard.request import Endpoint
+from serving.guard.request import EndpointName
 
 ACTIVE = "see ![a](https://evil.test/x) and <script>x</script>"
 ASKED = [{"role": "user", "content": "Go on."}]
 
 
-def left(body: dict[str, Any], endpoint: Endpoint, settings: GuardSettings | None = None) -> bool:
+def left(body: dict[str, Any], endpoint: EndpointName, settings: GuardSettings | None = None) -> bool:
     """Whether markup stays in the answer, whole and streamed."""
     _, answers = Guard(settings or GuardSettings()).ask(body, endpoint)
     whole, _ = answers.clean_text(ACTIVE)
@@ -23,7 +23,7 @@ def left(body: dict[str, Any], endpoint: Endpoint, settings: GuardSettings | Non
 
 
 def test_it_is_inert_in_chats_alone() -> None:
-    inert = {endpoint for endpoint in get_args(Endpoint) if not left({"messages": list(ASKED)}, endpoint)}
+    inert = {endpoint for endpoint in get_args(EndpointName) if not left({"messages": list(ASKED)}, endpoint)}
 
     assert inert == {"chat", "responses", "messages"}
 

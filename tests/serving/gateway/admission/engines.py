@@ -10,6 +10,7 @@ from serving.gateway.admission.admission import Admission
 from serving.gateway.admission.permit import Permit
 from serving.gateway.admission.settings import AdmissionSettings
 from serving.gateway.context import RequestContext
+from serving.gateway.endpoints import CHAT
 from serving.identity import Principal
 
 
@@ -62,7 +63,7 @@ class Gate:
     def context(self, tenant: str = "a", model: str = "m", weight: float = 1.0, **more: Any) -> RequestContext:
         headers = more.pop("headers", {})
         sequences = more.pop("sequences", 1)
-        context = RequestContext("chat", headers, b"")
+        context = RequestContext(CHAT, headers, b"")
         context.principal = Principal("key", tenant, weight=weight, priority=more.pop("priority", 5))
         context.model = model
         context.sequences = sequences

@@ -8,6 +8,7 @@ from admission.queues import drain, run
 
 from serving.gateway.admission.admission import slots_of
 from serving.gateway.context import RequestContext
+from serving.gateway.endpoints import ENDPOINTS
 
 
 def test_a_batch_takes_a_place_for_each_of_its_answers() -> None:
@@ -88,7 +89,7 @@ def test_what_was_kept_for_a_batch_is_free_when_it_leaves() -> None:
 
 
 def test_embeddings_take_room_by_their_length() -> None:
-    context = RequestContext("embeddings", {}, b"")
+    context = RequestContext(ENDPOINTS["/v1/embeddings"], {}, b"")
     context.prompt_chars = 300 * 80
     assert slots_of(context) == 1, "many short texts are one"
     context.prompt_chars = 2048 * 8192 * 4

@@ -21,8 +21,9 @@ from loadtests.tools.hostile_bodies import bodies
 from serving.gateway.body import decode_object
 from serving.gateway.cleaning import RequestCleaning
 from serving.gateway.context import RequestContext
+from serving.gateway.endpoints import ENDPOINTS
 from serving.gateway.errors import BadRequest, Overloaded
-from serving.guard import Endpoint, Guard, GuardSettings
+from serving.guard import Guard, GuardSettings
 from serving.identity import Principal
 
 ADDRESS = "jane.doe@example.org "
@@ -31,8 +32,9 @@ COSTLY = "%2541 " * 8000
 """Below all sizes that count as large, and far more work than the event loop has time for."""
 
 
-def question(content: Any, tenant: str = "acme", endpoint: Endpoint = "chat", **more: Any) -> RequestContext:
-    context = RequestContext(endpoint, {}, b"")
+def question(content: Any, tenant: str = "acme", endpoint: str = "chat", **more: Any) -> RequestContext:
+    named = {endpoint.name: endpoint for endpoint in ENDPOINTS.values()}
+    context = RequestContext(named[endpoint], {}, b"")
     context.raw_body = json.dumps({"model": "m", "messages": [{"role": "user", "content": content}], **more}).encode()
     context.body = decode_object(context.raw_body)
     context.principal = Principal(tenant=tenant, key_id="k")

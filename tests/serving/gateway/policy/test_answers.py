@@ -7,14 +7,14 @@ from typing import Any
 
 import httpx
 import pytest
-from dialects.streams import message_events, response_events, response_object, stream_of
+from endpoints.streams import message_events, response_events, response_object, stream_of
 from policy.conftest import Guarded
 from scripted import CLOSE, DONE, EVENTS, HANG, SeenRequest, answer, chunk, stream, usage_chunk, whole
 
 from serving.gateway.context import RequestContext
+from serving.gateway.endpoints import CHAT
+from serving.gateway.endpoints.texts import AnswerText, Written
 from serving.gateway.policy.answer import note_replaced
-from serving.gateway.policy.refusal import Written
-from serving.gateway.policy.review import AnswerText
 
 REASON = "The answer was about weapons."
 
@@ -134,7 +134,7 @@ def test_of_several_choices_only_the_bad_one_is_replaced(guarded: Guarded):
     [pytest.param([0, 1], b"off;reason=policy", id="all"), pytest.param([1], b"kgw;key=k", id="one")],
 )
 def test_an_answer_of_which_nothing_is_left_is_not_said_to_be_marked(replaced: list[int], mark: bytes):
-    context = RequestContext("chat", {}, b"", mark_scheme="kgw", mark_key_id="k")
+    context = RequestContext(CHAT, {}, b"", mark_scheme="kgw", mark_key_id="k")
     texts = [AnswerText(choice, "content", "as it was") for choice in (0, 1)]
 
     note_replaced(context, {choice: Written("as it is", "stop") for choice in replaced}, texts)
@@ -169,7 +169,7 @@ def test_a_held_stream_that_breaks_off_is_an_error(guarded: Guarded):
     assert "sword" not in failed.text
 
 
-def test_other_dialects_are_refused_in_their_own_form(guarded: Guarded):
+def test_other_endpoints_are_refused_in_their_own_form(guarded: Guarded):
     guarded.engine.script = lambda _: whole(response_object("a sword"))
     response = guarded.ask("hello", "held", "/v1/responses").json()
     assert response["output"][0]["content"][0]["text"] == REASON

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from dialects.streams import response_object
+from endpoints.streams import response_object
 from gateways import RunningGateway, start_gateway, stop_gateway
 from prompts.test_templates import TEMPLATE
 from running import answers_ok, wait_until

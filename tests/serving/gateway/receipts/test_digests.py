@@ -6,15 +6,15 @@ import json
 from itertools import pairwise
 from typing import Any
 
-from dialects.streams import message_events, message_item, response_events, response_object
+from endpoints.streams import message_events, message_item, response_events, response_object
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scripted import answer, chunk, stream
 
 from serving.gateway.context import RequestContext
-from serving.gateway.dialects import DIALECTS
-from serving.gateway.dialects.answer import clean_whole
-from serving.gateway.dialects.relay import DialectRelay
+from serving.gateway.endpoints import ENDPOINTS
+from serving.gateway.endpoints.answer import clean_whole
+from serving.gateway.endpoints.relay import EventRelay
 from serving.gateway.streams.answer import clean_answer
 from serving.gateway.streams.relay import StreamRelay
 from serving.guard import Guard, GuardSettings
@@ -28,8 +28,7 @@ PLACES = st.lists(st.integers(0, 100_000), max_size=12)
 
 
 def context_for(path: str = "/v1/chat/completions") -> RequestContext:
-    dialect = DIALECTS.get(path)
-    context = RequestContext("chat" if dialect is None else dialect.endpoint, {}, b"", dialect)
+    context = RequestContext(ENDPOINTS[path], {}, b"")
     context.digests = AnswerDigests({"messages": []})
     return context
 
@@ -44,7 +43,7 @@ def cut(text: str, places: list[int]) -> list[str]:
     return [text[start:end] for start, end in pairwise(ends)]
 
 
-def feed(relay: StreamRelay | DialectRelay, data: bytes, places: list[int]) -> bytes:
+def feed(relay: StreamRelay | EventRelay, data: bytes, places: list[int]) -> bytes:
     ends = sorted({place % len(data) for place in places} | {0, len(data)})
     out = b"".join(relay.feed(data[start:end]) for start, end in pairwise(ends))
     relay.finish()
@@ -58,10 +57,8 @@ def content_of(data: bytes) -> str:
 
 def whole_of(body: dict[str, Any], path: str) -> dict[str, bytes]:
     context = context_for(path)
-    if context.dialect is None:
-        clean_answer(context, GUARD, json.dumps(body).encode())
-    else:
-        clean_whole(context, context.dialect, GUARD, json.dumps(body).encode())
+    clean = clean_answer if context.endpoint.has_choices else clean_whole
+    clean(context, GUARD, json.dumps(body).encode())
     return texts_of(context)
 
 
@@ -83,8 +80,7 @@ def test_streams_of_other_endpoints_have_it_too(pieces: list[int], cuts: list[in
     of_response, of_message = context_for("/v1/responses"), context_for("/v1/messages")
     blocks = [("thinking", cut(TEXT, pieces)), ("text", cut(TEXT, cuts)), ("tool_use", ["{}"]), ("text", [" Bye."])]
     for context, events in ((of_response, response_events(cut(TEXT, pieces))), (of_message, message_events(blocks))):
-        assert context.dialect is not None
-        feed(DialectRelay(context, context.dialect, GUARD), b"".join(events), cuts)
+        feed(EventRelay(context, GUARD), b"".join(events), cuts)
 
     message = {
         "content": [

@@ -12,7 +12,7 @@ import httpx
 import jwt
 import openai
 import pytest
-from dialects.streams import message_events, response_events, response_object, stream_of
+from endpoints.streams import message_events, response_events, response_object, stream_of
 from gateways import RunningGateway
 from ledgers import rows
 from scripted import CLOSE, EVENTS, ScriptedEngine, answer, chunk, stream, whole

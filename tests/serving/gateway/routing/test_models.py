@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from serving.gateway.context import RequestContext
+from serving.gateway.endpoints import CHAT
 from serving.gateway.errors import EngineUnavailable, ModelNotFound
 from serving.gateway.routing.choose import choose_engine
 from serving.gateway.routing.models import ModelTable
@@ -38,7 +39,7 @@ def table(models: dict[str, Any], *engines: Served) -> ModelTable:
 
 
 def asked(model: str, tenant: str = "acme", **body: Any) -> RequestContext:
-    context = RequestContext("chat", {}, b"", body={"model": model, **body}, model=model)
+    context = RequestContext(CHAT, {}, b"", body={"model": model, **body}, model=model)
     context.principal = SimpleNamespace(tenant=tenant)  # type: ignore[assignment]
     return context
 

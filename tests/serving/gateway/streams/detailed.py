@@ -9,6 +9,7 @@ from scripted import DONE, chunk
 from streams.leaks import decoded_events
 
 from serving.gateway.context import RequestContext
+from serving.gateway.endpoints import CHAT, Endpoint
 from serving.gateway.streams.relay import StreamRelay
 from serving.guard import Guard, GuardSettings
 
@@ -83,7 +84,7 @@ def streamed(
     return data + chunk({}, "stop", stop_reason=None) + DONE
 
 
-def relayed(data: bytes, step: int = 1000, endpoint: Any = "chat", guard: Guard = GUARD, **body: Any) -> bytes:
+def relayed(data: bytes, step: int = 1000, endpoint: Endpoint = CHAT, guard: Guard = GUARD, **body: Any) -> bytes:
     context = RequestContext(endpoint, {}, b"")
     context.body = body
     relay = StreamRelay(context, guard)

@@ -13,6 +13,7 @@ from token_engine import CARD, QUESTION, TokenEngine
 
 from serving.gateway.attempts import Question
 from serving.gateway.context import RequestContext
+from serving.gateway.endpoints import CHAT, COMPLETIONS
 from serving.gateway.engines.engine import Engine
 from serving.gateway.question_body import question_body
 from serving.gateway.streams.broken import StreamBroken
@@ -83,7 +84,7 @@ class FakeEngine:
 
 
 def context_for(endpoint: str = "chat", **fields: Any) -> RequestContext:
-    context = RequestContext(cast(Any, endpoint), {}, b"")
+    context = RequestContext({"chat": CHAT, "completions": COMPLETIONS}[endpoint], {}, b"")
     asked: dict[str, Any] = {"messages": HELLO} if endpoint == "chat" else {"prompt": "hello"}
     context.body = {"model": "scripted", "stream": True, **asked, **fields}
     context.model, context.stream = "scripted", True

@@ -12,6 +12,7 @@ from streams.detailed import GUARD, VALUES, WORDS, cut, details_of, entry, relay
 from streams.leaks import decoded_events, leaked
 
 from serving.gateway.context import RequestContext
+from serving.gateway.endpoints import CHAT, COMPLETIONS
 from serving.gateway.errors import BadRequest
 from serving.gateway.streams import fast_path
 from serving.gateway.streams.relay import StreamRelay
@@ -47,7 +48,7 @@ def test_details_never_say_what_the_text_does_not(
 ) -> None:
     text = "".join(words)
     data = streamed(cut(text, sizes), lag, per_event, shape=shape, written=written, channel=channel)
-    endpoint = "chat" if shape == "chat" else "completions"
+    endpoint = CHAT if shape == "chat" else COMPLETIONS
 
     released = relayed(data, step, endpoint, logprobs=True, return_token_ids=True)
 
@@ -134,7 +135,7 @@ def test_bytes_that_are_another_text_are_left_out() -> None:
 def test_details_of_a_blocked_value_are_not_out_before_the_error(lag: int) -> None:
     guard = Guard(GuardSettings.model_validate({"output": {"email_address": "block"}}))
     data = streamed(cut(f"Mail {VALUES[0]} now, please, " + "and more " * 50, [3]), lag, 1)
-    relay = StreamRelay(RequestContext("chat", {}, b"", body={"logprobs": True}), guard)
+    relay = StreamRelay(RequestContext(CHAT, {}, b"", body={"logprobs": True}), guard)
     out = b""
 
     with pytest.raises(BadRequest, match="EMAIL_ADDRESS"):  # noqa: PT012 - what came before the error counts

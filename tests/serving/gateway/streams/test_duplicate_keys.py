@@ -6,15 +6,15 @@ import json
 from typing import Any
 
 import pytest
-from dialects.streams import event as named
+from endpoints.streams import event as named
 from hypothesis import given
 from hypothesis import strategies as st
 from scripted import DONE, chunk
 
 from serving.gateway.context import RequestContext
-from serving.gateway.dialects import DIALECTS
-from serving.gateway.dialects.answer import clean_whole
-from serving.gateway.dialects.relay import DialectRelay
+from serving.gateway.endpoints import CHAT, ENDPOINTS
+from serving.gateway.endpoints.answer import clean_whole
+from serving.gateway.endpoints.relay import EventRelay
 from serving.gateway.streams.answer import clean_answer
 from serving.gateway.streams.duplicate_keys import frame_of, repeats_keys
 from serving.gateway.streams.relay import StreamRelay
@@ -66,7 +66,7 @@ ANSWER = {"id": "c", "model": "m", "choices": [{"index": 0, "message": MESSAGE, 
 def test_a_whole_answer_carries_none(name: str) -> None:
     body = put_twice(json.dumps(ANSWER).encode(), name)
 
-    cleaned = clean_answer(RequestContext("chat", {}, b"", body={}), GUARD, body).body
+    cleaned = clean_answer(RequestContext(CHAT, {}, b"", body={}), GUARD, body).body
 
     assert EMAIL.encode() not in cleaned
     assert json.loads(cleaned) == ANSWER
@@ -79,7 +79,7 @@ def test_an_event_carries_none(name: str, at: int, step: int) -> None:
     events = [chunk({"role": "assistant", "content": ""}), *(chunk({"content": f" w{n}"}) for n in range(5))]
     events[at] = put_twice(events[at], name)
     data = b"".join([*events, chunk({}, finish="stop"), DONE])
-    relay = StreamRelay(RequestContext("chat", {}, b"", body={}), GUARD)
+    relay = StreamRelay(RequestContext(CHAT, {}, b"", body={}), GUARD)
 
     out = b"".join(relay.feed(data[start : start + step]) for start in range(0, len(data), step))
     relay.finish()
@@ -92,7 +92,7 @@ def test_an_event_carries_none(name: str, at: int, step: int) -> None:
 def test_an_event_that_only_looks_like_the_one_before_carries_none() -> None:
     first, plain = chunk({"role": "assistant", "content": ""}), chunk({"content": " a "})
     trick = plain.replace(b'" a "', b'"%b", "content": " a "' % EMAIL.encode())
-    relay = StreamRelay(RequestContext("chat", {}, b"", body={}), GUARD)
+    relay = StreamRelay(RequestContext(CHAT, {}, b"", body={}), GUARD)
 
     out = b"".join(relay.feed(sent) for sent in (first, plain, plain, trick, plain)) + relay.flush()
 
@@ -118,8 +118,8 @@ DELTAS: dict[str, Any] = {
     ("path", "name"), [("/v1/responses", "delta"), ("/v1/messages", "text"), ("/v1/messages", "delta")]
 )
 def test_the_other_endpoints_events_carry_none(path: str, name: str) -> None:
-    dialect = DIALECTS[path]
-    relay = DialectRelay(RequestContext(dialect.endpoint, {}, b"", dialect), dialect, GUARD)
+    endpoint = ENDPOINTS[path]
+    relay = EventRelay(RequestContext(endpoint, {}, b""), GUARD)
 
     out = relay.feed(put_twice(named(DELTAS[path]), name)) + relay.flush()
 
@@ -128,11 +128,11 @@ def test_the_other_endpoints_events_carry_none(path: str, name: str) -> None:
 
 
 def test_the_other_endpoints_answers_carry_none() -> None:
-    dialect = DIALECTS["/v1/messages"]
+    endpoint = ENDPOINTS["/v1/messages"]
     block = {"type": "tool_use", "id": "t", "name": "f", "input": {"to": "all"}}
     body = put_twice(json.dumps({"content": [block], "stop_reason": "tool_use"}).encode(), "to")
 
-    cleaned = clean_whole(RequestContext("messages", {}, b"", dialect), dialect, GUARD, body).body
+    cleaned = clean_whole(RequestContext(endpoint, {}, b""), GUARD, body).body
 
     assert EMAIL.encode() not in cleaned
     assert json.loads(cleaned)["content"] == [block]

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.gateway.context import RequestContext
+from serving.gateway.endpoints import CHAT
 from serving.gateway.streams.event_template import EventTemplate
 from serving.gateway.streams.relay import StreamRelay
 from serving.gateway.streams.tokens import TokenTap
@@ -47,7 +48,7 @@ def closing() -> bytes:
 
 
 def relayed(events: list[bytes], *, together: bool, tap: TokenTap | None) -> tuple[bytes, RequestContext, int]:
-    context = RequestContext("chat", {}, b"")
+    context = RequestContext(CHAT, {}, b"")
     context.body = {"return_token_ids": tap is not None and not tap.hides}
     relay = StreamRelay(context, GUARD, tap)
     data = [event + b"\n\n" for event in events]

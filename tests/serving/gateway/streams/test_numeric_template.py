@@ -7,14 +7,14 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
-from dialects.streams import event as named
+from endpoints.streams import event as named
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scripted import DONE, chunk
 
 from serving.gateway.context import RequestContext
-from serving.gateway.dialects import DIALECTS
-from serving.gateway.dialects.relay import DialectRelay
+from serving.gateway.endpoints import CHAT, ENDPOINTS
+from serving.gateway.endpoints.relay import EventRelay
 from serving.gateway.streams.numeric_template import NumericTemplate
 from serving.gateway.streams.relay import StreamRelay
 from serving.gateway.streams.tokens import TokenTap
@@ -37,7 +37,7 @@ def told(text: str, token: str | None = None, ids: Any = None, **fields: Any) ->
 
 
 def relayed(events: list[bytes], *, taps: bool, parses: bool) -> tuple[bytes, list[int]]:
-    context = RequestContext("chat", {}, b"", body={"logprobs": True})
+    context = RequestContext(CHAT, {}, b"", body={"logprobs": True})
     tap = TokenTap(1, answers_each=1, hides=True, keeps_text=False) if taps else None
     if tap is not None:
         tap.note_prompt([1])
@@ -152,15 +152,15 @@ PIECES: dict[str, Any] = {
 @settings(max_examples=50, deadline=None)
 @given(texts=st.lists(WORDS, max_size=12), twice=st.integers(0, 20))
 def test_the_other_endpoints_pieces_are_read_as_if_parsed(path: str, texts: list[str], twice: int) -> None:
-    dialect = DIALECTS[path]
+    endpoint = ENDPOINTS[path]
     events = [named(PIECES[path](text, n)) for n, text in enumerate(texts)]
     if twice < len(events):
         key = b'"delta":' if b'"delta": "' in events[twice] else b'"text":'
         events[twice] = events[twice].replace(key, b'%b "%b", %b' % (key, EMAIL.encode(), key), 1)
 
     def relayed(of: Any) -> bytes:
-        relay = DialectRelay(RequestContext(dialect.endpoint, {}, b"", dialect), dialect, GUARD)
-        with patch("serving.gateway.dialects.relay.NumericTemplate.of", of):
+        relay = EventRelay(RequestContext(endpoint, {}, b""), GUARD)
+        with patch("serving.gateway.endpoints.relay.NumericTemplate.of", of):
             return b"".join(relay.feed(event) for event in events) + relay.flush()
 
     out = relayed(NumericTemplate.of)

@@ -14,6 +14,7 @@ from streams.detailed import GUARD, VALUES, cut, entry, relayed, streamed, texts
 from streams.leaks import decoded_events, leaked
 
 from serving.gateway.context import RequestContext
+from serving.gateway.endpoints import CHAT
 from serving.gateway.streams.answer import clean_answer
 from serving.gateway.streams.details import DetailGate
 from serving.gateway.streams.relay import StreamRelay
@@ -136,7 +137,7 @@ def test_a_token_and_its_bytes_say_the_same(other: dict[str, Any], is_own: bool)
     data = chunk({"content": " sea"}, logprobs={"content": entries})
 
     released = relayed(data + chunk({}, "stop") + DONE, logprobs=True)
-    body = clean_answer(RequestContext("chat", {}, b""), GUARD, whole(" sea", logprobs={"content": entries})).body
+    body = clean_answer(RequestContext(CHAT, {}, b""), GUARD, whole(" sea", logprobs={"content": entries})).body
 
     assert not leaked([*decoded_events(released), json.loads(body)], VALUES)
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scripted import DONE, chunk, stream, usage_chunk
 
 from serving.gateway.context import RequestContext
+from serving.gateway.endpoints import CHAT
 from serving.gateway.streams.broken import StreamBroken
 from serving.gateway.streams.relay import StreamRelay
 from serving.guard import Guard, GuardSettings
@@ -34,7 +35,7 @@ WORDS = [
 
 
 def relay_for(choices: int = 1, wants_usage: bool = False) -> StreamRelay:
-    context = RequestContext("chat", {}, b"")
+    context = RequestContext(CHAT, {}, b"")
     context.choices, context.wants_usage = choices, wants_usage
     return StreamRelay(context, GUARD)
 

@@ -13,6 +13,7 @@ from streams.engine_shapes import CALLS, STREAMS, WHOLE, event, sse
 from streams.leaks import decoded_events, leaked
 
 from serving.gateway.context import RequestContext
+from serving.gateway.endpoints import CHAT
 from serving.gateway.streams.answer import clean_answer
 from serving.gateway.streams.relay import StreamRelay
 from serving.gateway.streams.tokens import TokenTap
@@ -25,7 +26,7 @@ CLEAN = GUARD.clean_text(TEXT)[0]
 
 
 def relayed(data: bytes, step: int, tap: TokenTap | None = None, **body: Any) -> tuple[bytes, RequestContext]:
-    context = RequestContext("chat", {}, b"", body=body)
+    context = RequestContext(CHAT, {}, b"", body=body)
     context.wants_usage = True
     relay = StreamRelay(context, GUARD, tap)
     out = b"".join(relay.feed(data[start : start + step]) for start in range(0, len(data), step))
@@ -89,7 +90,7 @@ def test_parallel_calls_keep_their_own_arguments(odd: str, step: int) -> None:
 
 @pytest.mark.parametrize("odd", WHOLE)
 def test_whole_answers_of_many_shapes_are_read_and_cleaned(odd: str) -> None:
-    context = RequestContext("chat", {}, b"")
+    context = RequestContext(CHAT, {}, b"")
 
     answer = clean_answer(context, GUARD, WHOLE[odd](TEXT).encode())
 
@@ -125,7 +126,7 @@ def put(value: Any, text: str) -> Any:
 def test_no_field_of_a_message_is_let_through_unread(where: str, size: int) -> None:
     text = f"to {EMAIL} now"
     whole = {"choices": [{"index": 0, "message": put(UNKNOWN[where], text), "finish_reason": "stop"}]}
-    cleaned = json.loads(clean_answer(RequestContext("chat", {}, b""), GUARD, json.dumps(whole).encode()).body)
+    cleaned = json.loads(clean_answer(RequestContext(CHAT, {}, b""), GUARD, json.dumps(whole).encode()).body)
     assert not leaked([cleaned], [EMAIL])
     assert "EMAIL_ADDRESS" in json.dumps(cleaned)
 
@@ -145,7 +146,7 @@ def test_no_field_around_a_message_is_let_through_unread(field: str) -> None:
     choice = {"index": 0, "message": {"role": "assistant", "content": "x"}, "finish_reason": "stop"}
     answer: dict[str, Any] = {"choices": [choice]}
     (answer if field[0] == "/" else choice)[field.removeprefix("/")] = EMAIL
-    cleaned = json.loads(clean_answer(RequestContext("chat", {}, b""), GUARD, json.dumps(answer).encode()).body)
+    cleaned = json.loads(clean_answer(RequestContext(CHAT, {}, b""), GUARD, json.dumps(answer).encode()).body)
     assert not leaked([cleaned], [EMAIL])
     assert cleaned["choices"][0]["message"]["content"] == "x"
 
@@ -188,7 +189,7 @@ def test_tokens_are_read_and_hidden_however_the_json_is_written(separators: tupl
 
 
 def test_a_stream_that_breaks_off_tells_no_finish_reason() -> None:
-    relay = StreamRelay(RequestContext("chat", {}, b""), GUARD)
+    relay = StreamRelay(RequestContext(CHAT, {}, b""), GUARD)
     relay.feed(sse(event({"content": "Mail jane"}), event({}, "stop"), done=False))
 
     rest = relay.flush()

@@ -6,16 +6,16 @@ import json
 from typing import Any
 
 import pytest
-from dialects.streams import event, response_events
+from endpoints.streams import event, response_events
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from streams.engine_shapes import sse
 from streams.leaks import decoded_events
 
 from serving.gateway.context import RequestContext
-from serving.gateway.dialects import DIALECTS
-from serving.gateway.dialects.answer import clean_whole
-from serving.gateway.dialects.relay import DialectRelay
+from serving.gateway.endpoints import CHAT, ENDPOINTS
+from serving.gateway.endpoints.answer import clean_whole
+from serving.gateway.endpoints.relay import EventRelay
 from serving.gateway.streams import texts
 from serving.gateway.streams.answer import clean_answer
 from serving.gateway.streams.relay import StreamRelay
@@ -36,7 +36,7 @@ def chat_stream(pieces: list[dict[str, Any]], step: int) -> list[Any]:
     choices = [{"index": 0, "delta": delta, "finish_reason": None} for delta in pieces]
     choices.append({"index": 0, "delta": {}, "finish_reason": "tool_calls"})
     data = sse(*({**chunk, "choices": [choice]} for choice in choices))
-    relay = StreamRelay(RequestContext("chat", {}, b"", body={}), GUARD)
+    relay = StreamRelay(RequestContext(CHAT, {}, b"", body={}), GUARD)
     out = b"".join(relay.feed(data[start : start + step]) for start in range(0, len(data), step))
     relay.finish()
     return [choice["delta"] for decoded in decoded_events(out + relay.close()) for choice in decoded["choices"]]
@@ -77,7 +77,7 @@ def test_a_custom_tools_input_is_answered_as_it_was_written() -> None:
     message = {"role": "assistant", "content": None, "tool_calls": calls}
     body = json.dumps({"choices": [{"index": 0, "message": message, "finish_reason": "tool_calls"}]}).encode()
 
-    answer = json.loads(clean_answer(RequestContext("chat", {}, b"", body={}), GUARD, body).body)
+    answer = json.loads(clean_answer(RequestContext(CHAT, {}, b"", body={}), GUARD, body).body)
 
     first, second, third = answer["choices"][0]["message"]["tool_calls"]
     assert first["custom"]["input"] == PROGRAM
@@ -120,15 +120,15 @@ def test_a_response_repeats_a_tools_free_text_as_it_streamed_it(channel: str, st
     if channel == "apply_patch_call_operation_diff":
         del events[-3]
     data = b"".join(event({**each, "sequence_number": number}) for number, each in enumerate(events))
-    dialect = DIALECTS["/v1/responses"]
-    relay = DialectRelay(RequestContext("responses", {}, b"", dialect), dialect, GUARD)
+    endpoint = ENDPOINTS["/v1/responses"]
+    relay = EventRelay(RequestContext(endpoint, {}, b""), GUARD)
 
     out = b"".join(relay.feed(data[start : start + step]) for start in range(0, len(data), step))
     relay.finish()
 
     assert out + relay.close() == data
     body = json.dumps(whole).encode()
-    assert clean_whole(RequestContext("responses", {}, b"", dialect), dialect, GUARD, body).body == body
+    assert clean_whole(RequestContext(endpoint, {}, b""), GUARD, body).body == body
 
 
 def json_answers() -> Answers:
@@ -145,7 +145,7 @@ def test_thoughts_beside_an_answer_in_json_are_none() -> None:
     }
     body = json.dumps({"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}).encode()
 
-    answer = json.loads(clean_answer(RequestContext("chat", {}, b"", body={}), json_answers(), body).body)
+    answer = json.loads(clean_answer(RequestContext(CHAT, {}, b"", body={}), json_answers(), body).body)
 
     message = answer["choices"][0]["message"]
     assert message["reasoning"] == f"{PROGRAM}jane@example.org"

@@ -1,4 +1,4 @@
-"""What is said and what is data, in every dialect; and how data is marked."""
+"""What is said and what is data, at every endpoint; and how data is marked."""
 
 from __future__ import annotations
 

@@ -8,13 +8,13 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from dialects.streams import event, message_events, response_events
+from endpoints.streams import event, message_events, response_events
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.gateway.context import RequestContext
-from serving.gateway.dialects import DIALECTS
-from serving.gateway.dialects.relay import DialectRelay
+from serving.gateway.endpoints import ENDPOINTS
+from serving.gateway.endpoints.relay import EventRelay
 from serving.gateway.streams.broken import StreamBroken
 from serving.guard import Guard, GuardSettings
 
@@ -29,9 +29,8 @@ def cut(text: str, places: list[int]) -> list[str]:
 
 
 def relayed(path: str, data: bytes, cuts: list[int]) -> tuple[list[dict[str, object]], RequestContext, bytes]:
-    dialect = DIALECTS[path]
-    context = RequestContext(dialect.endpoint, {}, b"", dialect)
-    relay = DialectRelay(context, dialect, GUARD)
+    context = RequestContext(ENDPOINTS[path], {}, b"")
+    relay = EventRelay(context, GUARD)
     ends = sorted({place % len(data) for place in cuts} | {0, len(data)})
     before = b"".join(relay.feed(data[start:end]) for start, end in pairwise(ends))
     relay.finish()
@@ -81,8 +80,8 @@ def test_a_message_is_the_same_for_every_cutting(pieces: list[int], cuts: list[i
 
 def test_clean_events_pass_as_the_bytes_that_came() -> None:
     data = b"".join(response_events(["All is ", "well", ", thank you."]))
-    dialect = DIALECTS["/v1/responses"]
-    relay = DialectRelay(RequestContext("responses", {}, b"", dialect), dialect, GUARD)
+    endpoint = ENDPOINTS["/v1/responses"]
+    relay = EventRelay(RequestContext(endpoint, {}, b""), GUARD)
     out = relay.feed(data)
     relay.finish()
     assert out + relay.close() == data
@@ -107,15 +106,15 @@ def test_a_block_that_begins_with_text_is_cleaned_across_its_first_piece() -> No
     ],
 )
 def test_an_engine_that_gives_up_breaks_the_stream(path: str, broken: bytes) -> None:
-    dialect = DIALECTS[path]
-    relay = DialectRelay(RequestContext(dialect.endpoint, {}, b"", dialect), dialect, GUARD)
+    endpoint = ENDPOINTS[path]
+    relay = EventRelay(RequestContext(endpoint, {}, b""), GUARD)
     with pytest.raises(StreamBroken):
         relay.feed(broken)
 
 
 def test_an_answer_that_ends_early_breaks_the_stream() -> None:
-    dialect = DIALECTS["/v1/messages"]
-    relay = DialectRelay(RequestContext("messages", {}, b"", dialect), dialect, GUARD)
+    endpoint = ENDPOINTS["/v1/messages"]
+    relay = EventRelay(RequestContext(endpoint, {}, b""), GUARD)
     relay.feed(b"".join(message_events([("text", ["half a "])])[:3]))
     with pytest.raises(StreamBroken):
         relay.finish()
@@ -144,7 +143,7 @@ def test_the_short_way_says_what_the_long_one_says(path: str, words: list[str], 
     data = re.sub(rb'"logprobs": \[\{"token"[^\]]*\]', b'"logprobs": []', b"".join(events))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(type(DIALECTS[path]), "read_piece", lambda self, data: None)
+        patch.setattr(type(ENDPOINTS[path]), "read_piece", lambda self, data: None)
         long = relayed(path, data, cuts)
 
     short = relayed(path, data, cuts)

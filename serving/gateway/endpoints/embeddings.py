@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from serving.gateway.dialects.dialect import Dialect, Json, Usage, count_of, texts_in
+from serving.gateway.endpoints.endpoint import Endpoint, Json, Usage, count_of, texts_in
 from serving.gateway.errors import BadRequest
 
 if TYPE_CHECKING:
     from serving.gateway.settings import GatewaySettings
 
 
-class Embeddings(Dialect):
+class Embeddings(Endpoint):
     """Vectors pass through as they come, as lists or as base64; only the usage is read."""
 
     path = "/v1/embeddings"
-    endpoint = "embeddings"
+    name = "embeddings"
     is_billed = True
 
     def check(self, body: Json, settings: GatewaySettings) -> None:

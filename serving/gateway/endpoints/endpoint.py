@@ -1,4 +1,4 @@
-"""What differs between endpoints, in one class: each endpoint is an instance with its own few methods."""
+"""What differs between the paths of the API, in one class: each path is an instance with its own few methods."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from serving.gateway.endpoints.texts import AnswerText, WrittenAnswer
 from serving.gateway.errors import BadRequest, GatewayError
+from serving.gateway.streams.chunks import decode_any, encode
 
 if TYPE_CHECKING:
     from serving.gateway.settings import GatewaySettings
-    from serving.guard import Endpoint
+    from serving.guard import EndpointName
 
 Json = dict[str, Any]
 Channel = tuple[str, int, int]
@@ -65,11 +67,16 @@ class Usage:
     completion: int | None
 
 
-class Dialect:
+class Endpoint:
     """One endpoint. The defaults are those of an endpoint that answers in one piece and generates nothing."""
 
     path: ClassVar[str]
-    endpoint: ClassVar[Endpoint]
+    target: ClassVar[bytes]
+    """The engine's path."""
+    name: ClassVar[EndpointName]
+    """As keys, metrics, ledger and receipts call it."""
+    has_choices: ClassVar[bool] = False
+    """Answers are choices and streams are chunks of them, as of chat and completions: relayed and continued as such."""
     streams: ClassVar[bool] = False
     generates: ClassVar[bool] = False
     """Tokens are sampled, and the engine takes `vllm_xargs` here."""
@@ -79,15 +86,15 @@ class Dialect:
     """The answer holds text."""
     numbers_events: ClassVar[bool] = False
     """Events of a stream are counted by their `sequence_number`."""
+    conversation_field: ClassVar[str] = "messages"
+    """The request's field with the turns of a conversation."""
     parameter_names: ClassVar[dict[str, str]] = {}
     """Chat parameters that are called otherwise here."""
-    limit_field: ClassVar[str | None] = None
-    """The request's field with the most tokens to generate."""
+    length_fields: ClassVar[tuple[str, ...]] = ()
+    """The request's fields with the most tokens to generate: the first that is there counts, the last is set by us."""
 
-    @property
-    def target(self) -> bytes:
-        """The engine's path."""
-        return self.path.encode()
+    def __init_subclass__(cls) -> None:
+        cls.target = cls.path.encode() if "path" in vars(cls) else b""
 
     def check(self, body: Json, settings: GatewaySettings) -> None:
         """Refuse what the gateway cannot carry out.
@@ -99,6 +106,10 @@ class Dialect:
     def prompt_texts(self, body: Json) -> Iterator[str]:
         """The texts of the question."""
         yield from ()
+
+    def prompt_chars(self, body: Json) -> int:
+        """Characters of text in the question."""
+        return sum(map(len, self.prompt_texts(body)))
 
     def set_messages(self, body: Json, messages: list[Json]) -> None:
         """Put these chat messages (roles system, user, assistant; contents text) before those of `body`.
@@ -119,6 +130,39 @@ class Dialect:
     def text_fields(self, answer: Json) -> list[TextField]:
         """The texts of a whole answer."""
         return []
+
+    def answer_texts(self, body: bytes) -> list[AnswerText]:
+        """The same of an answer that is clean, as the policy reads them."""
+        texts = []
+        for text_field in self.text_fields(decode_any(body)):
+            value = text_field.holder[text_field.key]
+            kind = "text" if text_field.is_answer else text_field.key if text_field.key != "text" else "content"
+            texts.append(AnswerText(0, kind, encode(value).decode() if text_field.parsed else value))
+        return texts
+
+    def event_texts(self, data: bytes) -> Iterator[tuple[tuple[object, ...], AnswerText]]:
+        """The pieces of texts in a clean event's data, each with what tells its text from others."""
+        decoded = decode_any(data)
+        for part in self.unfold(decoded) if isinstance(decoded, dict) else ():
+            event = self.read_event(part)
+            if event.channel is not None:
+                yield event.channel, AnswerText(0, event.channel[0], event.text)
+
+    def write_answer(self, written: WrittenAnswer) -> Json:
+        """An answer in one piece that consists of texts of ours."""
+        raise NotImplementedError
+
+    def write_stream(self, written: WrittenAnswer) -> list[bytes]:
+        """The same as a stream's events, without the blank lines after them."""
+        raise NotImplementedError
+
+    def replace_in_answer(self, body: bytes, written: WrittenAnswer) -> bytes:
+        """The answer with other choices in place of some."""
+        return encode(self.write_answer(written))
+
+    def replace_in_stream(self, data: bytes, written: WrittenAnswer) -> list[bytes]:
+        """The events of a whole stream, to its last one, with other choices in place of some."""
+        return self.write_stream(written)
 
     def unfold(self, data: Json) -> list[Json]:
         """An event as the events that it stands for, so that each carries a piece of one text at the most."""
@@ -147,6 +191,11 @@ class Dialect:
     def error_event(self, error: GatewayError, request_id: str) -> bytes:
         """The same inside a stream that has begun."""
         return b"event: error\ndata: " + self.error_body(error, request_id) + b"\n\n"
+
+
+def named_event(event: Json) -> bytes:
+    """An event that is called by its type."""
+    return b"event: " + str(event["type"]).encode() + b"\ndata: " + encode(event)
 
 
 def texts_in(value: Any) -> Iterator[str]:

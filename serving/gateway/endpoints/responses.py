@@ -12,18 +12,20 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import msgspec
 
-from serving.gateway.dialects.dialect import (
+from serving.gateway.endpoints.endpoint import (
     ALL,
     Channel,
-    Dialect,
+    Endpoint,
     Event,
     Json,
     TextField,
     Usage,
     count_of,
+    named_event,
     texts_in,
     whole_number,
 )
+from serving.gateway.endpoints.texts import FILTERED, WrittenAnswer
 from serving.gateway.errors import BadRequest, GatewayError
 from serving.gateway.streams.chunks import UNREADABLE
 from serving.gateway.streams.texts import is_identifier
@@ -70,14 +72,15 @@ def _is_item(name: str) -> bool:
     return is_identifier("item_id", name)
 
 
-class Responses(Dialect):
+class Responses(Endpoint):
     path = "/v1/responses"
-    endpoint = "responses"
+    name = "responses"
     streams = True
     generates = True
     is_billed = True
     cleans_answer = True
-    limit_field = "max_output_tokens"
+    conversation_field = "input"
+    length_fields = ("max_output_tokens",)
     parameter_names: ClassVar[dict[str, str]] = {"max_tokens": "max_output_tokens"}
     numbers_events = True
 
@@ -119,6 +122,57 @@ class Responses(Dialect):
 
     def text_fields(self, answer: Json) -> list[TextField]:
         return list(_text_fields(answer.get("output")))
+
+    def write_answer(self, written: WrittenAnswer) -> Json:
+        own, prompt, completion = written.choices[0], written.prompt_tokens, written.completion_tokens
+        filtered = own.finish_reason == FILTERED
+        part = {"type": "output_text", "text": own.text, "annotations": []}
+        status = "incomplete" if filtered else "completed"
+        item_id = f"msg_{written.number}"
+        item = {"id": item_id, "type": "message", "role": "assistant", "status": status, "content": [part]}
+        return {
+            "id": f"resp_{written.number}",
+            "object": "response",
+            "created_at": written.created,
+            "model": written.model,
+            "status": status,
+            "incomplete_details": {"reason": FILTERED} if filtered else None,
+            "error": None,
+            "instructions": None,
+            "metadata": {},
+            "output": [item],
+            "parallel_tool_calls": True,
+            "tool_choice": "auto",
+            "tools": [],
+            "temperature": None,
+            "top_p": None,
+            "usage": {
+                "input_tokens": prompt,
+                "input_tokens_details": {"cached_tokens": 0},
+                "output_tokens": completion,
+                "output_tokens_details": {"reasoning_tokens": 0},
+                "total_tokens": prompt + completion,
+            },
+        }
+
+    def write_stream(self, written: WrittenAnswer) -> list[bytes]:
+        response = self.write_answer(written)
+        item = response["output"][0]
+        part = item["content"][0]
+        ids = {"item_id": item["id"], "output_index": 0, "content_index": 0}
+        begun = {**response, "status": "in_progress", "incomplete_details": None, "output": [], "usage": None}
+        opened = {**item, "status": "in_progress", "content": []}
+        events: list[Json] = [
+            {"type": "response.created", "response": begun},
+            {"type": "response.output_item.added", "output_index": 0, "item": opened},
+            {"type": "response.content_part.added", **ids, "part": {**part, "text": ""}},
+            {"type": "response.output_text.delta", **ids, "delta": part["text"], "logprobs": []},
+            {"type": "response.output_text.done", **ids, "text": part["text"], "logprobs": []},
+            {"type": "response.content_part.done", **ids, "part": part},
+            {"type": "response.output_item.done", "output_index": 0, "item": item},
+            {"type": f"response.{response['status']}", "response": response},
+        ]
+        return [named_event({**event, "sequence_number": number}) for number, event in enumerate(events)]
 
     def read_piece(self, data: bytes) -> tuple[Channel, str] | None:
         try:

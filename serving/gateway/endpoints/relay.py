@@ -10,8 +10,8 @@ import re
 from collections.abc import Callable, Sequence
 
 from serving.gateway.context import RequestContext
-from serving.gateway.dialects.answer import CleanTexts, note_usage
-from serving.gateway.dialects.dialect import ALL, Channel, Dialect, Json
+from serving.gateway.endpoints.answer import CleanTexts, note_usage
+from serving.gateway.endpoints.endpoint import ALL, Channel, Json
 from serving.gateway.streams.broken import StreamBroken, refuse_blocked
 from serving.gateway.streams.channel import ChannelRelay
 from serving.gateway.streams.chunks import UNREADABLE, decode_any, decode_loose, encode, join_halves
@@ -36,15 +36,15 @@ _MOST_LESSONS = 8
 _NAME = re.compile(rb"event: ?([\w.-]{1,64})")
 
 
-class DialectRelay:
+class EventRelay:
     """One streamed answer. Feed it the engine's bytes, send on the bytes that it returns."""
 
-    def __init__(self, context: RequestContext, dialect: Dialect, guard: Answers) -> None:
+    def __init__(self, context: RequestContext, guard: Answers) -> None:
         self._context = context
-        self._dialect = dialect
+        self._endpoint = context.endpoint
         self._guard = guard
         self._splitter = EventSplitter()
-        self._channels: dict[Channel, _DialectChannel] = {}
+        self._channels: dict[Channel, _EventChannel] = {}
         self._reports: list[GuardReport] = []
         self._closing: list[bytes] = []
         self._unsent = b""  # came with what ends the answer
@@ -121,7 +121,7 @@ class DialectRelay:
 
     def _take(self, event: bytes, out: list[bytes]) -> None:
         usual = _USUAL.fullmatch(event)
-        if usual is not None and (piece := self._dialect.read_piece(usual[1])) is not None:
+        if usual is not None and (piece := self._endpoint.read_piece(usual[1])) is not None:
             channel, text = piece
             if text and not self._halves and channel not in self._gates and not repeats_keys(usual[1]):
                 if channel not in self._ended:
@@ -139,7 +139,7 @@ class DialectRelay:
                 return
         try:
             decoded, is_standard = decode_loose(data)
-            parts = self._dialect.unfold(decoded) if isinstance(decoded, dict) else []
+            parts = self._endpoint.unfold(decoded) if isinstance(decoded, dict) else []
             if len(parts) == 1 and is_standard and usual is not None:
                 self._take_part(decoded, event, out)
                 return
@@ -174,13 +174,13 @@ class DialectRelay:
 
         def holds(probe: bytes) -> bool:
             usual = _USUAL.fullmatch(probe)
-            return usual is not None and self._dialect.read_piece(usual[1]) == (channel, PROBE)
+            return usual is not None and self._endpoint.read_piece(usual[1]) == (channel, PROBE)
 
         if (template := NumericTemplate.of(event, text, holds)) is not None:
             self._template = template, channel
 
     def _take_part(self, data: Json, event: bytes, out: list[bytes]) -> None:
-        read = self._dialect.read_event(data)
+        read = self._endpoint.read_event(data)
         if read.failed:
             raise StreamBroken(_FAILED)
         if read.channel is not None:
@@ -189,8 +189,8 @@ class DialectRelay:
             return
         if read.ends is not None:
             self._end(read.ends, out)
-        note_usage(self._context, self._dialect, data)
-        self._context.finish_reason = self._dialect.finish_reason(data) or self._context.finish_reason
+        note_usage(self._context, data)
+        self._context.finish_reason = self._endpoint.finish_reason(data) or self._context.finish_reason
         self._holds = self._holds or read.closing
         out = self._closing if self._holds else out
         if read.whole:
@@ -217,12 +217,12 @@ class DialectRelay:
         record_text(self._context, (channel[0], channel[1]), text)
         (self._channels.get(channel) or self._open(channel)).feed(event, text, out)
 
-    def _open(self, channel: Channel) -> _DialectChannel:
+    def _open(self, channel: Channel) -> _EventChannel:
         digests = self._context.digests
         digest = digests.text(0) if digests is not None and channel[0] == "text" else None
         cleaner = stream_as(self._guard, channel[0])
         self._reports.append(cleaner.report)
-        relay = self._channels[channel] = _DialectChannel(cleaner, self._rewrite, digest)
+        relay = self._channels[channel] = _EventChannel(cleaner, self._rewrite, digest)
         return relay
 
     def _take_text(self, channel: Channel, text: str, data: Json, event: bytes, out: list[bytes]) -> None:
@@ -233,7 +233,7 @@ class DialectRelay:
         spelled = self._take_details(channel, data, whole)
         shown, told = spelled.value if spelled is not None else [], data.get("logprobs") or []
         if self._drop_others(data) or whole != text or shown != told:
-            self._dialect.write_text(data, whole)
+            self._endpoint.write_text(data, whole)
             if shown:
                 data["logprobs"] = shown
             event = with_data(event, data)
@@ -264,15 +264,15 @@ class DialectRelay:
 
     def _drop_others(self, data: Json) -> bool:
         """Take out of a piece of text what else it says: nothing that clients know. Returns whether there was any."""
-        if self._dialect.is_usual(data):
+        if self._endpoint.is_usual(data):
             return False
-        text = self._dialect.read_event(data).text
-        self._dialect.write_text(data, "")
+        text = self._endpoint.read_event(data).text
+        self._endpoint.write_text(data, "")
         others = list(texts_within(data))
         for other in others:
             other.holder[other.key] = ""
         opaque = drop_opaque(data, _DETAILS)
-        self._dialect.write_text(data, text)
+        self._endpoint.write_text(data, text)
         return bool(others) or opaque
 
     def _end(self, item: int, out: list[bytes]) -> None:
@@ -293,11 +293,11 @@ class DialectRelay:
         """The event with another text. From here on there may be fewer or more events than the engine counted."""
         self._renumber = True
         data = decode_any(event_data(event) or b"{}")
-        self._dialect.write_text(data, text)
+        self._endpoint.write_text(data, text)
         return with_data(event, data)
 
     def _join(self, events: list[bytes]) -> bytes:
-        if self._dialect.numbers_events and self._renumber:
+        if self._endpoint.numbers_events and self._renumber:
             events = [self._numbered(event) for event in events]
         else:
             self._num_numbered += len(events)
@@ -312,8 +312,8 @@ class DialectRelay:
         return with_data(event, {**data, "sequence_number": number})
 
 
-class _DialectChannel(ChannelRelay):
-    """A text channel whose events are written by the dialect."""
+class _EventChannel(ChannelRelay):
+    """A text channel whose events are written by the endpoint."""
 
     def __init__(
         self, cleaner: TextStream, rewrite: Callable[[bytes, str], bytes], digest: RunningDigest | None

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from serving.gateway.context import RequestContext
-from serving.gateway.dialects.dialect import Dialect, Json, TextField
+from serving.gateway.endpoints.endpoint import Json, TextField
 from serving.gateway.errors import EngineFailed
 from serving.gateway.streams.answer import CleanAnswer
 from serving.gateway.streams.chunks import UNREADABLE, decode_any, decode_loose, encode
@@ -36,32 +36,32 @@ class _UsageOnly(msgspec.Struct):
 _decode_usage = msgspec.json.Decoder(_UsageOnly).decode
 
 
-def clean_whole(context: RequestContext, dialect: Dialect, guard: Answers, body: bytes) -> CleanAnswer:
+def clean_whole(context: RequestContext, guard: Answers, body: bytes) -> CleanAnswer:
     """Clean every text of an answer in one piece, and note its usage in the context.
 
     Raises:
         EngineFailed: the engine's body is not an answer.
     """
-    is_standard = True
+    endpoint, is_standard = context.endpoint, True
     try:
-        if dialect.cleans_answer:
+        if endpoint.cleans_answer:
             answer, is_standard = decode_loose(body)
         else:
             # An answer without text is passed on unread: a batch of vectors is long.
             answer = {"usage": _decode_usage(body).usage}
         if not isinstance(answer, dict):
             raise EngineFailed("The engine sent an answer that is no JSON object.")
-        note_usage(context, dialect, answer)
-        context.finish_reason = dialect.finish_reason(answer)
-        text_fields = dialect.text_fields(answer) if dialect.cleans_answer else []
-        if dialect.generates:
+        note_usage(context, answer)
+        context.finish_reason = endpoint.finish_reason(answer)
+        text_fields = endpoint.text_fields(answer) if endpoint.cleans_answer else []
+        if endpoint.generates:
             for text_field in text_fields:
                 record_text(
                     context,
                     (text_field.key, 0),
                     encode(text_field.holder[text_field.key]).decode() if text_field.parsed else _at(text_field),
                 )
-        cleaned = CleanTexts(guard, answer, text_fields) if dialect.cleans_answer else None
+        cleaned = CleanTexts(guard, answer, text_fields) if endpoint.cleans_answer else None
     except UNREADABLE:
         raise EngineFailed("The engine sent an answer that is not valid JSON.") from None
     if context.digests is not None:
@@ -73,9 +73,9 @@ def clean_whole(context: RequestContext, dialect: Dialect, guard: Answers, body:
     return CleanAnswer(encode(answer) if cleaned.changed or not is_standard else body, cleaned.reports)
 
 
-def note_usage(context: RequestContext, dialect: Dialect, answer: Json) -> None:
+def note_usage(context: RequestContext, answer: Json) -> None:
     """Keep what the engine counted; in a stream, what it has said so far."""
-    usage = dialect.usage(answer)
+    usage = context.endpoint.usage(answer)
     if usage is not None:
         context.note_usage(usage.prompt, usage.completion)
 

@@ -7,18 +7,20 @@ from typing import Any, ClassVar, Literal
 
 import msgspec
 
-from serving.gateway.dialects.dialect import (
+from serving.gateway.endpoints.endpoint import (
     ALL,
     Channel,
-    Dialect,
+    Endpoint,
     Event,
     Json,
     TextField,
     Usage,
     count_of,
+    named_event,
     texts_in,
     whole_number,
 )
+from serving.gateway.endpoints.texts import FILTERED, WrittenAnswer
 from serving.gateway.errors import BadRequest, GatewayError
 from serving.gateway.streams.chunks import UNREADABLE
 
@@ -58,11 +60,11 @@ class _Piece(msgspec.Struct, forbid_unknown_fields=True):
 _decode_piece = msgspec.json.Decoder(_Piece).decode
 
 
-class CountTokens(Dialect):
+class CountTokens(Endpoint):
     """What a message would cost to ask. Nothing is generated."""
 
     path = "/v1/messages/count_tokens"
-    endpoint = "messages"
+    name = "messages"
 
     def prompt_texts(self, body: Json) -> Iterator[str]:
         yield from texts_in(body.get("system"))
@@ -81,7 +83,7 @@ class Messages(CountTokens):
     generates = True
     is_billed = True
     cleans_answer = True
-    limit_field = "max_tokens"
+    length_fields = ("max_tokens",)
     parameter_names: ClassVar[dict[str, str]] = {"stop": "stop_sequences"}
 
     def set_messages(self, body: Json, messages: list[Json]) -> None:
@@ -118,6 +120,34 @@ class Messages(CountTokens):
         return (
             [text_field for block in blocks for text_field in _text_fields(block)] if isinstance(blocks, list) else []
         )
+
+    def write_answer(self, written: WrittenAnswer) -> Json:
+        own = written.choices[0]
+        return {
+            "id": f"msg_{written.number}",
+            "type": "message",
+            "role": "assistant",
+            "model": written.model,
+            "content": [{"type": "text", "text": own.text}],
+            "stop_reason": "refusal" if own.finish_reason == FILTERED else "end_turn",
+            "stop_sequence": None,
+            "usage": {"input_tokens": written.prompt_tokens, "output_tokens": written.completion_tokens},
+        }
+
+    def write_stream(self, written: WrittenAnswer) -> list[bytes]:
+        message = self.write_answer(written)
+        usage, end = message["usage"], {"stop_reason": message["stop_reason"], "stop_sequence": None}
+        begun = {**message, "content": [], "stop_reason": None, "usage": {**usage, "output_tokens": 0}}
+        delta = {"type": "text_delta", "text": written.choices[0].text}
+        events: list[Json] = [
+            {"type": "message_start", "message": begun},
+            {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+            {"type": "content_block_delta", "index": 0, "delta": delta},
+            {"type": "content_block_stop", "index": 0},
+            {"type": "message_delta", "delta": end, "usage": usage},
+            {"type": "message_stop"},
+        ]
+        return [named_event(event) for event in events]
 
     def unfold(self, data: Json) -> list[Json]:
         """A block that begins with text is an empty block and a first piece."""

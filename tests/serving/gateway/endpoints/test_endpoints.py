@@ -11,7 +11,7 @@ import anthropic
 import httpx
 import openai
 import pytest
-from dialects.streams import event, message_events, message_item, response_events, response_object, stream_of
+from endpoints.streams import event, message_events, message_item, response_events, response_object, stream_of
 from gateways import RunningGateway
 from running import wait_until
 from scripted import CLOSE, HANG, ScriptedEngine, head, whole
