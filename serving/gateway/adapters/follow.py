@@ -124,9 +124,9 @@ class Adapters:
             for adapter in self._lacking(engine):
                 await self._load(engine, adapter)
             for name in self._leftover(engine):
-                status, _ = await engine.tell(UNLOAD, msgspec.json.encode({"lora_name": name}))
-                log.info("adapter unloaded", extra={"engine": engine.name, "model": name, "status": status})
-                if status >= 500:
+                reply = await engine.tell(UNLOAD, msgspec.json.encode({"lora_name": name}))
+                log.info("adapter unloaded", extra={"engine": engine.name, "model": name, "status": reply.status})
+                if reply.status >= 500:
                     break
         except (UpstreamError, msgspec.DecodeError) as error:
             log.warning("adapters are not brought", extra={"engine": engine.name, "reason": str(error)})
@@ -137,13 +137,13 @@ class Adapters:
     async def _load(self, engine: Engine, adapter: LiveAdapter) -> None:
         name = adapter.served_name
         body = msgspec.json.encode({"lora_name": name, "lora_path": adapter.digest})
-        status, answer = await engine.tell(LOAD, body)
+        reply = await engine.tell(LOAD, body)
         key = (engine.name, name)
         if name in engine.cards:  # also where another gateway was faster
             self._refused.pop(key, None)
             log.info("adapter loaded", extra={"engine": engine.name, "model": name})
             return
-        reason = _reason(status, answer)
+        reason = _reason(reply.status, reply.body)
         self._refused[key] = (reason, asyncio.get_running_loop().time() + REST_S)
         log.warning("adapter is refused", extra={"engine": engine.name, "model": name, "reason": reason})
 

@@ -61,7 +61,7 @@ class Capacity:
         self._refresh(now)
         any_up = False
         for engine in self._serving(model):
-            if engine.up and not engine.draining:
+            if engine.available:
                 if engine.has_room() and engine.circuit.allows():
                     return True
                 any_up = True
@@ -70,7 +70,7 @@ class Capacity:
     def room(self, model: str, now: float) -> tuple[int, int]:
         """Free slots and all slots for the model; where no engine is up, one is always free."""
         self._refresh(now)
-        present = [engine for engine in self._serving(model) if engine.up and not engine.draining]
+        present = [engine for engine in self._serving(model) if engine.available]
         if not present:
             return 1 << 30, 1 << 30
         usable = [engine for engine in present if engine.circuit.allows()] or present

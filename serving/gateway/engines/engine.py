@@ -25,7 +25,7 @@ from serving.gateway.engines.load import (
 )
 from serving.gateway.engines.refusal import Refusal
 from serving.gateway.engines.seen import SeenPrefixes, blocks_for
-from serving.gateway.engines.upstream import Timeouts, UpstreamError, UpstreamPool, UpstreamTimeout
+from serving.gateway.engines.upstream import Reply, Timeouts, UpstreamError, UpstreamPool, UpstreamTimeout
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -35,8 +35,11 @@ log = logging.getLogger(__name__)
 PROBES_PER_LESSON = 15
 # A busy engine may miss one probe; one that refuses the connection is down at once.
 MISSED_PROBES = 2
+# Metrics, or a list of models: vLLM's are a few hundred kilobytes, and are read on the event loop.
+MOST_SHOWN_BYTES = 4 * 1024 * 1024
 # Of an answer to something that is no question: an error's message.
 MOST_TOLD_BYTES = 64 * 1024
+JSON_CONTENT = (b"content-type", b"application/json")
 
 
 class BodyTooLarge(UpstreamError):
@@ -165,6 +168,11 @@ class Engine:
         """Answers that the engine works on or has waiting: this gateway's now, and others' as of the last readings."""
         return self._load.total
 
+    @property
+    def available(self) -> bool:
+        """Whether it takes new requests, as far as is known; its circuit may be open."""
+        return self.up and not self.draining
+
     def serves(self, model: str) -> bool:
         """Whether the engine has the model, as far as it tells: one that lists none judges by itself."""
         return model in self.cards or (self.up and not self.lists_models)
@@ -271,20 +279,16 @@ class Engine:
             log.warning("engine is down", extra={"engine": self.name, "reason": reason})
             self._changed()
 
-    async def tell(self, target: bytes, body: bytes) -> tuple[int, bytes]:
-        """POST JSON that is no question, and learn anew what the engine serves; returns its answer's status and body.
+    async def ask(self, target: bytes, body: bytes, limit: int) -> Reply:
+        """POST JSON of the gateway's own, and read the first `limit` bytes of the answer. Raises UpstreamError."""
+        return await self.client.ask(b"POST", target, (*self.headers, JSON_CONTENT), body, limit)
 
-        Raises UpstreamError.
-        """
-        headers = (*self.headers, (b"content-type", b"application/json"))
-        response = await self.client.request(b"POST", target, headers, body)
-        try:
-            said = await response.read(MOST_TOLD_BYTES)
-        finally:
-            response.close()
+    async def tell(self, target: bytes, body: bytes) -> Reply:
+        """The same for what is no question: learn anew what the engine serves."""
+        reply = await self.ask(target, body, MOST_TOLD_BYTES)
         await self._learn()
         self._changed()
-        return response.status, said
+        return reply
 
     def close(self) -> None:
         """Close the idle connections; those in use close when their answer ends."""
@@ -339,12 +343,15 @@ class Engine:
         self._probes_since_lesson = 0
 
     async def _get(self, target: bytes, tolerate_missing: bool = False) -> bytes | None:
-        """The body of a 200 answer, b"" for a path the server does not have, None for any other answer."""
-        response = await self._probe_client.request(b"GET", target, self.headers)
-        try:
-            body = await response.read()
-        finally:
-            response.close()
-        if response.status == 200:
-            return body
-        return b"" if tolerate_missing and response.status in (404, 405, 501) else None
+        """The body of a 200 answer, b"" for a path the server does not have, None for any other answer.
+
+        Raises:
+            BodyTooLarge: nothing is learned from so much.
+            UpstreamError: there is no answer.
+        """
+        reply = await self._probe_client.ask(b"GET", target, self.headers, limit=MOST_SHOWN_BYTES + 1)
+        if len(reply.body) > MOST_SHOWN_BYTES:
+            raise BodyTooLarge(f"{target.decode()} is larger than {MOST_SHOWN_BYTES} bytes")
+        if reply.status == 200:
+            return reply.body
+        return b"" if tolerate_missing and reply.status in (404, 405, 501) else None

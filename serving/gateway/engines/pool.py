@@ -110,7 +110,7 @@ class EnginePool:
 
     @property
     def ready(self) -> bool:
-        return any(engine.up and not engine.draining for engine in self.engines)
+        return any(engine.available for engine in self.engines)
 
     def only_model(self) -> str | None:
         """The served model, where there is exactly one."""

@@ -320,6 +320,15 @@ class UpstreamResponse:
             connection.release(answer_complete)
 
 
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer that was read whole."""
+
+    status: int
+    body: bytes
+    retry_after: bytes
+
+
 class UpstreamPool:
     """Connections to one engine, reused last in, first out so that the spare ones grow old and are closed by it.
 
@@ -397,6 +406,21 @@ class UpstreamPool:
                 connection.abort()
                 raise
             return UpstreamResponse(connection, self._timeouts)
+
+    async def ask(
+        self,
+        method: bytes,
+        target: bytes,
+        headers: Iterable[tuple[bytes, bytes]] = (),
+        body: bytes = b"",
+        limit: int | None = None,
+    ) -> Reply:
+        """Send a request and read its answer, or the first `limit` bytes of it. Raises UpstreamError."""
+        response = await self.request(method, target, headers, body)
+        try:
+            return Reply(response.status, await response.read(limit), response.header(b"retry-after"))
+        finally:
+            response.close()
 
     def keep(self, connection: Connection) -> None:
         """Take a connection back for the next request."""

@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 import msgspec
 
 from monitoring.telemetry import PolicyMetrics
-from serving.gateway.asgi import JSON
 from serving.gateway.cleaning import offload
 from serving.gateway.engine_body import engine_body
 from serving.gateway.engines.engine import Engine
@@ -134,22 +133,18 @@ class ModelJudge:
         fit = [
             engine
             for engine in self._pool.engines
-            if engine.up and not engine.draining and engine.serves(model) and engine.circuit.state == "closed"
+            if engine.available and engine.serves(model) and engine.circuit.state == "closed"
         ]
         if not fit:
             raise CheckFailed("no engine serves the judge")
         return min(fit, key=lambda engine: engine.load)
 
     async def _answer(self, engine: Engine, body: bytes) -> _Answer:
-        response = await engine.client.request(b"POST", CHAT.encode(), [*engine.headers, JSON], body)
-        try:
-            data = await response.read(_MAX_ANSWER_BYTES)
-        finally:
-            response.close()
-        if response.status != 200:
-            engine.refused(read_refusal(response.status, response.header(b"retry-after")))
-            raise CheckFailed(f"the engine answered with status {response.status}")
-        return _decode(data)
+        reply = await engine.ask(CHAT.encode(), body, _MAX_ANSWER_BYTES)
+        if reply.status != 200:
+            engine.refused(read_refusal(reply.status, reply.retry_after))
+            raise CheckFailed(f"the engine answered with status {reply.status}")
+        return _decode(reply.body)
 
     def _count(self, usage: _Usage) -> None:
         completion = usage.completion_tokens or 0

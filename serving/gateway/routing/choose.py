@@ -32,7 +32,7 @@ def choose_engine(pool: EnginePool, context: RequestContext, tried: Collection[E
         EngineOverloaded: all that are left have asked to be left alone.
     """
     model, route = context.model, context.route
-    present = [e for e in pool.engines if e.up and not e.draining and e.serves(model) and e not in tried]
+    present = [e for e in pool.engines if e.available and e.serves(model) and e not in tried]
     if route is not None and route.only is not None:
         present = [engine for engine in present if route.allows(engine.name)]
     candidates = [e for e in present if e.circuit.allows() and e.has_room()]

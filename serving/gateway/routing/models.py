@@ -119,8 +119,7 @@ class ModelTable:
         adapter = self._adapters().get(route.model)
         model = route.model if adapter is None else self._served_version(adapter)
         return any(
-            engine.up and not engine.draining and engine.serves(model) and route.allows(engine.name)
-            for engine in self._pool.engines
+            engine.available and engine.serves(model) and route.allows(engine.name) for engine in self._pool.engines
         )
 
 

@@ -13,7 +13,6 @@ from typing import Any, Protocol
 
 import msgspec
 
-from serving.gateway.asgi import JSON
 from serving.gateway.context import RequestContext
 from serving.gateway.engine_body import engine_body
 from serving.gateway.engines.engine import Engine
@@ -91,8 +90,7 @@ class Shadows:
         candidates = [
             engine
             for engine in self._pool.engines
-            if engine.up
-            and not engine.draining
+            if engine.available
             and engine.serves(shadow.target)
             and engine.has_room()
             and engine.circuit.state == "closed"
@@ -119,14 +117,10 @@ class Shadows:
         self._metrics.shadow_compared(name, shadow.target, ratio, choice.finish_reason == context.finish_reason)
 
     async def _ask(self, target: bytes, engine: Engine, data: bytes) -> Any:
-        response = await engine.client.request(b"POST", target, [*engine.headers, JSON], data)
-        try:
-            body = await response.read(MAX_ANSWER_BYTES)
-        finally:
-            response.close()
-        if response.status != 200:
-            raise ValueError(f"status {response.status}")
-        answer = _decode(body)
+        reply = await engine.ask(target, data, MAX_ANSWER_BYTES)
+        if reply.status != 200:
+            raise ValueError(f"status {reply.status}")
+        answer = _decode(reply.body)
         if not answer.choices:
             raise ValueError("no choices")
         return answer.choices[0]

@@ -202,16 +202,11 @@ class ChoiceContinuation:
         if not ids:
             return ""
         body = engine_body(DETOKENIZE, {"model": self._context.model, "tokens": ids}, engine, "")
-        headers = [*engine.headers, (b"content-type", b"application/json")]
-        response = await engine.client.request(b"POST", DETOKENIZE.encode(), headers, body)
-        try:
-            body = await response.read(MAX_TEXT_BYTES)
-        finally:
-            response.close()
-        if response.status != 200:
+        reply = await engine.ask(DETOKENIZE.encode(), body, MAX_TEXT_BYTES)
+        if reply.status != 200:
             raise CannotContinue("an engine that does not detokenize")
         try:
-            return str(decode_any(body)["prompt"])
+            return str(decode_any(reply.body)["prompt"])
         except (*UNREADABLE, KeyError, TypeError):
             raise CannotContinue("an engine that does not detokenize") from None
 

@@ -80,12 +80,15 @@ def test_answers_are_bounded_together(engine: ScriptedEngine, tmp_path: Path) ->
 
 
 def test_endless_metrics_cost_neither_memory_nor_the_engine(tmp_path: Path) -> None:
-    engine = ScriptedEngine(has_plugin=False)
-    engine.fixed_paths["/metrics"] = b"# " + b"x" * (5 * LIMIT)
+    engine = ScriptedEngine()
+    engine.fixed_paths["/metrics"] += b"# " + b"x" * (5 * LIMIT)
     gateway = start_gateway(tmp_path, engine.url)
     try:
         wait_until(lambda: answers_ok(f"{gateway.url}/readyz/engines"), 10, "the engine is up", gateway.process)
-        assert ask(gateway).status_code == 200
+        answered = ask(gateway)
+        assert answered.status_code == 200
+        # Nothing in them was read, so the engine is not known to have the plugin.
+        assert answered.headers["x-signet-mark"] == "off;reason=engine"
     finally:
         stop_gateway(gateway)
         engine.stop()

@@ -15,6 +15,7 @@ from serving.gateway.attempts import Question
 from serving.gateway.context import RequestContext
 from serving.gateway.endpoints import CHAT, COMPLETIONS
 from serving.gateway.engines.engine import Engine
+from serving.gateway.engines.upstream import Reply
 from serving.gateway.question_body import question_body
 from serving.gateway.streams.broken import StreamBroken
 from serving.gateway.streams.continuation import (
@@ -53,17 +54,6 @@ PIECES = [
 ]
 
 
-class FakeResponse:
-    def __init__(self, body: bytes) -> None:
-        self.status, self._body = 200, body
-
-    async def read(self, limit: int) -> bytes:
-        return self._body[:limit]
-
-    def close(self) -> None:
-        pass
-
-
 class FakeEngine:
     """As much of an engine as a continuation looks at."""
 
@@ -73,14 +63,13 @@ class FakeEngine:
         self.schemes = frozenset({"gumbel"})
         self.headers: list[tuple[bytes, bytes]] = []
         self.cards = {"scripted": CARD}
-        self.client = self
 
     def is_vllm(self, model: str) -> bool:
         return True
 
-    async def request(self, method: bytes, target: bytes, headers: object, body: bytes) -> FakeResponse:
-        assert (method, target) == (b"POST", b"/detokenize")
-        return FakeResponse(self.tokens.detokenize(json.loads(body)))
+    async def ask(self, target: bytes, body: bytes, limit: int) -> Reply:
+        assert target == b"/detokenize"
+        return Reply(200, self.tokens.detokenize(json.loads(body))[:limit], b"")
 
 
 def context_for(endpoint: str = "chat", **fields: Any) -> RequestContext:
@@ -96,7 +85,7 @@ def cut_and_continue(context: RequestContext, tokens: TokenEngine, cuts: list[in
     """The bytes the client gets when the n-th engine's stream ends after cuts[n] bytes."""
     engine = cast(Engine, FakeEngine(tokens))
     relay = StreamRelay(context, GUARD, tap_for(context))
-    question = Question(context.target, lambda engine: question_body(context, engine, return_token_ids=True))
+    question = Question(context.endpoint.target, lambda engine: question_body(context, engine, return_token_ids=True))
     joined, out = None, b""
     places = iter(cuts)
     while True:
@@ -115,7 +104,7 @@ def cut_and_continue(context: RequestContext, tokens: TokenEngine, cuts: list[in
         if relay.complete:
             break
         context.usage_reported = False
-        part = next_part(context, relay.tap, Question(context.target, question.body))
+        part = next_part(context, relay.tap, Question(context.endpoint.target, question.body))
         question, joined = part.question, part.answer
         if question.prepare is not None:
             asyncio.run(question.prepare(engine))
@@ -224,7 +213,7 @@ def body_after(num_tokens: int, **fields: Any) -> dict[str, Any]:
     relay = StreamRelay(context, GUARD, tap_for(context))
     relay.feed(b"".join(events[: num_tokens + 1]))
     engine = cast(Engine, FakeEngine(tokens))
-    part = next_part(context, relay.tap, Question(context.target, lambda _: b""))
+    part = next_part(context, relay.tap, Question(context.endpoint.target, lambda _: b""))
     assert isinstance(part, ChoiceContinuation)
     assert part.question.prepare is not None
     asyncio.run(part.question.prepare(engine))
