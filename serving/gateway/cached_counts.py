@@ -9,6 +9,7 @@ import re
 from typing import Any
 
 from serving.gateway.body import encode
+from serving.gateway.context import RequestContext
 from serving.gateway.endpoints.relay import with_data
 from serving.gateway.streams.chunks import UNREADABLE, decode_any
 from serving.gateway.streams.sse import event_data
@@ -17,6 +18,11 @@ from serving.gateway.streams.sse import event_data
 _COUNT = re.compile(rb'(?<=[{,\s])"cached_tokens"\s*:\s*[0-9]+')
 _ANTHROPIC = b'"cache_read_input_tokens"'
 _APART = ("cache_read_input_tokens", "cache_creation_input_tokens")
+
+
+def hides_cached(context: RequestContext) -> bool:
+    """Whether the cache of the engine that answers is everybody's: it takes no salt."""
+    return context.engine is not None and not context.engine.is_vllm(context.model)
 
 
 def without_cached_counts(data: bytes, is_stream: bool) -> bytes:

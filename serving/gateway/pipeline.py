@@ -13,16 +13,17 @@ from dataclasses import dataclass
 from monitoring.telemetry import GatewayMetrics, Tracing
 from serving.gateway.adapters import Adapters
 from serving.gateway.admission.admission import Admission, slots_of
+from serving.gateway.answer.attempts import Attempts
+from serving.gateway.answer.exchange import Exchange
+from serving.gateway.answer.failover import Failover
+from serving.gateway.answer.settle import Settlement
 from serving.gateway.asgi import Client, Receive, Send, read_body
-from serving.gateway.attempts import Attempts
 from serving.gateway.cache_salt import CacheSalts
 from serving.gateway.cleaning import RequestCleaning, offload, on_thread
 from serving.gateway.context import RequestContext
 from serving.gateway.engines.drains import Drains
 from serving.gateway.engines.pool import EnginePool
 from serving.gateway.errors import ClientGone, EngineUnavailable, GatewayError
-from serving.gateway.exchange import Exchange
-from serving.gateway.failover import Failover
 from serving.gateway.http.buffers import ONE_HOLDER
 from serving.gateway.inspect import Inspector
 from serving.gateway.media import media_of
@@ -35,7 +36,6 @@ from serving.gateway.reserve import Reserver
 from serving.gateway.routing.models import ModelTable
 from serving.gateway.routing.shadow import Shadows
 from serving.gateway.settings import GatewaySettings
-from serving.gateway.settle import Settlement
 from serving.gateway.steps import authenticate, check_endpoint, check_scope, choose_mark
 from serving.guard.limits import SMALL_BYTES
 from serving.identity import Identity, Limiter

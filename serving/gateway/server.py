@@ -11,6 +11,7 @@ from serving.gateway.access import AuthenticationMiddleware
 from serving.gateway.adapters import Adapters
 from serving.gateway.admin import admin_routes
 from serving.gateway.admission.admission import Admission
+from serving.gateway.answer.failover import Failover
 from serving.gateway.app import GatewayApp
 from serving.gateway.cache_salt import CacheSalts
 from serving.gateway.cleaning import RequestCleaning
@@ -18,7 +19,6 @@ from serving.gateway.detection import detection_routes
 from serving.gateway.engines.drains import Drains
 from serving.gateway.engines.pool import EnginePool
 from serving.gateway.expected import expect_series
-from serving.gateway.failover import Failover
 from serving.gateway.inspect import Inspector
 from serving.gateway.moderations import moderation_routes
 from serving.gateway.pipeline import Pipeline

@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
 from serving.gateway.admission.settings import AdmissionSettings
+from serving.gateway.answer.failover import FailoverSettings
 from serving.gateway.engines.settings import CircuitSettings, EngineServiceSettings, EngineTlsSettings
-from serving.gateway.failover import FailoverSettings
 from serving.gateway.fields.lists import NEVER_ADDED
 from serving.gateway.http.settings import CorsSettings, HttpSettings, TlsSettings
 from serving.gateway.routing.settings import ModelSettings, RoutingSettings

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from serving.gateway.context import RequestContext
 from serving.gateway.endpoints.texts import AnswerText, Written, WrittenAnswer
@@ -11,11 +11,6 @@ from serving.gateway.streams.sse import EventSplitter, event_data
 from serving.provenance.receipts import AnswerDigests
 
 _ANSWER = ("content", "text")
-
-
-def texts_of_whole(context: RequestContext, body: bytes) -> list[AnswerText]:
-    """The texts of a clean answer in one piece."""
-    return context.endpoint.answer_texts(body)
 
 
 def texts_of_events(context: RequestContext, data: bytes) -> list[AnswerText]:
@@ -45,9 +40,20 @@ def written_answer(context: RequestContext, choices: Mapping[int, Written]) -> W
     )
 
 
-def joined(events: Iterable[bytes]) -> bytes:
-    """Events as they go over the wire."""
-    return b"".join(event + b"\n\n" for event in events)
+def replace_whole(
+    context: RequestContext, body: bytes, written: Mapping[int, Written], texts: Sequence[AnswerText]
+) -> bytes:
+    """The answer with texts of ours in place of some of its own, of which header, receipt and record speak then."""
+    note_replaced(context, written, texts)
+    return context.endpoint.replace_in_answer(body, written_answer(context, written))
+
+
+def replace_events(
+    context: RequestContext, data: bytes, written: Mapping[int, Written], texts: Sequence[AnswerText]
+) -> list[bytes]:
+    """The same of a whole stream's events."""
+    note_replaced(context, written, texts)
+    return context.endpoint.replace_in_stream(data, written_answer(context, written))
 
 
 def note_replaced(context: RequestContext, written: Mapping[int, Written], texts: Sequence[AnswerText]) -> None:

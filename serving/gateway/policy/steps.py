@@ -16,6 +16,7 @@ from serving.gateway.context import RequestContext
 from serving.gateway.endpoints.texts import FILTERED, AnswerText, Written
 from serving.gateway.engines.pool import EnginePool
 from serving.gateway.errors import LedgerDown, PolicyRefused, PolicyUnavailable
+from serving.gateway.policy.answer import replace_events, replace_whole, texts_of_events
 from serving.gateway.policy.model_judge import ModelJudge
 from serving.gateway.policy.question import QuestionText, question_texts
 from serving.gateway.policy.review import Review
@@ -156,7 +157,25 @@ class PolicySteps:
         self._let_through(review, verdict)
         review.refused_by = verdict.stopped_by
 
-    async def judge_output(
+    async def judge_whole(
+        self, context: RequestContext, review: Review, reports: Sequence[GuardReport], body: bytes
+    ) -> bytes:
+        """What is released of a clean answer in one piece. Raises: as `judge_input`."""
+        tenant, size = context.tenant, len(body)
+        texts = await offload(tenant, size, context.endpoint.answer_texts, body) if review.reads_answer else []
+        written = await self._judge_output(context, review, reports, texts)
+        return await offload(tenant, size, replace_whole, context, body, written, texts) if written else body
+
+    async def judge_stream(
+        self, context: RequestContext, review: Review, reports: Sequence[GuardReport], data: bytes
+    ) -> list[bytes]:
+        """The events that are released in place of a stream's clean ones; none: it stays. Raises: as `judge_input`."""
+        tenant, size = context.tenant, len(data)
+        texts = await offload(tenant, size, texts_of_events, context, data)
+        written = await self._judge_output(context, review, reports, texts)
+        return await offload(tenant, size, replace_events, context, data, written, texts) if written else []
+
+    async def _judge_output(
         self, context: RequestContext, review: Review, reports: Sequence[GuardReport], texts: Sequence[AnswerText]
     ) -> dict[int, Written]:
         """Decide about an answer; returns what stands in place of its choices, by their number.

@@ -16,7 +16,7 @@ from collections import Counter
 from functools import partial
 from typing import Any
 
-from serving.gateway.attempts import Question
+from serving.gateway.answer.attempts import Question
 from serving.gateway.body import encode
 from serving.gateway.context import RequestContext
 from serving.gateway.engine_body import engine_body

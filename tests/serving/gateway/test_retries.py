@@ -12,7 +12,7 @@ from gateways import RunningGateway, start_gateway, stop_gateway
 from running import answers_ok, wait_until
 from scripted import CLOSE, ScriptedEngine, answer, head, whole
 
-from serving.gateway.failover import RESERVE, RetryBudget
+from serving.gateway.answer.failover import RESERVE, RetryBudget
 
 HELLO: list[Any] = [{"role": "user", "content": "hello"}]
 GOOD = whole(answer("from the good one"))

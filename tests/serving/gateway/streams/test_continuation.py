@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from token_engine import CARD, QUESTION, TokenEngine
 
-from serving.gateway.attempts import Question
+from serving.gateway.answer.attempts import Question
 from serving.gateway.context import RequestContext
 from serving.gateway.endpoints import CHAT, COMPLETIONS
 from serving.gateway.engines.engine import Engine

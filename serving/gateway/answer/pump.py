@@ -1,24 +1,28 @@
-"""One streamed answer, on as many engines as it takes: relayed, cut, continued, handed over, and ended as one."""
+"""A stream's bytes from engines to the client: relayed, cut, continued elsewhere, handed over, and ended as one."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 
-from serving.gateway.attempts import LOOK_AGAIN_S, Attempts, Question
+from serving.gateway.answer.attempts import LOOK_AGAIN_S, Attempts, Question
+from serving.gateway.answer.failover import FailoverSettings
+from serving.gateway.answer.settle import Settlement
 from serving.gateway.cleaning import offload
 from serving.gateway.context import RequestContext
+from serving.gateway.endpoints.relay import EventRelay
 from serving.gateway.engines.upstream import StallPolicy, UpstreamError, UpstreamResponse
 from serving.gateway.errors import EngineFailed, GatewayError
-from serving.gateway.failover import FailoverSettings
-from serving.gateway.settle import Settlement
 from serving.gateway.streams.broken import StreamBroken
 from serving.gateway.streams.continuation import CannotContinue, can_take_over, next_part, obstacle, usage_event
 from serving.gateway.streams.joining import Joined
 from serving.gateway.streams.relay import StreamRelay
 from serving.gateway.streams.sse import EventTooLong
 from serving.guard.limits import SMALL_BYTES
+
+PassOn = Callable[[bytes], Awaitable[None]]
 
 log = logging.getLogger(__name__)
 
@@ -38,30 +42,30 @@ class _HandOver(Exception):
     """The engine is draining and its grace is over: another one goes on with the stream."""
 
 
-class StreamedAnswer:
-    """Feeds one relay from one engine after the other; `pass_on` sends to the client."""
+class Pump:
+    """Feeds a relay from one engine, and what it releases to the client. A stream that breaks off is not continued."""
 
     def __init__(
         self,
+        relay: StreamRelay | EventRelay,
         context: RequestContext,
         settlement: Settlement,
         attempts: Attempts,
-        failover: FailoverSettings,
-        relay: StreamRelay,
-        pass_on: Callable[[bytes], Awaitable[None]],
-        *,
-        has_begun: Callable[[], bool] = lambda: True,
+        has_begun: Callable[[], bool],
     ) -> None:
+        """`has_begun`: whether the client has some of the answer."""
+        self._relay = relay
         self._context = context
         self._settlement = settlement
         self._attempts = attempts
-        self._failover = failover
-        self._relay = relay
-        self._pass_on = pass_on
         self._has_begun = has_begun
-        self.complete = False
 
-    async def run(self, response: UpstreamResponse, question: Question) -> None:
+    @property
+    def complete(self) -> bool:
+        """Whether the engine has nothing more to say."""
+        return self._relay.done
+
+    async def run(self, response: UpstreamResponse, question: Question, pass_on: PassOn) -> None:
         """Relay until the answer is complete, all but the closing events.
 
         Raises:
@@ -69,25 +73,75 @@ class StreamedAnswer:
             EngineFailed: `stream_interrupted`, when the rest cannot be had.
         """
         relay = self._relay
+        try:
+            while data := await response.piece():
+                is_small = len(data) + relay.num_pending <= SMALL_BYTES
+                released = relay.feed(data) if is_small else await self._offload(relay.feed, data)
+                self._note_progress()
+                await pass_on(released)
+                if relay.done:
+                    break
+            relay.finish()
+        except (UpstreamError, StreamBroken, EventTooLong) as error:
+            log.warning("stream broke off", extra={"request_id": self._context.request_id, "reason": str(error)})
+            self._attempts.cut(str(error))
+            raise (interrupted() if self._has_begun() else NotBegun()) from None
+
+    def count_tokens(self) -> bool:
+        """Count what came, where no engine has said it; False: none told its tokens either."""
+        return False
+
+    async def _offload(self, feed: Callable[[bytes], bytes], data: bytes) -> bytes:
+        return await offload(self._context.tenant, SMALL_BYTES, feed, data)
+
+    def _note_progress(self) -> None:
+        num_text_events = self._relay.num_text_events
+        self._settlement.note_text_events(num_text_events)
+        if self._context.permit is not None:
+            self._context.permit.relayed(num_text_events)
+
+
+class ContinuedPump(Pump):
+    """Feeds one relay from one engine after the other: where one breaks off, another goes on."""
+
+    def __init__(
+        self,
+        relay: StreamRelay,
+        failover: FailoverSettings,
+        context: RequestContext,
+        settlement: Settlement,
+        attempts: Attempts,
+        has_begun: Callable[[], bool],
+    ) -> None:
+        super().__init__(relay, context, settlement, attempts, has_begun)
+        self._relay: StreamRelay = relay
+        self._failover = failover
+        self._complete = False
+
+    @property
+    def complete(self) -> bool:
+        return self._complete
+
+    async def run(self, response: UpstreamResponse, question: Question, pass_on: PassOn) -> None:
+        relay = self._relay
         joined: Joined | None = None
         while True:
             try:
-                await self._pump(response, joined)
+                await self._relay_part(response, joined, pass_on)
             except (UpstreamError, StreamBroken, EventTooLong) as error:
                 if isinstance(error, StreamBroken):
-                    await self._pass_on(error.released)
+                    await pass_on(error.released)
                 self._leave_engine(str(error))
             except _HandOver:
                 self._leave_engine(None)
-            self.complete = relay.done or (joined is not None and joined.complete)
+            self._complete = relay.done or (joined is not None and joined.complete)
             if relay.complete:
                 break
-            self._attempts.close(self.complete)
+            self._attempts.close(self._complete)
             response, joined = await self._continue(question)
         self._tell_usage()
 
     def count_tokens(self) -> bool:
-        """Count what came, where no engine has said it; False: none told its tokens either."""
         tap = self._relay.tap
         if tap is None or tap.blind or not tap.first:
             return False
@@ -95,21 +149,19 @@ class StreamedAnswer:
             self._context.note_usage(tap.prompt_tokens, tap.completion_tokens)
         return True
 
-    async def _pump(self, response: UpstreamResponse, joined: Joined | None) -> None:
+    async def _relay_part(self, response: UpstreamResponse, joined: Joined | None, pass_on: PassOn) -> None:
         """Relay one engine's bytes to their end, or to the end of the part that it was asked for."""
-        relay, engine, permit = self._relay, self._context.engine, self._context.permit
+        relay, engine = self._relay, self._context.engine
         assert engine is not None
         response.set_stall_policy(StallPolicy(self._failover.stall_timeout_s, self._can_move))
         hand_over_at = 0.0
+        source = relay if joined is None else joined
+        feed = relay.feed if joined is None else partial(_feed_joined, relay, joined)
         while data := await response.piece():
-            if len(data) + (relay if joined is None else joined).num_pending <= SMALL_BYTES:
-                released = relay.feed(data if joined is None else joined.feed(data))
-            else:
-                released = await offload(self._context.tenant, SMALL_BYTES, _feed, relay, joined, data)
-            self._settlement.note_text_events(relay.num_text_events)
-            if permit is not None:
-                permit.relayed(relay.num_text_events)
-            await self._pass_on(released)
+            is_small = len(data) + source.num_pending <= SMALL_BYTES
+            released = feed(data) if is_small else await self._offload(feed, data)
+            self._note_progress()
+            await pass_on(released)
             if joined is not None and joined.done:
                 await joined.settle()
             if relay.done or (joined is not None and joined.done):
@@ -189,5 +241,5 @@ class StreamedAnswer:
         relay.end(usage)
 
 
-def _feed(relay: StreamRelay, joined: Joined | None, data: bytes) -> bytes:
-    return relay.feed(data if joined is None else joined.feed(data))
+def _feed_joined(relay: StreamRelay, joined: Joined, data: bytes) -> bytes:
+    return relay.feed(joined.feed(data))

@@ -13,6 +13,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from monitoring.telemetry import Tracing
+from serving.gateway.answer.failover import Failover
+from serving.gateway.answer.settle import Settlement
 from serving.gateway.asgi import JSON
 from serving.gateway.context import RequestContext
 from serving.gateway.engines.engine import Engine, Occupancy
@@ -35,9 +37,7 @@ from serving.gateway.errors import (
     NotFound,
     from_engine,
 )
-from serving.gateway.failover import Failover
 from serving.gateway.routing.choose import choose_engine, retry_after
-from serving.gateway.settle import Settlement
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""From the engines to the client: asked, relayed, judged, recorded and sent."""

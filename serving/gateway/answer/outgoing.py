@@ -1,0 +1,82 @@
+"""What a client is sent for one request: a status and headers once, then bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Iterable
+
+from serving.gateway.answer.settle import Settlement
+from serving.gateway.asgi import EVENT_STREAM, JSON, Message, Send, encode_headers, send_error, send_whole
+from serving.gateway.context import RequestContext
+from serving.gateway.errors import GatewayError, LedgerDown
+from serving.gateway.fields.rules import ignored_header
+from serving.gateway.receipts.step import receipt_header
+from serving.ledger import LedgerUnavailable
+
+
+class Outgoing:
+    """The client's side of one request. Nothing that ends an answer is sent before the answer is on record."""
+
+    def __init__(self, context: RequestContext, settlement: Settlement, send: Send) -> None:
+        self._context = context
+        self._settlement = settlement
+        self._send = send
+        self.started = False
+
+    async def commit(self) -> None:
+        """Put the answer on record.
+
+        Raises:
+            LedgerDown: it cannot be; the answer is not to be released.
+        """
+        try:
+            await self._settlement.commit()
+        except LedgerUnavailable:
+            raise LedgerDown("The answer could not be recorded, so it is not released. Try again later.") from None
+
+    async def whole(self, body: bytes) -> None:
+        """An answer in one piece, which is on record."""
+        await send_whole(self._send, 200, body, [JSON, *self._headers(), *receipt_header(self._context)])
+
+    def piece(self, data: bytes) -> Awaitable[None]:
+        """A part of a stream that is not its last."""
+        return self._stream_on({"type": "http.response.body", "body": data, "more_body": True})
+
+    def last(self, data: bytes) -> Awaitable[None]:
+        """The end of a stream, which is on record."""
+        return self._stream_on({"type": "http.response.body", "body": data})
+
+    async def error(self, error: GatewayError, unsent: bytes = b"") -> None:
+        """JSON while nothing was sent, an error event afterwards, behind what of the stream may still be sent."""
+        body = self._context.error_body(error)
+        if not self.started:
+            await send_error(self._send, error, self._headers(), body)
+            return
+        await self._send({"type": "http.response.body", "body": unsent + self._context.error_event(error)})
+
+    def _stream_on(self, message: Message) -> Awaitable[None]:
+        # Of hundreds of pieces one starts the stream: the others need no coroutine of their own.
+        return self._send(message) if self.started else self._start_stream(message)
+
+    async def _start_stream(self, first: Message) -> None:
+        self.started = True
+        headers = [*EVENT_STREAM, *self._headers()]
+        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+        await self._send(first)
+
+    def _headers(self) -> list[tuple[bytes, bytes]]:
+        context = self._context
+        headers = [(b"x-request-id", context.request_id.encode())]
+        if context.lease is not None:
+            headers += encode_headers(context.lease.headers)
+        if context.ignored_fields:
+            headers.append((b"x-signet-ignored-fields", ignored_header(context.ignored_fields)))
+        if context.engine is not None:
+            headers.append((b"x-signet-mark", context.mark_header()))
+        if context.review is not None:
+            headers += context.review.header()
+        return headers
+
+
+def joined(events: Iterable[bytes]) -> bytes:
+    """Events as they go over the wire."""
+    return b"".join(event + b"\n\n" for event in events)

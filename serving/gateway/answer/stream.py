@@ -1,0 +1,153 @@
+"""A streamed answer on its way to the client: kept back where it has to be, judged, and ended."""
+
+from __future__ import annotations
+
+import time
+
+from serving.gateway.answer.attempts import Attempts, Question
+from serving.gateway.answer.failover import FailoverSettings
+from serving.gateway.answer.outgoing import Outgoing, joined
+from serving.gateway.answer.pump import ContinuedPump, Pump
+from serving.gateway.answer.room import AnswerRoom
+from serving.gateway.answer.settle import Settlement
+from serving.gateway.cached_counts import hides_cached, without_cached_counts
+from serving.gateway.cleaning import offload
+from serving.gateway.context import RequestContext
+from serving.gateway.endpoints.relay import EventRelay
+from serving.gateway.engines.upstream import UpstreamResponse
+from serving.gateway.errors import EngineFailed
+from serving.gateway.policy import PolicySteps
+from serving.gateway.receipts.step import receipt_comment, restart_receipt
+from serving.gateway.streams.broken import refuse_blocked
+from serving.gateway.streams.continuation import tap_for
+from serving.gateway.streams.relay import StreamRelay
+
+# An engine that sends signs of life while it reads a long question is to be heard by the client after this.
+_LONGEST_KEPT_S = 5.0
+_MOST_KEPT_BYTES = 64 * 1024
+
+
+class StreamWriter:
+    """One streamed answer, from its first engine's bytes to the last that are sent."""
+
+    def __init__(
+        self,
+        context: RequestContext,
+        settlement: Settlement,
+        attempts: Attempts,
+        failover: FailoverSettings,
+        policy_steps: PolicySteps,
+        room: AnswerRoom,
+        outgoing: Outgoing,
+    ) -> None:
+        """Raises EngineFailed where no stream was asked for."""
+        assert context.answers is not None
+        self._context = context
+        self._settlement = settlement
+        self._policy_steps = policy_steps
+        self._room = room
+        self._outgoing = outgoing
+        self._noted = False
+        review = context.review
+        self._collected = bytearray() if review is not None and review.reads_answer else None
+        """What the stream has released, where the policy reads the whole answer."""
+        self._holds = self._collected is not None and review is not None and review.holds_answer
+        self._first = b""
+        """The beginning of the stream, before its first text."""
+        self._kept_since = 0.0
+        self._relay: StreamRelay | EventRelay
+        self._pump: Pump
+        parts = (context, settlement, attempts, lambda: outgoing.started)
+        if context.endpoint.has_choices:
+            chunks = StreamRelay(context, context.answers, tap_for(context) if failover.continue_streams else None)
+            self._relay, self._pump = chunks, ContinuedPump(chunks, failover, *parts)
+        elif context.stream:
+            self._relay = EventRelay(context, context.answers)
+            self._pump = Pump(self._relay, *parts)
+        else:
+            raise EngineFailed("The engine sent a stream that was not asked for.")
+
+    @property
+    def complete(self) -> bool:
+        """Whether the engine has nothing more to say."""
+        return self._pump.complete
+
+    async def write(self, response: UpstreamResponse, question: Question) -> None:
+        """Relay the stream to its end.
+
+        Raises:
+            NotBegun: it broke off before the client had any of it.
+            EngineFailed: `stream_interrupted`, when the rest cannot be had.
+            GatewayError: it may not be released.
+        """
+        await self._pump.run(response, question, self._pass_on)
+        refuse_blocked(self._relay.reports())
+        self._note_output()
+        events = await self._judged()
+        await self._outgoing.commit()
+        await self._outgoing.last(await self._last_bytes(events))
+
+    def count(self) -> None:
+        """Count what came of an answer that ends early."""
+        self._pump.count_tokens()
+
+    def fail(self) -> None:
+        """The same where an error ends it: what the guard did to it is told too."""
+        self._pump.count_tokens()
+        self._note_output()
+
+    def flush(self) -> bytes:
+        """What of it may still be sent in front of the error."""
+        return self._relay.flush()
+
+    def forget(self) -> None:
+        """It broke off before the client had any of it, and is asked for anew."""
+        restart_receipt(self._context)
+
+    async def _judged(self) -> list[bytes]:
+        """What the policy puts in place of a stream that it has held; nothing where it lets the stream be."""
+        review = self._context.review
+        if review is None:
+            return []
+        data = bytes(self._collected) + self._relay.closing if self._collected is not None else b""
+        return await self._policy_steps.judge_stream(self._context, review, self._relay.reports(), data)
+
+    async def _last_bytes(self, events: list[bytes]) -> bytes:
+        comments = receipt_comment(self._context)
+        if events:
+            return self._first + joined([*events[:-1], *comments, events[-1]])
+        held = bytes(self._collected) if self._holds and self._collected is not None else b""
+        last = self._first + held + self._relay.close(comments)
+        return await self._as_shown(last) if hides_cached(self._context) else last
+
+    def _note_output(self) -> None:
+        if not self._noted:
+            self._noted = True
+            self._settlement.note_output(self._relay.reports())
+
+    async def _pass_on(self, released: bytes) -> None:
+        if released and self._collected is not None:
+            self._collected += released
+            self._room.hold(len(self._collected))
+        if not released or self._holds:
+            return
+        if not self._outgoing.started:
+            # Until text has come the answer can begin anew elsewhere, and fail with a status of its own.
+            self._first += released
+            if self._may_still_wait():
+                return
+            released, self._first = self._first, b""
+        if hides_cached(self._context):
+            released = await self._as_shown(released)
+        await self._outgoing.piece(released)
+
+    async def _as_shown(self, data: bytes) -> bytes:
+        return await offload(self._context.tenant, len(data), without_cached_counts, data, is_stream=True)
+
+    def _may_still_wait(self) -> bool:
+        """Whether the beginning is kept back: without text, short, and not for long."""
+        if self._relay.num_text_events or len(self._first) > _MOST_KEPT_BYTES:
+            return False
+        now = time.monotonic()
+        self._kept_since = self._kept_since or now
+        return now - self._kept_since < _LONGEST_KEPT_S
