@@ -20,8 +20,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from monitoring.telemetry.settings import DriftSettings, TelemetrySettings
 from serving.engine.settings import EngineSettings
 from serving.errors import SettingsError
-from serving.gateway.receipts.settings import ReceiptSettings
-from serving.gateway.settings import GatewaySettings
+from serving.gateway.settings import GatewaySettings, ReceiptSettings
 from serving.guard.settings import GuardSettings
 from serving.identity.settings import IdentitySettings
 from serving.ledger import DatabaseSettings, LedgerSettings, ModelPrice

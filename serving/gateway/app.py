@@ -15,7 +15,7 @@ from serving.gateway.endpoints import CHAT, ENDPOINTS
 from serving.gateway.errors import GatewayError, MethodNotAllowed, ModelNotFound
 from serving.gateway.pipeline import Pipeline
 from serving.gateway.prompts import PREFIX, PromptError
-from serving.gateway.steps import authenticate, presented_key
+from serving.gateway.steps.authenticate import authenticate, presented_key
 from serving.gateway.streams.chunks import encode
 
 PROBE_PATHS = ("/healthz", "/readyz", "/readyz/engines", "/metrics")

@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from serving.gateway.endpoints.endpoint import Endpoint
     from serving.gateway.engines.engine import Engine
     from serving.gateway.errors import GatewayError
-    from serving.gateway.media import Media
     from serving.gateway.policy.review import Review
     from serving.gateway.routing.prompt import Affinity
     from serving.gateway.routing.route import Route
+    from serving.gateway.steps.media import Media
     from serving.guard import Answers, GuardReport
     from serving.identity import Lease, Principal
     from serving.provenance.receipts import AnswerDigests, Receipt

@@ -18,25 +18,26 @@ from serving.gateway.answer.exchange import Exchange
 from serving.gateway.answer.failover import Failover
 from serving.gateway.answer.settle import Settlement
 from serving.gateway.asgi import Client, Receive, Send, read_body
-from serving.gateway.cache_salt import CacheSalts
 from serving.gateway.cleaning import RequestCleaning, offload, on_thread
 from serving.gateway.context import RequestContext
 from serving.gateway.engines.drains import Drains
 from serving.gateway.engines.pool import EnginePool
 from serving.gateway.errors import ClientGone, EngineUnavailable, GatewayError
 from serving.gateway.http.buffers import ONE_HOLDER
-from serving.gateway.inspect import Inspector
-from serving.gateway.media import media_of
 from serving.gateway.policy import PolicySteps
 from serving.gateway.prompts import PREFIX, PromptLibrary
 from serving.gateway.prompts.step import apply_template
-from serving.gateway.question import QuestionReader
-from serving.gateway.receipts.step import begin_receipt
-from serving.gateway.reserve import Reserver
 from serving.gateway.routing.models import ModelTable
 from serving.gateway.routing.shadow import Shadows
 from serving.gateway.settings import GatewaySettings
-from serving.gateway.steps import authenticate, check_endpoint, check_scope, choose_mark
+from serving.gateway.steps.authenticate import authenticate, check_endpoint, check_scope
+from serving.gateway.steps.cache_salt import CacheSalts
+from serving.gateway.steps.inspect import Inspector
+from serving.gateway.steps.mark import choose_mark
+from serving.gateway.steps.media import media_of
+from serving.gateway.steps.question import QuestionReader
+from serving.gateway.steps.receipt import begin_receipt
+from serving.gateway.steps.reserve import Reserver
 from serving.guard.limits import SMALL_BYTES
 from serving.identity import Identity, Limiter
 from serving.ledger import AnchorPublisher, Ledger, PriceList

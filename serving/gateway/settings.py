@@ -178,3 +178,21 @@ class GatewaySettings(BaseModel):
     def finds_engines(self) -> bool:
         """Whether any engine, or a place to find some, is given."""
         return bool(self.engine_urls or self.engine_dns or self.engine_services)
+
+
+class ReceiptSettings(BaseModel):
+    """Signed statements about answers."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    enabled: bool = True
+    """Sign a receipt for every complete answer."""
+
+    issuer: str = Field(default="signet", pattern=r"^[!-~]{1,200}$")
+    """Who signs, as the receipt says it: best the gateway's public URL, below which its keys are published."""
+
+    keys: Path | None = None
+    """File with the keys that sign; default: receipt-keys.json in `home`. Made where there is none."""
+
+    when_unusable: Literal["refuse", "run"] = "refuse"
+    """When that file can be neither read nor made at the start: `refuse` to start, or `run` without receipts."""

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from serving.gateway.reloadable import parts_of
+from serving.gateway.process.reloadable import parts_of
 from serving.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]

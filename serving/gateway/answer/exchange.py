@@ -16,8 +16,8 @@ from serving.gateway.engines.engine import Engine
 from serving.gateway.engines.upstream import UpstreamError
 from serving.gateway.errors import BadRequest, ContextTooLong, ControlTokenMade, EngineFailed, GatewayError
 from serving.gateway.policy import PolicySteps
-from serving.gateway.question_body import question_body
-from serving.gateway.steps import check_engines_mark
+from serving.gateway.steps.mark import check_engines_mark
+from serving.gateway.steps.question_body import question_body
 
 
 class Exchange:

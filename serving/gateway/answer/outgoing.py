@@ -9,7 +9,7 @@ from serving.gateway.asgi import EVENT_STREAM, JSON, Message, Send, encode_heade
 from serving.gateway.context import RequestContext
 from serving.gateway.errors import GatewayError, LedgerDown
 from serving.gateway.fields.rules import ignored_header
-from serving.gateway.receipts.step import receipt_header
+from serving.gateway.steps.receipt import receipt_header
 from serving.ledger import LedgerUnavailable
 
 

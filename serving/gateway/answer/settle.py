@@ -11,7 +11,7 @@ from serving.gateway.context import RequestContext
 from serving.gateway.endpoints.texts import FILTERED
 from serving.gateway.engines.seen import CHARS_PER_TOKEN
 from serving.gateway.errors import GatewayError
-from serving.gateway.receipts.step import issue_receipt
+from serving.gateway.steps.receipt import issue_receipt
 from serving.guard import GuardReport
 from serving.guard.refusal import looks_like_refusal
 from serving.ledger import Ledger, LedgerUnavailable, PriceList, UsageRecord

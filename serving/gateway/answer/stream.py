@@ -5,19 +5,19 @@ from __future__ import annotations
 import time
 
 from serving.gateway.answer.attempts import Attempts, Question
+from serving.gateway.answer.cached_counts import hides_cached, without_cached_counts
 from serving.gateway.answer.failover import FailoverSettings
 from serving.gateway.answer.outgoing import Outgoing, joined
 from serving.gateway.answer.pump import ContinuedPump, Pump
 from serving.gateway.answer.room import AnswerRoom
 from serving.gateway.answer.settle import Settlement
-from serving.gateway.cached_counts import hides_cached, without_cached_counts
 from serving.gateway.cleaning import offload
 from serving.gateway.context import RequestContext
 from serving.gateway.endpoints.relay import EventRelay
 from serving.gateway.engines.upstream import UpstreamResponse
 from serving.gateway.errors import EngineFailed
 from serving.gateway.policy import PolicySteps
-from serving.gateway.receipts.step import receipt_comment, restart_receipt
+from serving.gateway.steps.receipt import receipt_comment, restart_receipt
 from serving.gateway.streams.broken import refuse_blocked
 from serving.gateway.streams.continuation import tap_for
 from serving.gateway.streams.relay import StreamRelay

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from serving.gateway.answer.cached_counts import hides_cached, without_cached_counts
 from serving.gateway.answer.outgoing import Outgoing, joined
 from serving.gateway.answer.room import AnswerRoom
 from serving.gateway.answer.settle import Settlement
-from serving.gateway.cached_counts import hides_cached, without_cached_counts
 from serving.gateway.cleaning import offload
 from serving.gateway.context import RequestContext
 from serving.gateway.endpoints.answer import clean_whole
@@ -13,7 +13,7 @@ from serving.gateway.endpoints.texts import FILTERED, Written
 from serving.gateway.engines.upstream import UpstreamResponse
 from serving.gateway.policy import PolicySteps
 from serving.gateway.policy.answer import note_replaced, written_answer
-from serving.gateway.receipts.step import receipt_comment
+from serving.gateway.steps.receipt import receipt_comment
 from serving.gateway.streams.answer import CleanAnswer, clean_answer
 from serving.gateway.streams.broken import refuse_blocked
 from serving.gateway.streams.chunks import encode

@@ -16,7 +16,7 @@ from serving.gateway.cleaning.offload import on_thread
 from serving.gateway.cleaning.process import CleaningProcess, ProcessDied
 from serving.gateway.context import RequestContext
 from serving.gateway.errors import BadRequest, Overloaded
-from serving.gateway.steps import begin_cleaning, refused, sanitize
+from serving.gateway.steps.sanitize import begin_cleaning, refused, sanitize
 from serving.guard import Guard, GuardRefusal, GuardReport, GuardSettings
 from serving.guard.limits import SMALL_BYTES, check_raw, is_large
 

@@ -13,11 +13,11 @@ import msgspec
 
 from monitoring.telemetry import PolicyMetrics
 from serving.gateway.cleaning import offload
-from serving.gateway.engine_body import engine_body
 from serving.gateway.engines.engine import Engine
 from serving.gateway.engines.pool import EnginePool
 from serving.gateway.engines.refusal import read_refusal
 from serving.gateway.engines.upstream import UpstreamError
+from serving.gateway.fields.engine_body import engine_body
 from serving.gateway.fields.lists import CHAT
 from serving.guard.classifiers import ClassifierPool
 from serving.guard.control import ControlTokens

@@ -21,7 +21,7 @@ from serving.gateway.policy.model_judge import ModelJudge
 from serving.gateway.policy.question import QuestionText, question_texts
 from serving.gateway.policy.review import Review
 from serving.gateway.policy.revise import revise
-from serving.gateway.reload import WatchedFiles
+from serving.gateway.process.reload import WatchedFiles
 from serving.guard import GuardReport
 from serving.guard.classifiers import ClassifierPool
 from serving.guard.control import ControlTokens

@@ -10,7 +10,7 @@ from serving.gateway.errors import BadRequest, NotFound
 from serving.gateway.prompts.catalogue import PromptError, PromptLibrary
 from serving.gateway.prompts.own_messages import require_confined
 from serving.gateway.prompts.template import Template, VariableError
-from serving.gateway.steps import allow_model
+from serving.gateway.steps.authenticate import allow_model
 
 
 def apply_template(context: RequestContext, library: PromptLibrary, only_model: Callable[[], str | None]) -> None:

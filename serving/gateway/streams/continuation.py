@@ -19,12 +19,12 @@ from typing import Any
 from serving.gateway.answer.attempts import Question
 from serving.gateway.body import encode
 from serving.gateway.context import RequestContext
-from serving.gateway.engine_body import engine_body
 from serving.gateway.engines.engine import Engine
 from serving.gateway.engines.upstream import UpstreamError
+from serving.gateway.fields.engine_body import engine_body
 from serving.gateway.fields.lists import CHAT, COMPLETIONS, DETOKENIZE, FIELDS
-from serving.gateway.question_body import mark_arguments
-from serving.gateway.steps import engine_obstacle
+from serving.gateway.steps.mark import engine_obstacle
+from serving.gateway.steps.question_body import mark_arguments
 from serving.gateway.streams.chunks import UNREADABLE, decode_any
 from serving.gateway.streams.joining import ContinuedChoice, RestartedAnswer
 from serving.gateway.streams.stop_strings import StopStringJoiner

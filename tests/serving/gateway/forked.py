@@ -16,7 +16,9 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["signet", "serving.gateway.cli", "serving.gateway.process", "serving.gateway.listen"])
+_CONTEXT.set_forkserver_preload(
+    ["signet", "serving.gateway.cli", "serving.gateway.process.serve", "serving.gateway.process.listen"]
+)
 
 
 class ForkedSignet:

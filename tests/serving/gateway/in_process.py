@@ -11,9 +11,9 @@ import httpx
 from gateways import prepare_database
 from running import free_port
 
+from serving.gateway.build import build
 from serving.gateway.http.server import Server
-from serving.gateway.listen import bind
-from serving.gateway.server import build
+from serving.gateway.process.listen import bind
 from serving.identity import Identity
 from serving.settings import load_settings
 

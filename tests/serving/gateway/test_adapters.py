@@ -15,9 +15,9 @@ from running import free_port
 from scripted import ScriptedEngine, SeenRequest, answer, whole
 
 from serving.gateway.app import GatewayApp
+from serving.gateway.build import build
 from serving.gateway.http.server import Server
-from serving.gateway.listen import bind
-from serving.gateway.server import build
+from serving.gateway.process.listen import bind
 from serving.identity import Identity
 from serving.settings import load_settings
 from training.registry import Checkpoint, CheckpointRef, ManifestDraft, Registry

@@ -16,7 +16,7 @@ from serving.gateway.context import RequestContext
 from serving.gateway.endpoints import CHAT, COMPLETIONS
 from serving.gateway.engines.engine import Engine
 from serving.gateway.engines.upstream import Reply
-from serving.gateway.question_body import question_body
+from serving.gateway.steps.question_body import question_body
 from serving.gateway.streams.broken import StreamBroken
 from serving.gateway.streams.continuation import (
     CannotContinue,

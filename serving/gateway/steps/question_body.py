@@ -1,0 +1,31 @@
+"""A request's question as an engine gets it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from serving.gateway.context import RequestContext
+from serving.gateway.engines.engine import Engine
+from serving.gateway.fields.engine_body import engine_body
+from serving.gateway.fields.tools import bound_tools
+
+
+def question_body(context: RequestContext, engine: Engine, **more: Any) -> bytes:
+    """The question as `engine` gets it, with `more` fields.
+
+    Usage is asked for where it does not come by itself, since the ledger needs it. The question itself stays as it is:
+    the next engine may be asked for another mark.
+    """
+    body, path = context.body, context.endpoint.path
+    if context.stream and context.endpoint.has_choices:
+        more["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
+    if context.binds_tools and engine.is_vllm(context.model):
+        more["tools"] = bound_tools(path, body)
+    return engine_body(path, body, engine, context.cache_salt, mark_arguments(context), more)
+
+
+def mark_arguments(context: RequestContext) -> dict[str, Any] | None:
+    """What our plugin is told of the answer's mark."""
+    if context.mark_scheme == "off":
+        return None
+    return {"signet_mark": context.mark_scheme, "signet_key": context.mark_permit}

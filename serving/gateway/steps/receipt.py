@@ -1,0 +1,88 @@
+"""The two moments of a request that make its receipt: the question as it came, and the end of its answer."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from serving.gateway.asgi import Headers
+from serving.gateway.context import RequestContext
+from serving.gateway.settings import ReceiptSettings
+from serving.provenance.receipts import (
+    AnswerClaims,
+    AnswerDigests,
+    ReceiptIssuer,
+    ReceiptKeys,
+    ReceiptKeysError,
+)
+
+# Engines that list no models take any name: a receipt must fit its column.
+MAX_NAME_CHARS = 255
+MAX_EARLIER = 8
+log = logging.getLogger(__name__)
+
+
+def open_receipts(settings: ReceiptSettings, keys_file: Path) -> ReceiptIssuer | None:
+    """Who signs receipts, by the settings; None: nobody.
+
+    Raises:
+        ReceiptKeysError: the keys cannot be used, and the settings do not say to go on without.
+    """
+    if not settings.enabled:
+        return None
+    try:
+        return ReceiptIssuer(ReceiptKeys.open(keys_file, create=True), settings.issuer)
+    except ReceiptKeysError as error:
+        if settings.when_unusable == "refuse":
+            raise ReceiptKeysError(f"{error} (receipts.when_unusable: run starts without receipts)") from None
+        log.error("no receipts are signed", extra={"reason": str(error)})
+        return None
+
+
+def begin_receipt(context: RequestContext, body: Mapping[str, Any]) -> None:
+    """Hash the question as the client sent it, before anything is put in or cleaned, and make ready for the answer."""
+    if context.endpoint.generates:
+        context.digests = AnswerDigests(body)
+
+
+def restart_receipt(context: RequestContext) -> None:
+    """The answer so far was dropped: only the question stays hashed."""
+    if context.digests is not None:
+        question, context.digests = context.digests.question, AnswerDigests({})
+        context.digests.question = question
+
+
+def issue_receipt(context: RequestContext, issuer: ReceiptIssuer) -> None:
+    """Sign what is known of a complete answer; one that no engine gave is the policy's own words."""
+    if context.digests is None:
+        return
+    assert context.principal is not None
+    engine = context.engine
+    manifest = engine.manifests.get(context.model, "") if engine is not None else ""
+    earlier = list(dict.fromkeys(context.earlier_manifests))[:MAX_EARLIER]
+    answer = AnswerClaims(
+        endpoint=context.endpoint.name,
+        model=context.model[:MAX_NAME_CHARS],
+        policy=context.policy_digest,
+        mark=context.mark_scheme if engine is not None else "off",
+        prompt_tokens=context.prompt_tokens,
+        completion_tokens=context.completion_tokens,
+        finish_reason=context.finish_reason[:MAX_NAME_CHARS],
+        mark_key=context.mark_key_id if engine is not None else "",
+        manifest=manifest,
+        continued=context.continued,
+        earlier_manifests=earlier if any(digest != manifest for digest in earlier) else [],
+    )
+    context.receipt = issuer.issue(context.request_id, context.principal.tenant, answer, context.digests)
+
+
+def receipt_header(context: RequestContext) -> Headers:
+    """For an answer in one piece whose record is durable."""
+    return () if context.receipt is None else ((b"x-signet-receipt", context.receipt.opened.encode()),)
+
+
+def receipt_comment(context: RequestContext) -> list[bytes]:
+    """The same for a stream: a comment, which clients of server-sent events pass over."""
+    return [] if context.receipt is None else [b": signet-receipt " + context.receipt.opened.encode()]
