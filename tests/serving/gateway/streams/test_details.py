@@ -74,9 +74,7 @@ def test_a_clean_answer_keeps_all_details(
     tokens = cut("".join(words), sizes)
     data = streamed(tokens, lag, per_event, shape=shape)
 
-    released = relayed(
-        data, 100_000, "chat" if shape == "chat" else "completions", logprobs=True, return_token_ids=True
-    )
+    released = relayed(data, 100_000, CHAT if shape == "chat" else COMPLETIONS, logprobs=True, return_token_ids=True)
 
     assert tokens_of(released) == tokens
     ids = [
