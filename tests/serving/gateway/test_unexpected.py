@@ -13,7 +13,7 @@ from in_process import running_in_process
 from load import outcome_of
 from scripted import ScriptedEngine, answer, stream, whole
 
-from serving.gateway import exchange
+from serving.gateway.answer import whole as whole_answer
 from serving.gateway.cleaning import cleaner
 from serving.gateway.streams.relay import StreamRelay
 
@@ -39,7 +39,7 @@ async def test_a_fault_of_ours_is_one_error_and_is_recorded(
                 case "before":
                     broken.setattr(cleaner, "sanitize", fail)
                 case "whole":
-                    broken.setattr(exchange, "clean_answer", fail)
+                    broken.setattr(whole_answer, "clean_answer", fail)
                 case "stream":
                     broken.setattr(StreamRelay, "feed", fail)
             told = await gateway.ask(stream=place == "stream")
