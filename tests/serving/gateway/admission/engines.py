@@ -27,7 +27,7 @@ class SeenEngine:
         self.name = name
         self.cards: dict[str, Any] = {model: {} for model in models or ("m",)}
         self.lists_models = True
-        self.up, self.draining, self.in_flight = True, False, 0
+        self.available, self.in_flight = True, 0
         self.limit: Any = None
         self.circuit = Circuit()
 

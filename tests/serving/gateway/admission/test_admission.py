@@ -47,7 +47,7 @@ def test_without_an_engine_the_choice_of_one_says_so() -> None:
         first = await gate.ask()
         waiting = gate.ask()
         await settle()
-        gate.pool.engines[0].up = False
+        gate.pool.engines[0].available = False
         gate.pool.changed(gate.pool.engines[0])
         # Not kept waiting: the pipeline goes on and finds that no engine is there.
         gate.end(await asyncio.wait_for(waiting, 1))

@@ -115,7 +115,7 @@ def test_no_path_leaks_and_no_slot_stays_empty(plan: list[tuple[str, int]], head
             elif what == "cancel" and asked:
                 asked[number % len(asked)].cancel()
             elif what == "engine":
-                engines[number % 2].up = not engines[number % 2].up
+                engines[number % 2].available = not engines[number % 2].available
                 gate.pool.changed(engines[number % 2])
             if number % 3:
                 await settle()
@@ -127,7 +127,7 @@ def test_no_path_leaks_and_no_slot_stays_empty(plan: list[tuple[str, int]], head
             for model, waiting in state.waiting.items():
                 assert not waiting or gate.admission._capacity.room(model, time.perf_counter())[0] == 0
         for engine in engines:
-            engine.up = True
+            engine.available = True
             gate.pool.changed(engine)
         while running or asked:
             for permit in running:

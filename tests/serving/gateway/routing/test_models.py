@@ -19,7 +19,7 @@ class Served:
 
     def __init__(self, name: str, *models: str) -> None:
         self.name, self.models = name, models
-        self.up, self.draining = True, False
+        self.available = True
         self.circuit = SimpleNamespace(allows=lambda: True)
 
     def serves(self, model: str) -> bool:
@@ -102,7 +102,7 @@ def test_a_canary_that_is_down_costs_nobody_an_answer() -> None:
     new = Served("b", "new")
     models = table({"m": {"target": "old", "canary": {"target": "new", "share": 1}}}, Served("a", "old"), new)
     assert models.resolve(asked("m")).model == "new"
-    new.up = False
+    new.available = False
     assert models.resolve(asked("m")).model == "old"
 
 
