@@ -47,7 +47,7 @@ def test_every_endpoint_is_described(gateway: RunningGateway) -> None:
 
 
 def test_statuses_are_those_that_the_errors_page_has(gateway: RunningGateway) -> None:
-    page = (Path(__file__).parents[3] / "docs" / "reference" / "errors.md").read_text()
+    page = (Path(__file__).parents[4] / "docs" / "reference" / "errors.md").read_text()
     listed = {status for cell in re.findall(r"^\| ([\d, ]+) \|", page, re.MULTILINE) for status in cell.split(", ")}
 
     document = httpx.get(f"{gateway.url}/openapi.json").json()

@@ -17,7 +17,7 @@ from scripted import ScriptedEngine
 
 from loadtests.tools.services import Postgres
 
-TESTS = Path(__file__).parents[3]
+TESTS = Path(__file__).parents[4]
 CHECKS = "not_a_server_error,content_type_conformance,response_schema_conformance"
 
 
