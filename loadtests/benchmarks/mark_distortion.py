@@ -20,7 +20,7 @@ from scipy.stats import chi2
 
 from serving.engine.plugin.draws import make_draw
 from serving.engine.plugin.green_kernel import add_green
-from serving.engine.plugin.kernel import context_words, key_words
+from serving.engine.plugin.words import context_words, key_words
 from serving.provenance import Detector
 from serving.provenance.schemes import BEFORE_THE_ANSWER
 from serving.provenance.schemes.kgw import CONTEXT_WIDTH, DEFAULT_DELTA

@@ -26,7 +26,7 @@ from loadtests.tools.figures import median_ratio, spread
 from loadtests.tools.prompts import MEDIUM, SHORT
 from serving.engine.plugin.draws import make_draw
 from serving.engine.plugin.green_kernel import add_green
-from serving.engine.plugin.kernel import context_words, key_words
+from serving.engine.plugin.words import context_words, key_words
 from serving.provenance import Keyring, MarkKey
 from serving.provenance.schemes import BEFORE_THE_ANSWER, SCHEMES, lefthash, synthid
 from serving.provenance.schemes.kgw import CONTEXT_WIDTH, DEFAULT_DELTA

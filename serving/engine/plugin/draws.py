@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from serving.engine.plugin import kernel, tournament
-from serving.engine.plugin.kernel import NO_TOKEN, key_words
+from serving.engine.plugin.words import NO_TOKEN, key_words
 from serving.provenance.schemes import SCHEMES, dual_gumbel, synthid
 
 if TYPE_CHECKING:

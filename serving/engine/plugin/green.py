@@ -16,8 +16,8 @@ from vllm.v1.worker.gpu.sample.logits_processor import LogitsProcessor as Runner
 
 from serving.engine.plugin.arguments import GREEN_SCHEMES, mark_arguments
 from serving.engine.plugin.contexts import Contexts
-from serving.engine.plugin.kernel import context_words, key_words
 from serving.engine.plugin.readiness import readiness
+from serving.engine.plugin.words import context_words, key_words
 from serving.provenance.schemes import BEFORE_THE_ANSWER, lefthash
 from serving.provenance.schemes.kgw import CONTEXT_WIDTH, GREEN_SHARE
 

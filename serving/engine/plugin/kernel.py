@@ -7,16 +7,12 @@ single threaded, because the engine binds the threads of its own pool to cores a
 from __future__ import annotations
 
 import math
-import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
-
-NO_TOKEN = 0xFFFFFFFF
-"""What stands for tokens before the answer: -1."""
 
 u32, u64 = np.uint32, np.uint64
 MULTIPLIER_0, MULTIPLIER_1 = u64(0xD2511F53), u64(0xCD9E8D57)
@@ -35,24 +31,6 @@ BOUND_OFFSET = np.float32(151 * math.log(2))
 BOUND_SLOPE = np.float32(math.log(2) / 2**23)
 # Covers the float32 rounding of bound and logit; a larger value only costs a few more exact evaluations.
 BOUND_MARGIN = 2e-3
-
-
-def key_words(seed: int) -> NDArray[np.uint32]:
-    """The low, then the high word of 64 bits."""
-    return np.array([seed & 0xFFFFFFFF, seed >> 32], np.uint32)
-
-
-def chance_seed(seed: int | None, unseeded: random.Random) -> int:
-    """64 bits that chance follows from: a request's `seed`, which may be negative, or the engine's next.
-
-    The processes of one engine (tensor parallelism) must agree, so theirs begin with the engine's seed.
-    """
-    return (unseeded.getrandbits(64) if seed is None else seed) & 0xFFFFFFFFFFFFFFFF
-
-
-def context_words(context: Sequence[int]) -> NDArray[np.uint32]:
-    """Tokens of a context, oldest first."""
-    return np.array(context, np.int64).astype(np.uint32)
 
 
 def compiled(function: Callable[..., Any], **options: Any) -> Any:

@@ -16,11 +16,11 @@ from vllm.v1.sample.logits_processor import LogitsProcessor, process_dict_update
 from vllm.v1.worker.gpu.sample.logits_processor import LogitsProcessor as RunnerV2LogitsProcessor
 
 from serving.engine.plugin.arguments import GREEN_SCHEMES, mark_arguments
-from serving.engine.plugin.kernel import chance_seed
 from serving.engine.plugin.readiness import UNSEEN, Readiness, readiness
 from serving.engine.plugin.row import MarkedRow
 from serving.engine.plugin.seeds import rewind_cpu_generators
 from serving.engine.plugin.survivors import collision_nats, survivors
+from serving.engine.plugin.words import chance_seed
 from serving.provenance.keyring import KeyringError
 
 if TYPE_CHECKING:

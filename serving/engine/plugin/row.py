@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from serving.engine.plugin.contexts import Contexts
-from serving.engine.plugin.kernel import context_words
+from serving.engine.plugin.words import context_words
 
 if TYPE_CHECKING:
     import numpy as np

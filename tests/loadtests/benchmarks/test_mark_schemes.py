@@ -14,7 +14,7 @@ from loadtests.benchmarks.mark_schemes import (
     simulated,
 )
 from serving.engine.plugin.draws import make_draw
-from serving.engine.plugin.kernel import context_words
+from serving.engine.plugin.words import context_words
 from serving.provenance import Keyring, MarkKey
 from training.studies.marks.detection_study import log_p
 from training.studies.marks.engine import mark

@@ -13,7 +13,7 @@ from vllm.v1.watermarking import GumbelWatermarker
 
 from serving.engine.plugin import tournament
 from serving.engine.plugin.draws import Draw, GumbelDraw, TournamentDraw, make_draw
-from serving.engine.plugin.kernel import NO_TOKEN, chance_seed, context_words, key_words
+from serving.engine.plugin.words import NO_TOKEN, chance_seed, context_words, key_words
 from serving.provenance.schemes import dual_gumbel, synthid
 
 SEED = 0xFEDCBA9876543210

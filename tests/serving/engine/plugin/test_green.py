@@ -15,7 +15,7 @@ from vllm.v1.sample.sampler import Sampler
 from serving.engine.plugin import GreenProcessor, MarkProcessor
 from serving.engine.plugin.green import green_list
 from serving.engine.plugin.green_kernel import add_green
-from serving.engine.plugin.kernel import context_words, key_words
+from serving.engine.plugin.words import context_words, key_words
 from serving.provenance import Keyring
 from serving.provenance.schemes import SCHEMES, lefthash
 from serving.provenance.schemes.scheme import Pairs
