@@ -18,12 +18,13 @@ from pydantic import BaseModel, Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from monitoring.telemetry.settings import DriftSettings, TelemetrySettings
+from serving.database import DatabaseSettings
 from serving.engine.settings import EngineSettings
 from serving.errors import SettingsError
 from serving.gateway.settings import GatewaySettings, ReceiptSettings
 from serving.guard.settings import GuardSettings
 from serving.identity.settings import IdentitySettings
-from serving.ledger import DatabaseSettings, LedgerSettings, ModelPrice
+from serving.ledger import LedgerSettings, ModelPrice
 from serving.masking import masked
 
 ENV_PREFIX = "SIGNET_"

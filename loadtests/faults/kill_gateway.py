@@ -31,7 +31,7 @@ from sqlalchemy import select
 
 from loadtests.tools.processes import REPOSITORY
 from loadtests.tools.services import Postgres
-from serving.ledger.database import open_engine
+from serving.database import open_engine
 from serving.ledger.record import requests
 from serving.ledger.verify import Report, verify
 from training.studies.sections import write_section

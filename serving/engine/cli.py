@@ -135,10 +135,10 @@ def _given(**options: Any) -> dict[str, Any]:
 @contextmanager
 def _one_line_errors(before: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Turn what a user can get wrong into one line and exit code 1."""
+    from serving.database import DatabaseError
     from serving.engine.errors import EngineError
     from serving.engine.supervisor import StopRequested
     from serving.identity import IdentityError
-    from serving.ledger import DatabaseError
     from serving.provenance import KeyringError
     from training.registry import RegistryError
 

@@ -83,10 +83,10 @@ def gateway(
 
 def _run(settings: Settings, load: Callable[[], Settings], file: Path | None) -> int:
     # Imported here: `signet gateway --help` must not wait for the server's packages.
+    from serving.database import DatabaseError
     from serving.gateway.process.listen import PortTaken, bind
     from serving.gateway.process.serve import run
     from serving.identity import IdentityError
-    from serving.ledger import DatabaseError
     from serving.provenance import KeyringError
 
     known = (PortTaken, DatabaseError, IdentityError, KeyringError, ValueError)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Boolean, Column, Float, ForeignKey, Integer, LargeBinary, String, Table, Text
 
-from serving.ledger.database import metadata
+from serving.database import metadata
 
 # `version` counts the changes of one row: who read an older one cannot overwrite a newer one unknowingly.
 # Server defaults let these columns be added to tables that hold rows.

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 from sqlalchemy import Engine, select
 from sqlalchemy.exc import SQLAlchemyError
 
+from serving.database import DatabaseError, explain
 from serving.ledger.audit import audit, audit_record
-from serving.ledger.database import DatabaseError, explain
 from serving.ledger.links import chains
 from serving.ledger.verify import ANCHOR_ACTION
 from serving.ledger.writer import LedgerUnavailable, RecordWriter

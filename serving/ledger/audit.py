@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import BigInteger, Column, Float, Index, Integer, String, Table, Text
 
-from serving.ledger.database import metadata
+from serving.database import metadata
 from serving.ledger.links import link_columns
 from serving.ledger.record import UsageRecord
 

@@ -12,10 +12,11 @@ from typing import IO, Protocol
 import click
 from sqlalchemy import select
 
+from serving.database.command import LoadSettings, opened, operator
 from serving.ledger.anchor import Head, anchor
 from serving.ledger.anchors import expected_heads
 from serving.ledger.audit import audit as audit_table
-from serving.ledger.command import LoadSettings, opened, operator, progress
+from serving.ledger.command import progress
 from serving.ledger.receipt_check import local_receipt_keys
 from serving.ledger.verify import Report, verify
 from serving.provenance.receipts import ReceiptKeys, ReceiptKeysError

@@ -10,7 +10,8 @@ from typing import cast
 
 import click
 
-from serving.ledger.command import A_TIME, LoadSettings, opened, progress, unix_time
+from serving.database.command import LoadSettings, opened
+from serving.ledger.command import A_TIME, progress, unix_time
 from serving.ledger.export import ExportError, export_csv, export_parquet
 from serving.ledger.prices import NANOS_PER_DOLLAR
 from serving.ledger.usage import GROUPS, Group, RequestFilter, Usage, usage

@@ -9,7 +9,7 @@ from typing import IO, Any
 from sqlalchemy import BigInteger, Boolean, Engine, Float, Integer, LargeBinary, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from serving.ledger.database import DatabaseError, explain
+from serving.database import DatabaseError, explain
 from serving.ledger.record import requests
 from serving.ledger.usage import RequestFilter
 

@@ -15,12 +15,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from serving.database import DatabaseError, open_engine
+from serving.database.migrate import migrate
+from serving.database.sqlite import Checkpointer
 from serving.ledger.anchor import Head, grown_heads, head_of_event
 from serving.ledger.audit import Entry, audit_record
 from serving.ledger.commit_queue import NO_FAILURES, Batch, CommitQueue, Failures
-from serving.ledger.database import Checkpointer, DatabaseError, open_engine
 from serving.ledger.journal import Journal, JournalUnavailable
-from serving.ledger.migrate import migrate
 from serving.ledger.record import UsageRecord
 from serving.ledger.settings import LedgerSettings
 from serving.ledger.verify import ANCHOR_ACTION

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Column, Float, Integer, LargeBinary, String, Table
 
-from serving.ledger.database import metadata
+from serving.database import metadata
 
 chains = Table(
     "chains",

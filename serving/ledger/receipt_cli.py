@@ -13,7 +13,8 @@ from urllib.request import urlopen
 import click
 import msgspec
 
-from serving.ledger.command import LoadSettings, opened, progress
+from serving.database.command import LoadSettings, opened
+from serving.ledger.command import progress
 from serving.ledger.receipts import kept_receipt
 from serving.provenance.receipts import (
     Check,

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from sqlalchemy import Engine, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from serving.ledger.database import DatabaseError, explain
+from serving.database import DatabaseError, explain
 from serving.ledger.record import requests
 
 

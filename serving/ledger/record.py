@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 from sqlalchemy import BigInteger, Boolean, Column, Float, Integer, String, Table, Text
 
-from serving.ledger.database import metadata
+from serving.database import metadata
 from serving.ledger.links import link_columns
 
 

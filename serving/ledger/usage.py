@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 from sqlalchemy import ColumnElement, Engine, Select, String, cast, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from serving.ledger.database import DatabaseError, explain
+from serving.database import DatabaseError, explain
 from serving.ledger.record import requests
 
 Group = Literal["tenant", "key", "model", "day"]

@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Engine, Row, Select, Table, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
+from serving.database import DatabaseError, explain
 from serving.ledger.audit import AuditRecord, audit
 from serving.ledger.chain import entry_hash, genesis_hash
-from serving.ledger.database import DatabaseError, explain
 from serving.ledger.links import chains
 from serving.ledger.receipt_check import ReceiptChecker
 from serving.ledger.record import UsageRecord, requests

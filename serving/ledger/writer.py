@@ -12,9 +12,9 @@ from typing import Any
 
 from sqlalchemy import Engine, select
 
+from serving.database import explain
 from serving.ledger.audit import AuditRecord, Entry, audit
 from serving.ledger.chain import Chain, Position, link, open_chain, stored_position
-from serving.ledger.database import explain
 from serving.ledger.record import UsageRecord, requests
 from serving.ledger.statements import statements_for
 

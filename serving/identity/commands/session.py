@@ -8,11 +8,11 @@ from typing import Any, TypeVar
 
 import click
 
+from serving.database import DatabaseError
+from serving.database.command import LoadSettings, operator
 from serving.identity.errors import IdentityError
 from serving.identity.store import IdentityStore
 from serving.ledger.anchor import write_audit
-from serving.ledger.command import LoadSettings, operator
-from serving.ledger.database import DatabaseError
 
 __all__ = ["LoadSettings", "Session", "open_session"]
 

@@ -7,9 +7,9 @@ from typing import Protocol
 from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
+from serving.database import explain, open_engine
 from serving.identity.limits.periods import window_start
 from serving.identity.principal import Budget
-from serving.ledger.database import explain, open_engine
 from serving.ledger.record import requests
 
 

@@ -14,11 +14,11 @@ from contextlib import contextmanager
 from sqlalchemy import Connection, Engine, insert, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
+from serving.database import explain, open_engine
+from serving.database.migrate import migrate
 from serving.identity.changes import changes_of
 from serving.identity.errors import IdentityError, VersionConflict
 from serving.identity.schema import identity_revision
-from serving.ledger.database import explain, open_engine
-from serving.ledger.migrate import migrate
 
 logger = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from load import EngineProcess, Seen, load, metric, more
 from running import wait_until
 
 from loadtests.tools.services import Postgres, Redis
-from serving.ledger.database import open_engine
+from serving.database import open_engine
 from serving.ledger.verify import verify
 
 REFUSED = {"refused ledger_unavailable", "ended ledger_unavailable"}

@@ -21,18 +21,18 @@ NEVER_S = 3600.0
 
 
 @pytest.fixture
-def gateway(any_url: str) -> Iterator[Identity]:
+def gateway(url: str) -> Iterator[Identity]:
     """A running gateway's identity."""
-    identity = Identity(any_url, IdentitySettings(poll_interval_s=NEVER_S))
+    identity = Identity(url, IdentitySettings(poll_interval_s=NEVER_S))
     identity.start()
     yield identity
     identity.close()
 
 
 @pytest.fixture
-def elsewhere(any_url: str, gateway: Identity) -> Iterator[Identity]:
+def elsewhere(url: str, gateway: Identity) -> Iterator[Identity]:
     """Another process's, which the gateway already listens to."""
-    identity = Identity(any_url)
+    identity = Identity(url)
     yield identity
     identity.close()
 
@@ -87,8 +87,8 @@ def test_whatever_changes_holds_at_once(gateway: Identity, elsewhere: Identity) 
     assert code(gateway, new.key) == "welcome"
 
 
-def test_several_gateways_take_a_change_over(any_url: str, elsewhere: Identity) -> None:
-    workers = [Identity(any_url, IdentitySettings(poll_interval_s=NEVER_S)) for _ in range(3)]
+def test_several_gateways_take_a_change_over(url: str, elsewhere: Identity) -> None:
+    workers = [Identity(url, IdentitySettings(poll_interval_s=NEVER_S)) for _ in range(3)]
     for worker in workers:
         worker.start()
         listens(worker, elsewhere)

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from serving.database import DatabaseSettings
 from serving.identity import Identity, Limits
 from serving.identity.cli import keys
-from serving.ledger import DatabaseSettings
 
 
 @dataclass

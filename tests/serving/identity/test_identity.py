@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from serving.database import DatabaseError
 from serving.identity import Identity, IdentityError, IdentitySettings, Limits, MarkPolicy
-from serving.ledger import DatabaseError
 
 
 @pytest.fixture

@@ -156,14 +156,14 @@ def test_who_read_an_older_version_does_not_overwrite_a_newer_one(any_identity: 
     assert any_identity.key(key_id).note == "first"
 
 
-def test_of_many_who_change_one_version_at_once_one_succeeds(any_url: str) -> None:
+def test_of_many_who_change_one_version_at_once_one_succeeds(url: str) -> None:
     """And changes without a version all take place: nothing is lost."""
-    identity = Identity(any_url)
+    identity = Identity(url)
     key_id = identity.create_key("acme").id
     outcomes: list[str] = []
 
     def change(number: int) -> None:
-        own = Identity(any_url)
+        own = Identity(url)
         try:
             own.update_key(key_id, expected_version=1, note=str(number))
             outcomes.append("changed")
@@ -180,23 +180,23 @@ def test_of_many_who_change_one_version_at_once_one_succeeds(any_url: str) -> No
     identity.close()
 
 
-def test_one_tenant_is_made_once_by_many_at_once(any_url: str) -> None:
+def test_one_tenant_is_made_once_by_many_at_once(url: str) -> None:
     def create(_: int) -> None:
-        own = Identity(any_url)
+        own = Identity(url)
         own.create_key("acme")
         own.close()
 
     in_threads(create, 6)
 
-    identity = Identity(any_url)
+    identity = Identity(url)
     assert len(identity.list_keys()) == 6
     assert identity.tenants() == ["acme"]
     identity.close()
 
 
-def test_a_tenant_and_key_made_while_the_gateway_reads_are_no_surprise(any_identity: Identity, any_url: str) -> None:
+def test_a_tenant_and_key_made_while_the_gateway_reads_are_no_surprise(any_identity: Identity, url: str) -> None:
     """Each statement of a reload sees another moment: a key may be read whose tenant was not there a moment before."""
-    gateway = Identity(any_url)
+    gateway = Identity(url)
     made: list[str] = []
 
     def meanwhile(_conn: Any, _cursor: Any, statement: str, *_: Any) -> None:
@@ -250,8 +250,8 @@ def test_budgets_are_set_replaced_and_lifted(any_identity: Identity) -> None:
         any_identity.set_budget(Budget("key", "key_nope", "day", 1))
 
 
-def test_when_keys_were_last_used_is_written_now_and_then(any_url: str) -> None:
-    identity = Identity(any_url, IdentitySettings(poll_interval_s=0.02, last_used_interval_s=0.05))
+def test_when_keys_were_last_used_is_written_now_and_then(url: str) -> None:
+    identity = Identity(url, IdentitySettings(poll_interval_s=0.02, last_used_interval_s=0.05))
     used, idle = identity.create_key("acme"), identity.create_key("acme")
     revision = identity._revision
     before = time.time()
@@ -267,20 +267,20 @@ def test_when_keys_were_last_used_is_written_now_and_then(any_url: str) -> None:
     identity.close()
 
 
-def test_when_a_key_was_last_used_is_written_at_the_end_too(any_url: str) -> None:
-    identity = Identity(any_url)
+def test_when_a_key_was_last_used_is_written_at_the_end_too(url: str) -> None:
+    identity = Identity(url)
     key = identity.create_key("acme")
     identity.start()
     identity.authenticate(key.key)
     identity.close()
 
-    again = Identity(any_url)
+    again = Identity(url)
     assert again.key(key.id).last_used_at is not None
     again.close()
 
 
-def test_changes_made_elsewhere_are_followed(any_identity: Identity, any_url: str) -> None:
-    gateway = Identity(any_url, IdentitySettings(poll_interval_s=0.02))
+def test_changes_made_elsewhere_are_followed(any_identity: Identity, url: str) -> None:
+    gateway = Identity(url, IdentitySettings(poll_interval_s=0.02))
     gateway.start()
     try:
         new = any_identity.create_key("acme")

@@ -16,10 +16,10 @@ from ledgers import a_record, rows
 from running import wait_until
 from sqlalchemy import delete, select, update
 
+from serving.database import open_engine
 from serving.ledger import AnchorPublisher, Ledger, LedgerSettings
 from serving.ledger.anchors import read_anchors
 from serving.ledger.audit import audit
-from serving.ledger.database import open_engine
 from serving.ledger.links import chains
 from serving.ledger.record import requests
 from serving.ledger.settings import AnchorSettings

@@ -14,10 +14,10 @@ from click.testing import CliRunner, Result
 from ledgers import a_record, rows
 from pyarrow import parquet
 
+from serving.database import open_engine
 from serving.ledger import Ledger
 from serving.ledger.audit_cli import audit
 from serving.ledger.cli import ledger
-from serving.ledger.database import open_engine
 from serving.ledger.export import NAMES
 from serving.ledger.usage import RequestFilter, usage
 

@@ -16,10 +16,10 @@ import pytest
 from ledgers import a_record, rows
 
 from loadtests.tools.services import Postgres
+from serving.database import open_engine
 from serving.ledger import Ledger, LedgerSettings, LedgerUnavailable, RecordRefused, UsageRecord
 from serving.ledger import commit_queue as commit_queue_module
 from serving.ledger.audit import AuditRecord, Entry, audit
-from serving.ledger.database import open_engine
 from serving.ledger.record import requests
 from serving.ledger.verify import verify
 

@@ -15,8 +15,8 @@ from ledgers import a_record, rows
 from running import wait_until
 
 from loadtests.tools.services import Postgres
+from serving.database import open_engine
 from serving.ledger import Ledger, LedgerSettings, LedgerUnavailable
-from serving.ledger.database import open_engine
 from serving.ledger.verify import verify
 
 pytestmark = pytest.mark.services

@@ -6,8 +6,8 @@ import pytest
 from ledgers import a_record
 from sqlalchemy import update
 
+from serving.database import open_engine
 from serving.ledger import Ledger
-from serving.ledger.database import open_engine
 from serving.ledger.receipts import kept_receipt
 from serving.ledger.record import requests
 from serving.ledger.verify import verify

@@ -13,13 +13,13 @@ import pytest
 from ledgers import a_record, rows
 from sqlalchemy import Connection, delete, insert, select, text, update
 
+from serving.database import open_engine
+from serving.database.migrate import migrate
 from serving.ledger import Ledger, UsageRecord
 from serving.ledger.anchor import Head, anchor, write_audit
 from serving.ledger.audit import audit
 from serving.ledger.chain import genesis_hash
-from serving.ledger.database import open_engine
 from serving.ledger.links import chains
-from serving.ledger.migrate import migrate
 from serving.ledger.record import requests
 from serving.ledger.verify import Report, verify
 from serving.ledger.writer import RecordWriter

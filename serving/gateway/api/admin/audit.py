@@ -17,14 +17,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Engine, select
 from sqlalchemy.exc import SQLAlchemyError
 
+from serving.database import DatabaseError, open_engine
 from serving.gateway.api.access import administrator
 from serving.gateway.api.admin.schemas import MAX_PAGE, Plain
 from serving.gateway.errors import BadRequest, LedgerDown
 from serving.identity import Principal
-from serving.ledger import DatabaseError
 from serving.ledger.anchors import AnchorError, Heads, expected_heads
 from serving.ledger.audit import audit
-from serving.ledger.database import open_engine
 from serving.ledger.receipt_check import local_receipt_keys
 from serving.ledger.verify import Report, verify
 from serving.provenance.receipts import ReceiptKeysError

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from sqlalchemy import Column, Connection, Engine, Integer, String, Table, inspect, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from serving.ledger.database import DatabaseError, explain, metadata
+from serving.database.engine import DatabaseError, explain, metadata
 
 # The newest file in `migrations/versions`; a test holds the two together.
 SCHEMA_VERSION = 6
@@ -90,7 +90,7 @@ def _upgrade(connection: Connection) -> None:
     from alembic.config import Config
 
     config = Config()
-    config.set_main_option("script_location", "serving.ledger:migrations")
+    config.set_main_option("script_location", "serving.database:migrations")
     config.attributes["connection"] = connection
     found = _found(connection)
     if not inspect(connection).has_table(schema_version.name):

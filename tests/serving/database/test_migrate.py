@@ -18,12 +18,12 @@ from sqlalchemy import Engine, create_engine, insert, text
 
 import serving.identity.schema
 from loadtests.tools.services import Postgres
+from serving.database import DatabaseError, metadata, open_engine
+from serving.database.migrate import SCHEMA_VERSION, migrate, schema_version
 from serving.identity import Identity
-from serving.ledger import DatabaseError, Ledger
+from serving.ledger import Ledger
 from serving.ledger.chain import entry_hash, genesis_hash
-from serving.ledger.database import metadata, open_engine
 from serving.ledger.links import chains
-from serving.ledger.migrate import SCHEMA_VERSION, migrate, schema_version
 from serving.ledger.record import requests
 from serving.ledger.verify import verify
 
@@ -82,7 +82,7 @@ def make_schema_2(url: str) -> None:
     """A ledger of the time before receipts: a chain of two records, hashed over the fields that there were."""
     engine = open_engine(url)
     config = Config()
-    config.set_main_option("script_location", "serving.ledger:migrations")
+    config.set_main_option("script_location", "serving.database:migrations")
     with engine.begin() as connection:
         config.attributes["connection"] = connection
         schema_version.create(connection)
@@ -115,7 +115,7 @@ def test_an_empty_database_gets_the_tables_of_the_code(url: str) -> None:
 
 
 def test_the_version_is_the_newest_migration() -> None:
-    script = ScriptDirectory(str(Path("serving/ledger/migrations").absolute()))
+    script = ScriptDirectory(str(Path("serving/database/migrations").absolute()))
 
     assert script.get_heads() == [str(SCHEMA_VERSION)]
 

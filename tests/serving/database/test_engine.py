@@ -10,8 +10,8 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import text
 
-from serving.ledger import DatabaseError, DatabaseSettings, Ledger
-from serving.ledger.database import open_engine
+from serving.database import DatabaseError, DatabaseSettings, open_engine
+from serving.ledger import Ledger
 
 
 def test_the_default_is_a_file_in_home(tmp_path: Path) -> None:

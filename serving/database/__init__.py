@@ -1,0 +1,9 @@
+"""The database that identity and ledger share: its address, its engine, its schema.
+
+In comes a URL, out goes an engine whose tables are those of this version. What the tables are for, their rooms know.
+"""
+
+from serving.database.engine import DatabaseError, explain, metadata, open_engine
+from serving.database.settings import DatabaseSettings
+
+__all__ = ["DatabaseError", "DatabaseSettings", "explain", "metadata", "open_engine"]

@@ -1,0 +1,51 @@
+"""What all commands on the database share: opening it from the settings, and who runs them."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+import click
+from sqlalchemy import Engine
+
+from serving.database.engine import DatabaseError, open_engine
+from serving.database.migrate import migrate
+from serving.database.settings import DatabaseSettings
+
+
+class CommandSettings(Protocol):
+    """What these commands read of the settings tree."""
+
+    @property
+    def home(self) -> Path: ...
+    @property
+    def database(self) -> DatabaseSettings: ...
+
+
+LoadSettings = Callable[[], CommandSettings]
+
+
+@contextmanager
+def opened(load_settings: LoadSettings) -> Iterator[Engine]:
+    """The configured database, its tables up to date; its errors end the command in one line."""
+    settings = load_settings()
+    try:
+        engine = open_engine(settings.database.resolve(settings.home))
+        try:
+            migrate(engine)
+            yield engine
+        finally:
+            engine.dispose()
+    except DatabaseError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def operator() -> str:
+    """Who runs this command, for the audit record."""
+    try:
+        return f"cli:{getpass.getuser()}"
+    except (OSError, KeyError):  # a container's user without a name
+        return "cli"

@@ -1,0 +1,20 @@
+"""Settings of the database that identity and ledger share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, SecretStr
+
+
+class DatabaseSettings(BaseModel):
+    """Where tenants, keys and the ledger are kept."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    url: SecretStr | None = None
+    """SQLAlchemy URL, as `postgresql+psycopg://user:password@host/signet`; unset: SIGNET_HOME/signet.db."""
+
+    def resolve(self, home: Path) -> str:
+        """The URL to open."""
+        return self.url.get_secret_value() if self.url else f"sqlite:///{home / 'signet.db'}"
