@@ -46,7 +46,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "explain": ("training.explain.cli", "explain", "Show what a model reads, and where it looks."),
     "study": ("training.studies.cli", "study", "Run claims about language models again."),
     "registry": ("training.registry_cli", "registry", "List, show, verify and promote checkpoints."),
-    "redteam": ("training.evaluate.redteam.cli", "redteam", "Attack a served model; report what got through."),
+    "redteam": ("training.redteam.cli", "redteam", "Attack a served model; report what got through."),
     "plan": ("monitoring.plan.cli", "plan_command", "Say what a model needs, gives and costs on an accelerator."),
     "drift": ("monitoring.cli", "drift", "Compare today's traffic with a checkpoint's reference."),
 }

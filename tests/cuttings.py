@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
-from serving.guard.answer import Stage
+from serving.guard.answer.answer import Stage
 
 
 def run(stage: Stage, text: str, places: Sequence[int]) -> str:

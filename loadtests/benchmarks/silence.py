@@ -27,7 +27,7 @@ from loadtests.tools.hostile_bodies import Body, Hostile, bodies
 from loadtests.tools.processes import REPOSITORY, running
 from loadtests.tools.targets import free_port
 from serving.guard import GuardRefusal, GuardSettings
-from serving.guard.limits import check_limits
+from serving.guard.question.limits import check_limits
 from serving.identity import Identity
 from serving.settings import load_settings
 from training.studies.sections import machine, table_head, write_section

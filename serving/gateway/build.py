@@ -32,7 +32,7 @@ from serving.gateway.steps.question import QuestionReader
 from serving.gateway.steps.receipt import open_receipts
 from serving.gateway.steps.reserve import Reserver
 from serving.guard import control_tokens_of
-from serving.guard.control import ControlTokens
+from serving.guard.question.control import ControlTokens
 from serving.identity import Identity, Limiter
 from serving.ledger import AnchorPublisher, Ledger, PriceList
 from serving.provenance import Keyring

@@ -42,7 +42,7 @@ from typing import ClassVar, NamedTuple
 import msgspec
 
 from serving.gateway.engines.refusal import NOT_IMPLEMENTED
-from serving.guard.control import MADE
+from serving.guard.question.control import MADE
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode

@@ -38,7 +38,7 @@ from serving.gateway.steps.media import media_of
 from serving.gateway.steps.question import QuestionReader
 from serving.gateway.steps.receipt import begin_receipt
 from serving.gateway.steps.reserve import Reserver
-from serving.guard.limits import SMALL_BYTES
+from serving.guard.question.limits import SMALL_BYTES
 from serving.identity import Identity, Limiter
 from serving.ledger import AnchorPublisher, Ledger, PriceList
 from serving.provenance import Keyring

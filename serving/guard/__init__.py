@@ -5,15 +5,15 @@ characters gone, control tokens inert and personal data and secrets masked, and 
 A leaf: it imports nothing of ours, does no I/O after it was made, and keeps no text beyond one stream.
 """
 
-from serving.guard.answer import AnswerCleaner, Answers, TextStream
+from serving.guard.answer.answer import AnswerCleaner, Answers, TextStream
+from serving.guard.answer.refusal import looks_like_refusal
 from serving.guard.detector import CONTEXT, Detector, Rest, Span
 from serving.guard.guard import Guard
 from serving.guard.outcome import GuardRefusal, GuardReport
-from serving.guard.refusal import looks_like_refusal
-from serving.guard.request import EndpointName
-from serving.guard.served_tokens import control_tokens_of
+from serving.guard.question.request import EndpointName
+from serving.guard.question.served_tokens import control_tokens_of
 from serving.guard.settings import EntityActions, GuardSettings
-from serving.guard.stream import MAX_HELD, StreamCleaner
+from serving.guard.text.stream import MAX_HELD, StreamCleaner
 
 __all__ = [
     "CONTEXT",

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
+Action = Literal["mask", "allow", "block", "pseudonymize", "mask_new"]
+"""What happens to an entity. `pseudonymize` is for requests, `mask_new` for answers; the others for both."""
+
 
 class GuardReport:
     """How often each thing was found and what was done: counts only, never a text."""

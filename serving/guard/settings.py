@@ -8,9 +8,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from serving.guard.classifiers.settings import ClassifiersSettings
-
-Action = Literal["mask", "allow", "block", "pseudonymize", "mask_new"]
-"""`pseudonymize` is for requests, `mask_new` for answers; the others for both."""
+from serving.guard.outcome import Action
 
 
 class EntityActions(BaseModel):

@@ -11,8 +11,8 @@ import numpy as np
 
 from serving.guard.detectors import default_detectors
 from serving.guard.settings import EntityActions
-from serving.guard.stream import StreamCleaner
-from serving.guard.visible import VisibleText
+from serving.guard.text.stream import StreamCleaner
+from serving.guard.text.visible import VisibleText
 from training.data.words import hash_text
 from training.errors import RecipeError
 from training.recipes.data import CleanSettings

@@ -54,10 +54,10 @@ def run(recipe: GuardRecipe, context: Context) -> Outcome:
 def _train(recipe: GuardRecipe, folder: Path) -> GuardWeights:
     # numpy for the one, torch and faker for the other.
     if isinstance(recipe, NamesRecipe):
-        from training.ner.train import train as train_ner
+        from training.guard.ner.train import train as train_ner
 
         return train_ner(recipe, folder)
-    from training.classifiers.train import train as train_classifiers
+    from training.guard.classifiers.train import train as train_classifiers
 
     return train_classifiers(recipe, folder)
 

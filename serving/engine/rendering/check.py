@@ -15,8 +15,8 @@ from functools import lru_cache
 from typing import Any
 
 from serving.engine.rendering.standins import StandIns
-from serving.guard.control import trie_pattern
-from serving.guard.folding import fold_wide
+from serving.guard.question.control import trie_pattern
+from serving.guard.text.folding import fold_wide
 
 Render = Callable[[list[dict[str, Any]], dict[str, Any]], str]
 """Renders a conversation with the template's variables, as vLLM did for the prompt."""

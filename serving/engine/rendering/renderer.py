@@ -16,8 +16,8 @@ from vllm.renderers.hf import (
 from vllm.utils.async_utils import make_async
 
 from serving.engine.rendering.check import PromptCheck, texts_of
-from serving.guard.control import MADE
-from serving.guard.served_tokens import is_structure
+from serving.guard.question.control import MADE
+from serving.guard.question.served_tokens import is_structure
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig

@@ -20,7 +20,7 @@ from serving.gateway.streams.continuation import CannotContinue, can_take_over, 
 from serving.gateway.streams.joining import Joined
 from serving.gateway.streams.relay import StreamRelay
 from serving.gateway.streams.sse import EventTooLong
-from serving.guard.limits import SMALL_BYTES
+from serving.guard.question.limits import SMALL_BYTES
 
 PassOn = Callable[[bytes], Awaitable[None]]
 

@@ -13,7 +13,7 @@ from serving.gateway.engines.seen import CHARS_PER_TOKEN
 from serving.gateway.errors import GatewayError
 from serving.gateway.steps.receipt import issue_receipt
 from serving.guard import GuardReport
-from serving.guard.refusal import looks_like_refusal
+from serving.guard.answer.refusal import looks_like_refusal
 from serving.ledger import Ledger, LedgerUnavailable, PriceList, UsageRecord
 from serving.provenance.receipts import ReceiptIssuer
 

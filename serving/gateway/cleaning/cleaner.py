@@ -18,7 +18,7 @@ from serving.gateway.context import RequestContext
 from serving.gateway.errors import BadRequest, Overloaded
 from serving.gateway.steps.sanitize import begin_cleaning, refused, sanitize
 from serving.guard import Guard, GuardRefusal, GuardReport, GuardSettings
-from serving.guard.limits import SMALL_BYTES, check_raw, is_large
+from serving.guard.question.limits import SMALL_BYTES, check_raw, is_large
 
 log = logging.getLogger(__name__)
 

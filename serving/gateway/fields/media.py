@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from serving.gateway.errors import BadRequest
-from serving.guard.hosts import Destination, Hosts
+from serving.guard.answer.hosts import Destination, Hosts
 
 _HOLDERS = ("messages", "input", "system")
 _PARTS = frozenset({"content", "output", "summary", "result"})

@@ -20,9 +20,9 @@ from serving.gateway.engines.upstream import UpstreamError
 from serving.gateway.fields.engine_body import engine_body
 from serving.gateway.fields.lists import CHAT
 from serving.guard.classifiers import ClassifierPool
-from serving.guard.control import ControlTokens
 from serving.guard.policy import CheckFailed, ClassifierCheck, JudgeCheck, Principle
 from serving.guard.policy.wording import ANSWERS, Messages, judge_messages, read_answer
+from serving.guard.question.control import ControlTokens
 
 _MAX_ANSWER_BYTES = 1024 * 1024
 _JUDGE_TOKENS = 8

@@ -24,7 +24,6 @@ from serving.gateway.policy.revise import revise
 from serving.gateway.process.reload import WatchedFiles
 from serving.guard import GuardReport
 from serving.guard.classifiers import ClassifierPool
-from serving.guard.control import ControlTokens
 from serving.guard.policy import (
     Decision,
     JudgedText,
@@ -40,6 +39,7 @@ from serving.guard.policy import (
     read_policy,
     require_classifiers,
 )
+from serving.guard.question.control import ControlTokens
 from serving.ledger import Ledger, LedgerUnavailable
 
 log = logging.getLogger(__name__)

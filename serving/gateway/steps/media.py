@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from serving.guard.limits import MEDIA_FIELDS
+from serving.guard.question.limits import MEDIA_FIELDS
 
 _MEDIA_KEYS = MEDIA_FIELDS | {"file", "file_id", "image", "audio", "video"}
 _TEXT_TYPES = frozenset(

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from serving.gateway.streams.spelled_text import SpelledText
 from serving.guard import Answers
-from serving.guard.stream import PROSE
+from serving.guard.text.stream import PROSE
 
 # Longer ones are no words, and not worth keeping.
 _MOST_CHARS = 48

@@ -36,7 +36,7 @@ from serving.gateway.streams.texts import (
 from serving.gateway.streams.token_reader import Spelled
 from serving.gateway.streams.tool_calls import ToolCalls
 from serving.guard import Answers, GuardReport
-from serving.guard.stream import MAX_HELD
+from serving.guard.text.stream import MAX_HELD
 
 _MAX_NAME = 4096
 _FUNCTION_CALL = -1

@@ -21,7 +21,7 @@ from serving.gateway.streams.spelled_text import SpelledText
 from serving.gateway.streams.sse import event_data
 from serving.gateway.streams.token_reader import PIECES, Spelled, TokenReader, spell_ranks
 from serving.guard import Answers
-from serving.guard.stream import MAX_HELD
+from serving.guard.text.stream import MAX_HELD
 
 # How a template is named, whose text is its owner's.
 TEMPLATE = "prompt:"

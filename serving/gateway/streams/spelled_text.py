@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from serving.guard import TextStream
-from serving.guard.stream import PROSE
+from serving.guard.text.stream import PROSE
 
 # Ordinary words that wait to be read together: enough to make up for the call.
 _MOST_LATER = 2048

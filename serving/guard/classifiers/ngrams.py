@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.guard.folding import fold
+from serving.guard.text.folding import fold
 
 Hashes = NDArray[np.uint64]
 

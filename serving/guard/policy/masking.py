@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from serving.guard.answer import Answers, TextStream
+from serving.guard.answer.answer import Answers, TextStream
 from serving.guard.outcome import GuardReport
 from serving.guard.policy.patterns import MAX_MASKED_CHARS, Words, compile_all, readable
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import re2
 
-from serving.guard.folding import fold
+from serving.guard.text.folding import fold
 
 MAX_MASKED_CHARS = 256
 """Longest match of a pattern that masks answers: so much of a stream may be held back."""

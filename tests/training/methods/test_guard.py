@@ -12,8 +12,8 @@ import pytest
 from serving.guard.classifiers.attacks import WEIGHTS as attack_weights
 from serving.guard.ner.model import read
 from training.errors import RecipeError
+from training.guard.ner import train as ner_training
 from training.methods.guard_weights import CARD
-from training.ner import train as ner_training
 from training.outcome import Outcome
 from training.recipes import load_recipe
 from training.registry import Registry

@@ -27,8 +27,8 @@ from serving.guard.classifiers.attacks import AttackClassifier, IndirectClassifi
 from serving.guard.classifiers.classifier import HATE, ILLICIT, INDIRECT, JAILBREAK, TOXICITY, Classifier
 from serving.guard.classifiers.encoder_cascade import EncoderCascade
 from serving.guard.classifiers.toxicity import ToxicityClassifier
-from training.classifiers.sources import heldout_wild
-from training.evaluate.redteam.statistics import Share
+from training.guard.classifiers.sources import heldout_wild
+from training.redteam.statistics import Share
 from training.studies.sections import NOTES, machine, write_section
 
 SECTION = "Attacks"

@@ -19,8 +19,8 @@ import click
 
 from serving.guard import Guard, GuardSettings
 from serving.guard.classifiers.attacks import AttackClassifier, IndirectClassifier
-from training.classifiers.sources import heldout_wild
-from training.evaluate.redteam.statistics import Share
+from training.guard.classifiers.sources import heldout_wild
+from training.redteam.statistics import Share
 from training.studies.guard.attacks import bipia, planted, strings
 from training.studies.guard.beside_streams import ASKED, cut_once, far_into_an_answer, uncut, value_of
 from training.studies.guard.beside_texts import (

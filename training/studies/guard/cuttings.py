@@ -16,14 +16,15 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from serving.guard import Guard, GuardReport, GuardSettings, StreamCleaner
-from serving.guard.answer import Stage
+from serving.guard.answer.answer import Stage
+from serving.guard.answer.leak import LeakStage
+from serving.guard.answer.markup import Markup
+from serving.guard.answer.markup_rules import Rules
 from serving.guard.detector import Detector
 from serving.guard.detectors import default_detectors
-from serving.guard.escapes import PlainEscapes
-from serving.guard.markup import Markup
-from serving.guard.markup_rules import Rules
+from serving.guard.question.system_prompt import SystemPrompt
 from serving.guard.settings import LinkSettings
-from serving.guard.system_prompt import LeakStage, SystemPrompt
+from serving.guard.text.escapes import PlainEscapes
 from training.studies.sections import GUARD_PAGE, REPOSITORY, write_section
 
 VALUES: dict[str, list[str]] = json.loads((REPOSITORY / "tests" / "serving" / "guard" / "values.json").read_text())

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import click
 
 from serving.guard.detectors import default_detectors
-from serving.guard.folding import fold
+from serving.guard.text.folding import fold
 from training.studies.guard.costs import cost_lines
 from training.studies.guard.peers.question import Answered, Peer, timed
 from training.studies.sections import machine, write_section

@@ -10,9 +10,9 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from serving.guard.folding import fold
-from serving.guard.known_tokens import AMBIGUOUS_TOKENS, KNOWN_TOKENS
+from serving.guard.question.known_tokens import AMBIGUOUS_TOKENS, KNOWN_TOKENS
 from serving.guard.settings import EntityActions
+from serving.guard.text.folding import fold
 from training.studies.guard.rendering import fetched
 
 _ENTITIES = "|".join(name.upper() for name in EntityActions.model_fields)

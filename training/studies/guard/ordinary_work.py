@@ -20,7 +20,7 @@ from typing import Any
 import click
 
 from serving.guard import Guard, GuardSettings
-from serving.guard.served_tokens import control_tokens_of
+from serving.guard.question.served_tokens import control_tokens_of
 from training.studies.guard.ordinary_data import GENERATED
 from training.studies.guard.ordinary_right import Change, changes, is_right, named
 from training.studies.guard.ordinary_texts import FILES, pieces

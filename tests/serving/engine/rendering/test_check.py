@@ -10,7 +10,7 @@ import pytest
 from chat_templates import ALL, SPECIAL, TOKENS, render
 
 from serving.engine.rendering.check import PromptCheck
-from serving.guard.control import ControlTokens
+from serving.guard.question.control import ControlTokens
 
 CHECK = PromptCheck(TOKENS, SPECIAL)
 GUARD = ControlTokens(TOKENS)

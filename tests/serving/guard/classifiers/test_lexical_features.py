@@ -11,7 +11,7 @@ import pytest
 from serving.guard.classifiers import lexical_features as module
 from serving.guard.classifiers.lexical_features import NAMES, lexical_features
 from serving.guard.classifiers.ngrams import normal
-from training.classifiers.grammar import templates, write
+from training.guard.classifiers.grammar import templates, write
 
 
 def seen(text: str) -> set[str]:
