@@ -48,6 +48,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "registry": ("training.registry_cli", "registry", "List, show, verify and promote checkpoints."),
     "redteam": ("training.redteam.cli", "redteam", "Attack a served model; report what got through."),
     "plan": ("monitoring.plan.cli", "plan_command", "Say what a model needs, gives and costs on an accelerator."),
+    "doctor": ("serving.doctor.cli", "doctor", "Say what of an installation does not work, or soon will not."),
     "drift": ("monitoring.cli", "drift", "Compare today's traffic with a checkpoint's reference."),
 }
 

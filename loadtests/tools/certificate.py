@@ -14,7 +14,7 @@ from cryptography.x509.oid import NameOID
 
 
 class Authority:
-    """Signs certificates of a day into a folder; `file` is its own."""
+    """Signs certificates into a folder; `file` is its own."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -24,15 +24,18 @@ class Authority:
         self.file = folder / "ca.pem"
         self.file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
-    def issue(self, name: str) -> tuple[Path, Path]:
-        """Sign a certificate of a host name or an address; returns its file and its key's."""
+    def issue(self, name: str, days: int = 1) -> tuple[Path, Path]:
+        """Sign a certificate of a host name or an address, good for so many days (fewer than 0: it has expired).
+
+        Returns its file and its key's.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
         try:
             alternative: x509.GeneralName = x509.IPAddress(ipaddress.ip_address(name))
         except ValueError:
             alternative = x509.DNSName(name)
         names = x509.SubjectAlternativeName([alternative])
-        certificate = self._signed(_common_name(name), key.public_key(), names)
+        certificate = self._signed(_common_name(name), key.public_key(), names, days)
         certificate_file, key_file = self._folder / f"{name}.pem", self._folder / f"{name}.key"
         certificate_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
         key_file.write_bytes(
@@ -43,17 +46,18 @@ class Authority:
         return certificate_file, key_file
 
     def _signed(
-        self, subject: x509.Name, key: CertificatePublicKeyTypes, extension: x509.ExtensionType
+        self, subject: x509.Name, key: CertificatePublicKeyTypes, extension: x509.ExtensionType, days: int = 1
     ) -> x509.Certificate:
         now = datetime.datetime.now(datetime.UTC)
+        ends = now + datetime.timedelta(days=days)
         return (
             x509.CertificateBuilder()
             .subject_name(subject)
             .issuer_name(self._name)
             .public_key(key)
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(days=1))
-            .not_valid_after(now + datetime.timedelta(days=1))
+            .not_valid_before(min(now, ends) - datetime.timedelta(days=1))
+            .not_valid_after(ends)
             .add_extension(extension, critical=False)
             .sign(self._key, hashes.SHA256())
         )
