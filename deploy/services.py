@@ -1,9 +1,10 @@
-"""Check that the servers the tests use are installed, PostgreSQL, Redis or Valkey, Prometheus; on Debian, install them.
+"""Check that the programs the tests use are installed; on Debian, install them.
 
     python deploy/services.py
 
-Installing takes root. None of them is started or left to start at boot: the tests run servers of their own. Prints one
-line with the command to use where it cannot install them itself. Standard library only.
+They are PostgreSQL, Redis or Valkey, Prometheus and Chromium. Installing takes root. None of them is started or left to
+start at boot: the tests run servers of their own. Prints one line with the command to use where it cannot install them
+itself. Standard library only.
 """
 
 from __future__ import annotations
@@ -21,8 +22,11 @@ NEEDED = {
     "postgresql": ("postgres",),
     "redis-server": ("valkey-server", "redis-server"),
 }
-# Tests of metrics, alerts and dashboards ask it, and are skipped without.
-WISHED = {"prometheus": ("promtool",)}
+# Tests of metrics, alerts and dashboards ask the first, tests of web exports the second. They are skipped without.
+WISHED = {
+    "prometheus": ("promtool",),
+    "chromium-headless-shell": ("chromium", "chromium-browser", "google-chrome", "chromium-headless-shell"),
+}
 
 # Debian's packages ask it before they start anything.
 POLICY = Path("/usr/sbin/policy-rc.d")
@@ -68,15 +72,14 @@ def nothing_starts() -> Iterator[None]:
 def main() -> int:
     """Exit code 0 when everything that is needed is there."""
     can_install = os.geteuid() == 0 and shutil.which("apt-get") is not None
-    for packages in (NEEDED, WISHED):  # one after the other: apt installs all it is told, or nothing
+    # One after the other: apt installs all it is told, or nothing, and not every distribution has Debian's names.
+    for packages in (NEEDED, *({package: programs} for package, programs in WISHED.items())):
         if can_install and (absent := missing(packages)):
             install(absent)
     if wished := missing(WISHED):
-        sys.stderr.write(
-            f"Tests of alerts and dashboards are skipped without Prometheus: sudo apt-get install {' '.join(wished)}\n"
-        )
+        sys.stderr.write(f"Some tests are skipped without these: sudo apt-get install {' '.join(wished)}\n")
     if needed := missing(NEEDED):
-        sys.stderr.write(f"The tests need servers that are not installed: sudo apt-get install {' '.join(needed)}\n")
+        sys.stderr.write(f"The tests need programs that are not installed: sudo apt-get install {' '.join(needed)}\n")
         return 1
     return 0
 

@@ -49,6 +49,7 @@ def program(path, text):
 
 def test_prometheus_is_installed_alone_and_not_started(installer, machine, tmp_path, capsys):
     log = machine(f"printf x > {tmp_path}/bin/promtool; chmod +x {tmp_path}/bin/promtool")
+    program(tmp_path / "bin" / "chromium", "#!/bin/sh\n")
 
     assert installer.main() == 0
 
@@ -68,13 +69,21 @@ def test_a_policy_of_the_machine_stays(installer, machine, tmp_path):
     assert (tmp_path / "policy-rc.d").read_text() == "#!/bin/sh\nexit 0\n"
 
 
+def test_one_package_that_a_distribution_lacks_does_not_keep_the_other_away(installer, machine, tmp_path):
+    log = machine("exit 100")
+
+    installer.main()
+
+    assert "install -y -qq --no-install-recommends chromium-headless-shell\n" in log.read_text()
+
+
 @pytest.mark.parametrize("effect", [None, "exit 100"], ids=["no-apt", "apt-fails"])
 def test_what_is_only_wished_for_is_said_and_no_failure(installer, machine, effect, capsys):
     machine(effect)
 
     assert installer.main() == 0
     assert capsys.readouterr().err.endswith(
-        "Tests of alerts and dashboards are skipped without Prometheus: sudo apt-get install prometheus\n"
+        "Some tests are skipped without these: sudo apt-get install prometheus chromium-headless-shell\n"
     )
 
 

@@ -51,9 +51,8 @@ try {
 
 def find_chromium() -> str | None:
     """The browser's program, where there is one."""
-    return next(
-        (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
-    )
+    names = ("chromium", "chromium-browser", "google-chrome", "chromium-headless-shell")
+    return next((path for name in names if (path := shutil.which(name))), None)
 
 
 def ask_in_chromium(folder: Path, texts: Sequence[str], count: int, seconds: float) -> dict[str, Any]:
