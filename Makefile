@@ -9,13 +9,16 @@ SOURCES := signet.py serving training monitoring deploy tests loadtests docs
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test fetch fetch-services fetch-tools fetch-clients fetch-models lint fmt test-faults bench bench-budget bench-fairness bench-routing bench-marks studies clean install-serve install-test
+.PHONY: help serve check test fetch fetch-services fetch-tools fetch-clients fetch-models lint fmt test-faults bench bench-budget bench-fairness bench-routing bench-marks studies clean install-serve install-test
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 serve: install-serve ## Start an engine with the default model, and the gateway
 	@exec $(BIN)/signet serve
+
+check: lint ## Lint, types and unit tests: no engine, no server, no other program (2 minutes)
+	$(BIN)/python -m pytest $(IN_TWO) -m unit
 
 test: install-test ## Lint, types, unit tests and integration tests against the real engine
 	@$(MAKE) --no-print-directory --jobs 5 --output-sync=target lint fetch

@@ -19,6 +19,7 @@ from prepared import PREPARED, prepare_model
 from running import free_port, running_signet
 from xdist.scheduler import LoadScopeScheduling
 
+from tests.support.unit import mark_unit_tests
 from training.registry import Registry
 
 REPOSITORY = Path(__file__).parent.parent
@@ -73,7 +74,9 @@ def _turn(file: str) -> int:
     return 4 if file.startswith(CALCULATE) else 1
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest takes out what `-m` does not name
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    mark_unit_tests(items)
     items.sort(key=lambda item: _turn(str(item.path.relative_to(REPOSITORY))))
 
 

@@ -200,6 +200,7 @@ def test_full_disk_is_said_beforehand(registry: Registry, cache: Path, monkeypat
         ensure_default_model(registry, cache, quietly)
 
 
+@pytest.mark.processes
 def test_failed_conversion_is_one_line(registry: Registry, cache: Path):
     with pytest.raises(ModelUnavailable, match="could not be converted") as raised:
         ensure_default_model(registry, cache, quietly)

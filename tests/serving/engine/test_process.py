@@ -19,6 +19,8 @@ from serving.engine.address import Address, free_port
 from serving.engine.errors import EngineFailed
 from serving.engine.process import State, SupervisedProcess
 
+pytestmark = pytest.mark.processes
+
 SERVER = """
 import http.server, pathlib, sys, time
 port, start_seconds, folder = int(sys.argv[1]), float(sys.argv[2]), pathlib.Path(sys.argv[3])
