@@ -21,6 +21,7 @@ from serving.gateway.engines.settings import EngineServiceSettings
 
 if TYPE_CHECKING:
     from httpx2 import AsyncClient, Response
+    from lightkube.config.kubeconfig import SingleConfig
 
 # The server ends a watch after this long and it is begun anew; a connection that died unseen lives no longer.
 WATCH_S = 60
@@ -155,19 +156,28 @@ class _Watch:
         )
 
 
-def _connect(kubeconfig: Path | None) -> tuple[AsyncClient, str]:
-    """A client with the cluster's credentials, and the namespace they belong to."""
-    from httpx2 import Timeout
-    from lightkube.config.client_adapter import AsyncClient as connect
-    from lightkube.config.client_adapter import ConnectionParams
+def read_config(kubeconfig: Path | None) -> SingleConfig:
+    """The cluster's address and credentials: a kubeconfig's, the pod's own, or those of ~/.kube/config.
+
+    Raises:
+        Exception: whatever lightkube and the file system raise; its text may quote credentials.
+    """
     from lightkube.config.kubeconfig import KubeConfig
     from lightkube.config.models import User
 
     known = KubeConfig.from_file(kubeconfig) if kubeconfig is not None else KubeConfig.from_env()
     config = known.get()
     assert config is not None
-    if config.user is None:
-        config = config._replace(user=User())
+    return config._replace(user=User()) if config.user is None else config
+
+
+def _connect(kubeconfig: Path | None) -> tuple[AsyncClient, str]:
+    """A client with the cluster's credentials, and the namespace they belong to."""
+    from httpx2 import Timeout
+    from lightkube.config.client_adapter import AsyncClient as connect
+    from lightkube.config.client_adapter import ConnectionParams
+
+    config = read_config(kubeconfig)
     timeout = Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
     return connect(config, ConnectionParams(timeout=timeout)), config.namespace
 

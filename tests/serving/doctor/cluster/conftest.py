@@ -1,0 +1,29 @@
+"""A cluster with one sound gateway."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cluster_objects import ApiServer, named, pod
+
+from serving.doctor.cluster.api import ClusterApi
+
+
+@pytest.fixture
+def server() -> Iterator[ApiServer]:
+    """A namespace with one sound gateway."""
+    server = ApiServer()
+    server.objects["/version"] = {"gitVersion": "v1.37.0"}
+    server.objects["/apis"] = {"groups": [{"name": "apps"}, {"name": "metrics.k8s.io"}]}
+    server.add("pods", pod("chat-gateway-1"))
+    server.add("deployments", named("chat-gateway"), group="apis/apps/v1")
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def api(server: ApiServer, tmp_path: Path) -> Iterator[ClusterApi]:
+    with ClusterApi(server.kubeconfig(tmp_path), None) as api:
+        yield api
