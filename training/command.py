@@ -65,8 +65,9 @@ def one_line_errors(command: Command) -> Command:
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
             raise click.ClickException(f"{where}{error.strerror or error}") from None
-        except KeyboardInterrupt:
-            raise click.ClickException("interrupted: nothing was registered") from None
+        except KeyboardInterrupt as interrupt:
+            advice = f"; {interrupt}" if interrupt.args else ""  # where something was saved
+            raise click.ClickException(f"interrupted: nothing was registered{advice}") from None
 
     return wrapper  # type: ignore[return-value]
 

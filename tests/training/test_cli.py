@@ -1,6 +1,7 @@
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -404,7 +405,9 @@ def test_terminated_training_registers_nothing_and_leaves_nothing(tiny: Registry
         process.wait()
         log.close()
 
-    assert Path(log.name).read_text().splitlines()[-1] == "Error: interrupted: nothing was registered"
+    said = Path(log.name).read_text().splitlines()[-1]
+    again = "run the same command again to continue after step"
+    assert re.fullmatch(rf"Error: interrupted: nothing was registered; {again} \d+", said)
     assert [checkpoint.ref for checkpoint in tiny.list()] == ["tiny@1"]
     assert not (home / "cache").exists() or os.listdir(home / "cache") == []
 

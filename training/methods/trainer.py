@@ -20,6 +20,7 @@ from torch import nn
 
 from training.errors import RecipeError
 from training.methods.accounting import Guarantee
+from training.methods.interruption import held_interrupts
 from training.methods.privacy import PrivateSteps, require_sound
 from training.methods.run_folder import RunFolder
 from training.methods.schedule import BatchPlan, learning_rate_factor
@@ -145,7 +146,10 @@ class Trainer:
         return prepared
 
     def train(self, show: bool, after_step: Callable[[int], None] | None = None) -> Training:
-        """Take the recipe's steps, from the last saved state on. `after_step(done)` is called after each."""
+        """Take the recipe's steps, from the last saved state on. `after_step(done)` is called after each.
+
+        Ctrl-C saves the state after the step and raises KeyboardInterrupt.
+        """
         recipe = self.recipe
         losses = self._restore()
         first = len(losses)
@@ -154,7 +158,7 @@ class Trainer:
         started = saved = time.monotonic()
         self.parallel.train()
         label = f"Training {recipe.name}" + (f", continued at step {first}" if first else "")
-        with track(label, show) as progress, _memory_errors():
+        with track(label, show) as progress, _memory_errors(), self._interrupts() as was_interrupted:
             for step, indices in enumerate(plan.steps(self.num_steps)):
                 weight += self.objective.weight(indices)
                 # Steps of before the stop are drawn again and passed over, so that those after it are the same.
@@ -170,6 +174,9 @@ class Trainer:
                         self.trial_validation.after_step(self.parallel, step + 1, self.num_steps)
                 if after_step is not None:
                     after_step(step + 1)
+                if was_interrupted():
+                    self._save(losses)
+                    raise KeyboardInterrupt(f"run the same command again to continue after step {step + 1}")
         if self.sharded is not None:
             fill(self.model, self.sharded)
         return Training(losses, weight, time.monotonic() - started, self._guarantee(len(losses)))
@@ -177,6 +184,10 @@ class Trainer:
     def whole_model(self) -> AbstractContextManager[None]:
         """The model with all its weights as they are by now, between steps; all processes enter it together."""
         return nullcontext() if self.sharded is None else filled(self.model, self.sharded)
+
+    def _interrupts(self) -> AbstractContextManager[Callable[[], bool]]:
+        # Processes would end at different steps, and wait for each other.
+        return held_interrupts() if self.accelerator.num_processes == 1 else nullcontext(lambda: False)
 
     def _guarantee(self, steps: int) -> Guarantee | None:
         """What a private run has spent; raises TrainingError where its weights are not what training leaves."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import signal
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch.distributed as dist
 from accelerate import Accelerator
 from torch import nn
 
+from training.command import sigterm_as_interrupt
 from training.errors import RecipeError, TrainingError
 from training.methods.run_folder import RunFolder
 from training.methods.trainer import Trainer, Training
@@ -31,11 +33,13 @@ class Line:
     def __init__(self, spoiled_step: int | None = None) -> None:
         self.calls = 0
         self.spoiled_step = spoiled_step
+        self.before_loss: Callable[[int], None] = lambda calls: None
 
     def weight(self, indices: Sequence[int]) -> int:
         return len(indices)
 
     def loss(self, model: nn.Module, indices: Sequence[int]) -> torch.Tensor:
+        self.before_loss(self.calls)
         x = torch.tensor([[index / 10] for index in indices])
         loss = (model(x) - 2 * x).square().sum()
         self.calls += 1
@@ -62,8 +66,12 @@ def train(
     objective: Line | None = None,
     stop_after: int | None = None,
     trained: nn.Module | None = None,
+    before_loss: Callable[[int], None] | None = None,
 ) -> Training:
     run = folder(home, settings)
+    objective = objective or Line()
+    if before_loss is not None:
+        objective.before_loss = before_loss
 
     def stop(done: int) -> None:
         if done == stop_after:
@@ -71,7 +79,7 @@ def train(
 
     with run.held():
         accelerator = Accelerator(cpu=True)
-        made = Trainer(settings, accelerator, run, trained or model(), objective or Line())
+        made = Trainer(settings, accelerator, run, trained or model(), objective)
         return made.train(show=False, after_step=stop)
 
 
@@ -90,6 +98,39 @@ def test_a_run_stopped_at_any_step_goes_on_to_the_same_losses(home: Path, every:
         assert objective.calls == 12 - stop // every * every  # taken again since the last saved state, and no others
         lines = (folder(at, settings).path / "metrics.jsonl").read_text().splitlines()
         assert [json.loads(line)["step"] for line in lines] == list(range(12))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_waits_for_the_end_of_its_step_and_loses_nothing(home: Path, number: signal.Signals) -> None:
+    whole = train(home / "whole", recipe()).losses
+    objective, rest = Line(), Line()
+
+    def interrupt(step: int) -> None:
+        if step == 5:
+            signal.raise_signal(number)
+
+    with sigterm_as_interrupt(), pytest.raises(KeyboardInterrupt, match="continue after step 6"):
+        train(home, recipe(), objective, before_loss=interrupt)
+    continued = train(home, recipe(), rest)
+
+    assert (objective.calls, rest.calls) == (6, 6)
+    assert continued.losses == whole
+
+
+def test_a_second_interrupt_does_not_wait(home: Path) -> None:
+    objective = Line()
+
+    def interrupt(step: int) -> None:
+        if step == 5:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        train(home, recipe(), objective, before_loss=interrupt)
+
+    assert stopped.value.args == ()
+    assert objective.calls == 5
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 @pytest.fixture
