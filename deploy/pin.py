@@ -1,14 +1,16 @@
-"""Pin every package, with the hashes of its files, in `deploy/constraints/*.txt`.
+"""Pin every package, with the hashes of its files, in `deploy/constraints/*.txt` and `training/compress/*.txt`.
 
     pip install uv && python deploy/pin.py             # what pyproject.toml newly asks for; all else stays
     pip install uv && python deploy/pin.py --upgrade   # the newest versions of everything
 
-The files hold what to install on Linux, on x86-64 and ARM, with Python 3.11 to 3.13. PyTorch is left out: it comes from
-an index of its own, and deploy/constraints/torch.txt pins it.
+The files hold what to install on Linux, on x86-64 and ARM, with Python 3.11 to 3.13. PyTorch's CPU build is left out:
+it comes from an index of its own, and deploy/constraints/torch.txt pins it.
 """
 
 from __future__ import annotations
 
+import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -16,6 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 CONSTRAINTS = ROOT / "deploy" / "constraints"
+COMPRESS = ROOT / "training" / "compress"
 
 EXTRAS = {
     "gateway.txt": (),
@@ -36,6 +39,11 @@ CLIENTS = (
     "openai",
 )
 
+# In an environment of its own: training/compress/environment.py.
+COMPRESSOR = ("llmcompressor==0.14.0.1", "setuptools", "torch==2.13.0")
+# The packages that only a GPU needs, with torch, which brings them.
+CUDA = re.compile(r"torch|triton|cuda-|nvidia-(?!ml-py)")
+
 # What torch needs, which is not resolved here; and what only some wheels of intel-openmp name.
 TORCH_NEEDS = ("filelock", "fsspec", "jinja2", "networkx", "setuptools<82", "sympy", "typing-extensions")
 INTEL_NEEDS = "intel-cmplr-lib-ur==2024.2.1; platform_machine == 'x86_64'"
@@ -55,6 +63,7 @@ def main(arguments: list[str]) -> int:
     for name, extras in EXTRAS.items():
         pin(CONSTRAINTS / name, extras, arguments)
     pin_clients(CONSTRAINTS / "clients.txt", arguments)
+    pin_compressor(COMPRESS, arguments)
     return 0
 
 
@@ -75,6 +84,23 @@ def pin_clients(file: Path, arguments: list[str]) -> None:
         what = Path(folder) / "clients.in"
         what.write_text("\n".join(CLIENTS))
         resolve(file, "client libraries for tests", [*arguments, str(what)])
+
+
+def pin_compressor(folder: Path, arguments: list[str]) -> None:
+    """Resolve COMPRESSOR, and split torch's common build with its CUDA packages from the rest; copy the CPU build's."""
+    torch, packages = folder / "torch.txt", folder / "packages.txt"
+    with tempfile.TemporaryDirectory() as temporary:
+        what, both = Path(temporary) / "compressor.in", Path(temporary) / "both.txt"
+        what.write_text("\n".join(COMPRESSOR))
+        both.write_text("".join(file.read_text() for file in (torch, packages) if file.exists()))
+        resolve(both, "", [*arguments, str(what)])
+        # A package's line and those of its hashes, which are indented.
+        entries = re.findall(r"^\w.*\n(?: .*\n)*", both.read_text(), re.MULTILINE)
+    torch.write_text(HEADER.format("torch's common build, with CUDA on Linux") + "".join(filter(CUDA.match, entries)))
+    packages.write_text(
+        HEADER.format("the compressor, without torch") + "".join(entry for entry in entries if not CUDA.match(entry))
+    )
+    shutil.copy(CONSTRAINTS / "torch.txt", folder / "torch_cpu.txt")
 
 
 def resolve(file: Path, holds: str, arguments: list[str]) -> None:

@@ -60,16 +60,23 @@ def last_line(said: str) -> str:
     return (errors or lines or ["no reason given"])[-1].removeprefix("ERROR: ")[:240].rstrip(".")
 
 
-def torch_index_arguments(python: Path, torch: str) -> list[str]:
-    """Further arguments for `pip install`, so that it takes the build of `torch` (as `torch==2.13.0`) for this machine.
+def takes_cpu_torch() -> bool:
+    """Whether torch's CPU build is the one for this machine: the common builds for Linux bring CUDA."""
+    return sys.platform == "linux" and platform.machine() in ("x86_64", "aarch64") and not has_gpu()
 
-    None where the common build is right: with a GPU, and off Linux on x86-64. None where pip, as it is set up here,
-    finds a `+cpu` build by itself. That is asked for by its full version, so a pip that has none says so at once
-    and downloads nothing.
+
+def hashed(file: Path) -> list[str]:
+    """pip's arguments to install what `file` lists, nothing else, and no file whose hash it does not name."""
+    return ["--no-deps", "--require-hashes", "--requirement", str(file)]
+
+
+def cpu_index_arguments(python: Path, pinned: Path) -> list[str]:
+    """Further arguments for `pip install`, so that it has the CPU build of torch that `pinned` lists.
+
+    None where pip, as it is set up here, has it. The build is asked for by its full version, so a pip that has none
+    says so at once and downloads nothing.
     """
-    if sys.platform != "linux" or platform.machine() != "x86_64" or has_gpu():
-        return []
-    question = ["install", "--dry-run", "--no-deps", "--ignore-installed", "--quiet", f"{torch}+cpu"]
+    question = ["install", "--dry-run", "--ignore-installed", "--quiet", *hashed(pinned)]
     # What it would install goes nowhere; its failure is the answer.
     dry_run = subprocess.run(
         pip_command(python, *question), capture_output=True, env={**os.environ, "PIP_RETRIES": "1"}

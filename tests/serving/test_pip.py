@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from serving import pip
-from serving.pip import CPU_INDEX, torch_index_arguments, why_it_failed
+from serving.pip import CPU_INDEX, cpu_index_arguments, takes_cpu_torch, why_it_failed
 
 
 @pytest.fixture(autouse=True)
@@ -16,30 +16,42 @@ def plain_linux(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pip, "NVIDIA_DRIVER", Path("/no/driver"))
 
 
-def python_whose_pip_has(folder: Path, package: str) -> Path:
-    """A stand-in for Python: its `-m pip install` finds one package, and says what it was asked."""
+@pytest.fixture
+def pinned(tmp_path: Path) -> Path:
+    """A version of torch that no index has."""
+    file = tmp_path / "torch.txt"
+    file.write_text(f"torch==0.0.99+cpu --hash=sha256:{'0' * 64}\n")
+    return file
+
+
+def python_whose_pip(folder: Path, ends_with: int) -> Path:
+    """A stand-in for Python: its `-m pip` says what it was asked."""
     path = folder / "python"
-    path.write_text(f'#!/bin/sh\necho "$@" > {folder}/asked\nfor last; do :; done\n[ "$last" = "{package}" ]\n')
+    path.write_text(f'#!/bin/sh\necho "$@" > {folder}/asked\nexit {ends_with}\n')
     path.chmod(0o755)
     return path
 
 
-def test_no_index_is_added_where_pip_finds_a_cpu_build(tmp_path: Path) -> None:
-    python = python_whose_pip_has(tmp_path, "torch==2.13.0+cpu")
-
-    assert torch_index_arguments(python, "torch==2.13.0") == []
+def test_no_index_is_added_where_pip_has_the_cpu_build(tmp_path: Path, pinned: Path) -> None:
+    assert cpu_index_arguments(python_whose_pip(tmp_path, ends_with=0), pinned) == []
 
 
-def test_pytorchs_index_is_added_where_pip_finds_none(tmp_path: Path) -> None:
-    python = python_whose_pip_has(tmp_path, "torch==2.13.0")  # the CUDA build, as on a plain machine
+def test_the_question_installs_nothing_and_checks_hashes(tmp_path: Path, pinned: Path) -> None:
+    cpu_index_arguments(python_whose_pip(tmp_path, ends_with=1), pinned)
 
-    assert torch_index_arguments(python, "torch==2.13.0") == ["--extra-index-url", CPU_INDEX]
+    asked = (tmp_path / "asked").read_text().split()
+    assert {"--dry-run", "--no-deps", "--require-hashes", str(pinned)} <= set(asked)
 
 
-def test_the_question_installs_nothing(tmp_path: Path) -> None:
-    torch_index_arguments(python_whose_pip_has(tmp_path, ""), "torch==2.13.0")
+def test_pytorchs_index_is_added_where_the_real_pip_has_none(pinned: Path) -> None:
+    assert cpu_index_arguments(Path(sys.executable), pinned) == ["--extra-index-url", CPU_INDEX]
 
-    assert {"--dry-run", "--no-deps"} <= set((tmp_path / "asked").read_text().split())
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_a_machine_without_a_gpu_takes_the_cpu_build(machine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pip.platform, "machine", lambda: machine)
+
+    assert takes_cpu_torch()
 
 
 def test_a_gpu_takes_the_common_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,22 +59,13 @@ def test_a_gpu_takes_the_common_build(tmp_path: Path, monkeypatch: pytest.Monkey
     driver.touch()
     monkeypatch.setattr(pip, "NVIDIA_DRIVER", driver)
 
-    assert torch_index_arguments(python_whose_pip_has(tmp_path, ""), "torch==2.13.0") == []
+    assert not takes_cpu_torch()
 
 
-@pytest.mark.parametrize(("system", "machine"), [("darwin", "arm64"), ("linux", "aarch64")])
-def test_elsewhere_the_common_build_is_right(
-    system: str, machine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pip.sys, "platform", system)
-    monkeypatch.setattr(pip.platform, "machine", lambda: machine)
+def test_off_linux_the_common_build_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pip.sys, "platform", "darwin")
 
-    assert torch_index_arguments(python_whose_pip_has(tmp_path, ""), "torch==2.13.0") == []
-
-
-def test_the_real_pip_answers() -> None:
-    """A version that no index has: pip says so, and downloads nothing."""
-    assert torch_index_arguments(Path(sys.executable), "torch==0.0.99") == ["--extra-index-url", CPU_INDEX]
+    assert not takes_cpu_torch()
 
 
 @pytest.mark.parametrize(

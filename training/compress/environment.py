@@ -18,13 +18,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from serving.file_lock import file_lock
-from serving.pip import has_gpu, last_line, pip_command, torch_index_arguments, why_it_failed
+from serving.pip import (
+    cpu_index_arguments,
+    has_gpu,
+    hashed,
+    last_line,
+    pip_command,
+    takes_cpu_torch,
+    why_it_failed,
+)
 from training.compress.errors import EnvironmentUnavailable
 from training.compress.process import end_group
 from training.progress import Track, track
 
-PINNED = Path(__file__).with_name("constraints.txt")
-PACKAGE = "llmcompressor"
+# Versions and hashes of all packages, made by deploy/pin.py.
+PACKAGES = Path(__file__).with_name("packages.txt")
+TORCH = Path(__file__).with_name("torch.txt")
+TORCH_CPU = Path(__file__).with_name("torch_cpu.txt")
 
 # Written last: an environment without it was interrupted, and is made anew.
 COMPLETE = "signet-complete"
@@ -44,7 +54,8 @@ class Environment:
     @classmethod
     def below(cls, cache: Path) -> Environment:
         """The one for this machine, this Python and today's pins: any other needs packages of its own."""
-        facts = f"{PINNED.read_text()} {sys.version_info[:2]} {sys.platform} {platform.machine()} {_device()}"
+        pinned = "".join(file.read_text() for file in _pinned())
+        facts = f"{pinned} {sys.version_info[:2]} {sys.platform} {platform.machine()} {_device()}"
         return cls(cache / f"compress-{hashlib.sha256(facts.encode()).hexdigest()[:12]}")
 
     @property
@@ -84,10 +95,8 @@ def _make(environment: Environment, log: Path, show_progress: bool) -> None:
             # What is imported is compiled then: all of it takes as long as the rest of the installation.
             "--no-compile",
             "--progress-bar=off",
-            "--constraint",
-            str(PINNED),
-            *_torch_arguments(environment),
-            PACKAGE,
+            *(argument for file in _pinned() for argument in hashed(file)),
+            *(cpu_index_arguments(environment.python, TORCH_CPU) if takes_cpu_torch() else []),
         ]
         _run_pip(environment, install, log, progress)
     (environment.folder / COMPLETE).touch()
@@ -136,7 +145,7 @@ def _run_pip(environment: Environment, arguments: list[str], log: Path, progress
 
 def _progress_of(said: str, folder: Path) -> tuple[int, int, str]:
     """How far pip is: packages done twice, once when found and once when installed, of how many, and the latest."""
-    pins = len(re.findall(r"^\w.*==", PINNED.read_text(), re.MULTILINE))
+    pins = sum(len(re.findall(r"^\w.*==", file.read_text(), re.MULTILINE)) for file in _pinned())
     collected = re.findall(r"^Collecting ([\w.-]+)", said, re.MULTILINE)
     if "\nInstalling collected packages:" not in said:
         loading = re.findall(r"^\s+(?:Downloading|Using cached) (\S+).*?(\([\d.]+ [kMG]?B\))?$", said, re.MULTILINE)
@@ -147,10 +156,8 @@ def _progress_of(said: str, folder: Path) -> tuple[int, int, str]:
     return pins + min(installed, pins), 2 * pins, "installing"
 
 
-def _torch_arguments(environment: Environment) -> list[str]:
-    pin = re.search(r"^torch==\S+", PINNED.read_text(), re.MULTILINE)
-    assert pin is not None
-    return torch_index_arguments(environment.python, pin.group())
+def _pinned() -> tuple[Path, Path]:
+    return (TORCH_CPU if takes_cpu_torch() else TORCH), PACKAGES
 
 
 def _check_disk(cache: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sysconfig
@@ -20,16 +22,19 @@ from training.compress import environment
 from training.compress.environment import Environment, ensure_environment
 from training.compress.errors import EnvironmentUnavailable
 
-PINS = "# a comment\ncompressor==1.0\ntorch==1.0\n"
+ROOT = Path(__file__).parents[3]
 
 
-def build_wheel(folder: Path, name: str, needs: str = "") -> None:
+def build_wheel(folder: Path, name: str, needs: str = "") -> str:
+    """Write a wheel; returns the line that pins it."""
     facts = f"{name}-1.0.dist-info"
     with zipfile.ZipFile(folder / f"{name}-1.0-py3-none-any.whl", "w") as wheel:
         wheel.writestr(f"{name}.py", "answer = 42\n")
         wheel.writestr(f"{facts}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n{needs}")
         wheel.writestr(f"{facts}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         wheel.writestr(f"{facts}/RECORD", "")
+    digest = hashlib.sha256(Path(wheel.filename or "").read_bytes()).hexdigest()
+    return f"{name}==1.0 \\\n    --hash=sha256:{digest}\n"
 
 
 @pytest.fixture(scope="module")
@@ -48,17 +53,16 @@ def cache(tmp_path: Path, small_environment: Path, monkeypatch: pytest.MonkeyPat
     """A cache folder of a machine whose package index has `compressor` and `torch`."""
     index = tmp_path / "index"
     index.mkdir()
-    build_wheel(index, "compressor", "Requires-Dist: torch\n")
-    build_wheel(index, "torch")
-    pins = tmp_path / "pins.txt"
-    pins.write_text(PINS)
-    monkeypatch.setattr(environment, "PINNED", pins)
-    monkeypatch.setattr(environment, "PACKAGE", "compressor")
+    for package, name in (("compressor", "PACKAGES"), ("torch", "TORCH_CPU")):
+        pins = tmp_path / f"{package}.txt"
+        pins.write_text("# a comment\n" + build_wheel(index, package))
+        monkeypatch.setattr(environment, name, pins)
     monkeypatch.setattr(environment, "DISK_GB", {"cpu": 0, "gpu": 0})
     monkeypatch.setattr(
         environment, "_create", lambda made: shutil.copytree(small_environment, made.folder, symlinks=True)
     )
-    monkeypatch.setattr(environment, "torch_index_arguments", lambda python, torch: [])
+    monkeypatch.setattr(environment, "takes_cpu_torch", lambda: True)
+    monkeypatch.setattr(environment, "cpu_index_arguments", lambda python, pinned: [])
     for name in [name for name in os.environ if name.startswith("PIP_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
@@ -116,7 +120,7 @@ def test_an_environment_whose_python_has_gone_is_made_anew(cache: Path) -> None:
 
 def test_other_pins_make_another_environment(cache: Path) -> None:
     before = Environment.below(cache).folder
-    environment.PINNED.write_text(PINS.replace("compressor==1.0", "compressor==1.1"))
+    change(environment.PACKAGES, "compressor==1.0", "compressor==1.1")
 
     assert Environment.below(cache).folder != before
 
@@ -173,10 +177,29 @@ def test_an_unreachable_index_ends_in_one_line(cache: Path, monkeypatch: pytest.
 
 
 def test_a_missing_package_is_named(cache: Path) -> None:
-    environment.PINNED.write_text(PINS.replace("compressor==1.0", "compressor==7.0"))
+    change(environment.PACKAGES, "compressor==1.0", "compressor==7.0")
 
     with pytest.raises(EnvironmentUnavailable, match=r"the package index has no compressor==7\.0"):
         make(cache)
+
+
+def test_a_package_that_differs_from_its_hash_is_not_installed(cache: Path) -> None:
+    change(environment.PACKAGES, "sha256:", "sha256:0")
+    environment.PACKAGES.write_text(re.sub(r"sha256:0(\w{63})\w", r"sha256:0\1", environment.PACKAGES.read_text()))
+
+    with pytest.raises(EnvironmentUnavailable, match="a package differs from its hash"):
+        make(cache)
+    assert not Environment.below(cache).is_complete
+
+
+def test_torchs_cpu_build_is_that_of_the_engine() -> None:
+    engines = ROOT / "deploy" / "constraints" / "torch.txt"
+
+    assert environment.TORCH_CPU.read_text() == engines.read_text()
+
+
+def change(file: Path, old: str, new: str) -> None:
+    file.write_text(file.read_text().replace(old, new))
 
 
 def test_a_full_disk_is_told_before_anything_is_fetched(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
