@@ -17,7 +17,7 @@ import httpx
 from fastapi import FastAPI, Request
 from fastapi.responses import StreamingResponse
 
-from serving.gateway.engines.upstream import Timeouts, UpstreamPool, UpstreamResponse
+from serving.http.client import Timeouts, UpstreamPool, UpstreamResponse
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]

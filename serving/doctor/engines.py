@@ -19,8 +19,8 @@ from serving.gateway.engines.address import Address
 from serving.gateway.engines.build import connections_from, sources_from, static_addresses
 from serving.gateway.engines.discovery import Source
 from serving.gateway.engines.load import PLUGIN_METRIC, parse_manifests
-from serving.gateway.engines.upstream import Timeouts, UpstreamError, UpstreamPool
 from serving.gateway.settings import GatewaySettings
+from serving.http.client import Timeouts, UpstreamError, UpstreamPool
 from serving.settings import Settings
 
 _WAIT_S = 4.0
@@ -148,7 +148,7 @@ async def _ask(
     address: Address, timeouts: Timeouts, tls: ssl.SSLContext | None, headers: Iterable[tuple[bytes, bytes]]
 ) -> Answers:
     answers = Answers(address.name)
-    client = UpstreamPool(address.url, timeouts, 4, tls=tls, server_name=address.server_name)
+    client = UpstreamPool(address.url, timeouts, 4, tls=tls, server_name=address.server_name, peer="the engine")
     try:
         asked_at = time.time()
         response = await client.request(b"GET", b"/v1/models", headers)

@@ -11,11 +11,11 @@ from cryptography import x509
 
 from serving.doctor.finding import Finding, error, warning
 from serving.gateway.engines.build import client_context
-from serving.gateway.http.tls import context_of
 from serving.gateway.prompts.catalogue import PromptError, read_folder
 from serving.guard.classifiers import make_pool
 from serving.guard.classifiers.encoder import EncoderError
 from serving.guard.policy import PolicyError, read_policy, require_classifiers
+from serving.http.tls import context_of
 from serving.identity.jwks import KeySet, KeysUnavailable
 from serving.settings import Settings
 

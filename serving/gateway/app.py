@@ -9,18 +9,28 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
-from serving.gateway.asgi import JSON, AsgiApp, Client, Headers, Receive, Scope, Send, send_error, send_whole
+from serving.gateway.asgi import send_error
 from serving.gateway.context import RequestContext
 from serving.gateway.endpoints import CHAT, ENDPOINTS
-from serving.gateway.errors import GatewayError, MethodNotAllowed, ModelNotFound
+from serving.gateway.errors import GatewayError, MethodNotAllowed, ModelNotFound, refusal_body
 from serving.gateway.pipeline import Pipeline
 from serving.gateway.prompts import PREFIX, PromptError
 from serving.gateway.steps.authenticate import authenticate, presented_key
 from serving.gateway.streams.chunks import encode
+from serving.http.asgi import EXTENSION, JSON, AsgiApp, Client, Headers, Receive, Scope, Send, send_whole
+from serving.http.state import ServedApp
 
 PROBE_PATHS = ("/healthz", "/readyz", "/readyz/engines", "/metrics")
 MODELS = "/v1/models/"
 """What follows is a model's id, which may hold slashes."""
+# Fields of a request that decide something: of two, one program would take the first and another the last.
+SINGLE_FIELDS = (b"x-api-key", b"x-session-id", b"x-signet-deadline-ms", b"x-signet-mark", b"x-signet-priority")
+REQUESTED_FIELDS = b"authorization, content-type, x-api-key, x-signet-mark"
+EXPOSED_FIELDS = (
+    b"X-Request-Id, X-Signet-Mark, X-Signet-Receipt, X-Signet-Policy, X-Signet-Ignored-Fields, X-Signet-Degraded, "
+    b"Retry-After, X-Should-Retry, ETag, X-RateLimit-Limit-Requests, X-RateLimit-Remaining-Requests, "
+    b"X-RateLimit-Reset-Requests, X-RateLimit-Limit-Tokens, X-RateLimit-Remaining-Tokens, X-RateLimit-Reset-Tokens"
+)
 TEXT = (b"content-type", b"text/plain; charset=utf-8")
 
 Page = Callable[[RequestContext, str], Awaitable[tuple[int, bytes, Headers]]]
@@ -57,7 +67,7 @@ class GatewayApp:
         path: str = scope["path"]
         endpoint = ENDPOINTS.get(path)
         if endpoint is not None:
-            client: Client = scope["extensions"]["signet"]
+            client: Client = scope["extensions"][EXTENSION]
             context = RequestContext(endpoint, client.headers, b"")
             if scope["method"] == "POST":
                 await self.pipeline.handle(context, client, receive, send)
@@ -71,11 +81,21 @@ class GatewayApp:
         else:
             await self._rest(scope, receive, send)
 
-    def refused(self, code: str) -> None:
-        """The server has refused a request, or cut a client off, without asking the application."""
-        self.pipeline.metrics.error(code)
+    def served(self) -> ServedApp:
+        """This application, as its HTTP server has to know it."""
+        return ServedApp(
+            self,
+            error_body=refusal_body,
+            probe_paths=PROBE_PATHS,
+            names_below=[MODELS],
+            single_fields=SINGLE_FIELDS,
+            requested_fields=REQUESTED_FIELDS,
+            exposed_fields=EXPOSED_FIELDS,
+            on_refused=self.pipeline.metrics.error,
+            holder_of=self._holder_of,
+        )
 
-    def holder_of(self, headers: dict[bytes, bytes]) -> str | None:
+    def _holder_of(self, headers: dict[bytes, bytes]) -> str | None:
         """The tenant whose key a request presents, where the key is known in memory."""
         try:
             holder = self.pipeline.identity.authenticate(presented_key(headers))

@@ -43,6 +43,7 @@ import msgspec
 
 from serving.gateway.engines.refusal import NOT_IMPLEMENTED
 from serving.guard.question.control import MADE
+from serving.http.errors import HttpError
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
@@ -223,8 +224,10 @@ class PolicyUnavailable(GatewayError):
     default_code = "policy_unavailable"
 
 
-class ClientGone(Exception):
-    """The client closed its connection: nobody is left to answer."""
+def refusal_body(error: HttpError) -> bytes:
+    """The error object of what the HTTP server refuses before the application sees it."""
+    kind = Forbidden if error.status == 403 else BadRequest if error.status < 500 else GatewayError
+    return kind(error.message, code=error.code).body()
 
 
 # vLLM lists every validation error as a dictionary's text; the first one, as a line, is what a person needs.

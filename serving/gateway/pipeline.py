@@ -17,13 +17,12 @@ from serving.gateway.answer.attempts import Attempts
 from serving.gateway.answer.exchange import Exchange
 from serving.gateway.answer.failover import Failover
 from serving.gateway.answer.settle import Settlement
-from serving.gateway.asgi import Client, Receive, Send, read_body
+from serving.gateway.asgi import read_body
 from serving.gateway.cleaning import RequestCleaning, offload, on_thread
 from serving.gateway.context import RequestContext
 from serving.gateway.engines.drains import Drains
 from serving.gateway.engines.pool import EnginePool
-from serving.gateway.errors import ClientGone, EngineUnavailable, GatewayError
-from serving.gateway.http.buffers import ONE_HOLDER
+from serving.gateway.errors import EngineUnavailable, GatewayError
 from serving.gateway.policy import PolicySteps
 from serving.gateway.prompts import PREFIX, PromptLibrary
 from serving.gateway.prompts.step import apply_template
@@ -39,6 +38,9 @@ from serving.gateway.steps.question import QuestionReader
 from serving.gateway.steps.receipt import begin_receipt
 from serving.gateway.steps.reserve import Reserver
 from serving.guard.question.limits import SMALL_BYTES
+from serving.http.asgi import Client, Receive, Send
+from serving.http.buffers import ONE_HOLDER
+from serving.http.errors import ClientGone
 from serving.identity import Identity, Limiter
 from serving.ledger import AnchorPublisher, Ledger, PriceList
 from serving.provenance import Keyring

@@ -12,8 +12,8 @@ from serving.gateway.admission.settings import AdmissionSettings
 from serving.gateway.answer.failover import FailoverSettings
 from serving.gateway.engines.settings import CircuitSettings, EngineServiceSettings, EngineTlsSettings
 from serving.gateway.fields.lists import NEVER_ADDED
-from serving.gateway.http.settings import CorsSettings, HttpSettings, TlsSettings
 from serving.gateway.routing.settings import ModelSettings, RoutingSettings
+from serving.http.settings import CorsSettings, HttpSettings, TlsSettings
 
 
 def _may_be_added(name: str) -> str:

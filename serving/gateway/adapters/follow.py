@@ -17,7 +17,7 @@ import msgspec
 
 from serving.gateway.engines.engine import Engine
 from serving.gateway.engines.pool import EnginePool
-from serving.gateway.engines.upstream import UpstreamError
+from serving.http.client import UpstreamError
 from serving.identity import Identity, LiveAdapter
 from serving.identity.adapter import SERVED_NAME
 

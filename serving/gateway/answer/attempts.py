@@ -15,18 +15,10 @@ from dataclasses import dataclass
 from monitoring.telemetry import Tracing
 from serving.gateway.answer.failover import Failover
 from serving.gateway.answer.settle import Settlement
-from serving.gateway.asgi import JSON
 from serving.gateway.context import RequestContext
 from serving.gateway.engines.engine import Engine, Occupancy
 from serving.gateway.engines.pool import EnginePool
 from serving.gateway.engines.refusal import read_refusal
-from serving.gateway.engines.upstream import (
-    ConnectTimeout,
-    StallPolicy,
-    UpstreamError,
-    UpstreamResponse,
-    UpstreamTimeout,
-)
 from serving.gateway.errors import (
     RETRY_AFTER,
     EngineFailed,
@@ -38,6 +30,14 @@ from serving.gateway.errors import (
     from_engine,
 )
 from serving.gateway.routing.choose import choose_engine, retry_after
+from serving.http.asgi import JSON
+from serving.http.client import (
+    ConnectTimeout,
+    StallPolicy,
+    UpstreamError,
+    UpstreamResponse,
+    UpstreamTimeout,
+)
 
 log = logging.getLogger(__name__)
 

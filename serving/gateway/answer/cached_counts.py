@@ -12,7 +12,7 @@ from serving.gateway.body import encode
 from serving.gateway.context import RequestContext
 from serving.gateway.endpoints.relay import with_data
 from serving.gateway.streams.chunks import UNREADABLE, decode_any
-from serving.gateway.streams.sse import event_data
+from serving.http.sse import event_data
 
 # A name in JSON follows a brace, a comma or a space; a quotation mark within a string follows a backslash.
 _COUNT = re.compile(rb'(?<=[{,\s])"cached_tokens"\s*:\s*[0-9]+')

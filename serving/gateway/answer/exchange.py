@@ -10,14 +10,14 @@ from serving.gateway.answer.room import AnswerRoom
 from serving.gateway.answer.settle import Settlement
 from serving.gateway.answer.stream import StreamWriter
 from serving.gateway.answer.whole import refuse_question, relay_whole
-from serving.gateway.asgi import Client, Send
 from serving.gateway.context import RequestContext
 from serving.gateway.engines.engine import Engine
-from serving.gateway.engines.upstream import UpstreamError
 from serving.gateway.errors import BadRequest, ContextTooLong, ControlTokenMade, EngineFailed, GatewayError
 from serving.gateway.policy import PolicySteps
 from serving.gateway.steps.mark import check_engines_mark
 from serving.gateway.steps.question_body import question_body
+from serving.http.asgi import Client, Send
+from serving.http.client import UpstreamError
 
 
 class Exchange:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Iterable
 
 from serving.gateway.answer.settle import Settlement
-from serving.gateway.asgi import EVENT_STREAM, JSON, Message, Send, encode_headers, send_error, send_whole
+from serving.gateway.asgi import send_error
 from serving.gateway.context import RequestContext
 from serving.gateway.errors import GatewayError, LedgerDown
 from serving.gateway.fields.rules import ignored_header
 from serving.gateway.steps.receipt import receipt_header
+from serving.http.asgi import EVENT_STREAM, JSON, Message, Send, encode_headers, send_whole
 from serving.ledger import LedgerUnavailable
 
 

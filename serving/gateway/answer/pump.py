@@ -13,14 +13,14 @@ from serving.gateway.answer.settle import Settlement
 from serving.gateway.cleaning import offload
 from serving.gateway.context import RequestContext
 from serving.gateway.endpoints.relay import EventRelay
-from serving.gateway.engines.upstream import StallPolicy, UpstreamError, UpstreamResponse
 from serving.gateway.errors import EngineFailed, GatewayError
 from serving.gateway.streams.broken import StreamBroken
 from serving.gateway.streams.continuation import CannotContinue, can_take_over, next_part, obstacle, usage_event
 from serving.gateway.streams.joining import Joined
 from serving.gateway.streams.relay import StreamRelay
-from serving.gateway.streams.sse import EventTooLong
 from serving.guard.question.limits import SMALL_BYTES
+from serving.http.client import StallPolicy, UpstreamError, UpstreamResponse
+from serving.http.sse import EventTooLong
 
 PassOn = Callable[[bytes], Awaitable[None]]
 

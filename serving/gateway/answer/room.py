@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from serving.gateway.asgi import Client
-from serving.gateway.engines.upstream import UpstreamResponse
 from serving.gateway.errors import AnswerTooLarge, Overloaded
+from serving.http.asgi import Client
+from serving.http.client import UpstreamResponse
 
 # An answer of so many bytes is not counted: most are smaller.
 UNCOUNTED_BYTES = 64 * 1024

@@ -14,13 +14,13 @@ from serving.gateway.answer.settle import Settlement
 from serving.gateway.cleaning import offload
 from serving.gateway.context import RequestContext
 from serving.gateway.endpoints.relay import EventRelay
-from serving.gateway.engines.upstream import UpstreamResponse
 from serving.gateway.errors import EngineFailed
 from serving.gateway.policy import PolicySteps
 from serving.gateway.steps.receipt import receipt_comment, restart_receipt
 from serving.gateway.streams.broken import refuse_blocked
 from serving.gateway.streams.continuation import tap_for
 from serving.gateway.streams.relay import StreamRelay
+from serving.http.client import UpstreamResponse
 
 # An engine that sends signs of life while it reads a long question is to be heard by the client after this.
 _LONGEST_KEPT_S = 5.0

@@ -10,13 +10,13 @@ from serving.gateway.cleaning import offload
 from serving.gateway.context import RequestContext
 from serving.gateway.endpoints.answer import clean_whole
 from serving.gateway.endpoints.texts import FILTERED, Written
-from serving.gateway.engines.upstream import UpstreamResponse
 from serving.gateway.policy import PolicySteps
 from serving.gateway.policy.answer import note_replaced, written_answer
 from serving.gateway.steps.receipt import receipt_comment
 from serving.gateway.streams.answer import CleanAnswer, clean_answer
 from serving.gateway.streams.broken import refuse_blocked
 from serving.gateway.streams.chunks import encode
+from serving.http.client import UpstreamResponse
 
 
 async def relay_whole(

@@ -15,11 +15,13 @@ from fastapi.security import HTTPBearer
 from starlette.routing import BaseRoute, Match, Route
 
 from serving.gateway.admission.local_work import LocalWork
-from serving.gateway.asgi import Client, Message, Receive, Scope, Send, encode_headers, read_body, send_error
+from serving.gateway.asgi import read_body, send_error
 from serving.gateway.context import new_request_id
-from serving.gateway.errors import BadRequest, ClientGone, Forbidden, GatewayError, MethodNotAllowed, NotFound, TooLarge
+from serving.gateway.errors import BadRequest, Forbidden, GatewayError, MethodNotAllowed, NotFound, TooLarge
 from serving.gateway.steps.authenticate import presented_key, verify
 from serving.gateway.steps.reserve import reserve_local_work
+from serving.http.asgi import EXTENSION, Client, Message, Receive, Scope, Send, encode_headers
+from serving.http.errors import ClientGone
 from serving.identity import Identity, Limiter, Principal
 
 PUBLIC_PATHS = frozenset({"/", "/docs", "/openapi.json", "/v1/provenance/keys", "/.well-known/jwks.json"})
@@ -124,14 +126,14 @@ class AuthenticationMiddleware:
 
     async def _authenticate(self, scope: Scope) -> Principal:
         """Raises: as `steps.authenticate`; Forbidden where it takes an administrator."""
-        client: Client = scope["extensions"]["signet"]
+        client: Client = scope["extensions"][EXTENSION]
         presented = presented_key(client.headers)
         holder = self._identity.authenticate(presented) or await verify(presented, self._identity)
         return _let_in(holder) if scope["path"].startswith(ADMIN) else holder
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
         """Raises: TooLarge, by its announced length before any of it is read; BadRequest: too many values."""
-        client: Client = scope["extensions"]["signet"]
+        client: Client = scope["extensions"][EXTENSION]
         limit = self._max_body_bytes()
         if int(client.headers.get(b"content-length", b"0")) > limit:
             raise TooLarge(f"The request body is larger than {limit} bytes.")

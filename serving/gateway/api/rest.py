@@ -11,8 +11,8 @@ from starlette.exceptions import HTTPException
 from serving import VERSION
 from serving.gateway.api.openapi import describe_hot_paths
 from serving.gateway.api.pages import add_pages
-from serving.gateway.asgi import JSON
 from serving.gateway.errors import BadRequest, GatewayError, MethodNotAllowed, NotFound
+from serving.http.asgi import JSON
 
 
 def build_rest(count_error: Callable[[str], None]) -> FastAPI:

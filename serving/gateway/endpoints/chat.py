@@ -10,7 +10,7 @@ from serving.gateway.endpoints.texts import AnswerText, Written, WrittenAnswer
 from serving.gateway.errors import BadRequest, GatewayError
 from serving.gateway.streams.answer import texts_of_choice
 from serving.gateway.streams.chunks import Json, choice_number, choices_of, decode_any, encode
-from serving.gateway.streams.sse import DONE, EventSplitter, event_data
+from serving.http.sse import DONE, EventSplitter, event_data
 
 
 class _Choices(Endpoint):

@@ -20,10 +20,10 @@ from serving.gateway.streams.duplicate_keys import repeats_keys
 from serving.gateway.streams.extras import ExtraTexts
 from serving.gateway.streams.numeric_template import PROBE, NumericTemplate
 from serving.gateway.streams.recording import record_text
-from serving.gateway.streams.sse import DATA, EventSplitter, event_data, keep_alive
 from serving.gateway.streams.texts import clean_keys, drop_opaque, is_identifier, stream_as, texts_alone, texts_within
 from serving.gateway.streams.token_reader import Spelled
 from serving.guard import Answers, GuardReport, TextStream
+from serving.http.sse import DATA, EventSplitter, event_data, keep_alive
 from serving.provenance.receipts import RunningDigest
 
 _DONE = b"data: [DONE]"

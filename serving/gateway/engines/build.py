@@ -13,8 +13,8 @@ from serving.gateway.engines.discovery.dns import DnsSource
 from serving.gateway.engines.discovery.kubernetes import KubernetesSource
 from serving.gateway.engines.engine import Connections
 from serving.gateway.engines.settings import EngineTlsSettings
-from serving.gateway.engines.upstream import Timeouts
 from serving.gateway.settings import GatewaySettings
+from serving.http.client import Timeouts
 
 
 def static_addresses(settings: GatewaySettings) -> list[Address]:

@@ -25,7 +25,7 @@ from serving.gateway.engines.load import (
 )
 from serving.gateway.engines.refusal import Refusal
 from serving.gateway.engines.seen import SeenPrefixes, blocks_for
-from serving.gateway.engines.upstream import Reply, Timeouts, UpstreamError, UpstreamPool, UpstreamTimeout
+from serving.http.client import Reply, Timeouts, UpstreamError, UpstreamPool, UpstreamTimeout
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -297,7 +297,12 @@ class Engine:
 
     def _connect(self, connections: Connections, timeouts: Timeouts, max_connections: int) -> UpstreamPool:
         return UpstreamPool(
-            self.url, timeouts, max_connections, tls=connections.tls, server_name=self.address.server_name
+            self.url,
+            timeouts,
+            max_connections,
+            tls=connections.tls,
+            server_name=self.address.server_name,
+            peer="the engine",
         )
 
     def _mark_up(self) -> None:

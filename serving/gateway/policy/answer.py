@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from serving.gateway.context import RequestContext
 from serving.gateway.endpoints.texts import AnswerText, Written, WrittenAnswer
 from serving.gateway.streams.recording import ANSWER_START_CHARS
-from serving.gateway.streams.sse import EventSplitter, event_data
+from serving.http.sse import EventSplitter, event_data
 from serving.provenance.receipts import AnswerDigests
 
 _ANSWER = ("content", "text")

@@ -16,13 +16,13 @@ from serving.gateway.cleaning import offload
 from serving.gateway.engines.engine import Engine
 from serving.gateway.engines.pool import EnginePool
 from serving.gateway.engines.refusal import read_refusal
-from serving.gateway.engines.upstream import UpstreamError
 from serving.gateway.fields.engine_body import engine_body
 from serving.gateway.fields.lists import CHAT
 from serving.guard.classifiers import ClassifierPool
 from serving.guard.policy import CheckFailed, ClassifierCheck, JudgeCheck, Principle
 from serving.guard.policy.wording import ANSWERS, Messages, judge_messages, read_answer
 from serving.guard.question.control import ControlTokens
+from serving.http.client import UpstreamError
 
 _MAX_ANSWER_BYTES = 1024 * 1024
 _JUDGE_TOKENS = 8

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from serving.gateway.app import GatewayApp
 from serving.gateway.build import broken_tokens, served_tokens
-from serving.gateway.http.server import Server
 from serving.gateway.process.expected import expect_series
 from serving.gateway.process.reload import Part
 from serving.gateway.steps.receipt import open_receipts
+from serving.http.server import Server
 from serving.settings import Settings
 
 

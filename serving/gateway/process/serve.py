@@ -23,13 +23,13 @@ import uvloop
 
 from monitoring.telemetry import configure_logging
 from serving.errors import SettingsError
-from serving.gateway.app import MODELS, PROBE_PATHS, GatewayApp
+from serving.gateway.app import GatewayApp
 from serving.gateway.build import build
-from serving.gateway.http.server import Server
 from serving.gateway.process.reload import Reloader, WatchedFiles
 from serving.gateway.process.reloadable import parts_of
 from serving.gateway.process.scrape import WorkerMetrics
 from serving.gateway.process.workers import WorkerContext, Workers
+from serving.http.server import Server
 from serving.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -97,15 +97,11 @@ class GatewayProcess:
         self._app: GatewayApp = build(settings, self.reload)
         gateway = settings.gateway
         self._server = Server(
-            self._app,
+            self._app.served(),
             gateway.http,
             max_body_bytes=gateway.max_body_bytes,
             tls=gateway.tls,
             cors=gateway.cors,
-            probe_paths=PROBE_PATHS,
-            names_below=[MODELS],
-            on_refused=self._app.refused,
-            holder_of=self._app.holder_of,
         )
         metrics = self._app.pipeline.metrics
         self._reloader = Reloader(settings, load, parts_of(self._app, self._server), metrics.reloaded)

@@ -16,9 +16,9 @@ import msgspec
 from serving.gateway.context import RequestContext
 from serving.gateway.engines.engine import Engine
 from serving.gateway.engines.pool import EnginePool
-from serving.gateway.engines.upstream import UpstreamError
 from serving.gateway.fields.engine_body import engine_body
 from serving.gateway.routing.settings import ShadowSettings
+from serving.http.client import UpstreamError
 
 log = logging.getLogger(__name__)
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from serving.gateway.asgi import Headers
 from serving.gateway.context import RequestContext
 from serving.gateway.settings import ReceiptSettings
+from serving.http.asgi import Headers
 from serving.provenance.receipts import (
     AnswerClaims,
     AnswerDigests,

@@ -10,13 +10,13 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from serving.gateway.asgi import encode_headers
 from serving.gateway.body import encode
 from serving.gateway.context import RequestContext
 from serving.gateway.engines.pool import EnginePool
 from serving.gateway.engines.seen import CHARS_PER_TOKEN
 from serving.gateway.errors import BadRequest, BudgetExhausted, GatewayError, LedgerDown, LimitExceeded
 from serving.gateway.steps.media import Media, media_of
+from serving.http.asgi import encode_headers
 from serving.identity import Amount, Lease, Limiter, Principal, Refusal, SpendingUnknown
 from serving.ledger import PriceList
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from itertools import accumulate
 
 from serving.gateway.streams.chunks import Channel, decode_any, encode, set_text
-from serving.gateway.streams.sse import event_data
 from serving.guard import GuardReport, TextStream
+from serving.http.sse import event_data
 from serving.provenance.receipts import RunningDigest
 
 

@@ -20,7 +20,6 @@ from serving.gateway.answer.attempts import Question
 from serving.gateway.body import encode
 from serving.gateway.context import RequestContext
 from serving.gateway.engines.engine import Engine
-from serving.gateway.engines.upstream import UpstreamError
 from serving.gateway.fields.engine_body import engine_body
 from serving.gateway.fields.lists import CHAT, COMPLETIONS, DETOKENIZE, FIELDS
 from serving.gateway.steps.mark import engine_obstacle
@@ -29,6 +28,7 @@ from serving.gateway.streams.chunks import UNREADABLE, decode_any
 from serving.gateway.streams.joining import ContinuedChoice, RestartedAnswer
 from serving.gateway.streams.stop_strings import StopStringJoiner
 from serving.gateway.streams.tokens import ChoiceProgress, TokenTap
+from serving.http.client import UpstreamError
 
 log = logging.getLogger(__name__)
 

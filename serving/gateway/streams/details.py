@@ -18,10 +18,10 @@ from serving.gateway.context import RequestContext
 from serving.gateway.streams.alternatives import Alternatives
 from serving.gateway.streams.chunks import Json, decode_any, drop_token_details, encode
 from serving.gateway.streams.spelled_text import SpelledText
-from serving.gateway.streams.sse import event_data
 from serving.gateway.streams.token_reader import PIECES, Spelled, TokenReader, spell_ranks
 from serving.guard import Answers
 from serving.guard.text.stream import MAX_HELD
+from serving.http.sse import event_data
 
 # How a template is named, whose text is its owner's.
 TEMPLATE = "prompt:"

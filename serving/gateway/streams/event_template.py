@@ -12,8 +12,8 @@ from typing import Any
 
 from serving.gateway.streams.chunks import UNREADABLE, Channel, decode_usual, texts_of
 from serving.gateway.streams.numeric_template import NO_MATCHES, PLAIN, MatchedEvent, MatchedRun
-from serving.gateway.streams.sse import event_data
 from serving.gateway.streams.tokens import TOKENS, TokenTap
+from serving.http.sse import event_data
 
 _OPENINGS: dict[Channel, bytes] = {("content", 0): b'"content":"', ("text", 0): b'"text":"'}
 _PROBE = "a plain word"

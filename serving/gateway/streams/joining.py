@@ -9,8 +9,8 @@ from typing import Any
 from serving.gateway.body import encode
 from serving.gateway.streams.broken import StreamBroken
 from serving.gateway.streams.chunks import UNREADABLE, choices_of, decode_any, finish_reason_of, reports_error
-from serving.gateway.streams.sse import EventSplitter, event_data
 from serving.gateway.streams.stop_strings import StopStringJoiner
+from serving.http.sse import EventSplitter, event_data
 
 # What names an answer; all its events say the same.
 _NAMES = ("id", "object", "created", "model")

@@ -40,11 +40,11 @@ from serving.gateway.streams.extras import ExtraTexts
 from serving.gateway.streams.fast_path import FastPath
 from serving.gateway.streams.numeric_template import NO_MATCHES, PROBE, NumericTemplate
 from serving.gateway.streams.recording import record_counts, record_text
-from serving.gateway.streams.sse import DONE, EventSplitter, EventTooLong, event_data, keep_alive
 from serving.gateway.streams.texts import clean_keys, drop_opaque, is_identifier, texts_within
 from serving.gateway.streams.token_reader import ranks_of, tell_text
 from serving.gateway.streams.tokens import TokenTap
 from serving.guard import Answers, GuardReport
+from serving.http.sse import DONE, EventSplitter, EventTooLong, event_data, keep_alive
 
 # An engine whose events never repeat is not studied for ever.
 _MOST_LESSONS = 8

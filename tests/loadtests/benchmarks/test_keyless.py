@@ -8,8 +8,8 @@ import pytest
 
 from loadtests.benchmarks import keyless
 from loadtests.benchmarks.keyless import MAX_FIELDS, MAX_HEAD, SENT, measure
-from serving.gateway.http.settings import HttpSettings
 from serving.gateway.settings import GatewaySettings
+from serving.http.settings import HttpSettings
 
 
 def test_the_limits_are_the_gateways() -> None:

@@ -12,8 +12,8 @@ from gateways import prepare_database
 from running import free_port
 
 from serving.gateway.build import build
-from serving.gateway.http.server import Server
 from serving.gateway.process.listen import bind
+from serving.http.server import Server
 from serving.identity import Identity
 from serving.settings import load_settings
 
@@ -52,7 +52,7 @@ async def running_in_process(engine_url: str, home: Path) -> AsyncIterator[InPro
     identity.close()
     app = build(settings, reload=list)
     [listener] = bind(settings.gateway)
-    server = Server(app, settings.gateway.http, max_body_bytes=settings.gateway.max_body_bytes)
+    server = Server(app.served(), settings.gateway.http, max_body_bytes=settings.gateway.max_body_bytes)
     await server.start([listener])
     yield InProcess(f"http://127.0.0.1:{settings.gateway.port}", key)
     await server.drain(5)

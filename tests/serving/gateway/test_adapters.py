@@ -16,8 +16,8 @@ from scripted import ScriptedEngine, SeenRequest, answer, whole
 
 from serving.gateway.app import GatewayApp
 from serving.gateway.build import build
-from serving.gateway.http.server import Server
 from serving.gateway.process.listen import bind
+from serving.http.server import Server
 from serving.identity import Identity
 from serving.settings import load_settings
 from training.registry import Checkpoint, CheckpointRef, ManifestDraft, Registry
@@ -129,7 +129,7 @@ def made(tmp_path: Path) -> Iterator[Running]:
 async def running(made: Running) -> AsyncIterator[Running]:
     [listener] = bind(made.settings.gateway)
     http = made.settings.gateway.http
-    server = Server(made.app, http, max_body_bytes=made.settings.gateway.max_body_bytes)
+    server = Server(made.app.served(), http, max_body_bytes=made.settings.gateway.max_body_bytes)
     await server.start([listener])
     await eventually(lambda: all(engine.up for engine in made.app.pipeline.pool.engines), "engines are up")
     yield made

@@ -12,9 +12,9 @@ from pydantic import BaseModel
 
 from serving.errors import SettingsError
 from serving.gateway.build import build
-from serving.gateway.http.server import Server
 from serving.gateway.process.reload import Part, Reloader, WatchedFiles
 from serving.gateway.process.reloadable import parts_of
+from serving.http.server import Server
 from serving.settings import Settings, load_settings
 
 # What docs/guides/operations.md says needs a restart.
@@ -27,7 +27,7 @@ FIXED = {"home", "keyring", "engine", "database", "telemetry", "drift"} | {
 def test_every_setting_is_reloaded_or_said_to_need_a_restart(tmp_path: Path):
     settings = load_settings(overrides={"home": tmp_path}, environment={})
     app = build(settings, reload=list)
-    server = Server(app, settings.gateway.http, max_body_bytes=settings.gateway.max_body_bytes)
+    server = Server(app.served(), settings.gateway.http, max_body_bytes=settings.gateway.max_body_bytes)
     reloaded = {name for part in parts_of(app, server) for name in part.settings}
     app.pipeline.identity.close()
     every = {

@@ -9,8 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from serving.gateway.streams.channel import ChannelRelay
-from serving.gateway.streams.sse import event_data
 from serving.guard import Guard, GuardSettings
+from serving.http.sse import event_data
 
 GUARD = Guard(GuardSettings())
 WORDS = st.sampled_from(

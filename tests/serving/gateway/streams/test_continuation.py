@@ -15,7 +15,6 @@ from serving.gateway.answer.attempts import Question
 from serving.gateway.context import RequestContext
 from serving.gateway.endpoints import CHAT, COMPLETIONS
 from serving.gateway.engines.engine import Engine
-from serving.gateway.engines.upstream import Reply
 from serving.gateway.steps.question_body import question_body
 from serving.gateway.streams.broken import StreamBroken
 from serving.gateway.streams.continuation import (
@@ -30,6 +29,7 @@ from serving.gateway.streams.continuation import (
 from serving.gateway.streams.relay import StreamRelay
 from serving.gateway.streams.stop_strings import StopStringJoiner
 from serving.guard import Guard, GuardSettings
+from serving.http.client import Reply
 
 GUARD = Guard(GuardSettings())
 HELLO = [{"role": "user", "content": "hello"}]

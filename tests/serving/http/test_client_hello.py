@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.gateway.http.client_hello import MAX_HELLO_BYTES, REFUSAL, NotClientHello, end_of_hello
-from serving.gateway.http.connection import Connection
-from serving.gateway.http.server import Server
-from serving.gateway.http.settings import HttpSettings, TlsSettings
-from serving.gateway.http.tls import Tls
-from tests.serving.gateway.http.served import MAX_BODY, Application, get
+from serving.http.client_hello import MAX_HELLO_BYTES, REFUSAL, NotClientHello, end_of_hello
+from serving.http.connection import Connection
+from serving.http.server import Server
+from serving.http.settings import HttpSettings, TlsSettings
+from serving.http.tls import Tls
+from tests.serving.http.served import MAX_BODY, Application, get, served_app
 
 CHANGE_CIPHER_SPEC = b"\x14\x03\x03\x00\x01\x01"
 
@@ -83,7 +83,7 @@ class Handshake:
 
         `second`: sent in place of the client's second flight; `at_once`: together with the first.
         """
-        server = Server(Application(), HttpSettings(), max_body_bytes=MAX_BODY)
+        server = Server(served_app(Application()), HttpSettings(), max_body_bytes=MAX_BODY)
         await server.start([])
         tls = Tls(self.files, lambda: Connection(server), lambda: b"")
         if self.curve is not None:

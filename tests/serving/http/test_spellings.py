@@ -7,9 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from serving.gateway.http.heads import SINGLETONS
-from serving.gateway.http.target import fault_of
-from tests.serving.gateway.http.served import Served, answer, get, post, serving
+from serving.gateway.app import SINGLE_FIELDS
+from serving.http.errors import SINGLETONS
+from serving.http.target import fault_of
+from tests.serving.http.served import Served, answer, get, post, serving
 
 MODELS = b"/v1/models/"
 CHAT = b"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\n"
@@ -136,7 +137,7 @@ def test_a_head_has_one_reading(served: Served, name: str) -> None:
     assert refused_with(served, HEADS[name]) == "malformed_http"
 
 
-@pytest.mark.parametrize("name", sorted(SINGLETONS))
+@pytest.mark.parametrize("name", sorted(SINGLETONS.union(SINGLE_FIELDS)))
 def test_what_decides_is_sent_once(served: Served, name: bytes) -> None:
     value = {b"content-length": b"2", b"transfer-encoding": b"chunked"}.get(name, b"a")
     field = name.title() + b": " + value + b"\r\n"

@@ -17,11 +17,11 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from running import wait_until
 
-from serving.gateway.http.connection import Connection
-from serving.gateway.http.server import Server
-from serving.gateway.http.settings import HttpSettings, TlsSettings
-from serving.gateway.http.tls import RECORD_BYTES, Tls, context_of
-from tests.serving.gateway.http.served import (
+from serving.http.connection import Connection
+from serving.http.server import Server
+from serving.http.settings import HttpSettings, TlsSettings
+from serving.http.tls import RECORD_BYTES, Tls, context_of
+from tests.serving.http.served import (
     MAX_BODY,
     POST,
     Application,
@@ -30,6 +30,7 @@ from tests.serving.gateway.http.served import (
     get,
     post,
     read_all,
+    served_app,
     serving,
 )
 
@@ -70,7 +71,7 @@ async def _said(
 ) -> bytes:
     """What a server answers to a client whose bytes, handshake and all, come in `pieces` of what it has to send."""
     loop = asyncio.get_running_loop()
-    server = Server(Application(), HttpSettings(), max_body_bytes=MAX_BODY)
+    server = Server(served_app(Application()), HttpSettings(), max_body_bytes=MAX_BODY)
     await server.start([])
     tls = Tls(files, lambda: Connection(server), lambda: b"")
     ours, theirs = socket.socketpair()
@@ -361,7 +362,7 @@ def test_certificates_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     (tmp_path / "cert.pem").write_text("nothing")
     with pytest.raises(ValueError, match=r"cert\.pem"):
         Server(
-            Application(),
+            served_app(Application()),
             HttpSettings(),
             max_body_bytes=1,
             tls=TlsSettings(certificate=tmp_path / "cert.pem", key=tmp_path / "key.pem"),

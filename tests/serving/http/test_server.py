@@ -12,8 +12,8 @@ from http.client import IncompleteRead
 import pytest
 from running import wait_until
 
-from serving.gateway.http.request import BODY_HIGH_WATER_BYTES
-from tests.serving.gateway.http.served import (
+from serving.http.request import BODY_HIGH_WATER_BYTES
+from tests.serving.http.served import (
     CHUNKED,
     HOST,
     POST,

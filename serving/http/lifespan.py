@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from serving.gateway.asgi import AsgiApp, Message
+from serving.http.asgi import AsgiApp, Message
 
 
 class Lifespan:

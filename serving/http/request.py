@@ -10,10 +10,10 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from serving.gateway.asgi import Headers, Message, Scope
-from serving.gateway.errors import GatewayError
-from serving.gateway.http.heads import CHUNKED, CLOSE, CONTINUE, LAST_CHUNK, head_lines, status_line
-from serving.gateway.http.server_state import ServerState
+from serving.http.asgi import Headers, Message, Scope
+from serving.http.errors import HttpError
+from serving.http.flow import FlowControl
+from serving.http.heads import CHUNKED, CLOSE, CONTINUE, LAST_CHUNK, head_lines, status_line
 
 # Above this many bytes that the application has not taken, the client's socket is no longer read.
 BODY_HIGH_WATER_BYTES = 256 * 1024
@@ -21,15 +21,7 @@ _BODILESS = frozenset({204, 304})
 
 
 class Link(Protocol):
-    """The connection that a request came on."""
-
-    server: ServerState
-    write_paused: bool
-
-    def write(self, data: bytes) -> None: ...
-
-    async def drained(self) -> None:
-        """Wait until the client has read enough, or is gone."""
+    """All requests of the connection that a request came on."""
 
     def regulate(self) -> None:
         """Read from the client only while there is room for what it sends."""
@@ -39,15 +31,16 @@ class Link(Protocol):
 
 
 class Request:
-    """A request and the answer to it. Also the `signet` extension of its scope (`on_disconnect`, `headers`)."""
+    """A request and the answer to it. Also the extension of its scope: see `asgi.Client`."""
 
     __slots__ = (
-        "_connection",
         "_expects_continue",
+        "_flow",
         "_framed",
         "_handed_over",
         "_headers",
         "_is_head",
+        "_link",
         "_on_gone",
         "_parts",
         "_receiver",
@@ -68,13 +61,16 @@ class Request:
         "weight",
     )
 
-    def __init__(self, connection: Link, scope: Scope, headers: dict[bytes, bytes], keep_alive: bool) -> None:
-        self._connection = connection
+    def __init__(
+        self, flow: FlowControl, link: Link, scope: Scope, headers: dict[bytes, bytes], keep_alive: bool
+    ) -> None:
+        self._flow = flow
+        self._link = link
         self.scope = scope
         self.headers = headers
         """Header fields by lower-case name; of one sent twice, the last."""
         self.keep_alive = keep_alive
-        self.refused: GatewayError | None = None
+        self.refused: HttpError | None = None
         """Set when the request breaks a rule before its end; the server then answers instead of the application."""
         self.complete = False
         """The whole body has come."""
@@ -133,7 +129,7 @@ class Request:
         self.scope = {}
         self.drop_body()
         if self.held:
-            self._connection.server.buffers.release(self.holder, self.held)
+            self._flow.server.buffers.release(self.holder, self.held)
             self.held = 0
 
     def drop_body(self) -> None:
@@ -152,7 +148,7 @@ class Request:
     def hold(self, holder: str, size: int) -> bool:
         """Count `size` bytes more until the request is answered; False where there is no room for them."""
         self._belong_to(holder)
-        fits = self._connection.server.buffers.hold(holder, size)
+        fits = self._flow.server.buffers.hold(holder, size)
         if fits:
             self.held += size
         return fits
@@ -160,18 +156,18 @@ class Request:
     async def wait_for_room(self, holder: str, size: int) -> None:
         """The same as soon as there is room."""
         self._belong_to(holder)
-        await self._connection.server.buffers.wait(holder, size)
+        await self._flow.server.buffers.wait(holder, size)
         self.held += size
 
     def _belong_to(self, holder: str) -> None:
         if self.holder != holder:
             if self.held:
-                self._connection.server.buffers.hand_over(holder, self.held)
+                self._flow.server.buffers.hand_over(holder, self.held)
             self.holder = holder
 
     def cancel(self) -> None:
         """Cancel the task that answers this request."""
-        self._connection.cancel()
+        self._link.cancel()
 
     async def receive(self) -> Message:
         """ASGI's: the next piece of the body, or that the client has gone."""
@@ -186,8 +182,8 @@ class Request:
                 return {"type": "http.disconnect"}
             if self._expects_continue and not self.complete and not self.started:
                 self._expects_continue = False
-                self._connection.write(CONTINUE)
-            self._receiver = self._connection.server.loop.create_future()
+                self._flow.write(CONTINUE)
+            self._receiver = self._flow.server.loop.create_future()
             await self._receiver
             self._receiver = None
 
@@ -195,7 +191,7 @@ class Request:
         """ASGI's: head and pieces of the answer. Waits while the client does not read."""
         if self.gone:
             return
-        connection = self._connection
+        flow = self._flow
         if message["type"] == "http.response.start":
             if self._status:
                 raise RuntimeError("an answer has one head")
@@ -218,9 +214,9 @@ class Request:
         if not more:
             self.finished = True
         if data:
-            connection.write(data)
-        if connection.write_paused:
-            await connection.drained()
+            flow.write(data)
+        if flow.write_paused:
+            await flow.drained()
 
     def _begin(self, body: bytes, more: bool) -> bytes:
         """The head, with the first bytes of the body."""
@@ -229,11 +225,11 @@ class Request:
             raise RuntimeError("an answer begins with its head")
         fields = head_lines(self._headers)
         self.started, self._headers = True, ()
-        cors = self._connection.server.cors
+        cors = self._flow.server.cors
         if cors is not None:
             fields += cors.lines(self.headers)
         lengthy = b"content-length: " in fields
-        if self._connection.server.draining or not self.complete:
+        if self._flow.server.draining or not self.complete:
             self.keep_alive = False
         framing = b""
         if self._is_head or status in _BODILESS:
@@ -248,7 +244,7 @@ class Request:
         else:
             self._framed, framing = True, b"content-length: %d\r\n" % len(body)
         close = b"" if self.keep_alive else CLOSE
-        date = self._connection.server.date_line
+        date = self._flow.server.date_line
         return b"".join((status_line(status), date, fields, framing, close, b"\r\n", body))
 
     def _take(self) -> Message:
@@ -258,17 +254,17 @@ class Request:
         self.buffered = 0
         self._handed_over = self.complete
         # Of a complete body too: the next request, or that the client goes, must still be heard.
-        self._connection.regulate()
+        self._link.regulate()
         return {"type": "http.request", "body": body, "more_body": not self.complete}
 
     def _let_in(self) -> None:
         """The application reads on for somebody who was not known when the head came, such as a token's holder."""
-        server = self._connection.server
+        server = self._flow.server
         holder = server.holder_of(self.headers)
         if holder is not None:
             server.buffers.hand_over(holder, self.held)
             self.holder = holder
-        self._connection.regulate()
+        self._link.regulate()
 
     def _wake(self) -> None:
         receiver = self._receiver

@@ -12,10 +12,10 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from running import wait_until
 
-from serving.gateway.http.connection import Connection
-from serving.gateway.http.server import Server
-from serving.gateway.http.settings import HttpSettings
-from tests.serving.gateway.http.served import (
+from serving.http.connection import Connection
+from serving.http.server import Server
+from serving.http.settings import HttpSettings
+from tests.serving.http.served import (
     CHUNKED,
     HOST,
     MAX_BODY,
@@ -24,6 +24,7 @@ from tests.serving.gateway.http.served import (
     get,
     post,
     read_all,
+    served_app,
 )
 
 _STREAM = (
@@ -39,7 +40,7 @@ _STREAM = (
 async def _fed(pieces: list[bytes]) -> bytes:
     """What a server answers to bytes that come in these pieces, over a real transport."""
     loop = asyncio.get_running_loop()
-    server = Server(Application(), HttpSettings(), max_body_bytes=MAX_BODY)
+    server = Server(served_app(Application()), HttpSettings(), max_body_bytes=MAX_BODY)
     await server.start([])
     ours, theirs = socket.socketpair()
     theirs.setblocking(False)

@@ -12,7 +12,7 @@ _COMMENT = re.compile(rb":[ A-Za-z-]{0,32}")
 
 
 class EventTooLong(ValueError):
-    """The engine sent more than `MAX_EVENT_BYTES` without ending an event."""
+    """There were more than `MAX_EVENT_BYTES` without the end of an event."""
 
 
 class EventSplitter:
@@ -64,7 +64,7 @@ class EventSplitter:
 
     def _check_length(self) -> None:
         if len(self._rest) > MAX_EVENT_BYTES:
-            raise EventTooLong(f"the engine sent an event of more than {MAX_EVENT_BYTES} bytes")
+            raise EventTooLong(f"an event has more than {MAX_EVENT_BYTES} bytes")
 
     def _normalise(self, data: bytes) -> bytes:
         data = self._open_line_end + data

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from loadtests.tools.certificate import Authority
-from tests.serving.gateway.http.served import Served, serving
+from tests.serving.http.served import Served, serving
 
 
 @pytest.fixture(scope="module")

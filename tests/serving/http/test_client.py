@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from serving.gateway.engines.upstream import HIGH_WATER_BYTES, Timeouts, UpstreamError, UpstreamPool, UpstreamTimeout
+from serving.http.client import HIGH_WATER_BYTES, Timeouts, UpstreamError, UpstreamPool, UpstreamTimeout
 
 QUICK = Timeouts(connect=0.5, first_byte=0.3, idle=0.3)
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

@@ -7,16 +7,19 @@ import json
 import socket
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from http.client import HTTPResponse
 from typing import Any
 
 import uvloop
 
-from serving.gateway.asgi import Receive, Scope, Send
-from serving.gateway.http.server import Server
-from serving.gateway.http.settings import CorsSettings, HttpSettings, TlsSettings
+from serving.gateway.app import EXPOSED_FIELDS, REQUESTED_FIELDS, SINGLE_FIELDS
+from serving.gateway.errors import refusal_body
+from serving.http.asgi import AsgiApp, Receive, Scope, Send
+from serving.http.server import Server
+from serving.http.settings import CorsSettings, HttpSettings, TlsSettings
+from serving.http.state import ServedApp
 
 MAX_BODY = 100_000
 HOST = b"Host: here\r\n"
@@ -117,6 +120,23 @@ class Application:
         await send({"type": "http.response.body", "body": body})
 
 
+def served_app(
+    app: AsgiApp, names_below: Sequence[str] = (), on_refused: Callable[[str], None] = lambda code: None
+) -> ServedApp:
+    """An application that has the gateway's header fields and errors."""
+    return ServedApp(
+        app,
+        error_body=refusal_body,
+        probe_paths=["/healthz"],
+        names_below=names_below,
+        single_fields=SINGLE_FIELDS,
+        requested_fields=REQUESTED_FIELDS,
+        exposed_fields=EXPOSED_FIELDS,
+        on_refused=on_refused,
+        holder_of=lambda headers: headers[b"x-api-key"].decode() if b"x-api-key" in headers else None,
+    )
+
+
 class Served:
     """A running server. Its event loop is another thread's: `call` runs something there."""
 
@@ -141,15 +161,11 @@ class Served:
     async def _run(self) -> None:
         self.loop = asyncio.get_running_loop()
         self.server = Server(
-            self.app,
+            served_app(self.app, self._names_below, lambda code: self.refused.update([code])),
             self.settings,
             max_body_bytes=self._max_body_bytes,
             tls=self.tls,
             cors=self._cors,
-            probe_paths=["/healthz"],
-            names_below=self._names_below,
-            holder_of=lambda headers: headers[b"x-api-key"].decode() if b"x-api-key" in headers else None,
-            on_refused=lambda code: self.refused.update([code]),
         )
         self._stop = asyncio.Event()
         await self.server.start([self.listener])

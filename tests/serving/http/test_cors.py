@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 from pydantic import ValidationError
 
-from serving.gateway.http.settings import CorsSettings
-from tests.serving.gateway.http.served import CHUNKED, Served, answer, get, post, serving
+from serving.http.settings import CorsSettings
+from tests.serving.http.served import CHUNKED, Served, answer, get, post, serving
 
 ORIGIN = "https://chat.example.org"
 ALLOWED = "access-control-allow-origin"

@@ -1,8 +1,8 @@
-"""A pooled HTTP/1.1 client for engines: one asyncio protocol on httptools, no layers between socket and relay.
+"""A pooled HTTP/1.1 client: one asyncio protocol on httptools, no layers between socket and reader.
 
 General clients cost several times the CPU (docs/decisions/003). This one does what a gateway needs and no more:
 keep-alive, chunked bodies, backpressure, a timeout for every wait, and a second try when a kept-alive connection
-turns out to have been closed by the engine before it answered anything.
+turns out to have been closed by the server before it answered anything.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import httptools
 
 from serving.masking import masked_url
 
-# Above this many unread bytes the socket is no longer read: a slow client then slows its engine, not our memory.
+# Above this many unread bytes the socket is no longer read: a slow reader then slows the server, not our memory.
 HIGH_WATER_BYTES = 256 * 1024
 _FRAMING = (b"content-length", b"transfer-encoding")
 # Seconds between two looks at the deadlines of all connections in use: a wait has no timer of its own.
@@ -30,19 +30,19 @@ LAST_BYTES_S = 1.0
 
 
 class UpstreamError(Exception):
-    """The engine could not be reached, broke the connection off, or broke the protocol."""
+    """The server could not be reached, broke the connection off, or broke the protocol."""
 
 
 class UpstreamTimeout(UpstreamError):
-    """The engine stayed silent for longer than the time allowed."""
+    """The server stayed silent for longer than the time allowed."""
 
 
 class ConnectTimeout(UpstreamTimeout):
-    """The engine did not take the connection in time: it has seen nothing of the request."""
+    """The server did not take the connection in time: it has seen nothing of the request."""
 
 
 class UpstreamSilent(UpstreamError):
-    """The engine stayed silent, and was given up before its time because it is lost."""
+    """The server stayed silent, and was given up before its time because it is lost."""
 
 
 class _ClosedBeforeAnswer(UpstreamError):
@@ -60,7 +60,7 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class StallPolicy:
-    """After every `seconds` of silence, ask whether the engine `is_lost`; if so, stop waiting."""
+    """After every `seconds` of silence, ask whether the server `is_lost`; if so, stop waiting."""
 
     seconds: float
     is_lost: Callable[[], bool]
@@ -105,7 +105,7 @@ class Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
-            self._fail(UpstreamError(f"the engine sent malformed HTTP: {error}"))
+            self._fail(UpstreamError(f"{self._pool.peer} sent malformed HTTP: {error}"))
             return
         if self._draining:
             self._chunks.clear()
@@ -125,9 +125,9 @@ class Connection(asyncio.Protocol):
             if self.head_complete and self._ends_with_connection and exc is None:
                 self.complete = True
             elif self.head_complete:
-                self._error = UpstreamError("the engine closed the connection in the middle of its answer")
+                self._error = UpstreamError(f"{self._pool.peer} closed the connection in the middle of its answer")
             else:
-                self._error = _ClosedBeforeAnswer("the engine closed the connection before it answered")
+                self._error = _ClosedBeforeAnswer(f"{self._pool.peer} closed the connection before it answered")
         self._wake()
         # Both know this connection: a cycle would keep all of its answer until a garbage collection.
         self._parser = self._transport = None
@@ -210,7 +210,7 @@ class Connection(asyncio.Protocol):
             self.abort()
 
     def abort(self) -> None:
-        """Close at once; an engine that is still generating sees its client gone and stops."""
+        """Close at once; a server that is still writing sees its client gone and stops."""
         if self._transport is not None and not self.closed:
             self._transport.abort()
 
@@ -250,15 +250,15 @@ class Connection(asyncio.Protocol):
         if self._draining:
             self.abort()
         elif self._time_left <= 0 or self.stall_policy is None:
-            self._fail(UpstreamTimeout(f"the engine sent nothing for {self._timeout:g} s"))
+            self._fail(UpstreamTimeout(f"{self._pool.peer} sent nothing for {self._timeout:g} s"))
         elif self.stall_policy.is_lost():
-            self._fail(UpstreamSilent(f"the engine sent nothing for {self._timeout - self._time_left:g} s"))
+            self._fail(UpstreamSilent(f"{self._pool.peer} sent nothing for {self._timeout - self._time_left:g} s"))
         else:
             self._set_deadline()
 
 
 class UpstreamResponse:
-    """One answer being read. Must be closed; closing early makes the engine stop generating."""
+    """One answer being read. Must be closed; closing early makes the server stop writing."""
 
     def __init__(self, connection: Connection, timeouts: Timeouts) -> None:
         self._connection: Connection | None = connection
@@ -330,14 +330,15 @@ class Reply:
 
 
 class UpstreamPool:
-    """Connections to one engine, reused last in, first out so that the spare ones grow old and are closed by it.
+    """Connections to one server, reused last in, first out so that the spare ones grow old and are closed by it.
 
     Args:
-        url: the engine's base URL; a path prefix in it is kept.
+        url: the server's base URL; a path prefix in it is kept.
         timeouts: how long each wait may take.
         max_connections: open connections at the most; a request above that fails at once.
         tls: for an https URL; default: the system's authorities and no certificate of our own.
-        server_name: the name in the engine's certificate, where the URL holds a bare address.
+        server_name: the name in the server's certificate, where the URL holds a bare address.
+        peer: what errors call the server.
     """
 
     def __init__(
@@ -348,11 +349,13 @@ class UpstreamPool:
         *,
         tls: ssl.SSLContext | None = None,
         server_name: str | None = None,
+        peer: str = "the server",
     ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"engine URL {masked_url(url)!r} is not of the form http://HOST:PORT")
+            raise ValueError(f"URL {masked_url(url)!r} is not of the form http://HOST:PORT")
         self.loop = asyncio.get_running_loop()
+        self.peer = peer
         self._timeouts = timeouts
         self._host = parts.hostname
         self._port = parts.port or (443 if parts.scheme == "https" else 80)
@@ -382,7 +385,7 @@ class UpstreamPool:
         """Send a request and wait for the head of its answer.
 
         Raises:
-            UpstreamError: nothing could be had from the engine; no part of an answer was consumed.
+            UpstreamError: nothing could be had from the server; no part of an answer was consumed.
         """
         lines = [method, b" ", self._prefix, target, b" HTTP/1.1\r\n", self._host_line]
         for name, value in headers:
@@ -455,7 +458,7 @@ class UpstreamPool:
 
     async def _connect(self) -> Connection:
         if self._open >= self._max_connections:
-            raise UpstreamError(f"all {self._max_connections} connections to the engine are in use")
+            raise UpstreamError(f"all {self._max_connections} connections to {self.peer} are in use")
         self._open += 1
         try:
             async with asyncio.timeout(self._timeouts.connect):
@@ -464,10 +467,10 @@ class UpstreamPool:
                 )
         except TimeoutError:
             self._open -= 1
-            raise ConnectTimeout(f"no connection to the engine within {self._timeouts.connect:g} s") from None
+            raise ConnectTimeout(f"no connection to {self.peer} within {self._timeouts.connect:g} s") from None
         except OSError as error:
             self._open -= 1
-            raise UpstreamError(f"cannot connect to the engine: {error.strerror or error}") from None
+            raise UpstreamError(f"cannot connect to {self.peer}: {error.strerror or error}") from None
         except BaseException:
             self._open -= 1
             raise

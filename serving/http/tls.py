@@ -12,8 +12,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, cast
 
-from serving.gateway.http.client_hello import REFUSAL, NotClientHello, asks_for_another, end_of_hello
-from serving.gateway.http.settings import TlsSettings
+from serving.http.client_hello import REFUSAL, NotClientHello, asks_for_another, end_of_hello
+from serving.http.settings import TlsSettings
 
 # The most that one record holds (RFC 8446, section 5.1).
 RECORD_BYTES = 16 * 1024

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Sequence
 from email.utils import formatdate
 from socket import socket
 
-from serving.gateway.asgi import AsgiApp
-from serving.gateway.errors import BadRequest
-from serving.gateway.http.connection import Connection
-from serving.gateway.http.cors import Cors
-from serving.gateway.http.heads import refusal
-from serving.gateway.http.lifespan import Lifespan
-from serving.gateway.http.server_state import ServerState
-from serving.gateway.http.settings import CorsSettings, HttpSettings, TlsSettings
-from serving.gateway.http.tls import Tls
+from serving.http.connection import Connection
+from serving.http.errors import HttpError
+from serving.http.lifespan import Lifespan
+from serving.http.settings import CorsSettings, HttpSettings, TlsSettings
+from serving.http.state import ServedApp, ServerState
+from serving.http.tls import Tls
 
 log = logging.getLogger(__name__)
 
@@ -31,44 +28,28 @@ class Server(ServerState):
     """Serves one ASGI application. All methods are called from the event loop that `start` was awaited in.
 
     Args:
-        app: what answers.
+        served: what answers.
         settings: bounds of connections and requests.
         max_body_bytes: larger bodies are refused with 413, by their Content-Length before a byte of them is read.
         tls: certificates; None for plain HTTP.
         cors: origins whose pages may ask; None: none.
-        probe_paths: paths that are answered even when `max_connections` are open.
-        names_below: prefixes of paths whose rest is a name that may hold slashes, as it is or percent-encoded.
-        on_refused: told the error code of everything that the server refuses without asking the application.
-        holder_of: whose request it is, by its header fields, as far as that is known without waiting; else None.
     """
 
     def __init__(
         self,
-        app: AsgiApp,
+        served: ServedApp,
         settings: HttpSettings,
         *,
         max_body_bytes: int,
         tls: TlsSettings | None = None,
         cors: CorsSettings | None = None,
-        probe_paths: Collection[str] = (),
-        names_below: Collection[str] = (),
-        on_refused: Callable[[str], None] = lambda code: None,
-        holder_of: Callable[[dict[bytes, bytes]], str | None] = lambda headers: "",
     ) -> None:
-        super().__init__(
-            app,
-            settings,
-            max_body_bytes=max_body_bytes,
-            scheme="http" if tls is None else "https",
-            probe_paths=probe_paths,
-            names_below=names_below,
-            on_refused=on_refused,
-            holder_of=holder_of,
-        )
+        scheme = "http" if tls is None else "https"
+        super().__init__(served, settings, max_body_bytes=max_body_bytes, scheme=scheme)
         if cors is not None:
             self.apply_cors(cors)
         self._tls = Tls(tls, self._serve, self._not_tls) if tls is not None else None
-        self._lifespan = Lifespan(app)
+        self._lifespan = Lifespan(served.app)
         self._listeners: list[asyncio.Server] = []
         self._timer: asyncio.TimerHandle | None = None
         self._interval = SCAN_INTERVAL_S
@@ -96,10 +77,6 @@ class Server(ServerState):
         self._interval = min(SCAN_INTERVAL_S, shortest / 2, settings.slow_reader_timeout_s / 2)
         if self._tls is not None:
             self._tls.max_handshakes = settings.max_connections
-
-    def apply_cors(self, settings: CorsSettings) -> None:
-        """Let pages of these origins ask from now on."""
-        self.cors = Cors(settings.origins, settings.max_age_s) if settings.origins else None
 
     def renew_certificates(self) -> None:
         """Read the certificate files again, for connections to come.
@@ -154,10 +131,7 @@ class Server(ServerState):
         self.now = now + self._interval
         self.date_line = b"date: " + formatdate(usegmt=True).encode() + b"\r\n"
         for connection in tuple(self._connections):
-            if connection.deadline <= now:
-                connection.expire()
-            if connection.unsent_since:
-                connection.check_reader(now)
+            connection.look(now)
         if self._tls is not None:
             self._tls.cut_off_before(now - self.settings.head_timeout_s)
         self._timer = self.loop.call_later(self._interval, self._look)
@@ -167,7 +141,7 @@ class Server(ServerState):
 
     def _not_tls(self) -> bytes:
         message = "This port speaks HTTPS: ask https:// instead of http://."
-        return refusal(BadRequest(message, code="malformed_http"), self.date_line)
+        return self.refusal(HttpError(400, "malformed_http", message))
 
     async def _emptied(self, timeout_s: float) -> bool:
         try:

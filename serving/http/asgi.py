@@ -1,0 +1,90 @@
+"""ASGI in plain functions: read a body, write an answer. No framework between the server and the hot path."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import Any, Protocol
+
+from serving.http.errors import ClientGone, body_too_large
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+Headers = Iterable[tuple[bytes, bytes]]
+
+
+EXTENSION = "signet"
+
+
+class Client(Protocol):
+    """What our server knows of a request beyond ASGI: the extension of its scope that is named `EXTENSION`."""
+
+    @property
+    def headers(self) -> dict[bytes, bytes]:
+        """Header fields by lower-case name."""
+
+    def on_disconnect(self, callback: Callable[[], object]) -> None:
+        """Have `callback` called once, should the client go before the answer is complete."""
+
+    def hold(self, holder: str, size: int) -> bool:
+        """Count `size` bytes of the holder's more until the request is answered; False where there is no room."""
+
+    async def wait_for_room(self, holder: str, size: int) -> None:
+        """The same as soon as there is room."""
+
+    def cancel(self) -> None:
+        """Cancel the task that answers this request."""
+
+
+_PIECE_BYTES = 256 * 1024
+
+JSON = (b"content-type", b"application/json")
+EVENT_STREAM = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    # nginx would otherwise collect the stream before passing it on.
+    (b"x-accel-buffering", b"no"),
+)
+
+
+def encode_headers(headers: Iterable[tuple[str, str]]) -> tuple[tuple[bytes, bytes], ...]:
+    return tuple((name.encode("latin-1"), value.encode("latin-1")) for name, value in headers)
+
+
+async def read_body(receive: Receive, max_bytes: int) -> bytes:
+    """The whole request body.
+
+    Raises:
+        HttpError: more than `max_bytes`; the rest is not read.
+        ClientGone: the client left while sending.
+    """
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    if not message.get("more_body") and message["type"] == "http.request" and len(body) <= max_bytes:
+        return body
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        if size > max_bytes:
+            raise body_too_large(max_bytes)
+        if not message.get("more_body"):
+            return b"".join(parts)
+        message = await receive()
+
+
+async def send_whole(send: Send, status: int, body: bytes, headers: Headers = ()) -> None:
+    """An answer in one piece."""
+    length = (b"content-length", b"%d" % len(body))
+    await send({"type": "http.response.start", "status": status, "headers": [length, *headers]})
+    # What is long is let go as the client reads it, not copied once more as a whole.
+    sent = 0
+    while len(body) - sent > _PIECE_BYTES:
+        await send({"type": "http.response.body", "body": body[sent : sent + _PIECE_BYTES], "more_body": True})
+        sent += _PIECE_BYTES
+    await send({"type": "http.response.body", "body": body[sent:]})
