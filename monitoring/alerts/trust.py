@@ -18,6 +18,13 @@ LEDGER = Group(
             "1m",
         ),
         Alert(
+            "SignetSchemaMismatch",
+            "max by (namespace, instance) (signet_ledger_schema_mismatch) == 1",
+            "{{ $labels.instance }} takes no request: its database has another version's schema",
+            "critical",
+            "2m",
+        ),
+        Alert(
             "SignetLedgerBehind",
             "max by (namespace, instance) (signet_ledger_spilled) > 0"
             " or max by (namespace, instance) (signet_ledger_pending) > 1000",

@@ -25,6 +25,8 @@ class ObservedLedger(Protocol):
     def pending(self) -> int: ...
     @property
     def spilled(self) -> int: ...
+    @property
+    def schema_mismatch(self) -> bool: ...
 
 
 class ObservedAnchors(Protocol):
@@ -63,6 +65,7 @@ def observe_ledger(ledger: ObservedLedger, anchors: ObservedAnchors, registry: C
         (names.LEDGER_UP, lambda: ledger.up),
         (names.LEDGER_PENDING, lambda: ledger.pending),
         (names.LEDGER_SPILLED, lambda: ledger.spilled),
+        (names.LEDGER_SCHEMA_MISMATCH, lambda: ledger.schema_mismatch),
         (names.LEDGER_ANCHOR_AGE, lambda: anchors.age_s),
     )
     for metric, read in gauges:

@@ -218,6 +218,9 @@ LEDGER_PENDING = Metric("signet_ledger_pending", "gauge", "Records that wait for
 LEDGER_SPILLED = Metric(
     "signet_ledger_spilled", "gauge", "Records in the local journal that are not yet in the database."
 )
+LEDGER_SCHEMA_MISMATCH = Metric(
+    "signet_ledger_schema_mismatch", "gauge", "1 while the database's schema is too old or too new for this version."
+)
 LEDGER_JOURNALED = Metric("signet_ledger_journaled_total", "counter", "Records written to the local journal.")
 LEDGER_ANCHOR_FAILURES = Metric(
     "signet_ledger_anchor_failures_total",
@@ -264,6 +267,7 @@ GATEWAY_METRICS = (
     LEDGER_COMMIT,
     LEDGER_PENDING,
     LEDGER_SPILLED,
+    LEDGER_SCHEMA_MISMATCH,
     LEDGER_JOURNALED,
     LEDGER_ANCHOR_FAILURES,
     LEDGER_ANCHOR_AGE,

@@ -4,6 +4,17 @@ In comes a URL, out goes an engine whose tables are those of this version. What 
 """
 
 from serving.database.engine import DatabaseError, explain, metadata, open_engine
-from serving.database.settings import DatabaseSettings
+from serving.database.migrate import DatabaseAway, SchemaCheck, migrate
+from serving.database.settings import DatabaseSettings, Migrate
 
-__all__ = ["DatabaseError", "DatabaseSettings", "explain", "metadata", "open_engine"]
+__all__ = [
+    "DatabaseAway",
+    "DatabaseError",
+    "DatabaseSettings",
+    "Migrate",
+    "SchemaCheck",
+    "explain",
+    "metadata",
+    "migrate",
+    "open_engine",
+]

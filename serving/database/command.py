@@ -12,8 +12,8 @@ import click
 from sqlalchemy import Engine
 
 from serving.database.engine import DatabaseError, open_engine
-from serving.database.migrate import migrate
-from serving.database.settings import DatabaseSettings
+from serving.database.migrate import SchemaCheck
+from serving.database.settings import DatabaseSettings, Migrate
 
 
 class CommandSettings(Protocol):
@@ -29,13 +29,14 @@ LoadSettings = Callable[[], CommandSettings]
 
 
 @contextmanager
-def opened(load_settings: LoadSettings) -> Iterator[Engine]:
-    """The configured database, its tables up to date; its errors end the command in one line."""
+def opened(load_settings: LoadSettings, migrate: Migrate | None = None) -> Iterator[Engine]:
+    """The configured database, its tables fit for this version; its errors end the command in one line."""
     settings = load_settings()
+    migrate = migrate or settings.database.migrate
     try:
         engine = open_engine(settings.database.resolve(settings.home))
         try:
-            migrate(engine)
+            SchemaCheck(engine, migrate).ensure()
             yield engine
         finally:
             engine.dispose()

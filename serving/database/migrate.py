@@ -1,4 +1,4 @@
-"""Brings a database to the schema of this version: by itself at every start, by one process at a time."""
+"""Brings a database to the schema of this version, by one process at a time; or only looks whether it has it."""
 
 from __future__ import annotations
 
@@ -6,63 +6,102 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import Column, Connection, Engine, Integer, String, Table, inspect, select
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 
-from serving.database.engine import DatabaseError, explain, metadata
+from serving.database.engine import DatabaseError, explain
+from serving.database.schema import MIN_READER, SCHEMA_VERSION, SchemaMismatch, check_schema, schema_of, schema_version
+from serving.database.settings import Migrate
 
-# The newest file in `migrations/versions`; a test holds the two together.
-SCHEMA_VERSION = 6
 # Any number that nobody else takes: "signet" in ASCII.
 _ADVISORY_LOCK = 0x7369676E6574
-
-schema_version = Table(
-    "schema_version",
-    metadata,
-    Column("component", String(32), primary_key=True),
-    Column("version", Integer, nullable=False),
-)
+# A table that is altered waits for those who read it, and whoever wants to write waits behind it.
+_LOCK_TIMEOUT_S = 5
 # SQLite does not wait for the lock by which another process makes a new file's log, but fails.
 _ATTEMPTS = 20
-_VERSION = select(schema_version.c.version).where(schema_version.c.component == "serving")
+
+
+class DatabaseAway(DatabaseError):
+    """The database's server cannot be reached now, and may be later."""
+
+
+class SchemaCheck:
+    """Whether a database has a schema that this version can use; for a process that may have to wait for one."""
+
+    def __init__(self, engine: Engine, migrate: Migrate = "start") -> None:
+        self._engine = engine
+        self._migrate = migrate
+        self.passed = False
+        self.mismatch = False
+        """The database was reached, and its schema is too old or too new."""
+
+    def ensure(self) -> None:
+        """Upgrade the database or check it, until that has succeeded once.
+
+        Raises:
+            DatabaseAway, SchemaMismatch, DatabaseError: not now.
+        """
+        if self.passed:
+            return
+        try:
+            migrate(self._engine) if self._migrate == "start" else check(self._engine)
+        except SchemaMismatch:
+            self.mismatch = True
+            raise
+        self.passed, self.mismatch = True, False
+
+    def may_wait(self, error: DatabaseError) -> bool:
+        """Whether waiting may help."""
+        return isinstance(error, DatabaseAway) or (isinstance(error, SchemaMismatch) and self._migrate == "never")
+
+
+def check(engine: Engine) -> None:
+    """Return when this version can use the database as it is.
+
+    Raises:
+        SchemaMismatch: it cannot: the schema is too old or too new.
+        DatabaseAway, DatabaseError: the database cannot be opened.
+    """
+    with _explained(engine), engine.connect() as connection:
+        check_schema(connection)
 
 
 def migrate(engine: Engine) -> None:
     """Create or upgrade the tables; cheap when there is nothing to do. Safe to call from several processes at once.
 
     Raises:
-        DatabaseError: the database cannot be opened or changed, or was made by a newer version.
+        SchemaMismatch: the database was made by a newer version, and no longer fits this one.
+        DatabaseAway, DatabaseError: it cannot be opened or changed.
     """
     for attempt in range(_ATTEMPTS):
         try:
-            _migrate(engine)
+            with _explained(engine):
+                _migrate(engine)
             return
-        except SQLAlchemyError as error:
+        except DatabaseError as error:
             if attempt == _ATTEMPTS - 1 or "locked" not in str(error):
-                raise DatabaseError(explain(engine, error)) from error
+                raise
             time.sleep(0.05)
+
+
+@contextmanager
+def _explained(engine: Engine) -> Iterator[None]:
+    try:
+        yield
+    except SQLAlchemyError as error:
+        # A file that cannot be opened stays so until somebody does something about it.
+        away = isinstance(error, OperationalError | InterfaceError) and engine.dialect.name != "sqlite"
+        raise (DatabaseAway if away else DatabaseError)(explain(engine, error)) from error
 
 
 def _migrate(engine: Engine) -> None:
     with engine.connect() as connection:
-        if _found(connection) == SCHEMA_VERSION:
+        if not schema_of(connection).is_behind:
+            check_schema(connection)
             return
     with _alone(engine) as connection:
-        if _found(connection) < SCHEMA_VERSION:  # not done by another process meanwhile
+        if schema_of(connection).is_behind:  # not done by another process meanwhile
             _upgrade(connection)
-
-
-def _found(connection: Connection) -> int:
-    """The database's schema; 0: it has none yet."""
-    if not inspect(connection).has_table(schema_version.name):
-        return 0
-    version = connection.scalar(_VERSION) or 0
-    if version > SCHEMA_VERSION:
-        raise DatabaseError(
-            f"the database {connection.engine.url.render_as_string()} has schema {version}, this version of Signet "
-            f"knows {SCHEMA_VERSION}: upgrade Signet"
-        )
-    return int(version)
 
 
 @contextmanager
@@ -81,6 +120,7 @@ def _alone(engine: Engine) -> Iterator[Connection]:
     else:
         with engine.begin() as connection:
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})")
+            connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT_S}s'")
             yield connection
 
 
@@ -92,13 +132,12 @@ def _upgrade(connection: Connection) -> None:
     config = Config()
     config.set_main_option("script_location", "serving.database:migrations")
     config.attributes["connection"] = connection
-    found = _found(connection)
-    if not inspect(connection).has_table(schema_version.name):
-        schema_version.create(connection)
-    if found:  # a database of the version before Alembic, or one that Alembic made: either way it is at `found`
-        command.stamp(config, str(found))
+    stored = schema_of(connection).revision
+    if stored:  # a database of the version before Alembic, or one that Alembic made: either way it is at `stored`
+        command.stamp(config, str(stored))
     command.upgrade(config, str(SCHEMA_VERSION))
-    if found:
-        connection.execute(schema_version.update().values(version=SCHEMA_VERSION))
+    versions = {"version": MIN_READER, "revision": SCHEMA_VERSION}
+    if stored:
+        connection.execute(schema_version.update().values(versions))
     else:
-        connection.execute(schema_version.insert().values(component="serving", version=SCHEMA_VERSION))
+        connection.execute(schema_version.insert().values(component="serving", **versions))

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, SecretStr
+
+Migrate = Literal["start", "never"]
 
 
 class DatabaseSettings(BaseModel):
@@ -14,6 +17,10 @@ class DatabaseSettings(BaseModel):
 
     url: SecretStr | None = None
     """SQLAlchemy URL, as `postgresql+psycopg://user:password@host/signet`; unset: SIGNET_HOME/signet.db."""
+
+    migrate: Migrate = "start"
+    """`start`: whatever opens the database first upgrades its tables. `never`: only `signet ledger upgrade` does; a
+    gateway waits for it."""
 
     def resolve(self, home: Path) -> str:
         """The URL to open."""

@@ -13,8 +13,8 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Select, func, inspect, make_url, select, text
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from serving.database import DatabaseError, explain, open_engine
-from serving.database.migrate import SCHEMA_VERSION, schema_version
+from serving.database import DatabaseError, Migrate, explain, open_engine
+from serving.database.schema import SCHEMA_VERSION, schema_of
 from serving.doctor.clock import check_clock
 from serving.doctor.finding import Finding, NotChecked, error, warning
 from serving.doctor.volume import check_volume
@@ -43,7 +43,7 @@ def check_database(settings: Settings) -> Iterator[Finding]:
             return
     try:
         with _connected(settings) as connection:
-            yield from _schema(connection)
+            yield from _schema(connection, settings.database.migrate)
             yield from _speed(connection)
             if connection.dialect.name == "postgresql":
                 yield from _postgres(connection)
@@ -124,21 +124,28 @@ def _valid() -> tuple[Any, Any]:
     return api_keys.c.revoked_at.is_(None), expires.is_(None) | (expires > time.time())
 
 
-def _schema(connection: Connection) -> Iterator[Finding]:
-    if not inspect(connection).has_table(schema_version.name):
+def _schema(connection: Connection, migrate: Migrate) -> Iterator[Finding]:
+    schema = schema_of(connection)
+    if not schema.revision and migrate == "start":
         return  # made by the first gateway
-    version = connection.scalar(select(schema_version.c.version)) or 0
-    if version > SCHEMA_VERSION:
+    if schema.is_ahead:
         yield error(
-            f"the database has schema {version}, and this version of Signet knows {SCHEMA_VERSION}",
+            f"the database has schema {schema.revision}, which needs a version of Signet that knows schema "
+            f"{schema.min_reader}; this one knows {SCHEMA_VERSION}",
             "a gateway of this version does not start on it",
             "upgrade Signet here, or use the version that the other gateways have",
         )
-    elif version < SCHEMA_VERSION:
+    elif schema.is_behind and migrate == "start":
         yield warning(
-            f"the database has schema {version}, older than {SCHEMA_VERSION}, which this version of Signet needs",
+            f"the database has schema {schema.revision}, older than {SCHEMA_VERSION}, which this version needs",
             "it is upgraded when the first gateway of this version starts, which then takes longer",
             "run `signet ledger upgrade` before, at a quiet time",
+        )
+    elif schema.is_behind:
+        yield error(
+            f"the database has schema {schema.revision}, older than {SCHEMA_VERSION}, which this version needs",
+            "gateways take no request until it is upgraded, since database.migrate is never",
+            "run `signet ledger upgrade`; in a cluster, look why the chart's upgrade Job failed",
         )
 
 

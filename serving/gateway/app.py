@@ -138,6 +138,8 @@ class GatewayApp:
         # says when to ask again, and keys, receipts and moderation would be gone too.
         if self.draining:
             return 503, b"draining\n", [TEXT]
+        if not self.pipeline.identity.is_ready:
+            return 503, b"waiting for the database: no key is known yet\n", [TEXT, (b"retry-after", b"2")]
         return 200, b"ready\n", [TEXT]
 
     async def _engines_ready(self, _: RequestContext, __: str) -> tuple[int, bytes, Headers]:

@@ -40,7 +40,7 @@ from serving.settings import Settings
 
 
 def build(settings: Settings, reload: Callable[[], list[str]]) -> GatewayApp:
-    """Put the gateway together. Opens the database and the keyring; touches no network.
+    """Put the gateway together. Opens the database, which may be away, and the keyring.
 
     `reload` is what an administrator's reload calls: it returns what changed, or raises SettingsError.
 
@@ -50,7 +50,7 @@ def build(settings: Settings, reload: Callable[[], list[str]]) -> GatewayApp:
     gateway = settings.gateway
     registry = CollectorRegistry()
     metrics = GatewayMetrics(registry)
-    identity = Identity(settings.database_url, settings.identity)
+    identity = Identity(settings.database_url, settings.identity, settings.database.migrate, wait=True)
     keyring = Keyring.open(settings.keyring_file, create=True)
     pool = EnginePool(gateway, metrics)
     drains = Drains(identity, pool)
@@ -63,7 +63,7 @@ def build(settings: Settings, reload: Callable[[], list[str]]) -> GatewayApp:
     models = ModelTable(gateway.models, pool, lambda: identity.live_adapters)
     metrics.watch_admission(admission.state, models.engine_models)
     expect_series(metrics, settings)
-    ledger = Ledger(settings.database_url, settings.ledger, settings.spill_folder)
+    ledger = Ledger(settings.database_url, settings.ledger, settings.spill_folder, settings.database.migrate)
     inspector = Inspector(settings.guard.classifiers, metrics.classifiers)
     pipeline = Pipeline(
         settings=gateway,

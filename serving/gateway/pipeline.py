@@ -81,7 +81,7 @@ class Pipeline:
     async def start(self) -> None:
         """Open what needs a running event loop."""
         self.identity.start()
-        self.ledger.start()
+        self.ledger.start(wait=True)
         await self.limiter.start()
         await self.pool.start()
         self.prompts.start()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
+from serving.database import DatabaseError, Migrate
 from serving.identity.adapter import LiveAdapter
 from serving.identity.errors import AlreadyExists, IdentityError, Rejected
 from serving.identity.key import digest_of, is_key
@@ -39,15 +40,24 @@ class Identity(IdentityStore):
     `start` follows changes made by other processes; `refresh` looks once. A key that another process made is let in
     from the moment its call has returned, and one that it revoked is not.
 
+    With `wait`, a database that is away, or that `signet ledger upgrade` has not been run on, is no error: nobody is
+    let in until it is there (`is_ready`).
+
     Raises:
         DatabaseError, IdentityError: (constructor) the database cannot be opened, or not written now.
         ValueError: (constructor) the settings of tokens cannot be used; one line.
     """
 
-    def __init__(self, url: str, settings: IdentitySettings | None = None) -> None:
+    def __init__(
+        self, url: str, settings: IdentitySettings | None = None, migrate: Migrate = "start", wait: bool = False
+    ) -> None:
         self._settings = settings or IdentitySettings()
         self._verifier = _verifier_of(self._settings)
-        super().__init__(url)
+        self._wait = wait
+        self._complaint = ""
+        self.is_ready = False
+        """Whether the database has been read: from then on its keys are known, also while it is away again."""
+        super().__init__(url, migrate)
         self._snapshot = Snapshot({}, {}, frozenset(), frozenset(), {})
         self._principals = self._snapshot.principals
         self._tokens: dict[bytes, Principal] = {}
@@ -58,7 +68,8 @@ class Identity(IdentityStore):
         self._reload_lock = threading.Lock()
         self._stopping = threading.Event()
         self._poller = threading.Thread(target=self._poll, name="signet-identity", daemon=True)
-        self.refresh()
+        if self._schema.passed:
+            self.refresh()
 
     def authenticate(self, presented: str) -> Principal | None:
         """Whose key this is, or token seen before; else None, and `verify` says. In memory, about a microsecond.
@@ -149,6 +160,14 @@ class Identity(IdentityStore):
             self._write_used()
         super().close()
 
+    def _begin(self) -> None:
+        try:
+            super()._begin()
+        except DatabaseError as error:
+            if not (self._wait and self._schema.may_wait(error)):
+                raise
+            self._complain(str(error))
+
     def refresh(self) -> bool:
         """Take over what changed since the last look; True when something did.
 
@@ -164,6 +183,8 @@ class Identity(IdentityStore):
                 self._changes.seen(note)
 
     def _reload(self) -> bool:
+        if not self._schema.passed:
+            self._begin_late()
         with self._reading() as connection:
             # The revision first: a change in between is seen again at the next look, never missed.
             revision = connection.scalar(select(identity_revision.c.revision)) or 0
@@ -172,8 +193,15 @@ class Identity(IdentityStore):
             self._snapshot = load_snapshot(connection)
             self._principals = self._snapshot.principals
             self._tokens, self._unknown = {}, {}
-            self._revision = revision
+            self._revision, self.is_ready = revision, True
             return True
+
+    def _begin_late(self) -> None:
+        try:
+            super()._begin()
+        except DatabaseError as error:
+            raise IdentityError(str(error)) from error
+        logger.warning("the database is there: requests are taken from now on")
 
     def _changed(self) -> None:
         self.refresh()
@@ -218,23 +246,27 @@ class Identity(IdentityStore):
             ) from None
 
     def _poll(self) -> None:
-        failing = False
         write_used_at = time.monotonic() + self._settings.last_used_interval_s
         while not self._stopping.is_set():
             self._changes.wait(self._stopping, self._settings.poll_interval_s, self._revision)
             try:
                 if self.refresh():
                     logger.info("keys reloaded: %d valid", len(self._principals))
-                failing = False
+                self._complaint = ""
             except IdentityError as error:
-                if not failing:  # once, not every second
-                    logger.warning("%s; keys known so far stay valid", error)
-                failing = True
+                self._complain(str(error))
             except Exception:  # were this thread to end, revoked keys would be let in for ever
                 logger.exception("keys cannot be reloaded")
             if time.monotonic() >= write_used_at:
                 self._write_used()
                 write_used_at = time.monotonic() + self._settings.last_used_interval_s
+
+    def _complain(self, reason: str) -> None:
+        """Once, not every second; while nothing is known yet, also of another reason."""
+        if not self._complaint or (reason != self._complaint and not self.is_ready):
+            known = "keys known so far stay valid" if self.is_ready else "no request is taken until then"
+            logger.warning("%s; %s", reason, known)
+        self._complaint = reason
 
     def _write_used(self) -> None:
         used, self._used = self._used, set()

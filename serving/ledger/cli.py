@@ -127,9 +127,9 @@ def export(
 @ledger.command()
 @click.pass_obj
 def upgrade(load_settings: LoadSettings) -> None:
-    """Bring the database's tables up to date now, before the first new gateway does.
+    """Bring the database's tables up to date now, while gateways of the release before go on.
 
     Example: signet ledger upgrade
     """
-    with opened(load_settings):
+    with opened(load_settings, migrate="start"):
         click.echo("the database is up to date")

@@ -15,8 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from serving.database import DatabaseError, open_engine
-from serving.database.migrate import migrate
+from serving.database import DatabaseError, Migrate, SchemaCheck, open_engine
 from serving.database.sqlite import Checkpointer
 from serving.ledger.anchor import Head, grown_heads, head_of_event
 from serving.ledger.audit import Entry, audit_record
@@ -36,10 +35,17 @@ RETRY_INTERVAL_S = 0.5
 class Ledger:
     """The durable record of requests. `start`, `commit` for each answer, `stop`; not restartable."""
 
-    def __init__(self, url: str, settings: LedgerSettings | None = None, spill_folder: Path | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        settings: LedgerSettings | None = None,
+        spill_folder: Path | None = None,
+        migrate: Migrate = "start",
+    ) -> None:
         """`spill_folder` holds the journal; needed to spill, and to replay what an earlier process spilled."""
         self._settings = settings or LedgerSettings()
         self._engine = open_engine(url, self._settings.busy_timeout_s)
+        self._schema = SchemaCheck(self._engine, migrate)
         self._queue: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
         self._writer = RecordWriter(self._engine)
         self._journal = Journal(spill_folder, self._settings.spill_max_bytes) if spill_folder else None
@@ -58,17 +64,23 @@ class Ledger:
         self.on_commit: Callable[[float, int], None] = lambda _seconds, _num_records: None
         """Called from the writer's thread after each transaction, with its seconds and records."""
 
-    def start(self) -> None:
+    def start(self, wait: bool = False) -> None:
         """Bring the tables up to date and start the writer.
 
+        With `wait`, a database that is away or not upgraded yet is an outage like any later one.
+
         Raises:
-            DatabaseError: the database cannot be opened.
+            DatabaseError: the database cannot be used.
         """
-        migrate(self._engine)
         try:
+            self._schema.ensure()
             self._writer.probe()
         except LedgerUnavailable as error:
             raise DatabaseError(str(error)) from error
+        except DatabaseError as error:
+            if not (wait and self._schema.may_wait(error)):
+                raise
+            self._went_down(str(error))
         if self._journal is not None:
             self._journal.adopt()
         self._accepting = True
@@ -115,6 +127,11 @@ class Ledger:
     def spilled(self) -> int:
         """Records that are in the journal and not yet in the database."""
         return self._journal.waiting if self._journal is not None else 0
+
+    @property
+    def schema_mismatch(self) -> bool:
+        """Whether the database was reached and its schema does not fit this version."""
+        return self._schema.mismatch
 
     @property
     def up(self) -> bool:
@@ -235,10 +252,12 @@ class Ledger:
 
     def _write(self, entries: Sequence[Entry]) -> None:
         """Raises what the writer raises, at once while the database was gone a moment ago."""
-        if not self._up and not self._writer.reachable and time.monotonic() < self._retry_at:
+        unreachable = not (self._writer.reachable and self._schema.passed)
+        if not self._up and unreachable and time.monotonic() < self._retry_at:
             raise LedgerUnavailable(self._down_because)
         started = time.perf_counter()
         try:
+            self._ensure_schema()
             self._writer.write(entries)
         except RecordRefused:
             raise
@@ -266,6 +285,7 @@ class Ledger:
             return
         try:
             if not self._up:
+                self._ensure_schema()
                 self._writer.probe()
                 self._came_up()
             while self._replay_batch() and self._queue.empty():
@@ -294,6 +314,12 @@ class Ledger:
                 assert self._journal is not None
                 place = self._journal.set_aside(entries)
                 logger.error("the database refuses a spilled record, which is kept in %s: %s", place, error)
+
+    def _ensure_schema(self) -> None:
+        try:
+            self._schema.ensure()
+        except DatabaseError as error:
+            raise LedgerUnavailable(str(error)) from error
 
     def _went_down(self, reason: str) -> None:
         if self._up:

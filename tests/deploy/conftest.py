@@ -153,8 +153,12 @@ class Objects(list[Object]):
         return found
 
     def pods(self) -> list[Object]:
-        """The pod templates."""
+        """The pod templates of what serves."""
         return [deployment["spec"]["template"] for deployment in self.of("Deployment")]
+
+    def all_pods(self) -> list[Object]:
+        """The pod templates, those of Jobs too."""
+        return [*self.pods(), *(job["spec"]["template"] for job in self.of("Job"))]
 
     def pod(self, name: str) -> Object:
         """The pod template of one Deployment."""

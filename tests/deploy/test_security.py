@@ -6,7 +6,7 @@ import yaml
 
 
 def test_pods_are_restricted(objects, values):
-    for pod in objects.pods():
+    for pod in objects.all_pods():
         spec = pod["spec"]
         watches = values.get("gateway", {}).get("discovery") == "endpointSlices"
         assert spec["automountServiceAccountToken"] is (watches and spec["containers"][0]["name"] == "gateway")
@@ -24,7 +24,7 @@ def test_pods_are_restricted(objects, values):
 
 
 def test_pods_write_only_to_volumes_of_their_own(objects):
-    for pod in objects.pods():
+    for pod in objects.all_pods():
         volumes = {volume["name"]: volume for volume in pod["spec"]["volumes"]}
         writable = [mounted for mounted in pod["spec"]["containers"][0]["volumeMounts"] if not mounted.get("readOnly")]
         for mount in writable:
@@ -35,18 +35,18 @@ def test_pods_write_only_to_volumes_of_their_own(objects):
 
 def test_service_links_stay_out_of_the_environment(objects):
     """A Service named signet-gateway would set SIGNET_GATEWAY_PORT, which the settings refuse as unknown."""
-    assert all(pod["spec"]["enableServiceLinks"] is False for pod in objects.pods())
+    assert all(pod["spec"]["enableServiceLinks"] is False for pod in objects.all_pods())
 
 
 def test_requests_are_set(objects):
-    for pod in objects.pods():
+    for pod in objects.all_pods():
         resources = pod["spec"]["containers"][0]["resources"]
         assert {"cpu", "memory"} <= set(resources["requests"])
         assert "memory" in resources["limits"]
 
 
 def test_images_are_pinned(objects):
-    for pod in objects.pods():
+    for pod in objects.all_pods():
         image = pod["spec"]["containers"][0]["image"]
         assert "@sha256:" in image or image.rpartition(":")[2] not in ("", "latest")
 

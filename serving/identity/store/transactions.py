@@ -14,8 +14,7 @@ from contextlib import contextmanager
 from sqlalchemy import Connection, Engine, insert, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
-from serving.database import explain, open_engine
-from serving.database.migrate import migrate
+from serving.database import Migrate, SchemaCheck, explain, open_engine
 from serving.identity.changes import changes_of
 from serving.identity.errors import IdentityError, VersionConflict
 from serving.identity.schema import identity_revision
@@ -24,13 +23,21 @@ logger = logging.getLogger(__name__)
 
 
 class Transactions:
-    """One database, opened."""
+    """One database, opened.
 
-    def __init__(self, url: str) -> None:
+    Raises:
+        DatabaseError, IdentityError: (constructor) it cannot be used.
+    """
+
+    def __init__(self, url: str, migrate: Migrate = "start") -> None:
         self._engine = open_engine(url)
-        migrate(self._engine)
-        self._begin_revision()
+        self._schema = SchemaCheck(self._engine, migrate)
+        self._begin()
         self._changes = changes_of(self._engine)
+
+    def _begin(self) -> None:
+        self._schema.ensure()
+        self._begin_revision()
 
     @property
     def database(self) -> Engine:

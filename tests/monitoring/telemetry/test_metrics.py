@@ -143,7 +143,7 @@ def test_what_is_reported_is_what_happened(metrics: GatewayMetrics, registry: Co
     assert value("signet_receipts_total") == 1
 
 
-LEDGER = SimpleNamespace(up=True, pending=2, spilled=1, num_spilled=5, on_commit=None)
+LEDGER = SimpleNamespace(up=True, pending=2, spilled=1, schema_mismatch=False, num_spilled=5, on_commit=None)
 ANCHORS = SimpleNamespace(failures={"ledger": 0, "file": 1, "url": 3}, age_s=90.0)
 
 
@@ -153,6 +153,7 @@ def test_the_ledger_is_read_when_it_is_scraped(registry: CollectorRegistry) -> N
 
     assert registry.get_sample_value("signet_ledger_pending") == 2
     assert registry.get_sample_value("signet_ledger_spilled") == 1
+    assert registry.get_sample_value("signet_ledger_schema_mismatch") == 0
     assert registry.get_sample_value("signet_ledger_journaled_total") == 5
     assert registry.get_sample_value("signet_ledger_anchor_failures_total", {"target": "url"}) == 3
     assert registry.get_sample_value("signet_ledger_anchor_age_seconds") == 90

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -18,8 +20,8 @@ from sqlalchemy import Engine, create_engine, insert, text
 
 import serving.identity.schema
 from loadtests.tools.services import Postgres
-from serving.database import DatabaseError, metadata, open_engine
-from serving.database.migrate import SCHEMA_VERSION, migrate, schema_version
+from serving.database import DatabaseAway, DatabaseError, Migrate, SchemaCheck, metadata, migrate, open_engine
+from serving.database.schema import MIN_READER, SCHEMA_VERSION, SchemaMismatch, schema_of, schema_version
 from serving.identity import Identity
 from serving.ledger import Ledger
 from serving.ledger.chain import entry_hash, genesis_hash
@@ -28,6 +30,37 @@ from serving.ledger.record import requests
 from serving.ledger.verify import verify
 
 assert serving.identity.schema  # its tables belong to the metadata
+
+# `git archive` of what `serving.ledger` and `serving.identity` import, at the last commit with schema 6.
+LAST_RELEASE = Path(__file__).parent / "schema_6.zip"
+LAST_RELEASE_PROGRAM = """
+import asyncio, json, sys
+from serving.identity import Identity
+from serving.ledger import Ledger, UsageRecord
+from serving.ledger.database import open_engine
+from serving.ledger.migrate import SCHEMA_VERSION
+from serving.ledger.usage import usage
+from serving.ledger.verify import verify
+
+async def write(url):
+    ledger = Ledger(url)
+    ledger.start()
+    for n in range(3):
+        await ledger.commit(UsageRecord(f"req_of_the_last_release_{n}", 5.0, "acme", "key_1", "m", "chat", 200))
+    await ledger.audit("me", "key.create", "key_1")
+    ledger.stop()
+
+url = sys.argv[1]
+asyncio.run(write(url))
+identity = Identity(url)
+key = identity.create_key("acme")
+assert identity.authenticate(key.key) is not None
+identity.close()
+engine = open_engine(url)
+report, sums = verify(engine), usage(engine, ["tenant"])
+print(json.dumps({"schema": SCHEMA_VERSION, "key": key.key, "findings": report.findings,
+                  "requests": report.num_requests, "usage": sums[0].requests}))
+"""
 
 # What the version before the migrations made, by `metadata.create_all` on SQLite.
 SCHEMA_1 = """
@@ -85,9 +118,8 @@ def make_schema_2(url: str) -> None:
     config.set_main_option("script_location", "serving.database:migrations")
     with engine.begin() as connection:
         config.attributes["connection"] = connection
-        schema_version.create(connection)
-        connection.execute(schema_version.insert().values(component="serving", version=2))
         command.upgrade(config, "2")
+        connection.execute(text("INSERT INTO schema_version VALUES ('serving', 2)"))
         head = genesis = genesis_hash("chain_old", 1.5, "writer", ("", 0, b""))
         for seq in (1, 2):
             values = {name: value for name, value in msgspec.structs.asdict(a_record()).items() if name != "receipt"}
@@ -126,7 +158,7 @@ def test_a_database_of_the_first_version_is_upgraded_without_loss(url: str) -> N
     engine = open_engine(url)
     migrate(engine)
     with engine.connect() as connection:
-        version = connection.scalar(text("SELECT version FROM schema_version"))
+        version = connection.scalar(text("SELECT revision FROM schema_version"))
         digest = connection.scalar(text("SELECT digest FROM api_keys"))
     before = rows(url)
 
@@ -222,12 +254,128 @@ def test_processes_that_start_together_upgrade_once(url: str) -> None:
     assert (report.findings, report.num_chains, report.num_unchained) == ([], 3, 2)
 
 
-def test_a_newer_database_is_refused(url: str) -> None:
+def set_versions(engine: Engine, revision: int, min_reader: int) -> None:
+    with engine.begin() as connection:
+        connection.execute(schema_version.update().values(version=min_reader, revision=revision))
+
+
+@pytest.mark.parametrize("mode", ["start", "never"])
+def test_a_database_of_a_newer_version_alone_is_refused(url: str, mode: Migrate) -> None:
+    engine = open_engine(url)
+    migrate(engine)
+    set_versions(engine, 99, 99)
+
+    schema = SchemaCheck(engine, mode)
+    with pytest.raises(SchemaMismatch, match=r"schema 99.*upgrade Signet"):
+        schema.ensure()
+    assert (schema.passed, schema.mismatch) == (False, True)
+    engine.dispose()
+
+
+@pytest.mark.parametrize("mode", ["start", "never"])
+async def test_a_database_that_the_next_release_has_expanded_is_used(url: str, mode: Migrate) -> None:
     engine = open_engine(url)
     migrate(engine)
     with engine.begin() as connection:
-        connection.execute(schema_version.update().values(version=99))
+        connection.exec_driver_sql("ALTER TABLE requests ADD COLUMN later VARCHAR(10)")
+        connection.exec_driver_sql("ALTER TABLE tenants ADD COLUMN later INTEGER NOT NULL DEFAULT 0")
+        connection.exec_driver_sql("CREATE TABLE later (n INTEGER)")
+    set_versions(engine, SCHEMA_VERSION + 1, SCHEMA_VERSION)
 
-    with pytest.raises(DatabaseError, match=r"schema 99.*upgrade Signet"):
-        migrate(engine)
+    ledger = Ledger(url, migrate=mode)
+    ledger.start()
+    await ledger.commit(a_record())
+    ledger.stop()
+    identity = Identity(url, migrate=mode)
+    key = identity.create_key("acme")
+    keeper = identity.authenticate(key.key)
+    identity.close()
+    report = verify(engine)
     engine.dispose()
+
+    assert keeper is not None
+    assert (report.findings, report.num_requests) == ([], 1)
+
+
+def test_without_leave_to_upgrade_a_database_is_only_looked_at(url: str) -> None:
+    make_schema_1(url)
+    engine = open_engine(url)
+    schema = SchemaCheck(engine, "never")
+
+    with pytest.raises(SchemaMismatch, match=r"schema 1, .* run 'signet ledger upgrade'") as raised:
+        schema.ensure()
+    with engine.connect() as connection:
+        stored = schema_of(connection)
+    assert stored == (1, 1)
+    assert (schema.mismatch, schema.may_wait(raised.value)) == (True, True)
+
+    migrate(engine)
+    schema.ensure()
+    with engine.connect() as connection:
+        stored = schema_of(connection)
+    engine.dispose()
+
+    assert stored == (SCHEMA_VERSION, MIN_READER)
+    assert (schema.passed, schema.mismatch) == (True, False)
+
+
+@pytest.mark.services
+def test_a_server_that_is_away_is_told_from_a_database_that_cannot_be_used(postgres: Postgres) -> None:
+    postgres.kill()
+    engine = open_engine(postgres.url)
+    for mode in ("start", "never"):
+        schema = SchemaCheck(engine, mode)
+        with pytest.raises(DatabaseAway, match="not usable") as raised:
+            schema.ensure()
+        assert schema.may_wait(raised.value)
+        assert "secret" not in str(raised.value), "the database's password"
+    engine.dispose()
+
+
+def run_last_release(url: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Write and read with the code of schema 6 as it was released, which knows nothing of this repository."""
+    return subprocess.run(
+        [sys.executable, "-c", LAST_RELEASE_PROGRAM, url],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(LAST_RELEASE)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+async def test_the_last_release_runs_on_this_schema_beside_this_version(url: str, tmp_path: Path) -> None:
+    ledger = Ledger(url)
+    ledger.start()
+    await ledger.commit(a_record())
+    done = run_last_release(url, tmp_path)
+    await ledger.commit(a_record())
+    ledger.stop()
+    assert done.returncode == 0, done.stderr
+    seen = json.loads(done.stdout)
+    identity = Identity(url)
+    holder = identity.authenticate(seen["key"])
+    identity.close()
+    engine = open_engine(url)
+    report = verify(engine)
+    with engine.connect() as connection:
+        stored = schema_of(connection)
+    engine.dispose()
+
+    assert seen["schema"] <= SCHEMA_VERSION
+    assert (seen["findings"], seen["requests"], seen["usage"]) == ([], 4, 4)
+    assert holder is not None
+    assert (report.findings, report.num_requests) == ([], 5)
+    assert stored == (SCHEMA_VERSION, MIN_READER), "the last release changes nothing of it"
+
+
+def test_the_last_release_refuses_a_schema_that_it_could_not_use(url: str, tmp_path: Path) -> None:
+    engine = open_engine(url)
+    migrate(engine)
+    set_versions(engine, SCHEMA_VERSION, SCHEMA_VERSION)
+    engine.dispose()
+
+    done = run_last_release(url, tmp_path)
+
+    assert done.returncode == 1
+    assert "upgrade Signet" in done.stderr

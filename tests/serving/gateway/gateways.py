@@ -72,12 +72,17 @@ def create_key(home: Path, *options: str, **settings: str) -> str:
     return key
 
 
-def start_gateway(home: Path, *engine_urls: str, as_program: bool = False, **settings: str) -> RunningGateway:
-    """A gateway that listens. `as_program`: where what is tested is how the command starts, or its processes."""
+def start_gateway(
+    home: Path, *engine_urls: str, as_program: bool = False, key: str | None = None, **settings: str
+) -> RunningGateway:
+    """A gateway that listens. `as_program`: where what is tested is how the command starts, or its processes.
+
+    `key`: where the database is not there to make one.
+    """
     port = free_port()
     if "SIGNET_DATABASE__URL" not in settings:
         prepare_database(home)
-    key = create_key(home, "--tenant", "default", "--admin", **settings)
+    key = key or create_key(home, "--tenant", "default", "--admin", **settings)
     arguments = [part for url in engine_urls for part in ("--engine-url", url)]
     command = ["gateway", "--port", str(port), *arguments]
     environment = signet_environment(home, SIGNET_GATEWAY__PROBE_INTERVAL_S="0.1", **settings)

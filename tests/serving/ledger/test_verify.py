@@ -13,8 +13,7 @@ import pytest
 from ledgers import a_record, rows
 from sqlalchemy import Connection, delete, insert, select, text, update
 
-from serving.database import open_engine
-from serving.database.migrate import migrate
+from serving.database import migrate, open_engine
 from serving.ledger import Ledger, UsageRecord
 from serving.ledger.anchor import Head, anchor, write_audit
 from serving.ledger.audit import audit

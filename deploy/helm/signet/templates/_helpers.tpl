@@ -108,6 +108,11 @@ maxUnavailable: {{ $unavailable }}
 {{- if or .Values.ledger.existingSecret (and .Values.ledger.url (not (hasPrefix "sqlite" .Values.ledger.url))) }}true{{ end }}
 {{- end }}
 
+{{/* "true" when a Job brings the database to a release's schema before its gateways start. */}}
+{{- define "signet.upgradesByJob" -}}
+{{- if and (include "signet.sharedLedger" .) (eq .Values.ledger.migrate "job") }}true{{ end }}
+{{- end }}
+
 {{- define "signet.registryClaim" -}}
 {{- .Values.registry.existingClaim | default (printf "%s-registry" (include "signet.fullname" .)) }}
 {{- end }}

@@ -64,22 +64,7 @@ spec:
   {{- end }}
   # The kubelet's clock starts before preStop: all phases must fit, and a margin to write the last records.
   terminationGracePeriodSeconds: {{ add $values.preStopSeconds $values.drainSeconds 15 (include "signet.drainDelay" . | int) }}
-  securityContext:
-    runAsNonRoot: true
-    {{- with .root.Values.user }}
-    runAsUser: {{ int64 . }}
-    runAsGroup: {{ int64 . }}
-    fsGroup: {{ int64 . }}
-    {{- end }}
-    # Without it every start changes the owner of every file of a large registry.
-    fsGroupChangePolicy: OnRootMismatch
-    seccompProfile: {type: RuntimeDefault}
-  {{- with $values.initContainers }}
-  initContainers:
-    {{- range . }}
-    - {{ mergeOverwrite (dict "securityContext" (include "signet.containerSecurity" $ | fromYaml)) (deepCopy .) | toYaml | nindent 6 | trim }}
-    {{- end }}
-  {{- end }}
+  {{- include "signet.podSecurity" . | nindent 2 }}
   containers:
     - name: {{ .it.component }}
       image: {{ include "signet.image" . }}
@@ -124,6 +109,26 @@ spec:
   {{- with include "signet.scheduling" . | trim }}
   {{- . | nindent 2 }}
   {{- end }}
+{{- end }}
+
+{{/* A pod's user, and the containers that run before its own. Argument: (dict "root" $ "it" COMPONENT). */}}
+{{- define "signet.podSecurity" -}}
+securityContext:
+  runAsNonRoot: true
+  {{- with .root.Values.user }}
+  runAsUser: {{ int64 . }}
+  runAsGroup: {{ int64 . }}
+  fsGroup: {{ int64 . }}
+  {{- end }}
+  # Without it every start changes the owner of every file of a large registry.
+  fsGroupChangePolicy: OnRootMismatch
+  seccompProfile: {type: RuntimeDefault}
+{{- with .it.values.initContainers }}
+initContainers:
+  {{- range . }}
+  - {{ mergeOverwrite (dict "securityContext" (include "signet.containerSecurity" $ | fromYaml)) (deepCopy .) | toYaml | nindent 4 | trim }}
+  {{- end }}
+{{- end }}
 {{- end }}
 
 {{- define "signet.containerSecurity" -}}
@@ -195,15 +200,20 @@ topologySpreadConstraints:
     matchLabelKeys: [pod-template-hash]
   {{- end }}
 {{- end }}
-{{- with $values.nodeSelector }}
+{{- include "signet.placement" $values }}
+{{- end }}
+
+{{/* Onto which nodes. Argument: the component's values. */}}
+{{- define "signet.placement" -}}
+{{- with .nodeSelector }}
 nodeSelector:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with $values.tolerations }}
+{{- with .tolerations }}
 tolerations:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with $values.affinity }}
+{{- with .affinity }}
 affinity:
   {{- toYaml . | nindent 2 }}
 {{- end }}

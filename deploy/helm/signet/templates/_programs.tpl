@@ -209,6 +209,9 @@ is a number. An alias moves, so a folder derived from one would be wrong after t
   valueFrom:
     secretKeyRef: {name: {{ . }}, key: url}
 {{- end }}
+{{- if include "signet.upgradesByJob" . }}
+- {name: SIGNET_DATABASE__MIGRATE, value: never}
+{{- end }}
 {{- with include "signet.limitsSecret" . }}
 - name: SIGNET_IDENTITY__LIMITS_URL
   valueFrom:

@@ -11,6 +11,11 @@ down_revision = None
 
 def upgrade() -> None:
     op.create_table(
+        "schema_version",
+        sa.Column("component", sa.String(32), primary_key=True),
+        sa.Column("version", sa.Integer, nullable=False),
+    )
+    op.create_table(
         "tenants",
         sa.Column("name", sa.String(63), primary_key=True),
         sa.Column("created_at", sa.Float(53), nullable=False),
