@@ -17,7 +17,7 @@ from serving.gateway.pipeline import Pipeline
 from serving.gateway.prompts import PREFIX, PromptError
 from serving.gateway.steps.authenticate import authenticate, presented_key
 from serving.gateway.streams.chunks import encode
-from serving.http.asgi import EXTENSION, JSON, AsgiApp, Client, Headers, Receive, Scope, Send, send_whole
+from serving.http.asgi import EXTENSION, JSON, AsgiApp, Client, Headers, Receive, Scope, Send, extended, send_whole
 from serving.http.state import ServedApp
 
 PROBE_PATHS = ("/healthz", "/readyz", "/readyz/engines", "/metrics")
@@ -64,6 +64,7 @@ class GatewayApp:
         if scope["type"] != "http":
             await self._other(scope, receive, send)
             return
+        receive, send = extended(scope, receive, send)
         path: str = scope["path"]
         endpoint = ENDPOINTS.get(path)
         if endpoint is not None:

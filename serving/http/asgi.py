@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, Protocol
 
@@ -36,6 +37,64 @@ class Client(Protocol):
 
     def cancel(self) -> None:
         """Cancel the task that answers this request."""
+
+
+class PlainClient:
+    """The same of another server, which says no more than ASGI. What it does not count is not limited here either."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self._receive, self._send = receive, send
+        self._task = asyncio.current_task()
+        self._on_gone: Callable[[], object] | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._body_is_read = self._finished = False
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "http.request" and not message.get("more_body", False):
+            self._body_is_read = True
+            self._watch()
+        return message
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.body" and not message.get("more_body", False):
+            self._finished = True
+        await self._send(message)
+
+    def on_disconnect(self, callback: Callable[[], object]) -> None:
+        self._on_gone = callback
+        self._watch()
+
+    def hold(self, holder: str, size: int) -> bool:
+        return True
+
+    async def wait_for_room(self, holder: str, size: int) -> None: ...
+
+    def cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    def _watch(self) -> None:
+        # Before the end of the body, whoever reads that would miss what is received here.
+        if self._body_is_read and self._on_gone is not None and self._watching is None:
+            self._watching = asyncio.create_task(self._wait_for_disconnect())
+
+    async def _wait_for_disconnect(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        if self._on_gone is not None and not self._finished:
+            self._on_gone()
+
+
+def extended(scope: Scope, receive: Receive, send: Send) -> tuple[Receive, Send]:
+    """`receive` and `send` of a request, whose scope gets the extension where it comes from another server."""
+    extensions = scope.get("extensions") or {}
+    if EXTENSION in extensions:
+        return receive, send
+    client = PlainClient(scope, receive, send)
+    scope["extensions"] = {**extensions, EXTENSION: client}
+    return client.receive, client.send
 
 
 _PIECE_BYTES = 256 * 1024

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import uvicorn
 from gateways import prepare_database
+from pools import eventually
 from running import free_port
 
+from serving.gateway.app import GatewayApp
 from serving.gateway.build import build
 from serving.gateway.process.listen import bind
+from serving.gateway.settings import GatewaySettings
 from serving.http.server import Server
 from serving.identity import Identity
 from serving.settings import load_settings
 
+Serve = Callable[[GatewayApp, GatewaySettings, socket.socket], AbstractAsyncContextManager[None]]
 CHAT = {"model": "scripted", "messages": [{"role": "user", "content": "Write to anna@example.com."}]}
 
 
@@ -43,7 +50,26 @@ class InProcess:
 
 
 @asynccontextmanager
-async def running_in_process(engine_url: str, home: Path) -> AsyncIterator[InProcess]:
+async def by_our_server(app: GatewayApp, settings: GatewaySettings, listener: socket.socket) -> AsyncIterator[None]:
+    server = Server(app.served(), settings.http, max_body_bytes=settings.max_body_bytes)
+    await server.start([listener])
+    yield
+    await server.drain(5)
+    await server.stop()
+
+
+@asynccontextmanager
+async def by_uvicorn(app: GatewayApp, settings: GatewaySettings, listener: socket.socket) -> AsyncIterator[None]:
+    server = uvicorn.Server(uvicorn.Config(app, lifespan="on", log_config=None))
+    serving = asyncio.create_task(server.serve([listener]))
+    await eventually(lambda: server.started, "uvicorn listens")
+    yield
+    server.should_exit = True
+    await serving
+
+
+@asynccontextmanager
+async def running_in_process(engine_url: str, home: Path, serve: Serve = by_our_server) -> AsyncIterator[InProcess]:
     gateway = {"engine_urls": [engine_url], "port": free_port(), "probe_interval_s": 3600.0}
     settings = load_settings(overrides={"home": home, "gateway": gateway}, environment={})
     prepare_database(home)
@@ -52,8 +78,5 @@ async def running_in_process(engine_url: str, home: Path) -> AsyncIterator[InPro
     identity.close()
     app = build(settings, reload=list)
     [listener] = bind(settings.gateway)
-    server = Server(app.served(), settings.gateway.http, max_body_bytes=settings.gateway.max_body_bytes)
-    await server.start([listener])
-    yield InProcess(f"http://127.0.0.1:{settings.gateway.port}", key)
-    await server.drain(5)
-    await server.stop()
+    async with serve(app, settings.gateway, listener):
+        yield InProcess(f"http://127.0.0.1:{settings.gateway.port}", key)
