@@ -117,8 +117,8 @@ class GatewayMetrics:
         if request.first_token_at:
             self._marks.add(1, request.mark_scheme)
 
-    def receipt_signed(self) -> None:
-        """An answer has its receipt."""
+    def receipt_recorded(self) -> None:
+        """An answer has its receipt, to be signed when somebody wants it."""
         self._receipts.add(1)
 
     def engine_state(self, engine: str, up: bool, draining: bool, circuit: str) -> None:

@@ -194,7 +194,7 @@ MARKS = Metric(
     ("scheme",),
     (("off",), ("gumbel",), ("dual-gumbel",), ("kgw",), ("synthid",), ("kgw-lefthash",)),
 )
-RECEIPTS = Metric("signet_receipts_total", "counter", "Answers that got a signed receipt.", (), ((),))
+RECEIPTS = Metric("signet_receipts_total", "counter", "Answers that got a receipt on record.", (), ((),))
 CONTINUATIONS = Metric(
     "signet_gateway_continuations_total",
     "counter",

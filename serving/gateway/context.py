@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from serving.gateway.steps.media import Media
     from serving.guard import Answers, GuardReport
     from serving.identity import Lease, Principal
-    from serving.provenance.receipts import AnswerDigests, Receipt
+    from serving.provenance.receipts import AnswerDigests, RecordedReceipt
 
 
 def new_request_id() -> str:
@@ -118,8 +118,10 @@ class RequestContext:
     digests: AnswerDigests | None = None
     """Digests of question and answer; None: the answer gets no receipt."""
     earlier_manifests: list[str] = field(default_factory=list)
-    receipt: Receipt | None = None
+    receipt: RecordedReceipt | None = None
     """To be shown only once it is on record."""
+    delivers_receipt: bool = False
+    """The receipt comes with the answer."""
 
     @property
     def tenant(self) -> str:

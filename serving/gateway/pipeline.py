@@ -186,7 +186,7 @@ class Pipeline:
         body = self.questions.read(context)
         self.salts.salt(context)
         if self.receipts is not None:
-            begin_receipt(context, body)
+            begin_receipt(context, self.receipts, body)
         check_scope(context)
 
     async def _keeps_policy(self, context: RequestContext) -> bool:

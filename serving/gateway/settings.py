@@ -186,7 +186,11 @@ class ReceiptSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     enabled: bool = True
-    """Sign a receipt for every complete answer."""
+    """Record a receipt for every complete answer, to be fetched by the request's id."""
+
+    deliver_to: list[str] = []
+    """Tenants, and ids of keys, whose answers carry their receipts; `*`: all. The others' do where the request says
+    `X-Signet-Receipt: on`."""
 
     issuer: str = Field(default="signet", pattern=r"^[!-~]{1,200}$")
     """Who signs, as the receipt says it: best the gateway's public URL, below which its keys are published."""

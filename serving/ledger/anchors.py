@@ -124,7 +124,7 @@ class AnchorPublisher:
         issuer = self._issuer()
         if issuer is None:  # receipts are switched off: the hash alone proves as much to whoever kept it
             return str(head)
-        signer, _ = issuer.keys.current()
+        signer = issuer.keys.current().signer
         return signer.of_type(ANCHOR_TYPE).sign(_encode(_Statement(issuer.issuer, int(time.time()), str(head))))
 
 

@@ -18,16 +18,20 @@ from serving.ledger.command import progress
 from serving.ledger.receipts import kept_receipt
 from serving.provenance.receipts import (
     Check,
+    NoStatement,
+    NotSigned,
     Receipt,
     ReceiptKeys,
     ReceiptKeysError,
     Statement,
+    are_alike,
     check_prompt,
     check_signature,
     check_tenant,
     check_text,
     contradiction,
     read_jwks,
+    receipt_of,
     verified,
 )
 
@@ -51,9 +55,9 @@ class _Settings(Protocol):
 
 
 class _Given(NamedTuple):
-    """A receipt, and what the ledger knows of it."""
+    """A receipt, and what the ledger knows of it; None: its record there does not hold."""
 
-    receipt: Receipt
+    receipt: Receipt | None
     checks: list[Check]
     tenant: str | None = None
 
@@ -92,12 +96,15 @@ def verify(
     """
     settings: _Settings = load_settings()  # type: ignore[assignment]  # the tree has both
     subject = _given(load_settings, settings, receipt, request_id)
+    if subject.receipt is None:
+        _report(None, subject.checks, as_json)
+        raise SystemExit(1)
     statement, signature = check_signature(subject.receipt, _public_keys(jwks, settings))
     checks = [signature, *subject.checks]
     if statement is not None:
         if request_id is not None and statement.jti != request_id:
             checks.append(Check("record", False, f"speaks of the request {statement.jti}"))
-        checks += _compared(statement, subject, text_file, prompt_file, tenant)
+        checks += _compared(statement, subject.receipt.salts, text_file, prompt_file, tenant, subject.tenant)
         checks += _traced(statement, registry, settings.home / "registry", trusted_keys or settings.home / "keys")
     _report(statement, checks, as_json)
     raise SystemExit(0 if verified(checks) else 1)
@@ -114,10 +121,13 @@ def _given(load_settings: LoadSettings, settings: _Settings, receipt: str | None
         kept = kept_receipt(engine, request_id)
     if kept is None:
         raise click.ClickException(f"the ledger has no receipt of {request_id!r}")
-    if shown is not None and shown.signed != kept.signed:
+    if shown is not None and not are_alike(shown.signed, kept.record):
         return _Given(shown, [Check("record", False, "another receipt is on record for this request")], kept.tenant)
-    reopened = shown or Receipt.reopen(kept.signed, _own_keys(settings), request_id)
-    return _Given(reopened, [Check("record", True, f"is on record in the ledger as {request_id}")], kept.tenant)
+    try:
+        on_record = shown or receipt_of(kept.record, _own_keys(settings), request_id)
+    except (NotSigned, NoStatement) as error:
+        return _Given(None, [Check("record", False, str(error))])
+    return _Given(on_record, [Check("record", True, f"is on record in the ledger as {request_id}")], kept.tenant)
 
 
 def _parse(text: str) -> Receipt:
@@ -160,14 +170,19 @@ def _public_keys(jwks: str | None, settings: _Settings) -> Mapping[str, Ed25519P
 
 
 def _compared(
-    statement: Statement, subject: _Given, text_file: Path | None, prompt_file: Path | None, tenant: str | None
+    statement: Statement,
+    salts: Mapping[str, bytes],
+    text_file: Path | None,
+    prompt_file: Path | None,
+    tenant: str | None,
+    recorded_tenant: str | None,
 ) -> list[Check]:
-    salts, checks = subject.receipt.salts, []
+    checks = []
     if text_file is not None:
         checks.append(check_text(statement, salts, _read(text_file)))
     if prompt_file is not None:
         checks.append(check_prompt(statement, salts, _read(prompt_file)))
-    stated_tenant = tenant if tenant is not None else subject.tenant
+    stated_tenant = tenant if tenant is not None else recorded_tenant
     if stated_tenant is not None and (tenant is not None or "tenant" in salts):
         checks.append(check_tenant(statement, salts, stated_tenant))
     return checks

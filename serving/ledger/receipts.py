@@ -12,14 +12,14 @@ from serving.ledger.record import requests
 
 
 class KeptReceipt(NamedTuple):
-    """A receipt without its salts, and whose answer it is about."""
+    """What a receipt is made from (`serving.provenance.receipts.record`), and whose answer it is about."""
 
-    signed: str
+    record: str
     tenant: str
 
 
 def kept_receipt(engine: Engine, request_id: str) -> KeptReceipt | None:
-    """The receipt of a request; None: there is no such request here, or none was signed for it.
+    """The receipt of a request; None: there is no such request here, or it has none.
 
     Raises:
         DatabaseError: the database cannot be read.

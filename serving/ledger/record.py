@@ -53,7 +53,10 @@ class UsageRecord(msgspec.Struct, frozen=True, gc=False, tag="request"):
     policy: str = ""
     """SHA-256 of the policy that the guard applied."""
     receipt: str | None = None
-    """The signed statement about the answer, a JWS, without the salts that open its hashes; None: none was signed."""
+    """The sealed statement about the answer, a JWS that its receipt is made from; None: there is none.
+
+    Rows of earlier versions hold signed receipts, without the salts that open their hashes.
+    """
 
 
 # What clients and operators name as they like: kept whole. SQLite's column says a length and knows none.

@@ -11,7 +11,7 @@ from serving.gateway.context import RequestContext
 from serving.gateway.endpoints.texts import FILTERED
 from serving.gateway.engines.seen import CHARS_PER_TOKEN
 from serving.gateway.errors import GatewayError
-from serving.gateway.steps.receipt import issue_receipt
+from serving.gateway.steps.receipt import record_receipt
 from serving.guard import GuardReport
 from serving.guard.answer.refusal import looks_like_refusal
 from serving.ledger import Ledger, LedgerUnavailable, PriceList, UsageRecord
@@ -152,9 +152,9 @@ class Settlement:
             # An answer without an engine is the policy's.
             if context.engine is not None or context.finish_reason:
                 if status == 200 and self._receipts is not None:
-                    issue_receipt(context, self._receipts)
+                    record_receipt(context, self._receipts)
                     if context.receipt is not None:
-                        self._metrics.receipt_signed()
+                        self._metrics.receipt_recorded()
                 await self._ledger.commit(self._record(status, duration))
         except LedgerUnavailable:
             # An answer that is not on record was not released either: nobody pays for it.
@@ -194,5 +194,5 @@ class Settlement:
             continued=context.continued,
             priority=context.priority,
             policy=context.policy_digest,
-            receipt=context.receipt.signed if context.receipt is not None else None,
+            receipt=context.receipt.record if context.receipt is not None else None,
         )

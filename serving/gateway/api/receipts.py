@@ -2,6 +2,7 @@
 
 # No `from __future__ import annotations`: FastAPI could not resolve dependencies that are local values.
 
+import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -13,28 +14,33 @@ from pydantic import BaseModel, Field
 
 from serving.gateway.api.access import principal
 from serving.gateway.api.admin.audit import read_ledger
-from serving.gateway.errors import NotFound
+from serving.gateway.errors import Conflict, NotFound
 from serving.identity import Identity, Principal
 from serving.ledger.receipts import kept_receipt
 from serving.provenance.receipts import (
     Check,
+    NoStatement,
+    NotSigned,
     Receipt,
     ReceiptIssuer,
+    ReceiptKeys,
     Statement,
     check_prompt,
     check_signature,
     check_tenant,
     check_text,
+    receipt_of,
     verified,
 )
 
 MAX_TEXT_CHARS = 1_000_000
 # A verifier that knows a key keeps it; a new key is fetched when a receipt names it.
 CACHE_KEYS = "public, max-age=300"
+log = logging.getLogger(__name__)
 
 
 class KeptReceipt(BaseModel):
-    """A receipt as the answer carried it, with the salts that open its hashes."""
+    """A receipt, with the salts that open its hashes."""
 
     request_id: str
     receipt: str
@@ -92,14 +98,16 @@ def receipt_routes(identity: Identity, issuer: Callable[[], ReceiptIssuer | None
     async def show_receipt(
         who: Holder, request_id: Annotated[str, InPath(pattern=r"^[!-~]{1,64}$")], response: Response
     ) -> KeptReceipt:
-        """The receipt of an answer, for its tenant or an administrator; the answer's `X-Request-Id` names it."""
+        """The receipt of an answer, for its tenant or an administrator; the answer's `X-Request-Id` names it.
+
+        It is signed now, and only if its record is as it was made when the answer ended.
+        """
         keys = signing().keys
         response.headers["cache-control"] = "no-store"
         kept = await read_ledger(lambda: kept_receipt(identity.database, request_id))
         if kept is None or not (who.admin or who.tenant == kept.tenant):
             raise NotFound("There is no receipt for this request.", code="receipt_not_found")
-        receipt = Receipt.reopen(kept.signed, keys, request_id)
-        return KeptReceipt(request_id=request_id, receipt=receipt.opened)
+        return KeptReceipt(request_id=request_id, receipt=_receipt(kept.record, keys, request_id).opened)
 
     @routes.post("/v1/provenance/verify")
     def verify(request: VerifyRequest, _: Holder) -> VerifyResponse:
@@ -128,6 +136,14 @@ def receipt_routes(identity: Identity, issuer: Callable[[], ReceiptIssuer | None
         return JwkSet(**signing().keys.jwks())
 
     return routes
+
+
+def _receipt(record: str, keys: ReceiptKeys, request_id: str) -> Receipt:
+    try:
+        return receipt_of(record, keys, request_id)
+    except (NotSigned, NoStatement) as error:
+        log.error("no receipt is signed of a record", extra={"request_id": request_id, "reason": str(error)})
+        raise Conflict(f"The receipt's record {error}.", code="receipt_record_invalid") from None
 
 
 def _response(statement: Statement | None, checks: list[Check]) -> VerifyResponse:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from serving.gateway.context import RequestContext
+from serving.gateway.errors import BadRequest
 from serving.gateway.settings import ReceiptSettings
 from serving.http.asgi import Headers
 from serving.provenance.receipts import (
@@ -25,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 def open_receipts(settings: ReceiptSettings, keys_file: Path) -> ReceiptIssuer | None:
-    """Who signs receipts, by the settings; None: nobody.
+    """Who makes receipts, by the settings; None: nobody.
 
     Raises:
         ReceiptKeysError: the keys cannot be used, and the settings do not say to go on without.
@@ -33,7 +34,8 @@ def open_receipts(settings: ReceiptSettings, keys_file: Path) -> ReceiptIssuer |
     if not settings.enabled:
         return None
     try:
-        return ReceiptIssuer(ReceiptKeys.open(keys_file, create=True), settings.issuer)
+        keys = ReceiptKeys.open(keys_file, create=True)
+        return ReceiptIssuer(keys, settings.issuer, settings.deliver_to)
     except ReceiptKeysError as error:
         if settings.when_unusable == "refuse":
             raise ReceiptKeysError(f"{error} (receipts.when_unusable: run starts without receipts)") from None
@@ -41,10 +43,23 @@ def open_receipts(settings: ReceiptSettings, keys_file: Path) -> ReceiptIssuer |
         return None
 
 
-def begin_receipt(context: RequestContext, body: Mapping[str, Any]) -> None:
-    """Hash the question as the client sent it, before anything is put in or cleaned, and make ready for the answer."""
+def begin_receipt(context: RequestContext, issuer: ReceiptIssuer, body: Mapping[str, Any]) -> None:
+    """Hash the question as the client sent it, before anything is put in or cleaned, and make ready for the answer.
+
+    Raises:
+        BadRequest: `X-Signet-Receipt` does not say whether the receipt is to come with the answer.
+    """
+    wanted = context.headers.get(b"x-signet-receipt", b"").strip().lower()
+    if wanted not in (b"", b"on", b"off"):
+        raise BadRequest(
+            "X-Signet-Receipt must be 'on' or 'off'.", code="unknown_receipt_choice", param="X-Signet-Receipt"
+        )
     if context.endpoint.generates:
+        assert context.principal is not None
         context.digests = AnswerDigests(body)
+        context.delivers_receipt = (
+            wanted == b"on" if wanted else issuer.delivers(context.principal.tenant, context.principal.key_id)
+        )
 
 
 def restart_receipt(context: RequestContext) -> None:
@@ -54,8 +69,8 @@ def restart_receipt(context: RequestContext) -> None:
         context.digests.question = question
 
 
-def issue_receipt(context: RequestContext, issuer: ReceiptIssuer) -> None:
-    """Sign what is known of a complete answer; one that no engine gave is the policy's own words."""
+def record_receipt(context: RequestContext, issuer: ReceiptIssuer) -> None:
+    """State what is known of a complete answer; one that no engine gave is the policy's own words."""
     if context.digests is None:
         return
     assert context.principal is not None
@@ -75,14 +90,23 @@ def issue_receipt(context: RequestContext, issuer: ReceiptIssuer) -> None:
         continued=context.continued,
         earlier_manifests=earlier if any(digest != manifest for digest in earlier) else [],
     )
-    context.receipt = issuer.issue(context.request_id, context.principal.tenant, answer, context.digests)
+    context.receipt = issuer.record(context.request_id, context.principal.tenant, answer, context.digests)
 
 
 def receipt_header(context: RequestContext) -> Headers:
     """For an answer in one piece whose record is durable."""
-    return () if context.receipt is None else ((b"x-signet-receipt", context.receipt.opened.encode()),)
+    receipt = _delivered(context)
+    return () if receipt is None else ((b"x-signet-receipt", receipt),)
 
 
 def receipt_comment(context: RequestContext) -> list[bytes]:
     """The same for a stream: a comment, which clients of server-sent events pass over."""
-    return [] if context.receipt is None else [b": signet-receipt " + context.receipt.opened.encode()]
+    receipt = _delivered(context)
+    return [] if receipt is None else [b": signet-receipt " + receipt]
+
+
+def _delivered(context: RequestContext) -> bytes | None:
+    """None: whoever wants it fetches it, which is when it is signed."""
+    if context.receipt is None or not context.delivers_receipt:
+        return None
+    return context.receipt.sign().opened.encode()

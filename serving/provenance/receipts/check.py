@@ -50,9 +50,11 @@ def check_signature(receipt: Receipt, keys: Mapping[str, Ed25519PublicKey]) -> t
         statement = read_statement(payload)
     except (NotSigned, NoStatement) as error:
         return None, Check("receipt", False, str(error))
+    if statement.recorded_by and statement.recorded_by not in keys:
+        return None, Check("receipt", False, "was recorded under a key that is not among the issuer's")
     moment = datetime.fromtimestamp(statement.iat, UTC)
     return statement, Check(
-        "receipt", True, f"signed by {statement.iss} on {moment:%Y-%m-%d %H:%M:%S} UTC, with key {kid}"
+        "receipt", True, f"signed by {statement.iss} for an answer of {moment:%Y-%m-%d %H:%M:%S} UTC, with key {kid}"
     )
 
 

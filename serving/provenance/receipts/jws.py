@@ -1,11 +1,13 @@
-"""JSON Web Signatures in compact form with Ed25519, and no more of JOSE than that.
+"""JSON Web Signatures in compact form, with Ed25519 or sealed with HMAC-SHA256, and no more of JOSE than that.
 
-RFC 7515 (JWS), RFC 8037 (EdDSA with Ed25519), RFC 7517 (keys), RFC 7638 (a key's thumbprint is its id).
+RFC 7515 (JWS), RFC 8037 (EdDSA with Ed25519), RFC 7518 (HS256), RFC 7517 (keys), RFC 7638 (a key's thumbprint is its
+id).
 """
 
 from __future__ import annotations
 
 import base64
+import hmac
 from binascii import b2a_base64
 from collections.abc import Mapping
 from hashlib import sha256
@@ -17,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 ALGORITHM = "EdDSA"
+SEAL_ALGORITHM = "HS256"
 _encode = msgspec.json.Encoder().encode
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
@@ -114,20 +117,36 @@ class Signer:
         return (message + b"." + _b64(self._key.sign(message))).decode()
 
 
+class Sealer:
+    """A secret that seals one kind of statement: a few microseconds, and only who has it can check them."""
+
+    def __init__(self, secret: bytes, kid: str, typ: str) -> None:
+        self._secret = secret
+        self._typ = typ
+        self._head = b64(_encode({"alg": SEAL_ALGORITHM, "kid": kid, "typ": typ})).encode() + b"."
+
+    def seal(self, payload: bytes) -> str:
+        """The payload as a compact JWS."""
+        message = self._head + _b64(payload)
+        return (message + b"." + _b64(hmac.digest(self._secret, message, "sha256"))).decode()
+
+    def open(self, token: str) -> bytes:
+        """The payload of what `seal` made. Raises NotSigned."""
+        header, payload, seal, message = _taken_apart(token)
+        if header.alg != SEAL_ALGORITHM or header.typ != self._typ or header.crit is not None:
+            raise NotSigned(f"is not sealed as a {self._typ}")
+        if not hmac.compare_digest(seal, hmac.digest(self._secret, message, "sha256")):
+            raise NotSigned("was changed after it was recorded, or was never recorded under this key")
+        return payload
+
+
 def verify(token: str, keys: Mapping[str, Ed25519PublicKey], typ: str) -> tuple[bytes, str]:
     """The payload of a compact JWS and the id of the key that signed it.
 
     Raises:
         NotSigned: it is no JWS of this type, its key is not among `keys`, or the signature does not hold.
     """
-    parts = token.split(".")
-    if len(parts) != 3:
-        raise NotSigned("is not a JWS in compact form")
-    try:
-        header = _decode_header(unb64(parts[0]))
-        payload, signature = unb64(parts[1]), unb64(parts[2])
-    except (ValueError, msgspec.DecodeError):
-        raise NotSigned("is not a JWS in compact form") from None
+    header, payload, signature, message = _taken_apart(token)
     if header.alg != ALGORITHM or header.crit is not None:
         raise NotSigned(f"is not signed as {ALGORITHM}")
     if header.typ != typ:
@@ -136,15 +155,34 @@ def verify(token: str, keys: Mapping[str, Ed25519PublicKey], typ: str) -> tuple[
     if key is None:
         raise NotSigned("is signed by a key that is not among the issuer's")
     try:
-        key.verify(signature, f"{parts[0]}.{parts[1]}".encode())
+        key.verify(signature, message)
     except InvalidSignature:
         raise NotSigned("was changed after it was signed, or was never signed by this key") from None
     return payload, header.kid
 
 
+def _taken_apart(token: str) -> tuple[_Header, bytes, bytes, bytes]:
+    """Header, payload, signature, and the bytes that are signed. Raises NotSigned."""
+    try:
+        head, payload, signature = token.split(".")
+        return _decode_header(unb64(head)), unb64(payload), unb64(signature), f"{head}.{payload}".encode()
+    except ValueError:  # msgspec's errors are ValueErrors too
+        raise NotSigned("is not a JWS in compact form") from None
+
+
 def kid_of(token: str) -> str:
     """The id of the key that a JWS says it is signed with; nothing is verified. Raises ValueError for no JWS."""
     return _decode_header(unb64(token.partition(".")[0])).kid
+
+
+def is_sealed(token: str) -> bool:
+    """Whether a JWS says that it is sealed, not signed; nothing is verified. Raises ValueError for no JWS."""
+    return _decode_header(unb64(token.partition(".")[0])).alg == SEAL_ALGORITHM
+
+
+def unverified(token: str) -> bytes:
+    """The payload of a JWS. Raises ValueError for no JWS."""
+    return _taken_apart(token)[1]
 
 
 def describe(jwks: Mapping[str, Ed25519PublicKey]) -> dict[str, Any]:

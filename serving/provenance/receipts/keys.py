@@ -1,8 +1,8 @@
 """The file of receipt keys: one signs, those before it stay published so that their receipts still verify.
 
-An entry holds the public key and the secret that salts follow from, and while it signs also the private key, which is
-forgotten when the next one takes over: nobody can sign under a key that was retired. Several processes share the file;
-each notices within `LOOK_AGAIN_S` that it was replaced, so a rotation needs no restart.
+An entry holds the public key and the secret that salts and seals follow from, and while it signs also the private key,
+which is forgotten when the next one takes over: nobody can sign under a key that was retired. Several processes share
+the file; each notices within `LOOK_AGAIN_S` that it was replaced, so a rotation needs no restart.
 """
 
 from __future__ import annotations
@@ -13,20 +13,22 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from serving.provenance.receipts.jws import Signer, b64, describe, raw, thumbprint, unb64
+from serving.provenance.receipts.jws import Sealer, Signer, b64, describe, raw, thumbprint, unb64
 from serving.provenance.secret_file import READ_ONLY, file_version, lock_beside, read_document, replace_document
 
 log = logging.getLogger(__name__)
 
 FORMAT_VERSION = 1
 RECEIPT_TYPE = "signet-receipt+jwt"
+RECORD_TYPE = "signet-record+jwt"
 SECRET_BYTES = 32
 LOOK_AGAIN_S = 1.0
 _WHAT = "file of receipt keys"
@@ -38,14 +40,26 @@ class ReceiptKeysError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class ReceiptKey:
-    """One entry of the file. `salt_secret` is secret for ever: it opens the hashes of its receipts."""
+    """One entry of the file. `salt_secret` is secret for ever: it opens the hashes of its receipts.
+
+    `sealer` seals what the ledger keeps until a receipt of it is wanted.
+    """
 
     kid: str
     public: Ed25519PublicKey
     salt_secret: bytes = field(repr=False)
+    sealer: Sealer = field(repr=False)
     signer: Signer | None = field(repr=False)
     created_at: int
     retired_at: int | None = None
+
+
+class CurrentKey(NamedTuple):
+    """The key that signs now, and what goes with it."""
+
+    signer: Signer
+    salt_secret: bytes
+    sealer: Sealer
 
 
 class ReceiptKeys:
@@ -55,7 +69,7 @@ class ReceiptKeys:
         self.path = path
         self._lock = threading.Lock()
         self._keys: dict[str, ReceiptKey] = {}
-        self._current: tuple[Signer, bytes] | None = None
+        self._current: CurrentKey | None = None
         self._version: tuple[int, int, int] | None = None
         self._looked_at = 0.0
 
@@ -77,9 +91,9 @@ class ReceiptKeys:
         _change(path, lambda entries: [*map(_retired, entries), _new_entry()])
         return cls.open(path).all()[-1]
 
-    def current(self) -> tuple[Signer, bytes]:
-        """The key that signs now, and the secret of its salts. What goes wrong with the file meanwhile is logged, and
-        the key as it was last read goes on: a file must not fail an answer."""
+    def current(self) -> CurrentKey:
+        """The key that signs now. What goes wrong with the file meanwhile is logged, and the key as it was last read
+        goes on: a file must not fail an answer."""
         now = time.monotonic()
         if now - self._looked_at > LOOK_AGAIN_S:
             self._looked_at = now
@@ -100,10 +114,9 @@ class ReceiptKeys:
         """Every public key, as a JWKS."""
         return describe(self.public())
 
-    def salt_secret(self, kid: str) -> bytes | None:
-        """The secret of the salts of a key's receipts; None: no such key."""
-        holder = self._keys.get(kid) or next((key for key in self.all() if key.kid == kid), None)
-        return holder.salt_secret if holder is not None else None
+    def get(self, kid: str) -> ReceiptKey | None:
+        """The key of that id, retired or not; None: there is no such key."""
+        return self._keys.get(kid) or next((key for key in self.all() if key.kid == kid), None)
 
     def _refresh(self) -> None:
         version = file_version(self.path)
@@ -119,10 +132,10 @@ class ReceiptKeys:
         with self._lock:
             version = file_version(self.path)
             _, keys = _load(self.path)
-            signer = keys[-1].signer
-            assert signer is not None
+            newest = keys[-1]
+            assert newest.signer is not None
             self._keys = {key.kid: key for key in keys}
-            self._current = signer, keys[-1].salt_secret
+            self._current = CurrentKey(newest.signer, newest.salt_secret, newest.sealer)
             self._version = version
 
 
@@ -186,7 +199,9 @@ def _key(entry: _Entry) -> ReceiptKey:
         signer = Signer(Ed25519PrivateKey.from_private_bytes(unb64(entry.private)), RECEIPT_TYPE)
     if thumbprint(public) != entry.kid or (signer and signer.kid != entry.kid) or len(secret) != SECRET_BYTES:
         raise ValueError("parts of different keys")
-    return ReceiptKey(entry.kid, public, secret, signer, entry.created_at, entry.retired_at)
+    # Keyed BLAKE2b with a purpose of its own: the seals' secret tells nothing about the salts.
+    sealer = Sealer(blake2b(key=secret, person=b"signet-records").digest(), entry.kid, RECORD_TYPE)
+    return ReceiptKey(entry.kid, public, secret, sealer, signer, entry.created_at, entry.retired_at)
 
 
 def _change(path: Path, update: Callable[[list[_Entry]], list[_Entry]]) -> None:

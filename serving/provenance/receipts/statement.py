@@ -1,4 +1,4 @@
-"""What a receipt says, how it is issued, and how it travels.
+"""What a receipt says, and how it travels.
 
 A receipt is a JWS (`jws`) whose payload is `Statement`. It travels *opened*: followed by its salts, each behind a `~`,
 `JWS~answer:SALT~prompt:SALT~tenant:SALT`. Parts after the first may be cut off before it is shown to somebody.
@@ -7,14 +7,12 @@ A receipt is a JWS (`jws`) whose payload is `Statement`. It travels *opened*: fo
 from __future__ import annotations
 
 import re
-import time
 from dataclasses import dataclass, field
 
 import msgspec
 
-from serving.provenance.receipts.digests import MAX_TEXTS, AnswerDigests, Salts, salted, text_digest
-from serving.provenance.receipts.jws import b64, kid_of, unb64
-from serving.provenance.receipts.keys import ReceiptKeys
+from serving.provenance.receipts.digests import Salts
+from serving.provenance.receipts.jws import b64, unb64
 
 # Longest receipt without salts; the ledger's column is as wide.
 MAX_RECEIPT_CHARS = 8192
@@ -45,7 +43,7 @@ class AnswerClaims(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Statement(AnswerClaims, frozen=True, omit_defaults=True, kw_only=True):
-    """The claims of a receipt. `iss`, `jti` (the request's id) and `iat` are RFC 7519's."""
+    """The claims of a receipt. `iss`, `jti` (the request's id) and `iat` (when the answer ended) are RFC 7519's."""
 
     iss: str
     jti: str
@@ -58,9 +56,10 @@ class Statement(AnswerClaims, frozen=True, omit_defaults=True, kw_only=True):
     """Salted hashes of the released texts, by their names; see `digests.text_name`."""
     texts_left_out: int = 0
     """Texts beyond the first `MAX_TEXTS`, about which nothing is said."""
+    recorded_by: str = ""
+    """Id of the key under which this was recorded, where it was retired before somebody wanted the receipt."""
 
 
-_encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Statement).decode
 
 
@@ -93,39 +92,7 @@ class Receipt:
         named = (part.split(":") for part in parts)
         return cls(signed, {name: unb64(salt) for name, salt in named if name in Salts._fields})
 
-    @classmethod
-    def reopen(cls, signed: str, keys: ReceiptKeys, request_id: str) -> Receipt:
-        """A receipt from the ledger with its salts, if the secret of its key is still there."""
-        secret = keys.salt_secret(kid_of(signed))
-        return cls(signed, {} if secret is None else Salts.derive(secret, request_id)._asdict())
-
     @property
     def opened(self) -> str:
         """As it travels."""
         return "~".join([self.signed, *(f"{name}:{b64(salt)}" for name, salt in self.salts.items())])
-
-
-class ReceiptIssuer:
-    """Signs statements, under the key that is current at the moment."""
-
-    def __init__(self, keys: ReceiptKeys, issuer: str) -> None:
-        self.keys = keys
-        self.issuer = issuer
-
-    def issue(self, request_id: str, tenant: str, answer: AnswerClaims, digests: AnswerDigests) -> Receipt:
-        """The receipt for one complete answer."""
-        signer, secret = self.keys.current()
-        salts = Salts.derive(secret, request_id)
-        texts = digests.texts()
-        named = {name: salted(salts.answer, digest) for name, digest in list(texts.items())[:MAX_TEXTS]}
-        statement = Statement(
-            *msgspec.structs.astuple(answer),
-            iss=self.issuer,
-            jti=request_id,
-            iat=int(time.time()),
-            tenant=salted(salts.tenant, text_digest(tenant)),
-            prompt=salted(salts.prompt, digests.question),
-            texts=named,
-            texts_left_out=max(0, len(texts) - MAX_TEXTS),
-        )
-        return Receipt(signer.sign(_encode(statement)), salts._asdict())

