@@ -12,12 +12,13 @@ from running import run_signet
 from serving.provenance.receipts import Receipt
 
 pytestmark = pytest.mark.engine
+ON = {"X-Signet-Receipt": "on"}
 
 
 def test_a_text_is_proven_to_be_the_default_models(stack: Stack, tmp_path: Path) -> None:
     with openai.OpenAI(base_url=f"{stack.gateway_url}/v1", api_key=stack.key, timeout=120) as client:
         raw = client.chat.completions.with_raw_response.create(
-            model=DEFAULT_MODEL, messages=[{"role": "user", "content": "Say hello."}], max_tokens=16
+            model=DEFAULT_MODEL, messages=[{"role": "user", "content": "Say hello."}], max_tokens=16, extra_headers=ON
         )
     text = raw.parse().choices[0].message.content
     assert text

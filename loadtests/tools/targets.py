@@ -41,7 +41,7 @@ def free_port() -> int:
 
 
 def signet_gateway(engine_url: str, folder: Path, checkout: Path = REPOSITORY) -> Target:
-    """The gateway as it is by default: keys, limits, guard, ledger, metrics, and a signed receipt for every answer.
+    """The gateway as it is by default: keys, limits, guard, ledger, metrics, and a receipt on record for every answer.
 
     `checkout`: the folder of Signet's source.
     """

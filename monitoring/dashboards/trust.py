@@ -21,8 +21,8 @@ NOW = Row(
         ),
         Panel(
             "Answers with a receipt",
-            "Share of the last hour's complete answers whose receipt was signed.",
-            (Query(f"sum(rate(signet_receipts_total[1h])) / {_ANSWERS}", "signed"),),
+            "Share of the last hour's complete answers whose receipt is on record.",
+            (Query(f"sum(rate(signet_receipts_total[1h])) / {_ANSWERS}", "recorded"),),
             "percentunit",
             "stat",
             width=4,
@@ -157,7 +157,7 @@ PROOF = Row(
         ),
         Panel(
             "Receipts and records",
-            "Answers that got a signed receipt, and transactions' records that became durable.",
+            "Answers that got a receipt on record, and transactions' records that became durable.",
             (
                 Query("sum(rate(signet_receipts_total[$__rate_interval]))", "receipts"),
                 Query("sum(rate(signet_ledger_commit_seconds_count[$__rate_interval]))", "records"),

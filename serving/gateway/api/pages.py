@@ -118,7 +118,7 @@ def front_page() -> str:
     return _page(
         "Signet",
         "<h1>Signet</h1><p>A gateway to language models: it speaks OpenAI's and Anthropic's APIs, cleans what goes in "
-        "and out, marks what is generated, and signs a receipt for every answer.</p>"
+        "and out, marks what is generated, and keeps a receipt of every answer.</p>"
         f"<dl>{''.join(rows)}</dl><h2>Ask something</h2>"
         "<p>A key comes from whoever runs this, who makes one with <code>signet keys create --tenant NAME</code>.</p>"
         f"<pre>{escape(example)}</pre>",

@@ -97,7 +97,7 @@ def use_everything(metrics: GatewayMetrics) -> None:
     metrics.watch_admission(Queue)
     metrics.reloaded(True)
     metrics.continuation("failed")
-    metrics.receipt_signed()
+    metrics.receipt_recorded()
     metrics.shadow("m", "m2", "same")
     metrics.shadow_compared("m", "m2", 1.1, same_finish=False)
 

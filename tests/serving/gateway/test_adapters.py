@@ -95,7 +95,8 @@ class Running:
 
     async def ask(self, method: str, path: str, key: str, **body: object) -> tuple[int, Any]:
         url = f"http://127.0.0.1:{self.settings.gateway.port}{path}"
-        async with httpx.AsyncClient(headers={"authorization": f"Bearer {key}"}, timeout=20) as client:
+        headers = {"authorization": f"Bearer {key}", "x-signet-receipt": "on"}
+        async with httpx.AsyncClient(headers=headers, timeout=20) as client:
             found = await client.request(method, url, json=body or None)
         self.headers = found.headers
         return found.status_code, found.json()

@@ -71,7 +71,7 @@ def test_a_stream_passes_event_for_event(gateway: RunningGateway, engine: Script
 
     response = httpx.post(
         f"{gateway.url}/v1/chat/completions",
-        headers={"authorization": f"Bearer {gateway.key}"},
+        headers={"authorization": f"Bearer {gateway.key}", "x-signet-receipt": "on"},
         json={"model": "scripted", "messages": HELLO, "stream": True},
     )
 

@@ -164,8 +164,7 @@ def test_an_anchor_that_another_key_signed_is_refused(url: str, tmp_path: Path, 
 
 
 def test_a_receipt_is_no_anchor(keys: ReceiptKeys) -> None:
-    signer, _ = keys.current()
-    line = signer.sign(b'{"iss": "signet", "iat": 1, "anchor": "chain_1:1:' + b"00" * 32 + b'"}')
+    line = keys.current().signer.sign(b'{"iss": "signet", "iat": 1, "anchor": "chain_1:1:' + b"00" * 32 + b'"}')
 
     with pytest.raises(ValueError, match="another type"):
         list(read_anchors([line], keys.public()))

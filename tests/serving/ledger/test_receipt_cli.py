@@ -16,8 +16,16 @@ from ledgers import a_record
 
 from serving.ledger import Ledger
 from serving.ledger.receipt_cli import verify
-from serving.provenance.receipts import AnswerClaims, AnswerDigests, Receipt, ReceiptIssuer, ReceiptKeys
+from serving.provenance.receipts import (
+    AnswerClaims,
+    AnswerDigests,
+    Receipt,
+    ReceiptIssuer,
+    ReceiptKeys,
+    RecordedReceipt,
+)
 from serving.provenance.receipts.cli import receipts
+from serving.provenance.receipts.jws import b64, unb64
 from training.registry import Checkpoint, DataDigest, ManifestDraft, RecipeRecord, Registry
 
 REQUEST = "req_0123456789abcdef01234567"
@@ -64,20 +72,24 @@ def checkpoint(home: Path, tmp_path: Path) -> Checkpoint:
     return registered("bot", ManifestDraft(kind="merged", base=base.manifest.as_ref(), **made))
 
 
-def issue(home: Path, **known: Any) -> Receipt:
+def recorded(home: Path, **known: Any) -> RecordedReceipt:
     digests = AnswerDigests(QUESTION)
     digests.text(0).add(TEXT)
     said = {"endpoint": "chat", "model": "bot", "policy": "ab" * 32, "mark": "gumbel", "mark_key": "mk1-01"}
     answer = AnswerClaims(**{**said, "prompt_tokens": 5, "completion_tokens": 2, "finish_reason": "stop", **known})
     keys = ReceiptKeys.open(home / "receipt-keys.json", create=True)
-    return ReceiptIssuer(keys, "signet").issue(REQUEST, "acme", answer, digests)
+    return ReceiptIssuer(keys, "signet").record(REQUEST, "acme", answer, digests)
 
 
-def record(home: Path, receipt: Receipt) -> None:
+def issue(home: Path, **known: Any) -> Receipt:
+    return recorded(home, **known).sign()
+
+
+def record(home: Path, record: str) -> None:
     async def write() -> None:
         ledger = Ledger(f"sqlite:///{home / 'signet.db'}")
         ledger.start()
-        await ledger.commit(a_record(request_id=REQUEST, receipt=receipt.signed))
+        await ledger.commit(a_record(request_id=REQUEST, receipt=record))
         await asyncio.to_thread(ledger.stop)
 
     asyncio.run(write())
@@ -103,7 +115,7 @@ def test_a_text_is_followed_down_to_data_and_base(
 
     lines = {line.split()[0]: line for line in reversed(done.output.splitlines())}
     assert done.exit_code == 0, done.output
-    assert "ok  signed by signet on " in lines["receipt"]
+    assert "ok  signed by signet for an answer of " in lines["receipt"]
     assert lines["text"] == "text      ok  is the released answer, to the letter"
     assert lines["prompt"] == "prompt    ok  is the question that was asked, as it was sent"
     assert lines["tenant"] == "tenant    ok  the answer was acme's"
@@ -195,8 +207,15 @@ def test_a_forged_receipt_is_not_verified(signet: Run, receipt: Receipt) -> None
     assert done.output.splitlines()[-1].startswith("NOT VERIFIED: receipt: was changed after it was signed")
 
 
-def test_the_ledger_gives_a_receipt_by_its_request(signet: Run, receipt: Receipt, home: Path, answer_file: str) -> None:
-    record(home, receipt)
+@pytest.mark.parametrize("as_before", [False, True])
+@pytest.mark.parametrize("rotated", [False, True])
+def test_the_ledger_gives_a_receipt_by_its_request(
+    signet: Run, checkpoint: Checkpoint, home: Path, answer_file: str, as_before: bool, rotated: bool
+) -> None:
+    made = recorded(home, manifest=checkpoint.digest)
+    record(home, made.sign().signed if as_before else made.record)
+    if rotated:
+        signet("receipts", "rotate")
 
     done = signet("verify", "--request-id", REQUEST, "--text", answer_file)
 
@@ -206,8 +225,34 @@ def test_the_ledger_gives_a_receipt_by_its_request(signet: Run, receipt: Receipt
     assert "text      ok" in done.output
 
 
+@pytest.mark.parametrize("rotated", [False, True])
+def test_a_receipt_is_compared_with_the_one_on_record(signet: Run, home: Path, rotated: bool) -> None:
+    made = recorded(home)
+    record(home, made.record)
+    if rotated:
+        signet("receipts", "rotate")
+
+    done = signet("verify", made.sign().opened, "--request-id", REQUEST)
+
+    assert done.exit_code == 0, done.output
+    assert f"record    ok  is on record in the ledger as {REQUEST}" in done.output
+
+
+def test_a_record_that_somebody_edited_is_not_verified(signet: Run, home: Path) -> None:
+    head, payload, seal = recorded(home).record.split(".")
+    edited = b64(unb64(payload).replace(b'"completion_tokens":2', b'"completion_tokens":1'))
+    record(home, f"{head}.{edited}.{seal}")
+
+    done = signet("verify", "--request-id", REQUEST)
+    as_json = json.loads(signet("verify", "--request-id", REQUEST, "--json").stdout)
+
+    assert done.exit_code == 1
+    assert done.output.splitlines()[-1].startswith("NOT VERIFIED: record: was changed after it was recorded")
+    assert (as_json["verified"], as_json["claims"]) == (False, None)
+
+
 def test_another_receipt_than_the_one_on_record_is_not_verified(signet: Run, receipt: Receipt, home: Path) -> None:
-    record(home, issue(home, completion_tokens=3))
+    record(home, recorded(home, completion_tokens=3).record)
 
     done = signet("verify", receipt.opened, "--request-id", REQUEST)
 

@@ -60,4 +60,4 @@ async def test_the_column_holds_the_longest_receipt(url: str) -> None:
     engine.dispose()
 
     assert kept is not None
-    assert kept.signed == record.receipt
+    assert kept.record == record.receipt

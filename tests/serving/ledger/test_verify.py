@@ -22,7 +22,7 @@ from serving.ledger.links import chains
 from serving.ledger.record import requests
 from serving.ledger.verify import Report, verify
 from serving.ledger.writer import RecordWriter
-from serving.provenance.receipts import AnswerClaims, AnswerDigests, ReceiptIssuer, ReceiptKeys
+from serving.provenance.receipts import AnswerClaims, AnswerDigests, ReceiptIssuer, ReceiptKeys, receipt_of
 from serving.provenance.receipts.jws import b64, unb64
 
 Forgery = Callable[[Connection], object]
@@ -291,10 +291,10 @@ def receipt_keys(tmp_path: Path) -> ReceiptKeys:
 def signed_record(keys: ReceiptKeys, **changes: object) -> UsageRecord:
     record = a_record(prompt_tokens=3, completion_tokens=7, finish_reason="stop", engine="e", created_at=time.time())
     stated = AnswerClaims(record.endpoint, record.model, record.policy, "off", 3, 7, "stop")
-    receipt = ReceiptIssuer(keys, "signet").issue(
+    receipt = ReceiptIssuer(keys, "signet").record(
         record.request_id, record.tenant, stated, AnswerDigests({"prompt": "x"})
     )
-    return msgspec.structs.replace(record, receipt=receipt.signed, **changes)
+    return msgspec.structs.replace(record, receipt=receipt.record, **changes)
 
 
 @pytest.mark.parametrize(
@@ -323,16 +323,23 @@ def test_a_record_that_denies_its_receipt_is_named_though_every_hash_fits(
     assert check(url).findings == []
 
 
-def test_a_receipt_that_was_changed_with_its_record_is_found(url: str, receipt_keys: ReceiptKeys) -> None:
+@pytest.mark.parametrize("as_before", [False, True])
+def test_a_receipt_that_was_changed_with_its_record_is_found(
+    url: str, receipt_keys: ReceiptKeys, as_before: bool
+) -> None:
     record = signed_record(receipt_keys)
     assert record.receipt is not None
+    if as_before:  # earlier versions kept receipts as they were signed
+        signed = receipt_of(record.receipt, receipt_keys, record.request_id).signed
+        record = msgspec.structs.replace(record, receipt=signed)
+        assert record.receipt is not None
     head, payload, signature = record.receipt.split(".")
     other = b64(unb64(payload).replace(b'"completion_tokens":7', b'"completion_tokens":1'))
     write(url, msgspec.structs.replace(record, completion_tokens=1, receipt=f"{head}.{other}.{signature}"))
 
     [finding] = check(url, receipt_keys=receipt_keys).findings
 
-    assert "was changed after it was signed" in finding
+    assert f"was changed after it was {'signed' if as_before else 'recorded'}" in finding
 
 
 def test_receipts_of_other_keys_are_counted_and_accuse_nobody(

@@ -32,8 +32,10 @@ def _script(engine: ScriptedEngine) -> Iterator[None]:
     engine.script = before
 
 
-def post(gateway: RunningGateway, path: str = "/v1/chat/completions", key: str = "", **body: Any) -> httpx.Response:
-    headers = {"authorization": f"Bearer {key or gateway.key}"}
+def post(
+    gateway: RunningGateway, path: str = "/v1/chat/completions", key: str = "", wanted: str = "on", **body: Any
+) -> httpx.Response:
+    headers = {"authorization": f"Bearer {key or gateway.key}", **({"x-signet-receipt": wanted} if wanted else {})}
     question = {"model": "scripted", **({} if "input" in body else {"messages": QUESTION}), **body}
     return httpx.post(f"{gateway.url}{path}", headers=headers, json=question)
 
@@ -76,7 +78,8 @@ def test_the_receipt_is_on_record_without_its_salts(gateway: RunningGateway, eng
         for row in rows(f"sqlite:///{gateway.home / 'signet.db'}")
         if row["request_id"] == response.headers["x-request-id"]
     ]
-    assert row["receipt"] == opened.split("~")[0]
+    assert row["receipt"].split(".")[1] == opened.split(".")[1]
+    assert "~" not in row["receipt"]
     assert (row["policy"], row["mark_key_id"]) == (
         stated(gateway, Receipt.parse(opened)).policy,
         stated(gateway, Receipt.parse(opened)).mark_key,
@@ -162,6 +165,41 @@ def test_a_receipt_is_fetched_by_its_tenant_and_administrators(gateway: RunningG
     for refused in (get(gateway, path, other), get(gateway, "/v1/provenance/receipts/req_none", own)):
         assert (refused.status_code, refused.json()["error"]["code"]) == (404, "receipt_not_found")
     assert get(gateway, path, "nonsense").status_code == 401
+
+
+@pytest.mark.parametrize("wanted", ["", "off", "Off"])
+def test_who_does_not_ask_for_the_receipt_fetches_it(
+    gateway: RunningGateway, engine: ScriptedEngine, wanted: str
+) -> None:
+    engine.script = lambda _: whole(answer("".join(PIECES)))
+    answered = post(gateway, wanted=wanted)
+    engine.script = lambda _: stream(PIECES)
+    streamed = post(gateway, wanted=wanted, stream=True)
+
+    for response in (answered, streamed):
+        assert "x-signet-receipt" not in response.headers
+        assert "signet-receipt" not in response.text
+        fetched = get(gateway, f"/v1/provenance/receipts/{response.headers['x-request-id']}").json()["receipt"]
+        receipt = Receipt.parse(fetched)
+        statement = stated(gateway, receipt)
+        assert statement.jti == response.headers["x-request-id"]
+        assert check_text(statement, receipt.salts, RELEASED).holds
+        assert check_prompt(statement, receipt.salts, json.dumps(QUESTION)).holds
+
+
+@pytest.mark.parametrize("wanted", ["yes", "1", "on, off", "\xff"])
+def test_the_header_says_on_or_off(gateway: RunningGateway, engine: ScriptedEngine, wanted: str) -> None:
+    asked = len(engine.seen)
+
+    refused = httpx.post(
+        f"{gateway.url}/v1/chat/completions",
+        headers={"authorization": f"Bearer {gateway.key}", "x-signet-receipt": wanted.encode("latin-1")},
+        json={"model": "scripted", "messages": QUESTION},
+    )
+
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "unknown_receipt_choice")
+    assert refused.json()["error"]["param"] == "X-Signet-Receipt"
+    assert len(engine.seen) == asked
 
 
 def test_a_receipt_is_verified_over_http(gateway: RunningGateway, engine: ScriptedEngine) -> None:

@@ -102,7 +102,8 @@ class Guarded:
             body["prompt"] = body.pop("messages") and text
         elif path == "/v1/responses":
             body["input"] = body.pop("messages") and text
-        return httpx.post(f"{self.gateway.url}{path}", headers={"x-api-key": self.keys[tenant]}, json=body, timeout=30)
+        headers = {"x-api-key": self.keys[tenant], "x-signet-receipt": "on"}
+        return httpx.post(f"{self.gateway.url}{path}", headers=headers, json=body, timeout=30)
 
     def record(self, response: httpx.Response) -> dict[str, Any]:
         """The request's row in the ledger."""

@@ -163,7 +163,9 @@ def test_the_digest_covers_the_policy(guarded: Guarded, gateway: object, client:
     guarded.engine.script = lambda _: whole(answer("fine"))
     asked = guarded.ask("What is the weather like?")
     plain = client.chat.completions.with_raw_response.create(
-        model="scripted", messages=[{"role": "user", "content": "What is the weather like?"}]
+        model="scripted",
+        messages=[{"role": "user", "content": "What is the weather like?"}],
+        extra_headers={"X-Signet-Receipt": "on"},
     )
     receipt = json.loads(_b64(asked.headers["x-signet-receipt"].split(".")[1]))
 

@@ -13,15 +13,27 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 from gateways import RunningGateway, start_gateway, stop_gateway
 from ledgers import rows
 from running import answers_ok, free_port, run_signet, signet_environment, wait_until
 from scripted import CLOSE, EVENTS, ScriptedEngine, SeenRequest, answer, head, whole
+from sqlalchemy import update
 from token_engine import TokenEngine
 
+from serving.database import open_engine
 from serving.gateway.engines.load import parse_manifests
-from serving.provenance.receipts import Receipt, Statement, check_signature, check_text, read_jwks
+from serving.ledger.record import requests
+from serving.provenance.receipts import (
+    Receipt,
+    Statement,
+    are_alike,
+    check_signature,
+    check_text,
+    read_jwks,
+)
+from serving.provenance.receipts.jws import b64, unb64
 
 QUESTION = {"model": "scripted", "messages": [{"role": "user", "content": "hello"}]}
 DIGESTS = ["sha256:" + letter * 64 for letter in "ab"]
@@ -54,9 +66,14 @@ def announcing() -> Iterator[list[ScriptedEngine]]:
         engine.stop()
 
 
-def ask(gateway: RunningGateway, **more: Any) -> httpx.Response:
-    headers = {"authorization": f"Bearer {gateway.key}"}
+def ask(gateway: RunningGateway, key: str = "", wanted: str = "on", **more: Any) -> httpx.Response:
+    headers = {"authorization": f"Bearer {key or gateway.key}", **({"x-signet-receipt": wanted} if wanted else {})}
     return httpx.post(f"{gateway.url}/v1/chat/completions", headers=headers, json={**QUESTION, **more})
+
+
+def fetch(gateway: RunningGateway, name: str) -> httpx.Response:
+    headers = {"authorization": f"Bearer {gateway.key}"}
+    return httpx.get(f"{gateway.url}/v1/provenance/receipts/{name}", headers=headers)
 
 
 def stated(gateway: RunningGateway, response: httpx.Response) -> Statement:
@@ -91,13 +108,58 @@ def test_a_rotation_needs_no_restart_and_old_receipts_stay_good(engine: Scripted
 
         assert stated(gateway, old).iss == "https://signet.example.org"
         listed = json.loads(run_signet(gateway.home, "receipts", "list", "--json").stdout)
-        fetched = httpx.get(
-            f"{gateway.url}/v1/provenance/receipts/{old.headers['x-request-id']}",
-            headers={"authorization": f"Bearer {gateway.key}"},
-        )
 
     assert [key["retired_at"] is None for key in listed] == [False, True]
-    assert fetched.json()["receipt"] == old.headers["x-signet-receipt"]
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_any_worker_signs_what_another_recorded_and_nothing_that_was_edited(
+    engine: ScriptedEngine, start: Start, url: str, workers: str
+) -> None:
+    engine.script = lambda _: whole(answer("hello"))
+    database = open_engine(url)
+    with start(engine, SIGNET_DATABASE__URL=url, SIGNET_GATEWAY__WORKERS=workers) as gateway:
+        names = [ask(gateway, wanted="off").headers["x-request-id"] for _ in range(4)]
+        fetched = [fetch(gateway, name) for name in names for _ in range(2)]
+        assert [stated(gateway, response).jti for response in fetched] == [name for name in names for _ in range(2)]
+        with database.begin() as connection:
+            kept = {row["request_id"]: row["receipt"] for row in rows(url)}
+            head, payload, seal = kept[names[0]].split(".")
+            forged = b64(unb64(payload).replace(b'"model":"scripted"', b'"model":"expensive"'))
+            for name, record in ((names[0], f"{head}.{forged}.{seal}"), (names[1], kept[names[2]])):
+                connection.execute(update(requests).where(requests.c.request_id == name).values(receipt=record))
+        refused = [fetch(gateway, name) for name in names[:2]]
+        untouched = fetch(gateway, names[3])
+    database.dispose()
+
+    assert [response.status_code for response in refused] == [409, 409]
+    assert [response.json()["error"]["code"] for response in refused] == ["receipt_record_invalid"] * 2
+    assert "was changed after it was recorded" in refused[0].json()["error"]["message"]
+    assert "speaks of another request" in refused[1].json()["error"]["message"]
+    assert untouched.json() == fetched[-1].json()
+
+
+def test_a_key_that_is_retired_before_the_receipt_is_fetched_is_named(engine: ScriptedEngine, start: Start) -> None:
+    engine.script = lambda _: whole(answer("hello"))
+    with start(engine) as gateway:
+        asked = ask(gateway)
+        run_signet(gateway.home, "receipts", "rotate")
+        wait_until(lambda: key_of(ask(gateway)) != key_of(asked), 10, "the new key signs")
+        fetched = fetch(gateway, asked.headers["x-request-id"])
+        before, after = stated(gateway, asked), stated(gateway, fetched)
+
+    assert after.recorded_by == json.loads(unb64(key_of(asked)))["kid"]
+    assert msgspec.structs.replace(after, recorded_by="") == before
+
+
+def test_tenants_and_keys_that_are_named_get_receipts_unasked(engine: ScriptedEngine, start: Start) -> None:
+    engine.script = lambda _: whole(answer("hello"))
+    with start(engine, SIGNET_RECEIPTS__DELIVER_TO='["acme"]') as gateway:
+        of_acme = gateway.new_key(tenant="acme")
+        unasked = [ask(gateway, key=key, wanted="") for key in (of_acme, gateway.key)]
+        refused = ask(gateway, key=of_acme, wanted="off")
+
+    assert ["x-signet-receipt" in response.headers for response in (*unasked, refused)] == [True, False, False]
 
 
 def test_switched_off_there_are_none_and_the_pages_say_so(engine: ScriptedEngine, start: Start) -> None:
@@ -162,7 +224,7 @@ def test_a_receipt_that_a_client_has_is_on_record_whatever_is_killed(engine: Scr
         gateway.process.wait(10)
 
     kept = {row["request_id"]: row["receipt"] for row in rows(f"sqlite:///{gateway.home / 'signet.db'}")}
-    assert kept[response.headers["x-request-id"]] == response.headers["x-signet-receipt"].split("~")[0]
+    assert are_alike(kept[response.headers["x-request-id"]], response.headers["x-signet-receipt"].split("~")[0])
     verified = run_signet(gateway.home, "verify", "--request-id", response.headers["x-request-id"])
     assert verified.returncode == 0, verified.stdout + verified.stderr
 

@@ -32,7 +32,9 @@ def mark_of(client: openai.OpenAI, header: str | None = None, **more: Any) -> st
 
 def receipt_of(client: openai.OpenAI) -> dict[str, Any]:
     """The claims of an answer's receipt."""
-    raw = client.chat.completions.with_raw_response.create(model="scripted", messages=HELLO)
+    raw = client.chat.completions.with_raw_response.create(
+        model="scripted", messages=HELLO, extra_headers={"X-Signet-Receipt": "on"}
+    )
     payload = raw.headers["x-signet-receipt"].split("~")[0].split(".")[1]
     claims: dict[str, Any] = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
     return claims

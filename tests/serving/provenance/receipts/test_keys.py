@@ -23,7 +23,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def current_kid(keys: ReceiptKeys) -> str:
-    return keys.current()[0].kid
+    return keys.current().signer.kid
 
 
 def test_the_file_is_made_once_and_only_its_owner_reads_it(path: Path) -> None:
@@ -36,7 +36,7 @@ def test_the_file_is_made_once_and_only_its_owner_reads_it(path: Path) -> None:
 def test_processes_that_start_together_share_one_key(path: Path) -> None:
     program = (
         "import sys; from pathlib import Path; from serving.provenance.receipts import ReceiptKeys;"
-        "print(ReceiptKeys.open(Path(sys.argv[1]), create=True).current()[0].kid)"
+        "print(ReceiptKeys.open(Path(sys.argv[1]), create=True).current().signer.kid)"
     )
     started = [
         subprocess.Popen([sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE, text=True)
@@ -60,14 +60,15 @@ def test_a_rotation_reaches_who_has_the_file_open(path: Path, monkeypatch: pytes
 
 def test_a_retired_key_keeps_its_salts_and_loses_its_private_half(path: Path) -> None:
     keys = ReceiptKeys.open(path, create=True)
-    _, secret = keys.current()
-    before = current_kid(keys)
+    secret, before = keys.current().salt_secret, current_kid(keys)
     private = json.loads(path.read_text())["keys"][0]["private"]
 
     ReceiptKeys.rotate(path)
 
-    assert keys.salt_secret(before) == secret
-    assert keys.salt_secret("unknown") is None
+    retired = keys.get(before)
+    assert retired is not None
+    assert retired.salt_secret == secret
+    assert keys.get("unknown") is None
     assert private not in path.read_text()
     assert keys.all()[0].retired_at == pytest.approx(time.time(), abs=60)
 
@@ -164,4 +165,4 @@ def test_secrets_show_in_no_representation(path: Path) -> None:
 
     assert entry["private"] not in shown
     assert entry["salt_secret"] not in shown
-    assert repr(keys.current()[1]) not in shown
+    assert repr(keys.current().salt_secret) not in shown

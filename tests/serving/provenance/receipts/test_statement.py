@@ -26,6 +26,7 @@ from serving.provenance.receipts import (
     check_tenant,
     check_text,
     contradiction,
+    receipt_of,
     verified,
 )
 from serving.provenance.receipts.digests import MAX_TEXTS, salted, text_digest
@@ -60,7 +61,7 @@ def issue(issuer: ReceiptIssuer, *texts: str, body: dict[str, Any] = BODY, **cha
     digests = AnswerDigests(body)
     for choice, text in enumerate(texts):
         digests.text(choice).add(text)
-    return issuer.issue(REQUEST, "acme", msgspec.structs.replace(ANSWER, **changes), digests)
+    return issuer.record(REQUEST, "acme", msgspec.structs.replace(ANSWER, **changes), digests).sign()
 
 
 def stated(issuer: ReceiptIssuer, receipt: Receipt) -> Statement:
@@ -127,7 +128,7 @@ def test_a_receipt_outlives_its_key(issuer: ReceiptIssuer, tmp_path: Path) -> No
         statement, _ = check_signature(receipt, keys.public())
         assert statement is not None
         assert check_text(statement, receipt.salts, "Large.").holds
-        assert Receipt.reopen(receipt.signed, keys, REQUEST).salts == receipt.salts
+        assert receipt_of(receipt.signed, keys, REQUEST) == receipt
     assert old.salts != new.salts
 
 
@@ -205,7 +206,7 @@ def test_a_receipt_without_salts_gives_nothing_away_and_verifies_no_text(issuer:
     # Not even the same text under the next request looks the same.
     digests = AnswerDigests(BODY)
     digests.text(0).add("yes")
-    again = stated(issuer, issuer.issue("req_next", "acme", ANSWER, digests))
+    again = stated(issuer, issuer.record("req_next", "acme", ANSWER, digests).sign())
     assert {statement.texts["0"], statement.prompt, statement.tenant}.isdisjoint(
         {again.texts["0"], again.prompt, again.tenant, salted(b"", text_digest("yes"))}
     )
@@ -242,7 +243,7 @@ def test_a_receipt_is_bounded_and_says_what_it_leaves_out(issuer: ReceiptIssuer)
         for call in range(3):
             digests.text(choice, "arguments", call).add("{}")
     longest = {"model": "\x01" * 255, "finish_reason": "x" * 255, "earlier_manifests": [ANSWER.manifest] * 8}
-    receipt = issuer.issue(REQUEST, "acme", msgspec.structs.replace(ANSWER, **longest), digests)
+    receipt = issuer.record(REQUEST, "acme", msgspec.structs.replace(ANSWER, **longest), digests).sign()
     statement = stated(issuer, receipt)
 
     assert len(receipt.signed) < MAX_RECEIPT_CHARS
@@ -254,7 +255,7 @@ def test_names_of_texts_tell_answer_reasoning_and_calls_apart(issuer: ReceiptIss
     digests = AnswerDigests(BODY)
     for field, call, text in (("content", 0, "a"), ("reasoning", 0, "b"), ("arguments", 1, "c")):
         digests.text(0, field, call).add(text)
-    receipt = issuer.issue(REQUEST, "acme", ANSWER, digests)
+    receipt = issuer.record(REQUEST, "acme", ANSWER, digests).sign()
     statement = stated(issuer, receipt)
 
     assert list(statement.texts) == ["0", "0.reasoning", "0.arguments.1"]
