@@ -24,8 +24,11 @@ PROBE_PATHS = ("/healthz", "/readyz", "/readyz/engines", "/metrics")
 MODELS = "/v1/models/"
 """What follows is a model's id, which may hold slashes."""
 # Fields of a request that decide something: of two, one program would take the first and another the last.
-SINGLE_FIELDS = (b"x-api-key", b"x-session-id", b"x-signet-deadline-ms", b"x-signet-mark", b"x-signet-priority")
-REQUESTED_FIELDS = b"authorization, content-type, x-api-key, x-signet-mark"
+SINGLE_FIELDS = (
+    *(b"x-api-key", b"x-session-id", b"x-signet-deadline-ms", b"x-signet-mark", b"x-signet-priority"),
+    b"x-signet-receipt",
+)
+REQUESTED_FIELDS = b"authorization, content-type, x-api-key, x-signet-mark, x-signet-receipt"
 EXPOSED_FIELDS = (
     b"X-Request-Id, X-Signet-Mark, X-Signet-Receipt, X-Signet-Policy, X-Signet-Ignored-Fields, X-Signet-Degraded, "
     b"Retry-After, X-Should-Retry, ETag, X-RateLimit-Limit-Requests, X-RateLimit-Remaining-Requests, "
