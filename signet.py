@@ -27,7 +27,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     ),
     "prompts": ("serving.gateway.prompts.cli", "prompts", "List, check and render prompt templates."),
     "policy": ("serving.guard.policy.cli", "policy", "Check, show and test the policy of questions and answers."),
-    "ledger": ("serving.ledger.cli", "ledger", "Sum up usage, export requests, upgrade the database."),
+    "ledger": ("serving.ledger.cli", "ledger", "Sum up usage, export requests and feedback, upgrade the database."),
     "verify": (
         "serving.ledger.receipt_cli",
         "verify",

@@ -19,6 +19,8 @@ _MAX_MODELS = 64
 # What an alert on errors divides by, and what engines and the lack of them make.
 _ROUTES = ("chat", "completions", "responses", "messages", "embeddings")
 _STATUSES = ("200", "502", "503", "504")
+# `sha256:` and as many digits as tell checkpoints apart.
+_MANIFEST_CHARS = 19
 _CIRCUIT = {"closed": 0, "half-open": 1, "open": 2}
 
 
@@ -37,6 +39,7 @@ class GatewayMetrics:
         self._receipts = Counter(names.RECEIPTS, registry)
         self.classifiers = ClassifierMetrics(registry)
         self.policy = PolicyMetrics(registry)
+        self._ratings = Counter(names.RATINGS, registry)
         self._continuations = Counter(names.CONTINUATIONS, registry)
         self._queue = Histogram(names.QUEUE, buckets.QUEUE_S, registry).labels()
         self._ttft = Histogram(names.TTFT, buckets.TTFT_S, registry)
@@ -121,6 +124,11 @@ class GatewayMetrics:
         """An answer has its receipt, to be signed when somebody wants it."""
         self._receipts.add(1)
 
+    def rated(self, model: str, manifest: str, rating: float) -> None:
+        """A user rated an answer, from -1 to 1; `manifest` is the digest of the checkpoint that gave it."""
+        direction = "up" if rating > 0 else "down" if rating < 0 else "neutral"
+        self._ratings.add(1, self._served(model), manifest[:_MANIFEST_CHARS], direction)
+
     def engine_state(self, engine: str, up: bool, draining: bool, circuit: str) -> None:
         """An engine has joined, or its state has changed; `circuit` is closed, half-open or open."""
         self._engine_up.labels(engine).set(up)
@@ -173,6 +181,8 @@ class GatewayMetrics:
         for model in self._models_now():
             self._ttft.expect(model)
             self._inter_token.expect(model)
+            for rating in ("up", "down", "neutral"):
+                self._ratings.expect(model, "", rating)
             for kind in ("prompt", "completion"):
                 self._tokens.expect(model, kind)
             for route in _ROUTES:

@@ -195,6 +195,13 @@ MARKS = Metric(
     (("off",), ("gumbel",), ("dual-gumbel",), ("kgw",), ("synthid",), ("kgw-lefthash",)),
 )
 RECEIPTS = Metric("signet_receipts_total", "counter", "Answers that got a receipt on record.", (), ((),))
+RATINGS = Metric(
+    "signet_feedback_ratings_total",
+    "counter",
+    "Answers that users rated; rating is up, down or neutral, and manifest begins the digest of the checkpoint that "
+    "answered, empty where it is not known. An answer that is rated again counts again.",
+    ("model", "manifest", "rating"),
+)
 CONTINUATIONS = Metric(
     "signet_gateway_continuations_total",
     "counter",
@@ -261,6 +268,7 @@ GATEWAY_METRICS = (
     POLICY_TOKENS,
     MARKS,
     RECEIPTS,
+    RATINGS,
     CONTINUATIONS,
     LIMITS_DEGRADED,
     LEDGER_UP,

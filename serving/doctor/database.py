@@ -76,18 +76,6 @@ def marks_by_default(settings: Settings) -> bool:
         raise NotChecked("the database cannot say which keys want marks") from None
 
 
-def has_budgets(settings: Settings) -> bool:
-    """Whether any tenant or key has a budget, as far as the database can be read."""
-    file = sqlite_file(settings.database_url)
-    try:
-        if file is not None and not os.path.exists(file):
-            return False
-        with _connected(settings) as connection:
-            return _is_ours(connection) and _count(connection, select(func.count()).select_from(budgets)) > 0
-    except DatabaseError:
-        return False
-
-
 def sqlite_file(url: str) -> Path | None:
     """The file of an SQLite database; None for another kind."""
     try:

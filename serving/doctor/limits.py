@@ -10,7 +10,6 @@ from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError, RedisError
 
 from serving.doctor.clock import check_clock
-from serving.doctor.database import has_budgets
 from serving.doctor.finding import Finding, error, warning
 from serving.identity.limits.redis_calls import connect_lazily
 from serving.settings import Settings
@@ -79,21 +78,6 @@ async def _server(client: Redis, settings: Settings) -> AsyncIterator[Finding]:
     if evicts != "noeviction":
         yield warning(
             f"Redis throws entries out when its memory is full (maxmemory-policy {evicts})",
-            "limits and budgets of whom it forgets begin anew",
+            "the minutes of whom it forgets begin anew, so more is let through than the limits allow",
             "set maxmemory-policy to noeviction",
         )
-    if not info.get("aof_enabled") and not await _saves(client) and await asyncio.to_thread(has_budgets, settings):
-        yield warning(
-            "Redis keeps nothing on disk, and there are budgets",
-            "after its restart what was spent is unknown until gateways have compared with the ledger "
-            f"(identity.budget_compare_s, {settings.identity.budget_compare_s:g} s)",
-            "set appendonly yes",
-        )
-
-
-async def _saves(client: Redis) -> bool:
-    """Whether it writes snapshots; where it may not be asked, it is taken at its best."""
-    try:
-        return bool((await client.config_get("save")).get("save"))
-    except RedisError:
-        return True

@@ -13,6 +13,7 @@ from serving.gateway.answer.failover import Failover
 from serving.gateway.api.access import AuthenticationMiddleware
 from serving.gateway.api.admin import admin_routes
 from serving.gateway.api.detection import detection_routes
+from serving.gateway.api.feedback import feedback_routes
 from serving.gateway.api.moderations import moderation_routes
 from serving.gateway.api.receipts import receipt_routes
 from serving.gateway.api.rest import build_rest
@@ -98,6 +99,7 @@ def build(settings: Settings, reload: Callable[[], list[str]]) -> GatewayApp:
     for router in (
         detection_routes(identity, keyring, lambda: pipeline.settings.model_folders, settings.home),
         receipt_routes(identity, lambda: pipeline.receipts),
+        feedback_routes(identity, lambda: pipeline.receipts, metrics.rated),
         moderation_routes(lambda: pipeline.inspector),
         *admin_routes(
             identity, pool, drains, adapters, settings.home, pipeline.ledger, settings.receipt_keys_file, reload

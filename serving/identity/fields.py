@@ -46,6 +46,7 @@ class TenantFields(TypedDict, total=False):
     suspended: bool
     weight: float
     priority: int
+    keep_feedback_text: bool
     requests_per_minute: int | None
     tokens_per_minute: int | None
     concurrency: int | None

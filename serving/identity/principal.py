@@ -137,5 +137,7 @@ class TenantInfo:
     priority: int = 0
     limits: Limits = Limits()
     budgets: tuple[Budget, ...] = ()
+    keep_feedback_text: bool = False
+    """Whether texts that its users send with feedback are kept."""
     version: int = 1
     """Counts the tenant's changes."""

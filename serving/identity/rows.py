@@ -74,6 +74,7 @@ def tenant_info(row: Row[Any], spending: Budgets) -> TenantInfo:
         priority=row.priority,
         limits=_limits(row),
         budgets=spending.get(("tenant", row.name), ()),
+        keep_feedback_text=row.keep_feedback_text,
         version=row.version,
     )
 

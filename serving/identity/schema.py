@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, Column, Float, ForeignKey, Integer, LargeBinary, String, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, Float, ForeignKey, Integer, LargeBinary, String, Table, Text, false
 
 from serving.database import metadata
 
@@ -21,6 +21,7 @@ tenants = Table(
     Column("tokens_per_minute", Integer),
     Column("concurrency", Integer),
     Column("version", Integer, nullable=False, server_default="1"),
+    Column("keep_feedback_text", Boolean, nullable=False, server_default=false()),
 )
 
 api_keys = Table(

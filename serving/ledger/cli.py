@@ -1,4 +1,4 @@
-"""`signet ledger`: usage, export, upgrade."""
+"""`signet ledger`: usage, export, feedback, upgrade."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ import click
 from serving.database.command import LoadSettings, opened
 from serving.ledger.command import A_TIME, progress, unix_time
 from serving.ledger.export import ExportError, export_csv, export_parquet
+from serving.ledger.feedback import FeedbackFilter
+from serving.ledger.feedback_export import SHAPES, Origins, Shape, feedback_lines
 from serving.ledger.prices import NANOS_PER_DOLLAR
 from serving.ledger.usage import GROUPS, Group, RequestFilter, Usage, usage
 
@@ -31,7 +33,7 @@ def _span_options(command: Command) -> Command:
 
 @click.group()
 def ledger() -> None:
-    """Sum up usage, export requests, upgrade the database.
+    """Sum up usage, export requests and feedback, upgrade the database.
 
     Example: signet ledger usage --by tenant --by day
     """
@@ -122,6 +124,47 @@ def export(
     except (ExportError, OSError) as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"{count} requests in {file}", err=True)
+
+
+@ledger.command(name="feedback")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False, allow_dash=True))
+@click.option(
+    "--as",
+    "shape",
+    type=click.Choice(SHAPES),
+    default="rows",
+    show_default=True,
+    help="Whole rows, or what `signet train` reads: preferences for dpo, chats for sft.",
+)
+@_span_options
+@click.option("--model", help="Only answers of this model.")
+@click.pass_obj
+def feedback_command(
+    load_settings: LoadSettings,
+    file: Path,
+    shape: Shape,
+    since: datetime | None,
+    until: datetime | None,
+    tenant: str | None,
+    model: str | None,
+) -> None:
+    """Write what users said of answers to FILE as JSON lines, with the version that gave each; `-` is standard output.
+
+    Example: signet ledger feedback corrections.jsonl --as dpo --from 2026-11-01
+    """
+    selection = FeedbackFilter(tenant, model, unix_time(since), unix_time(until))
+    count = 0
+    try:
+        with (
+            opened(load_settings) as engine,
+            click.open_file(str(file), "w", encoding="utf-8", atomic=str(file) != "-") as text,
+        ):
+            for line in feedback_lines(engine, selection, shape, Origins(load_settings().home)):
+                text.write(line)
+                count += 1
+    except OSError as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"{count} lines in {file}", err=True)
 
 
 @ledger.command()

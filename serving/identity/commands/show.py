@@ -34,6 +34,7 @@ def tenant_line(info: TenantInfo) -> str:
         f"weight {info.weight:g}, priority {info.priority}",
         limits_text(info.limits),
         _budgets_text(info.budgets),
+        "keeps texts of feedback" if info.keep_feedback_text else "",
         info.note,
     ]
     return f"{info.name}  {_moment(info.created_at)}  {'; '.join(fact for fact in facts if fact)}"

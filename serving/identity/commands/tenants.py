@@ -28,6 +28,12 @@ def _tenant_options(command: Command) -> Command:
         click.option("--note", help="One line for whoever reads the list later."),
         click.option("--weight", type=float, help="Share in fair queueing, relative to others'.  [default: 1]"),
         click.option("--priority", type=int, help="Highest that a request may ask for.  [default: 0]"),
+        click.option(
+            "--keep-feedback-text/--drop-feedback-text",
+            "keep_feedback_text",
+            default=None,
+            help="Keep texts that its users send with feedback, or only ratings.  [default: only ratings]",
+        ),
     )
     command = limit_options(command)
     for option in reversed(options):

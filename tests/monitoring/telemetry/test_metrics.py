@@ -98,6 +98,7 @@ def use_everything(metrics: GatewayMetrics) -> None:
     metrics.reloaded(True)
     metrics.continuation("failed")
     metrics.receipt_recorded()
+    metrics.rated("m", "sha256:" + "ab" * 32, -0.5)
     metrics.shadow("m", "m2", "same")
     metrics.shadow_compared("m", "m2", 1.1, same_finish=False)
 
@@ -141,6 +142,7 @@ def test_what_is_reported_is_what_happened(metrics: GatewayMetrics, registry: Co
     assert value("signet_policy_tokens_total", kind="prompt") == 90
     assert value("signet_marks_total", scheme="gumbel") == 1
     assert value("signet_receipts_total") == 1
+    assert value("signet_feedback_ratings_total", model="m", manifest="sha256:abababababab", rating="down") == 1
 
 
 LEDGER = SimpleNamespace(up=True, pending=2, spilled=1, schema_mismatch=False, num_spilled=5, on_commit=None)
@@ -373,7 +375,7 @@ def test_the_docs_list_every_metric_as_the_code_has_it() -> None:
 def test_names_follow_the_conventions() -> None:
     for metric in (*names.GATEWAY_METRICS, *names.DRIFT_METRICS):
         area = metric.name.removeprefix("signet_").partition("_")[0]
-        assert area in {"gateway", "guard", "policy", "marks", "receipts", "limits", "ledger", "drift"}
+        assert area in {"gateway", "guard", "policy", "marks", "receipts", "limits", "ledger", "drift", "feedback"}
         assert metric.name.endswith("_total") == (metric.kind == "counter")
         assert metric.name.endswith(("_seconds", "_ratio")) or metric.kind != "histogram"
         assert not {"tenant", "key", "key_id", "request_id"} & set(metric.labels)

@@ -19,6 +19,7 @@ from ledgers import a_record, rows
 from sqlalchemy import Engine, create_engine, insert, text
 
 import serving.identity.schema
+import serving.ledger.feedback
 from loadtests.tools.services import Postgres
 from serving.database import DatabaseAway, DatabaseError, Migrate, SchemaCheck, metadata, migrate, open_engine
 from serving.database.schema import MIN_READER, SCHEMA_VERSION, SchemaMismatch, schema_of, schema_version
@@ -29,7 +30,9 @@ from serving.ledger.links import chains
 from serving.ledger.record import requests
 from serving.ledger.verify import verify
 
-assert serving.identity.schema  # its tables belong to the metadata
+# Their tables belong to the metadata.
+assert serving.identity.schema
+assert serving.ledger.feedback
 
 # `git archive` of what `serving.ledger` and `serving.identity` import, at the last commit with schema 6.
 LAST_RELEASE = Path(__file__).parent / "schema_6.zip"

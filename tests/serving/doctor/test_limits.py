@@ -12,7 +12,6 @@ from redis import Redis as Client
 
 from loadtests.tools.services import Redis
 from serving.doctor.limits import check_limits
-from serving.identity import Budget, Identity
 from serving.settings import Settings
 
 pytestmark = pytest.mark.services
@@ -26,18 +25,6 @@ def limited(settings: Make, url: str) -> Settings:
 def test_a_sound_server_and_none_at_all(settings: Make, redis: Redis) -> None:
     assert said(check_limits(limited(settings, redis.url))) == []
     assert said(check_limits(settings())) == []
-
-
-def test_a_server_that_keeps_nothing_while_there_are_budgets(settings: Make, redis: Redis) -> None:
-    made = limited(settings, redis.url)
-    with closing(Identity(made.database_url)) as identity:
-        identity.create_tenant("acme")
-        identity.set_budget(Budget("tenant", "acme", "month", 1))
-
-    assert said(check_limits(made)) == [("warning", "Redis keeps nothing on disk, and there are budgets")]
-    with closing(Client(port=redis.port)) as client:
-        client.config_set("appendonly", "yes")
-    assert said(check_limits(made)) == []
 
 
 def test_a_server_that_evicts_and_one_that_only_reads(settings: Make, redis: Redis) -> None:

@@ -12,6 +12,7 @@ from serving.gateway.api.admin.adapters import adapter_routes
 from serving.gateway.api.admin.audit import audit_routes
 from serving.gateway.api.admin.changes import Audit
 from serving.gateway.api.admin.engines import engine_routes
+from serving.gateway.api.admin.feedback import feedback_routes
 from serving.gateway.api.admin.keys import key_routes
 from serving.gateway.api.admin.reload import reload_routes
 from serving.gateway.api.admin.tenants import tenant_routes
@@ -49,6 +50,7 @@ def admin_routes(
         engine_routes(identity, pool, drains, audit),
         adapter_routes(identity, adapters, audit, home),
         usage_routes(identity.database),
+        feedback_routes(identity.database, home),
         audit_routes(identity.database, receipt_keys),
         reload_routes(reload, audit),
     ]

@@ -79,6 +79,8 @@ class TenantFields(LimitFields):
     """Its share in fair queueing, relative to other tenants'."""
     priority: int = 0
     """The highest that a request may ask for; larger is more urgent."""
+    keep_feedback_text: bool = False
+    """Keep reasons, corrections and conversations that its users send with feedback; otherwise only ratings."""
 
 
 class NewTenantRequest(TenantFields):
@@ -140,6 +142,7 @@ class TenantView(BaseModel):
     tokens_per_minute: int | None
     concurrency: int | None
     budgets_usd: dict[BudgetPeriod, str]
+    keep_feedback_text: bool
     created_at: datetime
     version: int = Field(description="Counts the tenant's changes; its ETag.")
 
@@ -248,6 +251,7 @@ def tenant_view(info: TenantInfo) -> TenantView:
         tokens_per_minute=info.limits.tokens_per_minute,
         concurrency=info.limits.concurrency,
         budgets_usd=_budgets(info.budgets),
+        keep_feedback_text=info.keep_feedback_text,
         created_at=_moment(info.created_at),
         version=info.version,
     )

@@ -69,7 +69,7 @@ def _campaign(engine: ScriptedEngine, gateway: RunningGateway, tmp_path: Path, e
     ]  # fmt: skip
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
-    assert "Tested: 16" in done.stdout, done.stdout[-6000:]
+    assert "Tested: 17" in done.stdout, done.stdout[-6000:]
     log = (gateway.home / "gateway.log").read_text()
     assert "unexpected failure" not in log
     assert "the application failed" not in log
