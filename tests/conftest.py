@@ -10,13 +10,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import httpx._transports.default as http_transport
 import hypothesis
+import psutil
 import pytest
 from engine_client import ENGINE_KEY
 from prepared import PREPARED, prepare_model
-from running import free_port, running_signet
+from running import free_port, running_signet, still_running
 from xdist.scheduler import LoadScopeScheduling
 
 from tests.support.unit import mark_unit_tests
@@ -28,6 +30,7 @@ SHARED_ENGINE = "engine"
 # How a test file says so in its first lines.
 ASKS_THE_ENGINE = "pytestmark = pytest.mark.engine\n"
 STARTS_ENGINES = "pytestmark = [pytest.mark.engine, pytest.mark.slow]\n"
+ENDS_THE_ENGINE = "tests/serving/engine/test_real_engine.py"
 CALCULATE = ("tests/serving/guard/", "tests/serving/provenance/", "tests/training/")
 
 # Two processes run tests: threads of PyTorch that wait for each other, spinning, would take each other's cores away.
@@ -65,13 +68,13 @@ def _turn(file: str) -> int:
     done first goes on with what only calculates, and does not mind.
     """
     if _scope(file) == SHARED_ENGINE:
-        return 2
+        return 3 if file == ENDS_THE_ENGINE else 2
     text = (REPOSITORY / file).read_text()
     if STARTS_ENGINES in text:
-        return 3
+        return 4
     if "pytest.mark.slow" in text:
         return 0
-    return 4 if file.startswith(CALCULATE) else 1
+    return 5 if file.startswith(CALCULATE) else 1
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest takes out what `-m` does not name
@@ -95,6 +98,16 @@ class Stack:
     engine_url: str
     key: str
     process: subprocess.Popen[bytes]
+    temporary: Path
+    """What its processes take for `/tmp`."""
+
+    @property
+    def output(self) -> str:
+        return (self.home / "serve.log").read_text()
+
+    def tree(self) -> list[psutil.Process]:
+        """What it has started that still runs."""
+        return still_running(psutil.Process(self.process.pid).children(recursive=True))
 
 
 @pytest.fixture(scope="session")
@@ -123,8 +136,20 @@ def stack(prepared_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
         "SIGNET_DRIFT__PORT": str(free_port()),
         "SIGNET_GATEWAY__ENGINE_API_KEY": ENGINE_KEY,
     }
-    with running_signet(home, f"{url}/readyz/engines", 400, "serve", "--port", str(gateway), **settings) as process:
-        yield Stack(home, url, engine_url, (home / "first_key").read_text().strip(), process)
+    # Short: the path of a socket has 107 characters at the most.
+    with (
+        TemporaryDirectory() as temporary,
+        running_signet(
+            home,
+            f"{url}/readyz/engines",
+            400,
+            *("serve", "--port", str(gateway)),
+            TMPDIR=temporary,
+            **settings,
+        ) as process,
+    ):
+        key = (home / "first_key").read_text().strip()
+        yield Stack(home, url, engine_url, key, process, Path(temporary))
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 import httpx
+import psutil
 import pytest
 
 
@@ -58,6 +59,18 @@ def wait_until(condition: Callable[[], bool], seconds: float, what: str, process
         if time.monotonic() > deadline:
             pytest.fail(f"not within {seconds:g} s: {what}")
         time.sleep(0.05)
+
+
+def still_running(processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Those of them that have not ended."""
+    return [process for process in processes if _runs(process)]
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:  # it ended between the two looks
+        return False
 
 
 def answers_ok(url: str) -> bool:

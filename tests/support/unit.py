@@ -1,4 +1,4 @@
-"""Which tests are unit tests: those that need no engine, no server, no other process and no half minute."""
+"""Which tests are unit tests: those that need no engine, no server and no other process, and train no model."""
 
 from __future__ import annotations
 
@@ -15,17 +15,24 @@ REPOSITORY = Path(__file__).parents[2]
 # Only what tests and their tools call is followed: a command of Signet's reaches everything that Signet can do.
 FOLLOWED = (str(REPOSITORY / "tests"), str(REPOSITORY / "loadtests"))
 MODULES = {"subprocess", "multiprocessing"}
-NEEDS = ("engine", "services", "processes", "slow", "faults")
+# Small models, a second each: together they would be a third of all unit tests' time.
+TRAINING = tuple(
+    str(REPOSITORY / "tests" / folder)
+    for folder in ("training/methods", "training/tune", "training/studies", "loadtests/benchmarks")
+)
+NEEDS = ("engine", "services", "processes", "trains", "slow", "faults")
 
 
 def mark_unit_tests(items: list[pytest.Item]) -> None:
-    """Mark what starts processes, by itself or by its fixtures, as `processes`; and as `unit` what needs nothing.
+    """Mark what starts processes, by itself or by its fixtures, as `processes`, and what needs nothing as `unit`.
 
     Nobody has to remember a mark, and `pytest -m unit` runs what can be run in seconds.
     """
     for item in items:
         if isinstance(item, pytest.Function) and any(map(starts_processes, _functions(item))):
             item.add_marker("processes")
+        if str(item.path).startswith(TRAINING):
+            item.add_marker("trains")
         if not any(item.get_closest_marker(name) for name in NEEDS):
             item.add_marker("unit")
 

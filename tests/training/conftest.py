@@ -15,6 +15,7 @@ from training.outcome import Context, Outcome
 from training.recipes import METHODS, load_recipe
 from training.registry import ManifestDraft, Registry
 
+RunRecipe = Callable[..., Outcome]
 Train = Callable[..., Outcome]
 
 CHATML = (
@@ -105,20 +106,31 @@ def turns(texts: Sequence[str]) -> list[dict[str, Any]]:
     return [{"role": roles[index % 2], "content": text} for index, text in enumerate(texts)]
 
 
-@pytest.fixture
-def train(home: Path, store: Registry) -> Train:
-    """Run a recipe, with some settings changed, as `signet train` does."""
+@pytest.fixture(scope="session")
+def run_recipe() -> RunRecipe:
+    """Run a recipe in a home, with some settings changed, as `signet train` does."""
 
-    def run(path: Path, *overrides: str, ship: bool = False) -> Outcome:
+    def run(path: Path, home: Path, *overrides: str, ship: bool = False) -> Outcome:
+        registry = Registry(home / "registry", home / "keys")
         recipe = load_recipe(path, overrides)
         context = Context(
             recipe_path=path,
             home=home,
-            registry=store,
-            find_model=lambda ref: resolve_source(ref, store, show_progress=False),
+            registry=registry,
+            find_model=lambda ref: resolve_source(ref, registry, show_progress=False),
             ship=ship,
             show=False,
         )
         return METHODS[recipe.method].run(recipe, context)
+
+    return run
+
+
+@pytest.fixture
+def train(home: Path, run_recipe: RunRecipe) -> Train:
+    """`run_recipe` in the test's home."""
+
+    def run(path: Path, *overrides: str, ship: bool = False) -> Outcome:
+        return run_recipe(path, home, *overrides, ship=ship)
 
     return run

@@ -66,7 +66,8 @@ def ask_in_chromium(folder: Path, texts: Sequence[str], count: int, seconds: flo
     answers: Queue[dict[str, Any]] = Queue()
     with (
         _served(folder, {"texts": list(texts), "count": count}, answers) as url,
-        tempfile.TemporaryDirectory() as profile,
+        # What the browser has started may write there a moment longer than the browser runs.
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile,
     ):
         command = [
             program, "--headless", "--disable-gpu", "--no-first-run", f"--user-data-dir={profile}",

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from running import still_running
 
 from serving.engine.address import free_port
 from training.registry import ManifestDraft, Registry
@@ -47,7 +48,7 @@ class Serve:
         eventually(condition, seconds, lambda: self.text)
 
     def tree(self) -> list[psutil.Process]:
-        return [child for child in psutil.Process(self.process.pid).children(recursive=True) if _runs(child)]
+        return still_running(psutil.Process(self.process.pid).children(recursive=True))
 
     def stop(self, number: int = signal.SIGINT) -> float:
         """Send a signal; return the seconds until it has ended."""
@@ -67,17 +68,6 @@ def eventually(condition: Callable[[], bool], seconds: float, what: Callable[[],
     while not condition():
         assert time.monotonic() < deadline, f"not after {seconds} s: {what()}"
         time.sleep(0.05)
-
-
-def still_running(processes: list[psutil.Process]) -> list[psutil.Process]:
-    return [process for process in processes if _runs(process)]
-
-
-def _runs(process: psutil.Process) -> bool:
-    try:
-        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:  # it ended between the two looks
-        return False
 
 
 @pytest.fixture(autouse=True)

@@ -1,41 +1,41 @@
-"""The real engine under `signet serve`: it answers, comes back when it is killed, and leaves nothing behind."""
+"""The real engine under `signet serve`: it answers, comes back when it is killed, and leaves nothing behind.
+
+On the shared engine, after all other tests of it: this one ends it.
+"""
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import urllib.request
-from collections.abc import Iterator
+import time
 from contextlib import suppress
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
+import httpx
 import psutil
 import pytest
-from conftest import fresh_home
-from running import beside_another_engine
+from conftest import DEFAULT_MODEL, Stack
+from running import still_running, wait_until
 
-pytestmark = [pytest.mark.engine, pytest.mark.slow]
+pytestmark = pytest.mark.engine
 
 START_SECONDS = 240.0
 
 
-def chat(port: int, key: str, text: str) -> dict:
-    body = {"model": "smollm2-135m-instruct", "messages": [{"role": "user", "content": text}], "temperature": 0}
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{port}/v1/chat/completions",
-        json.dumps(body).encode(),
-        {"Authorization": f"Bearer {key}", "Content-Type": "application/json"},
+def choice(stack: Stack, text: str) -> dict:
+    answer = httpx.post(
+        f"{stack.gateway_url}/v1/chat/completions",
+        headers={"authorization": f"Bearer {stack.key}"},
+        json={"model": DEFAULT_MODEL, "messages": [{"role": "user", "content": text}], "temperature": 0},
+        timeout=120,
     )
-    with urllib.request.urlopen(request, timeout=120) as response:
-        return json.load(response)["choices"][0]
+    assert answer.status_code == 200, answer.text
+    return answer.json()["choices"][0]
 
 
-def engine_parts(run) -> dict[str, psutil.Process]:
+def engine_parts(stack: Stack) -> dict[str, psutil.Process]:
     """vLLM's processes by what they are; the watchdog, which has their command on its own line, is none of them."""
     titles: dict[str, psutil.Process] = {}
-    for process in run.tree():
+    for process in stack.tree():
         with suppress(psutil.NoSuchProcess):  # gone, or a zombie, since it was listed
             titles[" ".join(process.cmdline())] = process
     kinds = ("serving.engine.server", "EngineCore", "Worker")
@@ -44,39 +44,33 @@ def engine_parts(run) -> dict[str, psutil.Process]:
     }
 
 
-@pytest.fixture
-def temporary() -> Iterator[Path]:
-    """A folder for temporary files with a short path: a socket's has 107 characters at the most."""
-    with TemporaryDirectory() as folder:
-        yield Path(folder)
+def test_answers_survives_kill_9_and_leaves_nothing(stack: Stack) -> None:
+    def wait_for(count: int, words: str, seconds: float) -> None:
+        wait_until(lambda: stack.output.count(words) > count, seconds, f"{words!r} in {stack.home}", stack.process)
 
+    wait_for(0, "Ctrl-C stops everything", 5)
+    before = choice(stack, "What is the capital of France?")
+    assert "Paris" in before["message"]["content"]
+    assert before["finish_reason"] == "stop"  # the end-of-turn token, not the length
 
-def test_answers_survives_kill_9_and_leaves_nothing(prepared_home: Path, tmp_path: Path, temporary: Path, start_serve):
-    home = fresh_home(prepared_home, tmp_path / "home")
-    run = start_serve(home, TMPDIR=str(temporary), **beside_another_engine())
-
-    run.wait_for("Ctrl-C stops everything", START_SECONDS)
-    key = (home / "first_key").read_text().strip()
-    choice = chat(run.port, key, "What is the capital of France?")
-    assert "Paris" in choice["message"]["content"]
-    assert choice["finish_reason"] == "stop"  # the end-of-turn token, not the length
-
-    first = engine_parts(run)
+    first = engine_parts(stack)
     assert "Worker" not in first  # a process that would have imported vLLM once more
     os.kill(first["EngineCore"].pid, signal.SIGKILL)
-    run.wait_for("started again", 30)
-    run.wait_for("ready again", START_SECONDS)
-    assert "Paris" in chat(run.port, key, "What is the capital of France?")["message"]["content"]
-    assert run.leaves_nothing(list(first.values()))
+    wait_for(0, "started again", 30)
+    wait_for(0, "ready again", START_SECONDS)
+    assert "Paris" in choice(stack, "What is the capital of France?")["message"]["content"]
+    assert still_running(list(first.values())) == []
 
-    deaths = run.text.count("started again")
-    os.kill(engine_parts(run)["serving.engine.server"].pid, signal.SIGKILL)
-    run.wait_until(lambda: run.text.count("started again") > deaths, 30)
-    run.wait_until(lambda: "EngineCore" in engine_parts(run), START_SECONDS)
-    processes = run.tree()
+    deaths = stack.output.count("started again")
+    os.kill(engine_parts(stack)["serving.engine.server"].pid, signal.SIGKILL)
+    wait_for(deaths, "started again", 30)
+    wait_until(lambda: "EngineCore" in engine_parts(stack), START_SECONDS, "the engine starts", stack.process)
+    processes = stack.tree()
 
-    seconds = run.stop(signal.SIGINT)
+    began = time.monotonic()
+    stack.process.send_signal(signal.SIGINT)
+    stack.process.wait(20)
 
-    assert seconds < 10
-    assert run.leaves_nothing(processes)
-    assert [path.name for path in temporary.rglob("*") if path.is_socket()] == []  # as a killed engine does
+    assert time.monotonic() - began < 10
+    assert still_running(processes) == []
+    assert [path.name for path in stack.temporary.rglob("*") if path.is_socket()] == []  # as a killed engine does

@@ -36,6 +36,7 @@ def packages() -> None:
 
 @pytest.mark.skipif(chromium.find_chromium() is None, reason="Chromium is not installed")
 @pytest.mark.usefixtures("packages")
+@pytest.mark.processes
 def test_a_browser_answers_as_pytorch_does(
     tiny: Registry, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,15 +6,16 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from running import run_signet
 
 from training.model.decoding import generate
 from training.model.saving import load_decoder
+from training.outcome import Outcome
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
@@ -58,19 +59,13 @@ IN_ONE_PROCESS = {
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+def made(run_recipe: Callable[..., Outcome], tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """A dense model, and one with experts."""
     work = tmp_path_factory.mktemp("own")
     (work / "sums.txt").write_text(TEXT)
     (work / "own.yaml").write_text(RECIPE)
-    (work / "home").mkdir()
-    folders = []
-    for experts in (0, 4):
-        arguments = ("train", str(work / "own.yaml"), "--json", "--set", f"model.experts={experts}")
-        done = run_signet(work / "home", *arguments)
-        assert done.returncode == 0, done.stderr
-        folders.append(Path(json.loads(done.stdout)["path"]))
-    return folders
+    made = [run_recipe(work / "own.yaml", work / "home", f"model.experts={experts}") for experts in (0, 4)]
+    return [outcome.checkpoint.path for outcome in made]
 
 
 @pytest.fixture(scope="module")
