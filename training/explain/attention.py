@@ -14,12 +14,12 @@ from pydantic import JsonValue
 from safetensors import SafetensorError
 from tokenizers import Encoding
 from transformers import AutoModel
-from transformers.utils import logging as transformers_logging
 
 from training.errors import SourceError, TrainingError
-from training.evaluate.loading import load_model
+from training.evaluate.loading import load_model, quiet
 from training.evaluate.source import Source
 from training.evaluate.tokens import open_tokenizer
+from training.lexical import bert as _lexical  # noqa: F401, which transformers then knows
 from training.model.bottleneck import has_bottlenecks
 
 MOST_TOKENS = 128
@@ -110,11 +110,11 @@ def _load(source: Source) -> Any:
         bare = model if has_bottlenecks(model) else model.get_base_model()
         bare.set_attn_implementation("eager")
         return model.eval()
-    transformers_logging.disable_progress_bar()
     try:
-        model = AutoModel.from_pretrained(
-            source.path, local_files_only=True, attn_implementation="eager", dtype=torch.float32
-        )
+        with quiet():  # that a head is left out is what is wanted
+            model = AutoModel.from_pretrained(
+                source.path, local_files_only=True, attn_implementation="eager", dtype=torch.float32
+            )
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         why = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise SourceError(f"{source.identity.ref} cannot be loaded: {why}") from None

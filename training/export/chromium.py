@@ -16,6 +16,8 @@ from pathlib import Path
 from queue import Empty, Queue
 from typing import Any
 
+from training.compress.process import end_group
+
 PHONE = (390, 844)
 """CSS pixels, width and height."""
 _PAGE = b'<!doctype html><meta charset="utf-8"><script type="module" src="/check.js"></script>'
@@ -66,7 +68,6 @@ def ask_in_chromium(folder: Path, texts: Sequence[str], count: int, seconds: flo
     answers: Queue[dict[str, Any]] = Queue()
     with (
         _served(folder, {"texts": list(texts), "count": count}, answers) as url,
-        # What the browser has started may write there a moment longer than the browser runs.
         tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile,
     ):
         command = [
@@ -76,14 +77,16 @@ def ask_in_chromium(folder: Path, texts: Sequence[str], count: int, seconds: flo
         ]  # fmt: skip
         if os.geteuid() == 0:  # its sandbox does not run as root
             command.append("--no-sandbox")
-        browser = subprocess.Popen([*command, url], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        browser = subprocess.Popen(
+            [*command, url], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
         try:
             return answers.get(timeout=seconds)
         except Empty:
             raise TimeoutError(f"no answer in Chromium within {seconds:g} s") from None
         finally:
-            browser.terminate()
-            browser.wait(10)
+            # Asked to stop, its processes would go on writing to the profile after the first of them has ended.
+            end_group(browser)
 
 
 @contextmanager

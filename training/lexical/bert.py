@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForSequenceClassification, BertConfig, BertForSequenceClassification
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForSequenceClassification,
+    BertConfig,
+    BertForSequenceClassification,
+    BertModel,
+)
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from training.errors import RecipeError
@@ -16,6 +23,12 @@ class LexicalBertConfig(BertConfig):
     """BERT's, under a name of its own: what knows BERT alone would leave the lexical part out and say nothing."""
 
     model_type = "signet_lexical_bert"
+
+
+class LexicalBertModel(BertModel):
+    """The encoder alone: what the tokens themselves say is for its head."""
+
+    config_class = LexicalBertConfig
 
 
 class LexicalBertForSequenceClassification(BertForSequenceClassification):
@@ -69,4 +82,5 @@ def _described(model: Any) -> dict[str, Any]:
 
 
 AutoConfig.register(LexicalBertConfig.model_type, LexicalBertConfig)
+AutoModel.register(LexicalBertConfig, LexicalBertModel)
 AutoModelForSequenceClassification.register(LexicalBertConfig, LexicalBertForSequenceClassification)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import struct
 import xml.etree.ElementTree as ElementTree
 import zlib
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from tiny_bert import write_tiny_bert
+from transformers import AutoModelForSequenceClassification
 
 from training.errors import SourceError, TrainingError
 from training.evaluate import Source
@@ -16,6 +18,7 @@ from training.evaluate.loading import load_model
 from training.evaluate.tokens import open_tokenizer
 from training.explain.attention import MOST_TOKENS, Attention, choose, read_attention
 from training.explain.attention_map import attention_map
+from training.lexical.bert import with_lexical_part
 from training.methods import adapters
 from training.recipes.sections import BottleneckSettings, LoraSettings, PrefixSettings
 from training.registry import CheckpointRef
@@ -63,6 +66,18 @@ def test_an_encoder_looks_both_ways(tmp_path: Path) -> None:
 
     assert found.tokens == ["[CLS]", "the", "ship", "[SEP]"]
     assert found.weights_ANLM.triu(1).abs().max() > 0
+
+
+def test_a_classifier_that_reads_tokens_too_looks_as_its_encoder_does(tmp_path: Path) -> None:
+    folder = write_tiny_bert(tmp_path / "bert")
+    plain = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=2)
+    vocabulary = plain.config.vocab_size
+    shutil.copytree(folder, tmp_path / "lexical")
+    with_lexical_part(plain, torch.ones(vocabulary), torch.ones(vocabulary, 2)).save_pretrained(tmp_path / "lexical")
+
+    found = read_attention(source(tmp_path / "lexical"), "the ship")
+
+    assert torch.equal(found.weights_ANLM, read_attention(source(folder), "the ship").weights_ANLM)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,8 @@ import importlib.util
 import json
 import os
 import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,20 @@ from training.export import chromium, to_web, web_packages
 from training.export.folder import ExportError
 from training.export.greedy import TEXTS, expected_answers
 from training.registry import Registry
+
+WRITING_BROWSER = """
+import json, os, sys, urllib.request
+profile = next(word for word in sys.argv if word.startswith("--user-data-dir=")).partition("=")[2]
+child = os.fork()
+while not child:
+    try:
+        os.makedirs(profile + "/wasm", exist_ok=True)
+    except OSError:
+        pass
+told = json.dumps({"child": child, "profile": profile}).encode()
+urllib.request.urlopen(sys.argv[-1].replace("check.html", "found"), told)
+os.wait()
+"""
 
 CACHE = Path(__file__).parents[3] / ".signet" / "cache" / "web"
 
@@ -78,6 +94,30 @@ def test_a_browser_answers_as_pytorch_does(
     told = ask(folder, TEXTS[:1], 1, seconds=120)["error"]
     assert f"{weights.name}: " in told
     assert "bytes came" in told
+
+
+def test_a_browser_that_still_writes_is_ended_with_all_its_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "browser"
+    program.write_text(f"#!{sys.executable}\n{WRITING_BROWSER}")
+    program.chmod(0o755)
+    monkeypatch.setattr(chromium, "find_chromium", lambda: str(program))
+
+    found = chromium.ask_in_chromium(tmp_path, [], 1, seconds=60)
+
+    # A killed process stays in the table until whoever inherited it takes its end.
+    assert wait_until_ended(found["child"])
+    assert not Path(found["profile"]).exists()
+
+
+def wait_until_ended(pid: int) -> bool:
+    state = Path(f"/proc/{pid}/stat")
+    for _ in range(200):
+        if not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z":
+            return True
+        time.sleep(0.05)
+    return False
 
 
 def test_nothing_of_the_page_names_another_host() -> None:
