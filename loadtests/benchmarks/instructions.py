@@ -2,6 +2,7 @@
 
 Counted by Valgrind's callgrind (https://valgrind.org/docs/manual/cl-manual.html, Debian's package `valgrind`), one
 request after another against a stand-in engine: unlike CPU time, the same number beside other work and at any clock.
+Paced streams come an event at a time, as from an engine's steps; their count holds what a gateway does meanwhile.
 `--before` is another checkout of Signet, counted too, with this environment's packages.
 """
 
@@ -16,19 +17,46 @@ import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
+from loadtests.benchmarks.gateway import set_pace
 from loadtests.tools.client import LoadClient, chat_body
 from loadtests.tools.processes import REPOSITORY, Program, ProgramError, running
 from loadtests.tools.targets import free_port, signet_gateway
 
 WARM_UP = 40
 NUM_TOKENS = 64
-BODIES: dict[str, Mapping[str, Any]] = {
-    "not streamed": chat_body(None) | {"max_tokens": NUM_TOKENS},
-    "streamed, 64 tokens": chat_body(NUM_TOKENS),
+# Long enough for a gateway under Valgrind to read each event by itself.
+STEP_MS = 15
+
+
+class Workload(NamedTuple):
+    """One kind of question, and how the engine answers it."""
+
+    body: Mapping[str, Any]
+    path: str = "/v1/chat/completions"
+    is_paced: bool = False
+
+
+_CHAT = chat_body(NUM_TOKENS)
+_LOGPROBS = _CHAT | {"logprobs": True}
+_TOP_LOGPROBS = _LOGPROBS | {"top_logprobs": 5}
+_QUESTION = _CHAT["messages"][0]["content"]
+WORKLOADS = {
+    "not streamed": Workload(chat_body(None) | {"max_tokens": NUM_TOKENS}),
+    "streamed, in one write": Workload(_CHAT),
+    "streamed, one event at a time": Workload(_CHAT, is_paced=True),
+    "`logprobs`, in one write": Workload(_LOGPROBS),
+    "`top_logprobs: 5`, in one write": Workload(_TOP_LOGPROBS),
+    "`top_logprobs: 5`, one event at a time": Workload(_TOP_LOGPROBS, is_paced=True),
+    "`/v1/responses`, streamed": Workload(
+        {"model": _CHAT["model"], "input": _QUESTION, "max_output_tokens": NUM_TOKENS, "stream": True}, "/v1/responses"
+    ),
+    "`/v1/messages`, streamed": Workload(
+        {name: value for name, value in _CHAT.items() if name != "stream_options"}, "/v1/messages"
+    ),
 }
 # Under Valgrind Python starts some fifty times slower.
 START_TIMEOUT_S = 180.0
@@ -36,7 +64,7 @@ _TOTALS = re.compile(r"^totals: (\d+)", re.MULTILINE)
 
 
 def instructions(checkout: Path, num_requests: int) -> dict[str, float]:
-    """Instructions of the gateway's process per answer, for each of `BODIES`; starts and stops all it needs."""
+    """Instructions of the gateway's process per answer, for each of `WORKLOADS`; starts and stops all it needs."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         engine_url = f"http://127.0.0.1:{free_port()}"
@@ -50,22 +78,23 @@ def instructions(checkout: Path, num_requests: int) -> dict[str, float]:
         gateway = stack.enter_context(running("gateway", [*valgrind, *target.command], folder, env=environment))
         gateway.wait_ready(f"{target.url}{target.ready_path}", target.headers, START_TIMEOUT_S)
         measured = {}
-        for number, (name, body) in enumerate(BODIES.items(), start=1):
-            ask(target.url, target.headers, body, WARM_UP)
+        for number, (name, workload) in enumerate(WORKLOADS.items(), start=1):
+            set_pace(engine_url, STEP_MS if workload.is_paced else 0)
+            ask(target.url, target.headers, workload, WARM_UP)
             control(gateway, "--instr=on")
-            ask(target.url, target.headers, body, num_requests)
+            ask(target.url, target.headers, workload, num_requests)
             control(gateway, "--instr=off")
             control(gateway, "--dump=answers")
             measured[name] = total(Path(f"{counts}.{number}")) / num_requests
         return measured
 
 
-def ask(url: str, headers: Mapping[str, str], body: Mapping[str, Any], num_requests: int) -> None:
+def ask(url: str, headers: Mapping[str, str], workload: Workload, num_requests: int) -> None:
     """So many questions on one connection. Raises ProgramError where one is not answered."""
 
     async def run() -> None:
         async with LoadClient(url, 1, headers) as client:
-            seen = await client.run("/v1/chat/completions", [body], total=num_requests, timeout_s=START_TIMEOUT_S)
+            seen = await client.run(workload.path, [workload.body], total=num_requests, timeout_s=START_TIMEOUT_S)
         if seen.errors:
             raise ProgramError(f"{sum(seen.errors.values())} of {num_requests} requests failed: {dict(seen.errors)}")
 

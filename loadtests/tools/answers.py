@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
 
+from loadtests.tools.named_events import message_parts, response_parts
+
 Endpoint = Literal["chat", "completions"]
+StreamEndpoint = Literal["chat", "completions", "responses", "messages"]
 
 # The size with which gateways were compared from the start: figures stay comparable.
 PLAIN_BODY_BYTES = 376
@@ -25,6 +28,7 @@ PROMPT_IDS = list(range(1, 13))
 FIRST_ID = 1000
 
 _CREATED = 1_764_000_000
+_NAMED = {"responses": response_parts, "messages": message_parts}
 _IDS = {"chat": "chatcmpl-7f3a9d1c5b2e4860", "completions": "cmpl-7f3a9d1c5b2e4860"}
 
 
@@ -87,13 +91,15 @@ class StreamAsked:
     """What of a request shapes its stream. The answer is the same words for all, so it can go on from anywhere."""
 
     model: str
-    endpoint: Endpoint
+    endpoint: StreamEndpoint
     num_chunks: int
     include_usage: bool = False
     token_ids: bool = False
     """`return_token_ids`: as vLLM, the prompt's with the first event, each word's with its own."""
     start: int = 0
     """Words of the answer that came with the prompt, as token ids: those that follow are given."""
+    top_logprobs: int | None = None
+    """`logprobs`: each word's, with so many alternatives; of a chat."""
 
 
 @lru_cache(maxsize=256)
@@ -103,14 +109,18 @@ def stream_response(asked: StreamAsked) -> StreamBytes:
         b"HTTP/1.1 200 OK\r\nserver: standin\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
         b"transfer-encoding: chunked\r\n\r\n"
     )
-    texts = [_text_event(asked, place) for place in range(asked.num_chunks)]
-    role = [_role_event(asked)] if asked.endpoint == "chat" else []
-    closing = [_usage_event(asked)] if asked.include_usage else []
-    closing.append(b"data: [DONE]\n\n")
+    if asked.endpoint in _NAMED:
+        words = [f" {WORDS[place % len(WORDS)]}" for place in range(asked.num_chunks)]
+        opening, texts, closing = _NAMED[asked.endpoint](asked.model, words)
+    else:
+        opening = [_role_event(asked)] if asked.endpoint == "chat" else []
+        texts = [_text_event(asked, place) for place in range(asked.num_chunks)]
+        closing = [_usage_event(asked)] if asked.include_usage else []
+        closing.append(b"data: [DONE]\n\n")
     frames = [_http_chunk(event) for event in texts]
     # The closing events follow the last token in the same step of an engine: one write.
     frames[-1] += b"".join(_http_chunk(event) for event in closing) + b"0\r\n\r\n"
-    return StreamBytes(head + b"".join(_http_chunk(event) for event in role) + frames[0], tuple(frames[1:]))
+    return StreamBytes(head + b"".join(_http_chunk(event) for event in opening) + frames[0], tuple(frames[1:]))
 
 
 def answer_text(num_tokens: int) -> str:
@@ -140,7 +150,7 @@ def _plain(model: str, endpoint: Endpoint, text: str, id_padding: int = 0) -> by
     return _dump(envelope | {"choices": [choice], "usage": usage})
 
 
-def _envelope(model: str, endpoint: Endpoint, kind: str) -> dict[str, Any]:
+def _envelope(model: str, endpoint: StreamEndpoint, kind: str) -> dict[str, Any]:
     return {"id": _IDS[endpoint], "object": kind, "created": _CREATED, "model": model}
 
 
@@ -165,12 +175,20 @@ def _text_event(asked: StreamAsked, place: int) -> bytes:
         choice["delta"] = {"content": f" {WORDS[number]}"}
     else:
         choice["text"] = f" {WORDS[number]}"
-    choice |= {"logprobs": None, "finish_reason": "length" if place == asked.num_chunks - 1 else None}
+    logprobs = None if asked.top_logprobs is None else {"content": [_logprob(number, asked.top_logprobs)]}
+    choice |= {"logprobs": logprobs, "finish_reason": "length" if place == asked.num_chunks - 1 else None}
     if asked.token_ids:
         if asked.endpoint == "completions" and place == 0:
             choice["prompt_token_ids"] = PROMPT_IDS
         choice["token_ids"] = [FIRST_ID + number]
     return _as_event(_event(asked, [choice]))
+
+
+def _logprob(number: int, num_alternatives: int) -> dict[str, Any]:
+    """A word's own, and its neighbours as alternatives, the likeliest first."""
+    near = [(f" {WORDS[(number + step) % len(WORDS)]}", -0.25 - 1.5 * step) for step in range(max(num_alternatives, 1))]
+    rated = [{"token": word, "logprob": value, "bytes": list(word.encode())} for word, value in near]
+    return rated[0] | {"top_logprobs": rated[:num_alternatives]}
 
 
 def _usage_event(asked: StreamAsked) -> bytes:

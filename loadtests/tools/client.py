@@ -31,6 +31,7 @@ from loadtests.tools.figures import percentile
 # The first event that carries text: a role event alone is no token.
 _FIRST_TEXT = re.compile(rb'"(?:content|text)":\s*"[^"]')
 _COMPLETION_TOKENS = re.compile(rb'"completion_tokens":\s*(\d+)')
+_LAST_EVENT = re.compile(rb"^(?:data: \[DONE\]|event: message_stop|event: response\.completed)", re.MULTILINE)
 _TAIL_BYTES = 2048  # enough for the last text event, the usage event and [DONE]
 
 
@@ -242,8 +243,8 @@ class _Connection(asyncio.Protocol):
         status = self._parser.get_status_code()
         if status != 200:
             self._finish(f"status {status}")
-        elif self._stream and b"data: [DONE]" not in self._body:
-            self._finish("no [DONE]")
+        elif self._stream and not _LAST_EVENT.search(self._body):
+            self._finish("no last event")
         else:
             self._finish(None)
 

@@ -24,9 +24,9 @@ import uvloop
 
 from loadtests.tools.answers import (
     PROMPT_IDS,
-    Endpoint,
     StreamAsked,
     StreamBytes,
+    StreamEndpoint,
     error_response,
     http_response,
     models_response,
@@ -40,7 +40,9 @@ DEFAULT_CHUNKS = 64
 # Looking for these beats decoding the JSON: the stand-in has to stay cheaper than what it measures.
 _STREAM = re.compile(rb'"stream"\s*:\s*true')
 _INCLUDE_USAGE = re.compile(rb'"include_usage"\s*:\s*true')
-_MAX_TOKENS = re.compile(rb'"max_(?:completion_)?tokens"\s*:\s*(\d+)')
+_MAX_TOKENS = re.compile(rb'"max_(?:completion_|output_)?tokens"\s*:\s*(\d+)')
+_TOP_LOGPROBS = re.compile(rb'"top_logprobs"\s*:\s*(\d+)')
+_LOGPROBS = re.compile(rb'"logprobs"\s*:\s*true')
 _TOKEN_IDS = re.compile(rb'"return_token_ids"\s*:\s*true')
 _TOKEN_PROMPT = re.compile(rb'"prompt"\s*:\s*\[([\d\s,]+)\]')
 _STEP_MS = re.compile(rb"step_ms=([\d.]+)")
@@ -160,6 +162,10 @@ class StandInConnection(asyncio.Protocol):
                 self._generate("chat")
             case b"/v1/completions":
                 self._generate("completions")
+            case b"/v1/responses":
+                self._generate("responses")
+            case b"/v1/messages":
+                self._generate("messages")
             case b"/v1/models":
                 self._answer(self._engine.models)
             case b"/metrics":
@@ -184,11 +190,11 @@ class StandInConnection(asyncio.Protocol):
         self.write(response)
         self.answered()
 
-    def _generate(self, endpoint: Endpoint) -> None:
+    def _generate(self, endpoint: StreamEndpoint) -> None:
         engine, body = self._engine, self._body
         engine.num_requests += 1
         if not _STREAM.search(body):
-            self._answer(plain_response(engine.model, endpoint))
+            self._answer(self._whole(endpoint))
             return
         asked = _MAX_TOKENS.search(body)
         num_chunks = max(int(asked[1]), 1) if asked else DEFAULT_CHUNKS
@@ -201,6 +207,7 @@ class StandInConnection(asyncio.Protocol):
                 num_chunks,
                 include_usage=_INCLUDE_USAGE.search(body) is not None,
                 token_ids=_TOKEN_IDS.search(body) is not None,
+                top_logprobs=_top_logprobs(body) if endpoint == "chat" else None,
                 start=max(0, given[1].count(b",") + 1 - len(PROMPT_IDS)) if given else 0,
             )
         )
@@ -213,6 +220,11 @@ class StandInConnection(asyncio.Protocol):
         self.write(answer.opening)
         engine.stepper.add(self, answer)
 
+    def _whole(self, endpoint: StreamEndpoint) -> bytes:
+        if endpoint == "responses" or endpoint == "messages":
+            return error_response("400 Bad Request", "the stand-in streams these", "not_streamed")
+        return plain_response(self._engine.model, endpoint)
+
     def _set_pace(self, query: bytes) -> None:
         asked = _STEP_MS.search(query)
         if asked is None:
@@ -220,6 +232,14 @@ class StandInConnection(asyncio.Protocol):
             return
         self._engine.stepper.step_s = float(asked[1]) / 1000
         self._answer(http_response("200 OK", b"{}"))
+
+
+def _top_logprobs(body: bytes) -> int | None:
+    """None: no log-probabilities are asked for."""
+    if not _LOGPROBS.search(body):
+        return None
+    asked = _TOP_LOGPROBS.search(body)
+    return int(asked[1]) if asked else 0
 
 
 async def serve(engine: StandIn, host: str, port: int) -> None:

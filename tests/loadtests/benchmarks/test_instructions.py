@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from loadtests.benchmarks.instructions import BODIES, main, table, total
+from loadtests.benchmarks.instructions import WORKLOADS, main, table, total
 from loadtests.tools.processes import ProgramError
 
 
@@ -26,7 +26,7 @@ def test_a_dump_without_a_total_is_an_error(tmp_path: Path) -> None:
 
 
 def test_two_checkouts_are_put_side_by_side() -> None:
-    before, after = (dict.fromkeys(BODIES, count) for count in (1_000_000.0, 1_250_000.0))
+    before, after = (dict.fromkeys(WORKLOADS, count) for count in (1_000_000.0, 1_250_000.0))
 
     assert "| not streamed | 1,000 | 1,250 | 1.250 |" in table(after, before)
     assert "| not streamed | 1,250 |" in table(after, None)

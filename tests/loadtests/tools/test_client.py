@@ -121,7 +121,7 @@ async def test_an_event_cut_inside_its_end_is_one_event() -> None:
     ("response", "error"),
     [
         pytest.param(b"HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n", "status 503", id="refused"),
-        pytest.param(STREAM_HEAD + http_chunk(event("one")) + b"0\r\n\r\n", "no [DONE]", id="stream cut short"),
+        pytest.param(STREAM_HEAD + http_chunk(event("one")) + b"0\r\n\r\n", "no last event", id="stream cut short"),
         pytest.param(b"SMTP ready\r\n\r\n", "not HTTP", id="another protocol"),
     ],
 )

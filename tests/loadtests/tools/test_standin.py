@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
+import anthropic
 import httpx
 import openai
 import pytest
@@ -48,6 +49,33 @@ def test_chat_stream_has_one_word_per_chunk_and_a_reason_at_the_end(client: open
     assert chunks[0].choices[0].delta.role == "assistant"
     assert [chunk.choices[0].finish_reason for chunk in chunks] == [None] * 5 + ["length"]
     assert all(chunk.usage is None for chunk in chunks)
+
+
+def test_log_probabilities_come_with_as_many_alternatives_as_were_asked_for(client: openai.OpenAI) -> None:
+    ask = {"model": "standin", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 3, "logprobs": True}
+    for fields, num_alternatives in (({}, 0), ({"top_logprobs": 5}, 5)):
+        chunks = client.chat.completions.create(stream=True, **ask, **fields)
+        told = [chunk.choices[0].logprobs.content[0] for chunk in chunks if chunk.choices[0].logprobs]
+
+        assert [token.token for token in told] == [" The", " river", " rose"]
+        assert [len(token.top_logprobs) for token in told] == [num_alternatives] * 3
+        assert all(bytes(token.bytes).decode() == token.token for token in told)
+
+
+def test_responses_and_messages_are_streamed_as_their_clients_read_them(
+    client: openai.OpenAI, standin_url: str
+) -> None:
+    with client.responses.stream(model="standin", input="hi", max_output_tokens=3) as events:
+        response = events.get_final_response()
+    with anthropic.Anthropic(base_url=standin_url, api_key="none", max_retries=0) as claude:
+        hello = [{"role": "user", "content": "hi"}]
+        with claude.messages.stream(model="standin", messages=hello, max_tokens=3) as events:
+            message = events.get_final_message()
+    refused = httpx.post(f"{standin_url}/v1/messages", json={"model": "standin"})
+
+    assert (response.output_text, response.usage.output_tokens) == (" The river rose", 3)
+    assert (message.content[0].text, message.usage.output_tokens) == (" The river rose", 3)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "not_streamed")
 
 
 def test_usage_comes_last_where_it_was_asked_for(client: openai.OpenAI) -> None:
