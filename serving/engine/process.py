@@ -16,9 +16,9 @@ from enum import Enum
 from pathlib import Path
 
 from serving.engine.address import Address
-from serving.engine.child import Child
 from serving.engine.errors import EngineFailed
 from serving.engine.startup import StartupLog
+from serving.processes.child import Child
 
 # Seconds before the first, second, … restart in a row; the last repeats. The first is short: most deaths are single.
 BACKOFF_SECONDS = (0.5, 2.0, 5.0, 15.0, 30.0)

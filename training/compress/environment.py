@@ -27,8 +27,8 @@ from serving.pip import (
     takes_cpu_torch,
     why_it_failed,
 )
+from serving.processes.child import Child
 from training.compress.errors import EnvironmentUnavailable
-from training.compress.process import end_group
 from training.progress import Track, track
 
 # Versions and hashes of all packages, made by deploy/pin.py.
@@ -117,28 +117,21 @@ def _create(environment: Environment) -> None:
 
 
 def _run_pip(environment: Environment, arguments: list[str], log: Path, progress: Track) -> None:
-    """Run pip to its end, following its log; it dies with us when we are interrupted."""
+    """Run pip to its end, following its log; it dies with us."""
     settings = {**os.environ, "PIP_ROOT_USER_ACTION": "ignore"}
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            pip_command(environment.python, *arguments),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            env=settings,
-            start_new_session=True,
-        )
+    with log.open("wb") as output:
+        pip = Child(pip_command(environment.python, *arguments), settings, output, grace_seconds=0)
     shown = None
     try:
-        while process.poll() is None:
+        while pip.poll() is None:
             now = _progress_of(log.read_text(errors="replace"), environment.folder)
             if now != shown:
                 progress(*now)
             shown = now
             time.sleep(POLL_SECONDS)
     finally:
-        end_group(process)
-    if process.returncode:
+        pip.kill()
+    if pip.poll():
         why = why_it_failed(log.read_text(errors="replace"))
         raise EnvironmentUnavailable(f"the compressor's environment could not be made: {why}. Details: {log}")
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
+import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
+from serving.processes.child import Child
 from training.compress.errors import NotQuantizable, WorkerFailed
 
 WORKER_ENVIRONMENT = {
@@ -32,47 +34,26 @@ def run_worker(
 ) -> dict[str, Any]:
     """Run one job to its end and return its result; the libraries' own words go to `log`.
 
-    The worker is in a process group of its own, which is killed when anything ends us early, Ctrl-C included. Its
-    standard input stays open meanwhile: when we are killed, the kernel closes it and the worker ends by itself.
+    The worker never outlives us (`serving.processes`): not when we are interrupted, and not when we are killed.
     Raises NotQuantizable when the worker refuses the model, WorkerFailed when it ends without a result.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    settings = {**WORKER_ENVIRONMENT, **os.environ}
-    with log.open("wb") as words:
-        process = subprocess.Popen(
-            list(command),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=words,
-            env=settings,
-            start_new_session=True,
-        )
-    assert process.stdin is not None
-    assert process.stdout is not None
     result = None
-    try:
-        # A worker that dies at once is told by its exit code.
-        with suppress(BrokenPipeError):
-            process.stdin.write(json.dumps(job).encode() + b"\n")
-            process.stdin.flush()
-        result = _follow(process.stdout, on_progress or (lambda step, done, total: None))
-        process.wait()
-    finally:
-        end_group(process)
-        with suppress(BrokenPipeError):
-            process.stdin.close()
-        process.stdout.close()
-    if result is None or process.returncode:
-        raise WorkerFailed(f"the compressor failed: {_reason(process.returncode, log)}. Details: {log}")
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as told, log.open("wb") as words:
+        json.dump(job, told)
+        told.flush()
+        environment = {**WORKER_ENVIRONMENT, **os.environ}
+        child = Child([*command, told.name], environment, subprocess.PIPE, grace_seconds=0, errors=words)
+        assert child.stdout is not None
+        try:
+            result = _follow(child.stdout, on_progress or (lambda step, done, total: None))
+            child.wait(math.inf)
+        finally:
+            child.kill()
+    code = child.poll()
+    if result is None or code:
+        raise WorkerFailed(f"the compressor failed: {_reason(code, log)}. Details: {log}")
     return result
-
-
-def end_group(process: subprocess.Popen[bytes]) -> None:
-    """Kill a process that leads its own group, and whatever it has started."""
-    if process.poll() is None:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
 
 
 def _follow(output: IO[bytes], on_progress: OnProgress) -> dict[str, Any] | None:
@@ -88,8 +69,8 @@ def _follow(output: IO[bytes], on_progress: OnProgress) -> dict[str, Any] | None
     return None
 
 
-def _reason(code: int, log: Path) -> str:
-    if code == -signal.SIGKILL:
+def _reason(code: int | None, log: Path) -> str:
+    if code == 128 + signal.SIGKILL:
         return "it was killed, most often for want of memory"
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
     return lines[-1][:240].rstrip(".") if lines else f"it ended with exit code {code} and said nothing"

@@ -6,10 +6,8 @@ import importlib.util
 import json
 import math
 import os
-import signal
 import socket
 import statistics
-import subprocess
 import sys
 import time
 import urllib.error
@@ -21,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from serving.processes.child import Child
 from training.compress.errors import EngineFailed
-from training.compress.process import end_group
 from training.data import IGNORED, Example
 from training.errors import TrainingError
 
@@ -109,28 +107,19 @@ def _engine(ref: str, home: Path, log: Path) -> Iterator[str]:
     command = [*ENGINE, "--model", ref, "--port", str(port)]
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            env={**os.environ, "SIGNET_HOME": str(home)},
-            start_new_session=True,
-        )
+        engine = Child(command, {**os.environ, "SIGNET_HOME": str(home)}, output, _GRACE_SECONDS)
     try:
         deadline = time.monotonic() + READY_SECONDS
         while not _is_ready(url):
-            if process.poll() is not None or time.monotonic() > deadline:
+            if engine.poll() is not None or time.monotonic() > deadline:
                 said = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
                 raise EngineFailed(f"the engine does not serve {ref}: {said[-1] if said else 'no output'}")
             time.sleep(_POLL_SECONDS)
         yield url
     finally:
-        process.send_signal(signal.SIGTERM)  # it stops the engine's own processes, which have groups of their own
-        try:
-            process.wait(_GRACE_SECONDS)
-        except subprocess.TimeoutExpired:
-            end_group(process)
+        engine.terminate()
+        engine.wait(_GRACE_SECONDS)
+        engine.kill()
 
 
 def _is_ready(url: str) -> bool:

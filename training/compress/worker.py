@@ -1,16 +1,15 @@
 """Compress one model. Runs where llmcompressor is, which is not where Signet is: imports nothing of ours, and is one
 file (docs/decisions/051-one-file-compresses.md).
 
-    python -I worker.py <job.json
+    python -I worker.py job.json
 
-The job is one line of JSON on standard input, with the keys of `Job`. Standard output is one JSON object a line:
+The job is a JSON object with the keys of `Job`. Standard output is one JSON object a line:
 
     {"event": "progress", "step": "Quantizing", "done": 3, "total": 31}
     {"event": "refused", "reason": "..."}
     {"event": "result", "before": {"chats": [31.2, …]}, "after": {…}, "settings": {…}, "bits": {…}, "peak_bytes": …}
 
-What the libraries say goes to standard error. When standard input ends, nobody waits for the result any more, and the
-program ends too.
+What the libraries say goes to standard error.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ import json
 import os
 import resource
 import sys
-import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,9 +30,6 @@ GROUP_SIZES = (64, 32)
 
 # The output layer is left as it is: it costs most quality for least space, and is often shared with the embeddings.
 IGNORED_LAYERS = ("lm_head",)
-
-# The exit code when nobody waits for the result any more.
-ORPHANED = 3
 
 # Labels of tokens that are read and not scored, as PyTorch's cross-entropy has it.
 UNSCORED = -100
@@ -120,9 +115,8 @@ class Reporter:
 def main() -> int:
     """Read the job, do it, report."""
     reporter = Reporter(claim_stdout())
-    told = json.loads(sys.stdin.readline())
+    told = json.loads(Path(sys.argv[1]).read_text())
     job = Job(**told | {"scheme": Scheme(**told["scheme"])})
-    threading.Thread(target=end_with_stdin, daemon=True).start()
     try:
         reporter.send("result", **run(job, reporter))
     except Refused as refusal:
@@ -499,14 +493,5 @@ def claim_stdout() -> TextIO:
     return channel
 
 
-def end_with_stdin() -> None:
-    """Wait until whoever started us closes our standard input or dies, then end at once."""
-    sys.stdin.read()
-    os._exit(ORPHANED)
-
-
 if __name__ == "__main__":
-    # At once, and not through the interpreter's end, which would wait for the thread that reads.
-    code = main()
-    sys.stderr.flush()
-    os._exit(code)
+    sys.exit(main())

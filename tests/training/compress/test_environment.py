@@ -14,10 +14,12 @@ import venv
 import zipfile
 from collections import namedtuple
 from pathlib import Path
+from typing import Any
 
 import pytest
 from running import wait_until
 
+from serving.processes.child import Child
 from training.compress import environment
 from training.compress.environment import Environment, ensure_environment
 from training.compress.errors import EnvironmentUnavailable
@@ -142,19 +144,18 @@ def test_a_second_run_waits_for_the_first(cache: Path, capsys: pytest.CaptureFix
 
 
 def test_an_interrupted_installation_is_not_taken_for_complete(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pips: list[subprocess.Popen[bytes]] = []
+    pips: list[Child] = []
 
-    def interrupt(process: subprocess.Popen[bytes]) -> None:
-        pips.append(process)
-        original(process)
+    def start(*arguments: Any, **more: Any) -> Child:
+        pips.append(Child(*arguments, **more))
+        return pips[-1]
 
-    original = environment.end_group
-    monkeypatch.setattr(environment, "end_group", interrupt)
+    monkeypatch.setattr(environment, "Child", start)
     monkeypatch.setattr(environment, "_progress_of", lambda said, folder: raise_interrupt())
     with pytest.raises(KeyboardInterrupt):
         make(cache)
 
-    assert pips[0].returncode is not None
+    assert pips[0].poll() is not None
     assert not Environment.below(cache).is_complete
 
 

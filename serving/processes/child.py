@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import subprocess
@@ -30,12 +31,14 @@ class Child:
         environment: Mapping[str, str],
         output: IO[bytes] | int,
         grace_seconds: float,
+        errors: IO[bytes] | int = subprocess.STDOUT,
     ) -> None:
+        """`output`, and `errors` where they are not to go there too: as of `subprocess.Popen`."""
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-S", str(WATCHDOG), str(grace_seconds), *command],
             stdin=subprocess.PIPE,
             stdout=output,
-            stderr=subprocess.STDOUT,
+            stderr=errors,
             env=dict(environment),
             start_new_session=True,
         )
@@ -72,7 +75,7 @@ class Child:
                 pipe.close()
 
     def wait(self, seconds: float) -> None:
-        """Wait for the end at most so long."""
+        """Wait for the end at most so long; `math.inf`: for ever."""
         deadline = time.monotonic() + seconds
         while self._process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.02)
@@ -99,8 +102,8 @@ def output_lines(command: Sequence[str], environment: Mapping[str, str]) -> Iter
         assert child.stdout is not None
         for line in child.stdout:
             yield line.decode(errors="replace").rstrip()
-        while (code := child.poll()) is None:
-            time.sleep(0.02)
+        child.wait(math.inf)
+        code = child.poll()
     finally:
         child.kill()
     if code:

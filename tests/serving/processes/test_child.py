@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from serving.engine.child import Child, output_lines
+from serving.processes.child import Child, output_lines
 
 # A parent with a child that ignores SIGTERM and has left the group and the session, as vLLM's may.
 TREE = """
@@ -91,7 +91,7 @@ def test_sweeps_up_when_the_watchdog_itself_is_killed(tree):
 
 def test_tree_dies_when_the_supervisor_is_killed():
     program = (
-        "import os, subprocess, sys, time; from serving.engine.child import Child;"
+        "import os, subprocess, sys, time; from serving.processes.child import Child;"
         f"child = Child([sys.executable, '-c', {TREE!r}], os.environ, subprocess.PIPE, 60);"
         "print(child.pid, *map(int, child.stdout.readline().split()), flush=True); time.sleep(600)"
     )
