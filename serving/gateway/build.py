@@ -76,7 +76,13 @@ def build(settings: Settings, reload: Callable[[], list[str]]) -> GatewayApp:
         cleaning=RequestCleaning(settings.guard, served_tokens(settings)),
         inspector=inspector,
         policy_steps=PolicySteps(
-            settings.guard.policy, broken_tokens(settings), pool, lambda: inspector.pool, ledger, metrics.policy
+            settings.guard.policy,
+            broken_tokens(settings),
+            pool,
+            admission,
+            lambda: inspector.pool,
+            ledger,
+            metrics.policy,
         ),
         keyring=keyring,
         pool=pool,

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from monitoring.telemetry import RequestTrace
+    from serving.gateway.admission.permit import Permit
     from serving.gateway.endpoints.endpoint import Endpoint
     from serving.gateway.engines.engine import Engine
     from serving.gateway.errors import GatewayError
@@ -33,16 +34,6 @@ def new_request_id() -> str:
 _random: list[str] = []
 # A forked worker must not draw what its siblings draw.
 os.register_at_fork(after_in_child=_random.clear)
-
-
-class HeldPermit(Protocol):
-    """A permit of admission, as far as the steps after it know it."""
-
-    def relayed(self, num_tokens: int) -> None:
-        """So many tokens of the answer have been relayed by now, in all."""
-
-    def release(self) -> None:
-        """End the permit; to be called on every path, calling it again does nothing."""
 
 
 @dataclass(slots=True)
@@ -100,7 +91,7 @@ class RequestContext:
     affinity: Affinity | None = None
     uncached_chars: int = 0
     engine: Engine | None = None
-    permit: HeldPermit | None = None
+    permit: Permit | None = None
     trace: RequestTrace | None = None
 
     output_hits: int = 0

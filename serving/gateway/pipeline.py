@@ -12,7 +12,11 @@ from dataclasses import dataclass
 
 from monitoring.telemetry import GatewayMetrics, Tracing
 from serving.gateway.adapters import Adapters
-from serving.gateway.admission.admission import Admission, slots_of
+from serving.gateway.admission.admission import Admission
+from serving.gateway.admission.demand import Demand
+from serving.gateway.admission.fair_queue import Announcement
+from serving.gateway.admission.permit import Permit
+from serving.gateway.admission.priority import demand_of
 from serving.gateway.answer.attempts import Attempts
 from serving.gateway.answer.exchange import Exchange
 from serving.gateway.answer.failover import Failover
@@ -121,20 +125,24 @@ class Pipeline:
             max_bytes=min(self.settings.max_answer_bytes, self.settings.http.max_buffered_bytes // ONE_HOLDER),
         )
         cancel_on_disconnect = _CancelOnDisconnect(client)
+        announcement: Announcement | None = None
         try:
             await authenticate(context, self.identity)
             check_endpoint(context)
             context.raw_body = await read_body(receive, self.settings.max_body_bytes)
             await self._understand(context)
             await self.reserver.reserve(context)
+            demand, announcement = self._announce(context)
             client.on_disconnect(cancel_on_disconnect)
             await self._prepare(context)
             if self.inspector.active:
                 await self.inspector.inspect(context)
-            if self.policy_steps.policy is not None and not await self._keeps_policy(context):
+            if self.policy_steps.policy is not None and not await self._keeps_policy(context, demand):
                 await exchange.refuse()
                 return
-            await self._admit(context)
+            if announcement is not None:
+                announcement.withdraw()
+            await self._admit(context, demand)
             await exchange.run()
             if context.route is not None and context.route.shadow is not None:
                 self.shadows.answered(context)
@@ -153,8 +161,10 @@ class Pipeline:
             log.exception("unexpected failure", extra={"request_id": context.request_id})
             await exchange.fail(GatewayError("The gateway failed on this request. Its log has the request id."))
         finally:
+            if announcement is not None:
+                announcement.withdraw()
             if context.permit is not None:
-                context.permit.release()
+                _end(context.permit, context)
                 context.permit = None
             exchange.close()
             settlement.close()
@@ -189,18 +199,30 @@ class Pipeline:
             begin_receipt(context, self.receipts, body)
         check_scope(context)
 
-    async def _keeps_policy(self, context: RequestContext) -> bool:
-        self.policy_steps.concern(context)
+    def _announce(self, context: RequestContext) -> tuple[Demand, Announcement | None]:
+        """Refuse now what the queue would refuse, before more is spent on it."""
+        settings = self.admission.settings
+        demand = demand_of(context, is_queued=settings.enabled, engine_priority=settings.engine_priority)
+        return demand, self.admission.announce(demand) if settings.enabled else None
+
+    async def _keeps_policy(self, context: RequestContext, demand: Demand) -> bool:
+        self.policy_steps.concern(context, demand)
         review = context.review
         if review is not None:
             await self.policy_steps.judge_input(context, review)
         return review is None or review.refused_by is None
 
-    async def _admit(self, context: RequestContext) -> None:
+    async def _admit(self, context: RequestContext, demand: Demand) -> None:
+        demand.measure(context.prompt_chars, is_embedding=context.endpoint.name == "embeddings")
+        context.slots = demand.slots
         if self.admission.settings.enabled:
-            context.permit = self.admission.try_enter(context) or await self.admission.wait(context)
-        else:
-            context.slots = slots_of(context)
+            context.permit = self.admission.try_enter(demand) or await self.admission.wait(demand)
+
+
+def _end(permit: Permit, context: RequestContext) -> None:
+    if context.usage_reported or context.completion_tokens:
+        permit.settle(context.prompt_tokens, context.completion_tokens, context.engine)
+    permit.release()
 
 
 class _CancelOnDisconnect:

@@ -18,18 +18,15 @@ from dataclasses import dataclass
 from serving.gateway.admission.capacity import Capacity
 from serving.gateway.admission.concurrency import Bounds
 from serving.gateway.admission.counters import Account
-from serving.gateway.admission.fair_queue import FairQueue, TenantState, Ticket
+from serving.gateway.admission.demand import Demand
+from serving.gateway.admission.fair_queue import Announcement, FairQueue, TenantState, Ticket
 from serving.gateway.admission.permit import Permit
-from serving.gateway.admission.priority import deadline_of, priority_of
 from serving.gateway.admission.settings import AdmissionSettings
-from serving.gateway.context import RequestContext
+from serving.gateway.engines.engine import Engine
 from serving.gateway.engines.pool import EnginePool
-from serving.gateway.engines.seen import CHARS_PER_TOKEN
 from serving.gateway.errors import DeadlineExceeded, GatewayError, Overloaded, QueueFull
 
 _MAX_IDLE_MODELS = 64
-# 8,192 tokens, the window of many models that embed.
-_CHARS_PER_SLOT = 8192 * CHARS_PER_TOKEN
 _RETRY_AT_LEAST_S, _RETRY_AT_MOST_S = 1, 60
 
 
@@ -53,7 +50,9 @@ class Admission:
         self._workers = workers
         self._capacity = Capacity(pool, self._bounds(settings), self.dispatch)
         self._queues: dict[str, FairQueue] = {}
+        # Requests that wait, by tenant. Parts of requests wait too, and are in the queues alone.
         self._queued: dict[str, OrderedDict[Ticket, None]] = {}
+        self._num_requests = 0
         self._num_waiting = 0
         # Slots that are granted and not taken yet, by model.
         self._granted: Counter[str] = Counter()
@@ -72,50 +71,53 @@ class Admission:
             queue.lower_share = settings.lower_priority_share
         self.dispatch()
 
-    def try_enter(self, context: RequestContext) -> Permit | None:
-        """A permit, if the request need not wait; None: `wait` for one.
+    def announce(self, demand: Demand) -> Announcement:
+        """A request is about to be made ready, at a cost: refuse it now if it would wait in vain then.
 
         Raises:
-            BadRequest: priority or deadline are no numbers.
+            QueueFull, Overloaded, DeadlineExceeded: it would.
         """
-        principal = context.principal
-        assert principal is not None
-        context.priority = priority_of(context, self.settings.engine_priority)
-        deadline_of(context)
-        context.slots = slots_of(context)
         now = time.perf_counter()
-        queue = self._queue_of(context.model, now)
-        if queue.num_waiting or self._granted or not self._capacity.has_room(context.model, now):
+        queue = self._queue_of(demand.model, now)
+        if self._num_waiting or queue.num_announced:
+            self._refuse_early(queue, demand, now)
+        return Announcement(queue, demand.tenant)
+
+    def try_enter(self, demand: Demand) -> Permit | None:
+        """A permit, if nobody has to wait; None: `wait` for one."""
+        now = time.perf_counter()
+        queue = self._queue_of(demand.model, now)
+        if queue.num_waiting or self._granted or not self._capacity.has_room(demand.model, now):
             return None
-        if context.slots > 1 and not self._has_room_for(context, now):
+        if demand.slots > 1 and not self._has_room_for(demand, now):
             return None
         queue.forget_idle(now - self.settings.tenant_memory_s)
-        tenant_state = queue.tenant_state(principal.tenant, principal.weight)
-        if len(queue.tenants) > 1 and not self._may_use_room(queue, tenant_state, context, now):
+        tenant_state = queue.tenant_state(demand.tenant, demand.weight)
+        if len(queue.tenants) > 1 and not self._may_use_room(queue, tenant_state, demand, now):
             queue.note_idle(tenant_state, now)
             return None
-        account = queue.counters(context.priority).account(principal.tenant, principal.weight)
-        return self._begin(context, queue, tenant_state, account)
+        account = queue.counters(demand.priority).account(demand.tenant, demand.weight)
+        return self._begin(demand, queue, tenant_state, account)
 
-    async def wait(self, context: RequestContext) -> Permit:
+    async def wait(self, demand: Demand) -> Permit:
         """Wait in the queue for a permit.
 
         Raises:
             QueueFull, Overloaded, DeadlineExceeded: it would wait in vain, or has waited too long.
         """
-        assert context.principal is not None
         now = time.perf_counter()
-        limit_s = deadline_of(context)
-        leaves_at = min(math.inf if limit_s is None else context.started + limit_s, now + self.settings.max_wait_s)
-        queue = self._queue_of(context.model, now)
+        leaves_at = self._leaves_at(demand, now)
+        queue = self._queue_of(demand.model, now)
         queue.forget_idle(now - self.settings.tenant_memory_s)
-        self._check(queue, context, limit_s is not None, leaves_at - now, now)
-        tenant, weight = context.principal.tenant, context.principal.weight
-        number = next(self._sequence)
-        ticket = Ticket(queue, tenant, context.model, context.priority, weight, number, context.slots)
+        wait_s = _wait_s(queue, demand, now)
+        own = self._num_queued(demand.tenant)
+        self._check(demand, own, wait_s, leaves_at - now)
+        if not demand.is_part and self._num_requests >= self.settings.max_queued:
+            self._make_room(demand, own, wait_s)
+        ticket = Ticket(queue, demand, next(self._sequence))
         self._enqueue(ticket, now)
         timer = asyncio.get_running_loop().call_later(
-            leaves_at - now, self._expire, ticket, self._too_late(limit_s is not None)
+            leaves_at - now, self._expire, ticket, self._too_late(demand.deadline is not None)
         )
         # An engine may have room that only others than those that wait already can use.
         self.dispatch()
@@ -127,7 +129,7 @@ class Admission:
                 self._take_up(ticket)
                 queue.note_idle(ticket.tenant_state, time.perf_counter())
                 self.dispatch()
-            elif ticket in self._queued.get(ticket.tenant, ()):
+            elif ticket.waits:
                 self._withdraw(ticket)
                 self.dispatch()
             raise
@@ -135,7 +137,7 @@ class Admission:
             timer.cancel()
         # From here to the engine there is no await: the slot that was granted is still free.
         self._take_up(ticket)
-        return self._begin(context, queue, ticket.tenant_state, ticket.account)
+        return self._begin(demand, queue, ticket.tenant_state, ticket.account)
 
     def dispatch(self) -> None:
         """Grant permits while engines have room. Called whenever that may be so."""
@@ -156,11 +158,10 @@ class Admission:
         rates = {name: rate for name, queue in self._queues.items() if (rate := queue.rate.per_second(now)) is not None}
         return AdmissionState(self._waiting, self._running, rates, self._capacity.limits, self._refused)
 
-    def first_token(self, context: RequestContext, ttft_s: float | None) -> None:
+    def first_token(self, engine: Engine, ttft_s: float | None) -> None:
         """Called by permits: the engine's limit learns from it."""
-        engine = context.engine
-        limit = self._capacity.limit_of(engine) if engine is not None else None
-        if engine is None or limit is None:
+        limit = self._capacity.limit_of(engine)
+        if limit is None:
             return
         if ttft_s is None:
             limit.observe_answer(engine.in_flight)
@@ -187,29 +188,27 @@ class Admission:
             self._queues = {
                 queue.name: queue
                 for queue in self._queues.values()
-                if queue.name in live or queue.num_waiting or queue.num_running
+                if queue.name in live or queue.num_waiting or queue.num_running or queue.num_announced
             }
             queue = self._queues[name] = FairQueue(name, self.settings.lower_priority_share)
         return queue
 
-    def _begin(
-        self, context: RequestContext, queue: FairQueue, tenant_state: TenantState, account: Account[Ticket]
-    ) -> Permit:
-        _count(self._running, context.model, 1)
-        return Permit(self, context, queue, tenant_state, queue.counters(context.priority), account)
+    def _begin(self, demand: Demand, queue: FairQueue, tenant_state: TenantState, account: Account[Ticket]) -> Permit:
+        _count(self._running, demand.model, 1)
+        return Permit(self, demand, queue, tenant_state, queue.counters(demand.priority), account)
 
-    def _may_use_room(self, queue: FairQueue, tenant_state: TenantState, context: RequestContext, now: float) -> bool:
+    def _may_use_room(self, queue: FairQueue, tenant_state: TenantState, demand: Demand, now: float) -> bool:
         """Whether a slot is free beyond those kept for others, or for this tenant."""
-        free, slots = self._capacity.room(context.model, now)
+        free, slots = self._capacity.room(demand.model, now)
         kept = self._kept(slots)
-        return free - kept >= min(context.slots, slots - kept) or queue.is_within_share(
-            tenant_state, slots, more=context.slots
+        return free - kept >= min(demand.slots, slots - kept) or queue.is_within_share(
+            tenant_state, slots, more=demand.slots
         )
 
-    def _has_room_for(self, context: RequestContext, now: float) -> bool:
+    def _has_room_for(self, demand: Demand, now: float) -> bool:
         """Whether all of a batch has room; one that is larger than all slots together takes all of them."""
-        free, slots = self._capacity.room(context.model, now)
-        return free >= min(context.slots, slots)
+        free, slots = self._capacity.room(demand.model, now)
+        return free >= min(demand.slots, slots)
 
     def _kept(self, slots: int) -> int:
         return math.ceil(slots * self.settings.headroom) if slots > 1 else 0
@@ -255,7 +254,10 @@ class Admission:
 
     def _enqueue(self, ticket: Ticket, now: float) -> None:
         ticket.queue.wait(ticket, now)
-        self._queued.setdefault(ticket.tenant, OrderedDict())[ticket] = None
+        ticket.waits = True
+        if not ticket.demand.is_part:
+            self._queued.setdefault(ticket.tenant, OrderedDict())[ticket] = None
+            self._num_requests += 1
         self._num_waiting += 1
         _count(self._waiting, ticket.model, 1)
 
@@ -265,10 +267,13 @@ class Admission:
         self._forget(ticket)
 
     def _forget(self, ticket: Ticket) -> None:
-        tickets = self._queued[ticket.tenant]
-        del tickets[ticket]
-        if not tickets:
-            del self._queued[ticket.tenant]
+        ticket.waits = False
+        if not ticket.demand.is_part:
+            tickets = self._queued[ticket.tenant]
+            del tickets[ticket]
+            self._num_requests -= 1
+            if not tickets:
+                del self._queued[ticket.tenant]
         self._num_waiting -= 1
         _count(self._waiting, ticket.model, -1)
 
@@ -283,41 +288,60 @@ class Admission:
             self._note_refusal(error)
             ticket.future.set_exception(error)
 
-    def _check(
-        self, queue: FairQueue, context: RequestContext, has_deadline: bool, time_left_s: float, now: float
-    ) -> None:
-        """Refuse what would wait in vain; make room for a tenant that has less waiting than another."""
-        assert context.principal is not None
-        tenant, weight = context.principal.tenant, context.principal.weight
-        own = len(self._queued.get(tenant, ()))
-        rate = queue.rate.per_second(now)
-        wait_s = queue.num_ahead(tenant, weight, context.priority) / rate if rate else 0.0
-        retry = _retry_after(wait_s)
+    def _leaves_at(self, demand: Demand, now: float) -> float:
+        """When it gives up."""
+        deadline = math.inf if demand.deadline is None else demand.deadline
+        return min(deadline, now + self.settings.max_wait_s)
+
+    def _refuse_early(self, queue: FairQueue, demand: Demand, now: float) -> None:
+        """Refuse what would wait in vain once it is ready, behind those that wait and those announced before it."""
+        free = 0 if queue.num_waiting else self._capacity.room(demand.model, now)[0]
+        announced = queue.num_announced - free
+        if announced < 0:
+            return  # there is room for all of them
+        own = self._num_queued(demand.tenant) + min(queue.announced_by(demand.tenant), announced)
+        wait_s = _wait_s(queue, demand, now)
+        self._check(demand, own, wait_s, self._leaves_at(demand, now) - now)
+        if self._num_requests + announced >= self.settings.max_queued:
+            self._most_queued(demand, own, wait_s)
+
+    def _num_queued(self, tenant: str) -> int:
+        return len(self._queued.get(tenant, ()))
+
+    def _check(self, demand: Demand, own: int, wait_s: float, time_left_s: float) -> None:
+        """Refuse what would wait in vain for `wait_s`, behind `own` of the same tenant."""
+        has_deadline = demand.deadline is not None
         if time_left_s <= 0 or (has_deadline and wait_s > time_left_s):
             self._refuse(self._too_late(True))
-        if own >= self.settings.max_queued_per_tenant:
+        retry = _retry_after(wait_s)
+        if own >= self.settings.max_queued_per_tenant and not demand.is_part:
             self._refuse(QueueFull(f"{own} requests of this tenant wait already. Try again later.", headers=retry))
         if wait_s > time_left_s:
             message = f"Requests wait about {wait_s:.0f} s just now, which is too long. Try again later."
             self._refuse(self._full(own)(message, headers=retry))
-        if self._num_waiting >= self.settings.max_queued:
-            self._make_room(own, weight, retry)
 
     def _full(self, own: int) -> type[QueueFull | Overloaded]:
         """Whose doing a full queue is: the tenant's, with `own` waiting more than others on average, or everyone's."""
-        return QueueFull if own * len(self._queued) > self._num_waiting else Overloaded
+        return QueueFull if own * len(self._queued) > self._num_requests else Overloaded
 
-    def _make_room(self, own: int, weight: float, retry: tuple[tuple[bytes, bytes], ...]) -> None:
+    def _make_room(self, demand: Demand, own: int, wait_s: float) -> None:
         """The tenant with most waiting gives up its newest, least urgent request, or this one is refused."""
+        tickets = self._most_queued(demand, own, wait_s)
+        newest = min(reversed(tickets), key=lambda ticket: ticket.priority)
+        message = "The queue is full, and this tenant has most waiting. Try again later."
+        self._drop(newest, QueueFull(message, headers=_retry_after(wait_s)))
+
+    def _most_queued(self, demand: Demand, own: int, wait_s: float) -> OrderedDict[Ticket, None]:
+        """What waits of the tenant with most waiting, in a full queue; raises where that is the demand's own."""
+        none: tuple[float, OrderedDict[Ticket, None]] = (0.0, OrderedDict())
         share, tickets = max(
             ((len(tickets) / next(iter(tickets)).tenant_state.weight, tickets) for tickets in self._queued.values()),
             key=lambda pair: pair[0],
+            default=none,
         )
-        if share <= (own + 1) / weight:
-            self._refuse(self._full(own)("The queue is full. Try again later.", headers=retry))
-        newest = min(reversed(tickets), key=lambda ticket: ticket.priority)
-        message = "The queue is full, and this tenant has most waiting. Try again later."
-        self._drop(newest, QueueFull(message, headers=retry))
+        if share <= (own + 1) / demand.weight:
+            self._refuse(self._full(own)("The queue is full. Try again later.", headers=_retry_after(wait_s)))
+        return tickets
 
     def _refuse(self, error: GatewayError) -> None:
         self._note_refusal(error)
@@ -333,16 +357,6 @@ class Admission:
         return Overloaded(message, headers=_retry_after(0.0))
 
 
-def slots_of(context: RequestContext) -> int:
-    """How much of an engine's room a request takes: a slot for each sequence.
-
-    Embeddings take one for what a model usually reads at once, so that many short texts are one and long ones are not.
-    """
-    if context.endpoint.name != "embeddings":
-        return context.sequences
-    return max(1, context.prompt_chars // _CHARS_PER_SLOT)
-
-
 def _count(counts: dict[str, int], model: str, by: int) -> None:
     number = counts.get(model, 0) + by
     # A zero is worth showing, but not for every name that clients of an engine without a list of models make up.
@@ -350,6 +364,12 @@ def _count(counts: dict[str, int], model: str, by: int) -> None:
         counts[model] = number
     else:
         counts.pop(model, None)
+
+
+def _wait_s(queue: FairQueue, demand: Demand, now: float) -> float:
+    """About how long it would wait, in seconds; 0 while that cannot be told."""
+    rate = queue.rate.per_second(now)
+    return queue.num_ahead(demand.tenant, demand.weight, demand.priority) / rate if rate else 0.0
 
 
 def _retry_after(wait_s: float) -> tuple[tuple[bytes, bytes], ...]:

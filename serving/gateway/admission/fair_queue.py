@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 
 from serving.gateway.admission.counters import Account, TokenCounters
+from serving.gateway.admission.demand import Demand
 from serving.gateway.admission.drain import DrainRate
 
 CanGo = Callable[[str, str, int], bool]
@@ -18,29 +19,49 @@ class Ticket:
     __slots__ = (
         "account",
         "counters",
+        "demand",
         "future",
         "model",
-        "priority",
         "queue",
         "sequence",
         "slots",
         "tenant",
         "tenant_state",
+        "waits",
     )
 
-    def __init__(
-        self, queue: FairQueue, tenant: str, model: str, priority: int, weight: float, sequence: int, slots: int = 1
-    ) -> None:
-        self.slots = slots
+    def __init__(self, queue: FairQueue, demand: Demand, sequence: int) -> None:
         self.queue = queue
-        self.tenant = tenant
-        self.model = model
-        self.priority = priority
+        self.demand = demand
         self.sequence = sequence
-        self.tenant_state = queue.tenant_state(tenant, weight)
-        self.counters = queue.counters(priority)
-        self.account: Account[Ticket] = self.counters.account(tenant, weight)
+        self.waits = False
+        self.tenant, self.model, self.slots = demand.tenant, demand.model, demand.slots
+        self.tenant_state = queue.tenant_state(demand.tenant, demand.weight)
+        self.counters = queue.counters(demand.priority)
+        self.account: Account[Ticket] = self.counters.account(demand.tenant, demand.weight)
         self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    @property
+    def priority(self) -> int:
+        return self.demand.priority
+
+
+class Announcement:
+    """A request that is being made ready, and is counted among those that are expected to wait until it is."""
+
+    __slots__ = ("_is_over", "_queue", "_tenant")
+
+    def __init__(self, queue: FairQueue, tenant: str) -> None:
+        self._queue = queue
+        self._tenant = tenant
+        self._is_over = False
+        queue.note_announced(tenant, 1)
+
+    def withdraw(self) -> None:
+        """It does not come, or is ready; calling it again does nothing."""
+        if not self._is_over:
+            self._is_over = True
+            self._queue.note_announced(self._tenant, -1)
 
 
 class TenantState:
@@ -69,6 +90,7 @@ class FairQueue:
         self.rate = DrainRate()
         self.num_waiting = 0
         self.num_running = 0
+        self.num_announced = 0
         self.tenants: dict[str, TenantState] = {}
         self.total_weight = 0.0
         self._classes: dict[int, TokenCounters[Ticket]] = {}
@@ -76,6 +98,7 @@ class FairQueue:
         self._grants = 0
         self._earned = 0.0
         self._idle: deque[tuple[float, TenantState]] = deque()
+        self._announced: Counter[str] = Counter()
 
     def counters(self, priority: int) -> TokenCounters[Ticket]:
         counters = self._classes.get(priority)
@@ -112,6 +135,17 @@ class FairQueue:
         """Whether all that the tenant has running and waiting, and `more`, fits into its share of the slots."""
         wanted = tenant_state.num_running + tenant_state.num_waiting + more
         return wanted <= max(1.0, slots * tenant_state.weight / self.total_weight)
+
+    def announced_by(self, tenant: str) -> int:
+        """Requests of the tenant that are being made ready, and may wait then."""
+        return self._announced[tenant]
+
+    def note_announced(self, tenant: str, by: int) -> None:
+        """Called by announcements."""
+        self.num_announced += by
+        self._announced[tenant] += by
+        if not self._announced[tenant]:
+            del self._announced[tenant]
 
     def wait(self, ticket: Ticket, now: float) -> None:
         ticket.counters.wait(ticket.account, ticket)

@@ -1,9 +1,10 @@
-"""What a request asks of the queue: its priority and its deadline."""
+"""What a request says about its priority and its deadline."""
 
 from __future__ import annotations
 
 import math
 
+from serving.gateway.admission.demand import Demand
 from serving.gateway.context import RequestContext
 from serving.gateway.errors import BadRequest
 
@@ -11,6 +12,22 @@ PRIORITY_HEADER = b"x-signet-priority"
 DEADLINE_HEADER = b"x-signet-deadline-ms"
 TIMEOUT_HEADER = b"x-request-timeout"
 LOWEST_PRIORITY = -10
+
+
+def demand_of(context: RequestContext, *, is_queued: bool, engine_priority: bool) -> Demand:
+    """What the request asks of the queue; where there is none (not `is_queued`), headers and body are left alone.
+
+    Raises:
+        BadRequest: priority or deadline are no numbers.
+    """
+    assert context.principal is not None
+    demand = Demand(context.principal.tenant, context.principal.weight, context.model, slots=context.sequences)
+    if is_queued:
+        demand.priority = context.priority = priority_of(context, engine_priority)
+        limit_s = deadline_of(context)
+        if limit_s is not None:
+            demand.deadline = context.started + limit_s
+    return demand
 
 
 def priority_of(context: RequestContext, to_engine: bool) -> int:

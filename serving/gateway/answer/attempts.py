@@ -152,6 +152,11 @@ class Attempts:
             self._tried = [self._context.engine]
         self.close()
 
+    @property
+    def engine(self) -> Engine | None:
+        """The engine whose slot is taken."""
+        return self._context.engine if self._release is not None else None
+
     def close(self, answer_complete: bool = False) -> None:
         """Give everything back: the connection (closing it stops an unfinished generation) and the engine's slot."""
         if self._response is not None:

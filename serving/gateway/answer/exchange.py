@@ -50,6 +50,8 @@ class Exchange:
         context = self._context
         question = Question(context.endpoint.target, self._body_for)
         room = AnswerRoom(self._client, context.tenant, self._max_bytes)
+        if context.review is not None:
+            context.review.judge.calls.use_place(self._attempts, context.permit)
         while True:
             try:
                 response = await self._attempts.ask(question)

@@ -97,8 +97,9 @@ class Pump:
     def _note_progress(self) -> None:
         num_text_events = self._relay.num_text_events
         self._settlement.note_text_events(num_text_events)
-        if self._context.permit is not None:
-            self._context.permit.relayed(num_text_events)
+        permit, engine = self._context.permit, self._context.engine
+        if permit is not None and engine is not None:
+            permit.relayed(num_text_events, engine)
 
 
 class ContinuedPump(Pump):

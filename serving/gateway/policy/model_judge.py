@@ -6,7 +6,9 @@ What they use is the operator's: it is counted and put into the audit record, an
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
@@ -14,12 +16,12 @@ import msgspec
 from monitoring.telemetry import PolicyMetrics
 from serving.gateway.cleaning import offload
 from serving.gateway.engines.engine import Engine
-from serving.gateway.engines.pool import EnginePool
 from serving.gateway.engines.refusal import read_refusal
 from serving.gateway.fields.engine_body import engine_body
 from serving.gateway.fields.lists import CHAT
+from serving.gateway.policy.calls import Call, EngineCalls
 from serving.guard.classifiers import ClassifierPool
-from serving.guard.policy import CheckFailed, ClassifierCheck, JudgeCheck, Principle
+from serving.guard.policy import Ask, CheckFailed, ClassifierCheck, JudgeCheck, Principle
 from serving.guard.policy.wording import ANSWERS, Messages, judge_messages, read_answer
 from serving.guard.question.control import ControlTokens
 from serving.http.client import UpstreamError
@@ -58,7 +60,7 @@ class ModelJudge:
     def __init__(
         self,
         model: str,
-        pool: EnginePool,
+        calls: EngineCalls,
         classifiers: Callable[[], ClassifierPool],
         tokens: ControlTokens,
         metrics: PolicyMetrics,
@@ -69,7 +71,7 @@ class ModelJudge:
         self._tenant = tenant
         self._cache_salt = cache_salt
         self._model = model
-        self._pool = pool
+        self.calls = calls
         self._classifiers = classifiers
         self._tokens = tokens
         self._metrics = metrics
@@ -91,29 +93,35 @@ class ModelJudge:
             raise CheckFailed(verdicts.failed.get(check.name, "no such category"))
         return verdicts.scores[check.category]
 
-    async def judge(self, principle: Principle, check: JudgeCheck, text: str) -> bool:
-        """Whether the judge says yes. Raises: CheckFailed."""
+    @asynccontextmanager
+    async def judge(self, principle: Principle, check: JudgeCheck, text: str) -> AsyncIterator[Ask]:
+        """Wait until the judge may be asked whether the text breaks the principle. Raises: CheckFailed."""
         messages = judge_messages(principle.principle, check.question, text)
-        more = {"structured_outputs": {"choice": ANSWERS}}
-        said = read_answer(await self.write("judge", messages, _JUDGE_TOKENS, check.model, more))
+        model = check.model or self._model
+        async with self.calls.call(model, _num_chars(messages)) as call:
+            yield partial(self._judged, call, messages, model)
+
+    async def write(self, what: str, messages: Messages, max_tokens: int) -> str:
+        """The answer of the request's own model; `what` it is for is counted. Raises: CheckFailed."""
+        async with self.calls.call(self._model, _num_chars(messages)) as call:
+            return await self._ask(call, what, messages, self._model, max_tokens)
+
+    async def _judged(self, call: Call, messages: Messages, model: str) -> bool:
+        answer = await self._ask(call, "judge", messages, model, _JUDGE_TOKENS, structured_outputs={"choice": ANSWERS})
+        said = read_answer(answer)
         if said is None:
             raise CheckFailed("the judge said neither yes nor no")
         return said
 
-    async def write(
-        self, what: str, messages: Messages, max_tokens: int, model: str | None = None, more: Mapping[str, Any] = {}
-    ) -> str:
-        """A model's answer; `what` it is for is counted. Raises: CheckFailed."""
-        name = model or self._model
-        engine, started = self._engine_for(name), time.perf_counter()
+    async def _ask(self, call: Call, what: str, messages: Messages, model: str, max_tokens: int, **more: Any) -> str:
+        engine, started = call.engine, time.perf_counter()
 
         def made() -> bytes:
             inert = [{**message, "content": self._tokens.inert(message["content"])[0]} for message in messages]
-            body = {"model": name, "messages": inert, "temperature": 0, "max_tokens": max_tokens, **more}
+            body = {"model": model, "messages": inert, "temperature": 0, "max_tokens": max_tokens, **more}
             return engine_body(CHAT, body, engine, self._cache_salt)
 
-        data = await self.offload(sum(len(message["content"]) for message in messages), made)
-        release = engine.occupy()
+        data = await self.offload(_num_chars(messages), made)
         try:
             answer = await self._answer(engine, data)
         except UpstreamError as error:
@@ -121,23 +129,11 @@ class ModelJudge:
             raise CheckFailed("no engine answered") from None
         except msgspec.DecodeError:
             raise CheckFailed("the engine sent what is no answer") from None
-        finally:
-            release()
         self._metrics.asked(what, time.perf_counter() - started)
-        self._count(answer.usage)
+        self._count(call, answer.usage)
         if not answer.choices:
             raise CheckFailed("the engine sent no choice")
         return answer.choices[0].message.content or ""
-
-    def _engine_for(self, model: str) -> Engine:
-        fit = [
-            engine
-            for engine in self._pool.engines
-            if engine.available and engine.serves(model) and engine.circuit.state == "closed"
-        ]
-        if not fit:
-            raise CheckFailed("no engine serves the judge")
-        return min(fit, key=lambda engine: engine.load)
 
     async def _answer(self, engine: Engine, body: bytes) -> _Answer:
         reply = await engine.ask(CHAT.encode(), body, _MAX_ANSWER_BYTES)
@@ -146,8 +142,13 @@ class ModelJudge:
             raise CheckFailed(f"the engine answered with status {reply.status}")
         return _decode(reply.body)
 
-    def _count(self, usage: _Usage) -> None:
+    def _count(self, call: Call, usage: _Usage) -> None:
         completion = usage.completion_tokens or 0
+        call.note_tokens(usage.prompt_tokens, completion)
         self.prompt_tokens += usage.prompt_tokens
         self.completion_tokens += completion
         self._metrics.tokens(usage.prompt_tokens, completion)
+
+
+def _num_chars(messages: Messages) -> int:
+    return sum(len(message["content"]) for message in messages)

@@ -11,12 +11,15 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from monitoring.telemetry import PolicyMetrics
+from serving.gateway.admission.admission import Admission
+from serving.gateway.admission.demand import Demand
 from serving.gateway.cleaning import offload
 from serving.gateway.context import RequestContext
 from serving.gateway.endpoints.texts import FILTERED, AnswerText, Written
 from serving.gateway.engines.pool import EnginePool
 from serving.gateway.errors import LedgerDown, PolicyRefused, PolicyUnavailable
 from serving.gateway.policy.answer import replace_events, replace_whole, texts_of_events
+from serving.gateway.policy.calls import EngineCalls
 from serving.gateway.policy.model_judge import ModelJudge
 from serving.gateway.policy.question import QuestionText, question_texts
 from serving.gateway.policy.review import Review
@@ -56,12 +59,14 @@ class PolicySteps:
         file: Path | None,
         tokens: ControlTokens,
         pool: EnginePool,
+        admission: Admission,
         classifiers: Callable[[], ClassifierPool],
         ledger: Ledger,
         metrics: PolicyMetrics,
     ) -> None:
         """Raises: PolicyError."""
         self._pool = pool
+        self._admission = admission
         self._classifiers = classifiers
         self._ledger = ledger
         self._metrics = metrics
@@ -112,7 +117,7 @@ class PolicySteps:
     def _watched(self) -> list[Path]:
         return [self._file] if self._file is not None else []
 
-    def concern(self, context: RequestContext) -> None:
+    def concern(self, context: RequestContext, demand: Demand) -> None:
         """Find the principles that concern a request; its digest of the policy covers the file."""
         policy = self.policy
         if policy is None or not context.endpoint.generates:
@@ -122,9 +127,8 @@ class PolicySteps:
         tenant, model = context.principal.tenant, context.model
         question, answer = policy.rules("input", tenant, model), policy.rules("output", tenant, model)
         if question or answer:
-            judge = ModelJudge(
-                model, self._pool, self._classifiers, self._tokens, self._metrics, tenant, context.cache_salt
-            )
+            calls = EngineCalls(self._admission, self._pool, demand)
+            judge = ModelJudge(model, calls, self._classifiers, self._tokens, self._metrics, tenant, context.cache_salt)
             context.review = Review(policy, question, answer, judge)
         if answer.masks is not None:
             assert context.answers is not None
@@ -229,8 +233,10 @@ class PolicySteps:
         )
 
     def _let_through(self, review: Review, verdict: Verdict) -> None:
-        """Raises: PolicyRefused, PolicyUnavailable."""
+        """Raises: PolicyRefused, PolicyUnavailable, and what the queue refused a judge's question with."""
         if verdict.unchecked is not None:
+            if review.judge.calls.refused is not None:
+                raise review.judge.calls.refused
             raise PolicyUnavailable(_UNCHECKED, headers=((b"retry-after", b"1"),))
         if verdict.stopped_by is not None and review.policy.file.refusal == "error":
             raise PolicyRefused(verdict.stopped_by.reason or "")

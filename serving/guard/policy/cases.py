@@ -6,7 +6,8 @@ import asyncio
 import json
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 
@@ -15,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 from serving.guard.classifiers import ClassifierPool
 from serving.guard.guard import Guard
 from serving.guard.outcome import GuardReport
-from serving.guard.policy.decide import CheckFailed, Decision, JudgedText, decide
+from serving.guard.policy.decide import Ask, CheckFailed, Decision, JudgedText, decide
 from serving.guard.policy.model import ClassifierCheck, Direction, JudgeCheck, Principle
 from serving.guard.policy.policy import Policy
 from serving.guard.policy.wording import ANSWERS, judge_messages, read_answer
@@ -157,7 +158,11 @@ class _CaseJudges:
             raise self._failed(f"the classifier {check.name!r} gave no {check.category!r}")
         return answer.scores[check.category]
 
-    async def judge(self, principle: Principle, check: JudgeCheck, text: str) -> bool:
+    @asynccontextmanager
+    async def judge(self, principle: Principle, check: JudgeCheck, text: str) -> AsyncIterator[Ask]:
+        yield lambda: self._asked(principle, check, text)
+
+    async def _asked(self, principle: Principle, check: JudgeCheck, text: str) -> bool:
         if self._judge is None:
             raise self._failed("needs a judge: give --gateway-url and a key")
         body = {

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -28,14 +29,18 @@ async def _at_once(size: int, work: Callable[[], T], /) -> T:
     return work()
 
 
+Ask = Callable[[], Awaitable[bool]]
+"""Asks whether a text breaks a principle. Raises CheckFailed."""
+
+
 class Judges(Protocol):
     """Models that judge what no pattern can tell. Both methods raise CheckFailed."""
 
     async def score(self, check: ClassifierCheck, text: str) -> float:
         """A classifier's score of its category."""
 
-    async def judge(self, principle: Principle, check: JudgeCheck, text: str) -> bool:
-        """Whether the text breaks the principle."""
+    def judge(self, principle: Principle, check: JudgeCheck, text: str) -> AbstractAsyncContextManager[Ask]:
+        """Wait until the judge may be asked about the text, and how to."""
 
 
 class JudgedText(NamedTuple):
@@ -77,7 +82,10 @@ async def decide(
     budget_s: float,
     offload: Offload = _at_once,
 ) -> Verdict:
-    """Apply principles in their order. `counts`: values of each entity that the guard found."""
+    """Apply principles in their order. `counts`: values of each entity that the guard found.
+
+    `budget_s` is what each check may take once it may begin: judges may have to wait for their turn.
+    """
     by_role = _TextsByRole(texts)
     size = sum(len(text.text) for text in texts)
     looked = await offload(size, lambda: _look_at_all(rules, by_role, counts))
@@ -158,28 +166,27 @@ def _look(rule: Rule, by_role: _TextsByRole, counts: Mapping[str, int]) -> bool 
 async def _ask_all(
     rules: Sequence[Rule], by_role: _TextsByRole, judges: Judges, budget_s: float
 ) -> dict[str, bool | None]:
-    """All questions at once, within one budget; None for those without an answer."""
-    if not rules:
-        return {}
-    asked = [asyncio.ensure_future(_ask(rule.principle, by_role.of(rule.principle.roles), judges)) for rule in rules]
+    """All questions at once; None for those without an answer."""
+    asked = [asyncio.create_task(_ask(rule.principle, by_role, judges, budget_s)) for rule in rules]
     try:
-        await asyncio.wait(asked, timeout=budget_s)
+        await asyncio.gather(*asked, return_exceptions=True)
     finally:
         for task in asked:
             task.cancel()
     answers: dict[str, bool | None] = {}
     for rule, task in zip(rules, asked, strict=True):
-        answered = task.done() and not task.cancelled() and task.exception() is None
-        answers[rule.principle.id] = task.result() if answered else None
+        answers[rule.principle.id] = task.result() if not task.cancelled() and task.exception() is None else None
     return answers
 
 
-async def _ask(principle: Principle, text: str, judges: Judges) -> bool | None:
-    check = principle.check
+async def _ask(principle: Principle, by_role: _TextsByRole, judges: Judges, budget_s: float) -> bool | None:
+    check, text = principle.check, by_role.of(principle.roles)
     try:
         if check.classifier is not None:
-            return await judges.score(check.classifier, text) >= check.classifier.above
+            async with asyncio.timeout(budget_s):
+                return await judges.score(check.classifier, text) >= check.classifier.above
         assert check.judge is not None
-        return await judges.judge(principle, check.judge, text)
-    except CheckFailed:
+        async with judges.judge(principle, check.judge, text) as ask, asyncio.timeout(budget_s):
+            return await ask()
+    except (CheckFailed, TimeoutError):
         return None

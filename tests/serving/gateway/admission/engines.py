@@ -7,7 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from serving.gateway.admission.admission import Admission
+from serving.gateway.admission.demand import Demand
 from serving.gateway.admission.permit import Permit
+from serving.gateway.admission.priority import demand_of
 from serving.gateway.admission.settings import AdmissionSettings
 from serving.gateway.context import RequestContext
 from serving.gateway.endpoints import CHAT
@@ -59,6 +61,7 @@ class Gate:
         values = {"adaptive": False, "concurrency": 1, "headroom": 0.0, **settings}
         self.admission = Admission(AdmissionSettings(**values), self.pool)  # type: ignore[arg-type]
         self.order: list[str] = []
+        self.taken: dict[Permit, SeenEngine] = {}
 
     def context(self, tenant: str = "a", model: str = "m", weight: float = 1.0, **more: Any) -> RequestContext:
         headers = more.pop("headers", {})
@@ -71,16 +74,22 @@ class Gate:
         context.prompt_chars = 40
         return context
 
+    def demand(self, context: RequestContext | None = None) -> Demand:
+        context = context or self.context()
+        settings = self.admission.settings
+        demand = demand_of(context, is_queued=settings.enabled, engine_priority=settings.engine_priority)
+        demand.measure(context.prompt_chars, is_embedding=context.endpoint.name == "embeddings")
+        return demand
+
     async def enter(self, context: RequestContext) -> Permit:
-        permit = self.admission.try_enter(context) or await self.admission.wait(context)
-        context.permit = permit
+        demand = self.demand(context)
+        permit = self.admission.try_enter(demand) or await self.admission.wait(demand)
         engine = min(
             (engine for engine in self.pool.engines if engine.serves(context.model)), key=lambda each: each.in_flight
         )
-        engine.in_flight += context.slots
-        context.engine = engine  # type: ignore[assignment]
-        assert context.principal is not None
-        self.order.append(context.principal.tenant)
+        engine.in_flight += demand.slots
+        self.taken[permit] = engine
+        self.order.append(demand.tenant)
         return permit
 
     def ask(self, tenant: str = "a", model: str = "m", **more: Any) -> asyncio.Task[Permit]:
@@ -88,11 +97,11 @@ class Gate:
 
     def end(self, permit: Permit, tokens: int = 0) -> None:
         """The answer is over, in the order in which the pipeline does it."""
+        engine = self.taken.pop(permit)
         if tokens:
-            permit.charge(tokens)
+            permit.relayed(tokens, engine)  # type: ignore[arg-type]
         permit.release()
-        engine: Any = permit._context.engine
-        engine.in_flight -= permit._context.slots
+        engine.in_flight -= permit.demand.slots
         for callback in self.pool.on_capacity:
             callback()
 
@@ -109,7 +118,7 @@ class Gate:
             and not admission._queued
             and not any(admission._waiting.values())
             and not any(admission._running.values())
-            and not any(queue.num_waiting or queue.num_running for queue in queues)
+            and not any(queue.num_waiting or queue.num_running or queue.num_announced for queue in queues)
             and not any(
                 tenant.num_running or tenant.num_waiting for queue in queues for tenant in queue.tenants.values()
             )

@@ -14,7 +14,7 @@ from serving.gateway.admission.settings import AdmissionSettings
 def test_with_room_a_turn_comes_at_once() -> None:
     async def scenario() -> None:
         gate = Gate()
-        permit = gate.admission.try_enter(gate.context())
+        permit = gate.admission.try_enter(gate.demand())
         assert permit is not None
         permit.release()
         permit.release()
@@ -26,14 +26,14 @@ def test_with_room_a_turn_comes_at_once() -> None:
 def test_the_path_with_room_costs_little() -> None:
     async def scenario() -> float:
         gate = Gate(concurrency=1000)
-        context = gate.context()
+        demand = gate.demand()
         for _ in range(2000):
-            gate.admission.try_enter(context).release()  # type: ignore[union-attr]
+            gate.admission.try_enter(demand).release()  # type: ignore[union-attr]
         best = 1.0
         for _ in range(20):
             started = time.thread_time()
             for _ in range(500):
-                gate.admission.try_enter(context).release()  # type: ignore[union-attr]
+                gate.admission.try_enter(demand).release()  # type: ignore[union-attr]
             best = min(best, (time.thread_time() - started) / 500)
         return best
 
@@ -89,11 +89,11 @@ def test_what_the_engine_counted_puts_the_charge_right() -> None:
         permit = await gate.ask()
         account = permit._account
         assert account.served == 10
-        permit.relayed(4)
-        permit.relayed(4)
+        engine = gate.taken[permit]
+        permit.relayed(4, engine)  # type: ignore[arg-type]
+        permit.relayed(4, engine)  # type: ignore[arg-type]
         assert account.served == 18
-        context = permit._context
-        context.usage_reported, context.prompt_tokens, context.completion_tokens = True, 25, 5
+        permit.settle(25, 5, engine)  # type: ignore[arg-type]
         gate.end(permit)
         assert account.served == 35
 

@@ -6,9 +6,7 @@ import pytest
 from admission.engines import Gate, SeenEngine, settle
 from admission.queues import drain, run
 
-from serving.gateway.admission.admission import slots_of
-from serving.gateway.context import RequestContext
-from serving.gateway.endpoints import ENDPOINTS
+from serving.gateway.admission.demand import Demand
 
 
 def test_a_batch_takes_a_place_for_each_of_its_answers() -> None:
@@ -89,8 +87,8 @@ def test_what_was_kept_for_a_batch_is_free_when_it_leaves() -> None:
 
 
 def test_embeddings_take_room_by_their_length() -> None:
-    context = RequestContext(ENDPOINTS["/v1/embeddings"], {}, b"")
-    context.prompt_chars = 300 * 80
-    assert slots_of(context) == 1, "many short texts are one"
-    context.prompt_chars = 2048 * 8192 * 4
-    assert slots_of(context) == 2048
+    demand = Demand("a", 1.0, "m")
+    demand.measure(300 * 80, is_embedding=True)
+    assert demand.slots == 1, "many short texts are one"
+    demand.measure(2048 * 8192 * 4, is_embedding=True)
+    assert demand.slots == 2048

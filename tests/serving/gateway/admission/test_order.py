@@ -59,7 +59,7 @@ def test_a_priority_is_bounded_by_the_key(asked: bytes | None, allowed: int, exp
         headers = {} if asked is None else {b"x-signet-priority": asked}
         context = gate.context(headers=headers)
         context.principal = type(context.principal)("key", "a", priority=allowed)  # type: ignore[misc,arg-type]
-        gate.admission.try_enter(context)
+        gate.demand(context)
         assert context.priority == expected
 
     run(scenario())
@@ -71,7 +71,7 @@ def test_the_engine_sees_a_priority_only_where_it_wants_one(to_engine: bool, sen
         gate = Gate(engine_priority=to_engine)
         context = gate.context()
         context.body["priority"] = 3
-        gate.admission.try_enter(context)
+        gate.demand(context)
         assert context.priority == 3
         assert context.body.get("priority") == sent
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from admission.engines import Gate, settle
 from admission.queues import drain, run, slow_queue
@@ -17,7 +19,7 @@ def test_wishes_that_are_no_numbers_are_refused_even_with_room(headers: dict[byt
     async def scenario() -> None:
         gate = Gate()
         with pytest.raises(BadRequest):
-            gate.admission.try_enter(gate.context(headers=headers))
+            gate.demand(gate.context(headers=headers))
 
     run(scenario())
 
@@ -110,5 +112,60 @@ def test_the_longest_wait_is_bounded() -> None:
         await gate.ask()
         with pytest.raises(Overloaded):
             await gate.ask()
+
+    run(scenario())
+
+
+def test_what_would_be_refused_when_it_is_ready_is_refused_before() -> None:
+    async def scenario() -> None:
+        gate = Gate(max_queued_per_tenant=2)
+        running = await gate.ask("a")
+        waiting = gate.ask("a")
+        await settle()
+        first = gate.admission.announce(gate.demand())
+        with pytest.raises(QueueFull) as refused:
+            gate.admission.announce(gate.demand())
+        assert refused.value.headers[0][0] == b"retry-after"
+        other = gate.admission.announce(gate.demand(gate.context("b")))
+        first.withdraw()
+        first.withdraw()
+        gate.admission.announce(gate.demand()).withdraw()
+        other.withdraw()
+        gate.end(running)
+        await drain(gate, waiting)
+        assert gate.is_clean()
+
+    run(scenario())
+
+
+def test_what_has_room_when_it_is_ready_is_not_counted_as_waiting() -> None:
+    async def scenario() -> None:
+        gate = Gate(concurrency=3, max_queued_per_tenant=1)
+        announced = [gate.admission.announce(gate.demand()) for _ in range(4)]
+        with pytest.raises(QueueFull):
+            gate.admission.announce(gate.demand())
+        for each in announced:
+            each.withdraw()
+        assert gate.is_clean()
+
+    run(scenario())
+
+
+def test_a_part_of_a_request_is_not_counted_again() -> None:
+    async def scenario() -> None:
+        gate = Gate(max_queued_per_tenant=1, max_queued=1)
+        running = await gate.ask()
+        announced = gate.admission.announce(gate.demand())
+        part = asyncio.create_task(gate.admission.wait(gate.demand().for_call("m", 10)))
+        await settle()
+        announced.withdraw()
+        request = gate.ask()
+        await settle()
+        assert not part.done()
+        assert not request.done()
+        gate.end(running)
+        (await part).release()
+        gate.end(await request)
+        assert gate.is_clean()
 
     run(scenario())

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import pytest
 
-from serving.guard.policy import CheckFailed, Decision, JudgedText, Policy, PolicyFile, Verdict, decide
+from serving.guard.policy import Ask, CheckFailed, Decision, JudgedText, Policy, PolicyFile, Verdict, decide
 from serving.guard.policy.model import ClassifierCheck, JudgeCheck, Principle
 from serving.guard.policy.wording import judge_messages, read_answer
 
@@ -21,6 +22,7 @@ class Asked:
     def __init__(self, **says: bool | float | None) -> None:
         self.says = says
         self.asked: list[str] = []
+        self.turn_s = 0.0
 
     async def score(self, check: ClassifierCheck, text: str) -> float:
         self.asked.append(check.name)
@@ -29,12 +31,17 @@ class Asked:
             raise CheckFailed("down")
         return float(score)
 
-    async def judge(self, principle: Principle, check: JudgeCheck, text: str) -> bool:
-        self.asked.append(principle.id)
-        says = self.says[principle.id]
-        if says is None:
-            await asyncio.sleep(60)
-        return bool(says)
+    @asynccontextmanager
+    async def judge(self, principle: Principle, check: JudgeCheck, text: str) -> AsyncIterator[Ask]:
+        async def ask() -> bool:
+            self.asked.append(principle.id)
+            says = self.says[principle.id]
+            if says is None:
+                await asyncio.sleep(60)
+            return bool(says)
+
+        await asyncio.sleep(self.turn_s)
+        yield ask
 
 
 def principle(name: str, action: str = "refuse", check: Any = None, **more: Any) -> dict[str, Any]:
@@ -121,6 +128,13 @@ async def test_a_check_without_an_answer_fails_open_or_closed(on_failure: str | 
 
     assert (slow.passes, broken.passes) == (passes, passes)
     assert slow.decisions == [Decision("j", "failed")]
+
+
+async def test_the_time_until_a_judge_may_be_asked_is_not_its_own():
+    asked = Asked(j=True)
+    asked.turn_s = 0.3
+
+    assert (await decided("a", judged("j"), asked=asked)).stopped_by is not None
 
 
 async def test_flags_never_fail_closed():
