@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import threading
 from functools import lru_cache
-from typing import cast
 from urllib.parse import urlsplit
 
 from opentelemetry.context import Context
@@ -25,7 +24,7 @@ from opentelemetry.util.types import AttributeValue
 from monitoring.telemetry import genai
 from monitoring.telemetry.request import ObservedRequest
 from monitoring.telemetry.settings import TelemetrySettings
-from monitoring.telemetry.tracing import Headers, Tracing
+from monitoring.telemetry.tracing import Headers, RequestTrace, Tracing
 
 # About 2 KB each; beyond it the oldest are dropped.
 _MAX_WAITING_SPANS = 4096
@@ -83,10 +82,9 @@ class ExportedTracing(Tracing):
         )
         return OpenTrace(server)
 
-    def outgoing_headers(self, request: ObservedRequest) -> Headers:
-        trace = cast("OpenTrace | None", request.trace)
-        if trace is None:
-            return super().outgoing_headers(request)
+    def outgoing_headers(self, request: ObservedRequest, trace: RequestTrace | None) -> Headers:
+        if not isinstance(trace, OpenTrace):
+            return super().outgoing_headers(request, trace)
         if trace.attempt is not None:  # the engine tried before did not answer
             _end(trace.attempt, error="unavailable")
         operation = genai.OPERATIONS.get(request.endpoint.name, request.endpoint.name)
@@ -100,9 +98,8 @@ class ExportedTracing(Tracing):
         self._propagator.inject(carrier, context=set_span_in_context(trace.attempt, trace.context))
         return [(name.encode(), value.encode()) for name, value in carrier.items()]
 
-    def finish_request(self, request: ObservedRequest, status: int) -> None:
-        trace = cast("OpenTrace | None", request.trace)
-        if trace is None:
+    def finish_request(self, request: ObservedRequest, trace: RequestTrace | None, status: int) -> None:
+        if not isinstance(trace, OpenTrace):
             return
         error = str(status) if status >= 400 else None
         if trace.attempt is not None:

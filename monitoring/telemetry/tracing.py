@@ -15,7 +15,7 @@ TRACESTATE = re.compile(rb"[\x20-\x7e\t]{1,512}")
 
 
 class RequestTrace(Protocol):
-    """The trace of one request, kept in its context between the calls below."""
+    """The trace of one request, kept between the calls below."""
 
     @property
     def trace_id(self) -> str: ...
@@ -28,7 +28,7 @@ class Tracing:
         """Begin the trace of a request, as a part of the client's where it sent one. Keep what is returned."""
         return None
 
-    def outgoing_headers(self, request: ObservedRequest) -> Headers:
+    def outgoing_headers(self, request: ObservedRequest, trace: RequestTrace | None) -> Headers:
         """Trace context for the engine. Begins the span of one attempt; a later call begins the next."""
         traceparent = request.headers.get(b"traceparent")
         if traceparent is None or not TRACEPARENT.fullmatch(traceparent):
@@ -38,7 +38,7 @@ class Tracing:
             return [(b"traceparent", traceparent)]
         return [(b"traceparent", traceparent), (b"tracestate", tracestate)]
 
-    def finish_request(self, request: ObservedRequest, status: int) -> None:
+    def finish_request(self, request: ObservedRequest, trace: RequestTrace | None, status: int) -> None:
         """End the trace. `status` is what the client saw."""
 
     def stop(self) -> None:

@@ -14,11 +14,14 @@ from serving.gateway.context import RequestContext
 from serving.gateway.endpoints import CHAT, ENDPOINTS
 from serving.gateway.errors import GatewayError, MethodNotAllowed, ModelNotFound, refusal_body
 from serving.gateway.pipeline import Pipeline
+from serving.gateway.process.expected import expect_series
+from serving.gateway.process.reload import Part
 from serving.gateway.prompts import PREFIX, PromptError
 from serving.gateway.steps.authenticate import authenticate, presented_key
 from serving.gateway.streams.chunks import encode
 from serving.http.asgi import EXTENSION, JSON, AsgiApp, Client, Headers, Receive, Scope, Send, extended, send_whole
 from serving.http.state import ServedApp
+from serving.settings import Settings
 
 PROBE_PATHS = ("/healthz", "/readyz", "/readyz/engines", "/metrics")
 MODELS = "/v1/models/"
@@ -44,12 +47,17 @@ class GatewayApp:
 
     Args:
         pipeline: what answers the paths of `ENDPOINTS`.
+        settings: what the gateway runs with.
         registry: metrics to expose at `/metrics`.
         rest: the application that serves every other path.
     """
 
-    def __init__(self, pipeline: Pipeline, registry: CollectorRegistry, rest: AsgiApp) -> None:
+    LIVE = ("gateway.max_other_body_bytes", "gateway.model_folders", "gateway.models", "guard")
+
+    def __init__(self, pipeline: Pipeline, settings: Settings, registry: CollectorRegistry, rest: AsgiApp) -> None:
         self.pipeline = pipeline
+        self.metrics = pipeline.answer.metrics
+        self._apply(settings)
         self.registry = registry
         self.draining = False
         """Whether the process is about to go: it answers, and asks to be sent nothing new."""
@@ -95,17 +103,25 @@ class GatewayApp:
             single_fields=SINGLE_FIELDS,
             requested_fields=REQUESTED_FIELDS,
             exposed_fields=EXPOSED_FIELDS,
-            on_refused=self.pipeline.metrics.error,
+            on_refused=self.metrics.error,
             holder_of=self._holder_of,
         )
 
     def _holder_of(self, headers: dict[bytes, bytes]) -> str | None:
         """The tenant whose key a request presents, where the key is known in memory."""
         try:
-            holder = self.pipeline.identity.authenticate(presented_key(headers))
+            holder = self.pipeline.understand.identity.authenticate(presented_key(headers))
         except GatewayError:
             return None
         return None if holder is None else holder.tenant
+
+    def parts(self) -> list[Part]:
+        """What takes up which settings while it runs."""
+        return [*self.pipeline.parts(), Part(self.LIVE, self._apply)]
+
+    def _apply(self, settings: Settings) -> None:
+        self.settings = settings
+        expect_series(self.metrics, settings)
 
     async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -126,10 +142,10 @@ class GatewayApp:
             return
         try:
             if scope["path"] not in PROBE_PATHS:
-                await authenticate(context, self.pipeline.identity)
+                await authenticate(context, self.pipeline.understand.identity)
             status, body, headers = await page(context, scope["path"])
         except GatewayError as error:
-            self.pipeline.metrics.error(error.code)
+            self.metrics.error(error.code)
             await send_error(send, error, [request_id])
             return
         await send_whole(send, status, body, [*headers, request_id])
@@ -142,14 +158,14 @@ class GatewayApp:
         # says when to ask again, and keys, receipts and moderation would be gone too.
         if self.draining:
             return 503, b"draining\n", [TEXT]
-        if not self.pipeline.identity.is_ready:
+        if not self.pipeline.understand.identity.is_ready:
             return 503, b"waiting for the database: no key is known yet\n", [TEXT, (b"retry-after", b"2")]
         return 200, b"ready\n", [TEXT]
 
     async def _engines_ready(self, _: RequestContext, __: str) -> tuple[int, bytes, Headers]:
         if self.draining:
             return 503, b"draining\n", [TEXT]
-        if self.pipeline.pool.ready:
+        if self.pipeline.answer.pool.ready:
             return 200, b"ready\n", [TEXT]
         return 503, b"no engine can answer\n", [TEXT, (b"retry-after", b"2")]
 
@@ -158,8 +174,8 @@ class GatewayApp:
 
     async def _models(self, context: RequestContext, _: str) -> tuple[int, bytes, Headers]:
         assert context.principal is not None
-        cards = self.pipeline.models.cards()
-        cards |= {card["id"]: card for card in self.pipeline.prompts.cards()}
+        cards = self.pipeline.understand.models.cards()
+        cards |= {card["id"]: card for card in self.pipeline.understand.prompts.cards()}
         shown = [card for name, card in cards.items() if context.principal.may_use_model(name)]
         return 200, encode({"object": "list", "data": shown}), [JSON]
 
@@ -176,9 +192,9 @@ class GatewayApp:
 
     def _card(self, name: str) -> dict[str, Any] | None:
         if not name.startswith(PREFIX):
-            return self.pipeline.models.cards().get(name)
+            return self.pipeline.understand.models.cards().get(name)
         try:
-            return self.pipeline.prompts.find(name).card()
+            return self.pipeline.understand.prompts.find(name).card()
         except PromptError:
             return None
 

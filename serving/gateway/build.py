@@ -9,7 +9,6 @@ from prometheus_client import CollectorRegistry
 from monitoring.telemetry import GatewayMetrics, observe_ledger, open_tracing
 from serving.gateway.adapters import Adapters
 from serving.gateway.admission.admission import Admission
-from serving.gateway.answer.failover import Failover
 from serving.gateway.api.access import AuthenticationMiddleware
 from serving.gateway.api.admin import admin_routes
 from serving.gateway.api.detection import detection_routes
@@ -23,19 +22,18 @@ from serving.gateway.engines.drains import Drains
 from serving.gateway.engines.pool import EnginePool
 from serving.gateway.pipeline import Pipeline
 from serving.gateway.policy import PolicySteps
-from serving.gateway.process.expected import expect_series
 from serving.gateway.prompts import PromptLibrary
 from serving.gateway.routing.models import ModelTable
-from serving.gateway.routing.shadow import Shadows
+from serving.gateway.routing.router import Router
+from serving.gateway.stages.admit import Admit
+from serving.gateway.stages.answer import Answer
+from serving.gateway.stages.check import Check, broken_tokens, served_tokens
+from serving.gateway.stages.understand import Understand
 from serving.gateway.steps.cache_salt import CacheSalts
 from serving.gateway.steps.inspect import Inspector
-from serving.gateway.steps.question import QuestionReader
-from serving.gateway.steps.receipt import open_receipts
 from serving.gateway.steps.reserve import Reserver
-from serving.guard import control_tokens_of
-from serving.guard.question.control import ControlTokens
 from serving.identity import Identity, Limiter
-from serving.ledger import AnchorPublisher, Ledger, PriceList
+from serving.ledger import Ledger, PriceList
 from serving.provenance import Keyring
 from serving.settings import Settings
 
@@ -54,6 +52,7 @@ def build(settings: Settings, reload: Callable[[], list[str]]) -> GatewayApp:
     identity = Identity(settings.database_url, settings.identity, settings.database.migrate, wait=True)
     keyring = Keyring.open(settings.keyring_file, create=True)
     pool = EnginePool(gateway, metrics)
+    router = Router(pool, gateway.routing)
     drains = Drains(identity, pool)
     adapters = Adapters(identity, pool)
     limiter = Limiter.from_settings(
@@ -63,68 +62,50 @@ def build(settings: Settings, reload: Callable[[], list[str]]) -> GatewayApp:
     admission = Admission(gateway.admission, pool, gateway.workers)
     models = ModelTable(gateway.models, pool, lambda: identity.live_adapters)
     metrics.watch_admission(admission.state, models.engine_models)
-    expect_series(metrics, settings)
     ledger = Ledger(settings.database_url, settings.ledger, settings.spill_folder, settings.database.migrate)
     inspector = Inspector(settings.guard.classifiers, metrics.classifiers)
-    pipeline = Pipeline(
-        settings=gateway,
-        questions=QuestionReader(gateway),
-        salts=CacheSalts(keyring, gateway.shared_cache),
-        identity=identity,
-        limiter=limiter,
-        reserver=Reserver(limiter, prices, pool),
-        cleaning=RequestCleaning(settings.guard, served_tokens(settings)),
-        inspector=inspector,
-        policy_steps=PolicySteps(
-            settings.guard.policy,
-            broken_tokens(settings),
-            pool,
-            admission,
-            lambda: inspector.pool,
-            ledger,
-            metrics.policy,
-        ),
-        keyring=keyring,
-        pool=pool,
-        admission=admission,
-        drains=drains,
-        adapters=adapters,
-        models=models,
-        shadows=Shadows(pool, metrics),
-        failover=Failover(gateway.failover),
-        ledger=ledger,
-        anchors=AnchorPublisher(ledger, lambda: pipeline.receipts),
-        prices=prices,
-        receipts=open_receipts(settings.receipts, settings.receipt_keys_file),
-        prompts=PromptLibrary(gateway.prompts),
-        metrics=metrics,
-        tracing=open_tracing(settings.telemetry),
+    cleaning = RequestCleaning(settings.guard, served_tokens(settings))
+    policy_steps = PolicySteps(
+        settings.guard.policy,
+        broken_tokens(settings),
+        router,
+        admission,
+        lambda: inspector.pool,
+        ledger,
+        metrics.policy,
     )
-    observe_ledger(pipeline.ledger, pipeline.anchors, registry)
+    answer = Answer(
+        settings, router, drains, adapters, policy_steps, ledger, prices, metrics, open_tracing(settings.telemetry)
+    )
+    understand = Understand(
+        gateway,
+        identity,
+        CacheSalts(keyring, gateway.shared_cache),
+        cleaning,
+        PromptLibrary(gateway.prompts),
+        models,
+        pool.only_model,
+        lambda: answer.receipts,
+    )
+    pipeline = Pipeline(
+        understand,
+        Admit(limiter, Reserver(limiter, prices, pool), admission),
+        Check(cleaning, keyring, pool, inspector, policy_steps),
+        answer,
+    )
+    observe_ledger(ledger, answer.anchors, registry)
     rest = build_rest(metrics.error)
-    for router in (
-        detection_routes(identity, keyring, lambda: pipeline.settings.model_folders, settings.home),
-        receipt_routes(identity, lambda: pipeline.receipts),
-        feedback_routes(identity, lambda: pipeline.receipts, metrics.rated),
-        moderation_routes(lambda: pipeline.inspector),
-        *admin_routes(
-            identity, pool, drains, adapters, settings.home, pipeline.ledger, settings.receipt_keys_file, reload
-        ),
+    for routes in (
+        detection_routes(identity, keyring, lambda: app.settings.gateway.model_folders, settings.home),
+        receipt_routes(identity, lambda: answer.receipts),
+        feedback_routes(identity, lambda: answer.receipts, metrics.rated),
+        moderation_routes(lambda: inspector),
+        *admin_routes(identity, pool, drains, adapters, settings.home, ledger, settings.receipt_keys_file, reload),
     ):
         # The routes as they are: `include_router` would read each signature and make each model again.
-        rest.router.routes.extend(router.routes)
+        rest.router.routes.extend(routes.routes)
     behind_keys = AuthenticationMiddleware(
-        rest, identity, limiter, lambda: pipeline.settings.max_other_body_bytes, metrics.error
+        rest, identity, limiter, lambda: app.settings.gateway.max_other_body_bytes, metrics.error
     )
-    return GatewayApp(pipeline, registry, behind_keys)
-
-
-def broken_tokens(settings: Settings) -> ControlTokens:
-    """What is made inert in a text that a judge is asked about: the tokens that the guard breaks in questions."""
-    return ControlTokens(served_tokens(settings), settings.guard.control_tokens)
-
-
-def served_tokens(settings: Settings) -> frozenset[str]:
-    """Control tokens of the models whose tokenizer is at hand."""
-    folders = settings.gateway.model_folders.values()
-    return frozenset[str]().union(*(control_tokens_of(folder) for folder in folders))
+    app = GatewayApp(pipeline, settings, registry, behind_keys)
+    return app

@@ -8,14 +8,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from monitoring.telemetry import RequestTrace
-    from serving.gateway.admission.permit import Permit
     from serving.gateway.endpoints.endpoint import Endpoint
     from serving.gateway.engines.engine import Engine
     from serving.gateway.errors import GatewayError
-    from serving.gateway.policy.review import Review
-    from serving.gateway.routing.prompt import Affinity
-    from serving.gateway.routing.route import Route
     from serving.gateway.steps.media import Media
     from serving.guard import Answers, GuardReport
     from serving.identity import Lease, Principal
@@ -61,8 +56,6 @@ class RequestContext:
     """Answers that come back: of each prompt `n`."""
     sequences: int = 1
     """Answers that the engine makes side by side, which is what limits count."""
-    slots: int = 1
-    """What it takes of an engine's room: as many as sequences; of texts to embed, by their length."""
     wants_usage: bool = False
     ignored_fields: tuple[str, ...] = ()
     """Fields of the request that no engine is sent."""
@@ -79,20 +72,13 @@ class RequestContext:
     input_report: GuardReport | None = None
     answers: Answers | None = None
     """What cleans the answer. It may know values of the question."""
-    review: Review | None = None
-    """What the policy says about this request; None: no principle concerns it."""
     mark_scheme: str = "off"
     mark_key_id: str = ""
     mark_permit: str = field(default="", repr=False)
     """What the engine is asked for the mark with."""
     mark_note: str = ""
     mark_required: bool = False
-    route: Route | None = None
-    affinity: Affinity | None = None
-    uncached_chars: int = 0
     engine: Engine | None = None
-    permit: Permit | None = None
-    trace: RequestTrace | None = None
 
     output_hits: int = 0
     continued: int = 0

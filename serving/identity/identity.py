@@ -48,6 +48,9 @@ class Identity(IdentityStore):
         ValueError: (constructor) the settings of tokens cannot be used; one line.
     """
 
+    LIVE = ("identity.poll_interval_s", "identity.last_used_interval_s", "identity.jwt")
+    """Settings that `apply` takes on."""
+
     def __init__(
         self, url: str, settings: IdentitySettings | None = None, migrate: Migrate = "start", wait: bool = False
     ) -> None:

@@ -35,6 +35,9 @@ RETRY_INTERVAL_S = 0.5
 class Ledger:
     """The durable record of requests. `start`, `commit` for each answer, `stop`; not restartable."""
 
+    LIVE = ("ledger",)
+    """Settings that `apply` takes over."""
+
     def __init__(
         self,
         url: str,

@@ -27,6 +27,9 @@ class ModelPrice(BaseModel):
 class PriceList:
     """Prices by model; the entry `default`, where there is one, holds for models that have none of their own."""
 
+    LIVE = ("prices",)
+    """Settings that `apply` takes over."""
+
     def __init__(self, prices: Mapping[str, ModelPrice] | None = None) -> None:
         self._prices: dict[str, tuple[int, int]] = {}
         self._default = (0, 0)

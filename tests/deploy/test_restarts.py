@@ -9,8 +9,9 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from serving.gateway.process.reloadable import parts_of
-from serving.settings import Settings
+from serving.gateway.build import build
+from serving.gateway.process.serve import parts_of
+from serving.settings import Settings, load_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "deploy" / "helm" / "signet"
@@ -254,10 +255,12 @@ def test_values_of_a_pool_restart_that_pool_alone(chart, before):
     assert objects.pod("signet-gateway") == before[0]
 
 
-def test_chart_knows_what_a_gateway_takes_on_by_itself():
+def test_chart_knows_what_a_gateway_takes_on_by_itself(tmp_path: Path):
     template = (CHART / "templates" / "_programs.tpl").read_text()
     block = template.partition('define "signet.reloadable" -}}')[2].partition("{{- end }}")[0]
-    of_the_program = {name for part in parts_of(MagicMock(), MagicMock()) for name in part.settings}
+    app = build(load_settings(overrides={"home": tmp_path}, environment={}), reload=list)
+    app.pipeline.understand.identity.close()
+    of_the_program = {name for part in parts_of(app, MagicMock()) for name in part.settings}
 
     assert set(yaml.safe_load(block)) == of_the_program
 

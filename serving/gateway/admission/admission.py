@@ -45,6 +45,8 @@ class AdmissionState:
 class Admission:
     """Grants permits. `workers`: processes among which the engines' slots are divided."""
 
+    LIVE = ("gateway.admission",)
+
     def __init__(self, settings: AdmissionSettings, pool: EnginePool, workers: int = 1) -> None:
         self.settings = settings
         self._workers = workers

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from serving.gateway.admission.counters import Account, TokenCounters
 from serving.gateway.admission.demand import Demand
-from serving.gateway.admission.fair_queue import FairQueue, TenantState, Ticket
+from serving.gateway.admission.fair_queue import Announcement, FairQueue, TenantState, Ticket
 from serving.gateway.admission.settings import AdmissionSettings
 from serving.gateway.engines.engine import Engine
 from serving.gateway.engines.seen import CHARS_PER_TOKEN
@@ -91,3 +91,30 @@ class Permit:
         queue.num_running -= slots
         queue.note_idle(tenant_state, time.perf_counter())
         self._owner.released(queue, self.demand.model)
+
+
+class Entry:
+    """One request on its way through admission: announced while it is made ready, then under its permit.
+
+    `permit` is None until the request may go, and where nothing is queued.
+    """
+
+    __slots__ = ("_announcement", "demand", "permit")
+
+    def __init__(self, demand: Demand, announcement: Announcement | None = None) -> None:
+        self.demand = demand
+        self.permit: Permit | None = None
+        self._announcement = announcement
+
+    def is_ready(self) -> None:
+        """It is not announced any more: it waits now, or goes."""
+        if self._announcement is not None:
+            self._announcement.withdraw()
+
+    def end(self, prompt_tokens: int, completion_tokens: int, engine: Engine | None, *, is_counted: bool) -> None:
+        """End it, on every path; the tokens count where the engine has reported some."""
+        self.is_ready()
+        if self.permit is not None:
+            if is_counted or completion_tokens:
+                self.permit.settle(prompt_tokens, completion_tokens, engine)
+            self.permit.release()

@@ -12,12 +12,10 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from monitoring.telemetry import Tracing
 from serving.gateway.answer.failover import Failover
 from serving.gateway.answer.settle import Settlement
 from serving.gateway.context import RequestContext
 from serving.gateway.engines.engine import Engine, Occupancy
-from serving.gateway.engines.pool import EnginePool
 from serving.gateway.engines.refusal import read_refusal
 from serving.gateway.errors import (
     RETRY_AFTER,
@@ -29,7 +27,9 @@ from serving.gateway.errors import (
     NotFound,
     from_engine,
 )
-from serving.gateway.routing.choose import choose_engine, retry_after
+from serving.gateway.routing.prompt import Affinity
+from serving.gateway.routing.route import Route
+from serving.gateway.routing.router import Choice, Router
 from serving.http.asgi import JSON
 from serving.http.client import (
     ConnectTimeout,
@@ -61,13 +61,22 @@ class Attempts:
     """One request's way through the engines; at any time at most one of them works for it."""
 
     def __init__(
-        self, context: RequestContext, settlement: Settlement, pool: EnginePool, tracing: Tracing, failover: Failover
+        self,
+        context: RequestContext,
+        settlement: Settlement,
+        router: Router,
+        failover: Failover,
+        route: Route | None,
+        slots: int,
     ) -> None:
+        """`slots`: how much of an engine's room the request takes."""
         self._context = context
         self._settlement = settlement
-        self._pool = pool
-        self._tracing = tracing
+        self._router = router
         self._failover = failover
+        self._route = route
+        self._slots = slots
+        self._affinity: Affinity | None = None
         self._release: Occupancy | None = None
         self._response: UpstreamResponse | None = None
         self._tried: list[Engine] = []
@@ -81,8 +90,8 @@ class Attempts:
             GatewayError: the engine's refusal, or what the last engine that may be tried failed with.
         """
         while True:
-            engine = self._choose(question)
-            self._occupy(engine)
+            engine, uncached_chars, _ = self._choose(question)
+            self._occupy(engine, uncached_chars)
             try:
                 if question.prepare is not None:
                     await question.prepare(engine)
@@ -137,9 +146,9 @@ class Attempts:
 
     def has_other(self, may_go_to: Callable[[Engine], bool]) -> bool:
         """Whether another engine than the one that answers could be asked now."""
-        unfit = [engine for engine in self._pool.engines if engine is self._context.engine or not may_go_to(engine)]
+        unfit = [e for e in self._router.pool.engines if e is self._context.engine or not may_go_to(e)]
         try:
-            choose_engine(self._pool, self._context, unfit)
+            self._router.candidates(self._context.model, self._route, unfit)
         except EngineUnavailable:
             return False
         return True
@@ -172,22 +181,24 @@ class Attempts:
         self._num_failures = 0
         self._last_error = None
 
-    def _choose(self, question: Question) -> Engine:
+    def _choose(self, question: Question) -> Choice:
         passed_over = self._tried
         if question.may_go_to is not None:
-            unfit = [engine for engine in self._pool.engines if not question.may_go_to(engine)]
+            unfit = [engine for engine in self._router.pool.engines if not question.may_go_to(engine)]
             passed_over = [*self._tried, *unfit]
         try:
-            return choose_engine(self._pool, self._context, passed_over)
+            choice = self._router.choose(self._context, self._route, passed_over, self._affinity)
         except EngineUnavailable:
             if self._last_error is None:
                 raise
             log.warning("no engine left", extra={"request_id": self._context.request_id})
             raise self._final(self._last_error) from None
+        self._affinity = choice.affinity
+        return choice
 
-    def _occupy(self, engine: Engine) -> None:
+    def _occupy(self, engine: Engine, uncached_chars: int) -> None:
         self.close()
-        self._release = engine.occupy(self._context.uncached_chars, self._context.slots)
+        self._release = engine.occupy(uncached_chars, self._slots)
         if self._context.engine is None:
             self._settlement.routed()
             self._failover.budget.request()
@@ -239,10 +250,9 @@ class Attempts:
     def _final(self, error: GatewayError) -> GatewayError:
         """What the client is told in the end, with the time after which an engine may be asked again."""
         if isinstance(error, EngineOverloaded):
-            model = self._context.model
-            error.headers = retry_after(engine for engine in self._pool.engines if engine.serves(model))
+            error.headers = self._router.retry_after(self._context.model)
         return error
 
     def _headers(self) -> list[tuple[bytes, bytes]]:
         headers = [JSON, (b"x-request-id", self._context.request_id.encode())]
-        return headers + self._tracing.outgoing_headers(self._context)
+        return headers + self._settlement.trace_headers()

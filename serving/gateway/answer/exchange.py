@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from serving.gateway.admission.permit import Entry
 from serving.gateway.answer.attempts import Attempts, Question
 from serving.gateway.answer.failover import Failover
 from serving.gateway.answer.outgoing import Outgoing
@@ -14,6 +15,9 @@ from serving.gateway.context import RequestContext
 from serving.gateway.engines.engine import Engine
 from serving.gateway.errors import BadRequest, ContextTooLong, ControlTokenMade, EngineFailed, GatewayError
 from serving.gateway.policy import PolicySteps
+from serving.gateway.policy.review import Review
+from serving.gateway.routing.route import Route
+from serving.gateway.routing.router import Router
 from serving.gateway.steps.mark import check_engines_mark
 from serving.gateway.steps.question_body import question_body
 from serving.http.asgi import Client, Send
@@ -29,8 +33,8 @@ class Exchange:
         settlement: Settlement,
         send: Send,
         client: Client,
-        attempts: Attempts,
         *,
+        router: Router,
         failover: Failover,
         policy_steps: PolicySteps,
         max_bytes: int,
@@ -38,23 +42,38 @@ class Exchange:
         self._context = context
         self._settlement = settlement
         self._client = client
-        self._attempts = attempts
+        self._router = router
         self._failover = failover
         self._policy_steps = policy_steps
         self._max_bytes = max_bytes
         self._outgoing = Outgoing(context, settlement, send)
+        self._attempts: Attempts | None = None
         self._stream: StreamWriter | None = None
 
-    async def run(self) -> None:
-        """Ask engines until one has answered. Raises GatewayError, and ClientGone where the client has left."""
-        context = self._context
+    def start_trace(self) -> None:
+        """The question has been read and cleaned: it is traced from now on."""
+        self._settlement.start_trace()
+
+    async def run(self, route: Route | None, review: Review | None, entry: Entry) -> None:
+        """Ask engines until one has answered. Raises GatewayError, and ClientGone where the client has left.
+
+        Args:
+            route: where the configured name leads, if it was one.
+            review: what the policy says about the request, if anything.
+            entry: under which the request has been admitted.
+        """
+        context, permit = self._context, entry.permit
+        attempts = self._attempts = Attempts(
+            context, self._settlement, self._router, self._failover, route, entry.demand.slots
+        )
         question = Question(context.endpoint.target, self._body_for)
         room = AnswerRoom(self._client, context.tenant, self._max_bytes)
-        if context.review is not None:
-            context.review.judge.calls.use_place(self._attempts, context.permit)
+        self._outgoing.review = review
+        if review is not None:
+            review.judge.calls.use_place(attempts, permit)
         while True:
             try:
-                response = await self._attempts.ask(question)
+                response = await attempts.ask(question)
             except BadRequest as refusal:
                 if not self._unbinds(refusal):
                     raise
@@ -63,9 +82,11 @@ class Exchange:
                 self._stream = StreamWriter(
                     context,
                     self._settlement,
-                    self._attempts,
+                    attempts,
                     self._failover.settings,
                     self._policy_steps,
+                    review,
+                    permit,
                     room,
                     self._outgoing,
                 )
@@ -75,17 +96,18 @@ class Exchange:
                 except NotBegun:
                     self._stream.forget()
                     self._stream = None
-                    self._attempts.begin_again(interrupted())
+                    attempts.begin_again(interrupted())
                     continue
             try:
-                await relay_whole(context, response, self._settlement, self._policy_steps, room, self._outgoing)
+                await relay_whole(context, response, self._settlement, self._policy_steps, review, room, self._outgoing)
                 return
             except (UpstreamError, EngineFailed) as error:
-                self._attempts.answer_broke(str(error))
+                attempts.answer_broke(str(error))
 
-    async def refuse(self) -> None:
+    async def refuse(self, review: Review, reason: str) -> None:
         """The policy refuses the question: the answer is its reason, and no engine is asked."""
-        await refuse_question(self._context, self._outgoing)
+        self._outgoing.review = review
+        await refuse_question(self._context, reason, self._outgoing)
 
     async def fail(self, error: GatewayError) -> None:
         """End the answer with an error: JSON while nothing was sent, an error event afterwards."""
@@ -103,7 +125,9 @@ class Exchange:
 
     def close(self) -> None:
         """Give everything back."""
-        self._attempts.close(self._stream is not None and self._stream.complete)
+        if self._attempts is not None:
+            self._attempts.close(self._stream is not None and self._stream.complete)
+        self._settlement.close()
 
     def _body_for(self, engine: Engine) -> bytes:
         check_engines_mark(self._context, engine)

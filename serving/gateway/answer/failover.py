@@ -72,6 +72,8 @@ class RetryBudget:
 class Failover:
     """The settings and the budget, shared by all requests."""
 
+    LIVE = ("gateway.failover",)
+
     def __init__(self, settings: FailoverSettings) -> None:
         self.settings = settings
         self.budget = RetryBudget(settings.retry_ratio)

@@ -9,6 +9,7 @@ from serving.gateway.asgi import send_error
 from serving.gateway.context import RequestContext
 from serving.gateway.errors import GatewayError, LedgerDown
 from serving.gateway.fields.rules import ignored_header
+from serving.gateway.policy.review import Review
 from serving.gateway.steps.receipt import receipt_header
 from serving.http.asgi import EVENT_STREAM, JSON, Message, Send, encode_headers, send_whole
 from serving.ledger import LedgerUnavailable
@@ -22,6 +23,8 @@ class Outgoing:
         self._settlement = settlement
         self._send = send
         self.started = False
+        self.review: Review | None = None
+        """What the policy says about the request, as the header tells."""
 
     async def commit(self) -> None:
         """Put the answer on record.
@@ -73,8 +76,8 @@ class Outgoing:
             headers.append((b"x-signet-ignored-fields", ignored_header(context.ignored_fields)))
         if context.engine is not None:
             headers.append((b"x-signet-mark", context.mark_header()))
-        if context.review is not None:
-            headers += context.review.header()
+        if self.review is not None:
+            headers += self.review.header()
         return headers
 
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 
+from serving.gateway.admission.permit import Permit
 from serving.gateway.answer.attempts import LOOK_AGAIN_S, Attempts, Question
 from serving.gateway.answer.failover import FailoverSettings
 from serving.gateway.answer.settle import Settlement
@@ -51,6 +52,7 @@ class Pump:
         context: RequestContext,
         settlement: Settlement,
         attempts: Attempts,
+        permit: Permit | None,
         has_begun: Callable[[], bool],
     ) -> None:
         """`has_begun`: whether the client has some of the answer."""
@@ -58,6 +60,7 @@ class Pump:
         self._context = context
         self._settlement = settlement
         self._attempts = attempts
+        self._permit = permit
         self._has_begun = has_begun
 
     @property
@@ -97,9 +100,8 @@ class Pump:
     def _note_progress(self) -> None:
         num_text_events = self._relay.num_text_events
         self._settlement.note_text_events(num_text_events)
-        permit, engine = self._context.permit, self._context.engine
-        if permit is not None and engine is not None:
-            permit.relayed(num_text_events, engine)
+        if self._permit is not None and (engine := self._context.engine) is not None:
+            self._permit.relayed(num_text_events, engine)
 
 
 class ContinuedPump(Pump):
@@ -112,9 +114,10 @@ class ContinuedPump(Pump):
         context: RequestContext,
         settlement: Settlement,
         attempts: Attempts,
+        permit: Permit | None,
         has_begun: Callable[[], bool],
     ) -> None:
-        super().__init__(relay, context, settlement, attempts, has_begun)
+        super().__init__(relay, context, settlement, attempts, permit, has_begun)
         self._relay: StreamRelay = relay
         self._failover = failover
         self._complete = False

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Iterable
 
-from monitoring.telemetry import GatewayMetrics, Tracing
+from monitoring.telemetry import GatewayMetrics, RequestTrace, Tracing
 from serving.gateway.context import RequestContext
 from serving.gateway.endpoints.texts import FILTERED
 from serving.gateway.engines.seen import CHARS_PER_TOKEN
@@ -64,9 +64,18 @@ class Settlement:
         self._prices = prices
         self._receipts = receipts
         self._settled = False
+        self._trace: RequestTrace | None = None
         self._num_text_events = 0
         self._last_text_at = 0.0
         metrics.request_started()
+
+    def start_trace(self) -> None:
+        """The request has been read, and is traced from now on."""
+        self._trace = self._tracing.start_request(self._context)
+
+    def trace_headers(self) -> list[tuple[bytes, bytes]]:
+        """The trace's context for the engine that is asked now."""
+        return self._tracing.outgoing_headers(self._context, self._trace)
 
     def routed(self) -> None:
         """An engine gets the request now."""
@@ -139,7 +148,7 @@ class Settlement:
         context.cost_nanos = self._prices.cost(context.model, context.prompt_tokens, context.completion_tokens)
         duration = time.perf_counter() - context.started
         self._metrics.request_settled(context, status, duration)
-        self._tracing.finish_request(context, status)
+        self._tracing.finish_request(context, self._trace, status)
         await self._record_and_pay(status, duration)
 
     async def _record_and_pay(self, status: int, duration: float) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from serving.gateway.admission.permit import Permit
 from serving.gateway.answer.attempts import Attempts, Question
 from serving.gateway.answer.cached_counts import hides_cached, without_cached_counts
 from serving.gateway.answer.failover import FailoverSettings
@@ -16,6 +17,7 @@ from serving.gateway.context import RequestContext
 from serving.gateway.endpoints.relay import EventRelay
 from serving.gateway.errors import EngineFailed
 from serving.gateway.policy import PolicySteps
+from serving.gateway.policy.review import Review
 from serving.gateway.steps.receipt import receipt_comment, restart_receipt
 from serving.gateway.streams.broken import refuse_blocked
 from serving.gateway.streams.continuation import tap_for
@@ -37,6 +39,8 @@ class StreamWriter:
         attempts: Attempts,
         failover: FailoverSettings,
         policy_steps: PolicySteps,
+        review: Review | None,
+        permit: Permit | None,
         room: AnswerRoom,
         outgoing: Outgoing,
     ) -> None:
@@ -48,7 +52,7 @@ class StreamWriter:
         self._room = room
         self._outgoing = outgoing
         self._noted = False
-        review = context.review
+        self._review = review
         self._collected = bytearray() if review is not None and review.reads_answer else None
         """What the stream has released, where the policy reads the whole answer."""
         self._holds = self._collected is not None and review is not None and review.holds_answer
@@ -57,7 +61,7 @@ class StreamWriter:
         self._kept_since = 0.0
         self._relay: StreamRelay | EventRelay
         self._pump: Pump
-        parts = (context, settlement, attempts, lambda: outgoing.started)
+        parts = (context, settlement, attempts, permit, lambda: outgoing.started)
         if context.endpoint.has_choices:
             chunks = StreamRelay(context, context.answers, tap_for(context) if failover.continue_streams else None)
             self._relay, self._pump = chunks, ContinuedPump(chunks, failover, *parts)
@@ -106,7 +110,7 @@ class StreamWriter:
 
     async def _judged(self) -> list[bytes]:
         """What the policy puts in place of a stream that it has held; nothing where it lets the stream be."""
-        review = self._context.review
+        review = self._review
         if review is None:
             return []
         data = bytes(self._collected) + self._relay.closing if self._collected is not None else b""

@@ -12,6 +12,7 @@ from serving.gateway.endpoints.answer import clean_whole
 from serving.gateway.endpoints.texts import FILTERED, Written
 from serving.gateway.policy import PolicySteps
 from serving.gateway.policy.answer import note_replaced, written_answer
+from serving.gateway.policy.review import Review
 from serving.gateway.steps.receipt import receipt_comment
 from serving.gateway.streams.answer import CleanAnswer, clean_answer
 from serving.gateway.streams.broken import refuse_blocked
@@ -24,6 +25,7 @@ async def relay_whole(
     response: UpstreamResponse,
     settlement: Settlement,
     policy_steps: PolicySteps,
+    review: Review | None,
     room: AnswerRoom,
     outgoing: Outgoing,
 ) -> None:
@@ -40,19 +42,16 @@ async def relay_whole(
     refuse_blocked(answer.reports)
     settlement.note_text_events()
     body = answer.body
-    if context.review is not None:
-        body = await policy_steps.judge_whole(context, context.review, answer.reports, body)
+    if review is not None:
+        body = await policy_steps.judge_whole(context, review, answer.reports, body)
     await outgoing.commit()
     if hides_cached(context):
         body = await offload(context.tenant, len(body), without_cached_counts, body, is_stream=False)
     await outgoing.whole(body)
 
 
-async def refuse_question(context: RequestContext, outgoing: Outgoing) -> None:
+async def refuse_question(context: RequestContext, reason: str, outgoing: Outgoing) -> None:
     """Answer with the policy's reason, in the form that was asked for; no engine is asked."""
-    assert context.review is not None
-    assert context.review.refused_by is not None
-    reason = context.review.refused_by.reason or ""
     choices = {choice: Written(reason, FILTERED) for choice in range(context.choices)}
     note_replaced(context, choices, ())
     context.usage_reported = True

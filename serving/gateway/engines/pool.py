@@ -13,7 +13,6 @@ from serving.gateway.engines.address import Address
 from serving.gateway.engines.build import connections_from, sources_from, static_addresses
 from serving.gateway.engines.discovery import Source
 from serving.gateway.engines.engine import Engine
-from serving.gateway.routing.score import Placement
 from serving.gateway.settings import GatewaySettings
 
 log = logging.getLogger(__name__)
@@ -39,13 +38,31 @@ class PoolMetrics(Protocol):
 class EnginePool:
     """All engines. Made anywhere; started, changed and stopped on one event loop.
 
-    `engines` is a live list; `placement` is what routing remembers from request to request. Callbacks in
-    `on_capacity` are called when an engine comes up or goes, or an answer is over; those in `on_change` with an engine
-    that is up, down, draining or gone now, or whose circuit has changed.
+    `engines` is a live list. Callbacks in `on_capacity` are called when an engine comes up or goes, or an answer is
+    over; those in `on_change` with an engine that is up, down, draining or gone now, or whose circuit has changed.
 
     Raises:
         ValueError: a setting cannot be used; with one line for the user.
     """
+
+    LIVE = (
+        "gateway.engine_urls",
+        "gateway.engine_api_key",
+        "gateway.engine_dns",
+        "gateway.engine_dns_interval_s",
+        "gateway.engine_services",
+        "gateway.kubeconfig",
+        "gateway.engine_tls",
+        "gateway.circuit",
+        "gateway.max_connections_per_engine",
+        "gateway.connect_timeout_s",
+        "gateway.first_byte_timeout_s",
+        "gateway.idle_timeout_s",
+        "gateway.probe_interval_s",
+        "gateway.probe_timeout_s",
+        "gateway.load_interval_s",
+    )
+    """Settings that a running pool takes up."""
 
     def __init__(self, settings: GatewaySettings, metrics: PoolMetrics) -> None:
         self._settings = settings
@@ -59,7 +76,6 @@ class EnginePool:
         self._departing: set[Engine] = set()
         self._started = False
         self._news = asyncio.Event()
-        self.placement = Placement(settings.routing)
         self.engines: list[Engine] = []
         self.on_capacity: list[Callable[[], None]] = []
         self.on_change: list[Callable[[Engine], None]] = []
@@ -94,7 +110,6 @@ class EnginePool:
         connections, sources, static = connections_from(settings), sources_from(settings), static_addresses(settings)
         renew = connections != self._connections
         self._settings, self._connections, self._static = settings, connections, static
-        self.placement.settings = settings.routing
         before, self._sources = self._sources, {source.label: source for source in sources}
         if not self._started:
             return

@@ -16,8 +16,8 @@ from serving.gateway.admission.admission import Admission
 from serving.gateway.admission.demand import Demand
 from serving.gateway.admission.permit import Permit
 from serving.gateway.engines.engine import Engine
-from serving.gateway.engines.pool import EnginePool
 from serving.gateway.errors import GatewayError
+from serving.gateway.routing.router import Router
 from serving.guard.policy import CheckFailed
 
 
@@ -42,9 +42,9 @@ class Call(NamedTuple):
 class EngineCalls:
     """The calls about the request whose demand this is."""
 
-    def __init__(self, admission: Admission, pool: EnginePool, demand: Demand) -> None:
+    def __init__(self, admission: Admission, router: Router, demand: Demand) -> None:
         self._admission = admission
-        self._pool = pool
+        self._router = router
         self._demand = demand
         self._place: Place | None = None
         self._permit: Permit | None = None
@@ -75,7 +75,9 @@ class EngineCalls:
         permit = permit or await self._wait(demand)
         try:
             # No await in between: what the permit stands for is still free.
-            engine = self._engine_for(model)
+            engine = self._router.choose_idlest(model, must_have_room=False)
+            if engine is None:
+                raise CheckFailed("no engine serves the judge")
             release = engine.occupy()
             try:
                 yield Call(engine, lambda prompt, completion: permit.settle(prompt, completion, engine))
@@ -106,16 +108,6 @@ class EngineCalls:
         except GatewayError as error:
             self.refused = error
             raise CheckFailed("the queue does not let the question go") from None
-
-    def _engine_for(self, model: str) -> Engine:
-        fit = [
-            engine
-            for engine in self._pool.engines
-            if engine.available and engine.serves(model) and engine.circuit.state == "closed"
-        ]
-        if not fit:
-            raise CheckFailed("no engine serves the judge")
-        return min([engine for engine in fit if engine.has_room()] or fit, key=lambda engine: engine.load)
 
 
 def _count_nothing(prompt_tokens: int, completion_tokens: int) -> None:

@@ -16,7 +16,6 @@ from serving.gateway.admission.demand import Demand
 from serving.gateway.cleaning import offload
 from serving.gateway.context import RequestContext
 from serving.gateway.endpoints.texts import FILTERED, AnswerText, Written
-from serving.gateway.engines.pool import EnginePool
 from serving.gateway.errors import LedgerDown, PolicyRefused, PolicyUnavailable
 from serving.gateway.policy.answer import replace_events, replace_whole, texts_of_events
 from serving.gateway.policy.calls import EngineCalls
@@ -25,6 +24,7 @@ from serving.gateway.policy.question import QuestionText, question_texts
 from serving.gateway.policy.review import Review
 from serving.gateway.policy.revise import revise
 from serving.gateway.process.reload import WatchedFiles
+from serving.gateway.routing.router import Router
 from serving.guard import GuardReport
 from serving.guard.classifiers import ClassifierPool
 from serving.guard.policy import (
@@ -58,14 +58,14 @@ class PolicySteps:
         self,
         file: Path | None,
         tokens: ControlTokens,
-        pool: EnginePool,
+        router: Router,
         admission: Admission,
         classifiers: Callable[[], ClassifierPool],
         ledger: Ledger,
         metrics: PolicyMetrics,
     ) -> None:
         """Raises: PolicyError."""
-        self._pool = pool
+        self._router = router
         self._admission = admission
         self._classifiers = classifiers
         self._ledger = ledger
@@ -117,22 +117,24 @@ class PolicySteps:
     def _watched(self) -> list[Path]:
         return [self._file] if self._file is not None else []
 
-    def concern(self, context: RequestContext, demand: Demand) -> None:
-        """Find the principles that concern a request; its digest of the policy covers the file."""
+    def review(self, context: RequestContext, demand: Demand) -> Review | None:
+        """The principles that concern a request, if any do; its digest of the policy covers the file."""
         policy = self.policy
         if policy is None or not context.endpoint.generates:
-            return
+            return None
         assert context.principal is not None
         context.policy_digest = combined_digest(context.policy_digest, policy.digest)
         tenant, model = context.principal.tenant, context.model
         question, answer = policy.rules("input", tenant, model), policy.rules("output", tenant, model)
+        review: Review | None = None
         if question or answer:
-            calls = EngineCalls(self._admission, self._pool, demand)
+            calls = EngineCalls(self._admission, self._router, demand)
             judge = ModelJudge(model, calls, self._classifiers, self._tokens, self._metrics, tenant, context.cache_salt)
-            context.review = Review(policy, question, answer, judge)
+            review = Review(policy, question, answer, judge)
         if answer.masks is not None:
             assert context.answers is not None
             context.answers = MaskedAnswers(context.answers, answer.masks)
+        return review
 
     async def judge_input(self, context: RequestContext, review: Review) -> None:
         """Decide about the question. One that is refused with an answer has `review.refused_by`.
@@ -239,7 +241,7 @@ class PolicySteps:
                 raise review.judge.calls.refused
             raise PolicyUnavailable(_UNCHECKED, headers=((b"retry-after", b"1"),))
         if verdict.stopped_by is not None and review.policy.file.refusal == "error":
-            raise PolicyRefused(verdict.stopped_by.reason or "")
+            raise PolicyRefused(verdict.stopped_by.reason or "", headers=tuple(review.header()))
 
     def _note_masks(self, review: Review, reports: Iterable[GuardReport], direction: str) -> None:
         masks = review.policy.masks

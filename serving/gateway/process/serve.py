@@ -25,8 +25,7 @@ from monitoring.telemetry import configure_logging
 from serving.errors import SettingsError
 from serving.gateway.app import GatewayApp
 from serving.gateway.build import build
-from serving.gateway.process.reload import Reloader, WatchedFiles
-from serving.gateway.process.reloadable import parts_of
+from serving.gateway.process.reload import Part, Reloader, WatchedFiles
 from serving.gateway.process.scrape import WorkerMetrics
 from serving.gateway.process.workers import WorkerContext, Workers
 from serving.http.server import Server
@@ -103,8 +102,7 @@ class GatewayProcess:
             tls=gateway.tls,
             cors=gateway.cors,
         )
-        metrics = self._app.pipeline.metrics
-        self._reloader = Reloader(settings, load, parts_of(self._app, self._server), metrics.reloaded)
+        self._reloader = Reloader(settings, load, parts_of(self._app, self._server), self._app.metrics.reloaded)
         self._metrics: WorkerMetrics | None = None
         if worker is not None and sockets is not None:
             self._metrics = WorkerMetrics(self._app.registry, sockets, worker.index, worker.count)
@@ -202,6 +200,22 @@ class GatewayProcess:
         if not draining.done():
             draining.cancel()
             await self._server.drain(0)
+
+
+def parts_of(app: GatewayApp, server: Server) -> list[Part]:
+    """All that takes up settings while it runs; what no part names needs a restart."""
+
+    def bound(settings: Settings) -> None:
+        server.apply(settings.gateway.http)
+        server.apply_cors(settings.gateway.cors)
+        server.max_body_bytes = settings.gateway.max_body_bytes
+
+    return [
+        *app.parts(),
+        Part(("gateway.http", "gateway.cors", "gateway.max_body_bytes"), bound),
+        # Looked up by this module when they are needed.
+        Part(("gateway.drain_delay_s", "gateway.drain_timeout_s", "gateway.reload_interval_s"), lambda _: None),
+    ]
 
 
 def _files_of(file: Path | None, settings: Settings) -> list[Path]:

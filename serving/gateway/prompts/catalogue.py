@@ -31,6 +31,8 @@ class PromptError(ValueError):
 class PromptLibrary:
     """Templates by name and version. Replaced as a whole, so that a request sees the old ones or the new."""
 
+    LIVE = ("gateway.prompts",)
+
     def __init__(self, folder: Path | str | None = None) -> None:
         """Raises: PromptError."""
         self._folder = folder

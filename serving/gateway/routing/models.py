@@ -33,6 +33,8 @@ class ModelTable:
     `adapters` tells which are live now, by name.
     """
 
+    LIVE = ("gateway.models",)
+
     def __init__(
         self,
         models: Mapping[str, ModelSettings],
@@ -51,8 +53,8 @@ class ModelTable:
         """
         self._named = _table(models)
 
-    def resolve(self, context: RequestContext) -> RequestContext:
-        """Turn the name that was asked for into a model that an engine serves.
+    def resolve(self, context: RequestContext) -> Route | None:
+        """Turn the name that was asked for into a model that an engine serves; returns where a configured name leads.
 
         Raises:
             ModelNotFound: engines are known and none has it.
@@ -62,19 +64,19 @@ class ModelTable:
         # A template's name, where one led here, is what the client asked for.
         context.asked_model = context.asked_model or name
         named = self._named.get(name) if self._named else None
-        if named is not None:
-            context.route = route = self._choose(named, context)
+        route = self._choose(named, context) if named is not None else None
+        if route is not None:
             context.model = context.body["model"] = route.model
         if (adapter := self._adapters().get(context.model)) is not None:
             target = self._served_version(adapter)
-            context.route = replace(context.route, model=target) if context.route else Route(name, target)
+            route = replace(route, model=target) if route else Route(name, target)
             context.model = context.body["model"] = target
         if any(engine.serves(context.model) for engine in self._pool.engines):
-            return context
+            return route
         known = sorted(self.cards())
         if not known:
             raise EngineUnavailable("No engine is ready yet. Try again shortly.", headers=RETRY_AFTER)
-        if context.route is not None:
+        if route is not None:
             raise EngineUnavailable(f"No engine serves {context.model!r} just now.", headers=RETRY_AFTER)
         raise ModelNotFound(f"The model {name[:200]!r} does not exist. Served here: {', '.join(known)}.", param="model")
 

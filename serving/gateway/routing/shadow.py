@@ -15,8 +15,8 @@ import msgspec
 
 from serving.gateway.context import RequestContext
 from serving.gateway.engines.engine import Engine
-from serving.gateway.engines.pool import EnginePool
 from serving.gateway.fields.engine_body import engine_body
+from serving.gateway.routing.router import Router
 from serving.gateway.routing.settings import ShadowSettings
 from serving.http.client import UpstreamError
 
@@ -55,19 +55,19 @@ _decode = msgspec.json.Decoder(_Answer).decode
 class Shadows:
     """Sends copies and compares. Bounded: what is too much is left out, and counted."""
 
-    def __init__(self, pool: EnginePool, metrics: ShadowMetrics) -> None:
-        self._pool = pool
+    def __init__(self, router: Router, metrics: ShadowMetrics) -> None:
+        self._router = router
         self._metrics = metrics
         self._tasks: dict[asyncio.Task[None], str] = {}
 
-    def answered(self, context: RequestContext) -> None:
-        """A request has its answer: send a copy when its turn has come. Returns at once."""
-        shadow = context.route.shadow if context.route is not None else None
+    def answered(self, context: RequestContext, shadow: ShadowSettings) -> None:
+        """A request whose model has a shadow was answered: send a copy when its turn has come. Returns at once."""
         # Several answers to one question have no one text to compare.
-        if shadow is None or context.choices != 1 or random.random() >= shadow.share:  # noqa: S311
+        if context.choices != 1 or random.random() >= shadow.share:  # noqa: S311
             return
         name = context.asked_model
-        engine = self._engine_for(shadow)
+        # A copy has no claim on a slot that a request may want.
+        engine = self._router.choose_idlest(shadow.target, must_have_room=True)
         under_way = sum(model == name for model in self._tasks.values())
         if engine is None or under_way >= shadow.max_concurrent:
             self._metrics.shadow(name, shadow.target, "skipped")
@@ -84,18 +84,6 @@ class Shadows:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-    def _engine_for(self, shadow: ShadowSettings) -> Engine | None:
-        """The least loaded engine with room, since a copy has no claim on a slot that a request may want."""
-        candidates = [
-            engine
-            for engine in self._pool.engines
-            if engine.available
-            and engine.serves(shadow.target)
-            and engine.has_room()
-            and engine.circuit.state == "closed"
-        ]
-        return min(candidates, key=lambda engine: engine.load, default=None)
 
     async def _compare(self, context: RequestContext, shadow: ShadowSettings, engine: Engine, data: bytes) -> None:
         name = context.asked_model

@@ -18,6 +18,8 @@ from serving.provenance.mark_key import salt_from
 class CacheSalts:
     """Makes salts from the keyring: the same in every replica, and after a restart."""
 
+    LIVE = ("gateway.shared_cache",)
+
     def __init__(self, keyring: Keyring | None, shared: Iterable[str]) -> None:
         """`shared`: the tenants that have one salt in common; `*` for all."""
         self._keyring = keyring

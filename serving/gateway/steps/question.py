@@ -23,6 +23,16 @@ _ASSUMED_TOKENS = 1024
 class QuestionReader:
     """Reads questions as the settings say."""
 
+    LIVE = (
+        "gateway.max_choices",
+        "gateway.max_answer_tokens",
+        "gateway.max_embedding_inputs",
+        "gateway.unknown_fields",
+        "gateway.engine_fields",
+        "gateway.media_hosts",
+        "gateway.bind_forced_tools",
+    )
+
     def __init__(self, settings: GatewaySettings) -> None:
         self.apply(settings)
 

@@ -39,6 +39,9 @@ class Limiter:
         compare_s: seconds between two comparisons with the ledger.
     """
 
+    LIVE = ("identity.budget_answer_tokens", "identity.budget_compare_s")
+    """Settings that `apply` takes over."""
+
     def __init__(
         self,
         store: EmbeddedStore | None = None,

@@ -58,14 +58,13 @@ class Request:
     completion_tokens: int = 5
     finish_reason: str = "stop"
     mark_scheme: str = "gumbel"
-    trace: Any = None
 
 
 def answer(tracing: Tracing, request: Request, status: int = 200) -> dict[bytes, bytes]:
     """A request's way through the gateway; returns what the engine is sent."""
-    request.trace = tracing.start_request(request)
-    sent = dict(tracing.outgoing_headers(request))
-    tracing.finish_request(request, status)
+    trace = tracing.start_request(request)
+    sent = dict(tracing.outgoing_headers(request, trace))
+    tracing.finish_request(request, trace, status)
     return sent
 
 
@@ -169,10 +168,10 @@ def test_a_retry_is_a_span_of_its_own() -> None:
     exporter = InMemorySpanExporter()
     tracing = ExportedTracing(TelemetrySettings(), exporter)
     request = Request()
-    request.trace = tracing.start_request(request)
+    trace = tracing.start_request(request)
 
-    first, second = dict(tracing.outgoing_headers(request)), dict(tracing.outgoing_headers(request))
-    tracing.finish_request(request, 200)
+    first, second = dict(tracing.outgoing_headers(request, trace)), dict(tracing.outgoing_headers(request, trace))
+    tracing.finish_request(request, trace, 200)
 
     attempts = [span for span in exported(tracing, exporter) if span.kind is SpanKind.CLIENT]
     assert first != second

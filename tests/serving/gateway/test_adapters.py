@@ -132,7 +132,7 @@ async def running(made: Running) -> AsyncIterator[Running]:
     http = made.settings.gateway.http
     server = Server(made.app.served(), http, max_body_bytes=made.settings.gateway.max_body_bytes)
     await server.start([listener])
-    await eventually(lambda: all(engine.up for engine in made.app.pipeline.pool.engines), "engines are up")
+    await eventually(lambda: all(engine.up for engine in made.app.pipeline.answer.pool.engines), "engines are up")
     yield made
     await server.drain(5)
     await server.stop()
@@ -168,7 +168,7 @@ async def test_an_engine_that_starts_anew_gets_it_too(running: Running) -> None:
     one, _ = running.engines
 
     one.fixed_paths.pop("/health")
-    engine = running.app.pipeline.pool.engines[0]
+    engine = running.app.pipeline.answer.pool.engines[0]
     engine.mark_down("it was killed")
     one.restart()
     one.fixed_paths["/health"] = b""

@@ -6,6 +6,7 @@ from itertools import count
 
 import pytest
 
+from serving.gateway.admission.demand import Demand
 from serving.gateway.admission.fair_queue import FairQueue, Ticket
 
 
@@ -17,7 +18,7 @@ class Line:
         self._sequence = count()
 
     def wait(self, tenant: str, priority: int = 0, weight: float = 1.0, model: str = "m", slots: int = 1) -> Ticket:
-        ticket = Ticket(self.queue, tenant, model, priority, weight, next(self._sequence), slots)
+        ticket = Ticket(self.queue, Demand(tenant, weight, model, priority, slots), next(self._sequence))
         self.queue.wait(ticket, 0.0)
         return ticket
 

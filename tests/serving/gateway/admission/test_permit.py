@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 from admission.engines import Gate
 from admission.queues import run
 
@@ -17,9 +19,15 @@ def served(gate: Gate) -> float:
 
 
 def permitted(gate: Gate) -> Permit:
-    permit = gate.admission.try_enter(gate.context())
+    permit = gate.admission.try_enter(gate.demand())
     assert permit is not None
     return permit
+
+
+def relay(gate: Gate, permit: Permit, *num_tokens: int) -> None:
+    engine: Any = gate.pool.engines[0]
+    for number in num_tokens:
+        permit.relayed(number, engine)
 
 
 def gate_of_weights() -> Gate:
@@ -32,9 +40,7 @@ def test_the_prompt_counts_when_it_is_granted_and_the_answer_as_it_comes() -> No
         permit = permitted(gate)
         assert served(gate) == PROMPT_TOKENS
 
-        permit.charge(3)
-        permit.relayed(5)
-        permit.relayed(4)  # fewer than before are no news
+        relay(gate, permit, 3, 5, 4)  # fewer than before are no news
 
         assert served(gate) == PROMPT_TOKENS + 2 * 5
 
@@ -45,9 +51,9 @@ def test_what_the_engine_has_counted_corrects_it() -> None:
     async def scenario() -> None:
         gate = gate_of_weights()
         permit = permitted(gate)
-        permit.charge(5)
-        permit._context.note_usage(30, 4)
+        relay(gate, permit, 5)
 
+        permit.settle(30, 4, None)
         permit.release()
 
         assert served(gate) == 30 + 2 * 4
@@ -59,11 +65,26 @@ def test_what_no_engine_has_counted_stays_as_it_was_relayed() -> None:
     async def scenario() -> None:
         gate = gate_of_weights()
         permit = permitted(gate)
-        permit.charge(5)
+        relay(gate, permit, 5)
 
         permit.release()
 
         assert served(gate) == PROMPT_TOKENS + 2 * 5
+
+    run(scenario())
+
+
+def test_what_else_was_done_in_its_place_counts_too() -> None:
+    async def scenario() -> None:
+        gate = gate_of_weights()
+        permit = permitted(gate)
+        relay(gate, permit, 5)
+        permit.charge(8, 1)
+
+        permit.settle(30, 4, None)
+
+        assert served(gate) == 30 + 2 * 4 + 8 + 2 * 1
+        permit.release()
 
     run(scenario())
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from serving.errors import SettingsError
 from serving.gateway.build import build
 from serving.gateway.process.reload import Part, Reloader, WatchedFiles
-from serving.gateway.process.reloadable import parts_of
+from serving.gateway.process.serve import parts_of
 from serving.http.server import Server
 from serving.settings import Settings, load_settings
 
@@ -29,7 +29,7 @@ def test_every_setting_is_reloaded_or_said_to_need_a_restart(tmp_path: Path):
     app = build(settings, reload=list)
     server = Server(app.served(), settings.gateway.http, max_body_bytes=settings.gateway.max_body_bytes)
     reloaded = {name for part in parts_of(app, server) for name in part.settings}
-    app.pipeline.identity.close()
+    app.pipeline.understand.identity.close()
     every = {
         f"{name}.{field}" if isinstance(value, BaseModel) and name in {"gateway", "identity"} else name
         for name, value in settings

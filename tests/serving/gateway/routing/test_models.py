@@ -9,9 +9,9 @@ import pytest
 from serving.gateway.context import RequestContext
 from serving.gateway.endpoints import CHAT
 from serving.gateway.errors import EngineUnavailable, ModelNotFound
-from serving.gateway.routing.choose import choose_engine
 from serving.gateway.routing.models import ModelTable
-from serving.gateway.routing.settings import ModelSettings
+from serving.gateway.routing.router import Router
+from serving.gateway.routing.settings import ModelSettings, RoutingSettings
 
 
 class Served:
@@ -44,12 +44,19 @@ def asked(model: str, tenant: str = "acme", **body: Any) -> RequestContext:
     return context
 
 
+def resolved(models: ModelTable, context: RequestContext) -> str:
+    """The model that an engine is asked for."""
+    models.resolve(context)
+    return context.model
+
+
 def test_an_alias_is_asked_for_by_the_models_own_name() -> None:
     models = table({"fast": "small-1"}, Served("a", "small-1"))
-    context = models.resolve(asked("fast"))
+    context, plain = asked("fast"), asked("small-1")
+    models.resolve(context)
     assert (context.asked_model, context.model, context.body["model"]) == ("fast", "small-1", "small-1")
-    plain = models.resolve(asked("small-1"))
-    assert (plain.asked_model, plain.model, plain.route) == ("small-1", "small-1", None)
+    assert models.resolve(plain) is None
+    assert (plain.asked_model, plain.model) == ("small-1", "small-1")
 
 
 def test_models_are_listed_with_their_aliases() -> None:
@@ -73,27 +80,28 @@ def test_what_nobody_serves_is_refused_and_what_is_configured_is_waited_for() ->
 def test_a_model_can_be_kept_to_some_engines() -> None:
     engines = Served("blue-1:80", "m"), Served("green-1:80", "m")
     models = table({"only-green": {"target": "m", "engines": ["green-*"]}}, *engines)
-    context = models.resolve(asked("only-green"))
-    assert choose_engine(pool(*engines), context) is engines[1]
+    context = asked("only-green")
+    route = models.resolve(context)
+    assert Router(pool(*engines), RoutingSettings()).choose(context, route).engine is engines[1]
     with pytest.raises(EngineUnavailable):
-        choose_engine(pool(engines[0]), context)
+        Router(pool(engines[0]), RoutingSettings()).choose(context, route)
 
 
 def test_a_canary_gets_its_share_and_sessions_stay_on_one_side() -> None:
     settings = {"m": {"target": "old", "canary": {"target": "new", "share": 0.2}}}
     models = table(settings, Served("a", "old", "new"))
-    drawn = Counter(models.resolve(asked("m")).model for _ in range(3000))
+    drawn = Counter(resolved(models, asked("m")) for _ in range(3000))
     assert 450 < drawn["new"] < 750
-    by_session = {user: models.resolve(asked("m", user=str(user))).model for user in range(3000)}
+    by_session = {user: resolved(models, asked("m", user=str(user))) for user in range(3000)}
     assert 450 < Counter(by_session.values())["new"] < 750
     again = table(settings, Served("b", "old", "new"))
-    assert all(again.resolve(asked("m", user=str(user))).model == model for user, model in by_session.items())
+    assert all(resolved(again, asked("m", user=str(user))) == model for user, model in by_session.items())
 
 
 def test_a_canary_can_stay_with_whole_tenants() -> None:
     canary = {"target": "new", "share": 0.5, "sticky": "tenant"}
     models = table({"m": {"target": "old", "canary": canary}}, Served("a", "old", "new"))
-    sides = {tenant: {models.resolve(asked("m", tenant)).model for _ in range(20)} for tenant in map(str, range(40))}
+    sides = {tenant: {resolved(models, asked("m", tenant)) for _ in range(20)} for tenant in map(str, range(40))}
     assert all(len(models_of) == 1 for models_of in sides.values())
     assert len({model for models_of in sides.values() for model in models_of}) == 2
 
@@ -101,15 +109,15 @@ def test_a_canary_can_stay_with_whole_tenants() -> None:
 def test_a_canary_that_is_down_costs_nobody_an_answer() -> None:
     new = Served("b", "new")
     models = table({"m": {"target": "old", "canary": {"target": "new", "share": 1}}}, Served("a", "old"), new)
-    assert models.resolve(asked("m")).model == "new"
+    assert resolved(models, asked("m")) == "new"
     new.available = False
-    assert models.resolve(asked("m")).model == "old"
+    assert resolved(models, asked("m")) == "old"
 
 
 def test_a_name_that_leads_to_another_is_refused_and_the_old_table_stays() -> None:
     models = table({"fast": "small-1"}, Served("a", "small-1"))
     with pytest.raises(ValueError, match="another configured name"):
         models.apply({"a": ModelSettings(target="b"), "b": ModelSettings(target="small-1")})
-    assert models.resolve(asked("fast")).model == "small-1"
+    assert resolved(models, asked("fast")) == "small-1"
     models.apply({"quick": ModelSettings(target="small-1")})
-    assert models.resolve(asked("quick")).model == "small-1"
+    assert resolved(models, asked("quick")) == "small-1"
