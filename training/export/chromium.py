@@ -16,7 +16,7 @@ from pathlib import Path
 from queue import Empty, Queue
 from typing import Any
 
-from training.compress.process import end_group
+from serving.processes.child import Child
 
 PHONE = (390, 844)
 """CSS pixels, width and height."""
@@ -77,16 +77,14 @@ def ask_in_chromium(folder: Path, texts: Sequence[str], count: int, seconds: flo
         ]  # fmt: skip
         if os.geteuid() == 0:  # its sandbox does not run as root
             command.append("--no-sandbox")
-        browser = subprocess.Popen(
-            [*command, url], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-        )
+        browser = Child([*command, url], os.environ, subprocess.DEVNULL, grace_seconds=0)
         try:
             return answers.get(timeout=seconds)
         except Empty:
             raise TimeoutError(f"no answer in Chromium within {seconds:g} s") from None
         finally:
             # Asked to stop, its processes would go on writing to the profile after the first of them has ended.
-            end_group(browser)
+            browser.kill()
 
 
 @contextmanager
