@@ -60,12 +60,12 @@ def chat(text: str) -> bytes:
     return json.dumps({"id": "c", "choices": [choice], "usage": usage}, indent=1).encode()
 
 
-async def relay(context: RequestContext, body: bytes, settled: Settled | None = None) -> Sent:
+async def relay(context: RequestContext, body: bytes, settled: Settled | None = None, review: Any = None) -> Sent:
     sent, settled = Sent(), settled or Settled()
     outgoing = Outgoing(context, settled, sent)  # type: ignore[arg-type]
     response: Any = Response([body], has_come=True)
     room = room_in(Process(free=0))
-    await relay_whole(context, response, settled, Judge(), room, outgoing)  # type: ignore[arg-type]
+    await relay_whole(context, response, settled, Judge(), review, room, outgoing)  # type: ignore[arg-type]
     return sent
 
 
@@ -117,9 +117,9 @@ async def test_what_is_no_answer_is_the_engines_failure(path: str, body: bytes) 
 
 
 async def test_the_policy_has_the_last_word() -> None:
-    context = asked(review=SimpleNamespace(header=list))
+    sent = await relay(asked(), chat("Hello."), review=object())
 
-    assert (await relay(context, chat("Hello."))).bodies == [chat("Hello.").upper()]
+    assert sent.bodies == [chat("Hello.").upper()]
 
 
 async def test_an_answer_that_is_not_on_record_is_not_sent() -> None:
@@ -132,24 +132,21 @@ async def test_an_answer_that_is_not_on_record_is_not_sent() -> None:
             Response([chat("Hello.")], has_come=True),  # type: ignore[arg-type]
             settled,  # type: ignore[arg-type]
             Judge(),  # type: ignore[arg-type]
+            None,
             room_in(Process(free=0)),
             outgoing,
         )
     assert sent.messages == []
 
 
-def refused_by(reason: str) -> Any:
-    return SimpleNamespace(refused_by=SimpleNamespace(reason=reason), header=list)
-
-
 async def refuse(context: RequestContext) -> Sent:
     sent = Sent()
-    await refuse_question(context, Outgoing(context, Recorded(), sent))  # type: ignore[arg-type]
+    await refuse_question(context, "Not here.", Outgoing(context, Recorded(), sent))  # type: ignore[arg-type]
     return sent
 
 
 async def test_a_refused_question_is_answered_with_the_reason_as_often_as_answers_were_asked_for() -> None:
-    context = request(choices=2, review=refused_by("Not here."))
+    context = request(choices=2)
 
     sent = await refuse(context)
 
@@ -160,7 +157,7 @@ async def test_a_refused_question_is_answered_with_the_reason_as_often_as_answer
 
 
 async def test_and_streamed_where_a_stream_was_asked_for() -> None:
-    sent = await refuse(request(stream=True, review=refused_by("Not here.")))
+    sent = await refuse(request(stream=True))
 
     [body] = sent.bodies
     assert body.endswith(b"data: [DONE]\n\n")

@@ -7,15 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from admission.engines import SeenPool
 from prometheus_client import CollectorRegistry
 from questions import request
 
 from monitoring.telemetry import PolicyMetrics
+from serving.gateway.admission.admission import Admission
+from serving.gateway.admission.demand import Demand
+from serving.gateway.admission.settings import AdmissionSettings
 from serving.gateway.context import RequestContext
 from serving.gateway.endpoints import CHAT, ENDPOINTS
 from serving.gateway.errors import LedgerDown, PolicyRefused, PolicyUnavailable
 from serving.gateway.policy.review import Review
 from serving.gateway.policy.steps import PolicySteps
+from serving.gateway.routing.router import Router
+from serving.gateway.routing.settings import RoutingSettings
 from serving.guard import Guard, GuardSettings
 from serving.guard.classifiers import ClassifierPool
 from serving.guard.policy import PolicyError
@@ -57,24 +63,17 @@ class Ledger:
         self.events.append({"actor": actor, "action": action, "subject": subject, **details})
 
 
-class NoEngines:
-    """A pool without engines: no judge can be asked."""
-
-    engines: tuple[Any, ...] = ()
-
-    def __getattr__(self, name: str) -> Any:
-        raise LookupError(name)
-
-
 class Steps(PolicySteps):
     """The steps with a ledger whose records can be read, and the figures."""
 
     def __init__(self, file: Path) -> None:
         self.ledger, self.registry = Ledger(), CollectorRegistry()
+        pool: Any = SeenPool()  # without an engine: no judge can be asked
         super().__init__(
             file,
             ControlTokens([]),
-            NoEngines(),  # type: ignore[arg-type]
+            Router(pool, RoutingSettings()),
+            Admission(AdmissionSettings(), pool),
             lambda: ClassifierPool([], ClassifiersSettings()),
             self.ledger,  # type: ignore[arg-type]
             PolicyMetrics(self.registry),
@@ -86,19 +85,18 @@ class Steps(PolicySteps):
 
     async def about(self, text: str, tenant: str = "acme", **more: Any) -> tuple[RequestContext, Review]:
         """A question whose principles were found, and what was decided about it."""
-        context = self.concerned(text, tenant, **more)
-        assert context.review is not None
-        await self.judge_input(context, context.review)
-        return context, context.review
+        context, review = self.concerned(text, tenant, **more)
+        assert review is not None
+        await self.judge_input(context, review)
+        return context, review
 
-    def concerned(self, text: str, tenant: str = "acme", path: str = CHAT.path) -> RequestContext:
+    def concerned(self, text: str, tenant: str = "acme", path: str = CHAT.path) -> tuple[RequestContext, Review | None]:
         context = request(
             {"model": "m", "messages": [{"role": "user", "content": text}]}, ENDPOINTS[path], tenant=tenant
         )
         context.input_report, context.answers = Guard(GuardSettings()).ask(context.body, context.endpoint.name)
         context.policy_digest = "guard"
-        self.concern(context)
-        return context
+        return context, self.review(context, Demand(tenant, 1.0, "m"))
 
 
 @pytest.fixture
@@ -195,17 +193,17 @@ async def test_refusals_can_be_errors(strict_steps: Steps) -> None:
 
 @pytest.mark.parametrize("path", ["/v1/embeddings", "/tokenize", "/v1/messages/count_tokens"])
 def test_where_nothing_is_generated_no_principle_holds(path: str, steps: Steps) -> None:
-    context = steps.concerned("arson", path=path)
+    context, review = steps.concerned("arson", path=path)
 
-    assert context.review is None
+    assert review is None
     assert context.policy_digest == "guard"
 
 
 def test_the_digest_of_what_held_covers_the_policy(steps: Steps) -> None:
-    context = steps.concerned("hello")
+    context, review = steps.concerned("hello")
 
-    assert context.review is not None
-    assert context.policy_digest not in ("guard", context.review.policy.digest)
+    assert review is not None
+    assert context.policy_digest not in ("guard", review.policy.digest)
 
 
 async def test_an_answer_that_breaks_a_principle_is_replaced(steps: Steps) -> None:
