@@ -5,6 +5,7 @@ In comes a URL, out goes an engine whose tables are those of this version. What 
 
 from serving.database.engine import DatabaseError, explain, metadata, open_engine
 from serving.database.migrate import DatabaseAway, SchemaCheck, migrate
+from serving.database.reading import Reader, ReadTimeout
 from serving.database.settings import DatabaseSettings, Migrate
 
 __all__ = [
@@ -12,6 +13,8 @@ __all__ = [
     "DatabaseError",
     "DatabaseSettings",
     "Migrate",
+    "ReadTimeout",
+    "Reader",
     "SchemaCheck",
     "explain",
     "metadata",

@@ -13,6 +13,7 @@ from sqlalchemy import Engine
 
 from serving.database.engine import DatabaseError, open_engine
 from serving.database.migrate import SchemaCheck
+from serving.database.reading import Reader
 from serving.database.settings import DatabaseSettings, Migrate
 
 
@@ -40,6 +41,23 @@ def opened(load_settings: LoadSettings, migrate: Migrate | None = None) -> Itera
             yield engine
         finally:
             engine.dispose()
+    except DatabaseError as error:
+        raise click.ClickException(str(error)) from error
+
+
+@contextmanager
+def reading(load_settings: LoadSettings) -> Iterator[Reader]:
+    """The configured database for a report, or its replica, for as long as it takes; errors as with `opened`."""
+    settings = load_settings()
+    try:
+        if settings.database.read_url is None:
+            with opened(load_settings):  # its tables are made, or upgraded
+                pass
+        reader = Reader(settings.database.resolve_reads(settings.home))
+        try:
+            yield reader
+        finally:
+            reader.close()
     except DatabaseError as error:
         raise click.ClickException(str(error)) from error
 

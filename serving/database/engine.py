@@ -36,8 +36,10 @@ class DatabaseError(Exception):
     """The database cannot be opened or does not fit this version; `str()` is one line for the user."""
 
 
-def open_engine(url: str, busy_timeout_s: float = BUSY_TIMEOUT_S) -> Engine:
+def open_engine(url: str, busy_timeout_s: float = BUSY_TIMEOUT_S, pool_size: int = 5) -> Engine:
     """An engine for `url`; makes a SQLite file and its folder. Does not connect yet.
+
+    `pool_size`: connections that are kept for the next use; others may be open at the same time.
 
     Raises:
         DatabaseError: the URL is malformed, its driver is not installed, or the file cannot be made.
@@ -47,7 +49,8 @@ def open_engine(url: str, busy_timeout_s: float = BUSY_TIMEOUT_S) -> Engine:
         if parsed.drivername in ("postgres", "postgresql"):
             parsed = parsed.set(drivername="postgresql+psycopg")
         postgres = parsed.get_backend_name() == "postgresql"
-        engine = create_engine(parsed, **(_POSTGRES_OPTIONS if postgres else {}))
+        options = _POSTGRES_OPTIONS if postgres else {}
+        engine = create_engine(parsed, pool_size=pool_size, **options)
     except (NoSuchModuleError, ImportError) as error:
         raise DatabaseError(f"cannot use the configured database: its driver is missing ({error})") from error
     except ArgumentError as error:  # without the text: it may hold a password

@@ -50,11 +50,19 @@ class GatewayApp:
         settings: what the gateway runs with.
         registry: metrics to expose at `/metrics`.
         rest: the application that serves every other path.
+        close: called when all have stopped.
     """
 
     LIVE = ("gateway.max_other_body_bytes", "gateway.model_folders", "gateway.models", "guard")
 
-    def __init__(self, pipeline: Pipeline, settings: Settings, registry: CollectorRegistry, rest: AsgiApp) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        settings: Settings,
+        registry: CollectorRegistry,
+        rest: AsgiApp,
+        close: Callable[[], None] = lambda: None,
+    ) -> None:
         self.pipeline = pipeline
         self.metrics = pipeline.answer.metrics
         self._apply(settings)
@@ -63,6 +71,7 @@ class GatewayApp:
         """Whether the process is about to go: it answers, and asks to be sent nothing new."""
         self.exposition = self._own_exposition
         self._rest = rest
+        self._close = close
         self._pages: dict[str, Page] = {
             "/healthz": self._healthz,
             "/readyz": self._readyz,
@@ -132,6 +141,7 @@ class GatewayApp:
         await send({"type": "lifespan.startup.complete"})
         await receive()
         await self.pipeline.stop()
+        self._close()
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _show(self, page: Page, scope: Scope, send: Send) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry
 
 from monitoring.telemetry import GatewayMetrics, observe_ledger, open_tracing
+from serving.database import Reader
 from serving.gateway.adapters import Adapters
 from serving.gateway.admission.admission import Admission
 from serving.gateway.api.access import AuthenticationMiddleware
@@ -55,9 +56,9 @@ def build(settings: Settings, reload: Callable[[], list[str]]) -> GatewayApp:
     router = Router(pool, gateway.routing)
     drains = Drains(identity, pool)
     adapters = Adapters(identity, pool)
-    limiter = Limiter.from_settings(
-        settings.identity, settings.database_url, settings.home, gateway.workers, metrics.limits_degraded
-    )
+    records = Reader(settings.database_url, settings.database.read_timeout_s)
+    reports = Reader(settings.database.resolve_reads(settings.home), settings.database.read_timeout_s)
+    limiter = Limiter.from_settings(settings.identity, records, settings.home, gateway.workers, metrics.limits_degraded)
     prices = PriceList(settings.prices)
     admission = Admission(gateway.admission, pool, gateway.workers)
     models = ModelTable(gateway.models, pool, lambda: identity.live_adapters)
@@ -100,12 +101,28 @@ def build(settings: Settings, reload: Callable[[], list[str]]) -> GatewayApp:
         receipt_routes(identity, lambda: answer.receipts),
         feedback_routes(identity, lambda: answer.receipts, metrics.rated),
         moderation_routes(lambda: inspector),
-        *admin_routes(identity, pool, drains, adapters, settings.home, ledger, settings.receipt_keys_file, reload),
+        *admin_routes(
+            identity,
+            pool,
+            drains,
+            adapters,
+            settings.home,
+            ledger,
+            records,
+            reports,
+            settings.receipt_keys_file,
+            reload,
+        ),
     ):
         # The routes as they are: `include_router` would read each signature and make each model again.
         rest.router.routes.extend(routes.routes)
     behind_keys = AuthenticationMiddleware(
         rest, identity, limiter, lambda: app.settings.gateway.max_other_body_bytes, metrics.error
     )
-    app = GatewayApp(pipeline, settings, registry, behind_keys)
+
+    def close() -> None:
+        records.close()
+        reports.close()
+
+    app = GatewayApp(pipeline, settings, registry, behind_keys, close)
     return app

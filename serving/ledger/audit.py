@@ -46,6 +46,7 @@ audit = Table(
     Column("details", Text, nullable=False),
     *link_columns(),
     Index("ix_audit_chain_seq", "chain", "seq"),
+    Index("ix_audit_subject_id", "subject", "id"),
 )
 
 

@@ -10,12 +10,13 @@ from typing import cast
 
 import click
 
-from serving.database.command import LoadSettings, opened
+from serving.database.command import LoadSettings, opened, reading
 from serving.ledger.command import A_TIME, progress, unix_time
 from serving.ledger.export import ExportError, export_csv, export_parquet
 from serving.ledger.feedback import FeedbackFilter
 from serving.ledger.feedback_export import SHAPES, Origins, Shape, feedback_lines
 from serving.ledger.prices import NANOS_PER_DOLLAR
+from serving.ledger.rollup import roll_up
 from serving.ledger.usage import GROUPS, Group, RequestFilter, Usage, usage
 
 Command = Callable[..., None]
@@ -65,8 +66,8 @@ def usage_command(
     Example: signet ledger usage --by tenant --by model --from 2026-11-01 --to 2026-12-01
     """
     by = tuple(cast("Group", group) for group in dict.fromkeys(groups))
-    with opened(load_settings) as engine:
-        sums = usage(engine, by, RequestFilter(unix_time(since), unix_time(until), tenant))
+    with reading(load_settings) as reader:
+        sums = usage(reader, by, RequestFilter(unix_time(since), unix_time(until), tenant))
     if as_json:
         click.echo(json.dumps([_as_json(by, row) for row in sums], indent=2))
         return
@@ -114,13 +115,13 @@ def export(
     selection = RequestFilter(unix_time(since), unix_time(until), tenant)
     kind = kind or ("parquet" if file.suffix == ".parquet" else "csv")
     try:
-        with opened(load_settings) as engine, progress("exporting") as show:
+        with reading(load_settings) as reader, progress("exporting") as show:
             if kind == "csv":
                 with click.open_file(str(file), "w", encoding="utf-8", atomic=str(file) != "-") as text:
-                    count = export_csv(engine, selection, text, show)
+                    count = export_csv(reader, selection, text, show)
             else:
                 with click.open_file(str(file), "wb", atomic=str(file) != "-") as binary:
-                    count = export_parquet(engine, selection, binary, show)
+                    count = export_parquet(reader, selection, binary, show)
     except (ExportError, OSError) as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"{count} requests in {file}", err=True)
@@ -174,5 +175,7 @@ def upgrade(load_settings: LoadSettings) -> None:
 
     Example: signet ledger upgrade
     """
-    with opened(load_settings, migrate="start"):
+    with opened(load_settings, migrate="start") as engine:
+        with progress("summing up usage") as show:
+            roll_up(engine, show)
         click.echo("the database is up to date")

@@ -6,10 +6,9 @@ import csv
 from collections.abc import Callable, Iterator
 from typing import IO, Any
 
-from sqlalchemy import BigInteger, Boolean, Engine, Float, Integer, LargeBinary, func, select
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import BigInteger, Boolean, Float, Integer, LargeBinary, func, select
 
-from serving.database import DatabaseError, explain
+from serving.database import Reader
 from serving.ledger.record import requests
 from serving.ledger.usage import RequestFilter
 
@@ -24,7 +23,7 @@ class ExportError(Exception):
     """The export cannot be written; `str()` is one line."""
 
 
-def export_csv(engine: Engine, selection: RequestFilter, file: IO[str], progress: Progress) -> int:
+def export_csv(reader: Reader, selection: RequestFilter, file: IO[str], progress: Progress) -> int:
     """Write a header and one line a request, in the order of commit; gives their number. Hashes are hexadecimal.
 
     Raises:
@@ -33,13 +32,13 @@ def export_csv(engine: Engine, selection: RequestFilter, file: IO[str], progress
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(NAMES)
     count = 0
-    for rows in _batches(engine, selection, progress):
+    for rows in _batches(reader, selection, progress):
         writer.writerows([value.hex() if isinstance(value, bytes) else value for value in row] for row in rows)
         count += len(rows)
     return count
 
 
-def export_parquet(engine: Engine, selection: RequestFilter, file: IO[bytes], progress: Progress) -> int:
+def export_parquet(reader: Reader, selection: RequestFilter, file: IO[bytes], progress: Progress) -> int:
     """Write one row group for each few thousand requests; gives the number of requests.
 
     Raises:
@@ -61,7 +60,7 @@ def export_parquet(engine: Engine, selection: RequestFilter, file: IO[bytes], pr
     schema = pyarrow.schema([(column.name, kinds.get(type(column.type), pyarrow.string())) for column in COLUMNS])
     count = 0
     with parquet.ParquetWriter(file, schema, compression="zstd") as writer:
-        for rows in _batches(engine, selection, progress):
+        for rows in _batches(reader, selection, progress):
             columns = [
                 pyarrow.array(values, kind) for values, kind in zip(zip(*rows, strict=True), schema.types, strict=True)
             ]
@@ -70,15 +69,12 @@ def export_parquet(engine: Engine, selection: RequestFilter, file: IO[bytes], pr
     return count
 
 
-def _batches(engine: Engine, selection: RequestFilter, progress: Progress) -> Iterator[list[tuple[Any, ...]]]:
-    try:
-        with engine.connect() as connection:
-            total = connection.scalar(selection.of(select(func.count()).select_from(requests))) or 0
-            query = selection.of(select(*COLUMNS).order_by(requests.c.id)).execution_options(yield_per=_ROWS_AT_ONCE)
-            done = 0
-            for rows in connection.execute(query).partitions():
-                yield [tuple(row) for row in rows]
-                done += len(rows)
-                progress(done, total)
-    except SQLAlchemyError as error:
-        raise DatabaseError(explain(engine, error)) from error
+def _batches(reader: Reader, selection: RequestFilter, progress: Progress) -> Iterator[list[tuple[Any, ...]]]:
+    with reader.connect() as connection:
+        total = connection.scalar(selection.of(select(func.count()).select_from(requests))) or 0
+        query = selection.of(select(*COLUMNS).order_by(requests.c.id)).execution_options(yield_per=_ROWS_AT_ONCE)
+        done = 0
+        for rows in connection.execute(query).partitions():
+            yield [tuple(row) for row in rows]
+            done += len(rows)
+            progress(done, total)

@@ -22,6 +22,7 @@ from serving.ledger.audit import Entry, audit_record
 from serving.ledger.commit_queue import NO_FAILURES, Batch, CommitQueue, Failures
 from serving.ledger.journal import Journal, JournalUnavailable
 from serving.ledger.record import UsageRecord
+from serving.ledger.rollup import Rollup
 from serving.ledger.settings import LedgerSettings
 from serving.ledger.verify import ANCHOR_ACTION
 from serving.ledger.writer import LedgerUnavailable, RecordRefused, RecordWriter
@@ -53,6 +54,7 @@ class Ledger:
         self._writer = RecordWriter(self._engine)
         self._journal = Journal(spill_folder, self._settings.spill_max_bytes) if spill_folder else None
         self._checkpointer = Checkpointer(self._engine)
+        self._rollup = Rollup(self._engine, lambda: self._schema.passed)
         self._thread = threading.Thread(target=self._run, name="signet-ledger", daemon=True)
         self._lock = threading.Lock()
         self._accepting = False
@@ -89,6 +91,7 @@ class Ledger:
         self._accepting = True
         self._thread.start()
         self._checkpointer.start()
+        self._rollup.start()
 
     def stop(self) -> None:
         """Write what is waiting, then close. Later commits fail. Blocks until it is done."""
@@ -100,6 +103,7 @@ class Ledger:
             self._queue.put(None)
             self._join()
             self._checkpointer.stop()
+            self._rollup.stop()
         self._engine.dispose()
 
     def apply(self, settings: LedgerSettings) -> None:

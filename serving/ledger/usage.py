@@ -1,18 +1,32 @@
-"""What was used, by tenant, key, model or day: summed by the database."""
+"""What was used, by tenant, key, model or day: from the sums of whole hours, and of the requests only the rest."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from math import ceil, floor
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import ColumnElement, Engine, Select, String, cast, func, select
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    String,
+    Subquery,
+    Table,
+    cast,
+    func,
+    literal,
+    select,
+    union_all,
+)
 
-from serving.database import DatabaseError, explain
+from serving.database import Reader
 from serving.ledger.record import requests
+from serving.ledger.rollup import HOUR_S, model_name, rolled_up_to, usage_hours
 
 Group = Literal["tenant", "key", "model", "day"]
 GROUPS: tuple[Group, ...] = ("tenant", "key", "model", "day")
+_SUMS = ("requests", "prompt_tokens", "completion_tokens", "cost_nanos")
 
 
 class Usage(NamedTuple):
@@ -26,49 +40,99 @@ class Usage(NamedTuple):
 
 
 class RequestFilter(NamedTuple):
-    """Which requests count: of one tenant or of all, from a moment up to, not including, another (Unix seconds)."""
+    """Which requests count: of one tenant, key or all, from a moment up to, not including, another (Unix seconds)."""
 
     since: float | None = None
     until: float | None = None
     tenant: str | None = None
+    key: str | None = None
 
     def of(self, query: Select[Any]) -> Select[Any]:
         """`query` over these requests only."""
-        if self.since is not None:
-            query = query.where(requests.c.created_at >= self.since)
-        if self.until is not None:
-            query = query.where(requests.c.created_at < self.until)
-        return query if self.tenant is None else query.where(requests.c.tenant == self.tenant)
+        return self.owned(query, requests).where(*_between(requests.c.created_at, self.since, self.until))
+
+    def owned(self, query: Select[Any], table: Table) -> Select[Any]:
+        """`query` over the rows of this tenant and key only."""
+        if self.tenant is not None:
+            query = query.where(table.c.tenant == self.tenant)
+        return query if self.key is None else query.where(table.c.key_id == self.key)
 
 
-def usage(engine: Engine, by: Sequence[Group], selection: RequestFilter = RequestFilter()) -> list[Usage]:  # noqa: B008 (immutable)
-    """Sums for each combination of `by`, in their order; days are UTC, `YYYY-MM-DD`.
+def usage(reader: Reader, by: Sequence[Group] = (), selection: RequestFilter = RequestFilter()) -> list[Usage]:  # noqa: B008 (immutable)
+    """Sums for each combination of `by`, in their order; days are UTC, `YYYY-MM-DD`. None of `by`: one row of all,
+    where there are any.
+
+    Exact whatever is summed up already. Models whose names begin with the same 255 characters count as one. What it
+    reads does not grow with the ledger where `since` and `until` are full hours; else it is an hour's requests more.
 
     Raises:
-        DatabaseError: the database cannot be read.
+        ReadTimeout, DatabaseError: the database is not read in time, or not at all.
     """
-    groups = [_expression(engine, group) for group in by]
-    sums = [
-        func.count(),
-        func.sum(requests.c.prompt_tokens),
-        func.sum(requests.c.completion_tokens),
-        func.sum(requests.c.cost_nanos),
-    ]
-    columns: list[ColumnElement[Any]] = [*groups, *sums]
-    query = selection.of(select(*columns)).group_by(*groups).order_by(*groups)
-    try:
-        with engine.connect() as connection:
-            rows = connection.execute(query).all()
-    except SQLAlchemyError as error:
-        raise DatabaseError(explain(engine, error)) from error
-    width = len(groups)
-    return [Usage(tuple(row[:width]), *(int(value or 0) for value in row[width:])) for row in rows]
+    with reader.connect() as connection:
+        parts = union_all(*_parts(connection, selection)).subquery()
+        groups = [_label(connection, group, parts) for group in by]
+        sums = [func.sum(parts.c[name]) for name in _SUMS]
+        rows = connection.execute(select(*groups, *sums).group_by(*groups).order_by(*groups)).all()
+    width = len(by)
+    return [Usage(tuple(row[:width]), *(int(value or 0) for value in row[width:])) for row in rows if row[width]]
 
 
-def _expression(engine: Engine, group: Group) -> ColumnElement[str]:
+def _parts(connection: Connection, selection: RequestFilter) -> Iterator[Select[Any]]:
+    """The rows to add up: whole hours, the requests at both ends that fill no hour, and those that no sum has yet."""
+    up_to = rolled_up_to(connection)
+    since, until = selection.since, selection.until
+    first = None if since is None else ceil(since / HOUR_S) * HOUR_S
+    last = None if until is None else floor(until / HOUR_S) * HOUR_S
+    hours = select(
+        usage_hours.c.hour,
+        usage_hours.c.tenant,
+        usage_hours.c.key_id,
+        usage_hours.c.model,
+        *(usage_hours.c[name] for name in _SUMS),
+    )
+    yield selection.owned(hours, usage_hours).where(*_between(usage_hours.c.hour, first, last))
+    rest = selection.owned(
+        select(
+            requests.c.created_at,
+            requests.c.tenant,
+            requests.c.key_id,
+            model_name(),
+            literal(1),
+            *(requests.c[name] for name in _SUMS[1:]),
+        ),
+        requests,
+    )
+    for begin, end in _ends(since, until, first, last):
+        yield rest.where(requests.c.id <= up_to, *_between(requests.c.created_at, begin, end))
+    yield rest.where(requests.c.id > up_to, *_between(requests.c.created_at, since, until))
+
+
+def _ends(
+    since: float | None, until: float | None, first: int | None, last: int | None
+) -> Iterator[tuple[float | None, float | None]]:
+    """Spans between `since` and `until` that are outside the whole hours from `first` to `last`."""
+    if first is not None and last is not None and first > last:
+        yield since, until
+        return
+    if since != first:
+        yield since, first
+    if until != last:
+        yield last, until
+
+
+def _between(column: ColumnElement[Any], begin: float | None, end: float | None) -> list[ColumnElement[bool]]:
+    bounds = [] if begin is None else [column >= begin]
+    return bounds if end is None else [*bounds, column < end]
+
+
+def _label(connection: Connection, group: Group, parts: Subquery) -> ColumnElement[str]:
     if group == "day":
-        if engine.dialect.name == "sqlite":
-            return cast(func.date(requests.c.created_at, "unixepoch"), String)
-        return func.to_char(func.timezone("UTC", func.to_timestamp(requests.c.created_at)), "YYYY-MM-DD")
-    columns = {"tenant": requests.c.tenant, "key": requests.c.key_id, "model": requests.c.model}
+        if connection.dialect.name == "sqlite":
+            return cast(func.date(parts.c.hour, "unixepoch"), String)
+        return func.to_char(func.timezone("UTC", func.to_timestamp(parts.c.hour)), "YYYY-MM-DD")
+    columns: dict[Group, ColumnElement[str]] = {
+        "tenant": parts.c.tenant,
+        "key": parts.c.key_id,
+        "model": parts.c.model,
+    }
     return columns[group]

@@ -110,6 +110,14 @@ MISTAKES = {
         {"config": {"database": {"url": "postgresql://u:p@h/d"}}},
         "config.database.url would show the database's password in a ConfigMap",
     ),
+    "replicas-password-in-config": (
+        {"config": {"database": {"read_url": "postgresql://u:p@h/d"}}},
+        "config.database.read_url would show the database's password in a ConfigMap: use ledger.readUrl",
+    ),
+    "replica-beside-a-secret": (
+        {"ledger": {"existingSecret": "x", "readUrl": "postgresql://u:p@h/d"}},
+        "put it into the Secret of ledger.existingSecret, under the key readUrl",
+    ),
     "limits-in-config": (
         {"config": {"identity": {"limits_url": "redis://:p@h/0"}}},
         "config.identity.limits_url would show a password in a ConfigMap",

@@ -1,5 +1,7 @@
 """The database is brought to a release's schema by a Job before its gateways, which then only look at it."""
 
+import base64
+
 import pytest
 import yaml
 
@@ -100,3 +102,13 @@ def test_the_job_goes_where_gateways_go_with_what_they_have(chart):
     assert gateway["extraVolumes"][0] in spec["volumes"]
     assert gateway["extraVolumeMounts"][0] in spec["containers"][0]["volumeMounts"]
     assert spec["initContainers"][0]["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+
+
+def test_reports_may_be_read_from_a_replica(chart):
+    ledger = {"url": "postgresql://u:p@db/s", "readUrl": "postgresql://u:p@replica/s"}
+    objects = chart.render({"ledger": ledger})
+
+    secret = objects.one("Secret", "signet-ledger")
+    named = variables(objects.pod("signet-gateway"))["SIGNET_DATABASE__READ_URL"]["secretKeyRef"]
+    assert named == {"name": "signet-ledger", "key": "readUrl", "optional": True}
+    assert {key: base64.b64decode(value).decode() for key, value in secret["data"].items()} == ledger

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from serving.database import Reader
 from serving.identity.limits.lease import UNLIMITED, Lease, Refusal
 from serving.identity.limits.memory import MemoryStore
 from serving.identity.limits.periods import Calendar
@@ -67,7 +68,7 @@ class Limiter:
     def from_settings(
         cls,
         settings: IdentitySettings,
-        database_url: str,
+        records: Reader,
         home: Path,
         workers: int,
         on_degraded: Callable[[bool], None],
@@ -86,8 +87,7 @@ class Limiter:
                 timeout_s=settings.limits_timeout_s,
                 lease_s=settings.limits_lease_s,
             )
-        spending = LedgerSpending(database_url)
-        return cls(store, redis, spending, settings.budget_compare_s, settings.budget_answer_tokens)
+        return cls(store, redis, LedgerSpending(records), settings.budget_compare_s, settings.budget_answer_tokens)
 
     async def start(self) -> None:
         """Open the store and begin to look after it.
@@ -108,8 +108,6 @@ class Limiter:
         if self._redis is not None:
             await self._redis.stop()
         self._store.close()
-        if self._spending is not None:
-            self._spending.close()
 
     def apply(self, settings: IdentitySettings) -> None:
         """Take over what can change while running: how budgets are compared and what they reserve."""

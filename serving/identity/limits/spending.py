@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from sqlalchemy import func, select
-from sqlalchemy.exc import SQLAlchemyError
-
-from serving.database import explain, open_engine
+from serving.database import DatabaseError, Reader
 from serving.identity.limits.periods import window_start
 from serving.identity.principal import Budget
-from serving.ledger.record import requests
+from serving.ledger.usage import RequestFilter, usage
 
 
 class SpendingUnknown(Exception):
@@ -22,33 +19,26 @@ class Spending(Protocol):
 
     def spent(self, budget: Budget, window: int) -> int: ...
 
-    def close(self) -> None: ...
-
 
 class LedgerSpending:
-    """Sums of `requests.cost_nanos`. Blocks: call it from a thread."""
+    """What the ledger's requests cost. Blocks: call it from a thread."""
 
-    def __init__(self, url: str) -> None:
-        self._engine = open_engine(url)
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
 
     def spent(self, budget: Budget, window: int) -> int:
         """Nano-dollars of all answers that began in a window of the budget's period.
 
         Raises:
-            SpendingUnknown: the database is not there.
+            SpendingUnknown: the database is not there, or takes too long.
         """
-        owner = requests.c.key_id if budget.scope == "key" else requests.c.tenant
-        start = window_start(budget.period, window)
-        end = window_start(budget.period, window + 1)
-        query = select(func.coalesce(func.sum(requests.c.cost_nanos), 0)).where(owner == budget.owner)
+        since: float | None = None
+        until: float | None = None
         if budget.period != "total":
-            query = query.where(requests.c.created_at >= start, requests.c.created_at < end)
+            since, until = window_start(budget.period, window), window_start(budget.period, window + 1)
+        owner = {"key" if budget.scope == "key" else "tenant": budget.owner}
         try:
-            with self._engine.connect() as connection:
-                return int(connection.scalar(query) or 0)
-        except SQLAlchemyError as error:
-            raise SpendingUnknown(explain(self._engine, error)) from error
-
-    def close(self) -> None:
-        """Release the database."""
-        self._engine.dispose()
+            sums = usage(self._reader, (), RequestFilter(since, until, **owner))
+        except DatabaseError as error:
+            raise SpendingUnknown(str(error)) from error
+        return sum(row.cost_nanos for row in sums)

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from ledgers import a_record, rows
 from pyarrow import parquet
 
-from serving.database import open_engine
+from serving.database import Reader
 from serving.ledger import Ledger
 from serving.ledger.audit_cli import audit
 from serving.ledger.cli import ledger
@@ -73,9 +73,7 @@ def signet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 )
 def test_usage_is_summed_by_what_was_asked(url: str, by: tuple[str, ...], expected: list[tuple[object, ...]]) -> None:
     fill(url)
-    engine = open_engine(url)
-    found = usage(engine, by)  # type: ignore[arg-type]
-    engine.dispose()
+    found = usage(Reader(url), by)  # type: ignore[arg-type]
 
     assert [row[:4] for row in found] == expected
     assert all(row.cost_nanos == row.requests * 3_000_000_007 for row in found)
@@ -83,9 +81,7 @@ def test_usage_is_summed_by_what_was_asked(url: str, by: tuple[str, ...], expect
 
 def test_usage_of_a_span_and_a_tenant(url: str) -> None:
     fill(url)
-    engine = open_engine(url)
-    found = usage(engine, ("tenant",), RequestFilter(20_001 * DAY, 20_002 * DAY, "acme"))
-    engine.dispose()
+    found = usage(Reader(url), ("tenant",), RequestFilter(20_001 * DAY, 20_002 * DAY, "acme"))
 
     assert [row[:2] for row in found] == [(("acme",), 2)]
 

@@ -70,7 +70,12 @@
 {{- if dig "gateway" "engine_api_key" "" .Values.config -}}
 {{- fail "config.gateway.engine_api_key would show the engines' key in a ConfigMap: use engineKey.key or engineKey.existingSecret" -}}
 {{- end -}}
-{{- if dig "database" "url" "" .Values.config -}}
-{{- fail "config.database.url would show the database's password in a ConfigMap: use ledger.url or ledger.existingSecret" -}}
+{{- range list "url" "read_url" -}}
+{{- if dig "database" . "" $.Values.config -}}
+{{- fail (printf "config.database.%s would show the database's password in a ConfigMap: use ledger.%s or ledger.existingSecret" . (camelcase . | untitle)) -}}
+{{- end -}}
+{{- end -}}
+{{- if and .Values.ledger.readUrl (not .Values.ledger.url) -}}
+{{- fail "ledger.readUrl stands beside ledger.url alone: put it into the Secret of ledger.existingSecret, under the key readUrl" -}}
 {{- end -}}
 {{- end }}

@@ -8,7 +8,7 @@
   "env" (include "signet.gatewayEnv" .root | fromYamlArray)
   "volumes" (include "signet.gatewayVolumes" .root | fromYamlArray)
   "mounts" (include "signet.gatewayMounts" .root | fromYamlArray)
-  "secrets" (list $values.ledger.url $values.limits.url $values.engineKey.key)
+  "secrets" (compact (list $values.ledger.url $values.ledger.readUrl $values.limits.url $values.engineKey.key))
 ) .) }}
 {{- else -}}
 {{- include "signet.pod" (merge (dict

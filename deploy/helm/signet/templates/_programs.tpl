@@ -208,6 +208,9 @@ is a number. An alias moves, so a folder derived from one would be wrong after t
 - name: SIGNET_DATABASE__URL
   valueFrom:
     secretKeyRef: {name: {{ . }}, key: url}
+- name: SIGNET_DATABASE__READ_URL
+  valueFrom:
+    secretKeyRef: {name: {{ . }}, key: readUrl, optional: true}
 {{- end }}
 {{- if include "signet.upgradesByJob" . }}
 - {name: SIGNET_DATABASE__MIGRATE, value: never}

@@ -5,6 +5,7 @@
 import asyncio
 import functools
 import json
+import logging
 import multiprocessing
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
@@ -17,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Engine, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from serving.database import DatabaseError, open_engine
+from serving.database import DatabaseError, Reader, ReadTimeout, open_engine
 from serving.gateway.api.access import administrator
 from serving.gateway.api.admin.schemas import MAX_PAGE, Plain
 from serving.gateway.errors import BadRequest, LedgerDown
@@ -27,6 +28,8 @@ from serving.ledger.audit import audit
 from serving.ledger.receipt_check import local_receipt_keys
 from serving.ledger.verify import Report, verify
 from serving.provenance.receipts import ReceiptKeysError
+
+logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
@@ -75,7 +78,7 @@ class Anchors(BaseModel):
     )
 
 
-def audit_routes(database: Engine, receipt_keys: Path) -> APIRouter:
+def audit_routes(database: Engine, records: Reader, receipt_keys: Path) -> APIRouter:
     """List administrative actions, verify the chains."""
     routes = APIRouter(prefix="/admin", tags=["admin: audit"])
     Admin = Annotated[Principal, Depends(administrator)]
@@ -96,7 +99,7 @@ def audit_routes(database: Engine, receipt_keys: Path) -> APIRouter:
             query = query.where(audit.c.id < before)
 
         def fetch() -> list[AuditRow]:
-            with database.connect() as connection:
+            with records.connect() as connection:
                 return [
                     AuditRow(
                         id=row.id,
@@ -146,7 +149,13 @@ async def read_ledger(work: Callable[[], Result]) -> Result:
     """
     try:
         return await asyncio.to_thread(work)
-    except (DatabaseError, SQLAlchemyError):
+    except ReadTimeout as error:
+        logger.warning("a report was given up: %s", error)
+        raise LedgerDown(
+            "The ledger took too long to answer (database.read_timeout_s). Ask for less: a shorter span, or full hours."
+        ) from None
+    except (DatabaseError, SQLAlchemyError) as error:
+        logger.warning("the ledger cannot be read: %s", error if isinstance(error, DatabaseError) else type(error))
         raise LedgerDown("The ledger cannot be read just now. See the gateway's log.") from None
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fastapi import APIRouter
 
+from serving.database import Reader
 from serving.gateway.adapters import Adapters
 from serving.gateway.api.admin.adapters import adapter_routes
 from serving.gateway.api.admin.audit import audit_routes
@@ -29,6 +30,8 @@ def admin_routes(
     adapters: Adapters,
     home: Path,
     audit: Audit,
+    records: Reader,
+    reports: Reader,
     receipt_keys: Path,
     reload: Callable[[], list[str]],
 ) -> list[APIRouter]:
@@ -41,6 +44,8 @@ def admin_routes(
         adapters: what brings them adapters.
         home: where the registry and its keys are.
         audit: the ledger; every change is written there first.
+        records: the ledger, as its writers have it.
+        reports: the ledger, perhaps of a replica.
         receipt_keys: the file that receipts are signed with, should there be one.
         reload: reads the settings again; returns what changed, or raises SettingsError.
     """
@@ -49,8 +54,8 @@ def admin_routes(
         key_routes(identity, audit),
         engine_routes(identity, pool, drains, audit),
         adapter_routes(identity, adapters, audit, home),
-        usage_routes(identity.database),
+        usage_routes(reports),
         feedback_routes(identity.database, home),
-        audit_routes(identity.database, receipt_keys),
+        audit_routes(identity.database, records, receipt_keys),
         reload_routes(reload, audit),
     ]

@@ -8,13 +8,14 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
 from pydantic import AwareDatetime, BaseModel
-from sqlalchemy import Engine
 
+from serving.database import Reader
 from serving.gateway.api.access import administrator
 from serving.gateway.api.admin.audit import as_moment, read_ledger
 from serving.gateway.api.admin.schemas import Plain
 from serving.identity import Principal
 from serving.identity.amounts import format_dollars
+from serving.ledger.rollup import HOUR_S
 from serving.ledger.usage import Group, RequestFilter, Usage, usage
 
 DEFAULT_SPAN_S = 30 * 86400.0
@@ -41,7 +42,7 @@ class UsageReport(BaseModel):
     data: list[UsageRow]
 
 
-def usage_routes(database: Engine) -> APIRouter:
+def usage_routes(reports: Reader) -> APIRouter:
     """Sum up usage."""
     routes = APIRouter(prefix="/admin", tags=["admin: usage"])
     Admin = Annotated[Principal, Depends(administrator)]
@@ -50,15 +51,17 @@ def usage_routes(database: Engine) -> APIRouter:
     async def show_usage(
         who: Admin,
         by: Annotated[list[Group], Query(min_length=1, max_length=4)] = ["tenant"],  # noqa: B006 (FastAPI copies it)
-        since: Annotated[AwareDatetime | None, Query(description="Default: 30 days before `until`.")] = None,
-        until: Annotated[AwareDatetime | None, Query(description="Not included. Default: now.")] = None,
+        since: Annotated[
+            AwareDatetime | None, Query(description="Default: 30 days before `until`, at the full hour.")
+        ] = None,
+        until: Annotated[AwareDatetime | None, Query(description="Not included. Default: everything so far.")] = None,
         tenant: Plain | None = None,
     ) -> UsageReport:
         """Requests, tokens and cost by tenant, key, model or day; name several for their combinations."""
         end = until.timestamp() if until else time.time()
-        start = since.timestamp() if since else end - DEFAULT_SPAN_S
+        start = since.timestamp() if since else (end - DEFAULT_SPAN_S) // HOUR_S * HOUR_S
         groups = list(dict.fromkeys(by))
-        sums = await read_ledger(lambda: usage(database, groups, RequestFilter(start, end, tenant)))
+        sums = await read_ledger(lambda: usage(reports, groups, RequestFilter(start, end if until else None, tenant)))
         rows = [_usage_row(groups, row) for row in sums]
         return UsageReport(since=as_moment(start), until=as_moment(end), data=rows)
 
