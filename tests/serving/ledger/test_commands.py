@@ -7,6 +7,7 @@ import csv
 import json
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -73,7 +74,8 @@ def signet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 )
 def test_usage_is_summed_by_what_was_asked(url: str, by: tuple[str, ...], expected: list[tuple[object, ...]]) -> None:
     fill(url)
-    found = usage(Reader(url), by)  # type: ignore[arg-type]
+    with closing(Reader(url)) as reader:
+        found = usage(reader, by)  # type: ignore[arg-type]
 
     assert [row[:4] for row in found] == expected
     assert all(row.cost_nanos == row.requests * 3_000_000_007 for row in found)
@@ -81,7 +83,8 @@ def test_usage_is_summed_by_what_was_asked(url: str, by: tuple[str, ...], expect
 
 def test_usage_of_a_span_and_a_tenant(url: str) -> None:
     fill(url)
-    found = usage(Reader(url), ("tenant",), RequestFilter(20_001 * DAY, 20_002 * DAY, "acme"))
+    with closing(Reader(url)) as reader:
+        found = usage(reader, ("tenant",), RequestFilter(20_001 * DAY, 20_002 * DAY, "acme"))
 
     assert [row[:2] for row in found] == [(("acme",), 2)]
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 from functools import partial
 
 import msgspec
@@ -21,7 +22,7 @@ from serving.database import Reader, migrate, open_engine
 from serving.ledger import Ledger, UsageRecord, rollup
 from serving.ledger.record import requests
 from serving.ledger.rollup import HOUR_S, MODEL_CHARS, roll_up, rolled_up_to, settled_id, usage_hours
-from serving.ledger.usage import usage
+from serving.ledger.usage import Group, Usage, usage
 
 # Writes for ever and sums up for ever, each in a thread, as a gateway does.
 WRITER = """
@@ -50,6 +51,11 @@ def summed_hours(engine: Engine) -> tuple[int, ...]:
     with engine.connect() as connection:
         row = connection.execute(select(*(func.sum(usage_hours.c[name]) for name in names))).one()
     return tuple(int(value or 0) for value in row)
+
+
+def report(url: str, *by: Group) -> list[Usage]:
+    with closing(Reader(url)) as reader:
+        return usage(reader, by)
 
 
 def has_summed(engine: Engine, num_requests: int) -> bool:
@@ -96,10 +102,10 @@ def test_models_with_names_of_any_length_are_summed_up(url: str) -> None:
     migrate(engine)
     fill(engine, a_record(model="m" * 20_000), a_record(model="\u96ea" * 20_000))
 
-    before = usage(Reader(url), ["model"])
+    before = report(url, "model")
     roll_up(engine)
 
-    assert usage(Reader(url), ["model"]) == before
+    assert report(url, "model") == before
     assert [len(row.group[0]) for row in before] == [MODEL_CHARS, MODEL_CHARS]
     engine.dispose()
 
@@ -141,7 +147,7 @@ def test_a_transaction_that_never_ends_stops_the_sums_and_no_report(
         roll_up(engine)
         with engine.connect() as connection:
             reached = rolled_up_to(connection)
-        found = usage(Reader(postgres.url))
+        found = report(postgres.url)
 
     assert (reached, found[0].requests) == (0, 2)
     engine.dispose()
@@ -173,7 +179,7 @@ def test_no_kill_leaves_a_request_out_or_counts_it_twice(url: str) -> None:
                 writer.send_signal(signal.SIGKILL)
                 writer.wait()
         expected = summed_requests(url)
-        assert tuple(usage(Reader(url))[0][1:]) == expected
+        assert tuple(report(url)[0][1:]) == expected
     roll_up(engine)
 
     assert summed_hours(engine) == summed_requests(url)

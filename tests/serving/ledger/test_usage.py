@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from typing import Any
 
 import msgspec
@@ -92,11 +93,11 @@ def test_a_report_equals_the_sums_over_the_requests(
         connection.execute(requests.delete())
         connection.execute(usage_hours.delete())
         connection.execute(usage_rollup.update().values(up_to=0))
-    reader = Reader(prepared.url.render_as_string(hide_password=False))
 
     fill(prepared, old)
     roll_up(prepared)
     fill(prepared, new)
-    for by, selection in questions:
-        found = [(row.group, *row[1:]) for row in usage(reader, by, selection)]
-        assert found == summed([*old, *new], by, selection)
+    with closing(Reader(prepared.url.render_as_string(hide_password=False))) as reader:
+        for by, selection in questions:
+            found = [(row.group, *row[1:]) for row in usage(reader, by, selection)]
+            assert found == summed([*old, *new], by, selection)
