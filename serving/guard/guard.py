@@ -8,14 +8,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from serving.guard.answer.answer import AnswerCleaner, TextStream
-from serving.guard.answer.markup_rules import Rules
+from serving.guard.answer.tags import Rules
 from serving.guard.detector import Detector
 from serving.guard.detectors import default_detectors
 from serving.guard.outcome import GuardReport
 from serving.guard.question.control import ControlTokens
-from serving.guard.question.memory import Memory, MemoryRules
+from serving.guard.question.memory import Memory, MemoryRules, is_shown
 from serving.guard.question.request import EndpointName, RequestCleaner
-from serving.guard.question.shown import is_shown
 from serving.guard.settings import GuardSettings
 
 

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from email.utils import formatdate
 from socket import socket
 
+from serving.http.asgi import Lifespan
 from serving.http.connection import Connection
 from serving.http.errors import HttpError
-from serving.http.lifespan import Lifespan
 from serving.http.settings import CorsSettings, HttpSettings, TlsSettings
 from serving.http.state import ServedApp, ServerState
 from serving.http.tls import Tls

@@ -12,8 +12,8 @@ from typing import Protocol
 
 from serving.guard.answer.leak import LeakStage
 from serving.guard.answer.markup import Markup
-from serving.guard.answer.markup_rules import Rules
 from serving.guard.answer.restore import Restorer
+from serving.guard.answer.tags import Rules
 from serving.guard.detector import Detector
 from serving.guard.outcome import Action, GuardReport
 from serving.guard.question.memory import Memory

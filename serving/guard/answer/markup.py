@@ -16,8 +16,7 @@ from serving.guard.answer.hosts import MAX_HEAD, Destination
 from serving.guard.answer.html_names import BLOCKS
 from serving.guard.answer.long_tag import MAX_ATTRIBUTE, LongTag
 from serving.guard.answer.markdown import CONTEXT, TO_BLANK_LINE, begins_line, declared_at, ends_of, name_at, same_name
-from serving.guard.answer.markup_rules import Rules
-from serving.guard.answer.tags import MAX_TAG
+from serving.guard.answer.tags import MAX_TAG, Rules
 from serving.guard.outcome import GuardReport
 
 MAX_MARKUP_HELD = 600 + MAX_ATTRIBUTE

@@ -10,7 +10,7 @@ import json
 import re
 
 from serving.guard.outcome import GuardReport
-from serving.guard.text.vault import MAX_DIGITS, Vault
+from serving.guard.text.values import MAX_DIGITS, Vault
 
 _CONTEXT = 2
 """Characters before a placeholder that decide whether a longer name goes on there."""

@@ -6,8 +6,7 @@ import re
 from base64 import b64decode
 
 from serving.guard.detector import Span
-from serving.guard.detectors.cued import CuedValue
-from serving.guard.detectors.growing import Run
+from serving.guard.detectors.growing import CuedValue, Run
 from serving.guard.detectors.key_shapes import KEYS
 from serving.guard.detectors.sieve import matches
 

@@ -1,9 +1,12 @@
-"""Values of any length: certain after their first characters, and then swallowed until they end."""
+"""Values of any length: certain after their first characters, and then swallowed until they end; behind cues too."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+from serving.guard.detector import Span
 
 Part = str | tuple[str, int, int]
 """A part of a shape: itself, or (characters, at least, at most)."""
@@ -44,3 +47,41 @@ def beginning(parts: Sequence[Part], chars: str, least: int) -> str:
             its, fewest, most = part
             pattern = rf"(?:{its}{{{fewest},{most}}}{pattern}|{its}{{0,{most}}})"
     return pattern
+
+
+class CuedValue(NamedTuple):
+    """How a value behind a cue begins and goes on."""
+
+    value: re.Pattern[str]
+    """Its first characters."""
+    undecided: re.Pattern[str]
+    """The end of a text in which they may not all have come yet."""
+    rest: Run
+    is_value: Callable[[str], bool]
+    """Whether first characters of such a form are ones."""
+    reads: int | None = None
+    """Characters that decide; None: no more than `undecided` waits for."""
+
+    def scan(self, begins: Iterable[int], text: str, start: int, final: bool) -> tuple[list[Span], int]:
+        """As a detector's, where cues end at `begins`."""
+        return scan_cued(((begin, self) for begin in begins), text, start, final)
+
+
+def scan_cued(begins: Iterable[tuple[int, CuedValue]], text: str, start: int, final: bool) -> tuple[list[Span], int]:
+    """As a detector's, where a value of some form may begin at each of rising positions."""
+    spans: list[Span] = []
+    for begin, form in begins:
+        if begin < start:
+            continue
+        end = len(text) if form.reads is None else min(len(text), begin + form.reads)
+        may_go_on = not final and (form.reads is None or len(text) < begin + form.reads)
+        if may_go_on and form.undecided.match(text, begin) is not None:
+            return spans, begin
+        value = form.value.match(text, begin, end)
+        if value is None or not form.is_value(value.group()):
+            continue
+        start, still_open = form.rest(text, value.end(), final)
+        if still_open:
+            return [*spans, Span(begin, start, form.rest)], start
+        spans.append(Span(begin, start))
+    return spans, len(text)

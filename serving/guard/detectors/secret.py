@@ -13,8 +13,7 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from serving.guard.detector import Span
-from serving.guard.detectors.cued import CuedValue, scan_cued
-from serving.guard.detectors.growing import Run
+from serving.guard.detectors.growing import CuedValue, Run, scan_cued
 from serving.guard.detectors.secret_words import (
     FOREIGN_IS,
     FOREIGN_STARTS,

@@ -19,7 +19,7 @@ from serving.guard.detectors.sieve import Sieve, one_byte_each
 from serving.guard.outcome import Action, GuardReport
 from serving.guard.question.control import ControlTokens
 from serving.guard.text.stream import StreamCleaner
-from serving.guard.text.vault import Vault
+from serving.guard.text.values import Vault
 
 MAX_DEPTH = 2
 """Encodings one in the other that are looked through. Each is as long as what it encodes at least: time is linear."""

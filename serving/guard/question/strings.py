@@ -17,9 +17,8 @@ from serving.guard.question.limits import Limits
 from serving.guard.question.memory import Memory
 from serving.guard.text.escapes import PlainEscapes
 from serving.guard.text.folding import fold
-from serving.guard.text.hidden import ENTITY, mask_hidden
 from serving.guard.text.stream import StreamCleaner, is_plain
-from serving.guard.text.visible import VisibleText
+from serving.guard.text.visible import HIDDEN_WORD, VisibleText, mask_hidden
 
 PLAIN_NAMES = frozenset(
     {
@@ -221,7 +220,7 @@ class Cleaning:
     def _masked(self, text: str, *, inert: bool = True) -> str:
         if self._rules.masks_hidden:
             text, count = mask_hidden(text)
-            self.report.add(ENTITY, "mask", count)
+            self.report.add(HIDDEN_WORD, "mask", count)
         if self._seen is not None:
             self._note(text)
         cleaner = StreamCleaner(self._rules.detectors, self._rules.actions, vault=self._vault)

@@ -16,8 +16,7 @@ from collections.abc import Mapping, Sequence
 from serving.guard.detector import CONTEXT, Detector, Rest
 from serving.guard.outcome import Action, GuardReport
 from serving.guard.text.folding import fold
-from serving.guard.text.seen import SeenValues
-from serving.guard.text.vault import Vault
+from serving.guard.text.values import SeenValues, Vault
 from serving.guard.text.visible import VisibleText
 
 MAX_HELD = 768

@@ -191,3 +191,56 @@ class VisibleText:
 def _without_surrogates(text: str) -> str:
     """Lone surrogates, which JSON can carry and UTF-8 cannot, become the replacement character."""
     return _SURROGATE.sub("\ufffd", text)
+
+
+HIDDEN_WORD = "HIDDEN_TEXT"
+
+_LETTERS = "A-Za-z\u00c0-\u024f\u0370-\u052f"
+_UNSEEN = (
+    "\u034f\u115f\u1160\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f"
+    "\u3164\ufe00-\ufe0f\ufeff\uffa0\U000e0000-\U000e0fff"
+)
+_UNSEEN_SIGN = re.compile(f"[{_UNSEEN}]")
+_WORD = re.compile(f"[{_LETTERS}]+(?>(?:[{_UNSEEN}]+[{_LETTERS}]+)*)")
+_MAX_PIECE = 3
+"""Letters of the longest piece of a word that counts: names that break lines have longer ones."""
+_MIN_WORDS = 5
+_MAX_BETWEEN = 2
+"""Whole words between two that are in pieces."""
+
+
+def mask_hidden(text: str) -> tuple[str, int]:
+    """`text` with each run of hidden words masked, and how many runs there were.
+
+    Hidden words have characters that no reader sees between their letters, one word after the other.
+    """
+    if text.isascii() or _UNSEEN_SIGN.search(text) is None:
+        return text, 0
+    runs = _runs(text)
+    pieces: list[str] = []
+    done = 0
+    for start, end in runs:
+        pieces += (text[done:start], f"[{HIDDEN_WORD}]")
+        done = end
+    return "".join(pieces) + text[done:], len(runs)
+
+
+def _runs(text: str) -> list[tuple[int, int]]:
+    """Where at least so many words in pieces follow one another, nearly without whole ones between."""
+    runs: list[tuple[int, int]] = []
+    start = end = count = between = 0
+    for word in _WORD.finditer(text):
+        if not _is_in_pieces(word.group()):
+            between += 1
+            continue
+        if between > _MAX_BETWEEN or not count:
+            if count >= _MIN_WORDS:
+                runs.append((start, end))
+            start, count = word.start(), 0
+        end, count, between = word.end(), count + 1, 0
+    return [*runs, (start, end)] if count >= _MIN_WORDS else runs
+
+
+def _is_in_pieces(word: str) -> bool:
+    pieces = _UNSEEN_SIGN.split(word)
+    return len(pieces) > 1 and max(map(len, pieces)) <= _MAX_PIECE

@@ -19,7 +19,7 @@ from serving.guard import Guard, GuardReport, GuardSettings, StreamCleaner
 from serving.guard.answer.answer import Stage
 from serving.guard.answer.leak import LeakStage
 from serving.guard.answer.markup import Markup
-from serving.guard.answer.markup_rules import Rules
+from serving.guard.answer.tags import Rules
 from serving.guard.detector import Detector
 from serving.guard.detectors import default_detectors
 from serving.guard.question.system_prompt import SystemPrompt

@@ -12,7 +12,7 @@ from growth import assert_linear
 from serving.guard import Guard, GuardReport, GuardSettings
 from serving.guard.answer.hosts import Destination, Hosts
 from serving.guard.answer.markup import MAX_MARKUP_HELD, Markup
-from serving.guard.answer.markup_rules import Rules
+from serving.guard.answer.tags import Rules
 from serving.guard.settings import LinkSettings
 
 DEFAULT = Rules(LinkSettings())

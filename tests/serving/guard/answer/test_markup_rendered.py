@@ -9,7 +9,7 @@ from cuttings import run
 
 from serving.guard import Guard, GuardReport, GuardSettings
 from serving.guard.answer.markup import Markup
-from serving.guard.answer.markup_rules import Rules
+from serving.guard.answer.tags import Rules
 from serving.guard.settings import LinkSettings
 from training.studies.guard.rendering import HARMLESS, exfiltrating, fetched
 

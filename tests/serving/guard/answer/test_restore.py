@@ -12,7 +12,7 @@ from cuttings import assert_cutting_is_all_the_same
 
 from serving.guard import AnswerCleaner, Guard, GuardReport, GuardSettings
 from serving.guard.answer.restore import Restorer
-from serving.guard.text.vault import Vault
+from serving.guard.text.values import Vault
 
 GUARD = Guard(GuardSettings.model_validate({"input": {"email_address": "pseudonymize", "card_number": "pseudonymize"}}))
 CARD = "4111 1111 1111 1111"

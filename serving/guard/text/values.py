@@ -1,12 +1,11 @@
-"""Values of a question and the names that stand for them, so that an answer can be given the values back.
-
-A vault belongs to one request and dies with it. It shows nothing of what it holds, and cannot be stored.
-"""
+"""Values of a question: those that it held, and names in their place, so that an answer may repeat or restore them."""
 
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Iterable, Mapping
+from hashlib import blake2b
 from typing import NoReturn
 
 from serving.guard.text.folding import fold
@@ -72,3 +71,40 @@ class Vault:
     def entities(self) -> frozenset[str]:
         """Those that placeholders were given out for."""
         return frozenset(self._last)
+
+
+_WRITING = re.compile(r"\\[nrt]|[\s().,/\\-]")
+"""What differs between two ways to write one number or key."""
+
+
+class SeenValues:
+    """Values of one question."""
+
+    __slots__ = ("_digests", "_salt")
+
+    def __init__(self) -> None:
+        self._salt = secrets.token_bytes(16)
+        self._digests: set[bytes] = set()
+
+    def __repr__(self) -> str:
+        return f"SeenValues({len(self._digests)})"
+
+    def handed_over(self) -> tuple[bytes, list[bytes]]:
+        """Salt and digests, for the process that compares them."""
+        return self._salt, list(self._digests)
+
+    @classmethod
+    def taken_over(cls, salt: bytes, digests: Iterable[bytes]) -> SeenValues:
+        seen = cls()
+        seen._salt, seen._digests = salt, set(digests)
+        return seen
+
+    def add(self, value: str) -> None:
+        self._digests.add(self._digest(value))
+
+    def __contains__(self, value: str) -> bool:
+        return self._digest(value) in self._digests
+
+    def _digest(self, value: str) -> bytes:
+        plain = _WRITING.sub("", fold(value).casefold())
+        return blake2b(plain.encode("utf-8", "replace"), key=self._salt, digest_size=16).digest()
