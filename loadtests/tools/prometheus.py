@@ -69,10 +69,19 @@ class Prometheus:
         found = self._get("query_range", query=expr, start=start, end=end, step=step_s)
         return [Line(each["metric"], [*map(_point, each["values"])]) for each in found]
 
+    def exemplars(self, expr: str, start: float, end: float) -> dict[str, list[str]]:
+        """Ids of the traces that lead on from an expression's series, by the series' names."""
+        found = self._get("query_exemplars", query=expr, start=start, end=end)
+        return {
+            each["seriesLabels"]["__name__"]: [exemplar["labels"]["trace_id"] for exemplar in each["exemplars"]]
+            for each in found
+        }
+
     def _get(self, what: str, **parameters: Any) -> list[dict[str, Any]]:
         query = urllib.parse.urlencode(parameters)
         with urllib.request.urlopen(f"{self.url}/api/v1/{what}?{query}", timeout=30) as response:
-            found: list[dict[str, Any]] = json.load(response)["data"]["result"]
+            data = json.load(response)["data"]
+        found: list[dict[str, Any]] = data if isinstance(data, list) else data["result"]
         return found
 
 
@@ -133,6 +142,7 @@ def running_prometheus(
     command += [f"--storage.tsdb.path={folder / 'data'}", f"--web.listen-address=127.0.0.1:{port}"]
     # Alerts go out as soon as they are known, and again only when something changes.
     command += ["--rules.alert.resend-delay=1s", "--log.level=warn"]
+    command += ["--enable-feature=exemplar-storage"]
     url = f"http://127.0.0.1:{port}"
     with running("prometheus", command, folder) as process:
         process.wait_ready(f"{url}/-/ready", {})

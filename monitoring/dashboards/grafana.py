@@ -27,6 +27,8 @@ class Query:
 
     promql: str
     legend: str
+    has_exemplars: bool = False
+    """Whether dots in the picture lead to traces."""
 
     @property
     def expr(self) -> str:
@@ -144,6 +146,7 @@ def _panel(panel: Panel) -> Json:
             "datasource": _SOURCE,
             "expr": query.expr,
             "legendFormat": query.legend,
+            **({"exemplar": True} if query.has_exemplars else {}),
             "range": not is_instant,
             "instant": is_instant,
             **({"format": "table"} if is_instant else {}),

@@ -17,6 +17,7 @@ def quantiles(histogram: str, by: str, *wanted: float) -> tuple[Query, ...]:
         Query(
             f"histogram_quantile({q}, sum by ({kept}) (rate({histogram}_bucket[$__rate_interval])))",
             f"p{round(100 * q)} {_legend(by)}".strip(),
+            has_exemplars=histogram.startswith("signet_gateway_"),
         )
         for q in wanted
     )

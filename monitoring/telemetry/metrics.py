@@ -74,15 +74,15 @@ class GatewayMetrics:
         """It is over, on whatever path."""
         self._num_in_flight -= 1
 
-    def queue(self, seconds: float) -> None:
-        """A request goes to an engine, `seconds` after it came in."""
-        self._queue.observe(seconds)
+    def queue(self, seconds: float, trace_id: str = "") -> None:
+        """A request goes to an engine, `seconds` after it came in; `trace_id` of its trace, where that is kept."""
+        self._queue.observe(seconds, trace_id=trace_id)
 
-    def ttft(self, seconds: float, model: str) -> None:
+    def ttft(self, seconds: float, model: str, trace_id: str = "") -> None:
         """The first text of an answer is here."""
-        self._ttft.labels(self._served(model)).observe(seconds)
+        self._ttft.labels(self._served(model)).observe(seconds, trace_id=trace_id)
 
-    def inter_token(self, seconds: float, num_gaps: int, model: str) -> None:
+    def inter_token(self, seconds: float, num_gaps: int, model: str, trace_id: str = "") -> None:
         """`num_gaps` texts more, `seconds` apart."""
         # For each streamed token: one look-up finds the series.
         series = self._inter_token_of.get(model)
@@ -90,7 +90,7 @@ class GatewayMetrics:
             series = self._inter_token.labels(self._served(model))
             if model in self._models:
                 self._inter_token_of[model] = series
-        series.observe(seconds, num_gaps)
+        series.observe(seconds, num_gaps, trace_id)
 
     def guard_actions(self, counts: Mapping[tuple[str, str], int], direction: str) -> None:
         """What the guard did: (entity, action) to how often; `direction` is input or output."""
@@ -105,14 +105,14 @@ class GatewayMetrics:
         """A request ends in an error."""
         self._errors.add(1, code)
 
-    def request_settled(self, request: ObservedRequest, status: int, duration_s: float) -> None:
+    def request_settled(self, request: ObservedRequest, status: int, duration_s: float, trace_id: str = "") -> None:
         """A request's outcome is known. `status` is what the client saw."""
         # A client can ask for any name; only one that was routed to an engine is a model of ours.
         model = request.model if request.model in self._models else OTHER
         if request.engine is not None:
             model = self._served(request.model)
         self._requests.add(1, request.endpoint.name, model, str(status))
-        self._duration.labels(request.endpoint.name, model).observe(duration_s)
+        self._duration.labels(request.endpoint.name, model).observe(duration_s, trace_id=trace_id)
         if request.prompt_tokens:
             self._tokens.add(request.prompt_tokens, model, "prompt")
         if request.completion_tokens:

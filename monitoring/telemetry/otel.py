@@ -36,16 +36,14 @@ _STOP_TIMEOUT_S = 2.0
 class OpenTrace:
     """The open spans of one request."""
 
-    __slots__ = ("attempt", "context", "server")
+    __slots__ = ("attempt", "context", "kept_id", "server")
 
     def __init__(self, server: Span) -> None:
         self.server = server
         self.context: Context = set_span_in_context(server, Context())
         self.attempt: Span | None = None
-
-    @property
-    def trace_id(self) -> str:
-        return format_trace_id(self.server.get_span_context().trace_id)
+        span = server.get_span_context()
+        self.kept_id = format_trace_id(span.trace_id) if span.trace_flags.sampled else ""
 
 
 class ExportedTracing(Tracing):

@@ -7,6 +7,7 @@ thread: they read whole numbers, at worst one observation apart. Label values mu
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
@@ -14,6 +15,7 @@ from itertools import accumulate
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar
 from prometheus_client.utils import floatToGoString
 
 from monitoring.telemetry.names import Metric
@@ -58,17 +60,22 @@ class Counter(Collector):
 class HistogramChild:
     """The series of one combination of label values."""
 
-    __slots__ = ("bounds", "counts", "total")
+    __slots__ = ("bounds", "counts", "exemplars", "total")
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
         self.total = 0.0
+        self.exemplars: dict[int, Exemplar] = {}
+        """The last traced observation of each bucket, by the bucket's index."""
 
-    def observe(self, value: float, weight: int = 1) -> None:
-        """Count `value` `weight` times."""
-        self.counts[bisect_left(self.bounds, value)] += weight
+    def observe(self, value: float, weight: int = 1, trace_id: str = "") -> None:
+        """Count `value` `weight` times; `trace_id` names a trace in which it can be looked at."""
+        index = bisect_left(self.bounds, value)
+        self.counts[index] += weight
         self.total += value * weight
+        if trace_id:
+            self.exemplars[index] = Exemplar({"trace_id": trace_id}, value, time.time())
 
 
 class Histogram(Collector):
@@ -102,5 +109,9 @@ class Histogram(Collector):
         family = HistogramMetricFamily(self._metric.name, self._metric.help, labels=self._metric.labels)
         for values, child in list(self._children.items()):
             cumulative = zip(self._bound_names, accumulate(child.counts), strict=True)
-            family.add_metric(values, [(bound, float(count)) for bound, count in cumulative], child.total)
+            buckets: list[tuple[str, float] | tuple[str, float, Exemplar]] = []
+            for index, (bound, count) in enumerate(cumulative):
+                exemplar = child.exemplars.get(index)
+                buckets.append((bound, float(count), exemplar) if exemplar else (bound, float(count)))
+            family.add_metric(values, buckets, child.total)
         return [family]

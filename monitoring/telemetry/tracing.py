@@ -18,7 +18,9 @@ class RequestTrace(Protocol):
     """The trace of one request, kept between the calls below."""
 
     @property
-    def trace_id(self) -> str: ...
+    def kept_id(self) -> str:
+        """The trace's id, by which it can be looked at later; empty: it is not sampled."""
+        ...
 
 
 class Tracing:

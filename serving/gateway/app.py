@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
+from monitoring.telemetry.exposition import Format, format_for
 from serving.gateway.asgi import send_error
 from serving.gateway.context import RequestContext
 from serving.gateway.endpoints import CHAT, ENDPOINTS
@@ -179,8 +179,9 @@ class GatewayApp:
             return 200, b"ready\n", [TEXT]
         return 503, b"no engine can answer\n", [TEXT, (b"retry-after", b"2")]
 
-    async def _metrics(self, _: RequestContext, __: str) -> tuple[int, bytes, Headers]:
-        return 200, await self.exposition(), [(b"content-type", CONTENT_TYPE_LATEST.encode())]
+    async def _metrics(self, context: RequestContext, _: str) -> tuple[int, bytes, Headers]:
+        wanted = format_for(context.headers.get(b"accept", b""))
+        return 200, await self.exposition(wanted), [(b"content-type", wanted.content_type.encode())]
 
     async def _models(self, context: RequestContext, _: str) -> tuple[int, bytes, Headers]:
         assert context.principal is not None
@@ -208,5 +209,5 @@ class GatewayApp:
         except PromptError:
             return None
 
-    async def _own_exposition(self) -> bytes:
-        return await asyncio.to_thread(generate_latest, self.registry)
+    async def _own_exposition(self, wanted: Format) -> bytes:
+        return await asyncio.to_thread(wanted.write, self.registry)

@@ -65,6 +65,7 @@ class Settlement:
         self._receipts = receipts
         self._settled = False
         self._trace: RequestTrace | None = None
+        self._trace_id = ""
         self._num_text_events = 0
         self._last_text_at = 0.0
         metrics.request_started()
@@ -72,6 +73,7 @@ class Settlement:
     def start_trace(self) -> None:
         """The request has been read, and is traced from now on."""
         self._trace = self._tracing.start_request(self._context)
+        self._trace_id = self._trace.kept_id if self._trace is not None else ""
 
     def trace_headers(self) -> list[tuple[bytes, bytes]]:
         """The trace's context for the engine that is asked now."""
@@ -79,7 +81,7 @@ class Settlement:
 
     def routed(self) -> None:
         """An engine gets the request now."""
-        self._metrics.queue(time.perf_counter() - self._context.started)
+        self._metrics.queue(time.perf_counter() - self._context.started, self._trace_id)
 
     def note_text_events(self, num_text_events: int = 1) -> None:
         """Text has come from the engine; several events at once share the time since the last."""
@@ -91,9 +93,10 @@ class Settlement:
             self._context.first_token_at = now
             # An answer in one piece has no first token of its own to wait for.
             if self._context.stream:
-                self._metrics.ttft(now - self._context.started, self._context.model)
+                self._metrics.ttft(now - self._context.started, self._context.model, self._trace_id)
         else:
-            self._metrics.inter_token((now - self._last_text_at) / new, new, self._context.model)
+            seconds = (now - self._last_text_at) / new
+            self._metrics.inter_token(seconds, new, self._context.model, self._trace_id)
         self._num_text_events = num_text_events
         self._last_text_at = now
 
@@ -147,7 +150,7 @@ class Settlement:
         count_by_length(context, is_whole=status == 200)
         context.cost_nanos = self._prices.cost(context.model, context.prompt_tokens, context.completion_tokens)
         duration = time.perf_counter() - context.started
-        self._metrics.request_settled(context, status, duration)
+        self._metrics.request_settled(context, status, duration, self._trace_id)
         self._tracing.finish_request(context, self._trace, status)
         await self._record_and_pay(status, duration)
 

@@ -12,7 +12,9 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry
+
+from monitoring.telemetry.exposition import EOF, OPENMETRICS, TEXT, Format
 
 log = logging.getLogger(__name__)
 
@@ -48,18 +50,20 @@ class WorkerMetrics:
             self._server.close()
             self._socket(self._index).unlink(missing_ok=True)
 
-    async def exposition(self) -> bytes:
+    async def exposition(self, wanted: Format) -> bytes:
         """The samples of every worker that answers within `SIBLING_TIMEOUT_S`."""
-        texts = await asyncio.gather(*(self._of(index) for index in range(self._count)))
-        return await asyncio.to_thread(merge, {i: text for i, text in enumerate(texts) if text is not None})
+        texts = await asyncio.gather(*(self._of(index, wanted) for index in range(self._count)))
+        merged = await asyncio.to_thread(merge, {i: text for i, text in enumerate(texts) if text is not None})
+        return merged + wanted.ending
 
-    async def _of(self, index: int) -> bytes | None:
+    async def _of(self, index: int, wanted: Format) -> bytes | None:
         if index == self._index:
-            return await asyncio.to_thread(generate_latest, self._registry)
+            return await asyncio.to_thread(wanted.write, self._registry)
         try:
             async with asyncio.timeout(SIBLING_TIMEOUT_S):
                 reader, writer = await asyncio.open_unix_connection(self._socket(index))
                 try:
+                    writer.write(wanted.name.encode() + b"\n")
                     return await reader.read()
                 finally:
                     writer.close()
@@ -67,9 +71,11 @@ class WorkerMetrics:
             log.warning("a worker's metrics are missing", extra={"worker": index})
             return None
 
-    async def _answer(self, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError):
-            writer.write(await asyncio.to_thread(generate_latest, self._registry))
+            name = (await reader.readline()).strip().decode()
+            wanted = OPENMETRICS if name == OPENMETRICS.name else TEXT
+            writer.write(await asyncio.to_thread(wanted.write, self._registry))
             await writer.drain()
         writer.close()
 
@@ -78,10 +84,13 @@ class WorkerMetrics:
 
 
 def merge(expositions: dict[int, bytes]) -> bytes:
-    """Prometheus text of several workers as one: samples labelled, families kept together as the format asks."""
+    """Expositions of several workers as one: samples labelled, families kept together as the formats ask.
+
+    Of OpenMetrics the last line is left out.
+    """
     families: dict[bytes, tuple[bytes, list[bytes]]] = {}
     for worker, text in expositions.items():
-        for family in text.split(b"# HELP ")[1:]:
+        for family in text.removesuffix(EOF).split(b"# HELP ")[1:]:
             about, _, rest = family.partition(b"\n")
             kind, _, samples = rest.partition(b"\n")
             name = about.partition(b" ")[0]

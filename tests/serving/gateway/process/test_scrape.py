@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
+from monitoring.telemetry.exposition import OPENMETRICS, TEXT
 from serving.gateway.process.scrape import WorkerMetrics
 
 
@@ -15,7 +17,7 @@ def registry_of(worker: int) -> CollectorRegistry:
     registry = CollectorRegistry()
     Counter("signet_requests", "Requests {not a label}.", ["code"], registry=registry).labels("a } b").inc(worker + 1)
     Gauge("signet_open", "Open.", registry=registry).set(10 * worker)
-    Histogram("signet_seconds", "Seconds.", buckets=[1.0], registry=registry).observe(0.5)
+    Histogram("signet_seconds", "Seconds.", buckets=[1.0], registry=registry).observe(0.5, {"trace_id": f"{worker}a"})
     return registry
 
 
@@ -25,7 +27,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 async def samples_of(metrics: WorkerMetrics) -> dict[tuple[str, str, str], float]:
-    text = (await metrics.exposition()).decode()
+    text = (await metrics.exposition(TEXT)).decode()
     families = list(text_string_to_metric_families(text))
     assert len({family.name for family in families}) == len(families), "a family was written twice"
     return {
@@ -62,3 +64,23 @@ async def test_a_dead_worker_is_left_out_and_its_successor_takes_its_place(folde
         assert {worker for _, worker, _ in await samples_of(alive)} == {"0", "1"}
     finally:
         await successor.stop()
+
+
+async def test_openmetrics_keeps_its_exemplars_and_ends_once(folder: Path):
+    workers = [WorkerMetrics(registry_of(index), folder, index, 2) for index in range(2)]
+    for worker in workers:
+        await worker.start()
+    try:
+        text = (await workers[0].exposition(OPENMETRICS)).decode()
+    finally:
+        for worker in workers:
+            await worker.stop()
+
+    families = {family.name: family for family in parse_openmetrics(text)}
+    exemplars = {
+        sample.labels["worker"]: sample.exemplar.labels
+        for sample in families["signet_seconds"].samples
+        if sample.exemplar is not None
+    }
+    assert exemplars == {"0": {"trace_id": "0a"}, "1": {"trace_id": "1a"}}
+    assert text.count("# EOF") == 1
