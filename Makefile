@@ -2,7 +2,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 WITH_STACK := $(BIN)/python -m loadtests.tools.with_stack
 # Files whole, those of the real engine together and last: tests/conftest.py.
-IN_TWO := --numprocesses 2 --dist loadscope --no-loadscope-reorder
+# `make test PROCESSES=4` on a machine with more cores; each takes up to 1.5 GB, and each of two engines 3.5 GB.
+PROCESSES ?= 2
+SIDE_BY_SIDE := --numprocesses $(PROCESSES) --dist loadscope --no-loadscope-reorder
 SOURCES := signet.py serving training monitoring deploy tests loadtests docs
 
 # Set in many containers; packages are compiled when they are first imported, and would be again in each process.
@@ -18,11 +20,11 @@ serve: install-serve ## Start an engine with the default model, and the gateway
 	@exec $(BIN)/signet serve
 
 check: lint ## Lint, types and unit tests: no engine, no server, no other program (2 minutes)
-	$(BIN)/python -m pytest $(IN_TWO) -m unit
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m unit
 
 test: install-test ## Lint, types, unit tests and integration tests against the real engine
 	@$(MAKE) --no-print-directory --jobs 5 --output-sync=target lint fetch
-	$(BIN)/python -m pytest $(IN_TWO)
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 # Most of it waits for the network: side by side.
 fetch: fetch-services fetch-tools fetch-clients fetch-models
