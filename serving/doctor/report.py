@@ -45,7 +45,8 @@ def text_report(outcomes: Sequence[Outcome]) -> Iterator[str]:
 def _finding_lines(subject: str, finding: Finding) -> Iterator[str]:
     label = click.style(finding.severity, fg=_COLOURS[finding.severity], bold=True)
     # Wrapped without the label's colour codes, which take no room.
-    yield _wrapped(f"{finding.severity} {subject}: {finding.what}.", "", "  ").replace(finding.severity, label, 1)
+    said = finding.what if finding.what.endswith("?") else f"{finding.what}."
+    yield _wrapped(f"{finding.severity} {subject}: {said}", "", "  ").replace(finding.severity, label, 1)
     yield _wrapped(f"Why: {finding.why}.", "  ", "       ")
     yield _wrapped(f"Fix: {finding.fix}.", "  ", "       ")
     yield ""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from serving.doctor.clock import check_clock, http_date
+from serving.doctor.cluster.selectors import selects
 from serving.doctor.finding import Finding, NotChecked, error
 from serving.gateway.engines.discovery.kubernetes import read_config
 
@@ -51,7 +52,10 @@ class ClusterApi:
             NotChecked: it does not let us, or does not answer.
         """
         response = self._ask(path, parameters)
-        answer: Object | None = None if response is None else response.json()
+        try:
+            answer: Object | None = None if response is None else response.json()
+        except ValueError:
+            raise NotChecked(f"what stands behind {path.partition('/proxy')[0]} answers no JSON") from None
         return answer
 
     def text(self, path: str) -> str | None:
@@ -78,9 +82,16 @@ class ClusterApi:
         return one_line(events[-1].get("message")) if events else ""
 
     @cached_property
+    def deployments(self) -> list[Object]:
+        """Those of the release. Raises NotChecked."""
+        return self.items("deployments", "apis/apps/v1", OURS)
+
+    @cached_property
     def pods(self) -> list[Object]:
-        """Ours. Raises NotChecked."""
-        return self.items("pods", selector=OURS)
+        """Those of the release's Deployments and Jobs. Raises NotChecked."""
+        owners = [*self.deployments, *self.items("jobs", "apis/batch/v1", OURS)]
+        selectors = [owner["spec"]["selector"] for owner in owners if "selector" in owner["spec"]]
+        return [pod for pod in self.items("pods") if any(selects(selector, labels_of(pod)) for selector in selectors)]
 
     def check(self) -> Iterator[Finding]:
         """Whether the server answers, there is anything of ours, and its clock is right."""
@@ -97,7 +108,7 @@ class ClusterApi:
         their_time = http_date(response.headers.get("date", ""))
         if their_time is not None:
             yield from check_clock("the Kubernetes API", their_time + 0.5, asked_at, time.time())
-        if not self.pods and not self.items("deployments", "apis/apps/v1", OURS):
+        if not self.deployments:
             yield error(
                 f"there is no release of Signet in the namespace {self.namespace!r}",
                 "there is nothing to look at",

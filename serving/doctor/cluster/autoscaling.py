@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from serving.doctor.cluster.api import OURS, ClusterApi, Object, conditions_of, name_of, one_line
+from serving.doctor.cluster.api import ClusterApi, Object, conditions_of, name_of, one_line
 from serving.doctor.finding import Finding, NotChecked, error, warning
 
 _WHY = "the number of replicas stays what it is, however many requests there are"
@@ -21,7 +21,7 @@ _SERVED_BY = {
 
 def check_autoscaling(api: ClusterApi) -> Iterator[Finding]:
     """HorizontalPodAutoscalers and KEDA's ScaledObjects of the release's Deployments."""
-    deployments = {name_of(item) for item in api.items("deployments", "apis/apps/v1", OURS)}
+    deployments = {name_of(deployment) for deployment in api.deployments}
     groups = {group["name"] for group in (api.get("/apis") or {"groups": ()})["groups"]}
     for autoscaler in api.items("horizontalpodautoscalers", "apis/autoscaling/v2"):
         if autoscaler["spec"]["scaleTargetRef"]["name"] in deployments:

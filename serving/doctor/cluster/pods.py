@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from datetime import datetime
 
-from serving.doctor.cluster.api import OURS, ClusterApi, Object, conditions_of, name_of, one_line
+from serving.doctor.cluster.api import ClusterApi, Object, conditions_of, name_of, one_line
 from serving.doctor.finding import Finding, error, warning
 
 # Of a container that has started: its model is loaded, its gateway listens.
@@ -27,7 +27,7 @@ def check_pods(api: ClusterApi) -> Iterator[Finding]:
     """Pods and Deployments of the release."""
     for pod in api.pods:
         yield from _pod(api, pod)
-    for deployment in api.items("deployments", "apis/apps/v1", OURS):
+    for deployment in api.deployments:
         yield from _deployment(deployment)
 
 

@@ -15,13 +15,16 @@ import yaml
 
 Json = dict[str, Any]
 NAMESPACE = "llm"
-OURS = {"app.kubernetes.io/part-of": "signet", "app.kubernetes.io/instance": "chat"}
+# Pods have fewer labels than what makes them: a Deployment's selector never changes.
+SELECTED = {"app.kubernetes.io/name": "signet", "app.kubernetes.io/instance": "chat"}
+OURS = {**SELECTED, "app.kubernetes.io/part-of": "signet"}
 
 
 class ApiServer:
     """`objects`: by path, with a list for a collection; `forbidden`: ends of paths that answer 403."""
 
-    def __init__(self) -> None:
+    def __init__(self, namespace: str = NAMESPACE) -> None:
+        self.namespace = namespace
         self.objects: dict[str, Any] = {}
         self.forbidden: tuple[str, ...] = ()
         self.clock_s = 0.0
@@ -67,7 +70,7 @@ class ApiServer:
         return 200, {"items": items}
 
     def add(self, resource: str, *items: Json, group: str = "api/v1") -> None:
-        self.objects.setdefault(f"/{group}/namespaces/{NAMESPACE}/{resource}", []).extend(items)
+        self.objects.setdefault(f"/{group}/namespaces/{self.namespace}/{resource}", []).extend(items)
 
     def kubeconfig(self, folder: Path) -> Path:
         file = folder / "kubeconfig"
@@ -75,7 +78,7 @@ class ApiServer:
             "current-context": "test",
             "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{self._server.server_port}"}}],
             "users": [{"name": "u", "user": {"token": "hunter2"}}],
-            "contexts": [{"name": "test", "context": {"cluster": "c", "user": "u", "namespace": NAMESPACE}}],
+            "contexts": [{"name": "test", "context": {"cluster": "c", "user": "u", "namespace": self.namespace}}],
         }
         file.write_text(yaml.safe_dump(named))
         return file
@@ -103,7 +106,7 @@ def pod(name: str, component: str = "gateway", **changes: Any) -> Json:
         **changes.get("status", {}),
     }
     spec = {"dnsPolicy": "ClusterFirst", "nodeName": "node-1", "containers": [], **changes.get("spec", {})}
-    labels = {**OURS, "app.kubernetes.io/component": component}
+    labels = {**SELECTED, "app.kubernetes.io/component": component}
     return {"metadata": {"name": name, "namespace": NAMESPACE, "labels": labels}, "spec": spec, "status": status}
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cluster_objects import ApiServer, named, pod
+from cluster_objects import SELECTED, ApiServer, named, pod
 
 from serving.doctor.cluster.api import ClusterApi
 
@@ -18,7 +18,7 @@ def server() -> Iterator[ApiServer]:
     server.objects["/version"] = {"gitVersion": "v1.37.0"}
     server.objects["/apis"] = {"groups": [{"name": "apps"}, {"name": "metrics.k8s.io"}]}
     server.add("pods", pod("chat-gateway-1"))
-    server.add("deployments", named("chat-gateway"), group="apis/apps/v1")
+    server.add("deployments", named("chat-gateway", {"selector": {"matchLabels": SELECTED}}), group="apis/apps/v1")
     yield server
     server.stop()
 
