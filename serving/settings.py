@@ -149,6 +149,8 @@ def _read_file(file: Path) -> dict[str, Any]:
         values = yaml.safe_load(file.read_text()) or {}
     except OSError as error:
         raise SettingsError(f"cannot read the settings file {file}: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"the settings file {file} is not text in UTF-8.") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" in line {mark.line + 1}" if mark else ""

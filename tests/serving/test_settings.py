@@ -60,11 +60,12 @@ def test_the_collector_of_opentelemetry_is_taken_over() -> None:
         pytest.param("gateway: {port: many}", "setting 'gateway.port'", id="type"),
         pytest.param("gateway: {port: 70000}", "less than or equal to 65535", id="range"),
         pytest.param("gateway: [", "not valid YAML in line", id="yaml"),
+        pytest.param("\udcff", "is not text in UTF-8", id="bytes"),
         pytest.param("- 1", "must hold a mapping", id="list"),
     ],
 )
 def test_a_bad_file_is_one_line_that_names_it(text: str, words: str, elsewhere: Path) -> None:
-    (elsewhere / "signet.yaml").write_text(text)
+    (elsewhere / "signet.yaml").write_bytes(text.encode(errors="surrogateescape"))
 
     with pytest.raises(SettingsError) as caught:
         load()

@@ -32,10 +32,24 @@ def check_autoscaling(api: ClusterApi) -> Iterator[Finding]:
 
 
 def _autoscaler(api: ClusterApi, autoscaler: Object, groups: set[str]) -> Iterator[Finding]:
-    name, conditions = name_of(autoscaler), conditions_of(autoscaler)
+    # What is wrong with its metrics says more than that it does not act.
+    causes = list(_metrics(api, autoscaler, groups))
+    yield from causes or _inaction(autoscaler)
+    limited = conditions_of(autoscaler).get("ScalingLimited") or {}
+    if limited.get("status") == "True" and limited.get("reason") == "TooManyReplicas":
+        yield warning(
+            f"autoscaler {name_of(autoscaler)} is at its maximum of {autoscaler['spec']['maxReplicas']} replicas and "
+            "wants more",
+            "requests wait longer, and are refused when the queue is full",
+            "raise autoscaling.maxReplicas",
+        )
+
+
+def _metrics(api: ClusterApi, autoscaler: Object, groups: set[str]) -> Iterator[Finding]:
+    name = name_of(autoscaler)
     for metric in autoscaler["spec"].get("metrics") or ():
-        group, server = _SERVED_BY[metric["type"]]
-        if group not in groups:
+        group, server = _SERVED_BY.get(metric["type"], ("", ""))
+        if group and group not in groups:
             yield error(
                 f"autoscaler {name} wants metrics of {group}, which this cluster does not serve",
                 f"its target is <unknown>: {_WHY}",
@@ -47,8 +61,11 @@ def _autoscaler(api: ClusterApi, autoscaler: Object, groups: set[str]) -> Iterat
                 f"its target is <unknown>: {_WHY}",
                 "look at the adapter's rule and at the query behind it: does Prometheus scrape the gateways?",
             )
-    active, able = conditions.get("ScalingActive") or {}, conditions.get("AbleToScale") or {}
-    for condition in (active, able):
+
+
+def _inaction(autoscaler: Object) -> Iterator[Finding]:
+    name, conditions = name_of(autoscaler), conditions_of(autoscaler)
+    for condition in (conditions.get("ScalingActive") or {}, conditions.get("AbleToScale") or {}):
         # ScalingDisabled is what zero replicas mean.
         if condition.get("status") == "False" and condition.get("reason") != "ScalingDisabled":
             yield error(
@@ -57,13 +74,6 @@ def _autoscaler(api: ClusterApi, autoscaler: Object, groups: set[str]) -> Iterat
                 _WHY,
                 f"kubectl describe hpa {name}; see to it that its metrics are served",
             )
-    limited = conditions.get("ScalingLimited") or {}
-    if limited.get("status") == "True" and limited.get("reason") == "TooManyReplicas":
-        yield warning(
-            f"autoscaler {name} is at its maximum of {autoscaler['spec']['maxReplicas']} replicas and wants more",
-            "requests wait longer, and are refused when the queue is full",
-            "raise autoscaling.maxReplicas",
-        )
 
 
 def _is_empty(api: ClusterApi, metric: Mapping[str, Any]) -> bool:

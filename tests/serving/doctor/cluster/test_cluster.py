@@ -224,7 +224,7 @@ UNKNOWN = ("False", "FailedGetResourceMetric", "unable to get metrics for resour
             id="no-adapter",
         ),
         pytest.param(
-            autoscaler(WAITING),
+            autoscaler(WAITING, ScalingActive=UNKNOWN),
             ["autoscaler chat-gateway: the metric signet_gateway_queue_waiting has no value"],
             id="empty",
         ),
