@@ -1,7 +1,7 @@
 """How long reports over a large ledger take: `python -m loadtests.benchmarks.usage_reports [--requests 10000000]`.
 
-A private PostgreSQL with its default settings gets that many requests, spread over 90 days, 50 tenants, 200 keys of
-very different traffic and 5 models. `signet ledger upgrade` sums them up; then each report is asked for again and
+A private PostgreSQL with its default settings (or `--url`) gets that many requests, spread over 90 days, 50 tenants,
+200 keys of very different traffic and 5 models. All are summed up; then each report is asked for again and
 again, while a writer commits and the sums go on. The same report over the requests themselves is timed once.
 """
 
@@ -13,7 +13,8 @@ import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from functools import partial
 from typing import NamedTuple
 
 from sqlalchemy import Engine, func, select, text
@@ -23,11 +24,10 @@ from loadtests.tools.services import Postgres
 from serving.database import Reader, migrate, open_engine
 from serving.ledger import Ledger
 from serving.ledger.record import requests
-from serving.ledger.rollup import HOUR_S, roll_up, usage_hours
+from serving.ledger.rollup import DAY_S, HOUR_S, SPANS, roll_up
 from serving.ledger.usage import Group, RequestFilter, usage
 
 DAYS = 90
-DAY_S = 24 * HOUR_S
 # Requests a second of the writer beside the reports.
 WRITTEN_PER_SECOND = 200
 _FILL = """
@@ -120,33 +120,43 @@ def over_requests(engine: Engine, selection: RequestFilter) -> None:
         connection.execute(query.group_by(requests.c.tenant)).all()
 
 
+def measure(url: str, num_requests: int, times: int) -> None:
+    """Print what the reports take; fill the database first, unless it is full already."""
+    engine = open_engine(url)
+    migrate(engine)
+    with engine.connect() as connection:
+        now = connection.scalar(select(func.max(requests.c.created_at)))
+    if now is None:
+        now = time.time()
+        fill(engine, num_requests, now)
+    started = time.perf_counter()
+    roll_up(engine)
+    with engine.connect() as connection:
+        days, hours = (connection.scalar(select(func.count()).select_from(table)) for table, _ in SPANS)
+    print(f"summed up in {time.perf_counter() - started:.0f} s: {days:,} rows of days, {hours:,} of hours")
+    print("| report | rows | p50 ms | p95 ms |\n|---|---|---|---|")
+    with closing(Reader(url)) as reader, writing(url):
+        for name, by, selection in reports(now):
+            rows = len(usage(reader, by, selection))
+            p50, p95 = timed(partial(usage, reader, by, selection), times)
+            print(f"| {name} | {rows} | {p50:.0f} | {p95:.0f} |", flush=True)
+    for name, _, selection in (reports(now)[0], reports(now)[7]):
+        p50, _ = timed(partial(over_requests, engine, selection), 3)
+        print(f"| {name}, over the requests | 50 | {p50:.0f} | |", flush=True)
+    engine.dispose()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--requests", type=int, default=10_000_000)
     parser.add_argument("--times", type=int, default=60, help="How often each report is asked for.")
+    parser.add_argument("--url", help="A database to fill, or one that was filled before. It is written to.")
     arguments = parser.parse_args()
-    now = time.time()
+    if arguments.url:
+        measure(arguments.url, arguments.requests, arguments.times)
+        return
     with Postgres.run() as database:
-        engine = open_engine(database.url)
-        migrate(engine)
-        fill(engine, arguments.requests, now)
-        started = time.perf_counter()
-        roll_up(engine)
-        with engine.connect() as connection:
-            hours = connection.scalar(select(func.count()).select_from(usage_hours))
-        print(f"summed up in {time.perf_counter() - started:.0f} s: {hours:,} rows of hours")
-        print("| report | rows | p50 ms | p95 ms |\n|---|---|---|---|")
-        reader = Reader(database.url)
-        with writing(database.url):
-            for name, by, selection in reports(now):
-                rows = len(usage(reader, by, selection))
-                p50, p95 = timed(lambda: usage(reader, by, selection), arguments.times)  # noqa: B023 (called here)
-                print(f"| {name} | {rows} | {p50:.0f} | {p95:.0f} |", flush=True)
-        for name, _, selection in (reports(now)[0], reports(now)[7]):
-            p50, _ = timed(lambda: over_requests(engine, selection), 3)  # noqa: B023
-            print(f"| {name}, over the requests | 50 | {p50:.0f} | |", flush=True)
-        reader.close()
-        engine.dispose()
+        measure(database.url, arguments.requests, arguments.times)
 
 
 if __name__ == "__main__":

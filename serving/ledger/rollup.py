@@ -1,4 +1,4 @@
-"""Sums of usage by the hour, kept beside the requests: a report reads these, and of the requests only the newest.
+"""Sums of usage by hour and day, kept beside the requests: a report reads these, and of the requests only the newest.
 
 They are added up by whichever process comes first, some seconds after the requests are durable and in a transaction
 of its own: a commit waits for no sum, and a gateway of the release before, which knows none, leaves none out. `up_to`
@@ -40,6 +40,7 @@ from serving.ledger.record import requests
 logger = logging.getLogger(__name__)
 
 HOUR_S = 3600
+DAY_S = 24 * HOUR_S
 # In the sums a model's name is cut here: a key of an index has a largest size, a name as clients write it has none.
 MODEL_CHARS = 255
 INTERVAL_S = 5.0
@@ -49,23 +50,31 @@ _PAUSE_S = 0.02
 _WRITERS_TIMEOUT_S = 2.0
 _WRITERS_POLL_S = 0.005
 
-usage_hours = Table(
-    "usage_hours",
-    metadata,
-    # Unix time at which the hour begins.
-    Column("hour", BigInteger, primary_key=True, autoincrement=False),
-    Column("tenant", String(64), primary_key=True),
-    Column("key_id", String(64), primary_key=True),
-    Column("model", String(MODEL_CHARS), primary_key=True),
-    Column("requests", BigInteger, nullable=False),
-    Column("prompt_tokens", BigInteger, nullable=False),
-    Column("completion_tokens", BigInteger, nullable=False),
-    Column("cost_nanos", BigInteger, nullable=False),
-    Index("ix_usage_hours_tenant_hour", "tenant", "hour"),
-    Index("ix_usage_hours_key_id_hour", "key_id", "hour"),
-)
 
-# One row. Requests with an id up to `up_to` are in `usage_hours`, all others are not.
+def _sums(name: str, begin: str) -> Table:
+    """A table of sums. `begin` names the column with the Unix time at which the span begins."""
+    return Table(
+        name,
+        metadata,
+        Column(begin, BigInteger, primary_key=True, autoincrement=False),
+        Column("tenant", String(64), primary_key=True),
+        Column("key_id", String(64), primary_key=True),
+        Column("model", String(MODEL_CHARS), primary_key=True),
+        Column("requests", BigInteger, nullable=False),
+        Column("prompt_tokens", BigInteger, nullable=False),
+        Column("completion_tokens", BigInteger, nullable=False),
+        Column("cost_nanos", BigInteger, nullable=False),
+        Index(f"ix_{name}_tenant_{begin}", "tenant", begin),
+        Index(f"ix_{name}_key_id_{begin}", "key_id", begin),
+    )
+
+
+usage_days = _sums("usage_days", "day")
+usage_hours = _sums("usage_hours", "hour")
+SPANS: tuple[tuple[Table, int], ...] = ((usage_days, DAY_S), (usage_hours, HOUR_S))
+"""The sums that are kept, with the seconds of their spans; the longest first. UTC's days are whole hours."""
+
+# One row. Requests with an id up to `up_to` are in all sums, all others in none.
 usage_rollup = Table(
     "usage_rollup",
     metadata,
@@ -142,17 +151,20 @@ def _add_chunk(engine: Engine, last: int) -> int | None:
         moved = update(usage_rollup).where(usage_rollup.c.up_to == before).values(up_to=after)
         if connection.execute(moved).rowcount != 1:
             return None
-        insert = (sqlite if dialect == "sqlite" else postgresql).insert(usage_hours)
-        hours = insert.from_select([column.name for column in usage_hours.c], _hours(dialect, before, after))
-        sums = {column.name: column + hours.excluded[column.name] for column in usage_hours.c if not column.primary_key}
-        connection.execute(hours.on_conflict_do_update(index_elements=list(usage_hours.primary_key), set_=sums))
+        insert = (sqlite if dialect == "sqlite" else postgresql).insert
+        for table, span_s in SPANS:
+            added = insert(table).from_select(
+                [column.name for column in table.c], _summed(dialect, span_s, before, after)
+            )
+            sums = {column.name: column + added.excluded[column.name] for column in table.c if not column.primary_key}
+            connection.execute(added.on_conflict_do_update(index_elements=list(table.primary_key), set_=sums))
     return after
 
 
-def _hours(dialect: str, before: int, after: int) -> Select[Any]:
-    hours = requests.c.created_at / HOUR_S
-    whole = cast(hours if dialect == "sqlite" else func.floor(hours), BigInteger) * HOUR_S
-    groups = (whole, requests.c.tenant, requests.c.key_id, model_name())
+def _summed(dialect: str, span_s: int, before: int, after: int) -> Select[Any]:
+    spans = requests.c.created_at / span_s
+    begin = cast(spans if dialect == "sqlite" else func.floor(spans), BigInteger) * span_s
+    groups = (begin, requests.c.tenant, requests.c.key_id, model_name())
     sums = (
         func.count(),
         func.sum(requests.c.prompt_tokens),

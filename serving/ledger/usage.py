@@ -1,4 +1,4 @@
-"""What was used, by tenant, key, model or day: from the sums of whole hours, and of the requests only the rest."""
+"""What was used, by tenant, key, model or day: from sums of days and hours, and of the requests only the rest."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from sqlalchemy import (
 
 from serving.database import Reader
 from serving.ledger.record import requests
-from serving.ledger.rollup import HOUR_S, model_name, rolled_up_to, usage_hours
+from serving.ledger.rollup import SPANS, model_name, rolled_up_to
 
 Group = Literal["tenant", "key", "model", "day"]
 GROUPS: tuple[Group, ...] = ("tenant", "key", "model", "day")
@@ -78,39 +78,33 @@ def usage(reader: Reader, by: Sequence[Group] = (), selection: RequestFilter = R
 
 
 def _parts(connection: Connection, selection: RequestFilter) -> Iterator[Select[Any]]:
-    """The rows to add up: whole hours, the requests at both ends that fill no hour, and those that no sum has yet."""
+    """The rows to add up: whole days, hours and requests at both ends of these, and requests that no sum has yet."""
     up_to = rolled_up_to(connection)
-    since, until = selection.since, selection.until
-    first = None if since is None else ceil(since / HOUR_S) * HOUR_S
-    last = None if until is None else floor(until / HOUR_S) * HOUR_S
-    hours = select(
-        usage_hours.c.hour,
-        usage_hours.c.tenant,
-        usage_hours.c.key_id,
-        usage_hours.c.model,
-        *(usage_hours.c[name] for name in _SUMS),
-    )
-    yield selection.owned(hours, usage_hours).where(*_between(usage_hours.c.hour, first, last))
-    rest = selection.owned(
-        select(
-            requests.c.created_at,
-            requests.c.tenant,
-            requests.c.key_id,
-            model_name(),
-            literal(1),
-            *(requests.c[name] for name in _SUMS[1:]),
-        ),
+    spans = [(selection.since, selection.until)]
+    for table, span_s in SPANS:
+        begin = next(iter(table.c))
+        columns = (begin.label("begin"), *(table.c[name] for name in ("tenant", "key_id", "model", *_SUMS)))
+        ends: list[tuple[float | None, float | None]] = []
+        for since, until in spans:
+            first = None if since is None else ceil(since / span_s) * span_s
+            last = None if until is None else floor(until / span_s) * span_s
+            yield selection.owned(select(*columns), table).where(*_between(begin, first, last))
+            ends += _ends(since, until, first, last)
+        spans = ends
+    tokens_and_cost = (requests.c[name] for name in _SUMS[1:])
+    single = selection.owned(
+        select(requests.c.created_at, requests.c.tenant, requests.c.key_id, model_name(), literal(1), *tokens_and_cost),
         requests,
     )
-    for begin, end in _ends(since, until, first, last):
-        yield rest.where(requests.c.id <= up_to, *_between(requests.c.created_at, begin, end))
-    yield rest.where(requests.c.id > up_to, *_between(requests.c.created_at, since, until))
+    for since, until in spans:
+        yield single.where(requests.c.id <= up_to, *_between(requests.c.created_at, since, until))
+    yield single.where(requests.c.id > up_to, *_between(requests.c.created_at, selection.since, selection.until))
 
 
 def _ends(
     since: float | None, until: float | None, first: int | None, last: int | None
 ) -> Iterator[tuple[float | None, float | None]]:
-    """Spans between `since` and `until` that are outside the whole hours from `first` to `last`."""
+    """What lies between `since` and `until` outside the whole spans from `first` to `last`."""
     if first is not None and last is not None and first > last:
         yield since, until
         return
@@ -128,8 +122,8 @@ def _between(column: ColumnElement[Any], begin: float | None, end: float | None)
 def _label(connection: Connection, group: Group, parts: Subquery) -> ColumnElement[str]:
     if group == "day":
         if connection.dialect.name == "sqlite":
-            return cast(func.date(parts.c.hour, "unixepoch"), String)
-        return func.to_char(func.timezone("UTC", func.to_timestamp(parts.c.hour)), "YYYY-MM-DD")
+            return cast(func.date(parts.c.begin, "unixepoch"), String)
+        return func.to_char(func.timezone("UTC", func.to_timestamp(parts.c.begin)), "YYYY-MM-DD")
     columns: dict[Group, ColumnElement[str]] = {
         "tenant": parts.c.tenant,
         "key": parts.c.key_id,

@@ -221,6 +221,27 @@ def test_gateways_image_is_small(gateway_image):
     assert not list(gateway_image.glob("lib/python3*/site-packages/pip"))
 
 
+@pytest.mark.slow
+def test_gateways_image_names_every_package_to_those_who_list_them(gateway_image):
+    """A bill of materials is read from the packages' metadata: one without would be missing."""
+    [packages] = gateway_image.glob("lib/python3*/site-packages")
+    versions = {
+        canonicalize_name(distribution.metadata["Name"]): distribution.version
+        for distribution in distributions(path=[str(packages)])
+    }
+    del versions["signet"]
+
+    assert versions.items() <= pins(CONSTRAINTS / "gateway.txt").items()
+    owned = {
+        file.parts[0]
+        for distribution in distributions(path=[str(packages)])
+        for file in distribution.files or []
+        if file.parts[0] not in ("..", "__pycache__")
+    }
+    there = {path.name for path in packages.iterdir() if path.name != "__pycache__"}
+    assert there - owned == set(), "files of no package"
+
+
 def test_engines_are_of_one_version():
     declared = (ROOT / "pyproject.toml").read_text()
     base = next(arguments for name, arguments in instructions(IMAGES / "engine-gpu.Containerfile") if name == "FROM")

@@ -15,13 +15,13 @@ import msgspec
 import pytest
 from ledgers import a_record, rows
 from running import wait_until
-from sqlalchemy import Engine, func, insert, select
+from sqlalchemy import Engine, func, insert, select, union_all
 
 from loadtests.tools.services import Postgres
 from serving.database import Reader, migrate, open_engine
 from serving.ledger import Ledger, UsageRecord, rollup
 from serving.ledger.record import requests
-from serving.ledger.rollup import HOUR_S, MODEL_CHARS, roll_up, rolled_up_to, settled_id, usage_hours
+from serving.ledger.rollup import HOUR_S, MODEL_CHARS, roll_up, rolled_up_to, settled_id, usage_days, usage_hours
 from serving.ledger.usage import Group, Usage, usage
 
 # Writes for ever and sums up for ever, each in a thread, as a gateway does.
@@ -46,10 +46,12 @@ asyncio.run(main())
 """
 
 
-def summed_hours(engine: Engine) -> tuple[int, ...]:
+def summed_up(engine: Engine) -> tuple[int, ...]:
+    """What the sums add up to: those of hours and of days say the same."""
     names = ("requests", "prompt_tokens", "completion_tokens", "cost_nanos")
+    queries = (select(*(func.sum(table.c[name]) for name in names)) for table in (usage_days, usage_hours))
     with engine.connect() as connection:
-        row = connection.execute(select(*(func.sum(usage_hours.c[name]) for name in names))).one()
+        [row] = set(connection.execute(union_all(*queries)).all())
     return tuple(int(value or 0) for value in row)
 
 
@@ -59,7 +61,7 @@ def report(url: str, *by: Group) -> list[Usage]:
 
 
 def has_summed(engine: Engine, num_requests: int) -> bool:
-    return summed_hours(engine)[0] > num_requests
+    return summed_up(engine)[0] > num_requests
 
 
 def summed_requests(url: str) -> tuple[int, ...]:
@@ -90,7 +92,7 @@ def test_all_that_there_is_is_summed_up_in_steps(url: str) -> None:
     roll_up(engine)
 
     assert steps == [(3, 10), (6, 10), (9, 10), (10, 10)]
-    assert summed_hours(engine) == summed_requests(url) == (10, 45, 0, 0)
+    assert summed_up(engine) == summed_requests(url) == (10, 45, 0, 0)
     with engine.connect() as connection:
         hours = connection.scalars(select(usage_hours.c.hour).order_by(usage_hours.c.hour)).all()
     assert hours == [10_000 * n // HOUR_S * HOUR_S for n in range(10)]
@@ -130,7 +132,7 @@ def test_a_request_that_commits_late_is_not_left_out(postgres: Postgres) -> None
     roll_up(engine)
 
     assert settled == [3]
-    assert summed_hours(engine)[0] == 3
+    assert summed_up(engine)[0] == 3
     engine.dispose()
 
 
@@ -159,7 +161,7 @@ async def test_a_running_ledger_sums_up_by_itself(url: str, monkeypatch: pytest.
     ledger.start()
     await ledger.commit(a_record(prompt_tokens=5))
     engine = open_engine(url)
-    wait_until(lambda: summed_hours(engine) == (1, 5, 0, 0), 10, "the request is in the sums")
+    wait_until(lambda: summed_up(engine) == (1, 5, 0, 0), 10, "the request is in the sums")
     ledger.stop()
     engine.dispose()
 
@@ -169,7 +171,7 @@ def test_no_kill_leaves_a_request_out_or_counts_it_twice(url: str) -> None:
     engine = open_engine(url)
     migrate(engine)
     for round_ in range(3):
-        enough = summed_hours(engine)[0] + 50
+        enough = summed_up(engine)[0] + 50
         writers = [subprocess.Popen([sys.executable, "-c", WRITER, url, str(n)]) for n in (2 * round_, 2 * round_ + 1)]
         try:
             wait_until(partial(has_summed, engine, enough), 60, "the writers write", writers[0])
@@ -182,5 +184,5 @@ def test_no_kill_leaves_a_request_out_or_counts_it_twice(url: str) -> None:
         assert tuple(report(url)[0][1:]) == expected
     roll_up(engine)
 
-    assert summed_hours(engine) == summed_requests(url)
+    assert summed_up(engine) == summed_requests(url)
     engine.dispose()

@@ -18,13 +18,13 @@ from sqlalchemy import Engine, insert
 from serving.database import Reader, migrate, open_engine
 from serving.ledger import UsageRecord
 from serving.ledger.record import requests
-from serving.ledger.rollup import HOUR_S, roll_up, usage_hours, usage_rollup
+from serving.ledger.rollup import HOUR_S, SPANS, roll_up, usage_rollup
 from serving.ledger.usage import GROUPS, Group, RequestFilter, usage
 
 START = 20_000 * 86_400
 MOMENTS = st.one_of(
-    st.integers(0, 60).map(lambda hour: float(START + hour * HOUR_S)),
-    st.floats(START - 10, START + 60 * HOUR_S),
+    st.integers(-30, 60).map(lambda hour: float(START + hour * HOUR_S)),
+    st.floats(START - 30 * HOUR_S, START + 60 * HOUR_S),
 )
 RECORDS = st.builds(
     a_record,
@@ -91,7 +91,8 @@ def test_a_report_equals_the_sums_over_the_requests(
 ) -> None:
     with prepared.begin() as connection:
         connection.execute(requests.delete())
-        connection.execute(usage_hours.delete())
+        for table, _ in SPANS:
+            connection.execute(table.delete())
         connection.execute(usage_rollup.update().values(up_to=0))
 
     fill(prepared, old)
