@@ -26,7 +26,7 @@ from serving.gateway.engines.load import LoadEstimate
 from serving.gateway.engines.seen import SeenPrefixes, blocks_for
 from serving.gateway.routing.prompt import Prompt, read_prompt
 from serving.gateway.routing.score import Placement, note_sent
-from serving.gateway.routing.settings import RoutingSettings
+from serving.gateway.settings.routing import RoutingSettings
 from training.studies.sections import machine, write_section
 
 SECTION = "Simulated"

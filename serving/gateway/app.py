@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 from prometheus_client import CollectorRegistry
 
+from monitoring.telemetry import GatewayMetrics
 from monitoring.telemetry.exposition import Format, format_for
 from serving.gateway.asgi import send_error
 from serving.gateway.context import RequestContext
 from serving.gateway.endpoints import CHAT, ENDPOINTS
 from serving.gateway.errors import GatewayError, MethodNotAllowed, ModelNotFound, refusal_body
 from serving.gateway.pipeline import Pipeline
-from serving.gateway.process.expected import expect_series
-from serving.gateway.process.reload import Part
 from serving.gateway.prompts import PREFIX, PromptError
+from serving.gateway.reload import Part
 from serving.gateway.steps.authenticate import authenticate, presented_key
 from serving.gateway.streams.chunks import encode
 from serving.http.asgi import EXTENSION, JSON, AsgiApp, Client, Headers, Receive, Scope, Send, extended, send_whole
@@ -130,7 +130,7 @@ class GatewayApp:
 
     def _apply(self, settings: Settings) -> None:
         self.settings = settings
-        expect_series(self.metrics, settings)
+        _expect_series(self.metrics, settings)
 
     async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -211,3 +211,20 @@ class GatewayApp:
 
     async def _own_exposition(self, wanted: Format) -> bytes:
         return await asyncio.to_thread(wanted.write, self.registry)
+
+
+def _expect_series(metrics: GatewayMetrics, settings: Settings) -> None:
+    """Show what a gateway with these settings may count."""
+    metrics.expect_errors(sorted(set(_codes(GatewayError))))
+    guard = settings.guard
+    for direction, actions in (("input", guard.input), ("output", guard.output)):
+        metrics.expect_guard(actions.acting().items(), direction)
+    for name, model in settings.gateway.models.items():
+        if model.shadow is not None:
+            metrics.expect_shadow(name, model.shadow.target)
+
+
+def _codes(kind: type[GatewayError]) -> Iterator[str]:
+    yield kind.default_code
+    for subclass in kind.__subclasses__():
+        yield from _codes(subclass)

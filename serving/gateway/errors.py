@@ -41,7 +41,6 @@ from typing import ClassVar, NamedTuple
 
 import msgspec
 
-from serving.gateway.engines.refusal import NOT_IMPLEMENTED
 from serving.guard.question.control import MADE
 from serving.http.errors import HttpError
 
@@ -250,7 +249,7 @@ def from_engine(status: int, body: bytes, path: str) -> GatewayError:
     client's and no details.
     """
     problem = _Problem.of(body)
-    if status in (405, NOT_IMPLEMENTED) or (status == 404 and not problem.message):
+    if status in (405, 501) or (status == 404 and not problem.message):
         return _unsupported(path)
     if status == 404:
         return ModelNotFound(_cleaned(problem.message) or "There is no such model.", param="model")

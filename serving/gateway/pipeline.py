@@ -12,7 +12,7 @@ import logging
 from serving.gateway.admission.permit import Entry
 from serving.gateway.context import RequestContext
 from serving.gateway.errors import EngineUnavailable, GatewayError
-from serving.gateway.process.reload import Part
+from serving.gateway.reload import Part
 from serving.gateway.stages.admit import Admit
 from serving.gateway.stages.answer import Answer
 from serving.gateway.stages.check import Check

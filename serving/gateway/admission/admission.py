@@ -21,10 +21,10 @@ from serving.gateway.admission.counters import Account
 from serving.gateway.admission.demand import Demand
 from serving.gateway.admission.fair_queue import Announcement, FairQueue, TenantState, Ticket
 from serving.gateway.admission.permit import Permit
-from serving.gateway.admission.settings import AdmissionSettings
 from serving.gateway.engines.engine import Engine
 from serving.gateway.engines.pool import EnginePool
 from serving.gateway.errors import DeadlineExceeded, GatewayError, Overloaded, QueueFull
+from serving.gateway.settings.admission import AdmissionSettings
 
 _MAX_IDLE_MODELS = 64
 _RETRY_AT_LEAST_S, _RETRY_AT_MOST_S = 1, 60

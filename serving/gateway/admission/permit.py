@@ -8,9 +8,9 @@ from typing import Protocol
 from serving.gateway.admission.counters import Account, TokenCounters
 from serving.gateway.admission.demand import Demand
 from serving.gateway.admission.fair_queue import Announcement, FairQueue, TenantState, Ticket
-from serving.gateway.admission.settings import AdmissionSettings
 from serving.gateway.engines.engine import Engine
 from serving.gateway.engines.seen import CHARS_PER_TOKEN
+from serving.gateway.settings.admission import AdmissionSettings
 
 
 class Owner(Protocol):

@@ -9,12 +9,12 @@ from functools import partial
 
 from serving.gateway.admission.permit import Permit
 from serving.gateway.answer.attempts import LOOK_AGAIN_S, Attempts, Question
-from serving.gateway.answer.failover import FailoverSettings
 from serving.gateway.answer.settle import Settlement
 from serving.gateway.cleaning import offload
 from serving.gateway.context import RequestContext
 from serving.gateway.endpoints.relay import EventRelay
 from serving.gateway.errors import EngineFailed, GatewayError
+from serving.gateway.settings.failover import FailoverSettings
 from serving.gateway.streams.broken import StreamBroken
 from serving.gateway.streams.continuation import CannotContinue, can_take_over, next_part, obstacle, usage_event
 from serving.gateway.streams.joining import Joined

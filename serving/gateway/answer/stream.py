@@ -7,7 +7,6 @@ import time
 from serving.gateway.admission.permit import Permit
 from serving.gateway.answer.attempts import Attempts, Question
 from serving.gateway.answer.cached_counts import hides_cached, without_cached_counts
-from serving.gateway.answer.failover import FailoverSettings
 from serving.gateway.answer.outgoing import Outgoing, joined
 from serving.gateway.answer.pump import ContinuedPump, Pump
 from serving.gateway.answer.room import AnswerRoom
@@ -18,6 +17,7 @@ from serving.gateway.endpoints.relay import EventRelay
 from serving.gateway.errors import EngineFailed
 from serving.gateway.policy import PolicySteps
 from serving.gateway.policy.review import Review
+from serving.gateway.settings.failover import FailoverSettings
 from serving.gateway.steps.receipt import receipt_comment, restart_receipt
 from serving.gateway.streams.broken import refuse_blocked
 from serving.gateway.streams.continuation import tap_for

@@ -12,8 +12,8 @@ from serving.gateway.engines.discovery import Source
 from serving.gateway.engines.discovery.dns import DnsSource
 from serving.gateway.engines.discovery.kubernetes import KubernetesSource
 from serving.gateway.engines.engine import Connections
-from serving.gateway.engines.settings import EngineTlsSettings
 from serving.gateway.settings import GatewaySettings
+from serving.gateway.settings.engines import EngineTlsSettings
 from serving.http.client import Timeouts
 
 

@@ -6,11 +6,10 @@ import time
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 
-NOT_IMPLEMENTED = 501
 # RFC 9110: the request itself is at fault. All other refusals are of the engine, its address or our key.
 _OF_THE_REQUEST = frozenset({400, 413, 422})
 # The engine, or its path, does not have what is asked for: it is well, and another may have it.
-_NOT_HERE = frozenset({404, 405, NOT_IMPLEMENTED})
+_NOT_HERE = frozenset({404, 405, 501})
 _OVERLOADED = frozenset({429, 503, 529})
 # A date far away, or a clock that is wrong, must not cost an engine for ever.
 MOST_REST_S = 600.0
@@ -41,7 +40,7 @@ class Refusal:
     @property
     def costs_work(self) -> bool:
         """The engine may have worked for it, and the next one will again."""
-        return (self.status == 408 or self.status >= 500) and self.status != NOT_IMPLEMENTED and not self.is_overload
+        return (self.status == 408 or self.status >= 500) and self.status != 501 and not self.is_overload
 
 
 def read_refusal(status: int, retry_after: bytes) -> Refusal:

@@ -7,20 +7,26 @@ and the mark. Nothing else is put into a body anywhere.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from serving.gateway.body import encode
-from serving.gateway.engines.engine import Engine
 from serving.gateway.fields.lists import CHAT, COMPLETIONS, EMBEDDINGS, MESSAGES, RESPONSES
 
 _SALTED = frozenset({CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES, MESSAGES})
 """Paths where an engine reads a prompt into its cache."""
 
 
+class Asked(Protocol):
+    """The engine that gets a body, as far as that depends on it."""
+
+    def is_vllm(self, model: str) -> bool:
+        """Whether it is vLLM with this model."""
+
+
 def engine_body(
     path: str,
     fields: Mapping[str, Any],
-    engine: Engine,
+    engine: Asked,
     salt: str,
     arguments: Mapping[str, Any] | None = None,
     more: Mapping[str, Any] = {},

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Literal
 from urllib.parse import quote
 
 from serving.gateway.errors import BadRequest
@@ -10,23 +11,30 @@ from serving.gateway.fields.kinds import OBJECT
 from serving.gateway.fields.lists import BESIDE_TEMPLATE, FIELDS, NEVER_ADDED, REFUSED, TEMPLATE_FIELDS
 from serving.gateway.fields.media import MediaHosts
 from serving.gateway.fields.usual import is_usual
-from serving.gateway.settings import GatewaySettings
 
 _ARGUMENTS = "vllm_xargs"
 _MAX_NAMED = 32
 
 
 class FieldRules:
-    """The operator's settings, ready to be applied to a body."""
+    """What holds for bodies, ready to be applied to one.
 
-    def __init__(self, settings: GatewaySettings) -> None:
-        added = frozenset(settings.engine_fields)
-        self._unknown = settings.unknown_fields
+    Args:
+        added: names of further fields that go on.
+        unknown: what becomes of a field that is neither the endpoint's nor among them.
+        media_hosts: where media may be loaded from.
+    """
+
+    def __init__(
+        self, *, added: Iterable[str], unknown: Literal["ignore", "refuse", "pass"], media_hosts: Iterable[str]
+    ) -> None:
+        added = frozenset(added)
+        self._unknown = unknown
         self._added = added - NEVER_ADDED
         self._arguments = frozenset(
             name.removeprefix(f"{_ARGUMENTS}.") for name in added if name.startswith(f"{_ARGUMENTS}.")
         )
-        self._media = MediaHosts(settings.media_hosts)
+        self._media = MediaHosts(media_hosts)
 
     def apply(self, body: dict[str, Any], path: str, beside_template: bool) -> tuple[str, ...]:
         """Leave in `body` what may go on, and return the names of what does not.

@@ -23,7 +23,7 @@ from serving.gateway.policy.model_judge import ModelJudge
 from serving.gateway.policy.question import QuestionText, question_texts
 from serving.gateway.policy.review import Review
 from serving.gateway.policy.revise import revise
-from serving.gateway.process.reload import WatchedFiles
+from serving.gateway.reload import WatchedFiles
 from serving.gateway.routing.router import Router
 from serving.guard import GuardReport
 from serving.guard.classifiers import ClassifierPool

@@ -25,9 +25,9 @@ from monitoring.telemetry import configure_logging
 from serving.errors import SettingsError
 from serving.gateway.app import GatewayApp
 from serving.gateway.build import build
-from serving.gateway.process.reload import Part, Reloader, WatchedFiles
 from serving.gateway.process.scrape import WorkerMetrics
 from serving.gateway.process.workers import WorkerContext, Workers
+from serving.gateway.reload import Part, Reloader, WatchedFiles
 from serving.http.server import Server
 from serving.settings import Settings
 

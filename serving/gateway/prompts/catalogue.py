@@ -11,8 +11,8 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from serving.gateway.process.reload import WatchedFiles
 from serving.gateway.prompts.template import Template
+from serving.gateway.reload import WatchedFiles
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from serving.gateway.errors import RETRY_AFTER, EngineUnavailable, ModelNotFound
 from serving.gateway.routing.prompt import session_key
 from serving.gateway.routing.rendezvous import weight
 from serving.gateway.routing.route import Route
-from serving.gateway.routing.settings import CanarySettings, ModelSettings
+from serving.gateway.settings.routing import CanarySettings, ModelSettings
 from serving.identity import LiveAdapter
 
 

@@ -15,7 +15,7 @@ from zlib import crc32
 import msgspec
 
 from serving.gateway.engines.seen import BLOCK_CHARS, SeenPrefixes
-from serving.gateway.routing.settings import RoutingSettings
+from serving.gateway.settings.routing import RoutingSettings
 
 # A prompt is told apart by its first 128 KB.
 MAX_BLOCKS = 128

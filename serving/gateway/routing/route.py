@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from serving.gateway.routing.settings import ShadowSettings
+from serving.gateway.settings.routing import ShadowSettings
 
 
 @dataclass(frozen=True, slots=True)

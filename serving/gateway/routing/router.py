@@ -13,7 +13,7 @@ from serving.gateway.errors import RETRY_AFTER, EngineOverloaded, EngineUnavaila
 from serving.gateway.routing.prompt import Affinity, read_affinity
 from serving.gateway.routing.route import Route
 from serving.gateway.routing.score import Placement, note_sent
-from serving.gateway.routing.settings import RoutingSettings
+from serving.gateway.settings.routing import RoutingSettings
 
 Headers = tuple[tuple[bytes, bytes], ...]
 

@@ -20,7 +20,7 @@ from typing import Protocol, TypeVar
 from serving.gateway.engines.seen import SeenPrefixes
 from serving.gateway.routing.prompt import Prompt
 from serving.gateway.routing.rendezvous import weight
-from serving.gateway.routing.settings import RoutingSettings
+from serving.gateway.settings.routing import RoutingSettings
 
 # Under so few answers an engine is not overloaded, whatever the mean.
 SLACK = 2

@@ -17,7 +17,7 @@ from serving.gateway.context import RequestContext
 from serving.gateway.engines.engine import Engine
 from serving.gateway.fields.engine_body import engine_body
 from serving.gateway.routing.router import Router
-from serving.gateway.routing.settings import ShadowSettings
+from serving.gateway.settings.routing import ShadowSettings
 from serving.http.client import UpstreamError
 
 log = logging.getLogger(__name__)

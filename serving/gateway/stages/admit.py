@@ -6,7 +6,7 @@ from serving.gateway.admission.admission import Admission
 from serving.gateway.admission.permit import Entry
 from serving.gateway.admission.priority import demand_of
 from serving.gateway.context import RequestContext
-from serving.gateway.process.reload import Part
+from serving.gateway.reload import Part
 from serving.gateway.steps.reserve import Reserver
 from serving.identity import Limiter
 

@@ -13,7 +13,7 @@ from serving.gateway.context import RequestContext
 from serving.gateway.engines.drains import Drains
 from serving.gateway.engines.pool import EnginePool
 from serving.gateway.policy import PolicySteps
-from serving.gateway.process.reload import Part
+from serving.gateway.reload import Part
 from serving.gateway.routing.route import Route
 from serving.gateway.routing.router import Router
 from serving.gateway.routing.shadow import Shadows

@@ -8,7 +8,7 @@ from serving.gateway.context import RequestContext
 from serving.gateway.engines.pool import EnginePool
 from serving.gateway.policy import PolicySteps
 from serving.gateway.policy.review import Review
-from serving.gateway.process.reload import Part
+from serving.gateway.reload import Part
 from serving.gateway.steps.inspect import Inspector
 from serving.gateway.steps.mark import choose_mark
 from serving.guard import control_tokens_of

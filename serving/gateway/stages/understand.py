@@ -8,9 +8,9 @@ from collections.abc import Callable
 from serving.gateway.asgi import read_body
 from serving.gateway.cleaning import RequestCleaning, offload, on_thread
 from serving.gateway.context import RequestContext
-from serving.gateway.process.reload import Part
 from serving.gateway.prompts import PREFIX, PromptLibrary
 from serving.gateway.prompts.step import apply_template
+from serving.gateway.reload import Part
 from serving.gateway.routing.models import ModelTable
 from serving.gateway.routing.route import Route
 from serving.gateway.settings import GatewaySettings

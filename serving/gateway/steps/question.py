@@ -39,7 +39,9 @@ class QuestionReader:
     def apply(self, settings: GatewaySettings) -> None:
         """Take other settings from now on."""
         self._settings = settings
-        self._rules = FieldRules(settings)
+        self._rules = FieldRules(
+            added=settings.engine_fields, unknown=settings.unknown_fields, media_hosts=settings.media_hosts
+        )
 
     def read(self, context: RequestContext) -> dict[str, Any]:
         """Fill in body, model, stream, and how many answers are asked for. Returns the fields as the client sent them.

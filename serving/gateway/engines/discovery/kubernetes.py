@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from serving.gateway.engines.discovery.slices import addresses_in
 from serving.gateway.engines.discovery.source import Report
-from serving.gateway.engines.settings import EngineServiceSettings
+from serving.gateway.settings.engines import EngineServiceSettings
 
 if TYPE_CHECKING:
     from httpx2 import AsyncClient, Response

@@ -10,9 +10,9 @@ from serving.gateway.admission.admission import Admission
 from serving.gateway.admission.demand import Demand
 from serving.gateway.admission.permit import Permit
 from serving.gateway.admission.priority import demand_of
-from serving.gateway.admission.settings import AdmissionSettings
 from serving.gateway.context import RequestContext
 from serving.gateway.endpoints import CHAT
+from serving.gateway.settings.admission import AdmissionSettings
 from serving.identity import Principal
 
 

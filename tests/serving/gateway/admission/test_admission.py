@@ -8,7 +8,7 @@ import time
 from admission.engines import Gate, SeenEngine, settle
 from admission.queues import run
 
-from serving.gateway.admission.settings import AdmissionSettings
+from serving.gateway.settings.admission import AdmissionSettings
 
 
 def test_with_room_a_turn_comes_at_once() -> None:

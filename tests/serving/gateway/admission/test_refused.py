@@ -8,8 +8,8 @@ import pytest
 from admission.engines import Gate, settle
 from admission.queues import drain, run, slow_queue
 
-from serving.gateway.admission.settings import AdmissionSettings
 from serving.gateway.errors import BadRequest, DeadlineExceeded, Overloaded, QueueFull
+from serving.gateway.settings.admission import AdmissionSettings
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from pools import eventually, pool_settings, running_pool
 
 from serving.gateway.engines.address import Address
 from serving.gateway.engines.discovery.slices import addresses_in
-from serving.gateway.engines.settings import EngineServiceSettings
+from serving.gateway.settings.engines import EngineServiceSettings
 
 END = object()
 

@@ -13,7 +13,7 @@ from pools import eventually, pool_settings, running_pool
 
 from loadtests.tools.certificate import Authority
 from serving.gateway.engines.build import client_context
-from serving.gateway.engines.settings import EngineTlsSettings
+from serving.gateway.settings.engines import EngineTlsSettings
 
 
 @pytest.fixture

@@ -22,7 +22,9 @@ JSON = st.recursive(
 
 
 def apply(body: dict[str, Any], path: str = CHAT, beside_template: bool = False, **more: Any) -> tuple[str, ...]:
-    return FieldRules(GatewaySettings(**more)).apply(body, path, beside_template)
+    settings = GatewaySettings(**more)
+    rules = FieldRules(added=settings.engine_fields, unknown=settings.unknown_fields, media_hosts=settings.media_hosts)
+    return rules.apply(body, path, beside_template)
 
 
 def refusal(body: dict[str, Any], path: str = CHAT, beside_template: bool = False, **more: Any) -> BadRequest:

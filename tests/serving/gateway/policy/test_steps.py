@@ -14,14 +14,14 @@ from questions import request
 from monitoring.telemetry import PolicyMetrics
 from serving.gateway.admission.admission import Admission
 from serving.gateway.admission.demand import Demand
-from serving.gateway.admission.settings import AdmissionSettings
 from serving.gateway.context import RequestContext
 from serving.gateway.endpoints import CHAT, ENDPOINTS
 from serving.gateway.errors import LedgerDown, PolicyRefused, PolicyUnavailable
 from serving.gateway.policy.review import Review
 from serving.gateway.policy.steps import PolicySteps
 from serving.gateway.routing.router import Router
-from serving.gateway.routing.settings import RoutingSettings
+from serving.gateway.settings.admission import AdmissionSettings
+from serving.gateway.settings.routing import RoutingSettings
 from serving.guard import Guard, GuardSettings
 from serving.guard.classifiers import ClassifierPool
 from serving.guard.policy import PolicyError

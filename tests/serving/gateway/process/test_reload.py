@@ -12,8 +12,8 @@ from pydantic import BaseModel
 
 from serving.errors import SettingsError
 from serving.gateway.build import build
-from serving.gateway.process.reload import Part, Reloader, WatchedFiles
 from serving.gateway.process.serve import parts_of
+from serving.gateway.reload import Part, Reloader, WatchedFiles
 from serving.http.server import Server
 from serving.settings import Settings, load_settings
 
@@ -145,7 +145,7 @@ def test_a_change_between_the_first_look_and_the_following_is_seen(file: Path):
 
 def test_a_file_that_is_being_saved_is_read_when_it_is_whole(monkeypatch: pytest.MonkeyPatch):
     looks = iter(["before", "empty", "half", "whole", "whole"])
-    monkeypatch.setattr("serving.gateway.process.reload._fingerprint", lambda paths: next(looks, "whole"))
+    monkeypatch.setattr("serving.gateway.reload._fingerprint", lambda paths: next(looks, "whole"))
     watched = WatchedFiles(list)
 
     async def follow() -> list[str]:

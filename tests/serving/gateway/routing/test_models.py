@@ -11,7 +11,7 @@ from serving.gateway.endpoints import CHAT
 from serving.gateway.errors import EngineUnavailable, ModelNotFound
 from serving.gateway.routing.models import ModelTable
 from serving.gateway.routing.router import Router
-from serving.gateway.routing.settings import ModelSettings, RoutingSettings
+from serving.gateway.settings.routing import ModelSettings, RoutingSettings
 
 
 class Served:

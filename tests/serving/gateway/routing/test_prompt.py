@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from serving.gateway.engines.seen import SeenPrefixes
 from serving.gateway.routing.prompt import MAX_BLOCKS, read_affinity, read_prompt, session_key
-from serving.gateway.routing.settings import RoutingSettings
+from serving.gateway.settings.routing import RoutingSettings
 
 SYSTEM = {"role": "system", "content": "You are a careful assistant. " * 100}
 

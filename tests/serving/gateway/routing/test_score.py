@@ -7,7 +7,7 @@ from zlib import crc32
 from serving.gateway.engines.seen import SeenPrefixes
 from serving.gateway.routing.prompt import Prompt, read_prompt
 from serving.gateway.routing.score import SHARE_WINDOW, Placement, note_sent
-from serving.gateway.routing.settings import RoutingSettings
+from serving.gateway.settings.routing import RoutingSettings
 
 
 @dataclass(eq=False)

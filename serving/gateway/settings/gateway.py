@@ -8,11 +8,11 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
-from serving.gateway.admission.settings import AdmissionSettings
-from serving.gateway.answer.failover import FailoverSettings
-from serving.gateway.engines.settings import CircuitSettings, EngineServiceSettings, EngineTlsSettings
 from serving.gateway.fields.lists import NEVER_ADDED
-from serving.gateway.routing.settings import ModelSettings, RoutingSettings
+from serving.gateway.settings.admission import AdmissionSettings
+from serving.gateway.settings.engines import CircuitSettings, EngineServiceSettings, EngineTlsSettings
+from serving.gateway.settings.failover import FailoverSettings
+from serving.gateway.settings.routing import ModelSettings, RoutingSettings
 from serving.http.settings import CorsSettings, HttpSettings, TlsSettings
 
 
