@@ -10,7 +10,6 @@ REPOSITORY = Path(__file__).parents[1]
 # Each module of these has a test of its name. Elsewhere a test may be of a folder, or of a promise.
 MIRRORED = tuple(f"serving/gateway/{room}" for room in ("admission", "answer", "endpoints", "policy", "steps"))
 WITHOUT = {
-    "serving/gateway/admission/settings.py": "fields alone",
     "serving/gateway/answer/failover.py": "settings and a budget: test_attempts.py, test_retries.py",
     "serving/gateway/answer/pump.py": "what it does, a cut stream shows: test_stream.py, streams/test_continuation.py",
     "serving/gateway/endpoints/endpoint.py": "the defaults of the others",
