@@ -38,9 +38,18 @@ class Client(Protocol):
     def cancel(self) -> None:
         """Cancel the task that answers this request."""
 
+    @property
+    def may_write(self) -> bool:
+        """Whether `write` has nothing to wait for: the answer has begun, and the client reads it."""
+
+    def write(self, body: bytes) -> None:
+        """Send a piece of the answer, as `send` does, that is not its last."""
+
 
 class PlainClient:
     """The same of another server, which says no more than ASGI. What it does not count is not limited here either."""
+
+    may_write = False
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
@@ -70,6 +79,9 @@ class PlainClient:
         return True
 
     async def wait_for_room(self, holder: str, size: int) -> None: ...
+
+    def write(self, body: bytes) -> None:
+        raise NotImplementedError("ASGI has to wait")
 
     def cancel(self) -> None:
         if self._task is not None:

@@ -23,6 +23,7 @@ from serving.masking import masked_url
 # Above this many unread bytes the socket is no longer read: a slow reader then slows the server, not our memory.
 HIGH_WATER_BYTES = 256 * 1024
 _FRAMING = (b"content-length", b"transfer-encoding")
+AtOnce = Callable[[bytes], bytes | None]
 # Seconds between two looks at the deadlines of all connections in use: a wait has no timer of its own.
 SCAN_INTERVAL_S = 1.0
 # An answer that has said its last word may take this long to end on the wire before its connection is dropped.
@@ -75,7 +76,8 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._parser: Any = httptools.HttpResponseParser(self)
         self._in_use = False
-        self._waiter: asyncio.Future[None] | None = None
+        self._waiter: asyncio.Future[bytes | None] | None = None
+        self._at_once: AtOnce | None = None
         self.deadline = math.inf
         """Loop time at which `expire` is due."""
         self._timeout = self._time_left = 0.0
@@ -112,6 +114,8 @@ class Connection(asyncio.Protocol):
             if self.complete:
                 self._draining = False
                 self.release(answer_complete=True)
+            return
+        if self._at_once is not None and self._deal_with(self._at_once):
             return
         if self.num_buffered > HIGH_WATER_BYTES and not self._paused and self._transport is not None:
             self._paused = True
@@ -184,20 +188,41 @@ class Connection(asyncio.Protocol):
         if not self._chunks:
             return b"" if self.complete else None
         self.deadline = math.inf
-        data = self._chunks.popleft() if len(self._chunks) == 1 else b"".join(self._chunks)
-        self._chunks.clear()
-        self.num_buffered = 0
+        data = self._take_chunks()
         if self._paused and self._transport is not None:
             self._paused = False
             self._transport.resume_reading()
         return data
+
+    def _take_chunks(self) -> bytes:
+        data = self._chunks.popleft() if len(self._chunks) == 1 else b"".join(self._chunks)
+        self._chunks.clear()
+        self.num_buffered = 0
+        return data
+
+    def _deal_with(self, at_once: AtOnce) -> bool:
+        """Whether what has come needs nobody to be woken for it, or only for what is left of it."""
+        waiter = self._waiter
+        if waiter is None or waiter.done() or self.complete or not self._chunks:
+            return False
+        try:
+            rest = at_once(self._take_chunks())
+            if rest is None:
+                self._time_left = self._timeout
+                self._set_deadline()
+            elif not waiter.done():  # its task may have been cancelled meanwhile
+                waiter.set_result(rest)
+        except Exception as error:
+            if not waiter.done():
+                waiter.set_exception(error)
+        return True
 
     def release(self, answer_complete: bool) -> None:
         """Give the connection back when its answer is read to the end, close it otherwise.
 
         With `answer_complete`, only the end of the HTTP body is missing: wait a moment for it.
         """
-        self._waiter = self.stall_policy = None
+        self._waiter = self._at_once = self.stall_policy = None
         self.deadline = math.inf
         if self.complete and self._keep_alive and not self.closed and not self._paused:
             self._in_use = False
@@ -223,8 +248,8 @@ class Connection(asyncio.Protocol):
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    def arrival(self, timeout: float) -> asyncio.Future[None]:
-        """Done when something has come, or the connection has failed: look again.
+    def arrival(self, timeout: float, at_once: AtOnce | None = None) -> asyncio.Future[bytes | None]:
+        """Done when something has come, or the connection has failed: look again, unless it is a result that is there.
 
         Raises:
             UpstreamError: the connection has ended, the bytes were not HTTP, or `timeout` seconds have passed.
@@ -233,6 +258,7 @@ class Connection(asyncio.Protocol):
             # A new one: its traceback knows this connection, which must not know it.
             raise type(self._error)(str(self._error))
         self._timeout = self._time_left = timeout
+        self._at_once = at_once
         self._set_deadline()
         self._waiter = self._loop.create_future()
         return self._waiter
@@ -278,15 +304,20 @@ class UpstreamResponse:
         assert self._connection is not None
         self._connection.stall_policy = stall_policy
 
-    async def piece(self) -> bytes:
+    async def piece(self, at_once: AtOnce | None = None) -> bytes:
         """What came next of the body, several network reads joined when the reader was slower; empty at its end.
+
+        What comes while this waits is given to `at_once` in the socket's callback, and only what that gives back is
+        returned (None: nothing is left): a stream that waits for nothing wakes no task. What it raises is raised here.
 
         No async iterator: of each that is left before its end the event loop makes a task, to close it.
         """
         connection = self._connection
         assert connection is not None
         while (data := connection.take()) is None:
-            await connection.arrival(self._idle)
+            rest = await connection.arrival(self._idle, at_once)
+            if rest is not None:
+                return rest
         return data
 
     def whole(self, most: int) -> bytes | None:
@@ -297,19 +328,11 @@ class UpstreamResponse:
 
     async def read(self, limit: int | None = None) -> bytes:
         """The whole body, or its first `limit` bytes."""
-        connection = self._connection
-        assert connection is not None
         parts: list[bytes] = []
         size = 0
-        while limit is None or size < limit:
-            data = connection.take()
-            if data:
-                parts.append(data)
-                size += len(data)
-            elif data is None:
-                await connection.arrival(self._idle)
-            else:
-                break
+        while (limit is None or size < limit) and (data := await self.piece()):
+            parts.append(data)
+            size += len(data)
         body = parts[0] if len(parts) == 1 else b"".join(parts)
         return body if limit is None or size <= limit else body[:limit]
 

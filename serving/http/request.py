@@ -203,20 +203,34 @@ class Request:
         more: bool = message.get("more_body", False)
         if not self.started:
             data = self._begin(body, more)
-        elif self._framed is None:
-            data = b""
-        elif self._framed:
-            data = body
         elif more:
-            data = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
-        else:
+            data = self._piece(body)
+        elif self._framed is False:
             data = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body) if body else LAST_CHUNK
+        else:
+            data = body if self._framed else b""
         if not more:
             self.finished = True
         if data:
             flow.write(data)
         if flow.write_paused:
             await flow.drained()
+
+    @property
+    def may_write(self) -> bool:
+        """Whether `write` has nothing to wait for: the answer has begun, and the client reads it."""
+        return self.started and not (self.finished or self.gone or self._flow.write_paused)
+
+    def write(self, body: bytes) -> None:
+        """Send a piece of the answer, as `send` does, that is not its last."""
+        if data := self._piece(body):
+            self._flow.write(data)
+
+    def _piece(self, body: bytes) -> bytes:
+        """A part of the body that is not its last, as it goes over the wire."""
+        if self._framed is False:
+            return b"%x\r\n%b\r\n" % (len(body), body) if body else b""
+        return body if self._framed else b""
 
     def _begin(self, body: bytes, more: bool) -> bytes:
         """The head, with the first bytes of the body."""

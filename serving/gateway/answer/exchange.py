@@ -46,7 +46,7 @@ class Exchange:
         self._failover = failover
         self._policy_steps = policy_steps
         self._max_bytes = max_bytes
-        self._outgoing = Outgoing(context, settlement, send)
+        self._outgoing = Outgoing(context, settlement, client, send)
         self._attempts: Attempts | None = None
         self._stream: StreamWriter | None = None
 

@@ -11,16 +11,17 @@ from serving.gateway.errors import GatewayError, LedgerDown
 from serving.gateway.fields.rules import ignored_header
 from serving.gateway.policy.review import Review
 from serving.gateway.steps.receipt import receipt_header
-from serving.http.asgi import EVENT_STREAM, JSON, Message, Send, encode_headers, send_whole
+from serving.http.asgi import EVENT_STREAM, JSON, Client, Message, Send, encode_headers, send_whole
 from serving.ledger import LedgerUnavailable
 
 
 class Outgoing:
     """The client's side of one request. Nothing that ends an answer is sent before the answer is on record."""
 
-    def __init__(self, context: RequestContext, settlement: Settlement, send: Send) -> None:
+    def __init__(self, context: RequestContext, settlement: Settlement, client: Client, send: Send) -> None:
         self._context = context
         self._settlement = settlement
+        self._client = client
         self._send = send
         self.started = False
         self.review: Review | None = None
@@ -44,6 +45,15 @@ class Outgoing:
     def piece(self, data: bytes) -> Awaitable[None]:
         """A part of a stream that is not its last."""
         return self._stream_on({"type": "http.response.body", "body": data, "more_body": True})
+
+    @property
+    def may_write(self) -> bool:
+        """Whether `write` has nothing to wait for."""
+        return self.started and self._client.may_write
+
+    def write(self, data: bytes) -> None:
+        """As `piece`, from a callback of the event loop."""
+        self._client.write(data)
 
     def last(self, data: bytes) -> Awaitable[None]:
         """The end of a stream, which is on record."""

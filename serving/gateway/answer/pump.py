@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
+from typing import Protocol
 
 from serving.gateway.admission.permit import Permit
 from serving.gateway.answer.attempts import LOOK_AGAIN_S, Attempts, Question
@@ -23,8 +24,6 @@ from serving.guard.question.limits import SMALL_BYTES
 from serving.http.client import StallPolicy, UpstreamError, UpstreamResponse
 from serving.http.sse import EventTooLong
 
-PassOn = Callable[[bytes], Awaitable[None]]
-
 log = logging.getLogger(__name__)
 
 _ENGINE_DIED = "The engine stopped in the middle of this answer. What was sent is all there is; ask again."
@@ -33,6 +32,20 @@ _ENGINE_DIED = "The engine stopped in the middle of this answer. What was sent i
 def interrupted() -> EngineFailed:
     """The error that a stream ends in when nobody goes on with it."""
     return EngineFailed(_ENGINE_DIED, code="stream_interrupted")
+
+
+class Receiver(Protocol):
+    """Takes what a relay releases."""
+
+    @property
+    def may_pass_now(self) -> bool:
+        """Whether `pass_now` has nothing to wait for."""
+
+    def pass_now(self, released: bytes) -> None:
+        """As `pass_on`, from a callback of the event loop."""
+
+    async def pass_on(self, released: bytes) -> None:
+        """Take it, once there is room for it."""
 
 
 class NotBegun(Exception):
@@ -68,7 +81,7 @@ class Pump:
         """Whether the engine has nothing more to say."""
         return self._relay.done
 
-    async def run(self, response: UpstreamResponse, question: Question, pass_on: PassOn) -> None:
+    async def run(self, response: UpstreamResponse, question: Question, receiver: Receiver) -> None:
         """Relay until the answer is complete, all but the closing events.
 
         Raises:
@@ -77,11 +90,12 @@ class Pump:
         """
         relay = self._relay
         try:
-            while data := await response.piece():
+            at_once = partial(self._relay_at_once, receiver)
+            while data := await response.piece(at_once):
                 is_small = len(data) + relay.num_pending <= SMALL_BYTES
                 released = relay.feed(data) if is_small else await self._offload(relay.feed, data)
                 self._note_progress()
-                await pass_on(released)
+                await receiver.pass_on(released)
                 if relay.done:
                     break
             relay.finish()
@@ -93,6 +107,16 @@ class Pump:
     def count_tokens(self) -> bool:
         """Count what came, where no engine has said it; False: none told its tokens either."""
         return False
+
+    def _relay_at_once(self, receiver: Receiver, data: bytes) -> bytes | None:
+        """Relay a piece that came, from the socket's callback; gives back what is left to do, None: nothing."""
+        relay = self._relay
+        if len(data) + relay.num_pending > SMALL_BYTES or not receiver.may_pass_now:
+            return data
+        released = relay.feed(data)
+        self._note_progress()
+        receiver.pass_now(released)
+        return b"" if relay.done else None
 
     async def _offload(self, feed: Callable[[bytes], bytes], data: bytes) -> bytes:
         return await offload(self._context.tenant, SMALL_BYTES, feed, data)
@@ -126,15 +150,15 @@ class ContinuedPump(Pump):
     def complete(self) -> bool:
         return self._complete
 
-    async def run(self, response: UpstreamResponse, question: Question, pass_on: PassOn) -> None:
+    async def run(self, response: UpstreamResponse, question: Question, receiver: Receiver) -> None:
         relay = self._relay
         joined: Joined | None = None
         while True:
             try:
-                await self._relay_part(response, joined, pass_on)
+                await self._relay_part(response, joined, receiver)
             except (UpstreamError, StreamBroken, EventTooLong) as error:
                 if isinstance(error, StreamBroken):
-                    await pass_on(error.released)
+                    await receiver.pass_on(error.released)
                 self._leave_engine(str(error))
             except _HandOver:
                 self._leave_engine(None)
@@ -153,7 +177,7 @@ class ContinuedPump(Pump):
             self._context.note_usage(tap.prompt_tokens, tap.completion_tokens)
         return True
 
-    async def _relay_part(self, response: UpstreamResponse, joined: Joined | None, pass_on: PassOn) -> None:
+    async def _relay_part(self, response: UpstreamResponse, joined: Joined | None, receiver: Receiver) -> None:
         """Relay one engine's bytes to their end, or to the end of the part that it was asked for."""
         relay, engine = self._relay, self._context.engine
         assert engine is not None
@@ -161,11 +185,12 @@ class ContinuedPump(Pump):
         hand_over_at = 0.0
         source = relay if joined is None else joined
         feed = relay.feed if joined is None else partial(_feed_joined, relay, joined)
-        while data := await response.piece():
+        at_once = partial(self._relay_at_once, receiver) if joined is None else None
+        while data := await response.piece(at_once):
             is_small = len(data) + source.num_pending <= SMALL_BYTES
             released = feed(data) if is_small else await self._offload(feed, data)
             self._note_progress()
-            await pass_on(released)
+            await receiver.pass_on(released)
             if joined is not None and joined.done:
                 await joined.settle()
             if relay.done or (joined is not None and joined.done):
@@ -176,6 +201,11 @@ class ContinuedPump(Pump):
             relay.finish()
         elif not relay.complete:
             raise StreamBroken("The engine ended the stream before the answer was complete.")
+
+    def _relay_at_once(self, receiver: Receiver, data: bytes) -> bytes | None:
+        engine = self._context.engine
+        # Of an engine that is to be left a task decides when.
+        return data if engine is None or engine.draining else super()._relay_at_once(receiver, data)
 
     def _can_move(self) -> bool:
         """Whether another engine could go on with the stream now."""

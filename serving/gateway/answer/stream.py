@@ -55,6 +55,7 @@ class StreamWriter:
         self._review = review
         self._collected = bytearray() if review is not None and review.reads_answer else None
         """What the stream has released, where the policy reads the whole answer."""
+        self._shows_as_it_is = self._collected is None and not hides_cached(context)
         self._holds = self._collected is not None and review is not None and review.holds_answer
         self._first = b""
         """The beginning of the stream, before its first text."""
@@ -84,7 +85,7 @@ class StreamWriter:
             EngineFailed: `stream_interrupted`, when the rest cannot be had.
             GatewayError: it may not be released.
         """
-        await self._pump.run(response, question, self._pass_on)
+        await self._pump.run(response, question, self)
         refuse_blocked(self._relay.reports())
         self._note_output()
         events = await self._judged()
@@ -129,7 +130,18 @@ class StreamWriter:
             self._noted = True
             self._settlement.note_output(self._relay.reports())
 
-    async def _pass_on(self, released: bytes) -> None:
+    @property
+    def may_pass_now(self) -> bool:
+        """Whether `pass_now` may be called: the answer has begun, and nothing has to be waited for or looked at."""
+        return self._shows_as_it_is and self._outgoing.may_write
+
+    def pass_now(self, released: bytes) -> None:
+        """As `pass_on`, from a callback of the event loop."""
+        if released:
+            self._outgoing.write(released)
+
+    async def pass_on(self, released: bytes) -> None:
+        """Take what the relay has released: collect it, keep it back, or send it."""
         if released and self._collected is not None:
             self._collected += released
             self._room.hold(len(self._collected))

@@ -35,6 +35,7 @@ class Application:
         self.left = threading.Event()
         self.go_on = threading.Event()
         self.num_sent = 0
+        self.might_write: list[bool] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -71,6 +72,22 @@ class Application:
             await send({"type": "http.response.body", "body": b"piece %d\n" % number, "more_body": True})
             await asyncio.sleep(0)
         await send({"type": "http.response.body"})
+
+    async def written(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Sends so many pieces of so many lines without waiting, while that may be; then the last one."""
+        client = scope["extensions"]["signet"]
+        most, num_lines = map(int, scope["query_string"].split(b"x"))
+        self.might_write = [client.may_write]
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": b"piece 0\n" * num_lines, "more_body": True})
+        number = 1
+        while client.may_write and number != most:
+            client.write(b"piece %d\n" % number * num_lines)
+            number += 1
+        self.might_write.append(client.may_write)
+        self.num_sent = number
+        await send({"type": "http.response.body"})
+        self.might_write.append(client.may_write)
 
     async def flood(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200})

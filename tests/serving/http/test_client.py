@@ -6,7 +6,14 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from serving.http.client import HIGH_WATER_BYTES, Timeouts, UpstreamError, UpstreamPool, UpstreamTimeout
+from serving.http.client import (
+    HIGH_WATER_BYTES,
+    Timeouts,
+    UpstreamError,
+    UpstreamPool,
+    UpstreamResponse,
+    UpstreamTimeout,
+)
 
 QUICK = Timeouts(connect=0.5, first_byte=0.3, idle=0.3)
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -204,3 +211,119 @@ async def test_connections_are_bounded() -> None:
 async def test_an_unusable_url_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="not of the form"):
         UpstreamPool(url, QUICK)
+
+
+async def in_pieces(pieces: asyncio.Queue[bytes], writer: asyncio.StreamWriter) -> None:
+    """A chunked body whose pieces come one by one; an empty one ends it."""
+    writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+    while True:
+        piece = await pieces.get()
+        writer.write(b"%x\r\n%b\r\n" % (len(piece), piece) + (b"" if piece else b"\r\n"))
+        if not piece:
+            return
+
+
+@asynccontextmanager
+async def a_body_in_pieces() -> AsyncIterator[tuple[UpstreamResponse, Callable[[bytes], None]]]:
+    pieces: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        await in_pieces(pieces, writer)
+
+    async with server(serve) as pool:
+        response = await pool.request(b"GET", b"/")
+        yield response, pieces.put_nowait
+        response.close()
+        pieces.put_nowait(b"")
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 - set from a callback of the event loop
+            await asyncio.sleep(0.001)
+
+
+async def test_what_is_dealt_with_at_once_wakes_nobody() -> None:
+    dealt_with: list[bytes] = []
+
+    def at_once(data: bytes) -> bytes | None:
+        dealt_with.append(data)
+        return None if data != b"last" else b"what is left"
+
+    async with a_body_in_pieces() as (response, send):
+        reading = asyncio.ensure_future(response.piece(at_once))
+        for number, piece in enumerate((b"one", b"two", b"three", b"last"), start=1):
+            send(piece)
+            await until(lambda number=number: len(dealt_with) == number)
+        send(b"behind it")
+        assert await reading == b"what is left"
+        assert await response.piece() == b"behind it"
+
+    assert dealt_with == [b"one", b"two", b"three", b"last"]
+
+
+async def test_a_piece_that_is_declined_is_returned_with_nothing_lost_and_in_order() -> None:
+    seen: list[bytes] = []
+
+    def at_once(data: bytes) -> bytes | None:
+        if len(seen) % 2:
+            return data
+        seen.append(data)
+        return None
+
+    async with a_body_in_pieces() as (response, send):
+        sent = [b"%d," % number for number in range(40)]
+        for piece in sent:
+            send(piece)
+        send(b"")
+        while data := await response.piece(at_once):
+            seen.append(data)
+
+    assert b"".join(seen) == b"".join(sent)
+
+
+async def test_what_fails_at_once_is_raised_where_it_is_waited_for() -> None:
+    def at_once(data: bytes) -> bytes | None:
+        raise ValueError(data.decode())
+
+    async with a_body_in_pieces() as (response, send):
+        reading = asyncio.ensure_future(response.piece(at_once))
+        await asyncio.sleep(0)
+        send(b"no event")
+        with pytest.raises(ValueError, match="no event"):
+            await reading
+
+
+async def test_silence_counts_from_the_last_piece_that_was_dealt_with() -> None:
+    dealt_with: list[bytes] = []
+
+    async with a_body_in_pieces() as (response, send):
+        loop = asyncio.get_running_loop()
+        reading = asyncio.ensure_future(response.piece(dealt_with.append))  # type: ignore[arg-type]
+        for number in range(1, 6):
+            send(b"x")
+            await until(lambda number=number: len(dealt_with) == number)
+            await asyncio.sleep(QUICK.idle / 3)
+        last_at = loop.time()
+        with pytest.raises(UpstreamTimeout):
+            await reading
+        waited = loop.time() - last_at
+
+    assert waited > QUICK.idle / 3
+
+
+async def test_a_reader_that_was_cancelled_is_given_nothing_more() -> None:
+    dealt_with: list[bytes] = []
+
+    async with a_body_in_pieces() as (response, send):
+        reading = asyncio.ensure_future(response.piece(dealt_with.append))  # type: ignore[arg-type]
+        send(b"one")
+        await until(lambda: len(dealt_with) == 1)
+        reading.cancel()
+        send(b"two")
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+        assert await response.piece() == b"two"
+
+    assert dealt_with == [b"one"]

@@ -161,6 +161,26 @@ def test_an_answer_of_unknown_length_is_chunked(served: Served) -> None:
     assert body == b"".join(b"piece %d\n" % number for number in range(5))
 
 
+@pytest.mark.parametrize("version", ["1.1", "1.0"])
+def test_pieces_may_be_written_without_waiting_once_an_answer_has_begun(served: Served, version: str) -> None:
+    with served.connect() as client:
+        client.sendall(f"GET /written?5x1 HTTP/{version}\r\n".encode() + HOST + b"\r\n")
+        _, headers, body = answer(client)
+
+    assert ("transfer-encoding" in headers) == (version == "1.1")
+    assert body == b"".join(b"piece %d\n" % number for number in range(5))
+    assert served.app.might_write == [False, True, False]
+
+
+def test_a_client_that_does_not_read_has_to_be_waited_for() -> None:
+    with serving(write_buffer_bytes=20_000) as served, served.connect() as client:
+        client.sendall(get("/written?10000x5000"))
+        wait_until(lambda: len(served.app.might_write) == 2, 10, "the buffer is full")
+
+    assert served.app.might_write[:2] == [False, False]
+    assert served.app.num_sent < 1000
+
+
 def test_http_1_0_gets_no_chunks_and_ends_with_the_connection(served: Served) -> None:
     received = served.raw(b"GET /stream HTTP/1.0\r\n\r\n")
 
