@@ -66,8 +66,8 @@ class HistogramChild:
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
         self.total = 0.0
-        self.exemplars: dict[int, Exemplar] = {}
-        """The last traced observation of each bucket, by the bucket's index."""
+        self.exemplars: dict[int, tuple[str, float, float]] = {}
+        """The last traced observation of each bucket, by the bucket's index: trace id, value, Unix time."""
 
     def observe(self, value: float, weight: int = 1, trace_id: str = "") -> None:
         """Count `value` `weight` times; `trace_id` names a trace in which it can be looked at."""
@@ -75,7 +75,7 @@ class HistogramChild:
         self.counts[index] += weight
         self.total += value * weight
         if trace_id:
-            self.exemplars[index] = Exemplar({"trace_id": trace_id}, value, time.time())
+            self.exemplars[index] = (trace_id, value, time.time())
 
 
 class Histogram(Collector):
@@ -111,7 +111,10 @@ class Histogram(Collector):
             cumulative = zip(self._bound_names, accumulate(child.counts), strict=True)
             buckets: list[tuple[str, float] | tuple[str, float, Exemplar]] = []
             for index, (bound, count) in enumerate(cumulative):
-                exemplar = child.exemplars.get(index)
-                buckets.append((bound, float(count), exemplar) if exemplar else (bound, float(count)))
+                if (traced := child.exemplars.get(index)) is None:
+                    buckets.append((bound, float(count)))
+                else:
+                    trace_id, value, moment = traced
+                    buckets.append((bound, float(count), Exemplar({"trace_id": trace_id}, value, moment)))
             family.add_metric(values, buckets, child.total)
         return [family]
