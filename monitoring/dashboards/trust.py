@@ -194,6 +194,20 @@ PROOF = Row(
     ),
 )
 
+FEEDBACK = Row(
+    "Feedback",
+    (
+        Panel(
+            "Ratings",
+            "Answers that users rated up, down or neither, by the checkpoint that answered. A version that is rated "
+            "down more often than the one before is worse, whatever its evaluation says.",
+            rates("signet_feedback_ratings_total", "model, manifest, rating"),
+            "ops",
+            width=24,
+        ),
+    ),
+)
+
 DRIFT = Row(
     "Drift",
     (
@@ -281,5 +295,5 @@ TRUST = Dashboard(
     "signet-trust",
     "Signet: trust and drift",
     "What was cleaned, refused, marked and signed; and is today's traffic what the model was released for?",
-    (NOW, GUARD, POLICY, PROOF, DRIFT, SHADOW),
+    (NOW, GUARD, POLICY, PROOF, FEEDBACK, DRIFT, SHADOW),
 )

@@ -14,9 +14,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from serving.gateway.api.access import principal
 from serving.gateway.api.admin.audit import as_moment, read_ledger
-from serving.gateway.api.admin.changes import read
+from serving.gateway.api.admin.changes import as_gateway_error
 from serving.gateway.errors import BadRequest, NotFound
-from serving.identity import Identity, Principal
+from serving.identity import Identity, IdentityError, Principal
 from serving.ledger.feedback import Feedback, RatedRequest, Texts, give_feedback, rated_request
 from serving.provenance.receipts import (
     NoStatement,
@@ -123,17 +123,8 @@ def feedback_routes(
     @routes.post("/v1/feedback")
     async def feedback(request: FeedbackRequest, who: Annotated[Principal, Depends(principal)]) -> FeedbackView:
         """Rate an answer of your own tenant, say why, or correct it. Saying it again replaces what was said."""
-        active = issuer()
-        request_id = _request_id(request, active)
-        rated = await read_ledger(lambda: rated_request(identity.database, request_id, who.tenant))
-        if rated is None:
-            raise _unknown()
-        statement, salts = _stated(rated, active)
-        verified = _compare(request, statement, salts)
-        tenant = await read(lambda: identity.tenant(who.tenant))
-        texts = request.texts() if tenant.keep_feedback_text else Texts()
-        made = _feedback(who, request, rated, statement, texts, verified)
-        kept = await read_ledger(lambda: give_feedback(identity.database, made))
+        # On a thread, with the hashing of long texts too.
+        kept = await read_ledger(lambda: _keep(request, who, identity, issuer()))
         if kept.rating is not None:
             count(kept.model, kept.manifest, kept.rating)
         return FeedbackView(
@@ -147,6 +138,25 @@ def feedback_routes(
         )
 
     return routes
+
+
+def _keep(request: FeedbackRequest, who: Principal, identity: Identity, issuer: ReceiptIssuer | None) -> Feedback:
+    """Find the answer, compare the texts with its receipt, and write the row.
+
+    Raises:
+        NotFound, BadRequest, IdentityUnavailable, DatabaseError: nothing was written.
+    """
+    rated = rated_request(identity.database, _request_id(request, issuer), who.tenant)
+    if rated is None:
+        raise _unknown()
+    statement, salts = _stated(rated, issuer)
+    verified = _compare(request, statement, salts)
+    try:
+        keeps_text = identity.tenant(who.tenant).keep_feedback_text
+    except IdentityError as error:
+        raise as_gateway_error(error) from None
+    texts = request.texts() if keeps_text else Texts()
+    return give_feedback(identity.database, _feedback(who, request, rated, statement, texts, verified))
 
 
 def _unknown() -> NotFound:
