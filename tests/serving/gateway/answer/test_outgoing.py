@@ -1,48 +1,13 @@
 from __future__ import annotations
 
-from collections.abc import MutableMapping
 from typing import Any
 
 import pytest
+from answer.ends import Recorded, Sent
 from questions import request
 
 from serving.gateway.answer.outgoing import Outgoing, joined
 from serving.gateway.errors import EngineFailed, LedgerDown, Overloaded
-from serving.ledger import LedgerUnavailable
-
-
-class Sent:
-    """What a client is sent."""
-
-    def __init__(self) -> None:
-        self.messages: list[MutableMapping[str, Any]] = []
-
-    async def __call__(self, message: MutableMapping[str, Any]) -> None:
-        self.messages.append(message)
-
-    @property
-    def status(self) -> int:
-        return int(self.messages[0]["status"])
-
-    @property
-    def headers(self) -> dict[bytes, bytes]:
-        return dict(self.messages[0]["headers"])
-
-    @property
-    def bodies(self) -> list[bytes]:
-        return [message["body"] for message in self.messages[1:]]
-
-
-class Recorded:
-    """A settlement that ends well, or cannot be written."""
-
-    def __init__(self, is_down: bool = False) -> None:
-        self.is_down, self.commits = is_down, 0
-
-    async def commit(self) -> None:
-        if self.is_down:
-            raise LedgerUnavailable("no disk")
-        self.commits += 1
 
 
 def outgoing(sent: Sent, settlement: Recorded | None = None, **known: Any) -> Outgoing:

@@ -9,8 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from answer.test_outgoing import Recorded, Sent
-from answer.test_room import Process, Response, room_in
+from answer.ends import Process, Recorded, Response, Sent, room_in
 from endpoints.written import data_of
 from questions import request
 
