@@ -33,7 +33,7 @@ fetch-services fetch-tools fetch-clients: fetch-%: install-test
 	$(BIN)/python deploy/$*.py
 
 fetch-models: install-test
-	PYTHONPATH=.:tests $(BIN)/python -P -m prepared
+	PYTHONPATH=. $(BIN)/python -P -m tests.support.prepared
 
 lint: install-test ## Check style, import rules and types
 	$(BIN)/ruff check $(SOURCES)

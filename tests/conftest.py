@@ -4,28 +4,23 @@ from __future__ import annotations
 
 import gc
 import os
-import shutil
-import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import httpx._transports.default as http_transport
 import hypothesis
-import psutil
 import pytest
-from engine_client import ENGINE_KEY
-from prepared import PREPARED, prepare_model
-from running import free_port, running_signet, still_running
 from xdist.scheduler import LoadScopeScheduling
 
+from tests.support.engine_client import ENGINE_KEY
+from tests.support.prepared import PREPARED, prepare_model
+from tests.support.running import free_port, running_signet
+from tests.support.stack import DEFAULT_MODEL, REPOSITORY, Stack, fresh_home
 from tests.support.unit import mark_unit_tests
 from training.registry import Registry
 
-REPOSITORY = Path(__file__).parent.parent
-DEFAULT_MODEL = "smollm2-135m-instruct"
 SHARED_ENGINE = "engine"
 # How a test file says so in its first lines.
 ASKS_THE_ENGINE = "pytestmark = pytest.mark.engine\n"
@@ -89,40 +84,11 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-@dataclass(frozen=True)
-class Stack:
-    """A running `signet serve`."""
-
-    home: Path
-    gateway_url: str
-    engine_url: str
-    key: str
-    process: subprocess.Popen[bytes]
-    temporary: Path
-    """What its processes take for `/tmp`."""
-
-    @property
-    def output(self) -> str:
-        return (self.home / "serve.log").read_text()
-
-    def tree(self) -> list[psutil.Process]:
-        """What it has started that still runs."""
-        return still_running(psutil.Process(self.process.pid).children(recursive=True))
-
-
 @pytest.fixture(scope="session")
 def prepared_home() -> Path:
     """A home in which the default model is registered; read only."""
     prepare_model()
     return PREPARED
-
-
-def fresh_home(prepared: Path, folder: Path) -> Path:
-    """A home of its own, with the default model in its registry."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for part in ("registry", "keys"):
-        shutil.copytree(prepared / part, folder / part, copy_function=os.link)
-    return folder
 
 
 @pytest.fixture(scope="session")

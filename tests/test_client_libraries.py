@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import DEFAULT_MODEL, REPOSITORY, Stack
+
+from tests.support.stack import DEFAULT_MODEL, REPOSITORY, Stack
 
 pytestmark = pytest.mark.engine
 

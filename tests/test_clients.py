@@ -9,7 +9,8 @@ from typing import Any
 import anthropic
 import openai
 import pytest
-from conftest import DEFAULT_MODEL, Stack
+
+from tests.support.stack import DEFAULT_MODEL, Stack
 
 pytestmark = pytest.mark.engine
 

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import openai
 import pytest
-from gateways import start_gateway, stop_gateway
-from prepared import PREPARED
-from running import answers_ok, running_engine, wait_until
+
+from tests.support.gateways import start_gateway, stop_gateway
+from tests.support.prepared import PREPARED
+from tests.support.running import answers_ok, running_engine, wait_until
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 

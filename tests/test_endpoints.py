@@ -8,7 +8,8 @@ import anthropic
 import httpx
 import openai
 import pytest
-from conftest import DEFAULT_MODEL, Stack
+
+from tests.support.stack import DEFAULT_MODEL, Stack
 
 pytestmark = pytest.mark.engine
 

@@ -9,8 +9,9 @@ from typing import Any
 import httpx
 import openai
 import pytest
-from conftest import DEFAULT_MODEL, Stack
-from engine_client import AUTHORIZATION
+
+from tests.support.engine_client import AUTHORIZATION
+from tests.support.stack import DEFAULT_MODEL, Stack
 
 pytestmark = pytest.mark.engine
 

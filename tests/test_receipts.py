@@ -6,10 +6,10 @@ from pathlib import Path
 
 import openai
 import pytest
-from conftest import DEFAULT_MODEL, Stack
-from running import run_signet
 
 from serving.provenance.receipts import Receipt
+from tests.support.running import run_signet
+from tests.support.stack import DEFAULT_MODEL, Stack
 
 pytestmark = pytest.mark.engine
 ON = {"X-Signet-Receipt": "on"}

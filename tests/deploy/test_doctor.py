@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from cluster_objects import ApiServer, ago
-
 from serving.doctor.cluster.api import ClusterApi
 from serving.doctor.cluster.checks import cluster_checks
 from serving.doctor.examine import examine
+from tests.serving.doctor.cluster_objects import ApiServer, ago
 
 NAMESPACE = "models"
 RUNNING = {

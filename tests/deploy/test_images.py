@@ -9,11 +9,11 @@ from importlib.metadata import PackageNotFoundError, distributions, requires
 from pathlib import Path
 
 import pytest
-from containerfile import Build, instructions, stages
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from running import answers_ok, free_port, wait_until
 
+from tests.deploy.containerfile import Build, instructions, stages
+from tests.support.running import answers_ok, free_port, wait_until
 from training.registry import CheckpointChanged, ManifestDraft, RecipeRecord, Registry
 
 ROOT = Path(__file__).resolve().parents[2]

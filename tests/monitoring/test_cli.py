@@ -16,13 +16,13 @@ from random import Random
 
 import pytest
 from click.testing import CliRunner, Result
-from ledgers import a_record
 from prometheus_client.parser import text_string_to_metric_families
-from running import signet_environment, wait_until
 
 from monitoring.cli import drift
 from monitoring.telemetry import DriftSettings, TelemetrySettings
 from serving.ledger import Ledger, UsageRecord
+from tests.support.ledgers import a_record
+from tests.support.running import signet_environment, wait_until
 from training.registry import ManifestDraft, Registry
 
 _numbers = count()

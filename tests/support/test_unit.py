@@ -5,9 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import running
-from running import run_signet
 
+from tests.support import running
+from tests.support.running import run_signet
 from tests.support.unit import starts_processes
 
 

@@ -14,12 +14,12 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner, Result
-from conftest import fresh_home
-from running import wait_until
-from tiny_bert import write_tiny_bert
 
 import training
 from signet import cli
+from tests.support.running import wait_until
+from tests.support.stack import fresh_home
+from tests.support.tiny_bert import write_tiny_bert
 from training import command as shared
 from training.registry import ManifestDraft, Registry
 

@@ -60,7 +60,7 @@ def test_a_model_is_copied_and_signed_without_what_could_run(imported: Import, m
 def test_an_old_checkpoint_says_in_its_config_how_it_is_quantized(
     method: Literal["gptq", "awq"], imported: Import, model: Path, tmp_path: Path, tiny: Registry
 ) -> None:
-    from old_layouts import GROUP, write_old
+    from tests.support.old_layouts import GROUP, write_old
 
     write_old(model, tmp_path / "old", method)
 
@@ -83,7 +83,6 @@ def test_the_engine_computes_with_old_weights(
     """vLLM's own reading of the configuration and of one layer, without a whole engine."""
     pytest.importorskip("vllm")
     import torch
-    from old_layouts import unpacked, write_old
     from safetensors.torch import load_file
     from transformers import AutoConfig
     from vllm.config import VllmConfig, set_current_vllm_config
@@ -96,6 +95,7 @@ def test_the_engine_computes_with_old_weights(
     from vllm.model_executor.layers.quantization import get_quantization_config
 
     from serving.engine.processor import lacks_avx512
+    from tests.support.old_layouts import unpacked, write_old
 
     if lacks_avx512():
         pytest.skip("vLLM's kernel for 4-bit weights needs AVX-512")
@@ -141,7 +141,7 @@ def test_the_engine_computes_with_old_weights(
 def test_what_the_engine_cannot_read_is_refused_with_the_way_out(
     method: Literal["gptq", "awq"], changes: dict[str, Any], why: str, imported: Import, model: Path, tmp_path: Path
 ) -> None:
-    from old_layouts import write_old
+    from tests.support.old_layouts import write_old
 
     write_old(model, tmp_path / "old", method, **changes)
 

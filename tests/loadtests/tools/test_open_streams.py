@@ -8,12 +8,12 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from running import free_port, wait_until
 
 from loadtests.benchmarks.gateway import set_pace
 from loadtests.tools.open_streams import most_streams, open_streams, wait_idle
 from loadtests.tools.processes import running
 from loadtests.tools.targets import Target
+from tests.support.running import free_port, wait_until
 
 
 def num_running(url: str) -> int:

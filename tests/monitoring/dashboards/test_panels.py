@@ -6,12 +6,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import DEFAULT_MODEL, Stack, fresh_home
-from engine_client import ENGINE_KEY
 
 from loadtests.tools.panels import asked
 from loadtests.tools.watched import watched
 from monitoring.dashboards import DASHBOARDS
+from tests.support.engine_client import ENGINE_KEY
+from tests.support.stack import DEFAULT_MODEL, Stack, fresh_home
 
 pytestmark = pytest.mark.engine
 

@@ -15,7 +15,6 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from ledgers import a_record, rows
 from sqlalchemy import Engine, create_engine, insert, text
 
 import serving.identity.schema
@@ -29,6 +28,7 @@ from serving.ledger.chain import entry_hash, genesis_hash
 from serving.ledger.links import chains
 from serving.ledger.record import requests
 from serving.ledger.verify import verify
+from tests.support.ledgers import a_record, rows
 
 # Their tables belong to the metadata.
 assert serving.identity.schema

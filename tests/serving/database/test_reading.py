@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from ledgers import a_record
 from sqlalchemy import text
 
 from loadtests.tools.services import Postgres
@@ -16,6 +15,7 @@ from serving.database import DatabaseError, Reader, ReadTimeout, migrate, open_e
 from serving.ledger import Ledger
 from serving.ledger.cli import ledger
 from serving.settings import load_settings
+from tests.support.ledgers import a_record
 
 # More rows than either database counts in the time that the tests allow.
 ENDLESS = {

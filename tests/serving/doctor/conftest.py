@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from examined import Engine
 
 from loadtests.tools.services import Postgres, Redis
 from serving.settings import Settings
+from tests.serving.doctor.examined import Engine
 
 
 @pytest.fixture

@@ -11,8 +11,6 @@ from contextlib import closing, contextmanager
 
 import psycopg
 import pytest
-from examined import said
-from running import free_port
 
 from loadtests.tools.services import Postgres
 from serving.database import migrate, open_engine
@@ -22,6 +20,8 @@ from serving.doctor.examine import examine
 from serving.doctor.finding import check
 from serving.identity import Budget, Identity
 from serving.settings import Settings
+from tests.serving.doctor.examined import said
+from tests.support.running import free_port
 
 Make = Callable[..., Settings]
 NOT_SYNCED = ("warning", "the database's server runs with fsync off")

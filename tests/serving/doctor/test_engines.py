@@ -6,13 +6,13 @@ from collections.abc import Callable
 from contextlib import closing
 
 import pytest
-from examined import Engine, said
-from running import free_port
 
 from serving.doctor.engines import check_engines
 from serving.doctor.finding import NotChecked
 from serving.identity import Identity
 from serving.settings import Settings
+from tests.serving.doctor.examined import Engine, said
+from tests.support.running import free_port
 
 Make = Callable[..., Settings]
 Start = Callable[..., Engine]

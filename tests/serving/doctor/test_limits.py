@@ -7,12 +7,12 @@ from collections.abc import Callable
 from contextlib import closing
 
 import pytest
-from examined import said
 from redis import Redis as Client
 
 from loadtests.tools.services import Redis
 from serving.doctor.limits import check_limits
 from serving.settings import Settings
+from tests.serving.doctor.examined import said
 
 pytestmark = pytest.mark.services
 Make = Callable[..., Settings]

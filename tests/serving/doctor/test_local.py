@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from examined import said
 
 from loadtests.tools.certificate import Authority
 from serving.doctor.contradictions import check_contradictions
@@ -24,6 +23,7 @@ from serving.doctor.volume import GB, judge_volume
 from serving.provenance import Keyring
 from serving.provenance.receipts import ReceiptKeys
 from serving.settings import Settings
+from tests.serving.doctor.examined import said
 
 Make = Callable[..., Settings]
 NOBODY = 65534

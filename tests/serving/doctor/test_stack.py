@@ -6,9 +6,10 @@ import json
 from urllib.parse import urlsplit
 
 import pytest
-from conftest import Stack
-from engine_client import ENGINE_KEY
-from running import run_signet
+
+from tests.support.engine_client import ENGINE_KEY
+from tests.support.running import run_signet
+from tests.support.stack import Stack
 
 pytestmark = pytest.mark.engine
 

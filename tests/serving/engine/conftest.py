@@ -12,9 +12,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from running import still_running
 
 from serving.engine.address import free_port
+from tests.support.running import still_running
 from training.registry import ManifestDraft, Registry
 
 

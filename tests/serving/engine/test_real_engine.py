@@ -13,8 +13,9 @@ from contextlib import suppress
 import httpx
 import psutil
 import pytest
-from conftest import DEFAULT_MODEL, Stack
-from running import still_running, wait_until
+
+from tests.support.running import still_running, wait_until
+from tests.support.stack import DEFAULT_MODEL, Stack
 
 pytestmark = pytest.mark.engine
 

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 import openai
 import pytest
-from gateways import RunningGateway, start_gateway, stop_gateway
-from running import answers_ok, wait_until
-from scripted import ScriptedEngine
+
+from tests.support.gateways import RunningGateway, start_gateway, stop_gateway
+from tests.support.running import answers_ok, wait_until
+from tests.support.scripted import ScriptedEngine
 
 
 @pytest.fixture(scope="session")

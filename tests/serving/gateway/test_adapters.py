@@ -10,9 +10,6 @@ from typing import Any
 
 import httpx
 import pytest
-from pools import eventually
-from running import free_port
-from scripted import ScriptedEngine, SeenRequest, answer, whole
 
 from serving.gateway.app import GatewayApp
 from serving.gateway.build import build
@@ -20,6 +17,9 @@ from serving.gateway.process.listen import bind
 from serving.http.server import Server
 from serving.identity import Identity
 from serving.settings import load_settings
+from tests.serving.gateway.engines.pools import eventually
+from tests.support.running import free_port
+from tests.support.scripted import ScriptedEngine, SeenRequest, answer, whole
 from training.registry import Checkpoint, CheckpointRef, ManifestDraft, Registry
 
 

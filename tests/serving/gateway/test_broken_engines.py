@@ -8,11 +8,12 @@ from typing import Any
 
 import httpx
 import pytest
-from gateways import RunningGateway, start_gateway, stop_gateway
-from load import outcome_of
-from running import answers_ok, wait_until
-from scripted import CLOSE, DONE, EVENTS, ScriptedEngine, answer, chunk, head, stream, whole
-from token_engine import CARD
+
+from tests.support.gateways import RunningGateway, start_gateway, stop_gateway
+from tests.support.load import outcome_of
+from tests.support.running import answers_ok, wait_until
+from tests.support.scripted import CLOSE, DONE, EVENTS, ScriptedEngine, answer, chunk, head, stream, whole
+from tests.support.token_engine import CARD
 
 MIB = 1024 * 1024
 CHUNKED = b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\ntransfer-encoding: chunked\r\n\r\n"

@@ -11,9 +11,10 @@ from contextlib import suppress
 import httpx
 import openai
 import pytest
-from gateways import RunningGateway, start_gateway, stop_gateway
-from running import answers_ok, wait_until
-from scripted import CLOSE, EVENTS, HANG, ScriptedEngine, SeenRequest, answer, chunk, stream, whole
+
+from tests.support.gateways import RunningGateway, start_gateway, stop_gateway
+from tests.support.running import answers_ok, wait_until
+from tests.support.scripted import CLOSE, EVENTS, HANG, ScriptedEngine, SeenRequest, answer, chunk, stream, whole
 
 # A prompt token is free and an answer's token costs a millionth of a dollar: the scripted answer of 7 costs $0.000007.
 PRICES = {"scripted": {"prompt_per_million": "0", "completion_per_million": "1"}}

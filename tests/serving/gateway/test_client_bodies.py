@@ -6,8 +6,9 @@ from typing import Any
 
 import httpx
 import pytest
-from gateways import RunningGateway
-from scripted import ScriptedEngine, answer, whole
+
+from tests.support.gateways import RunningGateway
+from tests.support.scripted import ScriptedEngine, answer, whole
 
 SCHEMA = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
 FUNCTION: dict[str, Any] = {"name": "Person", "description": "A person", "parameters": SCHEMA}

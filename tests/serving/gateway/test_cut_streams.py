@@ -11,10 +11,11 @@ from typing import Any
 import httpx
 import openai
 import pytest
-from gateways import RunningGateway, start_gateway, stop_gateway
-from running import answers_ok, wait_until
-from scripted import CLOSE, DONE, EVENTS, HANG, ScriptedEngine, SeenRequest, head
-from token_engine import TokenEngine
+
+from tests.support.gateways import RunningGateway, start_gateway, stop_gateway
+from tests.support.running import answers_ok, wait_until
+from tests.support.scripted import CLOSE, DONE, EVENTS, HANG, ScriptedEngine, SeenRequest, head
+from tests.support.token_engine import TokenEngine
 
 HELLO: list[Any] = [{"role": "user", "content": "hello"}]
 PIECES = [

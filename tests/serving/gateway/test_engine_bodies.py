@@ -9,9 +9,10 @@ from typing import Any
 
 import httpx
 import pytest
-from gateways import RunningGateway, start_gateway, stop_gateway
-from running import answers_ok, wait_until
-from scripted import ScriptedEngine, SeenRequest, answer, whole
+
+from tests.support.gateways import RunningGateway, start_gateway, stop_gateway
+from tests.support.running import answers_ok, wait_until
+from tests.support.scripted import ScriptedEngine, SeenRequest, answer, whole
 
 HELLO: list[Any] = [{"role": "user", "content": "hello"}]
 BODIES: dict[str, dict[str, Any]] = {

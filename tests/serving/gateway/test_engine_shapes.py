@@ -9,11 +9,12 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from in_process import InProcess, running_in_process
-from load import outcome_of
-from scripted import EVENTS, ScriptedEngine, head
-from streams.engine_shapes import CALLS, STREAMS, WHOLE
-from streams.leaks import decoded_events, leaked
+
+from tests.serving.gateway.streams.engine_shapes import CALLS, STREAMS, WHOLE
+from tests.serving.gateway.streams.leaks import decoded_events, leaked
+from tests.support.in_process import InProcess, running_in_process
+from tests.support.load import outcome_of
+from tests.support.scripted import EVENTS, ScriptedEngine, head
 
 EMAIL = "jane.doe@example.org"
 TEXT = f"Hi 🎉 there: {EMAIL} or anna, thanks."

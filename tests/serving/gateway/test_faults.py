@@ -11,9 +11,10 @@ from typing import Any
 import httpx
 import openai
 import pytest
-from gateways import RunningGateway, start_gateway, stop_gateway
-from running import answers_ok, free_port, run_signet, wait_until
-from scripted import HANG, ScriptedEngine, answer, stream, whole
+
+from tests.support.gateways import RunningGateway, start_gateway, stop_gateway
+from tests.support.running import answers_ok, free_port, run_signet, wait_until
+from tests.support.scripted import HANG, ScriptedEngine, answer, stream, whole
 
 HELLO: list[Any] = [{"role": "user", "content": "hello"}]
 

@@ -13,8 +13,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from in_process import InProcess, running_in_process
-from scripted import CLOSE, EVENTS, HANG, ScriptedEngine, answer, chunk, stream, whole
+
+from tests.support.in_process import InProcess, running_in_process
+from tests.support.scripted import CLOSE, EVENTS, HANG, ScriptedEngine, answer, chunk, stream, whole
 
 
 @pytest.fixture

@@ -13,9 +13,10 @@ from typing import Any
 import httpx
 import openai
 import pytest
-from gateways import RunningGateway
-from running import answers_ok, run_signet, wait_until
-from scripted import (
+
+from tests.support.gateways import RunningGateway
+from tests.support.running import answers_ok, run_signet, wait_until
+from tests.support.scripted import (
     CLOSE,
     DONE,
     EVENTS,

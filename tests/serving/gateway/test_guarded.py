@@ -10,10 +10,23 @@ import httpx
 import openai
 import pytest
 import yaml
-from gateways import RunningGateway, start_gateway, stop_gateway
-from running import answers_ok, wait_until
-from scripted import CLOSE, DONE, EVENTS, ScriptedEngine, SeenRequest, answer, chunk, head, stream, usage_chunk, whole
-from token_engine import TokenEngine
+
+from tests.support.gateways import RunningGateway, start_gateway, stop_gateway
+from tests.support.running import answers_ok, wait_until
+from tests.support.scripted import (
+    CLOSE,
+    DONE,
+    EVENTS,
+    ScriptedEngine,
+    SeenRequest,
+    answer,
+    chunk,
+    head,
+    stream,
+    usage_chunk,
+    whole,
+)
+from tests.support.token_engine import TokenEngine
 
 SETTINGS: dict[str, Any] = {
     "gateway": {"reload_interval_s": 0.1},

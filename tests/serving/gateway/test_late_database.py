@@ -9,13 +9,13 @@ from pathlib import Path
 
 import httpx
 import pytest
-from gateways import RunningGateway, create_key, start_gateway, stop_gateway
-from ledgers import rows
-from load import QUESTION, EngineProcess, metric
-from running import answers_ok, run_signet, wait_until
 
 from loadtests.tools.services import Postgres
 from serving.identity import Identity
+from tests.support.gateways import RunningGateway, create_key, start_gateway, stop_gateway
+from tests.support.ledgers import rows
+from tests.support.load import QUESTION, EngineProcess, metric
+from tests.support.running import answers_ok, run_signet, wait_until
 
 pytestmark = pytest.mark.services
 

@@ -11,9 +11,10 @@ from urllib.parse import quote
 import httpx
 import openai
 import pytest
-from gateways import RunningGateway, start_gateway, stop_gateway
-from running import answers_ok, wait_until
-from scripted import ScriptedEngine
+
+from tests.support.gateways import RunningGateway, start_gateway, stop_gateway
+from tests.support.running import answers_ok, wait_until
+from tests.support.scripted import ScriptedEngine
 
 ALIASES = ["org/model-7b", "/models/llama", "team:chat@1", "model+lora", "模型"]
 

@@ -11,14 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from gateways import RunningGateway, start_gateway, stop_gateway
-from ledgers import rows
-from load import EngineProcess, Seen, load, metric, more
-from running import wait_until
 
 from loadtests.tools.services import Postgres, Redis
 from serving.database import open_engine
 from serving.ledger.verify import verify
+from tests.support.gateways import RunningGateway, start_gateway, stop_gateway
+from tests.support.ledgers import rows
+from tests.support.load import EngineProcess, Seen, load, metric, more
+from tests.support.running import wait_until
 
 REFUSED = {"refused ledger_unavailable", "ended ledger_unavailable"}
 # An answer of the stand-in has 24 tokens and so costs $0.000024.

@@ -8,9 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import openai
 import pytest
-from gateways import RunningGateway, start_gateway, stop_gateway
-from running import answers_ok, wait_until
-from scripted import EVENTS, HANG, ScriptedEngine, SeenRequest, answer, chunk, stream, whole
+
+from tests.support.gateways import RunningGateway, start_gateway, stop_gateway
+from tests.support.running import answers_ok, wait_until
+from tests.support.scripted import EVENTS, HANG, ScriptedEngine, SeenRequest, answer, chunk, stream, whole
 
 
 @pytest.fixture(scope="module")

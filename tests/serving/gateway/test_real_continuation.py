@@ -9,12 +9,12 @@ from pathlib import Path
 import httpx
 import openai
 import pytest
-from cutting_proxy import CuttingProxy
-from engine_client import AUTHORIZATION, ENGINE_KEY
-from gateways import RunningGateway, start_gateway, stop_gateway
-from running import answers_ok, wait_until
 
 from serving.provenance import Detector, Keyring
+from tests.support.cutting_proxy import CuttingProxy
+from tests.support.engine_client import AUTHORIZATION, ENGINE_KEY
+from tests.support.gateways import RunningGateway, start_gateway, stop_gateway
+from tests.support.running import answers_ok, wait_until
 
 pytestmark = pytest.mark.engine
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import openai
 import pytest
-from gateways import RunningGateway, start_gateway, stop_gateway
-from running import answers_ok, wait_until
-from scripted import CLOSE, ScriptedEngine, answer, head, whole
 
 from serving.gateway.answer.failover import RESERVE, RetryBudget
+from tests.support.gateways import RunningGateway, start_gateway, stop_gateway
+from tests.support.running import answers_ok, wait_until
+from tests.support.scripted import CLOSE, ScriptedEngine, answer, head, whole
 
 HELLO: list[Any] = [{"role": "user", "content": "hello"}]
 GOOD = whole(answer("from the good one"))

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from gateways import RunningGateway, start_gateway, stop_gateway
-from running import answers_ok, wait_until
-from scripted import CLOSE, EVENTS, ScriptedEngine, answer, chunk, head, stream, whole
+
+from tests.support.gateways import RunningGateway, start_gateway, stop_gateway
+from tests.support.running import answers_ok, wait_until
+from tests.support.scripted import CLOSE, EVENTS, ScriptedEngine, answer, chunk, head, stream, whole
 
 WORD = "zanzibar"
 FATES: dict[str, list[object]] = {

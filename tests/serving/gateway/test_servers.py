@@ -8,10 +8,11 @@ from typing import Any
 
 import openai
 import pytest
-from endpoints.streams import response_object
-from in_process import InProcess, Serve, by_our_server, by_uvicorn, running_in_process
-from pools import eventually
-from scripted import EVENTS, HANG, ScriptedEngine, SeenRequest, answer, chunk, stream, whole
+
+from tests.serving.gateway.endpoints.streams import response_object
+from tests.serving.gateway.engines.pools import eventually
+from tests.support.in_process import InProcess, Serve, by_our_server, by_uvicorn, running_in_process
+from tests.support.scripted import EVENTS, HANG, ScriptedEngine, SeenRequest, answer, chunk, stream, whole
 
 HELLO: list[Any] = [{"role": "user", "content": "hello"}]
 USAGE = {"prompt_tokens": 9, "total_tokens": 9}

@@ -11,11 +11,11 @@ from typing import Any
 
 import httpx
 import pytest
-from gateways import RunningGateway, start_gateway, stop_gateway
-from load import QUESTION, EngineProcess, load, metric, more, outcome_of
-from running import answers_ok, wait_until
 
 from loadtests.tools.answers import answer_text
+from tests.support.gateways import RunningGateway, start_gateway, stop_gateway
+from tests.support.load import QUESTION, EngineProcess, load, metric, more, outcome_of
+from tests.support.running import answers_ok, wait_until
 
 QUICK = {
     "SIGNET_GATEWAY__PROBE_TIMEOUT_S": "0.5",

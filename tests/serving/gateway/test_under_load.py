@@ -11,9 +11,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from gateways import RunningGateway, start_gateway, stop_gateway
-from load import EngineProcess, load, metric, more
-from running import wait_until
+
+from tests.support.gateways import RunningGateway, start_gateway, stop_gateway
+from tests.support.load import EngineProcess, load, metric, more
+from tests.support.running import wait_until
 
 MIB = 2**20
 CHAT = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"

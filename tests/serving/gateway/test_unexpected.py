@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from in_process import running_in_process
-from load import outcome_of
-from scripted import ScriptedEngine, answer, stream, whole
 
 from serving.gateway.answer import whole as whole_answer
 from serving.gateway.cleaning import cleaner
 from serving.gateway.streams.relay import StreamRelay
+from tests.support.in_process import running_in_process
+from tests.support.load import outcome_of
+from tests.support.scripted import ScriptedEngine, answer, stream, whole
 
 SECRET = "the prompt that nobody may read"
 

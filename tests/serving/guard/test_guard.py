@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from cuttings import assert_cutting_is_all_the_same
 from pydantic import ValidationError
 
 from serving.guard import Guard, GuardRefusal, GuardReport, GuardSettings
+from tests.support.cuttings import assert_cutting_is_all_the_same
 
 
 def test_a_whole_text_is_cleaned_and_counted() -> None:

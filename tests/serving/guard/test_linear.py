@@ -6,10 +6,10 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
-from growth import assert_linear
 
 from loadtests.tools.hostile_bodies import bodies, texts
 from serving.guard import Guard, GuardRefusal, GuardSettings
+from tests.support.growth import assert_linear
 
 SIZE = 900
 GROWTH = 6.0

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
-from running import wait_until
 
 from serving.http.buffers import Buffers
 from tests.serving.http.served import HOST, Served, answer, get, post, read_all, serving
+from tests.support.running import wait_until
 
 MIB = 1024 * 1024
 # Of 1 MiB, those who are not known may have 64 KiB and one holder half.

@@ -10,7 +10,6 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from running import wait_until
 
 from serving.http.connection import Connection
 from serving.http.server import Server
@@ -26,6 +25,7 @@ from tests.serving.http.served import (
     read_all,
     served_app,
 )
+from tests.support.running import wait_until
 
 _STREAM = (
     post(b'{"a": 1}', "/one?x=%20", "X-Name: value", "Expect: nothing")

@@ -10,7 +10,6 @@ import time
 from http.client import IncompleteRead
 
 import pytest
-from running import wait_until
 
 from serving.http.request import BODY_HIGH_WATER_BYTES
 from tests.serving.http.served import (
@@ -24,6 +23,7 @@ from tests.serving.http.served import (
     read_all,
     serving,
 )
+from tests.support.running import wait_until
 
 LARGE_BODY = 2 * BODY_HIGH_WATER_BYTES
 

@@ -4,12 +4,12 @@ import itertools
 from collections.abc import Callable
 
 import pytest
-from growth import assert_linear
 from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.http import sse
 from serving.http.sse import EventSplitter, EventTooLong, event_data
+from tests.support.growth import assert_linear
 
 STREAM = b'data: {"a": 1}\n\n: a comment\n\nevent: x\ndata: two\ndata: lines\n\ndata: [DONE]\n\n'
 EVENTS = [b'data: {"a": 1}', b": a comment", b"event: x\ndata: two\ndata: lines", b"data: [DONE]"]

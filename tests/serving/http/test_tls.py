@@ -15,7 +15,6 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from running import wait_until
 
 from serving.http.connection import Connection
 from serving.http.server import Server
@@ -33,6 +32,7 @@ from tests.serving.http.served import (
     served_app,
     serving,
 )
+from tests.support.running import wait_until
 
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from running import wait_until
 
 from serving.identity import Identity, IdentitySettings, Principal, Rejected
 from serving.identity.key import generate_key
+from tests.support.running import wait_until
 
 # Longer than any test: what is known sooner was told, not polled.
 NEVER_S = 3600.0

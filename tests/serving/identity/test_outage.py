@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from running import wait_until
 
 from loadtests.tools.services import Postgres
 from serving.identity import Identity, IdentityError, IdentitySettings
+from tests.support.running import wait_until
 
 pytestmark = pytest.mark.services
 

@@ -17,13 +17,13 @@ import jwt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from issuer import Issuer, make_certificate
 from pydantic import ValidationError
 
 from serving.identity import Budget, Identity, IdentitySettings, Limits, Rejected, jwks
 from serving.identity import identity as identity_module
 from serving.identity.settings import JwtSettings, TokenGrant
 from serving.identity.tokens import TokenVerifier, VerifiedToken
+from tests.support.issuer import Issuer, make_certificate
 
 
 @pytest.fixture

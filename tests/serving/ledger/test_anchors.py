@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ledgers import a_record, rows
-from running import wait_until
 from sqlalchemy import delete, select, update
 
 from serving.database import open_engine
@@ -25,6 +23,8 @@ from serving.ledger.record import requests
 from serving.ledger.settings import AnchorSettings
 from serving.ledger.verify import Report, verify
 from serving.provenance.receipts import ReceiptIssuer, ReceiptKeys
+from tests.support.ledgers import a_record, rows
+from tests.support.running import wait_until
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from ledgers import a_record, rows
 from pyarrow import parquet
 
 from serving.database import Reader
@@ -21,6 +20,7 @@ from serving.ledger.audit_cli import audit
 from serving.ledger.cli import ledger
 from serving.ledger.export import NAMES
 from serving.ledger.usage import RequestFilter, usage
+from tests.support.ledgers import a_record, rows
 
 DAY = 86_400.0
 Run = Callable[..., Result]

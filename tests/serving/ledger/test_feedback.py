@@ -10,7 +10,6 @@ from pathlib import Path
 import msgspec
 import pytest
 from click.testing import CliRunner
-from ledgers import a_record, rows
 from sqlalchemy import Engine
 
 from serving.database import open_engine
@@ -27,6 +26,7 @@ from serving.ledger.feedback import (
 )
 from serving.ledger.feedback_export import shaped
 from serving.settings import load_settings
+from tests.support.ledgers import a_record, rows
 
 EVERY = FeedbackFilter()
 MESSAGES = '[{"role": "user", "content": "Hello"}]'

@@ -8,10 +8,10 @@ import signal
 from pathlib import Path
 
 import pytest
-from ledgers import a_record
 
 from serving.ledger.audit import Entry
 from serving.ledger.journal import Journal, JournalUnavailable
+from tests.support.ledgers import a_record
 
 
 def test_a_file_that_lives_is_left_to_its_process(tmp_path: Path) -> None:

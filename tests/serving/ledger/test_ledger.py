@@ -13,7 +13,6 @@ from typing import Literal
 
 import msgspec
 import pytest
-from ledgers import a_record, rows
 
 from loadtests.tools.services import Postgres
 from serving.database import open_engine
@@ -22,6 +21,7 @@ from serving.ledger import commit_queue as commit_queue_module
 from serving.ledger.audit import AuditRecord, Entry, audit
 from serving.ledger.record import requests
 from serving.ledger.verify import verify
+from tests.support.ledgers import a_record, rows
 
 
 def file_url(folder: Path) -> str:

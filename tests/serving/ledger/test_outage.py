@@ -11,13 +11,13 @@ import time
 from pathlib import Path
 
 import pytest
-from ledgers import a_record, rows
-from running import wait_until
 
 from loadtests.tools.services import Postgres
 from serving.database import open_engine
 from serving.ledger import Ledger, LedgerSettings, LedgerUnavailable
 from serving.ledger.verify import verify
+from tests.support.ledgers import a_record, rows
+from tests.support.running import wait_until
 
 pytestmark = pytest.mark.services
 REFUSE = LedgerSettings(commit_timeout_s=1.0)

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from ledgers import a_record
 
 from serving.ledger import Ledger
 from serving.ledger.receipt_cli import verify
@@ -26,6 +25,7 @@ from serving.provenance.receipts import (
 )
 from serving.provenance.receipts.cli import receipts
 from serving.provenance.receipts.jws import b64, unb64
+from tests.support.ledgers import a_record
 from training.registry import Checkpoint, DataDigest, ManifestDraft, RecipeRecord, Registry
 
 REQUEST = "req_0123456789abcdef01234567"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from ledgers import a_record
 from sqlalchemy import update
 
 from serving.database import open_engine
@@ -12,6 +11,7 @@ from serving.ledger.receipts import kept_receipt
 from serving.ledger.record import requests
 from serving.ledger.verify import verify
 from serving.provenance.receipts.statement import MAX_RECEIPT_CHARS
+from tests.support.ledgers import a_record
 
 
 async def test_a_receipt_is_found_by_its_request(url: str) -> None:

@@ -13,8 +13,6 @@ from functools import partial
 
 import msgspec
 import pytest
-from ledgers import a_record, rows
-from running import wait_until
 from sqlalchemy import Engine, func, insert, select, union_all
 
 from loadtests.tools.services import Postgres
@@ -23,6 +21,8 @@ from serving.ledger import Ledger, UsageRecord, rollup
 from serving.ledger.record import requests
 from serving.ledger.rollup import HOUR_S, MODEL_CHARS, roll_up, rolled_up_to, settled_id, usage_days, usage_hours
 from serving.ledger.usage import Group, Usage, usage
+from tests.support.ledgers import a_record, rows
+from tests.support.running import wait_until
 
 # Writes for ever and sums up for ever, each in a thread, as a gateway does.
 WRITER = """

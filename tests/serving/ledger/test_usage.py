@@ -12,7 +12,6 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ledgers import a_record
 from sqlalchemy import Engine, insert
 
 from serving.database import Reader, migrate, open_engine
@@ -20,6 +19,7 @@ from serving.ledger import UsageRecord
 from serving.ledger.record import requests
 from serving.ledger.rollup import HOUR_S, SPANS, roll_up, usage_rollup
 from serving.ledger.usage import GROUPS, Group, RequestFilter, usage
+from tests.support.ledgers import a_record
 
 START = 20_000 * 86_400
 MOMENTS = st.one_of(

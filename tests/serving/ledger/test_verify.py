@@ -10,7 +10,6 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from ledgers import a_record, rows
 from sqlalchemy import Connection, delete, insert, select, text, update
 
 from serving.database import migrate, open_engine
@@ -24,6 +23,7 @@ from serving.ledger.verify import Report, verify
 from serving.ledger.writer import RecordWriter
 from serving.provenance.receipts import AnswerClaims, AnswerDigests, ReceiptIssuer, ReceiptKeys, receipt_of
 from serving.provenance.receipts.jws import b64, unb64
+from tests.support.ledgers import a_record, rows
 
 Forgery = Callable[[Connection], object]
 

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from growth import assert_linear
 from scipy.stats import binomtest
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -14,6 +13,7 @@ from tokenizers.pre_tokenizers import Whitespace
 from serving.provenance import Detector, MarkKey, detect
 from serving.provenance.schemes.gumbel import uniforms
 from tests.serving.provenance.fixed_keyring import fixed_keyring
+from tests.support.growth import assert_linear
 
 VOCABULARY = 1000
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from philox_reference import philox4x32
 
 from serving.provenance.philox import PIECE, token_words
+from tests.support.philox_reference import philox4x32
 
 
 def word(value: int) -> NDArray[np.uint64]:

@@ -3,7 +3,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from prepared import PREPARED, prepare_compressor
+
+from tests.support.prepared import PREPARED, prepare_compressor
 
 
 @pytest.fixture(scope="session")

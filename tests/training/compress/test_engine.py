@@ -7,10 +7,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from conftest import DEFAULT_MODEL, fresh_home
-from running import run_signet, running_engine
 
 from serving.engine.processor import lacks_avx512
+from tests.support.running import run_signet, running_engine
+from tests.support.stack import DEFAULT_MODEL, fresh_home
 from training.compress.data import CALIBRATION, HELDOUT_FRACTION, MAX_CHAT_TOKENS
 from training.compress.served import engine_perplexity
 from training.data import ChatEncoder, Example, encode_all, read_chats, split_heldout

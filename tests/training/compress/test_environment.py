@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from running import wait_until
 
 from serving.processes.child import Child
+from tests.support.running import wait_until
 from training.compress import environment
 from training.compress.environment import Environment, ensure_environment
 from training.compress.errors import EnvironmentUnavailable

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from running import wait_until
 
+from tests.support.running import wait_until
 from training.compress.errors import NotQuantizable, WorkerFailed
 from training.compress.process import run_worker
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import chat_templates
 import pytest
 
+from tests.support import chat_templates
 from training.data import IGNORED, Chat, ChatEncoder, Message
 from training.data.encoding import Example
 from training.errors import DataError

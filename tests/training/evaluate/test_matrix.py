@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from tiny_bert import write_tiny_bert
 
+from tests.support.tiny_bert import write_tiny_bert
 from training.errors import DataError
 from training.evaluate import resolve_source
 from training.evaluate.cli import evaluate

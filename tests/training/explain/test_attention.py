@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_bert import write_tiny_bert
 from transformers import AutoModelForSequenceClassification
 
+from tests.support.tiny_bert import write_tiny_bert
 from training.errors import SourceError, TrainingError
 from training.evaluate import Source
 from training.evaluate.loading import load_model

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from transformers import AutoModelForSequenceClassification
 
-from tests.tiny_bert import write_tiny_bert
+from tests.support.tiny_bert import write_tiny_bert
 from training.errors import RecipeError
 from training.lexical.bert import with_lexical_part, without_lexical_part
 

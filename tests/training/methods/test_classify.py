@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests.tiny_bert import write_tiny_bert
+from tests.support.tiny_bert import write_tiny_bert
 from training.errors import DataError, RecipeError, SourceError
 from training.evaluate import resolve_source
 from training.evaluate.measurement import measure_classifier

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_bert import write_tiny_bert
 
+from tests.support.tiny_bert import write_tiny_bert
 from training.data.pairs import QueryPair
 from training.errors import DataError, RecipeError
 from training.evaluate import resolve_source

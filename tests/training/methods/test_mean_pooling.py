@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from tests.tiny_bert import write_tiny_bert
+from tests.support.tiny_bert import write_tiny_bert
 from training.errors import RecipeError
 from training.methods.mean_pooling import pool_means
 from training.methods.students import keep_layers

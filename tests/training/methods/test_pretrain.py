@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 import torch
-from running import signet_environment, wait_until
 
+from tests.support.running import signet_environment, wait_until
 from training.errors import DataError, RecipeError, TrainingError
 from training.registry import Registry
 

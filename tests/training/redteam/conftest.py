@@ -3,7 +3,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from served_model import ModelServers, Serve
+
+from tests.support.served_model import ModelServers, Serve
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from running import wait_until
-from served_model import Reply, Serve, Served, refused
 
+from tests.support.running import wait_until
+from tests.support.served_model import Reply, Serve, Served, refused
 from training.redteam.cli import redteam
 
 REPOSITORY = Path(__file__).parents[3]

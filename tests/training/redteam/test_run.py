@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from served_model import Reply, Serve, refused
 
+from tests.support.served_model import Reply, Serve, refused
 from training.redteam.attempt import Attempt, ModelJudge
 from training.redteam.errors import TargetError
 from training.redteam.judge import Judge

@@ -6,8 +6,8 @@ from email.utils import formatdate
 from typing import Any
 
 import pytest
-from served_model import Reply, Serve, completion, refused
 
+from tests.support.served_model import Reply, Serve, completion, refused
 from training.redteam import target as target_module
 from training.redteam.errors import TargetError
 from training.redteam.target import Answer, Target

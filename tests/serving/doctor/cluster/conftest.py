@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cluster_objects import SELECTED, ApiServer, named, pod
 
 from serving.doctor.cluster.api import ClusterApi
+from tests.serving.doctor.cluster_objects import SELECTED, ApiServer, named, pod
 
 
 @pytest.fixture

@@ -8,8 +8,6 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from cluster_objects import NAMESPACE, ApiServer, ago, named, pod
-from examined import said
 
 import signet
 from serving.doctor.cluster.api import ClusterApi
@@ -22,6 +20,8 @@ from serving.doctor.cluster.scraping import check_scraping
 from serving.doctor.cluster.volumes import check_volumes
 from serving.doctor.examine import examine
 from serving.doctor.finding import NotChecked
+from tests.serving.doctor.cluster_objects import NAMESPACE, ApiServer, ago, named, pod
+from tests.serving.doctor.examined import said
 
 AUTOSCALING, APPS = "apis/autoscaling/v2", "apis/apps/v1"
 NETWORKING, MONITORING = "apis/networking.k8s.io/v1", "apis/monitoring.coreos.com/v1"

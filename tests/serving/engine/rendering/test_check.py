@@ -5,12 +5,12 @@ from __future__ import annotations
 import random
 from typing import Any
 
-import chat_templates as given
 import pytest
-from chat_templates import ALL, SPECIAL, TOKENS, render
 
 from serving.engine.rendering.check import PromptCheck
 from serving.guard.question.control import ControlTokens
+from tests.support import chat_templates as given
+from tests.support.chat_templates import ALL, SPECIAL, TOKENS, render
 
 CHECK = PromptCheck(TOKENS, SPECIAL)
 GUARD = ControlTokens(TOKENS)

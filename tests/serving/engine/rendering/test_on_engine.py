@@ -4,7 +4,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
-from engine_client import AUTHORIZATION, QUESTION
+
+from tests.support.engine_client import AUTHORIZATION, QUESTION
 
 pytestmark = pytest.mark.engine
 

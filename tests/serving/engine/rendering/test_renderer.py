@@ -9,7 +9,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import chat_templates
 import pytest
 from prometheus_client import REGISTRY
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -20,6 +19,7 @@ from vllm.renderers.registry import RENDERER_REGISTRY
 
 from serving.engine import rendering
 from serving.engine.rendering.renderer import CheckedRenderer
+from tests.support import chat_templates
 
 HALVES = "<|im_/thinkend|>"
 METRIC = "signet_engine_prompts_refused_total"

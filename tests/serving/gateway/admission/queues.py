@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from admission.engines import Gate, settle
-
 from serving.gateway.admission.permit import Permit
+from tests.serving.gateway.admission.engines import Gate, settle
 
 
 async def drain(gate: Gate, *tasks: asyncio.Task[Permit], tokens: int = 10) -> None:

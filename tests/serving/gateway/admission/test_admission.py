@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 
-from admission.engines import Gate, SeenEngine, settle
-from admission.queues import run
-
 from serving.gateway.settings.admission import AdmissionSettings
+from tests.serving.gateway.admission.engines import Gate, SeenEngine, settle
+from tests.serving.gateway.admission.queues import run
 
 
 def test_with_room_a_turn_comes_at_once() -> None:

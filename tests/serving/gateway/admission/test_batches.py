@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from admission.engines import Gate, SeenEngine, settle
-from admission.queues import drain, run
 
 from serving.gateway.admission.demand import Demand
+from tests.serving.gateway.admission.engines import Gate, SeenEngine, settle
+from tests.serving.gateway.admission.queues import drain, run
 
 
 def test_a_batch_takes_a_place_for_each_of_its_answers() -> None:

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import pytest
-from admission.engines import SeenEngine, SeenPool
 
 from serving.gateway.admission.capacity import Capacity
 from serving.gateway.admission.concurrency import Bounds
+from tests.serving.gateway.admission.engines import SeenEngine, SeenPool
 
 LATER = 2.0
 """Seconds after which it is looked up again what serves what."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 
-from admission.engines import Gate, SeenEngine, settle
-from admission.queues import run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.gateway.admission.permit import Permit
 from serving.gateway.errors import GatewayError
+from tests.serving.gateway.admission.engines import Gate, SeenEngine, settle
+from tests.serving.gateway.admission.queues import run
 
 
 def test_who_leaves_the_queue_leaves_nothing() -> None:

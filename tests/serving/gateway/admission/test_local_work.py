@@ -6,12 +6,12 @@ import asyncio
 from typing import Any
 
 import pytest
-from admission.engines import settle
 
 from serving.gateway.admission import local_work
 from serving.gateway.admission.local_work import MOST_WAITING_OF_TENANT, LocalWork
 from serving.gateway.errors import Overloaded, QueueFull
 from serving.identity import Principal
+from tests.serving.gateway.admission.engines import settle
 
 
 class Desk:

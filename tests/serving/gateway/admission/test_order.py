@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from admission.engines import Gate, SeenEngine, settle
-from admission.queues import drain, run
+
+from tests.serving.gateway.admission.engines import Gate, SeenEngine, settle
+from tests.serving.gateway.admission.queues import drain, run
 
 
 def test_tenants_take_turns_whoever_asks_more() -> None:

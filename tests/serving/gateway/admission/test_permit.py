@@ -2,10 +2,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from admission.engines import Gate
-from admission.queues import run
-
 from serving.gateway.admission.permit import Permit
+from tests.serving.gateway.admission.engines import Gate
+from tests.serving.gateway.admission.queues import run
 
 # Of 40 characters, counted when the permit is granted.
 PROMPT_TOKENS = 10

@@ -3,11 +3,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from questions import CONVERSATION, request
 
 from serving.gateway.admission.priority import deadline_of, priority_of
 from serving.gateway.context import RequestContext
 from serving.gateway.errors import BadRequest
+from tests.support.questions import CONVERSATION, request
 
 
 def asks(highest: int = 5, header: bytes | None = None, **body: Any) -> RequestContext:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from admission.engines import Gate, settle
-from admission.queues import drain, run, slow_queue
 
 from serving.gateway.errors import BadRequest, DeadlineExceeded, Overloaded, QueueFull
 from serving.gateway.settings.admission import AdmissionSettings
+from tests.serving.gateway.admission.engines import Gate, settle
+from tests.serving.gateway.admission.queues import drain, run, slow_queue
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,11 @@ from typing import Any
 
 import httpx
 import pytest
-from endpoints.streams import message_events, response_events, stream_of
-from gateways import RunningGateway, start_gateway, stop_gateway
-from running import answers_ok, wait_until
-from scripted import CLOSE, EVENTS, ScriptedEngine, SeenRequest, answer, chunk, stream, whole
+
+from tests.serving.gateway.endpoints.streams import message_events, response_events, stream_of
+from tests.support.gateways import RunningGateway, start_gateway, stop_gateway
+from tests.support.running import answers_ok, wait_until
+from tests.support.scripted import CLOSE, EVENTS, ScriptedEngine, SeenRequest, answer, chunk, stream, whole
 
 CHAT = {"messages": [{"role": "user", "content": "hello"}]}
 HELLO: dict[str, list[object]] = {

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import httpx
 import pytest
-from gateways import RunningGateway, start_gateway, stop_gateway
-from in_process import running_in_process
-from running import answers_ok, wait_until
-from scripted import HANG, ScriptedEngine, answer, head, stream, whole
 
 from serving.gateway.streams.relay import StreamRelay
+from tests.support.gateways import RunningGateway, start_gateway, stop_gateway
+from tests.support.in_process import running_in_process
+from tests.support.running import answers_ok, wait_until
+from tests.support.scripted import HANG, ScriptedEngine, answer, head, stream, whole
 
 LIMIT = 1024 * 1024
 ASK = {"model": "scripted", "messages": [{"role": "user", "content": "hello"}]}

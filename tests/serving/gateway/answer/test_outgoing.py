@@ -3,11 +3,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from answer.ends import Recorded, Sent
-from questions import request
 
 from serving.gateway.answer.outgoing import Outgoing, joined
 from serving.gateway.errors import EngineFailed, LedgerDown, Overloaded
+from tests.serving.gateway.answer.ends import Recorded, Sent
+from tests.support.questions import request
 
 
 def outgoing(sent: Sent, settlement: Recorded | None = None, **known: Any) -> Outgoing:

@@ -3,11 +3,11 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from answer.ends import Process, Response, room_in
 
 from serving.gateway.answer import room as room_module
 from serving.gateway.answer.room import UNCOUNTED_BYTES, AnswerRoom
 from serving.gateway.errors import AnswerTooLarge, Overloaded
+from tests.serving.gateway.answer.ends import Process, Response, room_in
 
 PIECE = b"x" * UNCOUNTED_BYTES
 LARGEST = 10 * UNCOUNTED_BYTES

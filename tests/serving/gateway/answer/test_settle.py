@@ -8,10 +8,11 @@ from typing import Any
 
 import httpx
 import pytest
-from endpoints.streams import event, message_events, response_events, stream_of
-from gateways import RunningGateway
-from running import wait_until
-from scripted import CLOSE, DONE, EVENTS, HANG, ScriptedEngine, answer, chunk, stream, usage_chunk, whole
+
+from tests.serving.gateway.endpoints.streams import event, message_events, response_events, stream_of
+from tests.support.gateways import RunningGateway
+from tests.support.running import wait_until
+from tests.support.scripted import CLOSE, DONE, EVENTS, HANG, ScriptedEngine, answer, chunk, stream, usage_chunk, whole
 
 TEXT = "word " * 40
 """200 characters: 50 tokens by their length."""

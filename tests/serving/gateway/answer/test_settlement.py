@@ -7,12 +7,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from questions import request
 
 from serving.gateway.answer.settle import Settlement, count_by_length
 from serving.gateway.context import RequestContext
 from serving.gateway.errors import EngineFailed
 from serving.ledger import LedgerUnavailable, ModelPrice, PriceList, UsageRecord
+from tests.support.questions import request
 
 
 class Deaf:

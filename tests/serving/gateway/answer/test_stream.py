@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from in_process import InProcess, running_in_process
-from running import wait_until
-from scripted import CLOSE, DONE, EVENTS, HANG, ScriptedEngine, answer, chunk, stream, whole
 
 from serving.gateway.answer.outgoing import Outgoing
 from serving.gateway.errors import LedgerDown
+from tests.support.in_process import InProcess, running_in_process
+from tests.support.running import wait_until
+from tests.support.scripted import CLOSE, DONE, EVENTS, HANG, ScriptedEngine, answer, chunk, stream, whole
 
 Row = tuple[int, int, int, str]
 

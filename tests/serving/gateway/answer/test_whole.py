@@ -9,9 +9,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from answer.ends import Process, Recorded, Response, Sent, room_in
-from endpoints.written import data_of
-from questions import request
 
 from serving.gateway.answer.outgoing import Outgoing
 from serving.gateway.answer.whole import refuse_question, relay_whole
@@ -20,6 +17,9 @@ from serving.gateway.endpoints import ENDPOINTS
 from serving.gateway.errors import EngineFailed, GatewayError, LedgerDown
 from serving.guard import Guard, GuardReport, GuardSettings
 from serving.guard.settings import EntityActions
+from tests.serving.gateway.answer.ends import Process, Recorded, Response, Sent, room_in
+from tests.serving.gateway.endpoints.written import data_of
+from tests.support.questions import request
 
 ADDRESS = "anna@example.org"
 

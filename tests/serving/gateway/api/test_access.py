@@ -9,14 +9,14 @@ from typing import Any, get_args
 
 import httpx
 import pytest
-from gateways import RunningGateway, start_gateway, stop_gateway
-from issuer import Issuer
-from running import answers_ok, wait_until
-from scripted import ScriptedEngine, answer, whole
 
 from serving.guard import EndpointName
 from serving.identity import Identity
 from serving.identity.principal import ENDPOINTS
+from tests.support.gateways import RunningGateway, start_gateway, stop_gateway
+from tests.support.issuer import Issuer
+from tests.support.running import answers_ok, wait_until
+from tests.support.scripted import ScriptedEngine, answer, whole
 
 HELLO = {"model": "scripted", "messages": [{"role": "user", "content": "hello"}]}
 

@@ -10,13 +10,13 @@ from typing import Any
 
 import httpx
 import pytest
-from gateways import RunningGateway
 from pydantic import TypeAdapter, ValidationError
 
 from serving.gateway.api.access import MAX_VALUES, PUBLIC_PATHS, _has_too_many_values
 from serving.gateway.api.detection import DetectRequest
 from serving.gateway.api.moderations import ModerationRequest
 from serving.gateway.app import PROBE_PATHS
+from tests.support.gateways import RunningGateway
 
 LIMIT = 2 * 1024 * 1024
 PRESENTED = {

@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from running import wait_until
 
 from serving.gateway.api.compute_process import ComputeProcess
 from serving.gateway.errors import Overloaded
+from tests.support.running import wait_until
 
 
 async def test_it_is_another_process_and_begins_anew_when_it_has_died() -> None:

@@ -9,11 +9,11 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from gateways import RunningGateway, start_gateway, stop_gateway
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from serving.provenance import Keyring
 from serving.provenance.schemes.gumbel import uniforms
+from tests.support.gateways import RunningGateway, start_gateway, stop_gateway
 
 PLAIN = " ".join(f"w{n}" for n in range(80))
 

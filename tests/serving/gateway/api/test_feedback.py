@@ -9,13 +9,13 @@ from typing import Any
 
 import httpx
 import pytest
-from gateways import RunningGateway, start_gateway, stop_gateway
-from ledgers import rows
 from prometheus_client.parser import text_string_to_metric_families
-from running import answers_ok, wait_until
-from scripted import ScriptedEngine, SeenRequest, answer, whole
 
 from serving.ledger.feedback import feedback
+from tests.support.gateways import RunningGateway, start_gateway, stop_gateway
+from tests.support.ledgers import rows
+from tests.support.running import answers_ok, wait_until
+from tests.support.scripted import ScriptedEngine, SeenRequest, answer, whole
 from training.data.chats import read_chats
 from training.data.pairs import read_preferences
 from training.registry import Checkpoint, DataDigest, ManifestDraft, Registry

@@ -11,10 +11,10 @@ from typing import Any
 
 import httpx
 import pytest
-from gateways import RunningGateway
-from scripted import ScriptedEngine, SeenRequest, answer, whole
 
 from serving.gateway.endpoints import ENDPOINTS
+from tests.support.gateways import RunningGateway
+from tests.support.scripted import ScriptedEngine, SeenRequest, answer, whole
 
 EMPTY: dict[str, dict[str, Any]] = {
     "/v1/embeddings": {"data": []},

@@ -13,10 +13,10 @@ from typing import Any
 
 import httpx
 import pytest
-from gateways import RunningGateway
 
 from serving.gateway.api.pages import docs_page
 from serving.gateway.api.rest import build_rest
+from tests.support.gateways import RunningGateway
 
 BROWSER = {"accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
 VOID = {"meta", "link", "br", "img", "hr", "input"}

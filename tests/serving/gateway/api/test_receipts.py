@@ -12,12 +12,12 @@ import httpx
 import jwt
 import openai
 import pytest
-from endpoints.streams import message_events, response_events, response_object, stream_of
-from gateways import RunningGateway
-from ledgers import rows
-from scripted import CLOSE, EVENTS, ScriptedEngine, answer, chunk, stream, whole
 
 from serving.provenance.receipts import Receipt, Statement, check_prompt, check_signature, check_text, read_jwks
+from tests.serving.gateway.endpoints.streams import message_events, response_events, response_object, stream_of
+from tests.support.gateways import RunningGateway
+from tests.support.ledgers import rows
+from tests.support.scripted import CLOSE, EVENTS, ScriptedEngine, answer, chunk, stream, whole
 
 QUESTION: list[Any] = [{"role": "user", "content": "Who is joe@example.org?"}]
 PIECES = ["He is ", "anna@exam", "ple.org", "'s friend."]

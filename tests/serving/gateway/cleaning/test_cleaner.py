@@ -14,8 +14,6 @@ from typing import Any
 
 import httpx
 import pytest
-from in_process import running_in_process
-from scripted import ScriptedEngine, answer, whole
 
 from loadtests.tools.hostile_bodies import bodies
 from serving.gateway.body import decode_object
@@ -25,6 +23,8 @@ from serving.gateway.endpoints import ENDPOINTS
 from serving.gateway.errors import BadRequest, Overloaded
 from serving.guard import Guard, GuardSettings
 from serving.identity import Principal
+from tests.support.in_process import running_in_process
+from tests.support.scripted import ScriptedEngine, answer, whole
 
 ADDRESS = "jane.doe@example.org "
 LARGE = ADDRESS * 5000

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from scripted import EVENTS
+from tests.support.scripted import EVENTS
 
 
 def event(data: dict[str, Any]) -> bytes:

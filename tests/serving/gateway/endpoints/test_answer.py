@@ -6,8 +6,6 @@ import json
 from typing import Any
 
 import pytest
-from endpoints.streams import response_object
-from questions import request
 
 from serving.gateway.context import RequestContext
 from serving.gateway.endpoints import ENDPOINTS
@@ -16,6 +14,8 @@ from serving.gateway.endpoints.endpoint import TextField
 from serving.gateway.errors import EngineFailed
 from serving.gateway.streams.answer import CleanAnswer
 from serving.guard import Guard, GuardSettings
+from tests.serving.gateway.endpoints.streams import response_object
+from tests.support.questions import request
 
 ADDRESS = "anna@example.org"
 

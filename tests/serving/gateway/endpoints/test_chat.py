@@ -5,7 +5,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from endpoints.written import REASON, data_of, refusal, written
 from openai.types import Completion
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
@@ -13,6 +12,7 @@ from serving.gateway.endpoints.chat import CHAT, COMPLETIONS
 from serving.gateway.endpoints.endpoint import Endpoint
 from serving.gateway.endpoints.texts import AnswerText, Written
 from serving.gateway.errors import BadRequest, EngineFailed
+from tests.serving.gateway.endpoints.written import REASON, data_of, refusal, written
 
 DONE = b"data: [DONE]"
 ENDPOINTS = pytest.mark.parametrize("endpoint", [CHAT, COMPLETIONS], ids=["chat", "completions"])

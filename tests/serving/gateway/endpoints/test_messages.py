@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 from anthropic.types import Message
-from endpoints.written import REASON, data_of, refusal, written
 
 from serving.gateway.endpoints.endpoint import ALL, Usage
 from serving.gateway.endpoints.messages import COUNT_TOKENS, MESSAGES
 from serving.gateway.endpoints.texts import AnswerText, Written
 from serving.gateway.errors import BadRequest, EngineFailed, Forbidden, GatewayError, LimitExceeded, Overloaded
+from tests.serving.gateway.endpoints.written import REASON, data_of, refusal, written
 
 SYSTEM = {"role": "system", "content": "Be brief."}
 USER = {"role": "user", "content": "Hello."}

@@ -8,7 +8,6 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from endpoints.streams import event, message_events, response_events
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,6 +16,7 @@ from serving.gateway.endpoints import ENDPOINTS
 from serving.gateway.endpoints.relay import EventRelay
 from serving.gateway.streams.broken import StreamBroken
 from serving.guard import Guard, GuardSettings
+from tests.serving.gateway.endpoints.streams import event, message_events, response_events
 
 GUARD = Guard(GuardSettings())
 TEXT = "Write to anna.smith@example.org or call +49 170 1234567, then pay with 4111 1111 1111 1111. Thanks!"

@@ -4,8 +4,6 @@ import json
 from typing import Any
 
 import pytest
-from endpoints.streams import message_item, response_object
-from endpoints.written import REASON, data_of, refusal, written
 from openai.types.responses import Response
 
 from serving.gateway.endpoints.endpoint import ALL, Usage
@@ -13,6 +11,8 @@ from serving.gateway.endpoints.responses import RESPONSES
 from serving.gateway.endpoints.texts import AnswerText, Written
 from serving.gateway.errors import BadRequest, EngineFailed
 from serving.gateway.settings import GatewaySettings
+from tests.serving.gateway.endpoints.streams import message_item, response_object
+from tests.serving.gateway.endpoints.written import REASON, data_of, refusal, written
 
 USER = {"role": "user", "content": "Hello."}
 

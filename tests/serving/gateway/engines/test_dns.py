@@ -4,12 +4,12 @@ import socket
 from collections.abc import Iterator
 
 import pytest
-from pools import PoolLog, eventually, pool_settings
-from scripted import ScriptedEngine
 
 from serving.gateway.engines import pool as pool_module
 from serving.gateway.engines.discovery.dns import ABSENT_LOOKS, DnsSource, system_lookup
 from serving.gateway.engines.pool import EnginePool
+from tests.serving.gateway.engines.pools import PoolLog, eventually, pool_settings
+from tests.support.scripted import ScriptedEngine
 
 
 class Names:

@@ -15,11 +15,11 @@ import pytest
 import yaml
 from lightkube.config.kubeconfig import KubeConfig
 from lightkube.config.models import Cluster, User
-from pools import eventually, pool_settings, running_pool
 
 from serving.gateway.engines.address import Address
 from serving.gateway.engines.discovery.slices import addresses_in
 from serving.gateway.settings.engines import EngineServiceSettings
+from tests.serving.gateway.engines.pools import eventually, pool_settings, running_pool
 
 END = object()
 

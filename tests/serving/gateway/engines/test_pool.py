@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pools import eventually, pool_settings, running_pool
-from running import free_port
-from scripted import ScriptedEngine
 
 from serving.gateway.engines.address import Address
 from serving.gateway.engines.build import connections_from
 from serving.gateway.engines.engine import Engine
 from serving.gateway.engines.load import EngineLoad, parse_load
+from tests.serving.gateway.engines.pools import eventually, pool_settings, running_pool
+from tests.support.running import free_port
+from tests.support.scripted import ScriptedEngine
 
 REPOSITORY = Path(__file__).parents[4]
 

@@ -9,11 +9,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from pools import eventually, pool_settings, running_pool
 
 from loadtests.tools.certificate import Authority
 from serving.gateway.engines.build import client_context
 from serving.gateway.settings.engines import EngineTlsSettings
+from tests.serving.gateway.engines.pools import eventually, pool_settings, running_pool
 
 
 @pytest.fixture

@@ -11,12 +11,12 @@ from typing import Any
 
 import httpx
 import pytest
-from gateways import RunningGateway, start_gateway, stop_gateway
-from running import answers_ok, wait_until
-from scripted import HANG, ScriptedEngine, SeenRequest, answer, whole
 
 from serving.identity import Identity
 from serving.settings import load_settings
+from tests.support.gateways import RunningGateway, start_gateway, stop_gateway
+from tests.support.running import answers_ok, wait_until
+from tests.support.scripted import HANG, ScriptedEngine, SeenRequest, answer, whole
 
 POLICY = """\
 version: 1

@@ -7,14 +7,14 @@ from typing import Any
 
 import httpx
 import pytest
-from endpoints.streams import message_events, response_events, response_object, stream_of
-from policy.conftest import Guarded
-from scripted import CLOSE, DONE, EVENTS, HANG, SeenRequest, answer, chunk, stream, usage_chunk, whole
 
 from serving.gateway.context import RequestContext
 from serving.gateway.endpoints import CHAT
 from serving.gateway.endpoints.texts import AnswerText, Written
 from serving.gateway.policy.answer import note_replaced
+from tests.serving.gateway.endpoints.streams import message_events, response_events, response_object, stream_of
+from tests.serving.gateway.policy.conftest import Guarded
+from tests.support.scripted import CLOSE, DONE, EVENTS, HANG, SeenRequest, answer, chunk, stream, usage_chunk, whole
 
 REASON = "The answer was about weapons."
 

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import httpx
 import pytest
-from gateways import RunningGateway, start_gateway, stop_gateway
-from policy.conftest import is_judge
-from running import answers_ok, wait_until
-from scripted import ScriptedEngine, SeenRequest, answer, stream, whole
+
+from tests.serving.gateway.policy.conftest import is_judge
+from tests.support.gateways import RunningGateway, start_gateway, stop_gateway
+from tests.support.running import answers_ok, wait_until
+from tests.support.scripted import ScriptedEngine, SeenRequest, answer, stream, whole
 
 POLICY = """\
 version: 1

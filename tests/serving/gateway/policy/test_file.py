@@ -7,9 +7,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from gateways import RunningGateway, start_gateway, stop_gateway
-from running import answers_ok, run_signet, wait_until
-from scripted import ScriptedEngine, answer, whole
+
+from tests.support.gateways import RunningGateway, start_gateway, stop_gateway
+from tests.support.running import answers_ok, run_signet, wait_until
+from tests.support.scripted import ScriptedEngine, answer, whole
 
 REFUSING = """\
 version: 1

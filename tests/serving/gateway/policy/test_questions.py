@@ -10,8 +10,9 @@ import anthropic
 import httpx
 import openai
 import pytest
-from policy.conftest import Guarded, is_judge, judging
-from scripted import answer, whole
+
+from tests.serving.gateway.policy.conftest import Guarded, is_judge, judging
+from tests.support.scripted import answer, whole
 
 REASON = "Requests about setting fires are not answered here."
 

@@ -11,9 +11,10 @@ from typing import Any
 
 import httpx
 import pytest
-from engine_client import ENGINE_KEY
-from gateways import RunningGateway, start_gateway, stop_gateway
-from running import answers_ok, wait_until
+
+from tests.support.engine_client import ENGINE_KEY
+from tests.support.gateways import RunningGateway, start_gateway, stop_gateway
+from tests.support.running import answers_ok, wait_until
 
 pytestmark = pytest.mark.engine
 

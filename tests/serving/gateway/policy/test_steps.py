@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from admission.engines import SeenPool
 from prometheus_client import CollectorRegistry
-from questions import request
 
 from monitoring.telemetry import PolicyMetrics
 from serving.gateway.admission.admission import Admission
@@ -28,6 +26,8 @@ from serving.guard.policy import PolicyError
 from serving.guard.question.control import ControlTokens
 from serving.guard.settings import ClassifiersSettings
 from serving.ledger import LedgerUnavailable
+from tests.serving.gateway.admission.engines import SeenPool
+from tests.support.questions import request
 
 POLICY = """\
 version: 1

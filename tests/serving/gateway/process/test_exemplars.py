@@ -11,12 +11,12 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from gateways import RunningGateway, start_gateway, stop_gateway
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
-from running import answers_ok, wait_until
-from scripted import ScriptedEngine, stream
 
 from loadtests.tools.prometheus import Target, operator_labels, running_prometheus
+from tests.support.gateways import RunningGateway, start_gateway, stop_gateway
+from tests.support.running import answers_ok, wait_until
+from tests.support.scripted import ScriptedEngine, stream
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
 TRACE, UNSAMPLED = "4bf92f3577b34da6a3ce929d0e0e4736", "0af7651916cd43dd8448eb211c80319c"

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from gateways import RunningGateway, start_gateway, stop_gateway
-from running import wait_until
-from scripted import ScriptedEngine, answer, stream, whole
+
+from tests.support.gateways import RunningGateway, start_gateway, stop_gateway
+from tests.support.running import wait_until
+from tests.support.scripted import ScriptedEngine, answer, stream, whole
 
 CHAT = {"model": "scripted", "messages": [{"role": "user", "content": "Hello."}]}
 

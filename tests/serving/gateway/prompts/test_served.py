@@ -8,11 +8,12 @@ from pathlib import Path
 
 import httpx
 import pytest
-from endpoints.streams import response_object
-from gateways import RunningGateway, start_gateway, stop_gateway
-from prompts.test_templates import TEMPLATE
-from running import answers_ok, wait_until
-from scripted import ScriptedEngine, answer, whole
+
+from tests.serving.gateway.endpoints.streams import response_object
+from tests.serving.gateway.prompts.test_templates import TEMPLATE
+from tests.support.gateways import RunningGateway, start_gateway, stop_gateway
+from tests.support.running import answers_ok, wait_until
+from tests.support.scripted import ScriptedEngine, answer, whole
 
 ALONE = {"model": "prompt:alone"}
 SYSTEM, USER = {"role": "system", "content": "b"}, {"role": "user", "content": "a"}

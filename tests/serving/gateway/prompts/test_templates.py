@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from running import run_signet
 
 from serving.gateway.prompts import BUILTIN, PromptError, PromptLibrary, Template, VariableError
+from tests.support.running import run_signet
 
 TEMPLATE = """
 name: summarize

@@ -6,10 +6,8 @@ import json
 from itertools import pairwise
 from typing import Any
 
-from endpoints.streams import message_events, message_item, response_events, response_object
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scripted import answer, chunk, stream
 
 from serving.gateway.context import RequestContext
 from serving.gateway.endpoints import ENDPOINTS
@@ -20,6 +18,8 @@ from serving.gateway.streams.relay import StreamRelay
 from serving.guard import Guard, GuardSettings
 from serving.provenance.receipts import AnswerDigests
 from serving.provenance.receipts.digests import text_digest
+from tests.serving.gateway.endpoints.streams import message_events, message_item, response_events, response_object
+from tests.support.scripted import answer, chunk, stream
 
 GUARD = Guard(GuardSettings())
 TEXT = "Write to anna.smith@example.org or call +49 170 1234567, then pay with 4111 1111 1111 1111. 联系, thanks!"

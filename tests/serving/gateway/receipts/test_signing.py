@@ -15,12 +15,7 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
-from gateways import RunningGateway, start_gateway, stop_gateway
-from ledgers import rows
-from running import answers_ok, free_port, run_signet, signet_environment, wait_until
-from scripted import CLOSE, EVENTS, ScriptedEngine, SeenRequest, answer, head, whole
 from sqlalchemy import update
-from token_engine import TokenEngine
 
 from serving.database import open_engine
 from serving.gateway.engines.load import parse_manifests
@@ -34,6 +29,11 @@ from serving.provenance.receipts import (
     read_jwks,
 )
 from serving.provenance.receipts.jws import b64, unb64
+from tests.support.gateways import RunningGateway, start_gateway, stop_gateway
+from tests.support.ledgers import rows
+from tests.support.running import answers_ok, free_port, run_signet, signet_environment, wait_until
+from tests.support.scripted import CLOSE, EVENTS, ScriptedEngine, SeenRequest, answer, head, whole
+from tests.support.token_engine import TokenEngine
 
 QUESTION = {"model": "scripted", "messages": [{"role": "user", "content": "hello"}]}
 DIGESTS = ["sha256:" + letter * 64 for letter in "ab"]

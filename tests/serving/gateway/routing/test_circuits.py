@@ -8,9 +8,10 @@ from typing import Any
 
 import httpx
 import yaml
-from gateways import RunningGateway, start_gateway, stop_gateway
-from running import wait_until
-from scripted import ScriptedEngine, answer, whole
+
+from tests.support.gateways import RunningGateway, start_gateway, stop_gateway
+from tests.support.running import wait_until
+from tests.support.scripted import ScriptedEngine, answer, whole
 
 HELLO: list[Any] = [{"role": "user", "content": "hello"}]
 CIRCUIT = json.dumps({"consecutive_failures": 3, "backoff_s": 0.3, "max_backoff_s": 0.3})

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 import pytest
-from questions import request
 
 from serving.gateway.endpoints import COMPLETIONS
 from serving.gateway.errors import BadRequest, Forbidden, GatewayError, IdentityUnavailable, Unauthorized
 from serving.gateway.steps.authenticate import authenticate, check_endpoint, check_scope, presented_key
 from serving.identity import Principal, Rejected
+from tests.support.questions import request
 
 ANNA = Principal("key_1", "acme")
 

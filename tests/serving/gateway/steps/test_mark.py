@@ -9,14 +9,14 @@ from typing import Any, get_args
 
 import openai
 import pytest
-from gateways import RunningGateway, start_gateway, stop_gateway
-from running import answers_ok, wait_until
-from scripted import ScriptedEngine, answer, whole
 
 from serving.engine.plugin.arguments import SCHEMES as MADE_BY_ENGINES
 from serving.gateway.engines.load import parse_sampling, parse_schemes
 from serving.gateway.steps.mark import SCHEMES
 from serving.identity.principal import MarkDefault
+from tests.support.gateways import RunningGateway, start_gateway, stop_gateway
+from tests.support.running import answers_ok, wait_until
+from tests.support.scripted import ScriptedEngine, answer, whole
 
 HELLO: list[Any] = [{"role": "user", "content": "hello"}]
 

@@ -4,10 +4,10 @@ from typing import Any
 
 import msgspec
 import pytest
-from questions import CONVERSATION, request
 
 from serving.gateway.context import RequestContext
 from serving.gateway.steps.question_body import mark_arguments, question_body
+from tests.support.questions import CONVERSATION, request
 
 TOOLS = [{"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}]
 

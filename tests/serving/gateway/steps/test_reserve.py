@@ -8,8 +8,6 @@ from typing import Any
 
 import httpx
 import pytest
-from gateways import RunningGateway
-from scripted import ScriptedEngine, answer, whole
 
 from serving.gateway.context import RequestContext
 from serving.gateway.endpoints import ENDPOINTS
@@ -19,6 +17,8 @@ from serving.gateway.steps.reserve import Reserver
 from serving.identity import Limiter, Principal
 from serving.identity.principal import Budget
 from serving.ledger import ModelPrice, PriceList
+from tests.support.gateways import RunningGateway
+from tests.support.scripted import ScriptedEngine, answer, whole
 
 PICTURE = "data:image/png;base64," + "iVBORw0KGgo" * 40_000
 """440 KB, which would be 110,000 tokens were it text."""

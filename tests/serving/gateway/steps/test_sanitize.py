@@ -3,12 +3,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from questions import request
 
 from serving.gateway.errors import BadRequest
 from serving.gateway.steps.sanitize import sanitize
 from serving.guard import Guard, GuardSettings
 from serving.guard.settings import EntityActions
+from tests.support.questions import request
 
 ADDRESS = "anna@example.org"
 

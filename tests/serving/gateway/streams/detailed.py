@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from scripted import DONE, chunk
-from streams.leaks import decoded_events
-
 from serving.gateway.context import RequestContext
 from serving.gateway.endpoints import CHAT, Endpoint
 from serving.gateway.streams.relay import StreamRelay
 from serving.guard import Guard, GuardSettings
+from tests.serving.gateway.streams.leaks import decoded_events
+from tests.support.scripted import DONE, chunk
 
 GUARD = Guard(GuardSettings())
 VALUES = [

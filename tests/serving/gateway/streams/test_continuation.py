@@ -9,7 +9,6 @@ from typing import Any, cast
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from token_engine import CARD, QUESTION, TokenEngine
 
 from serving.gateway.answer.attempts import Question
 from serving.gateway.context import RequestContext
@@ -30,6 +29,7 @@ from serving.gateway.streams.relay import StreamRelay
 from serving.gateway.streams.stop_strings import StopStringJoiner
 from serving.guard import Guard, GuardSettings
 from serving.http.client import Reply
+from tests.support.token_engine import CARD, QUESTION, TokenEngine
 
 GUARD = Guard(GuardSettings())
 HELLO = [{"role": "user", "content": "hello"}]

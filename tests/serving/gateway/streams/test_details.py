@@ -7,9 +7,6 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from scripted import DONE, chunk, usage_chunk
-from streams.detailed import GUARD, VALUES, WORDS, cut, details_of, entry, relayed, streamed, texts, tokens_of
-from streams.leaks import decoded_events, leaked
 
 from serving.gateway.context import RequestContext
 from serving.gateway.endpoints import CHAT, COMPLETIONS
@@ -18,7 +15,21 @@ from serving.gateway.streams import fast_path
 from serving.gateway.streams.relay import StreamRelay
 from serving.gateway.streams.spelled_text import SpelledText
 from serving.guard import Guard, GuardSettings
+from tests.serving.gateway.streams.detailed import (
+    GUARD,
+    VALUES,
+    WORDS,
+    cut,
+    details_of,
+    entry,
+    relayed,
+    streamed,
+    texts,
+    tokens_of,
+)
+from tests.serving.gateway.streams.leaks import decoded_events, leaked
 from tests.serving.gateway.streams.restless import Restless
+from tests.support.scripted import DONE, chunk, usage_chunk
 
 
 @example(

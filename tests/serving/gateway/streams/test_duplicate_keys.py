@@ -6,10 +6,8 @@ import json
 from typing import Any
 
 import pytest
-from endpoints.streams import event as named
 from hypothesis import given
 from hypothesis import strategies as st
-from scripted import DONE, chunk
 
 from serving.gateway.context import RequestContext
 from serving.gateway.endpoints import CHAT, ENDPOINTS
@@ -19,6 +17,8 @@ from serving.gateway.streams.answer import clean_answer
 from serving.gateway.streams.duplicate_keys import frame_of, repeats_keys
 from serving.gateway.streams.relay import StreamRelay
 from serving.guard import Guard, GuardSettings
+from tests.serving.gateway.endpoints.streams import event as named
+from tests.support.scripted import DONE, chunk
 
 GUARD = Guard(GuardSettings())
 EMAIL = "jane@example.org"

@@ -7,10 +7,8 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
-from endpoints.streams import event as named
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scripted import DONE, chunk
 
 from serving.gateway.context import RequestContext
 from serving.gateway.endpoints import CHAT, ENDPOINTS
@@ -19,6 +17,8 @@ from serving.gateway.streams.numeric_template import NumericTemplate
 from serving.gateway.streams.relay import StreamRelay
 from serving.gateway.streams.tokens import TokenTap
 from serving.guard import Guard, GuardSettings
+from tests.serving.gateway.endpoints.streams import event as named
+from tests.support.scripted import DONE, chunk
 
 GUARD = Guard(GuardSettings())
 EMAIL = "jane@example.org"

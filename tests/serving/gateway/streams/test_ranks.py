@@ -9,15 +9,15 @@ from unittest.mock import patch
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scripted import DONE, chunk
-from streams.detailed import GUARD, VALUES, cut, entry, relayed, streamed, texts, tokens_of, whole
-from streams.leaks import decoded_events, leaked
 
 from serving.gateway.context import RequestContext
 from serving.gateway.endpoints import CHAT
 from serving.gateway.streams.answer import clean_answer
 from serving.gateway.streams.details import DetailGate
 from serving.gateway.streams.relay import StreamRelay
+from tests.serving.gateway.streams.detailed import GUARD, VALUES, cut, entry, relayed, streamed, texts, tokens_of, whole
+from tests.serving.gateway.streams.leaks import decoded_events, leaked
+from tests.support.scripted import DONE, chunk
 
 
 @settings(max_examples=60, deadline=None)

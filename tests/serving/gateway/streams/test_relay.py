@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scripted import DONE, chunk, stream, usage_chunk
 
 from serving.gateway.context import RequestContext
 from serving.gateway.endpoints import CHAT
 from serving.gateway.streams.broken import StreamBroken
 from serving.gateway.streams.relay import StreamRelay
 from serving.guard import Guard, GuardSettings
+from tests.support.scripted import DONE, chunk, stream, usage_chunk
 
 GUARD = Guard(GuardSettings())
 WORDS = [

@@ -9,8 +9,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from streams.engine_shapes import CALLS, STREAMS, WHOLE, event, sse
-from streams.leaks import decoded_events, leaked
 
 from serving.gateway.context import RequestContext
 from serving.gateway.endpoints import CHAT
@@ -18,6 +16,8 @@ from serving.gateway.streams.answer import clean_answer
 from serving.gateway.streams.relay import StreamRelay
 from serving.gateway.streams.tokens import TokenTap
 from serving.guard import Guard, GuardSettings
+from tests.serving.gateway.streams.engine_shapes import CALLS, STREAMS, WHOLE, event, sse
+from tests.serving.gateway.streams.leaks import decoded_events, leaked
 
 GUARD = Guard(GuardSettings())
 EMAIL, CARD = "jane.doe@example.org", "4111 1111 1111 1111"

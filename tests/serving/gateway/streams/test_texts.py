@@ -6,11 +6,8 @@ import json
 from typing import Any
 
 import pytest
-from endpoints.streams import event, response_events
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from streams.engine_shapes import sse
-from streams.leaks import decoded_events
 
 from serving.gateway.context import RequestContext
 from serving.gateway.endpoints import CHAT, ENDPOINTS
@@ -21,6 +18,9 @@ from serving.gateway.streams.answer import clean_answer
 from serving.gateway.streams.relay import StreamRelay
 from serving.gateway.streams.texts import clean_keys, drop_opaque, texts_alone, texts_within
 from serving.guard import Answers, Guard, GuardSettings
+from tests.serving.gateway.endpoints.streams import event, response_events
+from tests.serving.gateway.streams.engine_shapes import sse
+from tests.serving.gateway.streams.leaks import decoded_events
 
 GUARD = Guard(GuardSettings())
 # Escapes of a program, and markup in it.

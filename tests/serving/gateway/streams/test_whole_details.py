@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
-from streams.detailed import GUARD, VALUES, cut, details_of, whole
-from streams.leaks import leaked
 
 from serving.gateway.context import RequestContext
 from serving.gateway.endpoints import CHAT, COMPLETIONS
 from serving.gateway.streams.answer import clean_answer
+from tests.serving.gateway.streams.detailed import GUARD, VALUES, cut, details_of, whole
+from tests.serving.gateway.streams.leaks import leaked
 
 
 @pytest.mark.parametrize("value", VALUES)

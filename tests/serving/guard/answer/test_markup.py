@@ -6,14 +6,14 @@ import random
 from collections.abc import Callable
 
 import pytest
-from cuttings import assert_cutting_is_all_the_same, run
-from growth import assert_linear
 
 from serving.guard import Guard, GuardReport, GuardSettings
 from serving.guard.answer.hosts import Destination, Hosts
 from serving.guard.answer.markup import MAX_MARKUP_HELD, Markup
 from serving.guard.answer.tags import Rules
 from serving.guard.settings import LinkSettings
+from tests.support.cuttings import assert_cutting_is_all_the_same, run
+from tests.support.growth import assert_linear
 
 DEFAULT = Rules(LinkSettings())
 STRICT = Rules(LinkSettings(links="mask", code="mask", allowed_hosts=["docs.example.com", "*.example.org"]))

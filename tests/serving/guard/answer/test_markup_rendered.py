@@ -5,12 +5,12 @@ from __future__ import annotations
 import random
 
 import pytest
-from cuttings import run
 
 from serving.guard import Guard, GuardReport, GuardSettings
 from serving.guard.answer.markup import Markup
 from serving.guard.answer.tags import Rules
 from serving.guard.settings import LinkSettings
+from tests.support.cuttings import run
 from training.studies.guard.rendering import HARMLESS, exfiltrating, fetched
 
 GUARD = Guard(GuardSettings())

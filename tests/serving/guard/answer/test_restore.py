@@ -8,11 +8,11 @@ import pickle
 from typing import Any
 
 import pytest
-from cuttings import assert_cutting_is_all_the_same
 
 from serving.guard import AnswerCleaner, Guard, GuardReport, GuardSettings
 from serving.guard.answer.restore import Restorer
 from serving.guard.text.values import Vault
+from tests.support.cuttings import assert_cutting_is_all_the_same
 
 GUARD = Guard(GuardSettings.model_validate({"input": {"email_address": "pseudonymize", "card_number": "pseudonymize"}}))
 CARD = "4111 1111 1111 1111"

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_bert import write_tiny_bert
 
 from serving.guard.classifiers.encoder import MAX_TOKENS, Encoder, EncoderError, digest_of
+from tests.support.tiny_bert import write_tiny_bert
 
 TEXTS = (
     "The ship is in the harbour.",

@@ -9,7 +9,6 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
-from tiny_bert import write_tiny_bert
 
 from serving.guard.classifiers import ClassifiersSettings, make_pool
 from serving.guard.classifiers.attacks import AttackClassifier, illicit_margin, shipped
@@ -18,6 +17,7 @@ from serving.guard.classifiers.encoder_cascade import HIGH, LOW, VIEWED_CHARS, E
 from serving.guard.classifiers.head import Head
 from serving.guard.classifiers.linear import load, save
 from serving.guard.classifiers.windows import chunks
+from tests.support.tiny_bert import write_tiny_bert
 
 STORY = "The keeper went to the harbour. A ship lay there. Nobody had seen it come."
 NO_ENCODER = cast(Any, None)

@@ -6,7 +6,7 @@ import re
 
 from serving.guard import GuardSettings, StreamCleaner
 from serving.guard.detectors import default_detectors
-from tests.cuttings import run
+from tests.support.cuttings import run
 
 _ON = GuardSettings().output.acting()
 _DETECTORS = tuple(detector for detector in default_detectors() if detector.entity in _ON)

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
 import pytest
-from growth import assert_linear
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.guard import MAX_HELD, Detector, EntityActions, Guard, GuardSettings
 from serving.guard.detectors import default_detectors
 from serving.guard.text.folding import fold
+from tests.support.growth import assert_linear
 
 BY_MODEL = {"person_name", "street_address"}
 

@@ -6,8 +6,8 @@ import pytest
 
 from serving.guard import StreamCleaner
 from serving.guard.detectors import DomainNames, PostalCodes
-from tests.cuttings import assert_cutting_is_all_the_same
 from tests.serving.guard.detectors.cleaned import cleaned, marked
+from tests.support.cuttings import assert_cutting_is_all_the_same
 
 CODES = [
     "London «SW1A 1AA», England",

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from growth import assert_linear
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +14,7 @@ from serving.guard.ner import PersonNames, StreetAddresses
 from serving.guard.ner.model import NUM_JOINT_ROWS, NUM_ROWS, WIDTH, Model, read, shipped, write
 from serving.guard.ner.tagged_text import TaggedText
 from serving.guard.ner.words import MAX_WORD, SIDE, rows, split
+from tests.support.growth import assert_linear
 
 GUARD = Guard(GuardSettings.model_validate({"output": {"person_name": "mask", "street_address": "mask"}}))
 

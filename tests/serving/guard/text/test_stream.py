@@ -8,7 +8,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from growth import assert_linear
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -17,6 +16,7 @@ from serving.guard.detectors import default_detectors
 from serving.guard.ner import PersonNames
 from serving.guard.text.folding import fold
 from serving.guard.text.stream import PROSE
+from tests.support.growth import assert_linear
 
 VALUES: dict[str, list[str]] = json.loads(Path(__file__).parents[1].joinpath("values.json").read_text())
 ENTITIES = [entity for entity in VALUES if entity != "nothing"]

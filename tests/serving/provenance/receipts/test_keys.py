@@ -11,10 +11,10 @@ import time
 from pathlib import Path
 
 import pytest
-from running import wait_until
 
 from serving.provenance.receipts import ReceiptKeys, ReceiptKeysError
 from serving.provenance.receipts import keys as module
+from tests.support.running import wait_until
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import math
 
 import numpy as np
-import philox_reference
 import pytest
 import torch
 from scipy.special import digamma, gammaincc, polygamma
@@ -12,6 +11,7 @@ from vllm.v1.watermarking import GumbelWatermarkDetector, PhiloxPRF
 from serving.provenance.schemes import SCHEMES
 from serving.provenance.schemes.gumbel import harmonic, tetragamma, trigamma, uniforms
 from serving.provenance.schemes.tails import log_gamma_tail
+from tests.support import philox_reference
 
 GUMBEL = SCHEMES["gumbel"]
 SEEDS = [0, 1, 2**64 - 1, 0x0123456789ABCDEF, 0xFFFFFFFF, 1 << 32]

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_bert import write_tiny_bert
 
 from serving.guard.classifiers.encoder import digest_of
 from serving.guard.classifiers.encoder_cascade import EncoderCascade
 from serving.guard.classifiers.linear import load
+from tests.support.tiny_bert import write_tiny_bert
 from training.errors import SourceError
 from training.guard.classifiers.encoder_cascade import Bags, fit_head
 from training.guard.classifiers.train import train

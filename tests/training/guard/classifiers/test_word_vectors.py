@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_bert import write_tiny_bert
 
 from serving.guard.classifiers.linear import load
 from serving.guard.classifiers.word_vectors import NUM_DIMENSIONS, directions
+from tests.support.tiny_bert import write_tiny_bert
 from training.errors import SourceError
 from training.guard.classifiers.examples import OpenData
 from training.guard.classifiers.train import train

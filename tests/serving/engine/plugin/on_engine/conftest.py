@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from engine_client import EngineClient
 
 from serving.provenance import Detector, Keyring, MarkKey
+from tests.support.engine_client import EngineClient
 
 
 @pytest.fixture(scope="module")

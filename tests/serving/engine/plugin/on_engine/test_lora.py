@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import DEFAULT_MODEL, fresh_home
-from engine_client import EngineClient
 from peft import LoraConfig, get_peft_model
-from running import running_engine
 from transformers import AutoModelForCausalLM
 
 from serving.provenance import Keyring, MarkKey
 from serving.provenance.detection import detect
+from tests.support.engine_client import EngineClient
+from tests.support.running import running_engine
+from tests.support.stack import DEFAULT_MODEL, fresh_home
 from training.registry import CheckpointRef, ManifestDraft, Registry
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]

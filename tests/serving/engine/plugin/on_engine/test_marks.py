@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engine_client import EngineClient
 from vllm.v1.watermarking import GumbelWatermarkDetector
 
 from serving.gateway.engines.load import parse_sampling
 from serving.provenance import Detector, MarkKey
+from tests.support.engine_client import EngineClient
 
 pytestmark = pytest.mark.engine
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engine_client import QUESTION, EngineClient
 from scipy.stats import chi2
 
 from serving.provenance import MarkKey
 from serving.provenance.schemes import SCHEMES, lefthash
+from tests.support.engine_client import QUESTION, EngineClient
 from training.studies.marks.foreign import foreign_detector
 
 pytestmark = pytest.mark.engine

@@ -9,9 +9,10 @@ from typing import Any
 
 import httpx
 import pytest
-from gateways import RunningGateway
-from running import wait_until
-from scripted import ScriptedEngine, answer, whole
+
+from tests.support.gateways import RunningGateway
+from tests.support.running import wait_until
+from tests.support.scripted import ScriptedEngine, answer, whole
 
 
 class Admin:

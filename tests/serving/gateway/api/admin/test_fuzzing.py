@@ -11,13 +11,13 @@ from pathlib import Path
 
 import httpx
 import pytest
-from gateways import RunningGateway, start_gateway, stop_gateway
-from running import answers_ok, wait_until
-from scripted import ScriptedEngine
 
 from loadtests.tools.services import Postgres
+from tests.support.gateways import RunningGateway, start_gateway, stop_gateway
+from tests.support.running import answers_ok, wait_until
+from tests.support.scripted import ScriptedEngine
 
-TESTS = Path(__file__).parents[4]
+REPOSITORY = Path(__file__).parents[5]
 CHECKS = "not_a_server_error,content_type_conformance,response_schema_conformance"
 
 
@@ -41,8 +41,8 @@ def fuzz(gateway: RunningGateway, folder: Path, examples: int, phases: str) -> N
     ]  # fmt: skip
     environment = {
         **os.environ,
-        "PYTHONPATH": str(TESTS),
-        "SCHEMATHESIS_HOOKS": "fuzzing_hooks",
+        "PYTHONPATH": str(REPOSITORY),
+        "SCHEMATHESIS_HOOKS": "tests.support.fuzzing_hooks",
         "FUZZING_SPARES": f"{own},default",
     }
     done = subprocess.run(

@@ -18,10 +18,10 @@ from typing import Any, Self
 
 import aiohttp
 import httpx
-from running import answers_ok, free_port, wait_until
 
 from loadtests.tools.answers import answer_text
 from loadtests.tools.processes import REPOSITORY
+from tests.support.running import answers_ok, free_port, wait_until
 
 NUM_TOKENS = 24
 MESSAGES = [{"role": "user", "content": "Hello."}]

@@ -1,18 +1,17 @@
 """What tests keep between runs: the converted default model, and the compressor's environment (1.5 GB).
 
-PYTHONPATH=.:tests python -P -m prepared        # `make test` has it made while types are checked
+PYTHONPATH=. python -P -m tests.support.prepared        # `make test` has it made while types are checked
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from running import run_signet
-
+from tests.support.running import run_signet
 from training.compress.environment import ensure_environment
 
 # Everything else of a run is fresh.
-PREPARED = Path(__file__).parents[1] / ".signet" / "tests"
+PREPARED = Path(__file__).parents[2] / ".signet" / "tests"
 
 
 def prepare_model() -> None:

@@ -11,9 +11,6 @@ from pathlib import Path
 
 import httpx
 import uvicorn
-from gateways import prepare_database
-from pools import eventually
-from running import free_port
 
 from serving.gateway.app import GatewayApp
 from serving.gateway.build import build
@@ -22,6 +19,9 @@ from serving.gateway.settings import GatewaySettings
 from serving.http.server import Server
 from serving.identity import Identity
 from serving.settings import load_settings
+from tests.serving.gateway.engines.pools import eventually
+from tests.support.gateways import prepare_database
+from tests.support.running import free_port
 
 Serve = Callable[[GatewayApp, GatewaySettings, socket.socket], AbstractAsyncContextManager[None]]
 CHAT = {"model": "scripted", "messages": [{"role": "user", "content": "Write to anna@example.com."}]}

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import openai
 from click.testing import CliRunner
-from forked import ForkedSignet
-from running import answers_ok, free_port, signet_environment, wait_until
 
 from serving.identity import Identity
 from serving.identity.cli import keys
 from serving.settings import load_settings
+from tests.support.forked import ForkedSignet
+from tests.support.running import answers_ok, free_port, signet_environment, wait_until
 
 
 @dataclass(frozen=True)
