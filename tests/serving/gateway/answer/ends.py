@@ -11,10 +11,15 @@ from serving.ledger import LedgerUnavailable
 
 
 class Sent:
-    """What a client is sent."""
+    """What a client is sent; also what the server knows of it."""
 
     def __init__(self) -> None:
+        self.may_write = True
+        self.written: list[bytes] = []
         self.messages: list[MutableMapping[str, Any]] = []
+
+    def write(self, data: bytes) -> None:
+        self.written.append(data)
 
     async def __call__(self, message: MutableMapping[str, Any]) -> None:
         self.messages.append(message)

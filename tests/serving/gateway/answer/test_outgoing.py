@@ -11,7 +11,7 @@ from tests.support.questions import request
 
 
 def outgoing(sent: Sent, settlement: Recorded | None = None, **known: Any) -> Outgoing:
-    return Outgoing(request(**known), settlement or Recorded(), sent)  # type: ignore[arg-type]
+    return Outgoing(request(**known), settlement or Recorded(), sent, sent)  # type: ignore[arg-type]
 
 
 async def test_a_whole_answer_is_one_status_and_one_body() -> None:
@@ -95,3 +95,17 @@ async def test_what_is_not_on_record_is_not_released() -> None:
 
 def test_events_are_parted_by_blank_lines() -> None:
     assert joined([b"data: 1", b": comment"]) == b"data: 1\n\n: comment\n\n"
+
+
+async def test_a_piece_is_written_without_waiting_once_the_stream_has_begun_and_the_client_reads() -> None:
+    sent = Sent()
+    answer = outgoing(sent)
+
+    before = answer.may_write
+    await answer.piece(b"one")
+    begun = answer.may_write
+    answer.write(b"two")
+    sent.may_write = False
+
+    assert (before, begun, answer.may_write) == (False, True, False)
+    assert (sent.bodies, sent.written) == ([b"one"], [b"two"])

@@ -61,7 +61,7 @@ def chat(text: str) -> bytes:
 
 async def relay(context: RequestContext, body: bytes, settled: Settled | None = None, review: Any = None) -> Sent:
     sent, settled = Sent(), settled or Settled()
-    outgoing = Outgoing(context, settled, sent)  # type: ignore[arg-type]
+    outgoing = Outgoing(context, settled, sent, sent)  # type: ignore[arg-type]
     response: Any = Response([body], has_come=True)
     room = room_in(Process(free=0))
     await relay_whole(context, response, settled, Judge(), review, room, outgoing)  # type: ignore[arg-type]
@@ -123,7 +123,7 @@ async def test_the_policy_has_the_last_word() -> None:
 
 async def test_an_answer_that_is_not_on_record_is_not_sent() -> None:
     context, sent, settled = asked(), Sent(), Settled(is_down=True)
-    outgoing: Any = Outgoing(context, settled, sent)  # type: ignore[arg-type]
+    outgoing: Any = Outgoing(context, settled, sent, sent)  # type: ignore[arg-type]
 
     with pytest.raises(LedgerDown):
         await relay_whole(
@@ -140,7 +140,7 @@ async def test_an_answer_that_is_not_on_record_is_not_sent() -> None:
 
 async def refuse(context: RequestContext) -> Sent:
     sent = Sent()
-    await refuse_question(context, "Not here.", Outgoing(context, Recorded(), sent))  # type: ignore[arg-type]
+    await refuse_question(context, "Not here.", Outgoing(context, Recorded(), sent, sent))  # type: ignore[arg-type]
     return sent
 
 
