@@ -38,13 +38,15 @@ class TrainingSettings(Protocol):
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-def measured_on(manifest: Manifest) -> str:
+def measured_on(manifest: Manifest, is_chats: bool = True) -> str:
     """On which text a checkpoint's perplexities were measured, as a line for the user: on another they are others."""
     held_out = [data_set for data_set in manifest.data if data_set.role == "heldout"]
     # Several are files of one folder.
     folder = os.path.commonpath([data_set.name for data_set in held_out]) if held_out else ""
-    where = f"{sum(data_set.rows for data_set in held_out)} chats of {folder}" if held_out else "chats"
     tokens = manifest.evaluation.get("heldout_tokens")
+    if not is_chats:
+        return f"Perplexity of {tokens:.0f} tokens of {folder}, which were held out. Other texts give other values."
+    where = f"{sum(data_set.rows for data_set in held_out)} chats of {folder}" if held_out else "chats"
     amount = f"{tokens:.0f} tokens that the assistant says" if tokens else "what the assistant says"
     return f"Perplexity of {amount} in {where}, which were held out. Other texts give other values."
 

@@ -71,7 +71,7 @@ def source_files(sources: Sequence[tuple[DataSource, Path]]) -> list[SourceFile]
             raise DataError(f"{path}: there is no such file or folder, and no such data set in the registry")
         if settings.format in PUBLISHED and path.is_dir():
             path = path / PUBLISHED[settings.format][1]
-        for file in files_of(path):
+        for file in files_of(path, settings.files):
             within = file.relative_to(path).as_posix() if path.is_dir() else ""
             name = f"{path.name}/{within}" if within else file.name
             side = settings.side or (side_of(file, path) if path.is_dir() else None)

@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
@@ -101,18 +102,23 @@ def read_files(path: Path, read: Callable[[Path, bytes], Iterable[T]], wanted: s
     return DataFile(path, parts)
 
 
-def files_of(path: Path) -> list[Path]:
-    """A file itself, or a folder's data files in the order of their paths; raises DataError where there is none."""
+def files_of(path: Path, pattern: str | None = None) -> list[Path]:
+    """A file itself, or a folder's data files in the order of their paths; raises DataError where there is none.
+
+    With a `pattern`, the files whose names match.
+    """
     if not path.is_dir():
         return [path]
     files = [
         file
         for file in sorted(path.rglob("*"))
         if file.is_file()
-        and file.suffix.lower() in _READ
+        and (fnmatch(file.name, pattern) if pattern else file.suffix.lower() in _READ)
         and file.name.lower() not in _NOT_DATA
         and not any(part.startswith(".") for part in file.relative_to(path).parts)
     ]
+    if not files and pattern:
+        raise DataError(f"{path}: the folder holds no file named {pattern}")
     if not files:
         raise DataError(f"{path}: the folder holds no data files ({', '.join(sorted(_READ))})")
     return files

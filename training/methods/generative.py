@@ -17,7 +17,7 @@ from training.methods import adapters, agreement
 from training.methods.gradient_run import GradientRun
 from training.methods.labels import Data, read_data
 from training.methods.run_folder import RunFolder
-from training.methods.sft import ChatObjective
+from training.methods.sft import TokenObjective
 from training.outcome import Context, Outcome, Stopwatch, next_steps
 from training.progress import track
 from training.recipes.classify import ClassifyRecipe
@@ -51,7 +51,7 @@ class GenerativeRun(GradientRun[ClassifyRecipe]):
             adapters.untie_for(model, self.recipe.adapter, "merged")
             model = adapters.attach(model, self.recipe.adapter)
         objective, unseen = (
-            ChatObjective(examples, self.pad_token_id, self.accelerator.device) for examples in (train, heldout)
+            TokenObjective(examples, self.pad_token_id, self.accelerator.device) for examples in (train, heldout)
         )
         trained = self.trainer(folder, model, objective, unseen).train(self.show)
         dtype = stored_dtype(self.base)

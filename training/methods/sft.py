@@ -1,4 +1,4 @@
-"""Supervised fine-tuning: a chat model learns what the assistant says, with an adapter or in all of its weights."""
+"""Supervised fine-tuning: a model learns what the assistant says, or plain text, with an adapter or in all weights."""
 
 from __future__ import annotations
 
@@ -12,10 +12,16 @@ from torch import nn
 
 from training.command import measured_on
 from training.data import Example
-from training.evaluate.loading import load_chat_tokenizer, load_model, padding_token, stored_dtype
+from training.evaluate.loading import (
+    load_model,
+    load_tokenizer,
+    padding_token,
+    require_language_model,
+    stored_dtype,
+)
 from training.evaluate.perplexity import Perplexity, collate, count_targets, summed_loss
 from training.methods import adapters, agreement
-from training.methods.examples import Examples, measure_shared, read_chat_examples
+from training.methods.examples import Examples, holds_chats, measure_shared, read_examples
 from training.methods.gradient_run import GradientRun, processes
 from training.methods.run_folder import RunFolder
 from training.methods.trainer import Training
@@ -30,8 +36,8 @@ def run(recipe: SftRecipe, context: Context) -> Outcome:
         return _Run(recipe, context, accelerator).run()
 
 
-class ChatObjective:
-    """The negative log-likelihood of what the assistant says."""
+class TokenObjective:
+    """The negative log-likelihood of what the assistant says, or of all tokens of a text."""
 
     def __init__(self, examples: Sequence[Example], pad_token_id: int, device: torch.device) -> None:
         self._examples = examples
@@ -52,17 +58,17 @@ class ChatObjective:
 class _Run(GradientRun[SftRecipe]):
     """`run()` reads top to bottom as what happens."""
 
-    example = "chat"
+    example = "chat or block of text"
 
     def __init__(self, recipe: SftRecipe, context: Context, accelerator: Accelerator) -> None:
         super().__init__(recipe, context, accelerator)
         self.base = adapters.require_trainable(context.find_model(recipe.base))
-        self.tokenizer = load_chat_tokenizer(self.base)
-        self.pad_token_id = padding_token(self.tokenizer)
+        require_language_model(self.base)
+        self.pad_token_id = padding_token(load_tokenizer(self.base))
 
     def run(self) -> Outcome:
         watch = self.start()
-        data = read_chat_examples(self.recipe.data, self.context, self.tokenizer, self.show)
+        data = read_examples(self.recipe.data, self.context, self.base, self.show)
         with self.folder(data.digests, self.base) as folder:
             return self._run(data, folder, watch)
 
@@ -73,8 +79,8 @@ class _Run(GradientRun[SftRecipe]):
         if self.recipe.adapter is not None:
             adapters.untie_for(model, self.recipe.adapter, self.recipe.output)
             model = adapters.attach(model, self.recipe.adapter)
-        objective = ChatObjective(data.train, self.pad_token_id, self.accelerator.device)
-        heldout = ChatObjective(data.heldout, self.pad_token_id, self.accelerator.device)
+        objective = TokenObjective(data.train, self.pad_token_id, self.accelerator.device)
+        heldout = TokenObjective(data.heldout, self.pad_token_id, self.accelerator.device)
         trained = self.trainer(folder, model, objective, heldout).train(self.show)
         dtype = stored_dtype(self.base)
         outputs = agreement.chat_outputs(data.heldout, self.pad_token_id)
@@ -119,7 +125,7 @@ class _Run(GradientRun[SftRecipe]):
             summary=f"held-out perplexity {before.value:.2f} before, {after.value:.2f} after, {steps} steps",
             cost=watch.cost(trained.weight),
             notes=[
-                measured_on(checkpoint.manifest),
+                measured_on(checkpoint.manifest, holds_chats(self.context.path(self.recipe.data.train))),
                 *trained.notes(),
                 *adapters.engine_note(checkpoint),
                 *next_steps(checkpoint),

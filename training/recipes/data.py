@@ -21,6 +21,9 @@ class DataSource(Section):
     format: Format = "auto"
     """`auto` recognizes JSONL, JSON, CSV, TSV, Parquet, Arrow and text. `text` reads any file as plain text.
     `sms-spam`, `pubmedqa` and `cuad` read the published files of these data sets."""
+    files: str | None = None
+    """Pattern of the names of the files to read in a folder, such as `*.py`. By default, the endings of data and text
+    are read."""
     unit: Literal["line", "paragraph", "file"] = "paragraph"
     """How plain text files are divided into texts."""
     columns: dict[Literal["text", "label", "labels", "group", "messages"], str] = Field(default={})

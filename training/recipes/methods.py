@@ -56,7 +56,7 @@ class Method(NamedTuple):
 
 
 METHODS: dict[str, Method] = {
-    "sft": Method(SftRecipe, "training.methods.sft", "a chat model learns from chats"),
+    "sft": Method(SftRecipe, "training.methods.sft", "a language model learns from chats or plain text"),
     "pretrain": Method(PretrainRecipe, "training.methods.pretrain", "a language model learns from text alone"),
     "classify": Method(ClassifyRecipe, "training.methods.classify", "a model learns to classify texts"),
     "embed": Method(EmbedRecipe, "training.methods.embed", "a model learns vectors, by which queries find texts"),

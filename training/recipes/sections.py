@@ -50,16 +50,16 @@ class Recipe(Section):
 
 
 class ChatData(Section):
-    """Chats to train on, and held-out chats to measure on."""
+    """Chats or plain text to train on, and held-out ones to measure on."""
 
     train: Path
-    """Chats: a file, such as JSONL, or a folder of files. Paths are relative to the recipe's folder."""
+    """Chats or plain text: a file, such as JSONL, or a folder of files. Paths are relative to the recipe's folder."""
     heldout: Path | None = None
-    """Chats never trained on. By default, part of `train` is held out."""
+    """The same, never trained on. By default, part of `train` is held out."""
     heldout_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Fraction of `train` to hold out if `heldout` is not set."""
     max_tokens: Annotated[int, Field(ge=8)] = 512
-    """Chats are truncated to this many tokens."""
+    """Chats are truncated to this many tokens; plain text is cut into blocks of this length."""
 
 
 class LoraSettings(Section):

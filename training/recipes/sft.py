@@ -1,4 +1,4 @@
-"""The recipe of `sft`: a supervised fine-tuning of a chat model."""
+"""The recipe of `sft`: a language model is trained on, on chats or on plain text."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from training.recipes.sections import AdapterSettings, ChatData, GradientRecipe,
 
 
 class SftRecipe(GradientRecipe):
-    """A chat model learns what the assistant says in chats."""
+    """A language model learns what the assistant says in chats, or a field's plain text."""
 
     method: Literal["sft"]
     """The method, which determines the other settings."""
     base: str
     """The model to start from: NAME[@VERSION] in the registry, a digest, or a folder's path."""
     data: ChatData
-    """Chats."""
+    """Chats, of which the assistant's messages are learned, or plain text, of which every token is."""
     adapter: AdapterSettings | None = None
     """Trains an adapter instead of all weights."""
     output: Literal["merged", "adapter"] = "merged"

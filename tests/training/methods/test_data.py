@@ -322,3 +322,33 @@ def test_data_sets_are_verified_and_models_are_none(
     (built.path / "train.jsonl").write_text('{"text": "x"}\n')
     with pytest.raises(Exception, match=r"train\.jsonl"):
         train(recipe)
+
+
+def test_files_of_source_code_are_chosen_by_their_names_and_learned_from(
+    tmp_path: Path, train: Callable[..., Any], tiny: Registry
+) -> None:
+    """The recipes of the domain of code, in their smallest form."""
+    for number in range(20):
+        path = tmp_path / "code" / f"package_{number % 4}" / f"module_{number}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"def {WORDS[number]}(count):\n    return [{number}] * count\n\n\ndef main():\n    return 0\n")
+    (tmp_path / "code" / "notes.txt").write_text("This is no code.")
+    (tmp_path / "code" / "library.so").write_bytes(b"\x00\x01")
+
+    built = train(RECIPES / "data-code.yaml", f"sources.path={tmp_path / 'code'}", "quality.min_characters=1")
+
+    assert built.checkpoint.manifest.evaluation["read"] == 20
+    heldout = lines(built.checkpoint.path / "heldout.jsonl")
+    assert all("count\n\n\ndef main()" in row["text"] for row in heldout)  # as it was written
+
+    outcome = train(
+        RECIPES / "code.yaml", "base=tiny", f"data.train={built.checkpoint.path / 'train.jsonl'}",
+        f"data.heldout={built.checkpoint.path / 'heldout.jsonl'}", "steps=20", "optimizer.learning_rate=0.02",
+    )  # fmt: skip
+
+    assert outcome.report["perplexity_after"] < outcome.report["perplexity_before"] / 2
+    [said] = [note for note in outcome.notes if note.startswith("Perplexity of ")]
+    assert re.match(r"Perplexity of \d+ tokens of .*heldout\.jsonl, which were held out", said)
+
+    with pytest.raises(DataError, match=r"code: the folder holds no file named \*\.rs"):
+        train(RECIPES / "data-code.yaml", f"sources.path={tmp_path / 'code'}", "sources.files='*.rs'")
