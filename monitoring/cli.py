@@ -13,12 +13,16 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import click
 
 from monitoring.drift.compare import DriftReport, compare
+from monitoring.drift.recorded import reference_finder, reference_of, sketch_answers
+from monitoring.drift.standing import Standing, standing
+from monitoring.drift.watched import Watched
 from monitoring.drift.window import LedgerReader, LedgerUnreadable
+from monitoring.drift.worker import DriftWorker, UnusableState, read_state, worker_file
 from monitoring.telemetry import TelemetrySettings, configure_logging
 from monitoring.telemetry.settings import DriftSettings
 from training.registry import Checkpoint, DriftReference, Registry, RegistryError
@@ -131,7 +135,7 @@ def _served(registry: Registry, reader: LedgerReader, span_s: float) -> str:
 )
 @click.option("--since", type=Duration(), help="How far back: 30m, 24h, 7d or a date. Default: the drift window, 1h.")
 @click.option("--model", "models", multiple=True, help="Model name in the ledger. Default: the checkpoint's name.")
-@click.option("--watch", "watching", is_flag=True, help="Keep comparing; serve gauges to Prometheus.")
+@click.option("--watch", "watching", is_flag=True, help="Watch all models that answer; serve gauges to Prometheus.")
 @click.option("--host", help="With --watch: address of /metrics.")
 @click.option("--port", type=click.IntRange(0, 65535), help="With --watch: port of /metrics; 0 takes a free one.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
@@ -153,14 +157,14 @@ def drift(
     if ctx.invoked_subcommand is not None:
         return
     load_settings: LoadSettings = ctx.obj
-    with _comparison(load_settings, ref, models, since) as comparison:
-        if not watching:
-            report = comparison.look(time.time())
-            click.echo(_as_json(report) if as_json else _as_text(report))
-            return
+    if watching:
         settings = load_settings()
         chosen_port = settings.drift.port if port is None else port
-        _watch(comparison, settings.telemetry, host or settings.drift.host, chosen_port)
+        _watch(settings, ref or settings.drift.reference, models, host or settings.drift.host, chosen_port)
+        return
+    with _comparison(load_settings, ref, models, since) as comparison:
+        report = comparison.look(time.time())
+    click.echo(_as_json(report) if as_json else _as_text(report))
 
 
 @drift.command()
@@ -184,41 +188,106 @@ def record(load_settings: LoadSettings, ref: str, since: float, models: tuple[st
                 f"{window.samples} answers of {' or '.join(served_as)} since then are too few for a reference "
                 f"(at least {least}): look further back with --since"
             )
-        comparison.registry.set_drift_reference(checkpoint, window.as_reference())
+        sketches = sketch_answers(comparison.reader, served_as, now - since, now)
+        comparison.registry.set_drift_reference(checkpoint, reference_of(window, sketches))
     click.echo(f"{checkpoint.ref} is now compared with {window.samples} answers")
 
 
-def _watch(comparison: _Comparison, telemetry: TelemetrySettings, host: str, port: int) -> None:
+@drift.command()
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@click.pass_obj
+def status(load_settings: LoadSettings, as_json: bool) -> None:
+    """Show what the worker knows: which feature of which model has changed, since when, how sure that is.
+
+    Example: signet drift status --json
+    """
+    settings = load_settings()
+    try:
+        state = read_state(worker_file(settings.home))
+        if state is None:
+            raise click.ClickException("no drift worker has run yet: start one with `signet drift --watch`")
+        watched = [Watched.from_state(own, settings.drift) for own in state["watched"]]
+    except UnusableState as error:
+        raise click.ClickException(str(error)) from error
+    except (KeyError, ValueError, TypeError) as error:
+        raise click.ClickException("the worker's state is of another version of Signet: restart the worker") from error
+    now = time.time()
+    standings = [standing(own, now, settings.drift) for own in watched]
+    if as_json:
+        click.echo(json.dumps([_plain(asdict(own)) | {"drifted": own.drifted} for own in standings], indent=2))
+    else:
+        click.echo("\n".join(map(_standing_as_text, standings)) or "no answers yet")
+
+
+def _watch(settings: _Settings, ref: str | None, models: tuple[str, ...], host: str, port: int) -> None:
     from prometheus_client import CollectorRegistry, start_http_server
 
     from monitoring.drift.exporter import DriftGauges, watch
 
-    # A checkpoint without a reference is waited for: one may be recorded while this runs.
-    name = comparison.checkpoint().manifest.name
-    registry = CollectorRegistry()
-    gauges = DriftGauges(registry, name)
+    registry = Registry(settings.home / "registry", settings.home / "keys")
+    reader = LedgerReader(settings.database_url)
     try:
-        server, thread = start_http_server(port, host, registry)
+        checkpoint = registry.resolve(ref) if ref else None
+        served_as = models or ((checkpoint.manifest.name, checkpoint.ref) if checkpoint else ())
+        find = reference_finder(registry, ref, served_as)
+        worker = DriftWorker(reader, find, settings.drift, worker_file(settings.home), time.time())
+    except (RegistryError, UnusableState) as error:
+        raise click.ClickException(str(error)) from error
+    for model in served_as[:1]:
+        worker.expect(model)
+    metrics = CollectorRegistry()
+    gauges = DriftGauges(metrics)
+    gauges.show([standing(own, 0.0, settings.drift) for own in worker.watched.values()], 0.0)
+    try:
+        server, thread = start_http_server(port, host, metrics)
     except OSError as error:
         raise click.ClickException(
             f"cannot listen on {host}:{port} ({error.strerror}): choose another with --port"
         ) from error
-    log = configure_logging(telemetry)
+    log = configure_logging(settings.telemetry)
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    click.echo(f"drift of {name}: http://{host}:{server.server_port}/metrics", err=True)
+    click.echo(f"drift of all models: http://{host}:{server.server_port}/metrics", err=True)
     try:
-        watch(comparison.look, gauges, comparison.settings.interval_s, stopping)
+        watch(worker, gauges, settings.drift, stopping)
     finally:
         server.shutdown()
         server.server_close()
         thread.join()
         log.stop()
+        reader.close()
 
 
 def _as_json(report: DriftReport) -> str:
-    return json.dumps(asdict(report) | {"drifted": report.drifted}, indent=2)
+    return json.dumps(_plain(asdict(report)) | {"drifted": report.drifted}, indent=2)
+
+
+def _plain(value: Any) -> Any:
+    """With null for NaN, which JSON does not know."""
+    if isinstance(value, dict):
+        return {name: _plain(own) for name, own in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(own) for own in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _standing_as_text(own: Standing) -> str:
+    version = f" {own.version[:19]}" if own.version else ""
+    lines = [f"{own.model}{version}: {own.samples} answers in the window, reference: {own.reference}"]
+    if own.reference == "collecting":
+        return f"{lines[0]}, {own.reference_samples} answers so far"
+    lines.append(f"{'':20} {'reference':>10} {'now':>10} {'evidence':>10}")
+    for feature in own.features:
+        if feature.drifted is None:
+            continue
+        since = datetime.fromtimestamp(feature.since, UTC).strftime("%Y-%m-%d %H:%M UTC")
+        said = f"  {feature.what} since {since}" if feature.drifted else ""
+        lines.append(
+            f"{feature.feature:20} {feature.reference:10.3f} {feature.current:10.3f} "
+            f"{feature.evidence_s / _UNITS_S['d']:8.3g} d{said}"
+        )
+    return "\n".join(lines)
 
 
 def _as_text(report: DriftReport) -> str:

@@ -125,8 +125,8 @@ DRIFT = Group(
     (
         Alert(
             "SignetDrift",
-            "max by (namespace, model, feature) (signet_drift_detected) == 1",
-            "{{ $labels.feature }} of {{ $labels.model }} is not what the checkpoint was released for",
+            "max by (namespace, model, version, feature) (signet_drift_detected) == 1",
+            "{{ $labels.feature }} of {{ $labels.model }} {{ $labels.version }} is not what it was released for",
             "warning",
             "30m",
         ),

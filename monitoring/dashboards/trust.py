@@ -214,28 +214,40 @@ DRIFT = Row(
         Panel(
             "Effect",
             "How far a feature has moved: population stability index of a length (much: 0.2), change of a rate (0.05).",
-            (Query("max by (model, feature) (signet_drift_effect)", "{{model}} {{feature}}"),),
+            (Query("max by (model, version, feature) (signet_drift_effect)", "{{model}} {{version}} {{feature}}"),),
             is_signed=True,
         ),
         Panel(
             "p-value",
             "How probable such a difference is without drift. Small and a small effect: real, and of no matter.",
-            (Query("min by (model, feature) (signet_drift_p_value)", "{{model}} {{feature}}"),),
+            (Query("min by (model, version, feature) (signet_drift_p_value)", "{{model}} {{version}} {{feature}}"),),
             top=1,
         ),
         Panel(
             "Drifted",
-            "1 while the effect is large and significant.",
-            (Query("max by (model, feature) (signet_drift_detected)", "{{model}} {{feature}}"),),
+            "1 from when evidence of a change reached the run length, until it has not for a day.",
+            (Query("max by (model, version, feature) (signet_drift_detected)", "{{model}} {{version}} {{feature}}"),),
             top=1,
+        ),
+        Panel(
+            "Evidence",
+            "Unchanged traffic shows such evidence of a change once in so long, or more rarely. At the run length "
+            "an alarm is raised, and it begins anew.",
+            (
+                Query(
+                    "max by (model, version, feature) (signet_drift_evidence_seconds)",
+                    "{{model}} {{version}} {{feature}}",
+                ),
+            ),
+            "s",
         ),
         Panel(
             "Lengths",
             "Mean tokens of prompts and answers, of the reference and of now.",
             (
                 Query(
-                    'max by (model, feature, window) (signet_drift_value{feature=~".*_tokens"})',
-                    "{{model}} {{feature}} {{window}}",
+                    'max by (model, version, feature, window) (signet_drift_value{feature=~".*_tokens"})',
+                    "{{model}} {{version}} {{feature}} {{window}}",
                 ),
             ),
             width=6,
@@ -245,8 +257,8 @@ DRIFT = Row(
             "Shares of answers that refuse, and of those with a guard hit, of the reference and of now.",
             (
                 Query(
-                    'max by (model, feature, window) (signet_drift_value{feature=~".*_rate"})',
-                    "{{model}} {{feature}} {{window}}",
+                    'max by (model, version, feature, window) (signet_drift_value{feature=~".*_rate"})',
+                    "{{model}} {{version}} {{feature}} {{window}}",
                 ),
             ),
             "percentunit",
@@ -255,7 +267,7 @@ DRIFT = Row(
         Panel(
             "Answers compared",
             "Too few on either side give no result.",
-            (Query("max by (model, window) (signet_drift_samples)", "{{model}} {{window}}"),),
+            (Query("max by (model, version, window) (signet_drift_samples)", "{{model}} {{version}} {{window}}"),),
             width=6,
         ),
         Panel(

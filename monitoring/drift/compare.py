@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass
-from typing import Literal
 
+import numpy as np
+
+from monitoring.drift.features import Feature
+from monitoring.drift.sketch import Bins, Sketch
 from monitoring.drift.statistics import (
     homogeneity_p_value,
     population_stability_index,
@@ -15,17 +19,16 @@ from monitoring.drift.window import Window, bin_counts
 from monitoring.telemetry.settings import DriftSettings
 from training.registry import DriftReference, Histogram
 
-Feature = Literal["prompt_tokens", "completion_tokens", "refusal_rate", "guard_hit_rate"]
-FEATURES: tuple[Feature, ...] = ("prompt_tokens", "completion_tokens", "refusal_rate", "guard_hit_rate")
+_NUM_BINS = 10
 
 
 @dataclass(frozen=True, slots=True)
 class FeatureDrift:
     """One feature now and then."""
 
-    feature: Feature
+    feature: str
     reference: float
-    """Mean length in tokens (from the bins' middles), or rate."""
+    """Mean, or rate. Of a reference that was recorded without sketches, a length's mean is not known: NaN."""
     current: float
     effect: float
     """Population stability index of lengths; change of a rate."""
@@ -63,8 +66,8 @@ def compare(
     note = _too_few(reference, window, settings.min_samples)
     if not note:
         features = (
-            _lengths("prompt_tokens", reference.prompt_tokens, window.prompt_tokens, settings),
-            _lengths("completion_tokens", reference.completion_tokens, window.completion_tokens, settings),
+            _lengths("prompt_tokens", reference, reference.prompt_tokens, window.prompt_tokens, settings),
+            _lengths("completion_tokens", reference, reference.completion_tokens, window.completion_tokens, settings),
             _rate("refusal_rate", reference.refusal_rate, reference.samples, window.refused, window, settings),
             _rate("guard_hit_rate", reference.guard_hit_rate, reference.samples, window.guarded, window, settings),
         )
@@ -79,13 +82,39 @@ def _too_few(reference: DriftReference, window: Window, least: int) -> str:
     return ""
 
 
-def _lengths(feature: Feature, reference: Histogram, lengths: Counter[int], settings: DriftSettings) -> FeatureDrift:
-    counts = bin_counts(lengths, reference.edges)
-    index = population_stability_index(reference.counts, counts)
-    p_value = homogeneity_p_value(reference.counts, counts)
+def compare_sketches(feature: Feature, reference: Sketch, current: Sketch, settings: DriftSettings) -> FeatureDrift:
+    """Compare one feature's sketches; whether it drifted is not said: NaN without values on a side."""
+    if min(reference.samples, current.samples) < settings.min_samples:
+        return FeatureDrift(feature.name, reference.mean, current.mean, math.nan, math.nan, drifted=False)
+    if feature.grid.kind == "flag":
+        hits, total = int(reference.counts[1]), reference.samples
+        p_value = two_proportions_p_value(hits, total, int(current.counts[1]), current.samples)
+        effect = current.mean - reference.mean
+    else:
+        then, now = _coarse(reference.counts, current.counts)
+        effect, p_value = population_stability_index(then, now), homogeneity_p_value(then, now)
+    return FeatureDrift(feature.name, reference.mean, current.mean, effect, p_value, drifted=False)
+
+
+def _coarse(reference: Bins, current: Bins) -> tuple[list[int], list[int]]:
+    """Both histograms over about ten runs of bins that hold equally many of the reference."""
+    ranks = np.cumsum(reference) - reference
+    place = ranks * _NUM_BINS // max(1, int(reference.sum()))
+    runs = np.flatnonzero(np.diff(place, prepend=-1))
+    return np.add.reduceat(reference, runs).tolist(), np.add.reduceat(current, runs).tolist()
+
+
+def _lengths(
+    feature: str, reference: DriftReference, histogram: Histogram, lengths: Counter[int], settings: DriftSettings
+) -> FeatureDrift:
+    counts = bin_counts(lengths, histogram.edges)
+    index = population_stability_index(histogram.counts, counts)
+    p_value = homogeneity_p_value(histogram.counts, counts)
+    sketch = (reference.sketches or {}).get(feature)
     return FeatureDrift(
         feature=feature,
-        reference=_binned_mean(reference),
+        # The middles of the bins would say up to four times too much.
+        reference=sketch.total / max(1, sum(sketch.counts.values())) if sketch else math.nan,
         current=sum(length * count for length, count in lengths.items()) / max(1, lengths.total()),
         effect=index,
         p_value=p_value,
@@ -94,7 +123,7 @@ def _lengths(feature: Feature, reference: Histogram, lengths: Counter[int], sett
 
 
 def _rate(
-    feature: Feature, reference: float, samples: int, hits: int, window: Window, settings: DriftSettings
+    feature: str, reference: float, samples: int, hits: int, window: Window, settings: DriftSettings
 ) -> FeatureDrift:
     current = hits / window.samples
     p_value = two_proportions_p_value(round(reference * samples), samples, hits, window.samples)
@@ -106,9 +135,3 @@ def _rate(
         p_value=p_value,
         drifted=abs(current - reference) >= settings.rate_threshold and p_value <= settings.significance,
     )
-
-
-def _binned_mean(histogram: Histogram) -> float:
-    middles = [(low + high) / 2 for low, high in zip(histogram.edges, histogram.edges[1:], strict=False)]
-    total = sum(histogram.counts)
-    return sum(middle * count for middle, count in zip(middles, histogram.counts, strict=True)) / max(1, total)

@@ -1,4 +1,4 @@
-"""The drift worker: compares the last window again and again, and shows it to Prometheus."""
+"""What the drift worker knows, as gauges for Prometheus."""
 
 from __future__ import annotations
 
@@ -6,69 +6,86 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Gauge
 
-from monitoring.drift.compare import FEATURES, DriftReport
+from monitoring.drift.standing import Standing, standing
 from monitoring.drift.window import LedgerUnreadable
+from monitoring.drift.worker import DriftWorker, UnusableState
 from monitoring.telemetry import names
 from monitoring.telemetry.names import Metric
-from training.registry import RegistryError
+from monitoring.telemetry.settings import DriftSettings
 
 logger = logging.getLogger(__name__)
 
+_Series = dict[tuple[Metric, tuple[str, ...]], float]
+
 
 class DriftGauges:
-    """The gauges of one model's report. Not knowing is NaN, never 0: no alert may take it for good news."""
+    """Gauges of all watched models. Not knowing is NaN, never 0: no alert may take it for good news."""
 
-    def __init__(self, registry: CollectorRegistry, model: str) -> None:
-        self._model = model
-        self._effect = _gauge(names.DRIFT_EFFECT, registry)
-        self._p_value = _gauge(names.DRIFT_P_VALUE, registry)
-        self._detected = _gauge(names.DRIFT_DETECTED, registry)
-        self._value = _gauge(names.DRIFT_VALUE, registry)
-        self._samples = _gauge(names.DRIFT_SAMPLES, registry)
-        self._last_read = _gauge(names.DRIFT_LAST_READ, registry)
-        self.show(None)
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._gauges = {
+            metric: Gauge(metric.name, metric.help, metric.labels, registry=registry) for metric in names.DRIFT_METRICS
+        }
+        self._shown: _Series = {}
 
-    def show(self, report: DriftReport | None) -> None:
-        """Show a report; None: there is none, as the ledger or the reference cannot be read."""
-        features = {feature.feature: feature for feature in report.features} if report else {}
-        for name in FEATURES:
-            feature = features.get(name)
-            labels = (self._model, name)
-            self._effect.labels(*labels).set(feature.effect if feature else math.nan)
-            self._p_value.labels(*labels).set(feature.p_value if feature else math.nan)
-            self._detected.labels(*labels).set(feature.drifted if feature else math.nan)
-            self._value.labels(*labels, "reference").set(feature.reference if feature else math.nan)
-            self._value.labels(*labels, "current").set(feature.current if feature else math.nan)
-        self._samples.labels(self._model, "current").set(report.samples if report else math.nan)
-        self._samples.labels(self._model, "reference").set(report.reference_samples if report else math.nan)
-        if report:
-            self._last_read.set(report.until)
+    def show(self, standings: Iterable[Standing], now: float) -> None:
+        """Show how each stands; series of those that are watched no more go."""
+        series: _Series = {}
+        for own in standings:
+            series |= _series(own)
+        for metric, labels in self._shown.keys() - series.keys():
+            self._gauges[metric].remove(*labels)
+        self._set(series)
+        self._gauges[names.DRIFT_LAST_READ].set(now)
+
+    def forget(self) -> None:
+        """Nothing is known now: the ledger cannot be read. When it was last read stays."""
+        self._set(dict.fromkeys(self._shown, math.nan))
+
+    def _set(self, series: _Series) -> None:
+        for (metric, labels), value in series.items():
+            self._gauges[metric].labels(*labels).set(value)
+        self._shown = series
 
 
-def watch(
-    look: Callable[[float], DriftReport], gauges: DriftGauges, interval_s: float, stopping: threading.Event
-) -> None:
-    """Show `look(now)` every `interval_s` until `stopping`. A ledger that is locked or absent is waited for."""
+def watch(worker: DriftWorker, gauges: DriftGauges, settings: DriftSettings, stopping: threading.Event) -> None:
+    """Look and show again and again until `stopping`. A ledger that is locked or absent is waited for."""
     said = ""
     while True:
+        now = time.time()
         try:
-            report = look(time.time())
-        except (LedgerUnreadable, RegistryError) as error:
-            gauges.show(None)
+            worker.look(now)
+        except (LedgerUnreadable, UnusableState) as error:
+            gauges.forget()
             state = str(error)
         else:
-            gauges.show(report)
-            state = report.note or "comparing"
+            gauges.show([standing(own, now, settings) for own in worker.watched.values()], now)
+            state = f"watching {len(worker.watched)} models and versions"
         if state != said:  # once, not every interval
             logger.info("drift: %s", state)
         said = state
-        if stopping.wait(interval_s):
+        if stopping.wait(0 if worker.is_behind else settings.interval_s):
             return
 
 
-def _gauge(metric: Metric, registry: CollectorRegistry) -> Gauge:
-    return Gauge(metric.name, metric.help, metric.labels, registry=registry)
+def _series(standing: Standing) -> _Series:
+    model = (standing.model, standing.version.removeprefix("sha256:")[:12])
+    series: _Series = {
+        (names.DRIFT_SAMPLES, (*model, "reference")): standing.reference_samples,
+        (names.DRIFT_SAMPLES, (*model, "current")): standing.samples,
+    }
+    for own in standing.features:
+        labels = (*model, own.feature)
+        series |= {
+            (names.DRIFT_EFFECT, labels): own.effect,
+            (names.DRIFT_P_VALUE, labels): own.p_value,
+            (names.DRIFT_DETECTED, labels): math.nan if own.drifted is None else float(own.drifted),
+            (names.DRIFT_EVIDENCE, labels): own.evidence_s,
+            (names.DRIFT_SINCE, labels): own.since,
+            (names.DRIFT_VALUE, (*labels, "reference")): own.reference,
+            (names.DRIFT_VALUE, (*labels, "current")): own.current,
+        }
+    return series

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import base64
 import bisect
+import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
     Engine,
+    Row,
     and_,
     case,
     column,
@@ -28,6 +33,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
+from monitoring.drift.features import Answer
 from training.registry import DriftReference, Histogram
 
 # The worker is never in a hurry; the ledger's writer holds its lock for milliseconds.
@@ -43,7 +49,20 @@ _requests = table(
     column("completion_tokens"),
     column("refused"),
     column("guard_hits"),
+    column("id"),
+    column("answer_chars"),
+    column("mark_scheme"),
+    column("ttft_s"),
+    column("duration_s"),
+    column("finish_reason"),
+    column("endpoint"),
+    column("receipt"),
 )
+_feedback = table("feedback", column("id"), column("created_at"), column("model"), column("manifest"), column("rating"))
+_ANSWERS = ("chat", "completions", "responses", "messages")
+"""Endpoints whose answers a model has written."""
+_SETTLED_S = 10.0
+"""Rows are numbered before they are committed: one that is younger than this may be seen before one below it."""
 
 
 class LedgerUnreadable(Exception):
@@ -117,6 +136,46 @@ class LedgerReader:
         with self._reading() as connection:
             return list(connection.scalars(query))
 
+    def first_row(self, since: float) -> int:
+        """Number before that of the first request that came in at `since` or later; 0: there is none.
+
+        Raises:
+            LedgerUnreadable: as `read`.
+        """
+        with self._reading() as connection:
+            first = connection.scalar(select(func.min(_requests.c.id)).where(_requests.c.created_at >= since))
+        return int(first) - 1 if first else 0
+
+    def answers_after(self, row: int, limit: int, now: float) -> tuple[list[Answer], int]:
+        """The complete answers among the next `limit` rows, and the number of the last row that was looked at.
+
+        Raises:
+            LedgerUnreadable: as `read`.
+        """
+        query = select(_requests).where(_requests.c.id > row).order_by(_requests.c.id).limit(limit)
+        with self._reading() as connection:
+            rows = connection.execute(query).all()
+        settled = list(takewhile(lambda found: found.created_at + found.duration_s < now - _SETTLED_S, rows))
+        answers = [_answer(found) for found in settled if found.status == 200 and found.endpoint in _ANSWERS]
+        return answers, settled[-1].id if settled else row
+
+    def ratings_after(self, row: int, limit: int, now: float) -> tuple[list[Answer], int]:
+        """The same of users' ratings, as answers of which nothing else is known.
+
+        Raises:
+            LedgerUnreadable: as `read`.
+        """
+        query = select(_feedback).where(_feedback.c.id > row).order_by(_feedback.c.id).limit(limit)
+        with self._reading() as connection:
+            rows = connection.execute(query).all()
+        settled = list(takewhile(lambda found: found.created_at < now - _SETTLED_S, rows))
+        ratings = [
+            Answer(found.id, found.created_at, found.model, found.manifest, rating=float(found.rating))
+            for found in settled
+            if found.rating is not None
+        ]
+        return ratings, settled[-1].id if settled else row
+
     def close(self) -> None:
         """Release the database."""
         if self._engine is not None:
@@ -147,6 +206,39 @@ class LedgerReader:
             if self._engine.dialect.name == "sqlite":
                 event.listen(self._engine, "connect", _only_read)
         return self._engine
+
+
+def _answer(row: Row[Any]) -> Answer:
+    return Answer(
+        row=row.id,
+        created_at=row.created_at,
+        model=row.model,
+        version=_version(row.receipt),
+        prompt_tokens=float(row.prompt_tokens),
+        completion_tokens=float(row.completion_tokens),
+        answer_chars=float(row.answer_chars),
+        refused=float(bool(row.refused)),
+        guarded=float(row.guard_hits > 0),
+        marked=float(bool(row.mark_scheme)),
+        truncated=float(row.finish_reason == "length"),
+        first_token_s=math.nan if row.ttft_s is None else row.ttft_s,
+        duration_s=row.duration_s,
+    )
+
+
+def _version(receipt: str | None) -> str:
+    """Digest of the checkpoint in the receipt's statement. Unchecked: whoever writes to the ledger can also mislead
+    the detectors by every other column.
+    """
+    if not receipt or receipt.count(".") != 2:
+        return ""
+    payload = receipt.split(".")[1]
+    try:
+        statement = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    except ValueError:
+        return ""
+    digest = statement.get("manifest", "") if isinstance(statement, dict) else ""
+    return digest if isinstance(digest, str) else ""
 
 
 def _only_read(connection: DBAPIConnection, _record: object) -> None:

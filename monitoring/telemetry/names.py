@@ -281,35 +281,50 @@ GATEWAY_METRICS = (
     LEDGER_ANCHOR_AGE,
 )
 
+_DRIFT = ("model", "version", "feature")
 DRIFT_EFFECT = Metric(
     "signet_drift_effect",
     "gauge",
-    "How far a feature has moved: population stability index of a length, change of a rate. NaN: too few answers.",
-    ("model", "feature"),
+    "How far a feature has moved in the last window: change of a rate, else population stability index. NaN: too few "
+    "answers.",
+    _DRIFT,
 )
 DRIFT_P_VALUE = Metric(
     "signet_drift_p_value",
     "gauge",
-    "Probability of such a difference without drift. NaN: too few answers.",
-    ("model", "feature"),
+    "Probability of such a difference in one window without drift. NaN: too few answers.",
+    _DRIFT,
 )
 DRIFT_DETECTED = Metric(
     "signet_drift_detected",
     "gauge",
-    "1 when a feature's effect is large and significant, else 0. NaN: too few answers.",
-    ("model", "feature"),
+    "1 when evidence that a feature has changed reached the run length, until it has not for `drift.hold_s`, else 0. "
+    "NaN: not watched.",
+    _DRIFT,
+)
+DRIFT_EVIDENCE = Metric(
+    "signet_drift_evidence_seconds",
+    "gauge",
+    "Unchanged traffic shows such evidence of a change once in so long, or more rarely. NaN: not watched.",
+    _DRIFT,
+)
+DRIFT_SINCE = Metric(
+    "signet_drift_since_timestamp_seconds",
+    "gauge",
+    "When a feature that counts as drifted began to change, Unix seconds, estimated; 0: it does not.",
+    _DRIFT,
 )
 DRIFT_VALUE = Metric(
     "signet_drift_value",
     "gauge",
-    "A feature's mean length in tokens, or its rate; window is reference or current. NaN: too few answers.",
-    ("model", "feature", "window"),
+    "A feature's mean, or its rate; window is reference or current. NaN: no answers.",
+    (*_DRIFT, "window"),
 )
 DRIFT_SAMPLES = Metric(
     "signet_drift_samples",
     "gauge",
     "Answers compared; window is reference or current. NaN: the ledger cannot be read.",
-    ("model", "window"),
+    ("model", "version", "window"),
 )
 DRIFT_LAST_READ = Metric(
     "signet_drift_last_read_timestamp_seconds",
@@ -317,4 +332,13 @@ DRIFT_LAST_READ = Metric(
     "When the ledger was last read, Unix seconds; 0: not yet.",
 )
 
-DRIFT_METRICS = (DRIFT_EFFECT, DRIFT_P_VALUE, DRIFT_DETECTED, DRIFT_VALUE, DRIFT_SAMPLES, DRIFT_LAST_READ)
+DRIFT_METRICS = (
+    DRIFT_EFFECT,
+    DRIFT_P_VALUE,
+    DRIFT_DETECTED,
+    DRIFT_EVIDENCE,
+    DRIFT_SINCE,
+    DRIFT_VALUE,
+    DRIFT_SAMPLES,
+    DRIFT_LAST_READ,
+)

@@ -49,10 +49,26 @@ class DriftSettings(BaseModel):
     """How far back the current window reaches, seconds."""
 
     interval_s: float = Field(default=30.0, gt=0)
-    """How often the window is compared, seconds."""
+    """How often the worker reads the ledger, seconds."""
+
+    run_length_days: float = Field(default=365.0, ge=1)
+    """Least mean time between false alarms of one model and version, all features together, days."""
+
+    tolerance: float = Field(default=0.05, ge=0, le=1)
+    """Change that is no drift: standardized, as Cohen's d of lengths and h of rates."""
+
+    reference_days: float = Field(default=7.0, gt=0)
+    """Without a recorded reference, a model's first answers are its reference: those of so many days, at least."""
+
+    reference_samples: int = Field(default=1000, ge=100)
+    """And so many answers, at least."""
+
+    hold_s: float = Field(default=86_400.0, gt=0)
+    """How long a feature counts as drifted after the last alarm, seconds. Drift that stays raises it again."""
 
     min_samples: int = Field(default=100, ge=2)
-    """Fewer answers than this, on either side, are not compared: gauges are NaN then."""
+    """Fewer answers than this, on either side, are not compared, and a feature that the reference has seen less often
+    is not watched: gauges are NaN then."""
 
     psi_threshold: float = Field(default=0.2, gt=0)
     """Population stability index from which a length distribution counts as drifted, if it is significant."""

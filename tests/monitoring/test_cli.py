@@ -19,6 +19,9 @@ from click.testing import CliRunner, Result
 from prometheus_client.parser import text_string_to_metric_families
 
 from monitoring.cli import drift
+from monitoring.drift import LedgerReader
+from monitoring.drift.recorded import reference_finder
+from monitoring.drift.worker import DriftWorker, worker_file
 from monitoring.telemetry import DriftSettings, TelemetrySettings
 from serving.ledger import Ledger, UsageRecord
 from tests.support.ledgers import a_record
@@ -182,6 +185,34 @@ def test_record_refuses_too_few_answers(home: Path) -> None:
     assert "99 answers of bot or bot@1 since then are too few" in result.stderr
 
 
+def test_status_says_which_feature_since_when_and_how_sure(with_reference: Path) -> None:
+    write(with_reference, answers(600, length=200))
+    began = time.time() - 60
+    settings = Settings(with_reference)
+    registry = Registry(with_reference / "registry", with_reference / "keys")
+    reader = LedgerReader(settings.database_url)
+    find = reference_finder(registry, None, ())
+    DriftWorker(reader, find, settings.drift, worker_file(with_reference), began).look(time.time())
+    reader.close()
+
+    printed = run(with_reference, "status")
+    (bot,) = json.loads(run(with_reference, "status", "--json").stdout)
+
+    assert (bot["model"], bot["reference"], bot["reference_samples"], bot["drifted"]) == ("bot", "recorded", 500, True)
+    moved = {feature["feature"]: feature for feature in bot["features"] if feature["drifted"]}
+    assert list(moved) == ["prompt_tokens"]
+    assert moved["prompt_tokens"]["what"].endswith("higher")
+    assert moved["prompt_tokens"]["since"] > began - 86_400 * 2
+    assert [line.split()[0] for line in printed.stdout.splitlines() if "higher since" in line] == ["prompt_tokens"]
+
+
+def test_status_before_any_worker_is_one_line(home: Path) -> None:
+    result = run(home, "status")
+
+    assert result.exit_code == 1
+    assert "start one with `signet drift --watch`" in result.stderr
+
+
 def test_a_port_that_is_taken_is_one_line(with_reference: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         result = run(with_reference, "--reference", "bot", "--watch", "--port", str(taken.getsockname()[1]))
@@ -221,7 +252,9 @@ def test_watch_follows_the_ledger_and_stops_on_sigterm(with_reference: Path) -> 
         write(with_reference, answers(300, length=200))
 
         wait_until(lambda: scrape(port)["signet_drift_samples", "current"] == 300, 20, "new answers", process)
-        assert scrape(port)["signet_drift_detected", "prompt_tokens"] == 1
+        wait_until(
+            lambda: scrape(port)["signet_drift_detected", "prompt_tokens"] == 1, 20, "evidence of the change", process
+        )
         assert scrape(port)["signet_drift_detected", "refusal_rate"] == 0
     finally:
         process.terminate()

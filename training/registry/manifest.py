@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -14,7 +14,9 @@ from pydantic import (
     ConfigDict,
     Field,
     JsonValue,
+    SerializerFunctionWrapHandler,
     StringConstraints,
+    model_serializer,
     model_validator,
 )
 
@@ -97,6 +99,14 @@ class Histogram(_Record):
         return self
 
 
+class FeatureSketch(_Record):
+    """One feature of the traffic: how many values fell into each of the drift worker's fixed bins, and their sum."""
+
+    counts: dict[Annotated[str, StringConstraints(pattern=r"^[0-9]{1,4}$")], Annotated[int, Field(ge=1)]]
+    """Bin to count; bins without values are left out."""
+    total: float
+
+
 class DriftReference(_Record):
     """The traffic that a checkpoint is expected to see: the drift worker compares the last window with it."""
 
@@ -105,6 +115,16 @@ class DriftReference(_Record):
     refusal_rate: Annotated[float, Field(ge=0, le=1)]
     guard_hit_rate: Annotated[float, Field(ge=0, le=1)]
     samples: Annotated[int, Field(ge=0)]
+    sketches: dict[str, FeatureSketch] | None = None
+    """What the sequential detectors compare with, and exact means; None: recorded before there were any."""
+
+    @model_serializer(mode="wrap")
+    def _leave_out_nothing(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # A manifest of before keeps its bytes, which its signature covers.
+        fields: dict[str, Any] = serialize(self)
+        if self.sketches is None:
+            del fields["sketches"]
+        return fields
 
 
 class ManifestDraft(_Record):

@@ -8,6 +8,10 @@ import numpy as np
 import pytest
 
 from monitoring.drift import DriftReport, Window, compare
+from monitoring.drift.compare import compare_sketches
+from monitoring.drift.features import FEATURES
+from monitoring.drift.recorded import reference_of
+from monitoring.drift.sketch import Sketch
 from monitoring.telemetry import DriftSettings
 
 
@@ -97,3 +101,58 @@ def test_values_are_shown_in_their_own_unit() -> None:
     assert features["refusal_rate"].current == pytest.approx(0.04)
     assert features["refusal_rate"].effect == pytest.approx(0.02)
     assert 60 < features["prompt_tokens"].current < 100
+
+
+def sketch(feature: int, values: np.ndarray) -> Sketch:
+    grid = FEATURES[feature].grid
+    made = Sketch.empty(grid)
+    made.add(grid.bins(values), values)
+    return made
+
+
+def test_the_references_mean_is_the_traffics_own() -> None:
+    """Answers of code: most are short, and a few very long."""
+    lengths = np.random.default_rng(3).lognormal(2.0, 1.6, 3000).round()
+    before = Window(3000, 0, 0, Counter(lengths.astype(int).tolist()), Counter(lengths.astype(int).tolist()))
+    sketches = {name: sketch(0, lengths) for name in ("prompt_tokens", "completion_tokens")}
+
+    found = compare("bot@1", reference_of(before, sketches), before, 0.0, 60.0, DriftSettings())
+
+    for feature in found.features[:2]:
+        assert feature.reference == pytest.approx(lengths.mean())
+        assert feature.current == pytest.approx(feature.reference)
+
+
+def test_a_mean_that_was_not_recorded_is_not_made_up() -> None:
+    found = report(traffic(seed=2))
+
+    assert np.isnan(found.features[0].reference)
+
+
+def test_sketches_are_compared_in_ten_bins() -> None:
+    random = np.random.default_rng(4)
+    reference, same, longer = (sketch(0, random.lognormal(5, 1, 3000) * scale) for scale in (1, 1, 2))
+
+    alike = compare_sketches(FEATURES[0], reference, same, DriftSettings())
+    other = compare_sketches(FEATURES[0], reference, longer, DriftSettings())
+
+    assert alike.effect < 0.05
+    assert alike.p_value > 0.001
+    assert other.effect > 0.2
+    assert other.p_value < 1e-9
+
+
+def test_sketches_of_rates_are_compared_as_rates() -> None:
+    rare, frequent = (sketch(3, np.array([0.0] * (1000 - hits) + [1.0] * hits)) for hits in (20, 80))
+
+    found = compare_sketches(FEATURES[3], rare, frequent, DriftSettings())
+
+    assert found.effect == pytest.approx(0.06)
+    assert found.p_value < 1e-6
+
+
+def test_few_values_have_no_effect_to_speak_of() -> None:
+    found = compare_sketches(FEATURES[0], sketch(0, np.ones(500)), sketch(0, np.ones(99)), DriftSettings())
+
+    assert np.isnan(found.effect)
+    assert found.reference == found.current == 1

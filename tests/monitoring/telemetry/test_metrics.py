@@ -18,7 +18,9 @@ from prometheus_client import Histogram as ReferenceHistogram
 from prometheus_client.parser import text_string_to_metric_families
 
 from monitoring.drift.exporter import DriftGauges
-from monitoring.telemetry import GatewayMetrics, names
+from monitoring.drift.standing import standing
+from monitoring.drift.watched import Watched
+from monitoring.telemetry import DriftSettings, GatewayMetrics, names
 from monitoring.telemetry.ledger import observe_ledger
 from monitoring.telemetry.names import Metric
 from monitoring.telemetry.series import Counter, Histogram
@@ -166,7 +168,7 @@ def test_every_named_metric_is_in_a_real_scrape(metrics: GatewayMetrics, registr
     use_everything(metrics)
     observe_ledger(LEDGER, ANCHORS, registry)
     LEDGER.on_commit(0.002, 3)
-    DriftGauges(registry, "m")
+    DriftGauges(registry).show([standing(Watched("m", "", DriftSettings()), 0.0, DriftSettings())], 1.0)
 
     scraped = {
         (family.name, family.type): family
@@ -347,7 +349,7 @@ def test_a_request_costs_microseconds(metrics: GatewayMetrics) -> None:
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="Debian package prometheus is not installed")
 def test_promtool_accepts_the_scrape(metrics: GatewayMetrics, registry: CollectorRegistry) -> None:
     use_everything(metrics)
-    DriftGauges(registry, "m")
+    DriftGauges(registry).show([standing(Watched("m", "", DriftSettings()), 0.0, DriftSettings())], 1.0)
 
     checked = subprocess.run(
         ["promtool", "check", "metrics"], input=generate_latest(registry), capture_output=True, check=False
