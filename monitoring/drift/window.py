@@ -61,7 +61,7 @@ _requests = table(
 _feedback = table("feedback", column("id"), column("created_at"), column("model"), column("manifest"), column("rating"))
 _ANSWERS = ("chat", "completions", "responses", "messages")
 """Endpoints whose answers a model has written."""
-_SETTLED_S = 10.0
+_SETTLED_S = 2.0
 """Rows are numbered before they are committed: one that is younger than this may be seen before one below it."""
 
 

@@ -114,7 +114,7 @@ def test_answers_that_are_still_being_recorded_are_left_for_the_next_look(folder
     write(folder, answers(10, START, every_s=1))
     watching = worker(folder, reader)
 
-    watching.look(START + 15)
+    watching.look(START + 7)
     early = watching.watched["bot", ""].reference["prompt_tokens"].samples
     watching.look(START + 60)
 
