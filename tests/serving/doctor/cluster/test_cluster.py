@@ -139,21 +139,6 @@ def waiting(reason: str, message: str, **more: Any) -> dict[str, Any]:
             id="restarts",
         ),
         pytest.param(
-            {
-                "conditions": [
-                    {
-                        "type": "Ready",
-                        "status": "False",
-                        "reason": "ContainersNotReady",
-                        "lastTransitionTime": ago(600),
-                    }
-                ]
-            },
-            "error",
-            "pod p runs and has not been ready for 10 minutes: ContainersNotReady",
-            id="unready",
-        ),
-        pytest.param(
             {"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: ephemeral-storage."},
             "warning",
             "pod p has failed: Evicted: The node was low on resource: ephemeral-storage",
@@ -169,6 +154,13 @@ def test_pods_that_do_not_run(
     server.add("events", {"metadata": {"name": "e"}, "involvedObject": {"name": "p"}, **event})
 
     assert said(check_pods(api)) == [(severity, what)]
+
+
+def test_a_pod_that_runs_and_is_not_ready(server: ApiServer, api: ClusterApi) -> None:
+    unready = {"type": "Ready", "status": "False", "reason": "ContainersNotReady", "lastTransitionTime": ago(600)}
+    server.add("pods", pod("p", "engine", status={"conditions": [unready]}))
+
+    assert said(check_pods(api)) == [("error", "pod p runs and has not been ready for 10 minutes: ContainersNotReady")]
 
 
 def test_a_pod_that_is_loading_its_model_is_no_problem(server: ApiServer, api: ClusterApi) -> None:
