@@ -9,7 +9,6 @@ import threading
 from collections.abc import Callable
 
 import pytest
-from drift_answers import answers
 from prometheus_client import CollectorRegistry
 
 from monitoring.drift import LedgerUnreadable
@@ -19,6 +18,7 @@ from monitoring.drift.standing import Standing, standing
 from monitoring.drift.watched import Watched
 from monitoring.drift.worker import UnusableState
 from monitoring.telemetry import DriftSettings
+from tests.support.drift_answers import answers
 
 SETTINGS = DriftSettings(reference_days=0.25, reference_samples=700, interval_s=0.001)
 START = 1_000_000.0

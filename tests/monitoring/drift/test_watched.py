@@ -6,12 +6,12 @@ import json
 
 import numpy as np
 import pytest
-from drift_answers import HOUR_S, answers
 
 from monitoring.drift.features import Answer
 from monitoring.drift.standing import standing
 from monitoring.drift.watched import Watched
 from monitoring.telemetry import DriftSettings
+from tests.support.drift_answers import HOUR_S, answers
 
 SETTINGS = DriftSettings(reference_days=0.5, reference_samples=1000)
 START = 1_000_000.0

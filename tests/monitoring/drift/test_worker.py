@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from drift_answers import answers
 
 from monitoring.drift import LedgerReader, LedgerUnreadable
 from monitoring.drift.features import Answer
@@ -18,6 +17,7 @@ from monitoring.drift.watched import Watched
 from monitoring.drift.worker import DriftWorker, UnusableState, read_state
 from monitoring.telemetry import DriftSettings
 from serving.ledger import Ledger, UsageRecord
+from tests.support.drift_answers import answers
 
 START = 1_000_000.0
 NOW = START + 10 * 86_400
