@@ -88,10 +88,13 @@ def test_each_latency_leads_to_its_trace(traced: RunningGateway, traced_engine: 
     ask(traced, TRACE)
     ask(traced, UNSAMPLED, flags="00")
 
-    shown = exposed(traced)
-    assert {name: shown[f"signet_gateway_{name}_seconds"] for name in HISTOGRAMS} == {
-        name: {TRACE} for name in HISTOGRAMS
-    }
+    def shown() -> dict[str, set[str]]:
+        exemplars = exposed(traced)
+        return {name: exemplars[f"signet_gateway_{name}_seconds"] for name in HISTOGRAMS}
+
+    wanted = {name: {TRACE} for name in HISTOGRAMS}
+    # On a busy machine a worker may not answer its sibling in time.
+    wait_until(lambda: shown() == wanted, 20, "each histogram names the trace that is kept, and no other")
     # The engine's spans belong to the same trace.
     assert {request.headers["traceparent"].split("-")[1] for request in traced_engine.seen[-2:]} == {TRACE, UNSAMPLED}
 
