@@ -30,7 +30,8 @@ class EventSplitter:
         Raises:
             EventTooLong: an event does not end.
         """
-        if b"\r" in data or self._open_line_end:
+        # Not `in`, which first takes what it looks for for a number, and raises: four times the cost.
+        if data.find(b"\r") >= 0 or self._open_line_end:
             data = self._normalise(data)
         rest = self._rest
         if rest:
