@@ -109,7 +109,8 @@ def watched(
         }
         targets = [Target(address, operator_labels(NAMESPACE, job, f"{job}-1")) for job, address in addresses.items()]
         drift = [*signet, "drift", "--reference", model, "--watch"]
-        with running("drift", drift, home, env=env), running_prometheus(home, targets) as prometheus:
+        with running("drift", drift, home, env=env) as worker, running_prometheus(home, targets) as prometheus:
+            worker.wait_ready(f"http://127.0.0.1:{drift_port}/metrics", {})
             started = time.time()
             ask_for(url, key, seconds)
             yield prometheus, started, time.time()

@@ -51,7 +51,7 @@ NOW = Row(
         Panel(
             "Features that drifted",
             "Features of the traffic that have moved away from the checkpoint's reference.",
-            (Query("sum(signet_drift_detected)", "drifted"),),
+            (Query("sum(signet_drift_detected >= 0)", "drifted"),),
             kind="stat",
             width=4,
             steps=((1, "orange"),),
