@@ -31,18 +31,7 @@ class _Header(msgspec.Struct):
     crit: list[str] | None = None
 
 
-class _Jwk(msgspec.Struct):
-    kty: str
-    crv: str = ""
-    x: str = ""
-
-
-class _JwkSet(msgspec.Struct):
-    keys: list[_Jwk]
-
-
 _decode_header = msgspec.json.Decoder(_Header).decode
-_decode_jwks = msgspec.json.Decoder(_JwkSet).decode
 
 
 class NotSigned(ValueError):
@@ -88,15 +77,13 @@ def thumbprint(key: Ed25519PublicKey) -> str:
 
 def read_jwks(content: bytes) -> dict[str, Ed25519PublicKey]:
     """The Ed25519 keys of a JWKS by their thumbprints; keys of other kinds are passed over. Raises ValueError."""
+    from jwt import PyJWKSet, PyJWTError  # takes as long as all the rest to import, and few need it
+
     try:
-        keys = [Ed25519PublicKey.from_public_bytes(unb64(jwk.x)) for jwk in _ed25519(content)]
-    except (msgspec.DecodeError, UnicodeDecodeError, ValueError):
+        keys = [jwk.key for jwk in PyJWKSet.from_json(content.decode()).keys]
+    except (PyJWTError, ValueError, AttributeError):
         raise ValueError("this is no set of JSON Web Keys") from None
-    return {thumbprint(key): key for key in keys}
-
-
-def _ed25519(content: bytes) -> list[_Jwk]:
-    return [jwk for jwk in _decode_jwks(content).keys if (jwk.kty, jwk.crv) == ("OKP", "Ed25519")]
+    return {thumbprint(key): key for key in keys if isinstance(key, Ed25519PublicKey)}
 
 
 class Signer:
