@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -22,6 +22,7 @@ from sqlalchemy import (
     Engine,
     Index,
     Integer,
+    Row,
     Select,
     String,
     Table,
@@ -44,9 +45,10 @@ DAY_S = 24 * HOUR_S
 # In the sums a model's name is cut here: a key of an index has a largest size, a name as clients write it has none.
 MODEL_CHARS = 255
 INTERVAL_S = 5.0
-# SQLite lets nobody else write meanwhile: some milliseconds at a time.
-_CHUNK = {"sqlite": 2_000, "postgresql": 50_000}
-_PAUSE_S = 0.02
+# Requests in one transaction: read in a tenth of a second.
+CHUNK = 20_000
+# Longer than a writer on SQLite sleeps between two tries for the lock: each gets its turn.
+PAUSE_S = 0.15
 _WRITERS_TIMEOUT_S = 2.0
 _WRITERS_POLL_S = 0.005
 
@@ -116,7 +118,7 @@ def roll_up(
     while (reached := _add_chunk(engine, last)) is not None:
         if progress is not None:
             progress(reached, last)
-        if reached >= last or stop.wait(_PAUSE_S):
+        if reached >= last or stop.wait(PAUSE_S):
             return
 
 
@@ -142,29 +144,27 @@ def settled_id(engine: Engine) -> int:
 
 def _add_chunk(engine: Engine, last: int) -> int | None:
     """Add the next requests up to `last`; gives the id reached. None: none is left, or another process adds them."""
-    dialect = engine.dialect.name
-    with engine.begin() as connection:
+    with engine.connect() as connection:
         before = rolled_up_to(connection)
         if before >= last:
             return None
-        after = min(before + _CHUNK[dialect], last)
+        after = min(before + CHUNK, last)
+        hours = connection.execute(_by_hour(connection.dialect.name, before, after)).all()
+    # Only what must be one transaction is in it: SQLite lets nobody else write meanwhile.
+    with engine.begin() as connection:
         moved = update(usage_rollup).where(usage_rollup.c.up_to == before).values(up_to=after)
         if connection.execute(moved).rowcount != 1:
             return None
-        insert = (sqlite if dialect == "sqlite" else postgresql).insert
         for table, span_s in SPANS:
-            added = insert(table).from_select(
-                [column.name for column in table.c], _summed(dialect, span_s, before, after)
-            )
-            sums = {column.name: column + added.excluded[column.name] for column in table.c if not column.primary_key}
-            connection.execute(added.on_conflict_do_update(index_elements=list(table.primary_key), set_=sums))
+            if rows := _folded(hours, table, span_s):
+                connection.execute(_addition(connection.dialect.name, table), rows)
     return after
 
 
-def _summed(dialect: str, span_s: int, before: int, after: int) -> Select[Any]:
-    spans = requests.c.created_at / span_s
-    begin = cast(spans if dialect == "sqlite" else func.floor(spans), BigInteger) * span_s
-    groups = (begin, requests.c.tenant, requests.c.key_id, model_name())
+def _by_hour(dialect: str, before: int, after: int) -> Select[Any]:
+    hours = requests.c.created_at / HOUR_S
+    hour = cast(hours if dialect == "sqlite" else func.floor(hours), BigInteger) * HOUR_S
+    groups = (hour, requests.c.tenant, requests.c.key_id, model_name())
     sums = (
         func.count(),
         func.sum(requests.c.prompt_tokens),
@@ -172,6 +172,23 @@ def _summed(dialect: str, span_s: int, before: int, after: int) -> Select[Any]:
         func.sum(requests.c.cost_nanos),
     )
     return select(*groups, *sums).where(requests.c.id > before, requests.c.id <= after).group_by(*groups)
+
+
+def _folded(hours: Sequence[Row[Any]], table: Table, span_s: int) -> list[dict[str, Any]]:
+    """Rows for `table`, whose spans are whole hours."""
+    sums: dict[tuple[Any, ...], list[int]] = {}
+    for row in hours:
+        hour, tenant, key_id, model, *added = tuple(row)
+        span = sums.setdefault((hour // span_s * span_s, tenant, key_id, model), [0] * len(added))
+        span[:] = [have + int(more) for have, more in zip(span, added, strict=True)]
+    names = [column.name for column in table.c]
+    return [dict(zip(names, (*key, *values), strict=True)) for key, values in sums.items()]
+
+
+def _addition(dialect: str, table: Table) -> sqlite.Insert | postgresql.Insert:
+    added = sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
+    sums = {column.name: column + added.excluded[column.name] for column in table.c if not column.primary_key}
+    return added.on_conflict_do_update(index_elements=list(table.primary_key), set_=sums)
 
 
 class Rollup:

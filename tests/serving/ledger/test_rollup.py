@@ -28,8 +28,7 @@ from tests.support.running import wait_until
 WRITER = """
 import asyncio, sys, time
 from serving.ledger import Ledger, UsageRecord, rollup
-rollup._PAUSE_S = 0.0
-rollup._CHUNK = {"sqlite": 7, "postgresql": 7}
+rollup.PAUSE_S, rollup.CHUNK = 0.01, 7
 rollup.Rollup.__init__.__defaults__ = (0.001,)
 
 async def main():
@@ -77,8 +76,8 @@ def fill(engine: Engine, *records: UsageRecord) -> None:
 
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rollup, "_CHUNK", {"sqlite": 3, "postgresql": 3})
-    monkeypatch.setattr(rollup, "_PAUSE_S", 0.0)
+    monkeypatch.setattr(rollup, "CHUNK", 3)
+    monkeypatch.setattr(rollup, "PAUSE_S", 0.0)
 
 
 @pytest.mark.usefixtures("small_chunks")
