@@ -108,17 +108,17 @@ class GatewayMetrics:
     def request_settled(self, request: ObservedRequest, status: int, duration_s: float, trace_id: str = "") -> None:
         """A request's outcome is known. `status` is what the client saw."""
         # A client can ask for any name; only one that was routed to an engine is a model of ours.
-        model = request.model if request.model in self._models else OTHER
-        if request.engine is not None:
-            model = self._served(request.model)
+        model = request.question.model if request.question.model in self._models else OTHER
+        if request.answer.engine is not None:
+            model = self._served(request.question.model)
         self._requests.add(1, request.endpoint.name, model, str(status))
         self._duration.labels(request.endpoint.name, model).observe(duration_s, trace_id=trace_id)
-        if request.prompt_tokens:
-            self._tokens.add(request.prompt_tokens, model, "prompt")
-        if request.completion_tokens:
-            self._tokens.add(request.completion_tokens, model, "completion")
-        if request.first_token_at:
-            self._marks.add(1, request.mark_scheme)
+        if request.answer.prompt_tokens:
+            self._tokens.add(request.answer.prompt_tokens, model, "prompt")
+        if request.answer.completion_tokens:
+            self._tokens.add(request.answer.completion_tokens, model, "completion")
+        if request.answer.first_token_at:
+            self._marks.add(1, request.mark.scheme)
 
     def receipt_recorded(self) -> None:
         """An answer has its receipt, to be signed when somebody wants it."""

@@ -87,7 +87,7 @@ class ExportedTracing(Tracing):
             _end(trace.attempt, error="unavailable")
         operation = genai.OPERATIONS.get(request.endpoint.name, request.endpoint.name)
         trace.attempt = self._tracer.start_span(
-            f"{operation} {request.model}",
+            f"{operation} {request.question.model}",
             context=trace.context,
             kind=SpanKind.CLIENT,
             attributes=_question_attributes(request, operation),
@@ -130,13 +130,13 @@ def _question_attributes(request: ObservedRequest, operation: str) -> dict[str, 
     attributes: dict[str, AttributeValue] = {
         genai.OPERATION_NAME: operation,
         genai.PROVIDER_NAME: genai.PROVIDER,
-        genai.REQUEST_MODEL: request.model,
-        genai.REQUEST_STREAM: request.stream,
+        genai.REQUEST_MODEL: request.question.model,
+        genai.REQUEST_STREAM: request.question.stream,
     }
-    if request.engine is not None:
-        attributes |= _engine_address(request.engine.name)
+    if request.answer.engine is not None:
+        attributes |= _engine_address(request.answer.engine.name)
     for field, attribute in genai.NUMERIC_PARAMETERS.items():
-        value = request.body.get(field)
+        value = request.question.body.get(field)
         if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2**63:
             attributes[attribute] = value
     return attributes
@@ -144,15 +144,15 @@ def _question_attributes(request: ObservedRequest, operation: str) -> dict[str, 
 
 def _answer_attributes(request: ObservedRequest) -> dict[str, AttributeValue]:
     attributes: dict[str, AttributeValue] = {
-        genai.RESPONSE_MODEL: request.model,
-        genai.USAGE_INPUT_TOKENS: request.prompt_tokens,
-        genai.USAGE_OUTPUT_TOKENS: request.completion_tokens,
-        genai.SIGNET_MARK_SCHEME: request.mark_scheme,
+        genai.RESPONSE_MODEL: request.question.model,
+        genai.USAGE_INPUT_TOKENS: request.answer.prompt_tokens,
+        genai.USAGE_OUTPUT_TOKENS: request.answer.completion_tokens,
+        genai.SIGNET_MARK_SCHEME: request.mark.scheme,
     }
-    if request.finish_reason:
-        attributes[genai.RESPONSE_FINISH_REASONS] = (request.finish_reason,)
-    if request.first_token_at:
-        attributes[genai.RESPONSE_TIME_TO_FIRST_CHUNK] = request.first_token_at - request.started
+    if request.answer.finish_reason:
+        attributes[genai.RESPONSE_FINISH_REASONS] = (request.answer.finish_reason,)
+    if request.answer.first_token_at:
+        attributes[genai.RESPONSE_TIME_TO_FIRST_CHUNK] = request.answer.first_token_at - request.started
     return attributes
 
 

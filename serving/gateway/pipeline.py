@@ -82,9 +82,7 @@ class Pipeline:
             await exchange.fail(GatewayError("The gateway failed on this request. Its log has the request id."))
         finally:
             if entry is not None:
-                entry.end(
-                    context.prompt_tokens, context.completion_tokens, context.engine, is_counted=context.usage_reported
-                )
+                entry.end(context.answer)
             exchange.close()
 
 

@@ -14,13 +14,14 @@ CONVERSATION = [{"role": "user", "content": "Hello."}]
 
 
 def request(body: dict[str, Any] | None = None, endpoint: Endpoint = CHAT, **known: Any) -> RequestContext:
-    """`known`: fields of the context; `headers`, `tenant` and the principal's own, in `holder`."""
+    """`known`: fields of the context and its records; `headers`, `tenant` and the principal's own, in `holder`."""
     headers, holder = known.pop("headers", {}), known.pop("holder", {})
     body = {"model": "m", "messages": CONVERSATION} if body is None else body
     context = RequestContext(endpoint, headers, json.dumps(body).encode())
-    context.body = body
-    context.model = context.asked_model = body.get("model", "m")
+    context.question.body = body
+    context.question.model = context.question.asked_model = body.get("model", "m")
     context.principal = Principal("key_1", known.pop("tenant", "acme"), **holder)
     for name, value in known.items():
-        setattr(context, name, value)
+        records = (context.question, context.answer, context)
+        setattr(next(record for record in records if hasattr(record, name)), name, value)
     return context

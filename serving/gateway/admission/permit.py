@@ -10,6 +10,7 @@ from serving.gateway.admission.demand import Demand
 from serving.gateway.admission.fair_queue import Announcement, FairQueue, TenantState, Ticket
 from serving.gateway.engines.engine import Engine
 from serving.gateway.engines.seen import CHARS_PER_TOKEN
+from serving.gateway.records import AnswerRecord
 from serving.gateway.settings.admission import AdmissionSettings
 
 
@@ -111,10 +112,10 @@ class Entry:
         if self._announcement is not None:
             self._announcement.withdraw()
 
-    def end(self, prompt_tokens: int, completion_tokens: int, engine: Engine | None, *, is_counted: bool) -> None:
-        """End it, on every path; the tokens count where the engine has reported some."""
+    def end(self, answer: AnswerRecord) -> None:
+        """End it, on every path; what the engine has counted by now counts in the tenant's share."""
         self.is_ready()
         if self.permit is not None:
-            if is_counted or completion_tokens:
-                self.permit.settle(prompt_tokens, completion_tokens, engine)
+            if answer.usage_reported or answer.completion_tokens:
+                self.permit.settle(answer.prompt_tokens, answer.completion_tokens, answer.engine)
             self.permit.release()

@@ -20,10 +20,11 @@ def demand_of(context: RequestContext, *, is_queued: bool, engine_priority: bool
     Raises:
         BadRequest: priority or deadline are no numbers.
     """
+    question = context.question
     assert context.principal is not None
-    demand = Demand(context.principal.tenant, context.principal.weight, context.model, slots=context.sequences)
+    demand = Demand(context.principal.tenant, context.principal.weight, question.model, slots=question.sequences)
     if is_queued:
-        demand.priority = context.priority = priority_of(context, engine_priority)
+        demand.priority = question.priority = priority_of(context, engine_priority)
         limit_s = deadline_of(context)
         if limit_s is not None:
             demand.deadline = context.started + limit_s
@@ -40,7 +41,7 @@ def priority_of(context: RequestContext, to_engine: bool) -> int:
         BadRequest: no whole number, or below the lowest.
     """
     assert context.principal is not None
-    body, highest = context.body, context.principal.priority
+    body, highest = context.question.body, context.principal.priority
     header = context.headers.get(PRIORITY_HEADER)
     if header is None and "priority" not in body:
         return min(0, highest)

@@ -48,7 +48,7 @@ LOOK_AGAIN_S = 0.1
 
 
 @dataclass(slots=True)
-class Question:
+class EngineQuestion:
     """What an engine is asked: `body` is made for the engine that is chosen, after `prepare` has had a look at it."""
 
     target: bytes
@@ -83,7 +83,7 @@ class Attempts:
         self._num_failures = 0
         self._last_error: GatewayError | None = None
 
-    async def ask(self, question: Question) -> UpstreamResponse:
+    async def ask(self, question: EngineQuestion) -> UpstreamResponse:
         """Send the question to the best engine, and to the next while one fails; returns the head of a 200 answer.
 
         Raises:
@@ -115,7 +115,7 @@ class Attempts:
             else:
                 self._refused(engine, response, body, question)
 
-    async def ask_until_answered(self, question: Question, wait_s: float) -> UpstreamResponse:
+    async def ask_until_answered(self, question: EngineQuestion, wait_s: float) -> UpstreamResponse:
         """As `ask`, for a stream that broke off: waits up to `wait_s` seconds for an engine that can be asked."""
         deadline = time.monotonic() + wait_s
         self._begin_anew()
@@ -141,14 +141,14 @@ class Attempts:
 
     def begin_again(self, error: GatewayError) -> None:
         """The engine was left before the client had any of its answer: the next may be asked, or `error` is raised."""
-        self._context.forget_answer()
+        self._context.answer.forget()
         self._allow_retry(error, costs=self._num_failures > 0)
 
     def has_other(self, may_go_to: Callable[[Engine], bool]) -> bool:
         """Whether another engine than the one that answers could be asked now."""
-        unfit = [e for e in self._router.pool.engines if e is self._context.engine or not may_go_to(e)]
+        unfit = [e for e in self._router.pool.engines if e is self._context.answer.engine or not may_go_to(e)]
         try:
-            self._router.candidates(self._context.model, self._route, unfit)
+            self._router.candidates(self._context.question.model, self._route, unfit)
         except EngineUnavailable:
             return False
         return True
@@ -157,14 +157,14 @@ class Attempts:
         """Leave the engine in the middle of a stream: it failed for `reason`, or (None) only hands over."""
         if reason is not None:
             self._give_up(reason)
-        elif self._context.engine is not None:
-            self._tried = [self._context.engine]
+        elif self._context.answer.engine is not None:
+            self._tried = [self._context.answer.engine]
         self.close()
 
     @property
     def engine(self) -> Engine | None:
         """The engine whose slot is taken."""
-        return self._context.engine if self._release is not None else None
+        return self._context.answer.engine if self._release is not None else None
 
     def close(self, answer_complete: bool = False) -> None:
         """Give everything back: the connection (closing it stops an unfinished generation) and the engine's slot."""
@@ -175,13 +175,13 @@ class Attempts:
         self._response = self._release = None
 
     def _engine_is_down(self) -> bool:
-        return self._context.engine is not None and not self._context.engine.up
+        return self._context.answer.engine is not None and not self._context.answer.engine.up
 
     def _begin_anew(self) -> None:
         self._num_failures = 0
         self._last_error = None
 
-    def _choose(self, question: Question) -> Choice:
+    def _choose(self, question: EngineQuestion) -> Choice:
         passed_over = self._tried
         if question.may_go_to is not None:
             unfit = [engine for engine in self._router.pool.engines if not question.may_go_to(engine)]
@@ -199,19 +199,19 @@ class Attempts:
     def _occupy(self, engine: Engine, uncached_chars: int) -> None:
         self.close()
         self._release = engine.occupy(uncached_chars, self._slots)
-        if self._context.engine is None:
+        if self._context.answer.engine is None:
             self._settlement.routed()
             self._failover.budget.request()
-        self._context.engine = engine
+        self._context.answer.engine = engine
 
     def _give_up(self, reason: str) -> None:
-        engine = self._context.engine
+        engine = self._context.answer.engine
         assert engine is not None
         engine.failed(reason)
         self._tried.append(engine)
         self.close()
 
-    def _refused(self, engine: Engine, response: UpstreamResponse, body: bytes, question: Question) -> None:
+    def _refused(self, engine: Engine, response: UpstreamResponse, body: bytes, question: EngineQuestion) -> None:
         """Return when the next engine may be asked although this one refused; raise what the client did wrong."""
         refusal = read_refusal(response.status, response.header(b"retry-after"))
         error = from_engine(refusal.status, body, question.target.decode())
@@ -250,7 +250,7 @@ class Attempts:
     def _final(self, error: GatewayError) -> GatewayError:
         """What the client is told in the end, with the time after which an engine may be asked again."""
         if isinstance(error, EngineOverloaded):
-            error.headers = self._router.retry_after(self._context.model)
+            error.headers = self._router.retry_after(self._context.question.model)
         return error
 
     def _headers(self) -> list[tuple[bytes, bytes]]:

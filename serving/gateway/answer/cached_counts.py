@@ -22,7 +22,7 @@ _APART = ("cache_read_input_tokens", "cache_creation_input_tokens")
 
 def hides_cached(context: RequestContext) -> bool:
     """Whether the cache of the engine that answers is everybody's: it takes no salt."""
-    return context.engine is not None and not context.engine.is_vllm(context.model)
+    return context.answer.engine is not None and not context.answer.engine.is_vllm(context.question.model)
 
 
 def without_cached_counts(data: bytes, is_stream: bool) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from serving.gateway.admission.permit import Entry
-from serving.gateway.answer.attempts import Attempts, Question
+from serving.gateway.answer.attempts import Attempts, EngineQuestion
 from serving.gateway.answer.failover import Failover
 from serving.gateway.answer.outgoing import Outgoing
 from serving.gateway.answer.pump import NotBegun, interrupted
@@ -66,7 +66,7 @@ class Exchange:
         attempts = self._attempts = Attempts(
             context, self._settlement, self._router, self._failover, route, entry.demand.slots
         )
-        question = Question(context.endpoint.target, self._body_for)
+        question = EngineQuestion(context.endpoint.target, self._body_for)
         room = AnswerRoom(self._client, context.tenant, self._max_bytes)
         self._outgoing.review = review
         if review is not None:
@@ -133,13 +133,13 @@ class Exchange:
         check_engines_mark(self._context, engine)
         context = self._context
         continues = self._failover.settings.continue_streams and context.endpoint.has_choices
-        if context.stream and continues and engine.is_vllm(context.model):
+        if context.question.stream and continues and engine.is_vllm(context.question.model):
             return question_body(context, engine, return_token_ids=True)
         return question_body(context, engine)
 
     def _unbinds(self, refusal: BadRequest) -> bool:
         """Whether to ask again without binding tools: not every schema can be made a grammar of."""
-        if not self._context.binds_tools or isinstance(refusal, ContextTooLong | ControlTokenMade):
+        if not self._context.question.binds_tools or isinstance(refusal, ContextTooLong | ControlTokenMade):
             return False
-        self._context.binds_tools = False
+        self._context.question.binds_tools = False
         return True

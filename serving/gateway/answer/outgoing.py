@@ -82,10 +82,10 @@ class Outgoing:
         headers = [(b"x-request-id", context.request_id.encode())]
         if context.lease is not None:
             headers += encode_headers(context.lease.headers)
-        if context.ignored_fields:
-            headers.append((b"x-signet-ignored-fields", ignored_header(context.ignored_fields)))
-        if context.engine is not None:
-            headers.append((b"x-signet-mark", context.mark_header()))
+        if context.question.ignored_fields:
+            headers.append((b"x-signet-ignored-fields", ignored_header(context.question.ignored_fields)))
+        if context.answer.engine is not None:
+            headers.append((b"x-signet-mark", context.mark.header()))
         if self.review is not None:
             headers += self.review.header()
         return headers

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Protocol
 
 from serving.gateway.admission.permit import Permit
-from serving.gateway.answer.attempts import LOOK_AGAIN_S, Attempts, Question
+from serving.gateway.answer.attempts import LOOK_AGAIN_S, Attempts, EngineQuestion
 from serving.gateway.answer.settle import Settlement
 from serving.gateway.cleaning import offload
 from serving.gateway.context import RequestContext
@@ -81,7 +81,7 @@ class Pump:
         """Whether the engine has nothing more to say."""
         return self._relay.done
 
-    async def run(self, response: UpstreamResponse, question: Question, receiver: Receiver) -> None:
+    async def run(self, response: UpstreamResponse, question: EngineQuestion, receiver: Receiver) -> None:
         """Relay until the answer is complete, all but the closing events.
 
         Raises:
@@ -124,7 +124,7 @@ class Pump:
     def _note_progress(self) -> None:
         num_text_events = self._relay.num_text_events
         self._settlement.note_text_events(num_text_events)
-        if self._permit is not None and (engine := self._context.engine) is not None:
+        if self._permit is not None and (engine := self._context.answer.engine) is not None:
             self._permit.relayed(num_text_events, engine)
 
 
@@ -150,7 +150,7 @@ class ContinuedPump(Pump):
     def complete(self) -> bool:
         return self._complete
 
-    async def run(self, response: UpstreamResponse, question: Question, receiver: Receiver) -> None:
+    async def run(self, response: UpstreamResponse, question: EngineQuestion, receiver: Receiver) -> None:
         relay = self._relay
         joined: Joined | None = None
         while True:
@@ -173,13 +173,13 @@ class ContinuedPump(Pump):
         tap = self._relay.tap
         if tap is None or tap.blind or not tap.first:
             return False
-        if not self._context.is_counted:
-            self._context.note_usage(tap.prompt_tokens, tap.completion_tokens)
+        if not self._context.answer.is_counted:
+            self._context.answer.note_usage(tap.prompt_tokens, tap.completion_tokens)
         return True
 
     async def _relay_part(self, response: UpstreamResponse, joined: Joined | None, receiver: Receiver) -> None:
         """Relay one engine's bytes to their end, or to the end of the part that it was asked for."""
-        relay, engine = self._relay, self._context.engine
+        relay, engine = self._relay, self._context.answer.engine
         assert engine is not None
         response.set_stall_policy(StallPolicy(self._failover.stall_timeout_s, self._can_move))
         hand_over_at = 0.0
@@ -203,14 +203,14 @@ class ContinuedPump(Pump):
             raise StreamBroken("The engine ended the stream before the answer was complete.")
 
     def _relay_at_once(self, receiver: Receiver, data: bytes) -> bytes | None:
-        engine = self._context.engine
+        engine = self._context.answer.engine
         # Of an engine that is to be left a task decides when.
         return data if engine is None or engine.draining else super()._relay_at_once(receiver, data)
 
     def _can_move(self) -> bool:
         """Whether another engine could go on with the stream now."""
         context = self._context
-        if self._relay.complete or context.continued >= self._failover.max_continuations:
+        if self._relay.complete or context.answer.continued >= self._failover.max_continuations:
             return False
         if obstacle(context, self._relay.tap):
             return False
@@ -235,23 +235,23 @@ class ContinuedPump(Pump):
         self._attempts.cut(reason)
         if not self._relay.complete:
             context = self._context
-            if context.engine is not None:
-                context.earlier_manifests.append(context.engine.manifests.get(context.model, ""))
+            if context.answer.engine is not None:
+                context.answer.earlier_manifests.append(context.answer.engine.manifests.get(context.question.model, ""))
             self._settlement.continued("drained" if reason is None else "failed")
             # Counted anew at the end: no engine knows the whole.
-            self._context.usage_reported = False
+            self._context.answer.usage_reported = False
 
-    async def _continue(self, question: Question) -> tuple[UpstreamResponse, Joined]:
+    async def _continue(self, question: EngineQuestion) -> tuple[UpstreamResponse, Joined]:
         """Ask another engine for what is missing.
 
         Raises: as `run`; before the client has any of it, also what the other engine failed with.
         """
         context, failover = self._context, self._failover
         try:
-            if context.continued >= failover.max_continuations:
+            if context.answer.continued >= failover.max_continuations:
                 raise CannotContinue("it broke off too often")
             part = next_part(context, self._relay.tap, question)
-            context.continued += 1
+            context.answer.continued += 1
             response = await self._attempts.ask_until_answered(part.question, failover.engine_wait_s)
         except (CannotContinue, GatewayError) as error:
             if not self._has_begun() and isinstance(error, CannotContinue):
@@ -266,12 +266,13 @@ class ContinuedPump(Pump):
     def _tell_usage(self) -> None:
         """Where no engine has: the answer came from several, or its last one died too early."""
         context, relay = self._context, self._relay
-        if not context.continued and relay.done:
+        answer = context.answer
+        if not answer.continued and relay.done:
             self.count_tokens()
             return
         usage = b""
-        if not context.usage_reported and self.count_tokens() and relay.tap is not None and context.wants_usage:
-            usage = usage_event(relay.tap.first, context.prompt_tokens, context.completion_tokens)
+        if not answer.usage_reported and self.count_tokens() and relay.tap is not None and context.question.wants_usage:
+            usage = usage_event(relay.tap.first, answer.prompt_tokens, answer.completion_tokens)
         relay.end(usage)
 
 

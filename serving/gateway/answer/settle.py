@@ -27,18 +27,20 @@ def count_by_length(context: RequestContext, *, is_whole: bool) -> None:
 
     An answer that was cut short may have a count from its beginning, or none; a whole one may have a count of zero.
     """
-    if context.engine is None:
+    question = context.question
+    answer = context.answer
+    if answer.engine is None:
         return
-    if not context.is_counted:
-        by_length = _tokens(context.answer_chars)
-        counted = context.completion_tokens
-        since = _tokens(context.answer_chars - context.counted_chars) if counted else by_length
+    if not answer.is_counted:
+        by_length = _tokens(answer.chars)
+        counted = answer.completion_tokens
+        since = _tokens(answer.chars - answer.counted_chars) if counted else by_length
         # While they run, engines report the choices of one answer each by itself.
-        context.completion_tokens = counted + since if context.choices == 1 else max(counted + since, by_length)
-    elif context.choices > 1 and not is_whole:
-        context.completion_tokens = max(context.completion_tokens, _tokens(context.answer_chars))
-    if not context.prompt_tokens and context.endpoint.is_billed and (is_whole or context.answer_chars):
-        context.prompt_tokens = _tokens(context.prompt_chars)
+        answer.completion_tokens = counted + since if question.choices == 1 else max(counted + since, by_length)
+    elif question.choices > 1 and not is_whole:
+        answer.completion_tokens = max(answer.completion_tokens, _tokens(answer.chars))
+    if not answer.prompt_tokens and context.endpoint.is_billed and (is_whole or answer.chars):
+        answer.prompt_tokens = _tokens(question.prompt_chars)
 
 
 def _tokens(num_chars: int) -> int:
@@ -85,18 +87,19 @@ class Settlement:
 
     def note_text_events(self, num_text_events: int = 1) -> None:
         """Text has come from the engine; several events at once share the time since the last."""
+        question = self._context.question
         new = num_text_events - self._num_text_events
         if new <= 0:
             return
         now = time.perf_counter()
-        if not self._context.first_token_at:
-            self._context.first_token_at = now
+        if not self._context.answer.first_token_at:
+            self._context.answer.first_token_at = now
             # An answer in one piece has no first token of its own to wait for.
-            if self._context.stream:
-                self._metrics.ttft(now - self._context.started, self._context.model, self._trace_id)
+            if question.stream:
+                self._metrics.ttft(now - self._context.started, question.model, self._trace_id)
         else:
             seconds = (now - self._last_text_at) / new
-            self._metrics.inter_token(seconds, new, self._context.model, self._trace_id)
+            self._metrics.inter_token(seconds, new, question.model, self._trace_id)
         self._num_text_events = num_text_events
         self._last_text_at = now
 
@@ -108,7 +111,7 @@ class Settlement:
         """What the guard did to the answer."""
         for report in reports:
             if report:
-                self._context.output_hits += report.total
+                self._context.answer.guard_hits += report.total
                 self._metrics.guard_actions(report.counts, "output")
 
     async def commit(self) -> None:
@@ -145,10 +148,11 @@ class Settlement:
             return
         self._settled = True
         context = self._context
+        answer = context.answer
         if context.input_report:
             self._metrics.guard_actions(context.input_report.counts, "input")
         count_by_length(context, is_whole=status == 200)
-        context.cost_nanos = self._prices.cost(context.model, context.prompt_tokens, context.completion_tokens)
+        answer.cost_nanos = self._prices.cost(context.question.model, answer.prompt_tokens, answer.completion_tokens)
         duration = time.perf_counter() - context.started
         self._metrics.request_settled(context, status, duration, self._trace_id)
         self._tracing.finish_request(context, self._trace, status)
@@ -159,13 +163,14 @@ class Settlement:
         than its budgets, which is set right from the ledger; the other way round it would not be.
         """
         context = self._context
-        cost = context.cost_nanos
+        answer = context.answer
+        cost = answer.cost_nanos
         try:
             # An answer without an engine is the policy's.
-            if context.engine is not None or context.finish_reason:
+            if answer.engine is not None or answer.finish_reason:
                 if status == 200 and self._receipts is not None:
                     record_receipt(context, self._receipts)
-                    if context.receipt is not None:
+                    if answer.receipt is not None:
                         self._metrics.receipt_recorded()
                 await self._ledger.commit(self._record(status, duration))
         except LedgerUnavailable:
@@ -174,10 +179,13 @@ class Settlement:
             raise
         finally:
             if context.lease is not None:
-                context.lease.settle(context.prompt_tokens + context.completion_tokens, cost)
+                context.lease.settle(answer.prompt_tokens + answer.completion_tokens, cost)
 
     def _record(self, status: int, duration: float) -> UsageRecord:
         context = self._context
+        mark = context.mark
+        answer = context.answer
+        question = context.question
         assert context.principal is not None
         input_hits = context.input_report.total if context.input_report is not None else 0
         return UsageRecord(
@@ -185,26 +193,26 @@ class Settlement:
             created_at=context.created_at,
             tenant=context.principal.tenant,
             key_id=context.principal.key_id,
-            model=context.model,
+            model=question.model,
             endpoint=context.endpoint.name,
             status=status,
-            streamed=context.stream,
-            prompt_tokens=context.prompt_tokens,
-            completion_tokens=context.completion_tokens,
-            prompt_chars=context.prompt_chars,
-            answer_chars=context.answer_chars,
-            refused=context.finish_reason == FILTERED or looks_like_refusal(context.answer_start),
-            guard_hits=input_hits + context.output_hits,
-            mark_scheme="" if context.mark_scheme == "off" else context.mark_scheme,
-            mark_key_id=context.mark_key_id,
-            ttft_s=context.first_token_at - context.started if context.stream and context.first_token_at else None,
+            streamed=question.stream,
+            prompt_tokens=answer.prompt_tokens,
+            completion_tokens=answer.completion_tokens,
+            prompt_chars=question.prompt_chars,
+            answer_chars=answer.chars,
+            refused=answer.finish_reason == FILTERED or looks_like_refusal(answer.start),
+            guard_hits=input_hits + answer.guard_hits,
+            mark_scheme="" if mark.scheme == "off" else mark.scheme,
+            mark_key_id=mark.key_id,
+            ttft_s=answer.first_token_at - context.started if question.stream and answer.first_token_at else None,
             duration_s=duration,
-            finish_reason=context.finish_reason,
-            engine=context.engine.name if context.engine is not None else "",
-            asked_model=context.asked_model or context.model,
-            cost_nanos=context.cost_nanos,
-            continued=context.continued,
-            priority=context.priority,
+            finish_reason=answer.finish_reason,
+            engine=answer.engine.name if answer.engine is not None else "",
+            asked_model=question.asked_model or question.model,
+            cost_nanos=answer.cost_nanos,
+            continued=answer.continued,
+            priority=question.priority,
             policy=context.policy_digest,
-            receipt=context.receipt.record if context.receipt is not None else None,
+            receipt=answer.receipt.record if answer.receipt is not None else None,
         )

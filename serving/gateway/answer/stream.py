@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from serving.gateway.admission.permit import Permit
-from serving.gateway.answer.attempts import Attempts, Question
+from serving.gateway.answer.attempts import Attempts, EngineQuestion
 from serving.gateway.answer.cached_counts import hides_cached, without_cached_counts
 from serving.gateway.answer.outgoing import Outgoing, joined
 from serving.gateway.answer.pump import ContinuedPump, Pump
@@ -45,7 +45,7 @@ class StreamWriter:
         outgoing: Outgoing,
     ) -> None:
         """Raises EngineFailed where no stream was asked for."""
-        assert context.answers is not None
+        assert context.answer_guard is not None
         self._context = context
         self._settlement = settlement
         self._policy_steps = policy_steps
@@ -64,10 +64,10 @@ class StreamWriter:
         self._pump: Pump
         parts = (context, settlement, attempts, permit, lambda: outgoing.started)
         if context.endpoint.has_choices:
-            chunks = StreamRelay(context, context.answers, tap_for(context) if failover.continue_streams else None)
+            chunks = StreamRelay(context, context.answer_guard, tap_for(context) if failover.continue_streams else None)
             self._relay, self._pump = chunks, ContinuedPump(chunks, failover, *parts)
-        elif context.stream:
-            self._relay = EventRelay(context, context.answers)
+        elif context.question.stream:
+            self._relay = EventRelay(context, context.answer_guard)
             self._pump = Pump(self._relay, *parts)
         else:
             raise EngineFailed("The engine sent a stream that was not asked for.")
@@ -77,7 +77,7 @@ class StreamWriter:
         """Whether the engine has nothing more to say."""
         return self._pump.complete
 
-    async def write(self, response: UpstreamResponse, question: Question) -> None:
+    async def write(self, response: UpstreamResponse, question: EngineQuestion) -> None:
         """Relay the stream to its end.
 
         Raises:

@@ -37,7 +37,7 @@ async def relay_whole(
     """
     body = await room.read(response)
     answer = await offload(context.tenant, len(body), _cleaned, context, body)
-    context.counted_chars = context.answer_chars
+    context.answer.counted_chars = context.answer.chars
     settlement.note_output(answer.reports)
     refuse_blocked(answer.reports)
     settlement.note_text_events()
@@ -52,12 +52,12 @@ async def relay_whole(
 
 async def refuse_question(context: RequestContext, reason: str, outgoing: Outgoing) -> None:
     """Answer with the policy's reason, in the form that was asked for; no engine is asked."""
-    choices = {choice: Written(reason, FILTERED) for choice in range(context.choices)}
+    choices = {choice: Written(reason, FILTERED) for choice in range(context.question.choices)}
     note_replaced(context, choices, ())
-    context.usage_reported = True
+    context.answer.usage_reported = True
     await outgoing.commit()
     written = written_answer(context, choices)
-    if not context.stream:
+    if not context.question.stream:
         await outgoing.whole(encode(context.endpoint.write_answer(written)))
         return
     *events, last = context.endpoint.write_stream(written)
@@ -65,6 +65,6 @@ async def refuse_question(context: RequestContext, reason: str, outgoing: Outgoi
 
 
 def _cleaned(context: RequestContext, body: bytes) -> CleanAnswer:
-    assert context.answers is not None
+    assert context.answer_guard is not None
     clean = clean_answer if context.endpoint.has_choices else clean_whole
-    return clean(context, context.answers, body)
+    return clean(context, context.answer_guard, body)

@@ -91,7 +91,7 @@ class RequestCleaning:
         if size <= _CERTAINLY_SHORT:
             sanitize(context, self.guard)
             return True
-        if is_large(context.raw_body, context.body):
+        if is_large(context.raw_body, context.question.body):
             return False
         if self._budget is None:
             if size > SMALL_BYTES // 8:
@@ -164,9 +164,9 @@ class RequestCleaning:
 
 
 def _begin(context: RequestContext, guard: Guard) -> tuple[Guard, bytes]:
-    return begin_cleaning(context, guard), encode(context.body)
+    return begin_cleaning(context, guard), encode(context.question.body)
 
 
 def _take(context: RequestContext, guard: Guard, reply: Cleaned) -> None:
-    context.body = decode_object(reply.body)
-    context.answers = guard.answers_knowing(reply.remembered, context.body, context.endpoint.name)
+    context.question.body = decode_object(reply.body)
+    context.answer_guard = guard.answers_knowing(reply.remembered, context.question.body, context.endpoint.name)

@@ -52,7 +52,7 @@ def clean_whole(context: RequestContext, guard: Answers, body: bytes) -> CleanAn
         if not isinstance(answer, dict):
             raise EngineFailed("The engine sent an answer that is no JSON object.")
         note_usage(context, answer)
-        context.finish_reason = endpoint.finish_reason(answer)
+        context.answer.finish_reason = endpoint.finish_reason(answer)
         text_fields = endpoint.text_fields(answer) if endpoint.cleans_answer else []
         if endpoint.generates:
             for text_field in text_fields:
@@ -64,10 +64,10 @@ def clean_whole(context: RequestContext, guard: Answers, body: bytes) -> CleanAn
         cleaned = CleanTexts(guard, answer, text_fields) if endpoint.cleans_answer else None
     except UNREADABLE:
         raise EngineFailed("The engine sent an answer that is not valid JSON.") from None
-    if context.digests is not None:
+    if context.answer.digests is not None:
         for text_field in text_fields:
             if text_field.is_answer:
-                context.digests.text(0).add(_at(text_field))
+                context.answer.digests.text(0).add(_at(text_field))
     if cleaned is None:
         return CleanAnswer(body, [])
     return CleanAnswer(encode(answer) if cleaned.changed or not is_standard else body, cleaned.reports)
@@ -77,7 +77,7 @@ def note_usage(context: RequestContext, answer: Json) -> None:
     """Keep what the engine counted; in a stream, what it has said so far."""
     usage = context.endpoint.usage(answer)
     if usage is not None:
-        context.note_usage(usage.prompt, usage.completion)
+        context.answer.note_usage(usage.prompt, usage.completion)
 
 
 class CleanTexts:

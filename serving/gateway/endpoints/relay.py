@@ -190,7 +190,7 @@ class EventRelay:
         if read.ends is not None:
             self._end(read.ends, out)
         note_usage(self._context, data)
-        self._context.finish_reason = self._endpoint.finish_reason(data) or self._context.finish_reason
+        self._context.answer.finish_reason = self._endpoint.finish_reason(data) or self._context.answer.finish_reason
         self._holds = self._holds or read.closing
         out = self._closing if self._holds else out
         if read.whole:
@@ -218,7 +218,7 @@ class EventRelay:
         (self._channels.get(channel) or self._open(channel)).feed(event, text, out)
 
     def _open(self, channel: Channel) -> _EventChannel:
-        digests = self._context.digests
+        digests = self._context.answer.digests
         digest = digests.text(0) if digests is not None and channel[0] == "text" else None
         cleaner = stream_as(self._guard, channel[0])
         self._reports.append(cleaner.report)

@@ -33,10 +33,10 @@ def written_answer(context: RequestContext, choices: Mapping[int, Written]) -> W
         choices,
         number=context.request_id.removeprefix("req_"),
         created=int(context.created_at),
-        model=context.model,
-        prompt_tokens=context.prompt_tokens,
-        completion_tokens=context.completion_tokens,
-        wants_usage=context.wants_usage,
+        model=context.question.model,
+        prompt_tokens=context.answer.prompt_tokens,
+        completion_tokens=context.answer.completion_tokens,
+        wants_usage=context.question.wants_usage,
     )
 
 
@@ -61,20 +61,22 @@ def note_replaced(context: RequestContext, written: Mapping[int, Written], texts
 
     What stands in place of an answer is written without a mark, by the policy or greedily by a model.
     """
-    if context.mark_scheme != "off" and all(text.choice in written for text in texts):
-        context.mark_scheme, context.mark_key_id, context.mark_note = "off", "", "policy"
+    mark = context.mark
+    answer = context.answer
+    if mark.scheme != "off" and all(text.choice in written for text in texts):
+        mark.leave_out("policy")
     last = list(written.values())[-1]
-    context.finish_reason = last.finish_reason
+    answer.finish_reason = last.finish_reason
     answers = [text for text in texts if text.choice not in written and text.kind in _ANSWER]
-    context.answer_start = "".join([*(own.text for own in written.values()), *(text.text for text in answers)])[
+    answer.start = "".join([*(own.text for own in written.values()), *(text.text for text in answers)])[
         :ANSWER_START_CHARS
     ]
-    if context.digests is None:
+    if answer.digests is None:
         return
-    question, context.digests = context.digests.question, AnswerDigests({})
-    context.digests.question = question
+    question, answer.digests = answer.digests.question, AnswerDigests({})
+    answer.digests.question = question
     for text in texts:
         if text.choice not in written:
-            context.digests.text(text.choice, text.kind, text.call).add(text.text)
+            answer.digests.text(text.choice, text.kind, text.call).add(text.text)
     for choice, own in written.items():
-        context.digests.text(choice).add(own.text)
+        answer.digests.text(choice).add(own.text)

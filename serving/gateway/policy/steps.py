@@ -124,16 +124,18 @@ class PolicySteps:
             return None
         assert context.principal is not None
         context.policy_digest = combined_digest(context.policy_digest, policy.digest)
-        tenant, model = context.principal.tenant, context.model
+        tenant, model = context.principal.tenant, context.question.model
         question, answer = policy.rules("input", tenant, model), policy.rules("output", tenant, model)
         review: Review | None = None
         if question or answer:
             calls = EngineCalls(self._admission, self._router, demand)
-            judge = ModelJudge(model, calls, self._classifiers, self._tokens, self._metrics, tenant, context.cache_salt)
+            judge = ModelJudge(
+                model, calls, self._classifiers, self._tokens, self._metrics, tenant, context.question.cache_salt
+            )
             review = Review(policy, question, answer, judge)
         if answer.masks is not None:
-            assert context.answers is not None
-            context.answers = MaskedAnswers(context.answers, answer.masks)
+            assert context.answer_guard is not None
+            context.answer_guard = MaskedAnswers(context.answer_guard, answer.masks)
         return review
 
     async def judge_input(self, context: RequestContext, review: Review) -> None:
@@ -146,7 +148,7 @@ class PolicySteps:
         """
         if not review.question:
             return
-        question = await offload(context.tenant, len(context.raw_body), question_texts, context.body)
+        question = await offload(context.tenant, len(context.raw_body), question_texts, context.question.body)
         counts = _counts([context.input_report] if context.input_report is not None else [])
         texts = [JudgedText(text.text, text.role) for text in question]
         verdict = await self._decide(review, review.question, texts, counts)
@@ -158,7 +160,7 @@ class PolicySteps:
                 context.input_report.merge(report)
         if (principle := verdict.stopped_by) is not None:
             review.outcome = "refuse", principle.id
-            context.mark_scheme, context.mark_key_id = "off", ""
+            context.mark.leave_out("policy")
         await self._record(context, review)
         self._let_through(review, verdict)
         review.refused_by = verdict.stopped_by
@@ -211,8 +213,8 @@ class PolicySteps:
     ) -> Written:
         """A choice's revised text, or the reason why there is none."""
         if principle.action == "revise":
-            assert context.answers is not None
-            text, principle = await revise(review, context.answers, principle, own)
+            assert context.answer_guard is not None
+            text, principle = await revise(review, context.answer_guard, principle, own)
             if text is not None:
                 review.outcome = review.outcome or ("revise", principle.id)
                 return Written(text, "stop")

@@ -14,7 +14,7 @@ from serving.gateway.steps.authenticate import allow_model
 
 
 def apply_template(context: RequestContext, library: PromptLibrary, only_model: Callable[[], str | None]) -> None:
-    """Fill the template that `context.model` names, and ask its model.
+    """Fill the template that the question names, and ask its model.
 
     The template's messages come first and the client's after them; the template's sampling fills in what the request
     leaves open. `only_model` tells the served model, where there is exactly one.
@@ -24,11 +24,12 @@ def apply_template(context: RequestContext, library: PromptLibrary, only_model: 
         BadRequest: a variable, naming it; messages that the template does not take; or the endpoint takes no templates.
         Forbidden: the request names a model too, and the key may not use it.
     """
+    question = context.question
     try:
-        template = library.find(context.model)
+        template = library.find(question.model)
     except PromptError as error:
         raise NotFound(str(error), code="prompt_not_found", param="model") from None
-    body = context.body
+    body = question.body
     values, where = _values(body)
     variable = template.message_variable
     if variable is not None and values.get(variable) is None:
@@ -45,12 +46,12 @@ def apply_template(context: RequestContext, library: PromptLibrary, only_model: 
         body.pop(name, None)
     context.endpoint.set_messages(body, messages)
     _set_parameters(context, template)
-    context.asked_model = template.id
+    question.asked_model = template.id
     if _is_model(own):
         allow_model(context, own)  # a key for the template alone stays with the template's model
-        context.model = own
+        question.model = own
     else:
-        context.model = body["model"] = _model(template, only_model)
+        question.model = body["model"] = _model(template, only_model)
 
 
 def _values(body: dict[str, Any]) -> tuple[dict[str, Any], str]:
@@ -84,7 +85,7 @@ def _take_last_user_text(body: dict[str, Any], field: str) -> str | None:
 
 
 def _set_parameters(context: RequestContext, template: Template) -> None:
-    body = context.body
+    body = context.question.body
     names = context.endpoint.parameter_names
     for name, value in template.parameters.model_dump(exclude_none=True).items():
         field = names.get(name, name)

@@ -60,24 +60,25 @@ class ModelTable:
             ModelNotFound: engines are known and none has it.
             EngineUnavailable: no engine has been seen yet, so nothing can be said.
         """
-        name = context.model
+        question = context.question
+        name = question.model
         # A template's name, where one led here, is what the client asked for.
-        context.asked_model = context.asked_model or name
+        question.asked_model = question.asked_model or name
         named = self._named.get(name) if self._named else None
         route = self._choose(named, context) if named is not None else None
         if route is not None:
-            context.model = context.body["model"] = route.model
-        if (adapter := self._adapters().get(context.model)) is not None:
+            question.model = question.body["model"] = route.model
+        if (adapter := self._adapters().get(question.model)) is not None:
             target = self._served_version(adapter)
             route = replace(route, model=target) if route else Route(name, target)
-            context.model = context.body["model"] = target
-        if any(engine.serves(context.model) for engine in self._pool.engines):
+            question.model = question.body["model"] = target
+        if any(engine.serves(question.model) for engine in self._pool.engines):
             return route
         known = sorted(self.cards())
         if not known:
             raise EngineUnavailable("No engine is ready yet. Try again shortly.", headers=RETRY_AFTER)
         if route is not None:
-            raise EngineUnavailable(f"No engine serves {context.model!r} just now.", headers=RETRY_AFTER)
+            raise EngineUnavailable(f"No engine serves {question.model!r} just now.", headers=RETRY_AFTER)
         raise ModelNotFound(f"The model {name[:200]!r} does not exist. Served here: {', '.join(known)}.", param="model")
 
     def cards(self) -> dict[str, dict[str, Any]]:
@@ -147,7 +148,7 @@ def _draw(settings: CanarySettings, context: RequestContext) -> float:
     """A number from 0 to 1: the same one for the same session or tenant, in every replica of the gateway."""
     key: int | None = None
     if settings.sticky == "session":
-        key = session_key(context.headers, context.body)
+        key = session_key(context.headers, context.question.body)
     elif settings.sticky == "tenant" and context.principal is not None:
         key = crc32(context.principal.tenant.encode())
     if key is None:

@@ -50,16 +50,17 @@ class Router:
         affinity: Affinity | None = None,
     ) -> Choice:
         """The best of the candidates. Raises: as `candidates`."""
-        candidates = self.candidates(context.model, route, tried)
+        question = context.question
+        candidates = self.candidates(question.model, route, tried)
         if len(candidates) == 1:
             return Choice(candidates[0], affinity=affinity)
         placement = self._placement
         if affinity is None:
-            affinity = read_affinity(context.headers, context.body, placement.settings, context.cache_salt)
+            affinity = read_affinity(context.headers, question.body, placement.settings, question.cache_salt)
         chosen = placement.choose(candidates, affinity.prompt, affinity.session)
         uncached_chars = note_sent(chosen, affinity.prompt)
         # An answer in one piece does not show when its prefill ended: most of its time is decoding.
-        return Choice(chosen, uncached_chars if context.stream else uncached_chars // 4, affinity)
+        return Choice(chosen, uncached_chars if question.stream else uncached_chars // 4, affinity)
 
     def candidates(self, model: str, route: Route | None, tried: Collection[Engine]) -> list[Engine]:
         """The engines that can answer and were not tried before.

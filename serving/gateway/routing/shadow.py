@@ -63,17 +63,18 @@ class Shadows:
     def answered(self, context: RequestContext, shadow: ShadowSettings) -> None:
         """A request whose model has a shadow was answered: send a copy when its turn has come. Returns at once."""
         # Several answers to one question have no one text to compare.
-        if context.choices != 1 or random.random() >= shadow.share:  # noqa: S311
+        question = context.question
+        if question.choices != 1 or random.random() >= shadow.share:  # noqa: S311
             return
-        name = context.asked_model
+        name = question.asked_model
         # A copy has no claim on a slot that a request may want.
         engine = self._router.choose_idlest(shadow.target, must_have_room=True)
         under_way = sum(model == name for model in self._tasks.values())
         if engine is None or under_way >= shadow.max_concurrent:
             self._metrics.shadow(name, shadow.target, "skipped")
             return
-        body = {field: value for field, value in context.body.items() if field not in _LEFT_OUT}
-        data = engine_body(context.endpoint.path, {**body, "model": shadow.target}, engine, context.cache_salt)
+        body = {field: value for field, value in question.body.items() if field not in _LEFT_OUT}
+        data = engine_body(context.endpoint.path, {**body, "model": shadow.target}, engine, question.cache_salt)
         task = asyncio.create_task(self._compare(context, shadow, engine, data))
         self._tasks[task] = name
         task.add_done_callback(lambda done: self._tasks.pop(done))
@@ -86,7 +87,8 @@ class Shadows:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _compare(self, context: RequestContext, shadow: ShadowSettings, engine: Engine, data: bytes) -> None:
-        name = context.asked_model
+        answer = context.answer
+        name = context.question.asked_model
         release = engine.occupy()
         try:
             async with asyncio.timeout(shadow.timeout_s):
@@ -99,10 +101,10 @@ class Shadows:
             release()
         text = (choice.message.content if choice.message is not None else choice.text) or ""
         # The beginning and the length stand for the whole: no answer is kept only to be compared.
-        same = len(text) == context.answer_chars and text.startswith(context.answer_start)
+        same = len(text) == answer.chars and text.startswith(answer.start)
         self._metrics.shadow(name, shadow.target, "same" if same else "different")
-        ratio = (len(text) + 1) / (context.answer_chars + 1)
-        self._metrics.shadow_compared(name, shadow.target, ratio, choice.finish_reason == context.finish_reason)
+        ratio = (len(text) + 1) / (answer.chars + 1)
+        self._metrics.shadow_compared(name, shadow.target, ratio, choice.finish_reason == answer.finish_reason)
 
     async def _ask(self, target: bytes, engine: Engine, data: bytes) -> Any:
         reply = await engine.ask(target, data, MAX_ANSWER_BYTES)

@@ -42,6 +42,6 @@ class Admit:
         """Wait for the request's permit. From here to the engine there is no await."""
         entry.is_ready()
         demand = entry.demand
-        demand.measure(context.prompt_chars, is_embedding=context.endpoint.name == "embeddings")
+        demand.measure(context.question.prompt_chars, is_embedding=context.endpoint.name == "embeddings")
         if self._admission.settings.enabled:
             entry.permit = self._admission.try_enter(demand) or await self._admission.wait(demand)

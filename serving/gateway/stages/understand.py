@@ -82,7 +82,7 @@ class Understand:
             async with self._cleaning.step(context):
                 # On a thread, with which the event loop takes turns every few milliseconds.
                 await on_thread(self._read_large, context)
-        if context.model.startswith(PREFIX):
+        if context.question.model.startswith(PREFIX):
             # Patterns of the template's variables take their time with long values.
             size = len(context.raw_body)
             await offload(context.tenant, size, apply_template, context, self.prompts, self._only_model)
@@ -90,7 +90,7 @@ class Understand:
 
     def _read_large(self, context: RequestContext) -> None:
         self._read(context)
-        context.media = media_of(context.body)
+        context.question.media = media_of(context.question.body)
 
     def _read(self, context: RequestContext) -> None:
         body = self._questions.read(context)

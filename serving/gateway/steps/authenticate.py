@@ -91,7 +91,7 @@ def check_scope(context: RequestContext) -> RequestContext:
     Raises:
         Forbidden: it was made for others.
     """
-    allow_model(context, context.model)
+    allow_model(context, context.question.model)
     return context
 
 

@@ -32,12 +32,13 @@ class CacheSalts:
         self._shared = frozenset(shared)
 
     def salt(self, context: RequestContext) -> None:
-        """Fill in `context.cache_salt`: the tenant's, with the client's own mixed in."""
+        """Fill in `question.cache_salt`: the tenant's, with the client's own mixed in."""
+        question = context.question
         assert context.principal is not None
         tenant = context.principal.tenant
         # No tenant's name has a space or is empty, so no owner looks like another.
         owner = "shared" if "*" in self._shared or tenant in self._shared else f"tenant {tenant}"
-        if context.own_salt:
-            owner = f"{owner}\n{context.own_salt}"
+        if question.own_salt:
+            owner = f"{owner}\n{question.own_salt}"
         keyring = self._keyring
-        context.cache_salt = salt_from(self._secret, owner) if keyring is None else keyring.cache_salt(owner)
+        question.cache_salt = salt_from(self._secret, owner) if keyring is None else keyring.cache_salt(owner)

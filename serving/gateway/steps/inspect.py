@@ -50,7 +50,7 @@ class Inspector:
         """
         if not context.endpoint.generates:
             return context  # embeddings and counts: no model reads the text as an instruction
-        texts = await offload(context.tenant, len(context.raw_body), read_texts, context.body)
+        texts = await offload(context.tenant, len(context.raw_body), read_texts, context.question.body)
         verdicts = await self._verdicts(texts)
         self._act(context, verdicts)
         if self.settings.mark_data:

@@ -33,6 +33,7 @@ def choose_mark(context: RequestContext, keyring: Keyring | None, pool: EnginePo
         BadRequest: an unknown scheme, or an answer that cannot be marked.
         Forbidden: the tenant may not choose.
     """
+    mark = context.mark
     assert context.principal is not None
     allowed = context.principal.mark.allowed
     default = context.principal.mark.default
@@ -51,17 +52,17 @@ def choose_mark(context: RequestContext, keyring: Keyring | None, pool: EnginePo
     obstacle = _mark_obstacle(context, keyring, scheme)
     if obstacle is None:
         assert keyring is not None
-        context.mark_scheme = scheme
+        mark.scheme = scheme
         # A name that no engine lists is anyone's: a key for each of them would fill the keyring.
-        model = context.model if pool.lists(context.model) else None
+        model = context.question.model if pool.lists(context.question.model) else None
         key = keyring.mark_key(context.principal.tenant, model)
-        context.mark_key_id, context.mark_permit = key.id, key.permit(scheme)
-        context.mark_required = bool(wanted)
+        mark.key_id, mark.permit = key.id, key.permit(scheme)
+        mark.required = bool(wanted)
         return context
     note, message = obstacle
     if wanted:
         raise BadRequest(message, code="mark_impossible", param="X-Signet-Mark")
-    context.mark_note = note
+    mark.note = note
     return context
 
 
@@ -71,23 +72,24 @@ def check_engines_mark(context: RequestContext, engine: Engine) -> None:
     Raises:
         BadRequest: the request itself asked for the mark.
     """
+    mark = context.mark
     obstacle = engine_obstacle(context, engine)
     if obstacle is None:
         return
     note, why = obstacle
-    if context.mark_required:
+    if mark.required:
         raise BadRequest(f"This answer cannot be marked: {why}.", code="mark_impossible", param="X-Signet-Mark")
-    context.mark_scheme, context.mark_key_id, context.mark_note = "off", "", note
+    mark.leave_out(note)
 
 
 def engine_obstacle(context: RequestContext, engine: Engine) -> tuple[str, str] | None:
     """Why the engine cannot give the answer its mark, as the header's reason and in words; None: it can."""
-    scheme = context.mark_scheme
+    scheme = context.mark.scheme
     if scheme == "off":
         return None
     if scheme not in engine.schemes:
         return "engine", f"the engine makes no {scheme} marks"
-    if engine.sampling and scheme not in GREEDY_SCHEMES and is_greedy({**engine.sampling, **context.body}):
+    if engine.sampling and scheme not in GREEDY_SCHEMES and is_greedy({**engine.sampling, **context.question.body}):
         return "greedy", f"its model's own settings leave one token to choose from, so it carries no {scheme} mark"
     return None
 
@@ -108,16 +110,17 @@ def _number(value: Any, default: float) -> float:
 
 
 def _mark_obstacle(context: RequestContext, keyring: Keyring | None, scheme: str) -> tuple[str, str] | None:
+    question = context.question
     if not context.endpoint.generates:
         return "endpoint", f"{context.endpoint.path} generates no text that could carry a mark."
     if keyring is None:
         return "no-keyring", "This gateway has no keyring, so no answer can be marked."
-    if scheme not in GREEDY_SCHEMES and is_greedy(context.body):
+    if scheme not in GREEDY_SCHEMES and is_greedy(question.body):
         message = "An answer at temperature 0, or of the likeliest token alone, has one possible text"
         return "greedy", f"{message} and cannot carry a {scheme} mark; try kgw."
-    allowed = context.body.get("allowed_token_ids")
+    allowed = question.body.get("allowed_token_ids")
     if isinstance(allowed, list) and len(allowed) == 1:
         return "greedy", "An answer of one token over and over cannot carry a mark."
-    if context.body.get("use_beam_search"):
+    if question.body.get("use_beam_search"):
         return "beam-search", "Beam search picks no tokens at random and cannot carry a mark."
     return None

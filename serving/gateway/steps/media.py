@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
+from serving.gateway.records import Media
 from serving.guard.question.limits import MEDIA_FIELDS
 
 _MEDIA_KEYS = MEDIA_FIELDS | {"file", "file_id", "image", "audio", "video"}
@@ -18,13 +19,6 @@ _TEXT_TYPES = frozenset(
 _ASKED = ("messages", "input", "system")
 # What a model once called a tool with, or a tool's schema: JSON in which `type` and `image` are anybody's words.
 _NOT_PARTS = frozenset({"input", "arguments", "function", "tool_calls", "parameters", "input_schema"})
-
-
-class Media(NamedTuple):
-    """Parts that are no text, and the characters in which they, or where they are, stand in the body."""
-
-    parts: int
-    chars: int
 
 
 def media_of(body: dict[str, Any]) -> Media:

@@ -49,27 +49,28 @@ class QuestionReader:
         Raises:
             BadRequest: not a JSON object, or a field that cannot be used.
         """
+        question = context.question
         received = decode_object(context.raw_body)
         body = dict(received)
-        context.body = body
-        context.model = model = model_of(body)
+        question.body = body
+        question.model = model = model_of(body)
         endpoint = context.endpoint
         path = endpoint.path
-        context.ignored_fields = self._rules.apply(body, path, model.startswith(PREFIX))
-        context.stream = body.get("stream") is True and endpoint.streams
+        question.ignored_fields = self._rules.apply(body, path, model.startswith(PREFIX))
+        question.stream = body.get("stream") is True and endpoint.streams
         if "cache_salt" in body:
-            context.own_salt = body.pop("cache_salt")
+            question.own_salt = body.pop("cache_salt")
         if "tool_choice" in body:
-            context.binds_tools = self._settings.bind_forced_tools and forces_tool(path, body)
+            question.binds_tools = self._settings.bind_forced_tools and forces_tool(path, body)
         if not endpoint.has_choices:
-            context.asked_model = model
+            question.asked_model = model
             endpoint.check(body, self._settings)
         else:
             if "stream_options" in body:
                 _read_stream_options(context, body["stream_options"])
             if not _ANSWERS.isdisjoint(body):
                 self._read_choices(context, body)
-        if context.sequences > 1 or not _DETAILS.isdisjoint(body):
+        if question.sequences > 1 or not _DETAILS.isdisjoint(body):
             self._check_amount(context, body)
         return received
 
@@ -86,8 +87,8 @@ class QuestionReader:
                 f"{prompts:,} prompts with {made:,} answers each are more than {most:,} answers; send fewer at once."
             )
             raise BadRequest(message, param="prompt")
-        context.choices = each * prompts
-        context.sequences = made * prompts
+        context.question.choices = each * prompts
+        context.question.sequences = made * prompts
 
     def _check_amount(self, context: RequestContext, body: dict[str, Any]) -> None:
         """Bound what the answer can be large by: tokens, and alternatives to each."""
@@ -98,7 +99,7 @@ class QuestionReader:
         )
         of_prompt = _amount(body["prompt_logprobs"]) + 1 if "prompt_logprobs" in body else 0
         length = next((_amount(body[name]) for name in _LENGTHS if name in body), _ASSUMED_TOKENS)
-        amount = context.sequences * length * (1 + details)
+        amount = context.question.sequences * length * (1 + details)
         amount += len(context.raw_body) // CHARS_PER_TOKEN * of_prompt
         most = self._settings.max_answer_tokens
         if amount > most:
@@ -106,7 +107,7 @@ class QuestionReader:
                 f"The request asks for {amount:,} tokens, log-probabilities counted; {most:,} is the most. "
                 "Ask for fewer answers, shorter ones, or fewer log-probabilities.",
                 code="answer_too_large",
-                param="n" if context.sequences > 1 else "logprobs",
+                param="n" if context.question.sequences > 1 else "logprobs",
             )
 
 
@@ -122,6 +123,6 @@ def _amount(value: Any) -> int:
 
 
 def _read_stream_options(context: RequestContext, options: dict[str, bool]) -> None:
-    if not context.stream:
+    if not context.question.stream:
         raise BadRequest("'stream_options' is only allowed when 'stream' is true.", param="stream_options")
-    context.wants_usage = options.get("include_usage", False)
+    context.question.wants_usage = options.get("include_usage", False)

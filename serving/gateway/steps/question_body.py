@@ -16,16 +16,18 @@ def question_body(context: RequestContext, engine: Engine, **more: Any) -> bytes
     Usage is asked for where it does not come by itself, since the ledger needs it. The question itself stays as it is:
     the next engine may be asked for another mark.
     """
-    body, path = context.body, context.endpoint.path
-    if context.stream and context.endpoint.has_choices:
+    question = context.question
+    body, path = question.body, context.endpoint.path
+    if question.stream and context.endpoint.has_choices:
         more["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
-    if context.binds_tools and engine.is_vllm(context.model):
+    if question.binds_tools and engine.is_vllm(question.model):
         more["tools"] = bound_tools(path, body)
-    return engine_body(path, body, engine, context.cache_salt, mark_arguments(context), more)
+    return engine_body(path, body, engine, question.cache_salt, mark_arguments(context), more)
 
 
 def mark_arguments(context: RequestContext) -> dict[str, Any] | None:
     """What our plugin is told of the answer's mark."""
-    if context.mark_scheme == "off":
+    mark = context.mark
+    if mark.scheme == "off":
         return None
-    return {"signet_mark": context.mark_scheme, "signet_key": context.mark_permit}
+    return {"signet_mark": mark.scheme, "signet_key": mark.permit}

@@ -56,41 +56,42 @@ def begin_receipt(context: RequestContext, issuer: ReceiptIssuer, body: Mapping[
         )
     if context.endpoint.generates:
         assert context.principal is not None
-        context.digests = AnswerDigests(body)
-        context.delivers_receipt = (
+        context.answer.digests = AnswerDigests(body)
+        context.answer.delivers_receipt = (
             wanted == b"on" if wanted else issuer.delivers(context.principal.tenant, context.principal.key_id)
         )
 
 
 def restart_receipt(context: RequestContext) -> None:
     """The answer so far was dropped: only the question stays hashed."""
-    if context.digests is not None:
-        question, context.digests = context.digests.question, AnswerDigests({})
-        context.digests.question = question
+    answer = context.answer
+    if answer.digests is not None:
+        question, answer.digests = answer.digests.question, AnswerDigests({})
+        answer.digests.question = question
 
 
 def record_receipt(context: RequestContext, issuer: ReceiptIssuer) -> None:
     """State what is known of a complete answer; one that no engine gave is the policy's own words."""
-    if context.digests is None:
+    if context.answer.digests is None:
         return
     assert context.principal is not None
-    engine = context.engine
-    manifest = engine.manifests.get(context.model, "") if engine is not None else ""
-    earlier = list(dict.fromkeys(context.earlier_manifests))[:MAX_EARLIER]
+    engine = context.answer.engine
+    manifest = engine.manifests.get(context.question.model, "") if engine is not None else ""
+    earlier = list(dict.fromkeys(context.answer.earlier_manifests))[:MAX_EARLIER]
     answer = AnswerClaims(
         endpoint=context.endpoint.name,
-        model=context.model[:MAX_NAME_CHARS],
+        model=context.question.model[:MAX_NAME_CHARS],
         policy=context.policy_digest,
-        mark=context.mark_scheme if engine is not None else "off",
-        prompt_tokens=context.prompt_tokens,
-        completion_tokens=context.completion_tokens,
-        finish_reason=context.finish_reason[:MAX_NAME_CHARS],
-        mark_key=context.mark_key_id if engine is not None else "",
+        mark=context.mark.scheme if engine is not None else "off",
+        prompt_tokens=context.answer.prompt_tokens,
+        completion_tokens=context.answer.completion_tokens,
+        finish_reason=context.answer.finish_reason[:MAX_NAME_CHARS],
+        mark_key=context.mark.key_id if engine is not None else "",
         manifest=manifest,
-        continued=context.continued,
+        continued=context.answer.continued,
         earlier_manifests=earlier if any(digest != manifest for digest in earlier) else [],
     )
-    context.receipt = issuer.record(context.request_id, context.principal.tenant, answer, context.digests)
+    context.answer.receipt = issuer.record(context.request_id, context.principal.tenant, answer, context.answer.digests)
 
 
 def receipt_header(context: RequestContext) -> Headers:
@@ -107,6 +108,7 @@ def receipt_comment(context: RequestContext) -> list[bytes]:
 
 def _delivered(context: RequestContext) -> bytes | None:
     """None: whoever wants it fetches it, which is when it is signed."""
-    if context.receipt is None or not context.delivers_receipt:
+    answer = context.answer
+    if answer.receipt is None or not answer.delivers_receipt:
         return None
-    return context.receipt.sign().opened.encode()
+    return answer.receipt.sign().opened.encode()

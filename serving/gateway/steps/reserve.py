@@ -15,7 +15,8 @@ from serving.gateway.context import RequestContext
 from serving.gateway.engines.pool import EnginePool
 from serving.gateway.engines.seen import CHARS_PER_TOKEN
 from serving.gateway.errors import BadRequest, BudgetExhausted, GatewayError, LedgerDown, LimitExceeded
-from serving.gateway.steps.media import Media, media_of
+from serving.gateway.records import Media
+from serving.gateway.steps.media import media_of
 from serving.http.asgi import encode_headers
 from serving.identity import Amount, Lease, Limiter, Principal, Refusal, SpendingUnknown
 from serving.ledger import PriceList
@@ -75,7 +76,8 @@ class Reserver:
             self._cap(context, lease.granted, amount, bound)
 
     def _amount(self, context: RequestContext, bound: Bound | None) -> Amount:
-        body = context.body
+        question = context.question
+        body = question.body
         answer: Any = None if context.endpoint.length_fields else 0
         for name in context.endpoint.length_fields:
             answer = answer or body.get(name)
@@ -84,20 +86,20 @@ class Reserver:
         prompt = len(context.raw_body) // CHARS_PER_TOKEN
         if prompt > _SMALL_BODY_BYTES // CHARS_PER_TOKEN or answer > _SMALL_BODY_BYTES:
             prompt, answer = self._likely(context, prompt, answer)
-        tokens = prompt + answer * context.sequences
+        tokens = prompt + answer * question.sequences
         if bound is None:
-            return Amount(tokens, sequences=context.sequences)
+            return Amount(tokens, sequences=question.sequences)
         cost = self._prices.cost
-        most = cost(context.model, bound.prompt_tokens, bound.answer_tokens * context.sequences)
-        shortest = min(bound.answer_tokens, SHORTEST_ANSWER_TOKENS) * context.sequences
-        least = most if bound.fixed else cost(context.model, bound.prompt_tokens, shortest)
-        return Amount(tokens, most, least, context.sequences)
+        most = cost(question.model, bound.prompt_tokens, bound.answer_tokens * question.sequences)
+        shortest = min(bound.answer_tokens, SHORTEST_ANSWER_TOKENS) * question.sequences
+        least = most if bound.fixed else cost(question.model, bound.prompt_tokens, shortest)
+        return Amount(tokens, most, least, question.sequences)
 
     def _likely(self, context: RequestContext, prompt: int, answer: int) -> tuple[int, int]:
         """The estimate of a large request: media are not counted as text, and no model reads more than its window."""
         media = _media(context)
         prompt = max(0, prompt - media.chars // CHARS_PER_TOKEN) + media.parts * _MEDIA_TOKENS
-        window = self._window(context.model)
+        window = self._window(context.question.model)
         if window is None:
             return prompt, answer
         if context.endpoint.name != "embeddings":
@@ -105,21 +107,22 @@ class Reserver:
         return prompt, min(answer, window)
 
     def _bound(self, context: RequestContext) -> Bound:
-        window = self._window(context.model)
+        question = context.question
+        window = self._window(question.model)
         if _media(context).parts:
             prompt = self._bound_of_media(context, window)
         else:
             # A token is at least one byte of text, so the body's length bounds the prompt's: of the body as it is
             # now, with a prompt template's words in it.
-            prompt = len(encode(context.body)) + _TEMPLATE_TOKENS
+            prompt = len(encode(question.body)) + _TEMPLATE_TOKENS
             if window is not None and context.endpoint.name != "embeddings":
                 prompt = min(prompt, window * _num_prompts(context))
         if not context.endpoint.generates:
             return Bound(prompt, 0, fixed=True, enforced=True)
-        named = _named_length(context.body)
+        named = _named_length(question.body)
         if named:
             return Bound(prompt, named if window is None else min(named, window), fixed=True, enforced=True)
-        if context.endpoint.name == "completions" and "max_tokens" not in context.body:
+        if context.endpoint.name == "completions" and "max_tokens" not in question.body:
             return Bound(prompt, COMPLETION_DEFAULT_TOKENS, fixed=True, enforced=False)
         most = self._limiter.answer_tokens
         if window is not None and prompt + most > window:
@@ -146,16 +149,17 @@ class Reserver:
 
     def _cap(self, context: RequestContext, granted: int, amount: Amount, bound: Bound) -> None:
         """Keep the answer within what was reserved for it."""
+        question = context.question
         if granted >= amount.nanos and bound.enforced:
             return
         length = bound.answer_tokens
-        per_million = self._prices.cost(context.model, 0, _MILLION)
+        per_million = self._prices.cost(question.model, 0, _MILLION)
         if granted < amount.nanos and per_million:
-            left = granted - self._prices.cost(context.model, bound.prompt_tokens, 0)
-            length = min(length, max(1, left * _MILLION // (per_million * context.sequences)))
+            left = granted - self._prices.cost(question.model, bound.prompt_tokens, 0)
+            length = min(length, max(1, left * _MILLION // (per_million * question.sequences)))
         for name in _LENGTH_FIELDS:
-            context.body.pop(name, None)
-        context.body[context.endpoint.length_fields[-1]] = length
+            question.body.pop(name, None)
+        question.body[context.endpoint.length_fields[-1]] = length
 
 
 def _named_length(body: dict[str, Any]) -> int:
@@ -196,14 +200,16 @@ async def _acquire(limiter: Limiter, holder: Principal, amount: Amount) -> Lease
 
 def _media(context: RequestContext) -> Media:
     """Of the question, looked through once."""
-    if context.media is None:
-        context.media = media_of(context.body)
-    return context.media
+    question = context.question
+    if question.media is None:
+        question.media = media_of(question.body)
+    return question.media
 
 
 def _num_prompts(context: RequestContext) -> int:
-    answers_each = context.body.get("n")
-    return context.choices // answers_each if type(answers_each) is int else context.choices
+    question = context.question
+    answers_each = question.body.get("n")
+    return question.choices // answers_each if type(answers_each) is int else question.choices
 
 
 def refused(refusal: Refusal) -> GatewayError:

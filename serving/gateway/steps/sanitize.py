@@ -13,18 +13,18 @@ def sanitize(context: RequestContext, guard: Guard) -> RequestContext:
     Raises:
         BadRequest: it holds something that is refused rather than cleaned.
     """
-    body = dict(context.body)
+    body = dict(context.question.body)
     try:
         report, answers = begin_cleaning(context, guard).ask(body, context.endpoint.name)
     except GuardRefusal as refusal:
         raise refused(context, refusal) from None
-    context.body, context.input_report, context.answers = body, report, answers
+    context.question.body, context.input_report, context.answer_guard = body, report, answers
     return context
 
 
 def begin_cleaning(context: RequestContext, guard: Guard) -> Guard:
     """Note what is to be known of a question that is not clean yet; returns what holds for its tenant."""
-    context.prompt_chars = context.endpoint.prompt_chars(context.body)
+    context.question.prompt_chars = context.endpoint.prompt_chars(context.question.body)
     assert context.principal is not None
     guard = guard.of_tenant(context.principal.tenant)
     context.policy_digest = guard.policy_digest

@@ -102,11 +102,11 @@ def _clean_usual(context: RequestContext, guard: Answers, body: bytes) -> list[G
     for index, channel, text in texts:
         if channel[0] != "name":
             record_text(context, channel, text)
-            if context.digests is not None:
-                context.digests.text(index, *channel).add(text)
+            if context.answer.digests is not None:
+                context.answer.digests.text(index, *channel).add(text)
     if answer.usage is not None:
-        context.note_usage(answer.usage.prompt_tokens, answer.usage.completion_tokens)
-    context.finish_reason = finish
+        context.answer.note_usage(answer.usage.prompt_tokens, answer.usage.completion_tokens)
+    context.answer.finish_reason = finish
     return reports
 
 
@@ -134,17 +134,18 @@ class _Cleaning:
 
     def _clean_choice(self, choice: Json, index: int) -> None:
         context = self._context
+        answer = context.answer
         finish = finish_reason_of(choice)
         if finish:
-            context.finish_reason = finish if is_identifier("finish_reason", finish) else "stop"
+            answer.finish_reason = finish if is_identifier("finish_reason", finish) else "stop"
         details = {name: choice.pop(name) for name in _DETAILS if choice.get(name) is not None}
         prompt = self._take_prompt(choice)
         before, self.changed = _to_texts(choice) or self.changed, False
         for channel, holder, key in texts_of_choice(choice):
             record_text(context, channel, holder[key])
             self._clean_text(holder, key, channel[0])
-            if context.digests is not None:
-                context.digests.text(index, *channel).add(holder[key])
+            if answer.digests is not None:
+                answer.digests.text(index, *channel).add(holder[key])
         for text in self._clean_rest(choice):
             record_text(context, ("other", 0), text)
         shown = self._shown(choice, details) if not self.changed else {}
@@ -154,7 +155,7 @@ class _Cleaning:
 
     def _shown(self, choice: Json, details: Json) -> Json:
         """What the client may see of the details of a choice that the guard did not change."""
-        body = self._context.body
+        body = self._context.question.body
         logprobs = details.get("logprobs")
         value = clean_details(self._guard, logprobs) if logprobs else logprobs
         shown = {"logprobs": value} if "logprobs" in details else {}

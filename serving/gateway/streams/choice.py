@@ -55,7 +55,7 @@ class ChoiceRelay:
     """
 
     def __init__(self, context: RequestContext, index: int, guard: Answers, reports: list[GuardReport]) -> None:
-        body = context.body
+        body = context.question.body
         self.channels: dict[Channel, ChannelRelay] = {}
         self.calls = ToolCalls()
         self.ended = False
@@ -63,7 +63,7 @@ class ChoiceRelay:
         """Whether its end has been told; what comes after that is no part of it."""
         self.frame: Frame | None = None
         """What the events of the usual shape have in common that repeat no key."""
-        self._passage = context.digests
+        self._passage = context.answer.digests
         self._index = index
         self._guard = guard
         self._reports = reports

@@ -16,7 +16,7 @@ from collections import Counter
 from functools import partial
 from typing import Any
 
-from serving.gateway.answer.attempts import Question
+from serving.gateway.answer.attempts import EngineQuestion
 from serving.gateway.body import encode
 from serving.gateway.context import RequestContext
 from serving.gateway.engines.engine import Engine
@@ -79,14 +79,14 @@ def carries_mark(context: RequestContext, engine: Engine) -> bool:
 
 def can_take_over(context: RequestContext, engine: Engine) -> bool:
     """Whether an answer of which text was sent can go on there."""
-    return carries_mark(context, engine) and engine.is_vllm(context.model)
+    return carries_mark(context, engine) and engine.is_vllm(context.question.model)
 
 
 def tap_for(context: RequestContext) -> TokenTap:
     """The tap that a streamed answer needs so that it can be continued."""
-    body = context.body
+    body = context.question.body
     return TokenTap(
-        context.choices,
+        context.question.choices,
         answers_each=body.get("n") or 1,
         hides=not body.get("return_token_ids"),
         keeps_text=bool(body.get("stop")),
@@ -95,6 +95,7 @@ def tap_for(context: RequestContext) -> TokenTap:
 
 def obstacle(context: RequestContext, tap: TokenTap | None) -> str:
     """What keeps this answer, as far as it has come, from being continued; "" when nothing does."""
+    question = context.question
     if tap is None:
         return "continuation is off"
     if not _shown(tap):
@@ -103,9 +104,9 @@ def obstacle(context: RequestContext, tap: TokenTap | None) -> str:
         return "another endpoint"
     if not all(progress.plain for progress in tap.choices.values()):
         return "a tool call or reasoning"
-    if tap.blind or not all(_prompt_of(tap, index, context.body) for index in range(context.choices)):
+    if tap.blind or not all(_prompt_of(tap, index, question.body) for index in range(question.choices)):
         return "an engine that reports no tokens"
-    return _obstacle_in(context.body)
+    return _obstacle_in(question.body)
 
 
 def _obstacle_in(body: dict[str, Any]) -> str:
@@ -130,10 +131,12 @@ def _obstacle_in(body: dict[str, Any]) -> str:
 class Restart:
     """Nothing of the answer was shown: the question is asked again, and the role not told a second time."""
 
-    def __init__(self, context: RequestContext, tap: TokenTap, question: Question) -> None:
+    def __init__(self, context: RequestContext, tap: TokenTap, question: EngineQuestion) -> None:
         for progress in tap.choices.values():
             progress.rewind(0)
-        self.question = Question(question.target, question.body, may_go_to=lambda engine: carries_mark(context, engine))
+        self.question = EngineQuestion(
+            question.target, question.body, may_go_to=lambda engine: carries_mark(context, engine)
+        )
         self.answer = RestartedAnswer(tap.first)
 
 
@@ -144,10 +147,10 @@ class ChoiceContinuation:
         self._context = context
         self._index = index
         self._progress = tap.choices.setdefault(index, ChoiceProgress())
-        self._progress.prompt = _prompt_of(tap, index, context.body)
+        self._progress.prompt = _prompt_of(tap, index, context.question.body)
         self._prompt = self._progress.prompt_ids
-        self._stops = _stops(context.body)
-        self.question = Question(
+        self._stops = _stops(context.question.body)
+        self.question = EngineQuestion(
             COMPLETIONS.encode(), self._body, self._prepare, lambda engine: can_take_over(context, engine)
         )
         self.answer = ContinuedChoice(tap.first, index, context.endpoint.name)
@@ -201,7 +204,7 @@ class ChoiceContinuation:
     async def _text_of(self, engine: Engine, ids: list[int]) -> str:
         if not ids:
             return ""
-        body = engine_body(DETOKENIZE, {"model": self._context.model, "tokens": ids}, engine, "")
+        body = engine_body(DETOKENIZE, {"model": self._context.question.model, "tokens": ids}, engine, "")
         reply = await engine.ask(DETOKENIZE.encode(), body, MAX_TEXT_BYTES)
         if reply.status != 200:
             raise CannotContinue("an engine that does not detokenize")
@@ -222,7 +225,7 @@ class ChoiceContinuation:
     def _stop_string_joiner(self, held: str) -> StopStringJoiner | None:
         if not self._stops:
             return None
-        body = self._context.body
+        body = self._context.question.body
         # vLLM looks for stop strings only behind the tokens that have to be there.
         stops = self._stops if len(self._progress.ids) >= (body.get("min_tokens") or 0) else []
         return StopStringJoiner(
@@ -231,7 +234,7 @@ class ChoiceContinuation:
 
     def _body(self, engine: Engine) -> bytes:
         context, ids = self._context, self._progress.ids
-        body = {name: value for name, value in context.body.items() if _goes_along(name)}
+        body = {name: value for name, value in context.question.body.items() if _goes_along(name)}
         body |= {
             "prompt": [*self._prompt, *ids],
             "max_tokens": self._tokens_left(engine),
@@ -248,15 +251,15 @@ class ChoiceContinuation:
         mark = mark_arguments(context)
         if mark:
             mark["signet_answer_start"] = len(self._prompt)
-        return engine_body(COMPLETIONS, body, engine, context.cache_salt, mark)
+        return engine_body(COMPLETIONS, body, engine, context.question.cache_salt, mark)
 
     def _tokens_left(self, engine: Engine) -> int:
         context, sent = self._context, len(self._progress.ids)
-        body = context.body
+        body = context.question.body
         limit = body.get("max_completion_tokens") or body.get("max_tokens")
         if limit is None and context.endpoint.name == "completions":
             limit = DEFAULT_COMPLETION_TOKENS
-        window = (engine.cards.get(context.model) or {}).get("max_model_len")
+        window = (engine.cards.get(context.question.model) or {}).get("max_model_len")
         bounds: list[int] = [limit] if limit is not None else []
         bounds += [window - len(self._prompt)] if isinstance(window, int) else []
         if not bounds:
@@ -284,7 +287,7 @@ def usage_event(first: bytes, prompt_tokens: int, completion_tokens: int) -> byt
     return b"data: " + encode({**named, "choices": [], "usage": usage})
 
 
-def next_part(context: RequestContext, tap: TokenTap | None, question: Question) -> Restart | ChoiceContinuation:
+def next_part(context: RequestContext, tap: TokenTap | None, question: EngineQuestion) -> Restart | ChoiceContinuation:
     """What to ask next for an answer that is not complete.
 
     Raises:
@@ -295,7 +298,7 @@ def next_part(context: RequestContext, tap: TokenTap | None, question: Question)
         raise CannotContinue(reason)
     if not _shown(tap):
         return Restart(context, tap, question)
-    unfinished = [i for i in range(context.choices) if i not in tap.choices or not tap.choices[i].finished]
+    unfinished = [i for i in range(context.question.choices) if i not in tap.choices or not tap.choices[i].finished]
     return ChoiceContinuation(context, tap, unfinished[0])
 
 

@@ -43,14 +43,15 @@ def clean_details(guard: Answers, details: Any) -> Any:
 
 def clean_prompt_details(context: RequestContext, guard: Answers, holder: Json) -> Json:
     """What the client may see of the question's tokens: what it asked for, of a prompt that is its own."""
+    question = context.question
     shown: Json = {}
-    if context.asked_model.startswith(TEMPLATE) or guard.hides_prompt:
+    if question.asked_model.startswith(TEMPLATE) or guard.hides_prompt:
         return shown
     ids = holder.get("prompt_token_ids")
-    if context.body.get("return_token_ids") and isinstance(ids, list):
+    if question.body.get("return_token_ids") and isinstance(ids, list):
         shown["prompt_token_ids"] = [token_id for token_id in ids if type(token_id) is int]
     details = holder.get("prompt_logprobs")
-    if context.body.get("prompt_logprobs") is not None and isinstance(details, list):
+    if question.body.get("prompt_logprobs") is not None and isinstance(details, list):
         kept = [_prompt_token(ranks) for ranks in details]
         ranked = [[str(token.get("decoded_token") or "") for token in (ranks or {}).values()] for ranks in kept]
         if not _spells_a_value(guard, ranked):

@@ -13,13 +13,14 @@ ANSWER_START_CHARS = 300
 
 def record_text(context: RequestContext, channel: Channel, text: str) -> None:
     """Keep an answer's length and its beginning, which drift detection needs; the text itself is not kept."""
-    context.answer_chars += len(text)
-    missing = ANSWER_START_CHARS - len(context.answer_start)
+    answer = context.answer
+    answer.chars += len(text)
+    missing = ANSWER_START_CHARS - len(answer.start)
     if missing > 0 and channel[0] in PLAIN:
-        context.answer_start += text[:missing]
+        answer.start += text[:missing]
 
 
 def record_counts(context: RequestContext, usage: Any) -> None:
     """Keep what the engine counted, as far as it is a count; otherwise the text is counted in the end."""
     if isinstance(usage, dict):
-        context.note_usage(token_count(usage.get("prompt_tokens")), token_count(usage.get("completion_tokens")))
+        context.answer.note_usage(token_count(usage.get("prompt_tokens")), token_count(usage.get("completion_tokens")))

@@ -76,10 +76,10 @@ class StreamRelay:
         self._choices: dict[int, ChoiceRelay] = {}
         self._reports: list[GuardReport] = []
         self._extras = ExtraTexts(guard, self._reports, _written)
-        self._unfinished = context.choices
+        self._unfinished = context.question.choices
         self._tail: list[bytes] = []  # texts that came after the last finish reason, and the finish reasons
         self._closing: list[bytes] = []  # what follows them
-        self._fast_path = FastPath(context.choices, self._choices)
+        self._fast_path = FastPath(context.question.choices, self._choices)
         self._unsent = b""  # came with what ends the answer
         self._template: EventTemplate | None = None
         self._numeric_template: NumericTemplate | None = None
@@ -241,7 +241,7 @@ class StreamRelay:
             return
         [choice] = usual.choices
         self._take_choice(choice, event, out)
-        if self._lessons > 0 and self._context.choices == 1:
+        if self._lessons > 0 and self._context.question.choices == 1:
             self._learn(choice, came)
 
     def _take_bare_line(self, event: bytes, data: bytes, out: list[bytes]) -> None:
@@ -323,10 +323,11 @@ class StreamRelay:
 
     def _take_usage(self, usage: Usage | None, event: bytes) -> None:
         """An event that only brings what the engine counted."""
+        answer = self._context.answer
         assert usage is not None
-        self._context.note_usage(usage.prompt_tokens, usage.completion_tokens)
-        self._context.counted_chars = self._context.answer_chars  # it counts the text beside it too
-        if self._context.wants_usage:
+        answer.note_usage(usage.prompt_tokens, usage.completion_tokens)
+        answer.counted_chars = answer.chars  # it counts the text beside it too
+        if self._context.question.wants_usage:
             self._closing.append(event)
 
     def _take_any_shape(self, data: bytes, out: list[bytes]) -> None:
@@ -372,7 +373,7 @@ class StreamRelay:
             if finish:
                 self._close_early(state, out)
         if isinstance(usage, dict):  # it counts the text beside it too
-            self._context.counted_chars = self._context.answer_chars
+            self._context.answer.counted_chars = self._context.answer.chars
 
     def _open_choice(self, index: int) -> ChoiceRelay:
         choice = self._choices[index] = ChoiceRelay(self._context, index, self._guard, self._reports)
@@ -384,7 +385,7 @@ class StreamRelay:
 
     def _take_bare(self, frame: Json, odd: Json, out: list[bytes]) -> None:
         """An event without choices: the usage, or what only this engine knows."""
-        if "usage" in odd and not self._context.wants_usage:
+        if "usage" in odd and not self._context.question.wants_usage:
             del odd["usage"]
             if not odd:
                 return
@@ -404,7 +405,7 @@ class StreamRelay:
         return clean_prompt_details(self._context, self._guard, details)
 
     def _note_end(self, state: ChoiceRelay, finish: str) -> None:
-        self._context.finish_reason = finish if is_identifier("finish_reason", finish) else "stop"
+        self._context.answer.finish_reason = finish if is_identifier("finish_reason", finish) else "stop"
         if not state.ended:
             self._unfinished -= 1
 

@@ -49,6 +49,11 @@ class Endpoint:
     path: str = "/v1/chat/completions"
 
 
+@dataclass(frozen=True)
+class Mark:
+    scheme: str = "gumbel"
+
+
 @dataclass
 class Request:
     """The part of a gateway's request context that telemetry reads."""
@@ -67,8 +72,15 @@ class Request:
     prompt_tokens: int = 3
     completion_tokens: int = 5
     finish_reason: str = "stop"
-    mark_scheme: str = "gumbel"
-    trace: Any = None
+    mark: Mark = Mark()
+
+    @property
+    def question(self) -> Request:
+        return self
+
+    @property
+    def answer(self) -> Request:
+        return self
 
 
 @pytest.fixture

@@ -68,24 +68,25 @@ class Gate:
         sequences = more.pop("sequences", 1)
         context = RequestContext(CHAT, headers, b"")
         context.principal = Principal("key", tenant, weight=weight, priority=more.pop("priority", 5))
-        context.model = model
-        context.sequences = sequences
-        context.body = {"model": model, **more}
-        context.prompt_chars = 40
+        context.question.model = model
+        context.question.sequences = sequences
+        context.question.body = {"model": model, **more}
+        context.question.prompt_chars = 40
         return context
 
     def demand(self, context: RequestContext | None = None) -> Demand:
         context = context or self.context()
         settings = self.admission.settings
         demand = demand_of(context, is_queued=settings.enabled, engine_priority=settings.engine_priority)
-        demand.measure(context.prompt_chars, is_embedding=context.endpoint.name == "embeddings")
+        demand.measure(context.question.prompt_chars, is_embedding=context.endpoint.name == "embeddings")
         return demand
 
     async def enter(self, context: RequestContext) -> Permit:
         demand = self.demand(context)
         permit = self.admission.try_enter(demand) or await self.admission.wait(demand)
         engine = min(
-            (engine for engine in self.pool.engines if engine.serves(context.model)), key=lambda each: each.in_flight
+            (engine for engine in self.pool.engines if engine.serves(context.question.model)),
+            key=lambda each: each.in_flight,
         )
         engine.in_flight += demand.slots
         self.taken[permit] = engine

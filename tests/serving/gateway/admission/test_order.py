@@ -61,7 +61,7 @@ def test_a_priority_is_bounded_by_the_key(asked: bytes | None, allowed: int, exp
         context = gate.context(headers=headers)
         context.principal = type(context.principal)("key", "a", priority=allowed)  # type: ignore[misc,arg-type]
         gate.demand(context)
-        assert context.priority == expected
+        assert context.question.priority == expected
 
     run(scenario())
 
@@ -71,10 +71,10 @@ def test_the_engine_sees_a_priority_only_where_it_wants_one(to_engine: bool, sen
     async def scenario() -> None:
         gate = Gate(engine_priority=to_engine)
         context = gate.context()
-        context.body["priority"] = 3
+        context.question.body["priority"] = 3
         gate.demand(context)
-        assert context.priority == 3
-        assert context.body.get("priority") == sent
+        assert context.question.priority == 3
+        assert context.question.body.get("priority") == sent
 
     run(scenario())
 

@@ -30,7 +30,7 @@ def asks(highest: int = 5, header: bytes | None = None, **body: Any) -> RequestC
 )
 def test_the_priority_is_what_is_asked_for_and_the_key_allows(context: RequestContext, expected: int) -> None:
     assert priority_of(context, to_engine=False) == expected
-    assert "priority" not in context.body
+    assert "priority" not in context.question.body
 
 
 def test_an_engine_that_knows_priorities_is_told_in_its_own_sense() -> None:
@@ -38,7 +38,7 @@ def test_an_engine_that_knows_priorities_is_told_in_its_own_sense() -> None:
 
     priority_of(context, to_engine=True)
 
-    assert context.body["priority"] == -3
+    assert context.question.body["priority"] == -3
 
 
 @pytest.mark.parametrize("more", [{"priority": "high"}, {"priority": 1.5}, {"priority": True}, {"priority": -11}])

@@ -6,6 +6,7 @@ import pytest
 
 from serving.gateway.answer.outgoing import Outgoing, joined
 from serving.gateway.errors import EngineFailed, LedgerDown, Overloaded
+from serving.gateway.records import Mark
 from tests.serving.gateway.answer.ends import Recorded, Sent
 from tests.support.questions import request
 
@@ -43,9 +44,7 @@ async def test_a_stream_starts_once_and_ends_once() -> None:
 async def test_headers_say_what_was_left_out_and_how_it_is_marked() -> None:
     sent = Sent()
 
-    await outgoing(
-        sent, ignored_fields=("seed", "user"), engine=object(), mark_scheme="kgw", mark_key_id="mk1-0"
-    ).whole(b"{}")
+    await outgoing(sent, ignored_fields=("seed", "user"), engine=object(), mark=Mark("kgw", "mk1-0")).whole(b"{}")
 
     assert sent.headers[b"x-signet-mark"] == b"kgw;key=mk1-0"
     assert b"seed" in sent.headers[b"x-signet-ignored-fields"]

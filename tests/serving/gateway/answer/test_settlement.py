@@ -11,6 +11,7 @@ import pytest
 from serving.gateway.answer.settle import Settlement, count_by_length
 from serving.gateway.context import RequestContext
 from serving.gateway.errors import EngineFailed
+from serving.gateway.records import Mark
 from serving.ledger import LedgerUnavailable, ModelPrice, PriceList, UsageRecord
 from tests.support.questions import request
 
@@ -55,8 +56,8 @@ def ledger() -> Ledger:
 def answered(**known: Any) -> RequestContext:
     """A request whose answer an engine has counted: 5 and 7 tokens."""
     context = request(engine=SimpleNamespace(name="one", manifests={}), lease=Lease(), **known)
-    context.answer_chars = 28
-    context.note_usage(5, 7)
+    context.answer.chars = 28
+    context.answer.note_usage(5, 7)
     return context
 
 
@@ -66,7 +67,7 @@ def settlement(context: RequestContext, ledger: Ledger) -> Settlement:
 
 
 async def test_a_complete_answer_is_recorded_and_paid(ledger: Ledger) -> None:
-    context = answered(stream=True, mark_scheme="kgw", mark_key_id="mk1-0", finish_reason="stop")
+    context = answered(stream=True, mark=Mark("kgw", "mk1-0"), finish_reason="stop")
 
     await settlement(context, ledger).commit()
 
@@ -155,8 +156,8 @@ def test_what_was_reserved_is_given_back_on_every_path(has_lease: bool, ledger: 
         ({"usage_reported": True, "completion_tokens": 0, "counted_chars": 400}, True, (10, 100)),
         ({"choices": 2, "usage_reported": True, "completion_tokens": 3, "counted_chars": 400}, False, (10, 100)),
         ({"choices": 2, "usage_reported": True, "completion_tokens": 3, "counted_chars": 400}, True, (10, 3)),
-        ({"answer_chars": 0}, False, (0, 0)),
-        ({"answer_chars": 0, "prompt_tokens": 8}, False, (8, 0)),
+        ({"chars": 0}, False, (0, 0)),
+        ({"chars": 0, "prompt_tokens": 8}, False, (8, 0)),
         ({"engine": None}, True, (0, 0)),
     ],
     ids=[
@@ -175,8 +176,8 @@ def test_what_was_reserved_is_given_back_on_every_path(has_lease: bool, ledger: 
 def test_what_no_engine_has_counted_is_counted_by_length(
     known: dict[str, Any], is_whole: bool, tokens: tuple[int, int]
 ) -> None:
-    context = request(**{"engine": object(), "prompt_chars": 40, "answer_chars": 400, **known})
+    context = request(**{"engine": object(), "prompt_chars": 40, "chars": 400, **known})
 
     count_by_length(context, is_whole=is_whole)
 
-    assert (context.prompt_tokens, context.completion_tokens) == tokens
+    assert (context.answer.prompt_tokens, context.answer.completion_tokens) == tokens

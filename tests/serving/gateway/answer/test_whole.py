@@ -47,8 +47,10 @@ class Judge:
 
 def asked(path: str = "/v1/chat/completions", guard: GuardSettings | None = None, **known: Any) -> RequestContext:
     context = request(None, ENDPOINTS[path], **known)
-    context.input_report, context.answers = Guard(guard or GuardSettings()).ask(context.body, context.endpoint.name)
-    context.engine = SimpleNamespace(is_vllm=lambda model: True)  # type: ignore[assignment]
+    context.input_report, context.answer_guard = Guard(guard or GuardSettings()).ask(
+        context.question.body, context.endpoint.name
+    )
+    context.answer.engine = SimpleNamespace(is_vllm=lambda model: True)  # type: ignore[assignment]
     return context
 
 
@@ -74,8 +76,8 @@ async def test_an_answer_with_nothing_to_clean_leaves_as_the_bytes_that_came() -
     sent = await relay(context, body)
 
     assert (sent.status, sent.bodies) == (200, [body])
-    assert (context.prompt_tokens, context.completion_tokens) == (5, 7)
-    assert (context.finish_reason, context.answer_chars, context.is_counted) == ("stop", 6, True)
+    assert (context.answer.prompt_tokens, context.answer.completion_tokens) == (5, 7)
+    assert (context.answer.finish_reason, context.answer.chars, context.answer.is_counted) == ("stop", 6, True)
 
 
 async def test_what_the_guard_finds_is_masked_and_counted() -> None:
@@ -151,8 +153,8 @@ async def test_a_refused_question_is_answered_with_the_reason_as_often_as_answer
 
     choices = json.loads(sent.bodies[0])["choices"]
     assert [choice["message"]["content"] for choice in choices] == ["Not here."] * 2
-    assert context.finish_reason == "content_filter"
-    assert context.is_counted
+    assert context.answer.finish_reason == "content_filter"
+    assert context.answer.is_counted
 
 
 async def test_and_streamed_where_a_stream_was_asked_for() -> None:

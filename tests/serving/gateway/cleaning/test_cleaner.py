@@ -36,7 +36,7 @@ def question(content: Any, tenant: str = "acme", endpoint: str = "chat", **more:
     named = {endpoint.name: endpoint for endpoint in ENDPOINTS.values()}
     context = RequestContext(named[endpoint], {}, b"")
     context.raw_body = json.dumps({"model": "m", "messages": [{"role": "user", "content": content}], **more}).encode()
-    context.body = decode_object(context.raw_body)
+    context.question.body = decode_object(context.raw_body)
     context.principal = Principal(tenant=tenant, key_id="k")
     return context
 
@@ -49,7 +49,7 @@ async def cleaning_by(**settings: Any) -> AsyncIterator[RequestCleaning]:
 
 
 def text_of(context: RequestContext) -> str:
-    return str(context.body["messages"][0]["content"])
+    return str(context.question.body["messages"][0]["content"])
 
 
 async def test_what_is_small_is_cleaned_at_once() -> None:
@@ -68,8 +68,8 @@ async def test_what_is_large_is_left_as_it_is_for_another_process(content: Any) 
     async with cleaning_by() as cleaning:
         context = question(content)
         assert not cleaning.clean_nowait(context)
-        assert context.body == json.loads(context.raw_body)
-        assert context.answers is None
+        assert context.question.body == json.loads(context.raw_body)
+        assert context.answer_guard is None
 
 
 async def test_a_guard_that_blocks_can_be_made() -> None:
@@ -98,9 +98,9 @@ async def test_a_process_cleans_as_the_event_loop_does(name: str) -> None:
     report = Guard(GuardSettings()).clean_request(expected, hostile.endpoint)  # type: ignore[arg-type]
     async with cleaning_by() as cleaning:
         context = question("", endpoint=hostile.endpoint)
-        context.body = hostile.body(2000)
+        context.question.body = hostile.body(2000)
         await cleaning.clean(context)
-    assert context.body == expected
+    assert context.question.body == expected
     assert context.input_report is not None
     assert context.input_report.counts == report.counts
 
@@ -118,12 +118,12 @@ async def test_what_the_answer_needs_of_the_question_comes_back() -> None:
         here, there = question("", messages=[prompt, asked]), question("", messages=[prompt, asked])
         assert cleaning.clean_nowait(here)
         await cleaning.clean(there)
-    assert here.body == there.body
-    assert here.answers is not None
-    assert there.answers is not None
-    text, report = there.answers.clean_text(answered)
+    assert here.question.body == there.question.body
+    assert here.answer_guard is not None
+    assert there.answer_guard is not None
+    text, report = there.answer_guard.clean_text(answered)
     assert text == "jane.doe@example.org, 4111 1111 1111 1111, [CARD_NUMBER]; [SYSTEM_PROMPT]"
-    assert (text, report.counts) == (lambda found: (found[0], found[1].counts))(here.answers.clean_text(answered))
+    assert (text, report.counts) == (lambda found: (found[0], found[1].counts))(here.answer_guard.clean_text(answered))
 
 
 async def test_what_is_too_costly_is_refused_and_the_next_is_cleaned() -> None:
@@ -197,5 +197,5 @@ async def test_an_answer_that_no_client_shows_keeps_its_markup_wherever_its_ques
     async with cleaning_by() as cleaning:
         context = question("", endpoint="completions", prompt=ADDRESS)
         await cleaning.clean(context)
-    assert context.answers is not None
-    assert context.answers.clean_text("<script>x</script>")[0] == "<script>x</script>"
+    assert context.answer_guard is not None
+    assert context.answer_guard.clean_text("<script>x</script>")[0] == "<script>x</script>"

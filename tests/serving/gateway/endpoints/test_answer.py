@@ -36,7 +36,7 @@ def text(value: str) -> dict[str, Any]:
 
 def cleaned(answer: Any, path: str = "/v1/messages") -> tuple[CleanAnswer, RequestContext]:
     context = request(None, ENDPOINTS[path])
-    _, guard = Guard(GuardSettings()).ask(context.body, context.endpoint.name)
+    _, guard = Guard(GuardSettings()).ask(context.question.body, context.endpoint.name)
     body = answer if isinstance(answer, bytes) else json.dumps(answer, indent=1).encode()
     return clean_whole(context, guard, body), context
 
@@ -48,7 +48,11 @@ def test_what_holds_nothing_leaves_as_the_bytes_that_came() -> None:
 
     assert clean.body is body
     assert clean.reports == []
-    assert (context.prompt_tokens, context.completion_tokens, context.finish_reason) == (5, 7, "stop")
+    assert (context.answer.prompt_tokens, context.answer.completion_tokens, context.answer.finish_reason) == (
+        5,
+        7,
+        "stop",
+    )
 
 
 @pytest.mark.parametrize(
@@ -86,7 +90,7 @@ def test_vectors_pass_unread() -> None:
     clean, context = cleaned(body, "/v1/embeddings")
 
     assert clean.body is body
-    assert context.prompt_tokens == 9
+    assert context.answer.prompt_tokens == 9
 
 
 def test_log_probabilities_do_not_spell_out_what_was_masked() -> None:

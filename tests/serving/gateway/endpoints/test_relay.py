@@ -56,7 +56,8 @@ def test_a_response_is_the_same_for_every_cutting(pieces: list[int], cuts: list[
     assert done["response.completed"]["response"]["output"][0]["content"][0]["text"] == CLEAN
     assert "example.org" not in json.dumps(events)
     assert [e["sequence_number"] for e in events] == list(range(len(events)))
-    assert (context.prompt_tokens, context.completion_tokens, context.finish_reason) == (11, 13, "stop")
+    came = context.answer
+    assert (came.prompt_tokens, came.completion_tokens, came.finish_reason) == (11, 13, "stop")
     assert b"response.completed" not in before
 
 
@@ -73,8 +74,9 @@ def test_a_message_is_the_same_for_every_cutting(pieces: list[int], cuts: list[i
     assert called == {"to": "[EMAIL_ADDRESS]", "card": "[CARD_NUMBER]", "n": 3}
     order = [e["index"] for e in events if str(e["type"]).startswith("content_block")]
     assert order == sorted(order)
-    assert (context.prompt_tokens, context.completion_tokens, context.finish_reason) == (11, 13, "stop")
-    assert context.answer_start == TEXT
+    came = context.answer
+    assert (came.prompt_tokens, came.completion_tokens, came.finish_reason) == (11, 13, "stop")
+    assert context.answer.start == TEXT
     assert b"message_delta" not in before
 
 
@@ -149,4 +151,4 @@ def test_the_short_way_says_what_the_long_one_says(path: str, words: list[str], 
     short = relayed(path, data, cuts)
     # Pieces in a row are read as one, so what is changed may be cut into other pieces.
     assert told(short[0]) == told(long[0])
-    assert (short[1].answer_chars, short[1].answer_start) == (long[1].answer_chars, long[1].answer_start)
+    assert (short[1].answer.chars, short[1].answer.start) == (long[1].answer.chars, long[1].answer.start)

@@ -12,6 +12,7 @@ from serving.gateway.context import RequestContext
 from serving.gateway.endpoints import CHAT
 from serving.gateway.endpoints.texts import AnswerText, Written
 from serving.gateway.policy.answer import note_replaced
+from serving.gateway.records import Mark
 from tests.serving.gateway.endpoints.streams import message_events, response_events, response_object, stream_of
 from tests.serving.gateway.policy.conftest import Guarded
 from tests.support.scripted import CLOSE, DONE, EVENTS, HANG, SeenRequest, answer, chunk, stream, usage_chunk, whole
@@ -134,12 +135,12 @@ def test_of_several_choices_only_the_bad_one_is_replaced(guarded: Guarded):
     [pytest.param([0, 1], b"off;reason=policy", id="all"), pytest.param([1], b"kgw;key=k", id="one")],
 )
 def test_an_answer_of_which_nothing_is_left_is_not_said_to_be_marked(replaced: list[int], mark: bytes):
-    context = RequestContext(CHAT, {}, b"", mark_scheme="kgw", mark_key_id="k")
+    context = RequestContext(CHAT, {}, b"", mark=Mark(scheme="kgw", key_id="k"))
     texts = [AnswerText(choice, "content", "as it was") for choice in (0, 1)]
 
     note_replaced(context, {choice: Written("as it is", "stop") for choice in replaced}, texts)
 
-    assert context.mark_header() == mark
+    assert context.mark.header() == mark
 
 
 def test_a_tool_call_is_read_too(guarded: Guarded):

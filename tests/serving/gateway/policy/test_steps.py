@@ -94,7 +94,9 @@ class Steps(PolicySteps):
         context = request(
             {"model": "m", "messages": [{"role": "user", "content": text}]}, ENDPOINTS[path], tenant=tenant
         )
-        context.input_report, context.answers = Guard(GuardSettings()).ask(context.body, context.endpoint.name)
+        context.input_report, context.answer_guard = Guard(GuardSettings()).ask(
+            context.question.body, context.endpoint.name
+        )
         context.policy_digest = "guard"
         return context, self.review(context, Demand(tenant, 1.0, "m"))
 
@@ -121,7 +123,7 @@ async def test_a_question_that_breaks_a_principle_is_refused_with_its_reason(ste
     assert review.refused_by is not None
     assert review.refused_by.reason == "No fires here."
     assert review.header() == [(b"x-signet-policy", b"refuse;principle=no-arson")]
-    assert context.mark_scheme == "off"
+    assert context.mark.scheme == "off"
 
 
 async def test_one_that_breaks_none_is_let_through_and_nothing_is_recorded(steps: Steps) -> None:
@@ -130,13 +132,13 @@ async def test_one_that_breaks_none_is_let_through_and_nothing_is_recorded(steps
     assert review.refused_by is None
     assert review.header() == []
     assert steps.ledger.events == []
-    assert context.body["messages"][0]["content"] == "How does gardening work?"
+    assert context.question.body["messages"][0]["content"] == "How does gardening work?"
 
 
 async def test_words_are_masked_where_they_stand(steps: Steps) -> None:
     context, review = await steps.about("Is Falcon  Nine ready?")
 
-    assert context.body["messages"][0]["content"] == "Is [NAMES] ready?"
+    assert context.question.body["messages"][0]["content"] == "Is [NAMES] ready?"
     assert review.refused_by is None
     assert [event["decisions"] for event in steps.ledger.events] == [
         [{"principle": "names", "action": "mask", "direction": "input", "count": 1}]
@@ -146,7 +148,7 @@ async def test_words_are_masked_where_they_stand(steps: Steps) -> None:
 async def test_a_refused_question_is_not_masked_besides(steps: Steps) -> None:
     context, _ = await steps.about("Arson at falcon nine")
 
-    assert "falcon nine" in context.body["messages"][0]["content"]
+    assert "falcon nine" in context.question.body["messages"][0]["content"]
 
 
 async def test_what_is_on_trial_is_counted_and_refuses_nobody(steps: Steps) -> None:
@@ -208,13 +210,13 @@ def test_the_digest_of_what_held_covers_the_policy(steps: Steps) -> None:
 
 async def test_an_answer_that_breaks_a_principle_is_replaced(steps: Steps) -> None:
     context, review = await steps.about("hello", tenant="held")
-    context.mark_scheme, context.mark_key_id = "kgw", "mk1-0"
+    context.mark.scheme, context.mark.key_id = "kgw", "mk1-0"
 
     body = json.loads(await steps.judge_whole(context, review, [], answer("Draw your sword.")))
 
     [choice] = body["choices"]
     assert (choice["message"]["content"], choice["finish_reason"]) == ("It was about weapons.", "content_filter")
-    assert (context.mark_scheme, context.mark_note) == ("off", "policy")
+    assert (context.mark.scheme, context.mark.note) == ("off", "policy")
     assert steps.decided("no-weapons", "refuse", "output") == 1
 
 

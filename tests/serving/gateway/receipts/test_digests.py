@@ -29,13 +29,13 @@ PLACES = st.lists(st.integers(0, 100_000), max_size=12)
 
 def context_for(path: str = "/v1/chat/completions") -> RequestContext:
     context = RequestContext(ENDPOINTS[path], {}, b"")
-    context.digests = AnswerDigests({"messages": []})
+    context.answer.digests = AnswerDigests({"messages": []})
     return context
 
 
 def texts_of(context: RequestContext) -> dict[str, bytes]:
-    assert context.digests is not None
-    return context.digests.texts()
+    assert context.answer.digests is not None
+    return context.answer.digests.texts()
 
 
 def cut(text: str, places: list[int]) -> list[str]:
@@ -104,7 +104,7 @@ def test_reasoning_of_a_response_is_not_its_answer() -> None:
 def test_choices_reasoning_and_calls_have_digests_of_their_own() -> None:
     call = {"index": 1, "function": {"arguments": '{"to": "anna@example.org"}'}}
     context = context_for()
-    context.choices = 2
+    context.question.choices = 2
     data = b"".join(
         (
             chunk({"content": "one"}),

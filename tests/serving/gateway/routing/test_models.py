@@ -9,6 +9,7 @@ import pytest
 from serving.gateway.context import RequestContext
 from serving.gateway.endpoints import CHAT
 from serving.gateway.errors import EngineUnavailable, ModelNotFound
+from serving.gateway.records import Question
 from serving.gateway.routing.models import ModelTable
 from serving.gateway.routing.router import Router
 from serving.gateway.settings.routing import ModelSettings, RoutingSettings
@@ -39,7 +40,7 @@ def table(models: dict[str, Any], *engines: Served) -> ModelTable:
 
 
 def asked(model: str, tenant: str = "acme", **body: Any) -> RequestContext:
-    context = RequestContext(CHAT, {}, b"", body={"model": model, **body}, model=model)
+    context = RequestContext(CHAT, {}, b"", question=Question(body={"model": model, **body}, model=model))
     context.principal = SimpleNamespace(tenant=tenant)  # type: ignore[assignment]
     return context
 
@@ -47,16 +48,17 @@ def asked(model: str, tenant: str = "acme", **body: Any) -> RequestContext:
 def resolved(models: ModelTable, context: RequestContext) -> str:
     """The model that an engine is asked for."""
     models.resolve(context)
-    return context.model
+    return context.question.model
 
 
 def test_an_alias_is_asked_for_by_the_models_own_name() -> None:
     models = table({"fast": "small-1"}, Served("a", "small-1"))
     context, plain = asked("fast"), asked("small-1")
     models.resolve(context)
-    assert (context.asked_model, context.model, context.body["model"]) == ("fast", "small-1", "small-1")
+    question = context.question
+    assert (question.asked_model, question.model, question.body["model"]) == ("fast", "small-1", "small-1")
     assert models.resolve(plain) is None
-    assert (plain.asked_model, plain.model) == ("small-1", "small-1")
+    assert (plain.question.asked_model, plain.question.model) == ("small-1", "small-1")
 
 
 def test_models_are_listed_with_their_aliases() -> None:

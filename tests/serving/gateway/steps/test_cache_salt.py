@@ -9,6 +9,7 @@ import pytest
 
 from serving.gateway.context import RequestContext
 from serving.gateway.endpoints import CHAT
+from serving.gateway.records import Question
 from serving.gateway.steps.cache_salt import CacheSalts
 from serving.provenance import Keyring
 
@@ -19,9 +20,9 @@ class Holder:
 
 
 def salt(salts: CacheSalts, tenant: str, own: str = "") -> str:
-    context = RequestContext(CHAT, {}, b"", principal=cast(Any, Holder(tenant)), own_salt=own)
+    context = RequestContext(CHAT, {}, b"", principal=cast(Any, Holder(tenant)), question=Question(own_salt=own))
     salts.salt(context)
-    return context.cache_salt
+    return context.question.cache_salt
 
 
 @pytest.fixture(params=["keyring", "no keyring"])

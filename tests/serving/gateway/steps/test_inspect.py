@@ -93,7 +93,7 @@ class Slow:
 def asked(**body: Any) -> RequestContext:
     context = RequestContext(CHAT, {}, b"")
     context.principal = Principal(key_id="k", tenant="acme")
-    context.body = body
+    context.question.body = body
     return context
 
 
@@ -138,9 +138,9 @@ async def test_data_is_marked_and_questions_are_not() -> None:
     context = await used.inspect(asked(messages=[*chat("sum it up"), *chat("a page", role="tool")]))
 
     assert used.active
-    assert context.body["messages"][0]["content"] == "sum it up"
-    assert context.body["messages"][1]["content"].startswith("[data ")
-    assert "\na page\n" in context.body["messages"][1]["content"]
+    assert context.question.body["messages"][0]["content"] == "sum it up"
+    assert context.question.body["messages"][1]["content"].startswith("[data ")
+    assert "\na page\n" in context.question.body["messages"][1]["content"]
 
 
 def test_nothing_is_looked_at_by_default() -> None:

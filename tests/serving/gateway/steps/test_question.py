@@ -43,14 +43,14 @@ def read(endpoint: str, settings: GatewaySettings | None = None, **fields: Any) 
 def test_answers_of_completions_are_counted(fields: dict[str, Any], choices: int, sequences: int) -> None:
     context = read("completions", **fields)
 
-    assert (context.choices, context.sequences) == (choices, sequences)
+    assert (context.question.choices, context.question.sequences) == (choices, sequences)
 
 
 def test_a_chats_prompt_is_no_batch() -> None:
     context = read("chat", prompt=["a", "b"], n=2)
 
-    assert (context.choices, context.sequences) == (2, 2)
-    assert context.ignored_fields == ("prompt",)
+    assert (context.question.choices, context.question.sequences) == (2, 2)
+    assert context.question.ignored_fields == ("prompt",)
 
 
 @pytest.mark.parametrize("n", [0, 129, "2", 2.0, True])
@@ -74,7 +74,7 @@ def test_what_an_answer_can_be_large_by_is_bounded(fields: dict[str, Any]) -> No
     with pytest.raises(BadRequest) as refused:
         read("chat", **fields)
     assert refused.value.code == "answer_too_large"
-    assert read("chat", GatewaySettings(max_answer_tokens=10**9), **fields).body == {"model": "m", **fields}
+    assert read("chat", GatewaySettings(max_answer_tokens=10**9), **fields).question.body == {"model": "m", **fields}
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_what_an_answer_can_be_large_by_is_bounded(fields: dict[str, Any]) -> No
     ],
 )
 def test_usual_amounts_pass(fields: dict[str, Any]) -> None:
-    assert read("chat", **fields).body == {"model": "m", **fields}
+    assert read("chat", **fields).question.body == {"model": "m", **fields}
 
 
 def test_what_the_client_sent_is_kept_for_its_receipt() -> None:
@@ -96,7 +96,7 @@ def test_what_the_client_sent_is_kept_for_its_receipt() -> None:
     asked = QuestionReader(GatewaySettings()).read(context)
 
     assert asked == {"model": "m", "tools": None, "system": "s", "messages": []}
-    assert context.body == {"model": "m", "messages": []}
+    assert context.question.body == {"model": "m", "messages": []}
 
 
 JSON = st.recursive(
@@ -116,7 +116,7 @@ def test_no_body_makes_the_reader_fail(body: dict[str, Any], unknown: Any) -> No
         context = RequestContext(ENDPOINTS[path], {}, json.dumps({**body, "model": "m"}).encode())
         with suppress(BadRequest):
             QuestionReader(GatewaySettings(unknown_fields=unknown)).read(context)
-            assert type(context.stream) is bool
+            assert type(context.question.stream) is bool
 
 
 @pytest.mark.parametrize("path", ENDPOINTS)
@@ -128,5 +128,5 @@ def test_stream_is_true_or_false(path: str, value: Any) -> None:
             QuestionReader(GatewaySettings()).read(context)
     else:
         QuestionReader(GatewaySettings()).read(context)
-        assert context.ignored_fields == ("stream",)
-    assert not context.stream
+        assert context.question.ignored_fields == ("stream",)
+    assert not context.question.stream

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from serving.gateway.context import RequestContext
+from serving.gateway.records import Mark
 from serving.gateway.steps.question_body import mark_arguments, question_body
 from tests.support.questions import CONVERSATION, request
 
@@ -35,7 +36,7 @@ def test_the_question_goes_as_it_is_and_stays_so() -> None:
     told = sent(context, max_tokens=7)
 
     assert told.items() >= {**body, "max_tokens": 7}.items()
-    assert context.body == body
+    assert context.question.body == body
 
 
 def test_a_stream_is_asked_for_its_usage() -> None:
@@ -46,7 +47,7 @@ def test_a_stream_is_asked_for_its_usage() -> None:
 
 
 def test_our_engine_is_told_the_mark_with_its_permit() -> None:
-    context = request(mark_scheme="gumbel", mark_permit="mk1-0.permit")
+    context = request(mark=Mark("gumbel", permit="mk1-0.permit"))
 
     assert mark_arguments(context) == {"signet_mark": "gumbel", "signet_key": "mk1-0.permit"}
     assert sent(context)["vllm_xargs"] == mark_arguments(context)

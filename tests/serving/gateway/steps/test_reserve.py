@@ -40,9 +40,9 @@ async def reserved(body: dict[str, Any], *windows: int | None, path: str = "/v1/
     pool = SimpleNamespace(engines=[Engine(window) for window in windows])
     limiter = Limiter(answer_tokens=100)
     context = RequestContext(ENDPOINTS[path], {}, json.dumps(body).encode())
-    context.body, context.model = body, "m"
+    context.question.body, context.question.model = body, "m"
     for name, value in more.items():
-        setattr(context, name, value)
+        setattr(context if name == "raw_body" else context.question, name, value)
     context.principal = Principal("key_1", "acme", budgets=(Budget("tenant", "acme", "total", 10**12),))
     await Reserver(limiter, prices, pool).reserve(context)  # type: ignore[arg-type]
     assert context.lease is not None

@@ -23,11 +23,11 @@ def test_the_question_is_cleaned_and_the_clients_body_left_alone() -> None:
 
     sanitize(context, Guard(GuardSettings()))
 
-    assert ADDRESS not in str(context.body)
+    assert ADDRESS not in str(context.question.body)
     assert ADDRESS in str(body)
     assert context.input_report is not None
     assert context.input_report.total == 1
-    assert context.answers is not None
+    assert context.answer_guard is not None
 
 
 def test_what_the_question_said_and_by_which_policy_is_noted() -> None:
@@ -36,9 +36,9 @@ def test_what_the_question_said_and_by_which_policy_is_noted() -> None:
 
     sanitize(context, guard)
 
-    assert context.prompt_chars == len("Hello there.")
+    assert context.question.prompt_chars == len("Hello there.")
     assert context.policy_digest == guard.of_tenant("acme").policy_digest
-    assert context.body == asks("Hello there.")
+    assert context.question.body == asks("Hello there.")
     assert not context.input_report
 
 
@@ -50,7 +50,7 @@ def test_a_question_that_is_refused_changes_nothing_and_is_counted() -> None:
         sanitize(context, guard)
 
     assert ADDRESS not in refused.value.message
-    assert context.body == asks(f"Write to {ADDRESS}.")
-    assert context.answers is None
+    assert context.question.body == asks(f"Write to {ADDRESS}.")
+    assert context.answer_guard is None
     assert context.input_report is not None
     assert context.input_report.total == 1

@@ -85,7 +85,7 @@ def streamed(
 
 def relayed(data: bytes, step: int = 1000, endpoint: Endpoint = CHAT, guard: Guard = GUARD, **body: Any) -> bytes:
     context = RequestContext(endpoint, {}, b"")
-    context.body = body
+    context.question.body = body
     relay = StreamRelay(context, guard)
     out = b"".join(relay.feed(data[start : start + step]) for start in range(0, len(data), step))
     relay.finish()

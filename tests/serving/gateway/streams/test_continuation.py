@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from serving.gateway.answer.attempts import Question
+from serving.gateway.answer.attempts import EngineQuestion
 from serving.gateway.context import RequestContext
 from serving.gateway.endpoints import CHAT, COMPLETIONS
 from serving.gateway.engines.engine import Engine
@@ -75,9 +75,9 @@ class FakeEngine:
 def context_for(endpoint: str = "chat", **fields: Any) -> RequestContext:
     context = RequestContext({"chat": CHAT, "completions": COMPLETIONS}[endpoint], {}, b"")
     asked: dict[str, Any] = {"messages": HELLO} if endpoint == "chat" else {"prompt": "hello"}
-    context.body = {"model": "scripted", "stream": True, **asked, **fields}
-    context.model, context.stream = "scripted", True
-    context.wants_usage = True
+    context.question.body = {"model": "scripted", "stream": True, **asked, **fields}
+    context.question.model, context.question.stream = "scripted", True
+    context.question.wants_usage = True
     return context
 
 
@@ -85,7 +85,9 @@ def cut_and_continue(context: RequestContext, tokens: TokenEngine, cuts: list[in
     """The bytes the client gets when the n-th engine's stream ends after cuts[n] bytes."""
     engine = cast(Engine, FakeEngine(tokens))
     relay = StreamRelay(context, GUARD, tap_for(context))
-    question = Question(context.endpoint.target, lambda engine: question_body(context, engine, return_token_ids=True))
+    question = EngineQuestion(
+        context.endpoint.target, lambda engine: question_body(context, engine, return_token_ids=True)
+    )
     joined, out = None, b""
     places = iter(cuts)
     while True:
@@ -103,13 +105,13 @@ def cut_and_continue(context: RequestContext, tokens: TokenEngine, cuts: list[in
         relay.cut()
         if relay.complete:
             break
-        context.usage_reported = False
-        part = next_part(context, relay.tap, Question(context.endpoint.target, question.body))
+        context.answer.usage_reported = False
+        part = next_part(context, relay.tap, EngineQuestion(context.endpoint.target, question.body))
         question, joined = part.question, part.answer
         if question.prepare is not None:
             asyncio.run(question.prepare(engine))
     assert relay.complete
-    if not context.usage_reported:
+    if not context.answer.usage_reported:
         assert relay.tap is not None
         relay.end(usage_event(relay.tap.first, relay.tap.prompt_tokens, relay.tap.completion_tokens))
     return out + relay.close()
@@ -207,13 +209,13 @@ def body_after(num_tokens: int, **fields: Any) -> dict[str, Any]:
     """What the second engine is asked after so many tokens of the first."""
     tokens = TokenEngine([b"one ", b"two ", b"one ", b"three ", b"four "])
     context = context_for(**{"max_tokens": 40, **fields})
-    context.mark_scheme, context.mark_key_id, context.mark_permit = "gumbel", "mk1-x", "mk1-x.0"
-    context.cache_salt = "salt"
-    events = tokens.stream("/v1/chat/completions", {**context.body, "return_token_ids": True})
+    context.mark.scheme, context.mark.key_id, context.mark.permit = "gumbel", "mk1-x", "mk1-x.0"
+    context.question.cache_salt = "salt"
+    events = tokens.stream("/v1/chat/completions", {**context.question.body, "return_token_ids": True})
     relay = StreamRelay(context, GUARD, tap_for(context))
     relay.feed(b"".join(events[: num_tokens + 1]))
     engine = cast(Engine, FakeEngine(tokens))
-    part = next_part(context, relay.tap, Question(context.endpoint.target, lambda _: b""))
+    part = next_part(context, relay.tap, EngineQuestion(context.endpoint.target, lambda _: b""))
     assert isinstance(part, ChoiceContinuation)
     assert part.question.prepare is not None
     asyncio.run(part.question.prepare(engine))

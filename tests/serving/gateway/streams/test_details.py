@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from serving.gateway.context import RequestContext
 from serving.gateway.endpoints import CHAT, COMPLETIONS
 from serving.gateway.errors import BadRequest
+from serving.gateway.records import Question
 from serving.gateway.streams import fast_path
 from serving.gateway.streams.relay import StreamRelay
 from serving.gateway.streams.spelled_text import SpelledText
@@ -144,7 +145,7 @@ def test_bytes_that_are_another_text_are_left_out() -> None:
 def test_details_of_a_blocked_value_are_not_out_before_the_error(lag: int) -> None:
     guard = Guard(GuardSettings.model_validate({"output": {"email_address": "block"}}))
     data = streamed(cut(f"Mail {VALUES[0]} now, please, " + "and more " * 50, [3]), lag, 1)
-    relay = StreamRelay(RequestContext(CHAT, {}, b"", body={"logprobs": True}), guard)
+    relay = StreamRelay(RequestContext(CHAT, {}, b"", question=Question(body={"logprobs": True})), guard)
     out = b""
 
     with pytest.raises(BadRequest, match="EMAIL_ADDRESS"):  # noqa: PT012 - what came before the error counts

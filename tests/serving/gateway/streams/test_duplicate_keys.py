@@ -66,7 +66,7 @@ ANSWER = {"id": "c", "model": "m", "choices": [{"index": 0, "message": MESSAGE, 
 def test_a_whole_answer_carries_none(name: str) -> None:
     body = put_twice(json.dumps(ANSWER).encode(), name)
 
-    cleaned = clean_answer(RequestContext(CHAT, {}, b"", body={}), GUARD, body).body
+    cleaned = clean_answer(RequestContext(CHAT, {}, b""), GUARD, body).body
 
     assert EMAIL.encode() not in cleaned
     assert json.loads(cleaned) == ANSWER
@@ -79,7 +79,7 @@ def test_an_event_carries_none(name: str, at: int, step: int) -> None:
     events = [chunk({"role": "assistant", "content": ""}), *(chunk({"content": f" w{n}"}) for n in range(5))]
     events[at] = put_twice(events[at], name)
     data = b"".join([*events, chunk({}, finish="stop"), DONE])
-    relay = StreamRelay(RequestContext(CHAT, {}, b"", body={}), GUARD)
+    relay = StreamRelay(RequestContext(CHAT, {}, b""), GUARD)
 
     out = b"".join(relay.feed(data[start : start + step]) for start in range(0, len(data), step))
     relay.finish()
@@ -92,7 +92,7 @@ def test_an_event_carries_none(name: str, at: int, step: int) -> None:
 def test_an_event_that_only_looks_like_the_one_before_carries_none() -> None:
     first, plain = chunk({"role": "assistant", "content": ""}), chunk({"content": " a "})
     trick = plain.replace(b'" a "', b'"%b", "content": " a "' % EMAIL.encode())
-    relay = StreamRelay(RequestContext(CHAT, {}, b"", body={}), GUARD)
+    relay = StreamRelay(RequestContext(CHAT, {}, b""), GUARD)
 
     out = b"".join(relay.feed(sent) for sent in (first, plain, plain, trick, plain)) + relay.flush()
 

@@ -49,7 +49,7 @@ def closing() -> bytes:
 
 def relayed(events: list[bytes], *, together: bool, tap: TokenTap | None) -> tuple[bytes, RequestContext, int]:
     context = RequestContext(CHAT, {}, b"")
-    context.body = {"return_token_ids": tap is not None and not tap.hides}
+    context.question.body = {"return_token_ids": tap is not None and not tap.hides}
     relay = StreamRelay(context, GUARD, tap)
     data = [event + b"\n\n" for event in events]
     out = b"".join(relay.feed(piece) for piece in ([b"".join(data)] if together else data))
@@ -80,8 +80,8 @@ def test_events_that_come_together_are_read_as_each_alone(
 
     assert text_of(together) == text_of(alone) == GUARD.clean_text("".join(words))[0]
     assert num_texts == expected_texts
-    assert context.answer_chars == expected.answer_chars
-    assert context.answer_start == expected.answer_start
+    assert context.answer.chars == expected.answer.chars
+    assert context.answer.start == expected.answer.start
     assert one.blind == other.blind
     for index, progress in other.choices.items():
         for name in progress.__slots__:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from serving.gateway.context import RequestContext
 from serving.gateway.endpoints import CHAT, ENDPOINTS
 from serving.gateway.endpoints.relay import EventRelay
+from serving.gateway.records import Question
 from serving.gateway.streams.numeric_template import NumericTemplate
 from serving.gateway.streams.relay import StreamRelay
 from serving.gateway.streams.tokens import TokenTap
@@ -37,7 +38,7 @@ def told(text: str, token: str | None = None, ids: Any = None, **fields: Any) ->
 
 
 def relayed(events: list[bytes], *, taps: bool, parses: bool) -> tuple[bytes, list[int]]:
-    context = RequestContext(CHAT, {}, b"", body={"logprobs": True})
+    context = RequestContext(CHAT, {}, b"", question=Question(body={"logprobs": True}))
     tap = TokenTap(1, answers_each=1, hides=True, keeps_text=False) if taps else None
     if tap is not None:
         tap.note_prompt([1])

@@ -36,7 +36,7 @@ WORDS = [
 
 def relay_for(choices: int = 1, wants_usage: bool = False) -> StreamRelay:
     context = RequestContext(CHAT, {}, b"")
-    context.choices, context.wants_usage = choices, wants_usage
+    context.question.choices, context.question.wants_usage = choices, wants_usage
     return StreamRelay(context, GUARD)
 
 

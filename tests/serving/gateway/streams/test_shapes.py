@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from serving.gateway.context import RequestContext
 from serving.gateway.endpoints import CHAT
+from serving.gateway.records import Question
 from serving.gateway.streams.answer import clean_answer
 from serving.gateway.streams.relay import StreamRelay
 from serving.gateway.streams.tokens import TokenTap
@@ -26,8 +27,8 @@ CLEAN = GUARD.clean_text(TEXT)[0]
 
 
 def relayed(data: bytes, step: int, tap: TokenTap | None = None, **body: Any) -> tuple[bytes, RequestContext]:
-    context = RequestContext(CHAT, {}, b"", body=body)
-    context.wants_usage = True
+    context = RequestContext(CHAT, {}, b"", question=Question(body=body))
+    context.question.wants_usage = True
     relay = StreamRelay(context, GUARD, tap)
     out = b"".join(relay.feed(data[start : start + step]) for start in range(0, len(data), step))
     relay.finish()
@@ -55,10 +56,10 @@ def test_streams_of_many_engines_are_read_and_cleaned(engine: str, sizes: list[i
 
     assert contents(released) == CLEAN
     assert not leaked(decoded_events(released), [EMAIL, CARD])
-    assert context.finish_reason == "stop"
+    assert context.answer.finish_reason == "stop"
     finishes = [c.get("finish_reason") for e in decoded_events(released) for c in e.get("choices") or ()]
     assert [reason for reason in finishes if reason] == ["stop"]
-    assert context.answer_chars == len(TEXT)
+    assert context.answer.chars == len(TEXT)
 
 
 def calls_of(data: bytes) -> list[tuple[str, Any]]:
@@ -85,7 +86,7 @@ def test_parallel_calls_keep_their_own_arguments(odd: str, step: int) -> None:
         ("second", {"card": "[CARD_NUMBER]", "text": "fine"}),
     ]
     assert not leaked(decoded_events(released), [EMAIL, CARD])
-    assert context.finish_reason == "tool_calls"
+    assert context.answer.finish_reason == "tool_calls"
 
 
 @pytest.mark.parametrize("odd", WHOLE)
@@ -96,7 +97,7 @@ def test_whole_answers_of_many_shapes_are_read_and_cleaned(odd: str) -> None:
 
     [choice] = json.loads(answer.body)["choices"]
     assert choice["message"]["content"].rstrip("\ufffd") == CLEAN
-    assert context.answer_chars >= len(TEXT)
+    assert context.answer.chars >= len(TEXT)
 
 
 UNKNOWN: dict[str, Any] = {

@@ -36,7 +36,7 @@ def chat_stream(pieces: list[dict[str, Any]], step: int) -> list[Any]:
     choices = [{"index": 0, "delta": delta, "finish_reason": None} for delta in pieces]
     choices.append({"index": 0, "delta": {}, "finish_reason": "tool_calls"})
     data = sse(*({**chunk, "choices": [choice]} for choice in choices))
-    relay = StreamRelay(RequestContext(CHAT, {}, b"", body={}), GUARD)
+    relay = StreamRelay(RequestContext(CHAT, {}, b""), GUARD)
     out = b"".join(relay.feed(data[start : start + step]) for start in range(0, len(data), step))
     relay.finish()
     return [choice["delta"] for decoded in decoded_events(out + relay.close()) for choice in decoded["choices"]]
@@ -77,7 +77,7 @@ def test_a_custom_tools_input_is_answered_as_it_was_written() -> None:
     message = {"role": "assistant", "content": None, "tool_calls": calls}
     body = json.dumps({"choices": [{"index": 0, "message": message, "finish_reason": "tool_calls"}]}).encode()
 
-    answer = json.loads(clean_answer(RequestContext(CHAT, {}, b"", body={}), GUARD, body).body)
+    answer = json.loads(clean_answer(RequestContext(CHAT, {}, b""), GUARD, body).body)
 
     first, second, third = answer["choices"][0]["message"]["tool_calls"]
     assert first["custom"]["input"] == PROGRAM
@@ -145,7 +145,7 @@ def test_thoughts_beside_an_answer_in_json_are_none() -> None:
     }
     body = json.dumps({"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}).encode()
 
-    answer = json.loads(clean_answer(RequestContext(CHAT, {}, b"", body={}), json_answers(), body).body)
+    answer = json.loads(clean_answer(RequestContext(CHAT, {}, b""), json_answers(), body).body)
 
     message = answer["choices"][0]["message"]
     assert message["reasoning"] == f"{PROGRAM}jane@example.org"
