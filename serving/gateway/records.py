@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from serving.gateway.engines.engine import Engine
 from serving.provenance.receipts import AnswerDigests, RecordedReceipt
@@ -67,6 +68,54 @@ class Mark:
         return f"off;reason={self.note}".encode() if self.note else b"off"
 
 
+class Listener(Protocol):
+    """Told one text of an answer as it is released, piece by piece."""
+
+    def add(self, text: str) -> None: ...
+
+
+class HeardText(NamedTuple):
+    """One text of an answer, put together; `part` tells it from others of its kind."""
+
+    choice: int
+    kind: str
+    part: Hashable
+    text: str
+
+
+class HeardTexts:
+    """The texts of an answer as they are released, for a policy that reads them whole."""
+
+    def __init__(self) -> None:
+        self._pieces: dict[tuple[int, str, Hashable], list[str]] = {}
+        self.num_chars = 0
+
+    def add(self, choice: int, kind: str, part: Hashable, text: str) -> None:
+        """More of one text has been released."""
+        self._pieces.setdefault((choice, kind, part), []).append(text)
+        self.num_chars += len(text)
+
+    def all(self) -> list[HeardText]:
+        """Every text, in the order in which they began."""
+        return [HeardText(*key, "".join(pieces)) for key, pieces in self._pieces.items()]
+
+
+class _Hearing:
+    """Adds one text's pieces to those that are heard, and to its digest."""
+
+    __slots__ = ("_digest", "_heard", "_key")
+
+    def __init__(self, heard: HeardTexts, key: tuple[int, str, Hashable], digest: Listener | None) -> None:
+        self._heard = heard
+        self._key = key
+        self._digest = digest
+
+    def add(self, text: str) -> None:
+        self._heard.add(*self._key, text)
+        if self._digest is not None:
+            self._digest.add(text)
+
+
 @dataclass(slots=True)
 class AnswerRecord:
     """What came of the request so far: by whom, how much, how it ended. `first_token_at` is `time.perf_counter`'s."""
@@ -88,11 +137,32 @@ class AnswerRecord:
     cost_nanos: int = 0
     digests: AnswerDigests | None = None
     """Digests of question and answer; None: the answer gets no receipt."""
+    heard: HeardTexts | None = None
+    """Its texts; None: nobody reads them."""
     earlier_manifests: list[str] = field(default_factory=list)
     receipt: RecordedReceipt | None = None
     """To be shown only once it is on record."""
     delivers_receipt: bool = False
     """The receipt comes with the answer."""
+
+    def listener(self, choice: int, kind: str, part: Hashable = 0, *, is_signed: bool = True) -> Listener | None:
+        """Who is to be told of a text as it is released; None: nobody. `is_signed`: its digest is in the receipt."""
+        digest: Listener | None = None
+        if is_signed and self.digests is not None:
+            digest = self.digests.text(choice, kind, part if type(part) is int else 0)
+        return digest if self.heard is None else _Hearing(self.heard, (choice, kind, part), digest)
+
+    def tell(self, text: str, choice: int, kind: str, part: Hashable = 0, *, is_signed: bool = True) -> None:
+        """All of a text is released."""
+        listener = self.listener(choice, kind, part, is_signed=is_signed)
+        if listener is not None:
+            listener.add(text)
+
+    def digest_anew(self) -> None:
+        """What was digested of the answer is not released: only the question's digest stays."""
+        if self.digests is not None:
+            question, self.digests = self.digests.question, AnswerDigests({})
+            self.digests.question = question
 
     def note_usage(self, prompt: int | None, completion: int | None) -> None:
         """Keep what an engine has counted, of the text that has come by now; None: it did not say.

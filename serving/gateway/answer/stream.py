@@ -17,8 +17,9 @@ from serving.gateway.endpoints.relay import EventRelay
 from serving.gateway.errors import EngineFailed
 from serving.gateway.policy import PolicySteps
 from serving.gateway.policy.review import Review
+from serving.gateway.records import HeardTexts
 from serving.gateway.settings.failover import FailoverSettings
-from serving.gateway.steps.receipt import receipt_comment, restart_receipt
+from serving.gateway.steps.receipt import receipt_comment
 from serving.gateway.streams.broken import refuse_blocked
 from serving.gateway.streams.continuation import tap_for
 from serving.gateway.streams.relay import StreamRelay
@@ -53,10 +54,10 @@ class StreamWriter:
         self._outgoing = outgoing
         self._noted = False
         self._review = review
-        self._collected = bytearray() if review is not None and review.reads_answer else None
-        """What the stream has released, where the policy reads the whole answer."""
-        self._shows_as_it_is = self._collected is None and not hides_cached(context)
-        self._holds = self._collected is not None and review is not None and review.holds_answer
+        context.answer.heard = self._heard = HeardTexts() if review is not None and review.reads_answer else None
+        self._held = bytearray() if review is not None and review.reads_answer and review.holds_answer else None
+        """What would have been sent, where the policy decides about the whole answer first."""
+        self._shows_as_it_is = self._heard is None and not hides_cached(context)
         self._first = b""
         """The beginning of the stream, before its first text."""
         self._kept_since = 0.0
@@ -107,22 +108,21 @@ class StreamWriter:
 
     def forget(self) -> None:
         """It broke off before the client had any of it, and is asked for anew."""
-        restart_receipt(self._context)
+        self._context.answer.digest_anew()
 
     async def _judged(self) -> list[bytes]:
         """What the policy puts in place of a stream that it has held; nothing where it lets the stream be."""
         review = self._review
         if review is None:
             return []
-        data = bytes(self._collected) + self._relay.closing if self._collected is not None else b""
+        data = bytes(self._held) + self._relay.closing if self._held is not None else b""
         return await self._policy_steps.judge_stream(self._context, review, self._relay.reports(), data)
 
     async def _last_bytes(self, events: list[bytes]) -> bytes:
         comments = receipt_comment(self._context)
         if events:
             return self._first + joined([*events[:-1], *comments, events[-1]])
-        held = bytes(self._collected) if self._holds and self._collected is not None else b""
-        last = self._first + held + self._relay.close(comments)
+        last = self._first + bytes(self._held or b"") + self._relay.close(comments)
         return await self._as_shown(last) if hides_cached(self._context) else last
 
     def _note_output(self) -> None:
@@ -142,10 +142,11 @@ class StreamWriter:
 
     async def pass_on(self, released: bytes) -> None:
         """Take what the relay has released: collect it, keep it back, or send it."""
-        if released and self._collected is not None:
-            self._collected += released
-            self._room.hold(len(self._collected))
-        if not released or self._holds:
+        if self._heard is not None:
+            self._room.hold(self._heard.num_chars if self._held is None else len(self._held) + len(released))
+        if self._held is not None:
+            self._held += released
+        if not released or self._held is not None:
             return
         if not self._outgoing.started:
             # Until text has come the answer can begin anew elsewhere, and fail with a status of its own.

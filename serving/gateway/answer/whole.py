@@ -13,6 +13,7 @@ from serving.gateway.endpoints.texts import FILTERED, Written
 from serving.gateway.policy import PolicySteps
 from serving.gateway.policy.answer import note_replaced, written_answer
 from serving.gateway.policy.review import Review
+from serving.gateway.records import HeardTexts
 from serving.gateway.steps.receipt import receipt_comment
 from serving.gateway.streams.answer import CleanAnswer, clean_answer
 from serving.gateway.streams.broken import refuse_blocked
@@ -35,6 +36,8 @@ async def relay_whole(
         UpstreamError, EngineFailed: it is none, and nothing was sent.
         GatewayError: it may not be released.
     """
+    if review is not None and review.reads_answer:
+        context.answer.heard = HeardTexts()
     body = await room.read(response)
     answer = await offload(context.tenant, len(body), _cleaned, context, body)
     context.answer.counted_chars = context.answer.chars

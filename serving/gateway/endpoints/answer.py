@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from typing import Any
 
 import msgspec
@@ -10,6 +10,7 @@ import msgspec
 from serving.gateway.context import RequestContext
 from serving.gateway.endpoints.endpoint import Json, TextField
 from serving.gateway.errors import EngineFailed
+from serving.gateway.records import AnswerRecord
 from serving.gateway.streams.answer import CleanAnswer
 from serving.gateway.streams.chunks import UNREADABLE, decode_any, decode_loose, encode
 from serving.gateway.streams.details import clean_details
@@ -64,13 +65,21 @@ def clean_whole(context: RequestContext, guard: Answers, body: bytes) -> CleanAn
         cleaned = CleanTexts(guard, answer, text_fields) if endpoint.cleans_answer else None
     except UNREADABLE:
         raise EngineFailed("The engine sent an answer that is not valid JSON.") from None
-    if context.answer.digests is not None:
-        for text_field in text_fields:
-            if text_field.is_answer:
-                context.answer.digests.text(0).add(_at(text_field))
+    for part, text_field in enumerate(text_fields):
+        _tell(context.answer, text_field, (part,))
     if cleaned is None:
         return CleanAnswer(body, [])
     return CleanAnswer(encode(answer) if cleaned.changed or not is_standard else body, cleaned.reports)
+
+
+def _tell(answer: AnswerRecord, text_field: TextField, part: Hashable) -> None:
+    """A text of the answer has been cleaned."""
+    if text_field.is_answer:
+        answer.tell(_at(text_field), 0, "text", part)
+    elif answer.heard is not None:
+        value = text_field.holder[text_field.key]
+        kind = text_field.key if text_field.key != "text" else "content"
+        answer.tell(encode(value).decode() if text_field.parsed else value, 0, kind, part, is_signed=False)
 
 
 def note_usage(context: RequestContext, answer: Json) -> None:

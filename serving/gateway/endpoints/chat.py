@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from serving.gateway.endpoints.endpoint import Endpoint
-from serving.gateway.endpoints.texts import AnswerText, Written, WrittenAnswer
+from serving.gateway.endpoints.texts import Written, WrittenAnswer
 from serving.gateway.errors import BadRequest, GatewayError
-from serving.gateway.streams.answer import texts_of_choice
 from serving.gateway.streams.chunks import Json, choice_number, choices_of, decode_any, encode
 from serving.http.sse import DONE, EventSplitter, event_data
 
@@ -37,15 +35,6 @@ class _Choices(Endpoint):
             elif isinstance(content, list):
                 chars += _chars([part.get("text") for part in content if isinstance(part, dict)])
         return chars
-
-    def answer_texts(self, body: bytes) -> list[AnswerText]:
-        choices = choices_of(decode_any(body))
-        return [text for position, choice in enumerate(choices) for text in _texts(choice, position)]
-
-    def event_texts(self, data: bytes) -> Iterator[tuple[tuple[object, ...], AnswerText]]:
-        for position, choice in enumerate(_event_choices(data)):
-            for text in _texts(choice, position):
-                yield (text.choice, text.kind, text.call), text
 
     def write_answer(self, written: WrittenAnswer) -> Json:
         choices = [self._choice(index, own) for index, own in written.choices.items()]
@@ -155,12 +144,6 @@ def _chars(texts: Any) -> int:
 def _event_choices(data: bytes) -> list[Json]:
     event = decode_any(data) if data != b"[DONE]" else None
     return choices_of(event) if isinstance(event, dict) else []
-
-
-def _texts(choice: Json, position: int) -> Iterator[AnswerText]:
-    index = choice_number(choice, position)
-    for (kind, call), holder, key in texts_of_choice(choice):
-        yield AnswerText(index, kind, holder[key], call)
 
 
 def _usage(written: WrittenAnswer) -> Json:

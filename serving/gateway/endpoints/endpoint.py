@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from serving.gateway.endpoints.texts import AnswerText, WrittenAnswer
+from serving.gateway.endpoints.texts import WrittenAnswer
 from serving.gateway.errors import BadRequest, GatewayError
-from serving.gateway.streams.chunks import decode_any, encode
+from serving.gateway.streams.chunks import encode
 
 if TYPE_CHECKING:
     from serving.gateway.settings import GatewaySettings
@@ -130,23 +130,6 @@ class Endpoint:
     def text_fields(self, answer: Json) -> list[TextField]:
         """The texts of a whole answer."""
         return []
-
-    def answer_texts(self, body: bytes) -> list[AnswerText]:
-        """The same of an answer that is clean, as the policy reads them."""
-        texts = []
-        for text_field in self.text_fields(decode_any(body)):
-            value = text_field.holder[text_field.key]
-            kind = "text" if text_field.is_answer else text_field.key if text_field.key != "text" else "content"
-            texts.append(AnswerText(0, kind, encode(value).decode() if text_field.parsed else value))
-        return texts
-
-    def event_texts(self, data: bytes) -> Iterator[tuple[tuple[object, ...], AnswerText]]:
-        """The pieces of texts in a clean event's data, each with what tells its text from others."""
-        decoded = decode_any(data)
-        for part in self.unfold(decoded) if isinstance(decoded, dict) else ():
-            event = self.read_event(part)
-            if event.channel is not None:
-                yield event.channel, AnswerText(0, event.channel[0], event.text)
 
     def write_answer(self, written: WrittenAnswer) -> Json:
         """An answer in one piece that consists of texts of ours."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from serving.gateway.context import RequestContext
 from serving.gateway.endpoints.answer import CleanTexts, note_usage
 from serving.gateway.endpoints.endpoint import ALL, Channel, Json
+from serving.gateway.records import Listener
 from serving.gateway.streams.broken import StreamBroken, refuse_blocked
 from serving.gateway.streams.channel import ChannelRelay
 from serving.gateway.streams.chunks import UNREADABLE, decode_any, decode_loose, encode, join_halves
@@ -24,7 +25,6 @@ from serving.gateway.streams.texts import clean_keys, drop_opaque, is_identifier
 from serving.gateway.streams.token_reader import Spelled
 from serving.guard import Answers, GuardReport, TextStream
 from serving.http.sse import DATA, EventSplitter, event_data, keep_alive
-from serving.provenance.receipts import RunningDigest
 
 _DONE = b"data: [DONE]"
 _FAILED = "The engine reported an error in the middle of the answer."
@@ -218,11 +218,11 @@ class EventRelay:
         (self._channels.get(channel) or self._open(channel)).feed(event, text, out)
 
     def _open(self, channel: Channel) -> _EventChannel:
-        digests = self._context.answer.digests
-        digest = digests.text(0) if digests is not None and channel[0] == "text" else None
+        kind, *part = channel
+        listener = self._context.answer.listener(0, kind, tuple(part), is_signed=kind == "text")
         cleaner = stream_as(self._guard, channel[0])
         self._reports.append(cleaner.report)
-        relay = self._channels[channel] = _EventChannel(cleaner, self._rewrite, digest)
+        relay = self._channels[channel] = _EventChannel(cleaner, self._rewrite, listener)
         return relay
 
     def _take_text(self, channel: Channel, text: str, data: Json, event: bytes, out: list[bytes]) -> None:
@@ -315,10 +315,8 @@ class EventRelay:
 class _EventChannel(ChannelRelay):
     """A text channel whose events are written by the endpoint."""
 
-    def __init__(
-        self, cleaner: TextStream, rewrite: Callable[[bytes, str], bytes], digest: RunningDigest | None
-    ) -> None:
-        super().__init__(cleaner, 0, ("text", 0), digest)
+    def __init__(self, cleaner: TextStream, rewrite: Callable[[bytes, str], bytes], listener: Listener | None) -> None:
+        super().__init__(cleaner, 0, ("text", 0), listener)
         self._rewrite_event = rewrite
 
     def _with_text(self, event: bytes, text: str) -> bytes:

@@ -7,24 +7,15 @@ from collections.abc import Mapping, Sequence
 from serving.gateway.context import RequestContext
 from serving.gateway.endpoints.texts import AnswerText, Written, WrittenAnswer
 from serving.gateway.streams.recording import ANSWER_START_CHARS
-from serving.http.sse import EventSplitter, event_data
-from serving.provenance.receipts import AnswerDigests
 
 _ANSWER = ("content", "text")
 
 
-def texts_of_events(context: RequestContext, data: bytes) -> list[AnswerText]:
-    """The texts of a stream's clean events, each put together."""
-    pieces: dict[tuple[object, ...], list[str]] = {}
-    about: dict[tuple[object, ...], AnswerText] = {}
-    for event in EventSplitter().feed(data):
-        read = event_data(event)
-        if read is None:
-            continue
-        for key, piece in context.endpoint.event_texts(read):
-            pieces.setdefault(key, []).append(piece.text)
-            about[key] = piece
-    return [about[key]._replace(text="".join(parts)) for key, parts in pieces.items()]
+def answer_texts(context: RequestContext) -> list[AnswerText]:
+    """The texts of the answer, as they were cleaned."""
+    heard = context.answer.heard
+    texts = heard.all() if heard is not None else ()
+    return [AnswerText(text.choice, text.kind, text.text, text.part if type(text.part) is int else 0) for text in texts]
 
 
 def written_answer(context: RequestContext, choices: Mapping[int, Written]) -> WrittenAnswer:
@@ -71,10 +62,9 @@ def note_replaced(context: RequestContext, written: Mapping[int, Written], texts
     answer.start = "".join([*(own.text for own in written.values()), *(text.text for text in answers)])[
         :ANSWER_START_CHARS
     ]
+    answer.digest_anew()
     if answer.digests is None:
         return
-    question, answer.digests = answer.digests.question, AnswerDigests({})
-    answer.digests.question = question
     for text in texts:
         if text.choice not in written:
             answer.digests.text(text.choice, text.kind, text.call).add(text.text)

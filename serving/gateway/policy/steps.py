@@ -17,7 +17,7 @@ from serving.gateway.cleaning import offload
 from serving.gateway.context import RequestContext
 from serving.gateway.endpoints.texts import FILTERED, AnswerText, Written
 from serving.gateway.errors import LedgerDown, PolicyRefused, PolicyUnavailable
-from serving.gateway.policy.answer import replace_events, replace_whole, texts_of_events
+from serving.gateway.policy.answer import answer_texts, replace_events, replace_whole
 from serving.gateway.policy.calls import EngineCalls
 from serving.gateway.policy.model_judge import ModelJudge
 from serving.gateway.policy.question import QuestionText, question_texts
@@ -170,7 +170,7 @@ class PolicySteps:
     ) -> bytes:
         """What is released of a clean answer in one piece. Raises: as `judge_input`."""
         tenant, size = context.tenant, len(body)
-        texts = await offload(tenant, size, context.endpoint.answer_texts, body) if review.reads_answer else []
+        texts = answer_texts(context)
         written = await self._judge_output(context, review, reports, texts)
         return await offload(tenant, size, replace_whole, context, body, written, texts) if written else body
 
@@ -179,7 +179,7 @@ class PolicySteps:
     ) -> list[bytes]:
         """The events that are released in place of a stream's clean ones; none: it stays. Raises: as `judge_input`."""
         tenant, size = context.tenant, len(data)
-        texts = await offload(tenant, size, texts_of_events, context, data)
+        texts = answer_texts(context)
         written = await self._judge_output(context, review, reports, texts)
         return await offload(tenant, size, replace_events, context, data, written, texts) if written else []
 

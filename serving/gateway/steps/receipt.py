@@ -62,14 +62,6 @@ def begin_receipt(context: RequestContext, issuer: ReceiptIssuer, body: Mapping[
         )
 
 
-def restart_receipt(context: RequestContext) -> None:
-    """The answer so far was dropped: only the question stays hashed."""
-    answer = context.answer
-    if answer.digests is not None:
-        question, answer.digests = answer.digests.question, AnswerDigests({})
-        answer.digests.question = question
-
-
 def record_receipt(context: RequestContext, issuer: ReceiptIssuer) -> None:
     """State what is known of a complete answer; one that no engine gave is the policy's own words."""
     if context.answer.digests is None:

@@ -102,8 +102,7 @@ def _clean_usual(context: RequestContext, guard: Answers, body: bytes) -> list[G
     for index, channel, text in texts:
         if channel[0] != "name":
             record_text(context, channel, text)
-            if context.answer.digests is not None:
-                context.answer.digests.text(index, *channel).add(text)
+            context.answer.tell(text, index, *channel)
     if answer.usage is not None:
         context.answer.note_usage(answer.usage.prompt_tokens, answer.usage.completion_tokens)
     context.answer.finish_reason = finish
@@ -144,8 +143,7 @@ class _Cleaning:
         for channel, holder, key in texts_of_choice(choice):
             record_text(context, channel, holder[key])
             self._clean_text(holder, key, channel[0])
-            if answer.digests is not None:
-                answer.digests.text(index, *channel).add(holder[key])
+            answer.tell(holder[key], index, *channel)
         for text in self._clean_rest(choice):
             record_text(context, ("other", 0), text)
         shown = self._shown(choice, details) if not self.changed else {}

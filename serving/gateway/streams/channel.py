@@ -7,18 +7,18 @@ from collections import deque
 from collections.abc import Sequence
 from itertools import accumulate
 
+from serving.gateway.records import Listener
 from serving.gateway.streams.chunks import Channel, decode_any, encode, set_text
 from serving.guard import GuardReport, TextStream
 from serving.http.sse import event_data
-from serving.provenance.receipts import RunningDigest
 
 
 class ChannelRelay:
     """One text channel of one choice: lines the text that the guard releases up with the events it came in."""
 
-    def __init__(self, cleaner: TextStream, index: int, channel: Channel, digest: RunningDigest | None = None) -> None:
+    def __init__(self, cleaner: TextStream, index: int, channel: Channel, listener: Listener | None = None) -> None:
         self._cleaner = cleaner
-        self._digest = digest
+        self._listener = listener
         self._index = index
         self._channel = channel
         self._waiting: deque[tuple[bytes, str]] = deque()
@@ -64,10 +64,10 @@ class ChannelRelay:
             out.append(self._with_text(self._newest, self._clear))
 
     def _take_clear(self, text: str) -> None:
-        """All of this goes to the client, in whichever events; it is hashed for the receipt as it comes."""
+        """All of this goes to the client, in whichever events; who listens is told as it comes."""
         self._clear += text
-        if text and self._digest is not None:
-            self._digest.add(text)
+        if text and self._listener is not None:
+            self._listener.add(text)
 
     def _release_unchanged(self, out: list[bytes]) -> None:
         """Where the guard has changed nothing, let all events go at once whose text is clear."""

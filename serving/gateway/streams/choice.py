@@ -63,7 +63,7 @@ class ChoiceRelay:
         """Whether its end has been told; what comes after that is no part of it."""
         self.frame: Frame | None = None
         """What the events of the usual shape have in common that repeat no key."""
-        self._passage = context.answer.digests
+        self._answer = context.answer
         self._index = index
         self._guard = guard
         self._reports = reports
@@ -223,10 +223,9 @@ class ChoiceRelay:
         self._end, self._end_event = None, b""
 
     def _open(self, channel: Channel) -> ChannelRelay:
-        digest = self._passage.text(self._index, *channel) if self._passage is not None else None
         cleaner = stream_as(self._guard, channel[0])
         self._reports.append(cleaner.report)
-        return ChannelRelay(cleaner, self._index, channel, digest)
+        return ChannelRelay(cleaner, self._index, channel, self._answer.listener(self._index, *channel))
 
     def _part_of(self, choice: Json) -> Json | None:
         """The message or delta, if there is one; None: the choice is a piece of a completion, or holds none."""

@@ -117,10 +117,15 @@ async def test_what_is_no_answer_is_the_engines_failure(path: str, body: bytes) 
     assert settled.commits == 0
 
 
-async def test_the_policy_has_the_last_word() -> None:
-    sent = await relay(asked(), chat("Hello."), review=object())
+@pytest.mark.parametrize("reads", [True, False])
+async def test_the_policy_has_the_last_word(reads: bool) -> None:
+    context = asked()
+
+    sent = await relay(context, chat("Hello."), review=SimpleNamespace(reads_answer=reads))
 
     assert sent.bodies == [chat("Hello.").upper()]
+    heard = context.answer.heard
+    assert [text.text for text in heard.all()] == ["Hello."] if heard is not None else not reads
 
 
 async def test_an_answer_that_is_not_on_record_is_not_sent() -> None:

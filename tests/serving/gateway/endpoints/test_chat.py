@@ -12,6 +12,7 @@ from serving.gateway.endpoints.chat import CHAT, COMPLETIONS
 from serving.gateway.endpoints.endpoint import Endpoint
 from serving.gateway.endpoints.texts import AnswerText, Written
 from serving.gateway.errors import BadRequest, EngineFailed
+from tests.serving.gateway.endpoints.heard import texts_of_answer, texts_of_stream
 from tests.serving.gateway.endpoints.written import REASON, data_of, refusal, written
 
 DONE = b"data: [DONE]"
@@ -70,7 +71,7 @@ def test_every_text_of_an_answer_is_read() -> None:
     call = {"id": "1", "type": "function", "function": {"name": "look", "arguments": '{"a": 1}'}}
     answer = {"choices": [chat_choice(0, content="one"), chat_choice(1, content="two", tool_calls=[call])]}
 
-    texts = CHAT.answer_texts(json.dumps(answer).encode())
+    texts = texts_of_answer(CHAT, answer)
 
     assert AnswerText(0, "content", "one") in texts
     assert AnswerText(1, "content", "two") in texts
@@ -78,13 +79,11 @@ def test_every_text_of_an_answer_is_read() -> None:
 
 
 def test_pieces_of_a_stream_say_which_text_they_are_of() -> None:
-    [(first, piece)] = CHAT.event_texts(chunk(2, content="one")[6:])
-    [(second, _)] = CHAT.event_texts(chunk(2, content="two")[6:])
-    [(other, _)] = CHAT.event_texts(chunk(0, content="one")[6:])
+    events = [chunk(2, content="one"), chunk(0, content="one"), chunk(2, content=" two")]
 
-    assert piece == AnswerText(2, "content", "one")
-    assert first == second != other
-    assert list(CHAT.event_texts(b"[DONE]")) == []
+    texts = texts_of_stream(CHAT, events, choices=3)
+
+    assert texts == [AnswerText(2, "content", "one two"), AnswerText(0, "content", "one")]
 
 
 def test_a_written_answer_is_one_for_the_official_client() -> None:
@@ -105,7 +104,7 @@ def test_a_written_stream_says_the_same_and_ends(endpoint: Endpoint, wants_usage
     events = endpoint.write_stream(refusal(0, 1, wants_usage=wants_usage))
 
     assert events[-1] == DONE
-    texts = [text for event in data_of(events) for _, text in endpoint.event_texts(json.dumps(event).encode())]
+    texts = texts_of_stream(endpoint, events, choices=2)
     assert {choice: "".join(t.text for t in texts if t.choice == choice) for choice in (0, 1)} == {0: REASON, 1: REASON}
     finishes = [choice["finish_reason"] for event in data_of(events) for choice in event["choices"]]
     assert finishes == [None, "content_filter"] * 2
@@ -139,8 +138,8 @@ def test_of_a_stream_the_events_of_replaced_choices_go_and_the_others_stay() -> 
     assert [event for event in events if event in stream] == [*kept, usage]
     assert events[-1] == DONE
     assert b"bad" not in b"".join(events)
-    texts = [text.text for event in events[:-1] for _, text in CHAT.event_texts(event[6:])]
-    assert texts == ["good", "ok"]
+    texts = texts_of_stream(CHAT, events, choices=2)
+    assert [text.text for text in texts] == ["good", "ok"]
     assert events.index(usage) == len(events) - 2  # behind all choices
 
 

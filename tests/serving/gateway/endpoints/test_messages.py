@@ -10,6 +10,8 @@ from serving.gateway.endpoints.endpoint import ALL, Usage
 from serving.gateway.endpoints.messages import COUNT_TOKENS, MESSAGES
 from serving.gateway.endpoints.texts import AnswerText, Written
 from serving.gateway.errors import BadRequest, EngineFailed, Forbidden, GatewayError, LimitExceeded, Overloaded
+from tests.serving.gateway.endpoints.heard import texts_of_answer, texts_of_stream
+from tests.serving.gateway.endpoints.streams import message_events
 from tests.serving.gateway.endpoints.written import REASON, data_of, refusal, written
 
 SYSTEM = {"role": "system", "content": "Be brief."}
@@ -83,12 +85,22 @@ def test_a_tools_input_is_one_of_an_answers_texts() -> None:
         {"type": "tool_use", "name": "look", "input": {"city": "Oslo"}},
     ]
 
-    texts = MESSAGES.answer_texts(json.dumps({"content": blocks}).encode())
+    texts = texts_of_answer(MESSAGES, {"content": blocks})
 
     assert texts == [
         AnswerText(0, "thinking", "hm"),
         AnswerText(0, "text", "yes"),
         AnswerText(0, "input", '{"city":"Oslo"}'),
+    ]
+
+
+def test_the_texts_of_a_stream_are_heard_each_by_itself() -> None:
+    events = message_events([("thinking", ["h", "m"]), ("text", ["yes", ","]), ("text", [" do"])])
+
+    assert texts_of_stream(MESSAGES, events) == [
+        AnswerText(0, "thinking", "hm"),
+        AnswerText(0, "text", "yes,"),
+        AnswerText(0, "text", " do"),
     ]
 
 

@@ -11,6 +11,7 @@ from serving.gateway.endpoints.responses import RESPONSES
 from serving.gateway.endpoints.texts import AnswerText, Written
 from serving.gateway.errors import BadRequest, EngineFailed
 from serving.gateway.settings import GatewaySettings
+from tests.serving.gateway.endpoints.heard import texts_of_answer
 from tests.serving.gateway.endpoints.streams import message_item, response_object
 from tests.serving.gateway.endpoints.written import REASON, data_of, refusal, written
 
@@ -102,7 +103,7 @@ def test_every_text_of_an_answer_is_read_and_no_detail() -> None:
     item = message_item("Hi")
     item["content"][0]["logprobs"] = [{"token": "Hi", "text": "Hi"}]
 
-    texts = RESPONSES.answer_texts(json.dumps({"output": [item, call]}).encode())
+    texts = texts_of_answer(RESPONSES, {"output": [item, call]})
 
     assert texts == [AnswerText(0, "text", "Hi"), AnswerText(0, "arguments", '{"a": 1}')]
 

@@ -17,6 +17,7 @@ from serving.gateway.endpoints import CHAT, ENDPOINTS
 from serving.gateway.errors import LedgerDown, PolicyRefused, PolicyUnavailable
 from serving.gateway.policy.review import Review
 from serving.gateway.policy.steps import PolicySteps
+from serving.gateway.records import HeardTexts
 from serving.gateway.routing.router import Router
 from serving.gateway.settings.admission import AdmissionSettings
 from serving.gateway.settings.routing import RoutingSettings
@@ -208,9 +209,17 @@ def test_the_digest_of_what_held_covers_the_policy(steps: Steps) -> None:
     assert context.policy_digest not in ("guard", review.policy.digest)
 
 
+def hear(context: RequestContext, *pieces: str) -> None:
+    """What the relay has told of the answer."""
+    context.answer.heard = HeardTexts()
+    for piece in pieces:
+        context.answer.tell(piece, 0, "content")
+
+
 async def test_an_answer_that_breaks_a_principle_is_replaced(steps: Steps) -> None:
     context, review = await steps.about("hello", tenant="held")
     context.mark.scheme, context.mark.key_id = "kgw", "mk1-0"
+    hear(context, "Draw your sword.")
 
     body = json.loads(await steps.judge_whole(context, review, [], answer("Draw your sword.")))
 
@@ -223,6 +232,7 @@ async def test_an_answer_that_breaks_a_principle_is_replaced(steps: Steps) -> No
 async def test_an_answer_that_breaks_none_stays_as_it_came(steps: Steps) -> None:
     context, review = await steps.about("hello", tenant="held")
     body = answer("Draw a tree.")
+    hear(context, "Draw a tree.")
 
     assert await steps.judge_whole(context, review, [], body) is body
     assert review.header() == []
@@ -231,6 +241,7 @@ async def test_an_answer_that_breaks_none_stays_as_it_came(steps: Steps) -> None
 async def test_principles_are_of_their_tenants(steps: Steps) -> None:
     context, review = await steps.about("hello")
     body = answer("Draw your sword.")
+    hear(context, "Draw your sword.")
 
     assert await steps.judge_whole(context, review, [], body) is body
     assert not review.reads_answer
@@ -242,10 +253,13 @@ async def test_a_stream_is_judged_as_a_whole(steps: Steps) -> None:
     pieces = [{"choices": [{"index": 0, "delta": {"content": piece}}]} for piece in ("Draw your sw", "ord.")]
     data = b"".join(b"data: " + json.dumps(piece).encode() + b"\n\n" for piece in pieces)
 
+    hear(context, "Draw your sw", "ord.")
+
     replaced = b"".join(await steps.judge_stream(context, review, [], data))
 
     assert b"It was about weapons." in replaced
     assert b"ord." not in replaced
+    hear(context, "Draw your w", "ord.")
     assert await steps.judge_stream(context, review, [], data.replace(b"sw", b"w")) == []
 
 
