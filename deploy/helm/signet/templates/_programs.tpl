@@ -31,7 +31,7 @@ read would restart it for nothing. Argument: (dict "root" $ "it" COMPONENT).
 {{- mergeOverwrite $config $decided | toYaml }}
 {{- end }}
 
-{{/* What a running gateway takes on by itself (serving/gateway/process/reloadable.py; a test compares). Engines take on nothing. */}}
+{{/* What a running gateway takes on by itself (`LIVE` of its parts in serving/gateway; a test compares). Engines take on nothing. */}}
 {{- define "signet.reloadable" -}}
 - gateway.admission
 - gateway.bind_forced_tools
