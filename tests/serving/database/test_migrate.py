@@ -208,6 +208,24 @@ async def test_receipts_come_to_a_ledger_whose_chains_still_hold(url: str) -> No
     assert [row["receipt"] for row in rows(url)] == [None, None, "a.b.c", None]
 
 
+def test_sums_of_days_are_made_from_those_of_hours(url: str) -> None:
+    engine = open_engine(url)
+    config = Config()
+    config.set_main_option("script_location", "serving.database:migrations")
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "9")
+        connection.execute(text("INSERT INTO schema_version VALUES ('serving', 6, 9)"))
+        for hour in (86_400, 90_000, 172_800):
+            connection.execute(text(f"INSERT INTO usage_hours VALUES ({hour}, 'acme', 'key_1', 'm', 2, 3, 4, 5)"))
+    migrate(engine)
+    with engine.connect() as connection:
+        days = connection.execute(text("SELECT day, requests, cost_nanos FROM usage_days ORDER BY day")).all()
+    engine.dispose()
+
+    assert days == [(86_400, 4, 10), (172_800, 2, 5)]
+
+
 @pytest.mark.services
 def test_an_upgrade_that_fails_changes_nothing(postgres: Postgres) -> None:
     make_schema_1(postgres.url)
