@@ -76,3 +76,22 @@ def test_a_model_that_generates_does_not_embed(client: openai.OpenAI) -> None:
     with pytest.raises(openai.NotFoundError) as refused:
         client.embeddings.create(model=DEFAULT_MODEL, input="x")
     assert refused.value.code == "endpoint_not_supported"
+
+
+def test_feedback_finds_answers_by_the_ids_that_vllm_gives_them(stack: Stack, client: openai.OpenAI) -> None:
+    messages = [{"role": "user", "content": "Say hello"}]
+    chat = client.chat.completions.create(model=DEFAULT_MODEL, messages=messages, max_tokens=4)  # type: ignore[arg-type]
+    stream = client.chat.completions.create(
+        model=DEFAULT_MODEL,
+        messages=messages,  # type: ignore[arg-type]
+        max_tokens=4,
+        stream=True,
+    )
+    completion = client.completions.create(model=DEFAULT_MODEL, prompt="Say hello", max_tokens=4)
+    ids = [chat.id, [chunk.id for chunk in stream][-1], completion.id]
+
+    with httpx.Client(base_url=stack.gateway_url, headers={"x-api-key": stack.key}, timeout=60) as http:
+        said = [http.post("/v1/feedback", json={"id": answer, "rating": "up"}) for answer in ids]
+
+    assert [response.status_code for response in said] == [200] * 3
+    assert {response.json()["model"] for response in said} == {DEFAULT_MODEL}
