@@ -76,6 +76,7 @@ CHANGED = {
     "registry.trustedKeys": {"other": PUBLIC_KEY},
     "registry.trustedKeysConfigMap": {"registry": {"trustedKeys": {"ci": None}, "trustedKeysConfigMap": "k"}},
     "ledger.url": "postgresql://h/e",
+    "ledger.readUrl": "postgresql://replica/d",
     "limits.url": "redis://i",
     "engineKey.key": "fedcba9876543210",
     "telemetry.otlpEndpoint": "http://otel:4318",
