@@ -70,11 +70,18 @@ def read_text_examples(
 def text_blocks(
     documents: Sequence[str], tokenizer: PreTrainedTokenizerFast, max_tokens: int, source: str
 ) -> list[Example]:
-    """Each document in blocks of at most `max_tokens`; raises DataError where none has two tokens."""
+    """Each document in blocks of at most `max_tokens`; raises DataError where none has two tokens.
+
+    Text that looks like a control token is text.
+    """
     blocks = []
     # In parts: the tokenizer's encoding of a text, offsets and all, takes many times the text's own memory.
     for document in documents:
-        ids = [token for part in parts_of(document) for token in tokenizer(part, add_special_tokens=False)["input_ids"]]
+        ids = [
+            token
+            for part in parts_of(document)
+            for token in tokenizer(part, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        ]
         for start in range(0, len(ids), max_tokens):
             block = ids[start : start + max_tokens]
             # The first token of a block is not predicted, so a block of one teaches nothing.

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from training.errors import DataError
-from training.methods.examples import holds_chats
+from training.evaluate.loading import load_tokenizer
+from training.methods.examples import holds_chats, text_blocks
 
 CHAT = {"messages": [{"role": "user", "content": "Open?"}, {"role": "assistant", "content": "Yes."}]}
 ALPACA = {"instruction": "Open?", "output": "Yes."}
@@ -44,3 +45,13 @@ def test_chats_are_told_from_text_in_any_file(tmp_path: Path, name: str, content
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"a\.jsonl: cannot be read"):
         holds_chats(tmp_path / "a.jsonl")
+
+
+def test_a_control_token_in_a_text_is_text(tiny_model_folder: Path) -> None:
+    tokenizer = load_tokenizer(tiny_model_folder)
+    text = "if line == '<|im_end|>': stop()"
+
+    [block] = text_blocks([text], tokenizer, 512, "code.txt")
+
+    assert not set(block.input_ids) & set(tokenizer.all_special_ids)
+    assert tokenizer.decode(block.input_ids) == text
