@@ -43,6 +43,7 @@ RESTARTS: dict[str, list[str]] = {
         "registry",
         "ledger.port",
         "limits.port",
+        "drift",
         "extraObjects",
         "serviceMonitor",
         "monitoring",

@@ -65,6 +65,8 @@ CASES: dict[str, Values] = {
         "huggingFace": {"token": "CANARY-token"},
         "registry": {"trustedKeys": {"ci": PUBLIC_KEY}},
         "gateway": {"autoscaling": {"minReplicas": 2, "maxReplicas": 5}},
+        "drift": {"enabled": True},
+        "serviceMonitor": {"enabled": True},
         "engines": [{"name": "chat", "model": "chat@1"}],
     },
     "many-pools-by-number": {

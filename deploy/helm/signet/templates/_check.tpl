@@ -7,6 +7,9 @@
 {{- fail (printf "the gateway may run %d replicas, but its ledger is an SQLite file that only one can write: set ledger.url (or ledger.existingSecret) to a PostgreSQL database, or keep one replica" (int $most)) -}}
 {{- end -}}
 {{- end -}}
+{{- if and .Values.drift.enabled (not (include "signet.sharedLedger" .)) -}}
+{{- fail "the drift worker reads the ledger from a pod of its own, which an SQLite file on the gateway's volume does not allow: set ledger.url (or ledger.existingSecret) to a PostgreSQL database, or drift.enabled to false" -}}
+{{- end -}}
 {{- $names := list -}}
 {{- range (include "signet.components" . | fromYaml).items -}}
 {{- $item := . -}}
