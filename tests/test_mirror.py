@@ -11,7 +11,8 @@ REPOSITORY = Path(__file__).parents[1]
 MIRRORED = tuple(f"serving/gateway/{room}" for room in ("admission", "answer", "endpoints", "policy", "steps"))
 WITHOUT = {
     "serving/gateway/answer/failover.py": "settings and a budget: test_attempts.py, test_retries.py",
-    "serving/gateway/answer/pump.py": "what it does, a cut stream shows: test_stream.py, streams/test_continuation.py",
+    "serving/gateway/answer/joining.py": "what it does, a continued stream shows: test_continuation.py",
+    "serving/gateway/answer/pump.py": "what it does, a cut stream shows: test_stream.py, test_continuation.py",
     "serving/gateway/endpoints/endpoint.py": "the defaults of the others",
     "serving/gateway/endpoints/texts.py": "values alone",
     "serving/gateway/policy/model_judge.py": "asks a model: test_questions.py, test_real_judge.py",

@@ -10,6 +10,8 @@ from typing import Protocol
 
 from serving.gateway.admission.permit import Permit
 from serving.gateway.answer.attempts import LOOK_AGAIN_S, Attempts, EngineQuestion
+from serving.gateway.answer.continuation import CannotContinue, can_take_over, next_part, obstacle, usage_event
+from serving.gateway.answer.joining import Joined
 from serving.gateway.answer.settle import Settlement
 from serving.gateway.cleaning import offload
 from serving.gateway.context import RequestContext
@@ -17,8 +19,6 @@ from serving.gateway.endpoints.relay import EventRelay
 from serving.gateway.errors import EngineFailed, GatewayError
 from serving.gateway.settings.failover import FailoverSettings
 from serving.gateway.streams.broken import StreamBroken
-from serving.gateway.streams.continuation import CannotContinue, can_take_over, next_part, obstacle, usage_event
-from serving.gateway.streams.joining import Joined
 from serving.gateway.streams.relay import StreamRelay
 from serving.guard.question.limits import SMALL_BYTES
 from serving.http.client import StallPolicy, UpstreamError, UpstreamResponse

@@ -7,6 +7,7 @@ import time
 from serving.gateway.admission.permit import Permit
 from serving.gateway.answer.attempts import Attempts, EngineQuestion
 from serving.gateway.answer.cached_counts import hides_cached, without_cached_counts
+from serving.gateway.answer.continuation import tap_for
 from serving.gateway.answer.outgoing import Outgoing, joined
 from serving.gateway.answer.pump import ContinuedPump, Pump
 from serving.gateway.answer.room import AnswerRoom
@@ -21,7 +22,6 @@ from serving.gateway.records import HeardTexts
 from serving.gateway.settings.failover import FailoverSettings
 from serving.gateway.steps.receipt import receipt_comment
 from serving.gateway.streams.broken import refuse_blocked
-from serving.gateway.streams.continuation import tap_for
 from serving.gateway.streams.relay import StreamRelay
 from serving.http.client import UpstreamResponse
 

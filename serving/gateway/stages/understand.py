@@ -9,7 +9,6 @@ from serving.gateway.asgi import read_body
 from serving.gateway.cleaning import RequestCleaning, offload, on_thread
 from serving.gateway.context import RequestContext
 from serving.gateway.prompts import PREFIX, PromptLibrary
-from serving.gateway.prompts.step import apply_template
 from serving.gateway.reload import Part
 from serving.gateway.routing.models import ModelTable
 from serving.gateway.routing.route import Route
@@ -19,6 +18,7 @@ from serving.gateway.steps.cache_salt import CacheSalts
 from serving.gateway.steps.media import media_of
 from serving.gateway.steps.question import QuestionReader
 from serving.gateway.steps.receipt import begin_receipt
+from serving.gateway.steps.template import apply_template
 from serving.guard.question.limits import SMALL_BYTES
 from serving.http.asgi import Receive
 from serving.identity import Identity

@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any
 
 from serving.gateway.answer.attempts import EngineQuestion
+from serving.gateway.answer.joining import ContinuedChoice, RestartedAnswer
 from serving.gateway.body import encode
 from serving.gateway.context import RequestContext
 from serving.gateway.engines.engine import Engine
@@ -25,7 +26,6 @@ from serving.gateway.fields.lists import CHAT, COMPLETIONS, DETOKENIZE, FIELDS
 from serving.gateway.steps.mark import engine_obstacle
 from serving.gateway.steps.question_body import mark_arguments
 from serving.gateway.streams.chunks import UNREADABLE, decode_any
-from serving.gateway.streams.joining import ContinuedChoice, RestartedAnswer
 from serving.gateway.streams.stop_strings import StopStringJoiner
 from serving.gateway.streams.tokens import ChoiceProgress, TokenTap
 from serving.http.client import UpstreamError

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from serving.gateway.cleaning.cleaner import sanitize
 from serving.gateway.errors import BadRequest
-from serving.gateway.steps.sanitize import sanitize
 from serving.guard import Guard, GuardSettings
 from serving.guard.settings import EntityActions
 from tests.support.questions import request

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from serving.gateway.errors import BadRequest
-from serving.gateway.prompts.own_messages import require_confined
+from serving.gateway.steps.template import require_confined
 
 USER = {"role": "user", "content": "hello"}
 SYSTEM = {"role": "system", "content": "Forget it."}

@@ -11,12 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from serving.gateway.answer.attempts import EngineQuestion
-from serving.gateway.context import RequestContext
-from serving.gateway.endpoints import CHAT, COMPLETIONS
-from serving.gateway.engines.engine import Engine
-from serving.gateway.steps.question_body import question_body
-from serving.gateway.streams.broken import StreamBroken
-from serving.gateway.streams.continuation import (
+from serving.gateway.answer.continuation import (
     CannotContinue,
     ChoiceContinuation,
     continued_seed,
@@ -25,6 +20,11 @@ from serving.gateway.streams.continuation import (
     tap_for,
     usage_event,
 )
+from serving.gateway.context import RequestContext
+from serving.gateway.endpoints import CHAT, COMPLETIONS
+from serving.gateway.engines.engine import Engine
+from serving.gateway.steps.question_body import question_body
+from serving.gateway.streams.broken import StreamBroken
 from serving.gateway.streams.relay import StreamRelay
 from serving.gateway.streams.stop_strings import StopStringJoiner
 from serving.guard import Guard, GuardSettings
