@@ -55,17 +55,19 @@ class Pipeline:
         try:
             await self.understand.authenticate(context)
             route = await self.understand.read(context, receive)
-            entry = await self.admit.reserve(context)
+            is_checked = self.check.is_on
+            entry = await self.admit.reserve(context, is_checked=is_checked)
             client.on_disconnect(cancel_on_disconnect)
             await self.check.clean(context)
-            exchange.start_trace()
-            review = await self.check.judge(context, entry.demand)
+            exchange.settlement.start_trace()
+            review = await self.check.judge(context, entry.demand) if is_checked else None
             if review is not None and review.refused_by is not None:
                 await exchange.refuse(review, review.refused_by.reason or "")
                 return
             await self.admit.enter(context, entry)
             await exchange.run(route, review, entry)
-            self.answer.end(context, route)
+            if route is not None:
+                self.answer.end(context, route)
         except GatewayError as error:
             # Frames that it passed through may know it by name: a cycle, which would keep all of the request.
             error.__traceback__ = error.__context__ = None

@@ -154,6 +154,8 @@ class AnswerRecord:
 
     def tell(self, text: str, choice: int, kind: str, part: Hashable = 0, *, is_signed: bool = True) -> None:
         """All of a text is released."""
+        if self.heard is None and (self.digests is None or not is_signed):
+            return
         listener = self.listener(choice, kind, part, is_signed=is_signed)
         if listener is not None:
             listener.add(text)

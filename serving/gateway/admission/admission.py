@@ -73,12 +73,16 @@ class Admission:
             queue.lower_share = settings.lower_priority_share
         self.dispatch()
 
-    def announce(self, demand: Demand) -> Announcement:
-        """A request is about to be made ready, at a cost: refuse it now if it would wait in vain then.
+    def announce(self, demand: Demand, *, is_checked: bool = True) -> Announcement | None:
+        """A request is about to be made ready: refuse it now if it would wait in vain then.
+
+        While nobody waits, one that is ready at once (not `is_checked`) need not be counted until then.
 
         Raises:
             QueueFull, Overloaded, DeadlineExceeded: it would.
         """
+        if not is_checked and not self._num_waiting:
+            return None
         now = time.perf_counter()
         queue = self._queue_of(demand.model, now)
         if self._num_waiting or queue.num_announced:

@@ -70,7 +70,11 @@ class Permit:
         """Put the count right: the engine has reported its own."""
         if not self._output and completion_tokens and engine is not None:
             self._owner.first_token(engine, None)
-        self.charge(prompt_tokens - self._input, completion_tokens - self._output)
+        settings = self._owner.settings
+        missing_input, missing_output = prompt_tokens - self._input, completion_tokens - self._output
+        self._counters.charge(
+            self._account, missing_input * settings.input_weight + missing_output * settings.output_weight
+        )
         self._input, self._output = prompt_tokens, completion_tokens
 
     def charge(self, prompt_tokens: int, completion_tokens: int) -> None:
@@ -100,21 +104,17 @@ class Entry:
     `permit` is None until the request may go, and where nothing is queued.
     """
 
-    __slots__ = ("_announcement", "demand", "permit")
+    __slots__ = ("announcement", "demand", "permit")
 
     def __init__(self, demand: Demand, announcement: Announcement | None = None) -> None:
         self.demand = demand
         self.permit: Permit | None = None
-        self._announcement = announcement
-
-    def is_ready(self) -> None:
-        """It is not announced any more: it waits now, or goes."""
-        if self._announcement is not None:
-            self._announcement.withdraw()
+        self.announcement = announcement
 
     def end(self, answer: AnswerRecord) -> None:
         """End it, on every path; what the engine has counted by now counts in the tenant's share."""
-        self.is_ready()
+        if self.announcement is not None:
+            self.announcement.withdraw()
         if self.permit is not None:
             if answer.usage_reported or answer.completion_tokens:
                 self.permit.settle(answer.prompt_tokens, answer.completion_tokens, answer.engine)

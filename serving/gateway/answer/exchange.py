@@ -40,7 +40,7 @@ class Exchange:
         max_bytes: int,
     ) -> None:
         self._context = context
-        self._settlement = settlement
+        self.settlement = settlement
         self._client = client
         self._router = router
         self._failover = failover
@@ -49,10 +49,6 @@ class Exchange:
         self._outgoing = Outgoing(context, settlement, client, send)
         self._attempts: Attempts | None = None
         self._stream: StreamWriter | None = None
-
-    def start_trace(self) -> None:
-        """The question has been read and cleaned: it is traced from now on."""
-        self._settlement.start_trace()
 
     async def run(self, route: Route | None, review: Review | None, entry: Entry) -> None:
         """Ask engines until one has answered. Raises GatewayError, and ClientGone where the client has left.
@@ -64,7 +60,7 @@ class Exchange:
         """
         context, permit = self._context, entry.permit
         attempts = self._attempts = Attempts(
-            context, self._settlement, self._router, self._failover, route, entry.demand.slots
+            context, self.settlement, self._router, self._failover, route, entry.demand.slots
         )
         question = EngineQuestion(context.endpoint.target, self._body_for)
         room = AnswerRoom(self._client, context.tenant, self._max_bytes)
@@ -81,7 +77,7 @@ class Exchange:
             if response.header(b"content-type").startswith(b"text/event-stream"):
                 self._stream = StreamWriter(
                     context,
-                    self._settlement,
+                    self.settlement,
                     attempts,
                     self._failover.settings,
                     self._policy_steps,
@@ -99,7 +95,7 @@ class Exchange:
                     attempts.begin_again(interrupted())
                     continue
             try:
-                await relay_whole(context, response, self._settlement, self._policy_steps, review, room, self._outgoing)
+                await relay_whole(context, response, self.settlement, self._policy_steps, review, room, self._outgoing)
                 return
             except (UpstreamError, EngineFailed) as error:
                 attempts.answer_broke(str(error))
@@ -114,20 +110,20 @@ class Exchange:
         stream = self._stream
         if stream is not None:
             stream.fail()
-        await self._settlement.fail(error)
+        await self.settlement.fail(error)
         await self._outgoing.error(error, stream.flush() if stream is not None and self._outgoing.started else b"")
 
     async def abandon(self) -> None:
         """The client has gone: what it was sent is counted."""
         if self._stream is not None:
             self._stream.count()
-        await self._settlement.abandon()
+        await self.settlement.abandon()
 
     def close(self) -> None:
         """Give everything back."""
         if self._attempts is not None:
             self._attempts.close(self._stream is not None and self._stream.complete)
-        self._settlement.close()
+        self.settlement.close()
 
     def _body_for(self, engine: Engine) -> bytes:
         check_engines_mark(self._context, engine)

@@ -31,16 +31,20 @@ class Admit:
             Part(Admission.LIVE, lambda settings: self._admission.apply(settings.gateway.admission)),
         ]
 
-    async def reserve(self, context: RequestContext) -> Entry:
-        """Reserve what the request may need, and refuse what the queue would refuse, before more is spent on it."""
+    async def reserve(self, context: RequestContext, *, is_checked: bool) -> Entry:
+        """Reserve what the request may need, and refuse what the queue would refuse, before more is spent on it.
+
+        `is_checked`: classifiers or a policy are to be asked before it can go.
+        """
         await self._reserver.reserve(context)
         settings = self._admission.settings
         demand = demand_of(context, is_queued=settings.enabled, engine_priority=settings.engine_priority)
-        return Entry(demand, self._admission.announce(demand) if settings.enabled else None)
+        return Entry(demand, self._admission.announce(demand, is_checked=is_checked) if settings.enabled else None)
 
     async def enter(self, context: RequestContext, entry: Entry) -> None:
         """Wait for the request's permit. From here to the engine there is no await."""
-        entry.is_ready()
+        if entry.announcement is not None:
+            entry.announcement.withdraw()
         demand = entry.demand
         demand.measure(context.question.prompt_chars, is_embedding=context.endpoint.name == "embeddings")
         if self._admission.settings.enabled:

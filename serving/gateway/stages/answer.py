@@ -97,9 +97,9 @@ class Answer:
             max_bytes=self._max_bytes,
         )
 
-    def end(self, context: RequestContext, route: Route | None) -> None:
+    def end(self, context: RequestContext, route: Route) -> None:
         """The client has its answer: a shadow may be asked too."""
-        if route is not None and route.shadow is not None:
+        if route.shadow is not None:
             self._shadows.answered(context, route.shadow)
 
     def _open_receipts(self, settings: Settings) -> None:

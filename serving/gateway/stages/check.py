@@ -53,6 +53,11 @@ class Check:
             await self._cleaning.clean(context)
         choose_mark(context, self._keyring, self._pool)
 
+    @property
+    def is_on(self) -> bool:
+        """Whether `judge` has anybody to ask."""
+        return self._inspector.active or self._policy_steps.policy is not None
+
     async def judge(self, context: RequestContext, demand: Demand) -> Review | None:
         """Ask classifiers and the policy; returns what the policy says, if it concerns the request.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from serving.gateway.asgi import read_body
 from serving.gateway.cleaning import RequestCleaning, offload, on_thread
@@ -68,13 +68,13 @@ class Understand:
             Part(("gateway.max_body_bytes",), lambda settings: self._bound(settings.gateway)),
         ]
 
-    async def authenticate(self, context: RequestContext) -> None:
-        """Who asks, and whether they may ask this path."""
-        await authenticate(context, self.identity)
-        check_endpoint(context)
+    def authenticate(self, context: RequestContext) -> Awaitable[object]:
+        """Who asks."""
+        return authenticate(context, self.identity)
 
     async def read(self, context: RequestContext, receive: Receive) -> Route | None:
-        """What they ask, of which of the engines' models; returns where a configured name leads."""
+        """What they ask, if they may, of which of the engines' models; returns where a configured name leads."""
+        check_endpoint(context)
         context.raw_body = await read_body(receive, self._max_body_bytes)
         if len(context.raw_body) <= SMALL_BYTES:
             self._read(context)

@@ -8,6 +8,7 @@ from typing import Any
 
 from serving.gateway.admission.admission import Admission
 from serving.gateway.admission.demand import Demand
+from serving.gateway.admission.fair_queue import Announcement
 from serving.gateway.admission.permit import Permit
 from serving.gateway.admission.priority import demand_of
 from serving.gateway.context import RequestContext
@@ -80,6 +81,12 @@ class Gate:
         demand = demand_of(context, is_queued=settings.enabled, engine_priority=settings.engine_priority)
         demand.measure(context.question.prompt_chars, is_embedding=context.endpoint.name == "embeddings")
         return demand
+
+    def announce(self, demand: Demand) -> Announcement:
+        """A request that is checked before it can go."""
+        announcement = self.admission.announce(demand)
+        assert announcement is not None
+        return announcement
 
     async def enter(self, context: RequestContext) -> Permit:
         demand = self.demand(context)

@@ -122,14 +122,14 @@ def test_what_would_be_refused_when_it_is_ready_is_refused_before() -> None:
         running = await gate.ask("a")
         waiting = gate.ask("a")
         await settle()
-        first = gate.admission.announce(gate.demand())
+        first = gate.announce(gate.demand())
         with pytest.raises(QueueFull) as refused:
-            gate.admission.announce(gate.demand())
+            gate.announce(gate.demand())
         assert refused.value.headers[0][0] == b"retry-after"
-        other = gate.admission.announce(gate.demand(gate.context("b")))
+        other = gate.announce(gate.demand(gate.context("b")))
         first.withdraw()
         first.withdraw()
-        gate.admission.announce(gate.demand()).withdraw()
+        gate.announce(gate.demand()).withdraw()
         other.withdraw()
         gate.end(running)
         await drain(gate, waiting)
@@ -141,9 +141,9 @@ def test_what_would_be_refused_when_it_is_ready_is_refused_before() -> None:
 def test_what_has_room_when_it_is_ready_is_not_counted_as_waiting() -> None:
     async def scenario() -> None:
         gate = Gate(concurrency=3, max_queued_per_tenant=1)
-        announced = [gate.admission.announce(gate.demand()) for _ in range(4)]
+        announced = [gate.announce(gate.demand()) for _ in range(4)]
         with pytest.raises(QueueFull):
-            gate.admission.announce(gate.demand())
+            gate.announce(gate.demand())
         for each in announced:
             each.withdraw()
         assert gate.is_clean()
@@ -155,7 +155,7 @@ def test_a_part_of_a_request_is_not_counted_again() -> None:
     async def scenario() -> None:
         gate = Gate(max_queued_per_tenant=1, max_queued=1)
         running = await gate.ask()
-        announced = gate.admission.announce(gate.demand())
+        announced = gate.announce(gate.demand())
         part = asyncio.create_task(gate.admission.wait(gate.demand().for_call("m", 10)))
         await settle()
         announced.withdraw()
@@ -166,6 +166,22 @@ def test_a_part_of_a_request_is_not_counted_again() -> None:
         gate.end(running)
         (await part).release()
         gate.end(await request)
+        assert gate.is_clean()
+
+    run(scenario())
+
+
+def test_what_is_ready_at_once_is_refused_behind_others_only() -> None:
+    async def scenario() -> None:
+        gate = Gate(max_queued_per_tenant=1)
+        assert gate.admission.announce(gate.demand(), is_checked=False) is None
+        running = await gate.ask()
+        waiting = gate.ask()
+        await settle()
+        with pytest.raises(QueueFull):
+            gate.admission.announce(gate.demand(), is_checked=False)
+        gate.end(running)
+        await drain(gate, waiting)
         assert gate.is_clean()
 
     run(scenario())
