@@ -332,16 +332,15 @@ def test_default_model_that_cannot_be_prepared_is_one_line(
         (["--set", "lora.rnak=1"], "recipe.yaml: unknown setting 'adapter.rnak': did you mean 'rank'?"),
         (["--set", "base=nothing"], "no checkpoint named 'nothing'"),
         (["--set", "data.train=absent.jsonl"], "absent.jsonl: cannot be read: No such file or directory"),
-        (
-            ["--set", "data.train=recipe.yaml"],
-            'recipe.yaml:1: is not a chat (it has text): write one {"messages": […]} a line',
-        ),
+        (["--set", "data.train=ratings.jsonl"], 'ratings.jsonl:1: is neither {"text": …} nor {"messages": […]}'),
         (["--set", "base=./nowhere"], "nowhere is not a model's folder"),
     ],
 )
 def test_mistakes_in_a_recipe_are_one_line(
     signet: Callable[..., Result], tiny: Registry, recipe: Path, change: list[str], line: str
 ) -> None:
+    (recipe.parent / "ratings.jsonl").write_text('{"rating": 5}\n')
+
     result = signet("train", recipe, *change)
 
     assert result.exit_code == 1

@@ -34,14 +34,14 @@ def test_variables_are_filled_in_as_grafana_does() -> None:
 
 
 def test_each_panel_is_drawn_and_labels_are_escaped() -> None:
-    line = Line({"model": "<b>", "feature": "a"}, [(1.0, 2.0), (2.0, math.nan), (3.0, 4.0)])
+    line = Line({"model": "<b>", "version": "7", "feature": "a"}, [(1.0, 2.0), (2.0, math.nan), (3.0, 4.0)])
     drawn, empty = asked(TRUST, Answers(line), 1.0, 3.0, "10s")  # type: ignore[arg-type]
 
     texts = text_of(drawn)
 
     assert empty == []
     assert {panel.title for panel in TRUST.panels} <= set(texts)
-    assert any("  <b> a" in text for text in texts)
+    assert any("  <b> 7 a" in text for text in texts)
     assert "No data" not in texts
 
 
