@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -30,6 +31,10 @@ CALCULATE = ("tests/serving/guard/", "tests/serving/provenance/", "tests/trainin
 
 # Two processes run tests: threads of PyTorch that wait for each other, spinning, would take each other's cores away.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A shell starts what runs in the background deaf to SIGINT, which tests send to programs, and to themselves.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # On a busy machine an example that takes a millisecond may take a second: the time says nothing about the code.
 # A change is judged on the same examples each time; `pytest --hypothesis-profile default` looks for new ones.
