@@ -1,8 +1,9 @@
 """What an answer costs the gateway in instructions: `python -m loadtests.benchmarks.instructions [--before FOLDER]`.
 
 Counted by Valgrind's callgrind (https://valgrind.org/docs/manual/cl-manual.html, Debian's package `valgrind`), one
-request after another against a stand-in engine: unlike CPU time, the same number beside other work and at any clock.
-Paced streams come an event at a time, as from an engine's steps; their count holds what a gateway does meanwhile.
+request after another against a stand-in engine: unlike CPU time, nearly the same number beside other work and at any
+clock. Every count holds what a gateway does by the second meanwhile: most where answers are paced, an event at a time
+as from an engine's steps, or where the machine is overloaded.
 `--before` is another checkout of Signet, counted too, with this environment's packages.
 """
 
