@@ -117,7 +117,7 @@ def watched(
 
 
 def ask_for(url: str, key: str, seconds: float) -> None:
-    """Ask for so long, four at a time; streams, whole answers, and now and then something that is refused."""
+    """Ask for so long, four at a time, streams and whole answers; twice a second something that is refused."""
     stop = threading.Event()
     turns = itertools.count()
 
@@ -126,10 +126,15 @@ def ask_for(url: str, key: str, seconds: float) -> None:
             turn = next(turns)
             # Each is new: what a classifier has judged it is not asked again.
             question = f"{QUESTIONS[turn % len(QUESTIONS)]} ({turn})"
-            ask(url, key, "missing" if turn % 11 == 10 else "watched", question, turn % 3 > 0)
+            ask(url, key, "watched", question, turn % 3 > 0)
 
-    with ThreadPoolExecutor(4) as clients:
-        running_clients = [clients.submit(client) for _ in range(4)]
+    # Apart from the others: refusals come at the same pace, however slow the engine is.
+    def refused_client() -> None:
+        while not stop.wait(0.5):
+            ask(url, key, "missing", QUESTIONS[0], stream=False)
+
+    with ThreadPoolExecutor(5) as clients:
+        running_clients = [*(clients.submit(client) for _ in range(4)), clients.submit(refused_client)]
         time.sleep(seconds)
         stop.set()
     for each in running_clients:
