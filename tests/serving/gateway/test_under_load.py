@@ -133,7 +133,8 @@ def test_a_killed_worker_takes_only_its_own_answers_along(gateway: RunningGatewa
 @pytest.mark.parametrize("gateway", [1, 2], indirect=True, ids=["one process", "two workers"])
 def test_sigterm_under_load_completes_every_answer(gateway: RunningGateway) -> None:
     """Clients come until the load balancer has seen that the gateway drains."""
-    with load(gateway.url, gateway.key, num_clients=16) as seen:
+    # Without pauses: on a fast machine all clients would pause at once, and nothing be open at the signal.
+    with load(gateway.url, gateway.key, num_clients=16, pause_s=0) as seen:
         more(seen, 40)
         gateway.process.terminate()
         wait_until(lambda: httpx.get(f"{gateway.url}/readyz").status_code == 503, 5, "the gateway says that it drains")
