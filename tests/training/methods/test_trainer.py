@@ -100,6 +100,15 @@ def test_a_run_stopped_at_any_step_goes_on_to_the_same_losses(home: Path, every:
         assert [json.loads(line)["step"] for line in lines] == list(range(12))
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C as in a program of its own: asyncio's runner in another test may have left a handler behind."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_waits_for_the_end_of_its_step_and_loses_nothing(home: Path, number: signal.Signals) -> None:
     whole = train(home / "whole", recipe()).losses
@@ -117,6 +126,7 @@ def test_an_interrupt_waits_for_the_end_of_its_step_and_loses_nothing(home: Path
     assert continued.losses == whole
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_a_second_interrupt_does_not_wait(home: Path) -> None:
     objective = Line()
 
