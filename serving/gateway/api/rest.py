@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -54,15 +55,34 @@ def _answer(error: GatewayError) -> Response:
 
 def _invalid(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    problem = error.errors()[0]
+    problems = error.errors()
+    problem = problems[0]
     if problem["type"] == "json_invalid":
         return _answer(
             BadRequest(f"The body is not valid JSON: see character {problem['loc'][-1]}.", code="invalid_json")
         )
     if problem["type"] == "model_attributes_type" and problem["loc"] == ("body",):
         return _answer(BadRequest("The body must be a JSON object, sent with 'Content-Type: application/json'."))
-    field = ".".join(str(part) for part in problem["loc"] if part != "body") or None
-    return _answer(BadRequest(f"{field or 'The body'}: {problem['msg']}.", param=field))
+    field = _field_of(problem, error.body)
+    # A value that may be of several types has a problem with each.
+    first, *others = [other["msg"] for other in problems if _field_of(other, error.body) == field]
+    message = ", or ".join([first, *(other[:1].lower() + other[1:] for other in others)])
+    return _answer(BadRequest(f"{field or 'The body'}: {message}.", param=field))
+
+
+def _field_of(problem: Mapping[str, Any], body: Any) -> str | None:
+    """Where the problem is in what the client sent. Pydantic also names the types it tried, behind the field."""
+    place, *parts = problem["loc"]
+    if place != "body":
+        return ".".join(map(str, problem["loc"]))
+    path: list[str] = []
+    for part in parts:
+        is_there = part in body if isinstance(body, dict) else isinstance(body, list) and isinstance(part, int)
+        if not is_there and problem["type"] != "missing":
+            break
+        path.append(str(part))
+        body = body[part] if is_there else None
+    return ".".join(path) or None
 
 
 def _http_error(request: Request, error: Exception) -> Response:

@@ -133,6 +133,27 @@ def test_texts_are_kept_only_where_the_tenant_allows_it(gateway: RunningGateway,
     assert views["open"]["verified"] is True
 
 
+@pytest.mark.parametrize(
+    ("wrong", "param", "message"),
+    [
+        (
+            {"rating": 7},
+            "rating",
+            "rating: Input should be 'up' or 'down', or input should be less than or equal to 1.",
+        ),
+        ({"rating": [1]}, "rating", "rating: Input should be 'up' or 'down', or input should be a valid number."),
+        ({"messages": [1]}, "messages.0", "messages.0: Input should be a valid dictionary."),
+        ({"stars": 5}, "stars", "stars: Extra inputs are not permitted."),
+    ],
+)
+def test_what_is_wrong_is_named_as_the_client_wrote_it(
+    gateway: RunningGateway, keys: dict[str, str], wrong: dict[str, Any], param: str, message: str
+) -> None:
+    error = say(gateway, keys["open"], request_id="req_" + "0" * 24, **wrong).json()["error"]
+
+    assert (error["param"], error["message"]) == (param, message)
+
+
 def test_texts_that_are_not_the_answers_are_refused(gateway: RunningGateway, keys: dict[str, str]) -> None:
     request_id = ask(gateway, keys["open"]).headers["x-request-id"]
     for wrong in ({"answer": "something else"}, {"messages": [{"role": "user", "content": "another"}]}):
