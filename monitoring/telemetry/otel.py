@@ -58,6 +58,7 @@ class ExportedTracing(Tracing):
         provider.add_span_processor(
             BatchSpanProcessor(exporter, max_queue_size=_MAX_WAITING_SPANS, schedule_delay_millis=1000)
         )
+        self._exporter = exporter
         self._provider = provider
         self._tracer = provider.get_tracer("signet.gateway")
         self._propagator = TraceContextTextMapPropagator()
@@ -112,6 +113,8 @@ class ExportedTracing(Tracing):
         stopping = threading.Thread(target=self._provider.shutdown, name="signet-tracing-stop", daemon=True)
         stopping.start()
         stopping.join(_STOP_TIMEOUT_S)
+        if stopping.is_alive():
+            self._exporter.shutdown()  # it goes on trying otherwise
 
 
 def _resource(service_name: str | None) -> Resource:

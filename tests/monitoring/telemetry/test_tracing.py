@@ -21,6 +21,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from monitoring.telemetry import TelemetrySettings, Tracing, genai, open_tracing
 from monitoring.telemetry.otel import ExportedTracing
+from tests.support.running import wait_until
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 TRACEPARENT = f"00-{TRACE}-{PARENT}-01".encode()
@@ -308,3 +309,5 @@ def test_a_collector_that_fails_delays_nothing(collector: Any) -> None:
     # Not the longest: on a busy machine any single call may be put aside for a while.
     assert sorted(took)[int(0.99 * len(took))] < 0.05
     assert stopping < 4.0
+    # Nothing goes on trying behind the back of other tests.
+    wait_until(lambda: not any(thread.name == "signet-tracing-stop" for thread in threading.enumerate()), 20, "it ends")
