@@ -3,8 +3,8 @@
 In comes a URL, out goes an engine whose tables are those of this version. What the tables are for, their rooms know.
 """
 
-from serving.database.engine import DatabaseError, explain, metadata, open_engine
-from serving.database.migrate import DatabaseAway, SchemaCheck, migrate
+from serving.database.engine import DatabaseAway, DatabaseError, explain, explained, metadata, open_engine
+from serving.database.migrate import SchemaCheck, migrate
 from serving.database.reading import Reader, ReadTimeout
 from serving.database.settings import DatabaseSettings, Migrate
 
@@ -17,6 +17,7 @@ __all__ = [
     "Reader",
     "SchemaCheck",
     "explain",
+    "explained",
     "metadata",
     "migrate",
     "open_engine",

@@ -5,12 +5,14 @@ The tables and most statements elsewhere are plain SQLAlchemy Core, so a URL is 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine, MetaData, create_engine, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, InterfaceError, NoSuchModuleError, OperationalError, SQLAlchemyError
 
 from serving.database.sqlite import make_file, pragmas
 
@@ -34,6 +36,10 @@ metadata = MetaData()
 
 class DatabaseError(Exception):
     """The database cannot be opened or does not fit this version; `str()` is one line for the user."""
+
+
+class DatabaseAway(DatabaseError):
+    """The database's server cannot be reached now, and may be later."""
 
 
 def open_engine(url: str, busy_timeout_s: float = BUSY_TIMEOUT_S, pool_size: int = 5) -> Engine:
@@ -86,3 +92,14 @@ def explain(engine: Engine, error: SQLAlchemyError | Exception) -> str:
     cause = getattr(error, "orig", None) or error
     reason = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
     return f"the database {engine.url.render_as_string()} is not usable: {reason}"
+
+
+@contextmanager
+def explained(engine: Engine) -> Iterator[None]:
+    """What the driver raises inside is raised as DatabaseAway or DatabaseError."""
+    try:
+        yield
+    except SQLAlchemyError as error:
+        # A file that cannot be opened stays so until somebody does something about it.
+        away = isinstance(error, OperationalError | InterfaceError) and engine.dialect.name != "sqlite"
+        raise (DatabaseAway if away else DatabaseError)(explain(engine, error)) from error

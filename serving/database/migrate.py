@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 
-from serving.database.engine import DatabaseError, explain
+from serving.database.engine import DatabaseAway, DatabaseError, explained
 from serving.database.schema import MIN_READER, SCHEMA_VERSION, SchemaMismatch, check_schema, schema_of, schema_version
 from serving.database.settings import Migrate
 
@@ -19,10 +18,6 @@ _ADVISORY_LOCK = 0x7369676E6574
 _LOCK_TIMEOUT_S = 5
 # SQLite does not wait for the lock by which another process makes a new file's log, but fails.
 _ATTEMPTS = 20
-
-
-class DatabaseAway(DatabaseError):
-    """The database's server cannot be reached now, and may be later."""
 
 
 class SchemaCheck:
@@ -62,7 +57,7 @@ def check(engine: Engine) -> None:
         SchemaMismatch: it cannot: the schema is too old or too new.
         DatabaseAway, DatabaseError: the database cannot be opened.
     """
-    with _explained(engine), engine.connect() as connection:
+    with explained(engine), engine.connect() as connection:
         check_schema(connection)
 
 
@@ -75,23 +70,13 @@ def migrate(engine: Engine) -> None:
     """
     for attempt in range(_ATTEMPTS):
         try:
-            with _explained(engine):
+            with explained(engine):
                 _migrate(engine)
             return
         except DatabaseError as error:
             if attempt == _ATTEMPTS - 1 or "locked" not in str(error):
                 raise
             time.sleep(0.05)
-
-
-@contextmanager
-def _explained(engine: Engine) -> Iterator[None]:
-    try:
-        yield
-    except SQLAlchemyError as error:
-        # A file that cannot be opened stays so until somebody does something about it.
-        away = isinstance(error, OperationalError | InterfaceError) and engine.dialect.name != "sqlite"
-        raise (DatabaseAway if away else DatabaseError)(explain(engine, error)) from error
 
 
 def _migrate(engine: Engine) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from serving.database.engine import DatabaseError, explain, open_engine
+from serving.database.engine import DatabaseError, explained, open_engine
 
 # PostgreSQL's code of a statement that was cancelled, here by its timeout.
 _CANCELLED = "57014"
@@ -38,19 +38,20 @@ class Reader:
     def connect(self) -> Iterator[Connection]:
         """Raises ReadTimeout or DatabaseError where a statement, or the connection, fails."""
         is_sqlite = self._engine.dialect.name == "sqlite"
-        try:
-            # SQLite's driver would begin no transaction before the first change.
-            isolation = "AUTOCOMMIT" if is_sqlite else "REPEATABLE READ"
-            bounded = self._bounded_sqlite if is_sqlite else self._bounded_postgres
-            with (
-                self._engine.connect().execution_options(isolation_level=isolation) as connection,
-                bounded(connection),
-            ):
-                yield connection
-        except SQLAlchemyError as error:
-            if _is_timeout(error):
-                raise ReadTimeout(f"the ledger was read for longer than {self._timeout_s:g} s") from error
-            raise DatabaseError(explain(self._engine, error)) from error
+        # SQLite's driver would begin no transaction before the first change.
+        isolation = "AUTOCOMMIT" if is_sqlite else "REPEATABLE READ"
+        bounded = self._bounded_sqlite if is_sqlite else self._bounded_postgres
+        with explained(self._engine):
+            try:
+                with (
+                    self._engine.connect().execution_options(isolation_level=isolation) as connection,
+                    bounded(connection),
+                ):
+                    yield connection
+            except SQLAlchemyError as error:
+                if _is_timeout(error):
+                    raise ReadTimeout(f"the ledger was read for longer than {self._timeout_s:g} s") from error
+                raise
 
     def close(self) -> None:
         """Release the database."""

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Select, func, inspect, make_url, select, text
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError
 
-from serving.database import DatabaseError, Migrate, explain, open_engine
+from serving.database import DatabaseError, Migrate, explained, open_engine
 from serving.database.schema import SCHEMA_VERSION, schema_of
 from serving.doctor.clock import check_clock
 from serving.doctor.finding import Finding, NotChecked, error, warning
@@ -91,10 +91,8 @@ def _connected(settings: Settings) -> Iterator[Connection]:
     """Raises DatabaseError."""
     engine: Engine = open_engine(settings.database_url, settings.ledger.busy_timeout_s)
     try:
-        with engine.connect() as connection:
+        with explained(engine), engine.connect() as connection:
             yield connection
-    except SQLAlchemyError as failure:
-        raise DatabaseError(explain(engine, failure)) from failure
     finally:
         engine.dispose()
 

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from sqlalchemy import Engine, select
-from sqlalchemy.exc import SQLAlchemyError
 
-from serving.database import DatabaseError, explain
+from serving.database import DatabaseError, explained
 from serving.ledger.audit import audit, audit_record
 from serving.ledger.links import chains
 from serving.ledger.verify import ANCHOR_ACTION
@@ -69,11 +68,8 @@ def grown_heads(engine: Engine, known: Mapping[str, tuple[int, str]]) -> dict[st
         DatabaseError: the database cannot be read.
     """
     query = select(chains.c.name, chains.c.seq, chains.c.head).order_by(chains.c.id)
-    try:
-        with engine.connect() as connection:
-            heads = {name: (seq, head.hex()) for name, seq, head in connection.execute(query)}
-    except SQLAlchemyError as error:
-        raise DatabaseError(explain(engine, error)) from error
+    with explained(engine), engine.connect() as connection:
+        heads = {name: (seq, head.hex()) for name, seq, head in connection.execute(query)}
     return {name: head for name, head in heads.items() if known.get(name) != head}
 
 
@@ -84,9 +80,6 @@ def head_of_event(engine: Engine, event_id: str) -> Head | None:
         DatabaseError: the database cannot be read.
     """
     query = select(chains.c.name, audit.c.seq, audit.c.hash).join(chains, chains.c.id == audit.c.chain)
-    try:
-        with engine.connect() as connection:
-            row = connection.execute(query.where(audit.c.event_id == event_id)).first()
-    except SQLAlchemyError as error:
-        raise DatabaseError(explain(engine, error)) from error
+    with explained(engine), engine.connect() as connection:
+        row = connection.execute(query.where(audit.c.event_id == event_id)).first()
     return None if row is None else Head(*row)

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 from sqlalchemy import BigInteger, Boolean, Column, Engine, Float, Integer, Select, String, Table, Text, func, select
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import IntegrityError
 
-from serving.database import DatabaseError, explain, metadata
+from serving.database import explained, metadata
 from serving.ledger.record import requests
 
 feedback = Table(
@@ -109,11 +109,8 @@ def rated_request(engine: Engine, request_id: str, tenant: str) -> RatedRequest 
     query = select(requests.c.request_id, requests.c.model, requests.c.receipt).where(
         requests.c.request_id == request_id, requests.c.tenant == tenant
     )
-    try:
-        with engine.connect() as connection:
-            row = connection.execute(query).first()
-    except SQLAlchemyError as error:
-        raise DatabaseError(explain(engine, error)) from error
+    with explained(engine), engine.connect() as connection:
+        row = connection.execute(query).first()
     return None if row is None else RatedRequest(*row)
 
 
@@ -136,10 +133,8 @@ def give_feedback(engine: Engine, made: Feedback) -> Feedback:
                 connection.execute(feedback.insert().values(**values, created_at=now))
             return Feedback(*connection.execute(select(feedback).where(of_request)).one())
 
-    try:
+    with explained(engine):
         return _again_where_another_was_first(write)
-    except SQLAlchemyError as error:
-        raise DatabaseError(explain(engine, error)) from error
 
 
 def list_feedback(
@@ -156,11 +151,8 @@ def list_feedback(
         query = query.where(feedback.c.id < after) if after else query
     else:
         query = query.order_by(feedback.c.id).where(feedback.c.id > after)
-    try:
-        with engine.connect() as connection:
-            return [Feedback(*row) for row in connection.execute(query)]
-    except SQLAlchemyError as error:
-        raise DatabaseError(explain(engine, error)) from error
+    with explained(engine), engine.connect() as connection:
+        return [Feedback(*row) for row in connection.execute(query)]
 
 
 class RatingSum(NamedTuple):
@@ -180,12 +172,9 @@ def rating_sums(engine: Engine, selection: FeedbackFilter) -> list[RatingSum]:
     """
     groups = (feedback.c.model, feedback.c.manifest)
     query = selection.of(select(*groups, func.count(), func.avg(feedback.c.rating)))
-    try:
-        with engine.connect() as connection:
-            rows = connection.execute(query.where(feedback.c.rating.is_not(None)).group_by(*groups).order_by(*groups))
-            return [RatingSum(*row) for row in rows]
-    except SQLAlchemyError as error:
-        raise DatabaseError(explain(engine, error)) from error
+    with explained(engine), engine.connect() as connection:
+        rows = connection.execute(query.where(feedback.c.rating.is_not(None)).group_by(*groups).order_by(*groups))
+        return [RatingSum(*row) for row in rows]
 
 
 def _again_where_another_was_first(write: Callable[[], Feedback]) -> Feedback:

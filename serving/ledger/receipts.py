@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from sqlalchemy import Engine, select
-from sqlalchemy.exc import SQLAlchemyError
 
-from serving.database import DatabaseError, explain
+from serving.database import explained
 from serving.ledger.record import requests
 
 
@@ -25,9 +24,6 @@ def kept_receipt(engine: Engine, request_id: str) -> KeptReceipt | None:
         DatabaseError: the database cannot be read.
     """
     query = select(requests.c.receipt, requests.c.tenant).where(requests.c.request_id == request_id)
-    try:
-        with engine.connect() as connection:
-            row = connection.execute(query).first()
-    except SQLAlchemyError as error:
-        raise DatabaseError(explain(engine, error)) from error
+    with explained(engine), engine.connect() as connection:
+        row = connection.execute(query).first()
     return KeptReceipt(row.receipt, row.tenant) if row is not None and row.receipt else None

@@ -15,9 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Engine, Row, Select, Table, func, select
-from sqlalchemy.exc import SQLAlchemyError
 
-from serving.database import DatabaseError, explain
+from serving.database import explained
 from serving.ledger.audit import AuditRecord, audit
 from serving.ledger.chain import entry_hash, genesis_hash
 from serving.ledger.links import chains
@@ -90,11 +89,8 @@ def verify(
     Raises:
         DatabaseError: the database cannot be read.
     """
-    try:
-        with _snapshot(engine) as connection:
-            return _Verifier(connection, progress, ReceiptChecker(receipt_keys)).run(expected or {})
-    except SQLAlchemyError as error:
-        raise DatabaseError(explain(engine, error)) from error
+    with explained(engine), _snapshot(engine) as connection:
+        return _Verifier(connection, progress, ReceiptChecker(receipt_keys)).run(expected or {})
 
 
 @contextmanager
