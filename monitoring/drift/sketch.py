@@ -77,6 +77,10 @@ class Sketch:
         self.total += other.total
         self.samples += other.samples
 
+    def holds_the_same_as(self, other: Sketch) -> bool:
+        """Whether both have counted the same."""
+        return self.total == other.total and np.array_equal(self.counts, other.counts)
+
     @property
     def mean(self) -> float:
         """Exact mean; NaN of nothing."""

@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from monitoring.drift.compare import compare_sketches
-from monitoring.drift.detector import PERIOD_S
-from monitoring.drift.features import FEATURES, Feature
-from monitoring.drift.sketch import Sketch
+from monitoring.drift.compare import FeatureDrift, compare_sketches
+from monitoring.drift.detector import PERIOD_S, Alarm
+from monitoring.drift.features import FEATURES
 from monitoring.drift.watched import Watched
 from monitoring.telemetry.settings import DriftSettings
 
@@ -63,28 +62,31 @@ def standing(watched: Watched, now: float, settings: DriftSettings) -> Standing:
     """How `watched` stands at `now`, Unix seconds."""
     window = watched.window(now)
     collecting = "recorded" if watched.recorded else "first answers"
+    evidence = watched.detector.log_evidence if watched.detector is not None else {}
+    alarms = watched.drifted(now)
     return Standing(
         model=watched.model,
         version=watched.version,
         reference=collecting if watched.detector is not None else "collecting",
         reference_samples=watched.reference["prompt_tokens"].samples,
         samples=window["prompt_tokens"].samples,
-        features=tuple(_feature(watched, feature, window[feature.name], now, settings) for feature in FEATURES),
+        features=tuple(
+            _feature(
+                evidence.get(feature.name),
+                alarms.get(feature.name),
+                compare_sketches(feature, watched.reference[feature.name], window[feature.name], settings),
+            )
+            for feature in FEATURES
+        ),
     )
 
 
-def _feature(
-    watched: Watched, feature: Feature, current: Sketch, now: float, settings: DriftSettings
-) -> FeatureStanding:
-    evidence = watched.detector.log_evidence if watched.detector is not None else {}
-    is_watched = feature.name in evidence
-    alarm = watched.drifted(now).get(feature.name)
-    window = compare_sketches(feature, watched.reference[feature.name], current, settings)
-    log_periods = min(evidence.get(feature.name, math.nan), _LARGEST_LOG)
+def _feature(log_periods: float | None, alarm: Alarm | None, window: FeatureDrift) -> FeatureStanding:
+    """`log_periods`: the detector's evidence; None: the feature is not watched."""
     return FeatureStanding(
-        feature=feature.name,
-        drifted=alarm is not None if is_watched else None,
-        evidence_s=math.exp(log_periods) * PERIOD_S if is_watched else math.nan,
+        feature=window.feature,
+        drifted=alarm is not None if log_periods is not None else None,
+        evidence_s=math.exp(min(log_periods, _LARGEST_LOG)) * PERIOD_S if log_periods is not None else math.nan,
         since=alarm.since if alarm is not None else 0.0,
         what=f"{alarm.score} {'higher' if alarm.higher else 'lower'}" if alarm is not None else "",
         reference=window.reference,

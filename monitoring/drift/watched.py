@@ -49,6 +49,11 @@ class Watched:
         """None while the reference is being collected."""
         return self._detector
 
+    def has_reference(self, reference: Mapping[str, Sketch]) -> bool:
+        """Whether this checkpoint's reference is the one in use."""
+        whole = {**_empty(), **reference}
+        return self.recorded and all(own.holds_the_same_as(whole[name]) for name, own in self.reference.items())
+
     def use_reference(self, reference: Mapping[str, Sketch]) -> None:
         """Take a checkpoint's reference. Evidence against another one is dropped."""
         self.reference = {**_empty(), **reference}
@@ -128,20 +133,15 @@ class Watched:
             if self._samples >= self._settings.reference_samples and answer.created_at >= enough_at:
                 break
         taken = answers[:used]
-        values = values_of(taken)
-        bins = [feature.grid.bins(own) for feature, own in zip(FEATURES, values, strict=True)]
-        for feature, own_bins, own in zip(FEATURES, bins, values, strict=True):
-            self.reference[feature.name].add(own_bins, own)
-        self._remember(taken, bins, values)
+        for feature, bins, values in zip(FEATURES, *self._remember(taken), strict=True):
+            self.reference[feature.name].add(bins, values)
         last = taken[-1]
         if self._samples >= self._settings.reference_samples and last.created_at >= enough_at:
             self._make_detector()
         return answers[used:]
 
     def _watch(self, detector: Detector, answers: Sequence[Answer]) -> list[Alarm]:
-        values = values_of(answers)
-        bins = [feature.grid.bins(own) for feature, own in zip(FEATURES, values, strict=True)]
-        self._remember(answers, bins, values)
+        bins, _ = self._remember(answers)
         by_name = {feature.name: own for feature, own in zip(FEATURES, bins, strict=True)}
         times = np.array([answer.created_at for answer in answers])
         alarms = detector.update([by_name[name] for name in detector.features], times)
@@ -167,8 +167,10 @@ class Watched:
         self._detector = Detector(scores, self._settings.run_length_days * _DAY_S)
         return self._detector
 
-    def _remember(self, answers: Sequence[Answer], bins: Sequence[Bins], values: Sequence[Values]) -> None:
-        """Count answers of the last window; older ones are forgotten."""
+    def _remember(self, answers: Sequence[Answer]) -> tuple[list[Bins], list[Values]]:
+        """Count answers of the last window; older ones are forgotten. Returns each feature's bins and values."""
+        values = values_of(answers)
+        bins = [feature.grid.bins(own) for feature, own in zip(FEATURES, values, strict=True)]
         self.last_at = max(self.last_at, *(answer.created_at for answer in answers))
         periods = np.array([answer.created_at // PERIOD_S for answer in answers])
         first = (self.last_at - self._settings.window_s) // PERIOD_S
@@ -179,6 +181,7 @@ class Watched:
                 sketches[feature.name].add(own_bins[rows], own[rows])
         while self._recent and self._recent[0][0] < first:
             self._recent.popleft()
+        return bins, values
 
     def _of_period(self, period: int) -> Sketches:
         for known, sketches in self._recent:

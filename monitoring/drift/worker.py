@@ -12,7 +12,7 @@ from typing import Any
 from monitoring.drift.detector import Alarm
 from monitoring.drift.features import Answer
 from monitoring.drift.sketch import Sketch
-from monitoring.drift.watched import Watched, pack
+from monitoring.drift.watched import Watched
 from monitoring.drift.window import LedgerReader, LedgerUnreadable
 from monitoring.telemetry.settings import DriftSettings
 
@@ -135,7 +135,7 @@ class DriftWorker:
 
     def _renew(self, watched: Watched) -> None:
         recorded = self._find_reference(watched.model, watched.version)
-        if recorded is not None and (not watched.recorded or pack(recorded) != pack(watched.reference)):
+        if recorded is not None and not watched.has_reference(recorded):
             watched.use_reference(recorded)
 
     def _load(self) -> None:
