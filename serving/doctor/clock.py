@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from email.utils import parsedate_to_datetime
 
 from serving.doctor.finding import Finding, warning
 
@@ -23,11 +22,3 @@ def check_clock(whose: str, their_time: float, asked_at: float, answered_at: flo
             "keys and tokens expire, limits and budgets begin anew, and receipts are dated at the wrong moment",
             "synchronize both machines with NTP: `chronyc tracking` or `timedatectl` shows which one is off",
         )
-
-
-def http_date(value: str) -> float | None:
-    """Unix seconds of a `Date` header (RFC 9110, section 5.6.7); None where it is none."""
-    try:
-        return parsedate_to_datetime(value).timestamp()
-    except (ValueError, TypeError, OverflowError):
-        return None

@@ -12,19 +12,20 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from serving.doctor.clock import check_clock, http_date
+from serving.doctor.clock import check_clock
 from serving.doctor.database import marks_by_default
 from serving.doctor.finding import Finding, NotChecked, error, warning
 from serving.gateway.engines.address import Address
 from serving.gateway.engines.build import connections_from, sources_from, static_addresses
 from serving.gateway.engines.discovery import Source
+from serving.gateway.engines.engine import MOST_SHOWN_BYTES
 from serving.gateway.engines.load import PLUGIN_METRIC, parse_manifests
 from serving.gateway.settings import GatewaySettings
 from serving.http.client import Timeouts, UpstreamError, UpstreamPool
+from serving.http.heads import http_date
 from serving.settings import Settings
 
 _WAIT_S = 4.0
-_MOST_BYTES = 4 * 1024 * 1024
 _NO_ANSWER = "requests that only it could answer get 503"
 
 
@@ -154,7 +155,7 @@ async def _ask(
         response = await client.request(b"GET", b"/v1/models", headers)
         try:
             their_time = http_date(response.header(b"date").decode("latin-1"))
-            body = await response.read(_MOST_BYTES)
+            body = await response.read(MOST_SHOWN_BYTES)
         finally:
             response.close()
         if their_time is not None:
@@ -165,7 +166,7 @@ async def _ask(
             answers.models = _model_names(body)
         elif response.status >= 500:
             answers.unreachable = f"it answers with status {response.status}"
-        metrics = await client.ask(b"GET", b"/metrics", headers, limit=_MOST_BYTES)
+        metrics = await client.ask(b"GET", b"/metrics", headers, limit=MOST_SHOWN_BYTES)
         answers.has_plugin = metrics.status == 200 and PLUGIN_METRIC in metrics.body
         answers.manifests = parse_manifests(metrics.body) if metrics.status == 200 else {}
     except UpstreamError as reason:

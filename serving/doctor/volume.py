@@ -17,7 +17,8 @@ _LEAST_BYTES, _FEW_BYTES, _FEW = GB // 4, 2 * GB, 0.05
 def check_volume(folder: Path, holds: str) -> Iterator[Finding]:
     """`holds`: what is kept there, to complete "the volume of …"."""
     folder = existing_parent(folder)
-    yield from judge_volume(f"the volume of {holds} ({folder})", *_free_and_total(folder))
+    usage = shutil.disk_usage(folder)
+    yield from judge_volume(f"the volume of {holds} ({folder})", usage.free, usage.total)
 
 
 def judge_volume(volume: str, free_bytes: int, total_bytes: int) -> Iterator[Finding]:
@@ -37,9 +38,3 @@ def existing_parent(path: Path) -> Path:
     while not os.path.exists(path) and path != path.parent:
         path = path.parent
     return path
-
-
-def _free_and_total(folder: Path) -> tuple[int, int]:
-    usage = shutil.disk_usage(folder)
-    # `free` counts what only root may use.
-    return os.statvfs(folder).f_bavail * os.statvfs(folder).f_frsize, usage.total

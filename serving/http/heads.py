@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 
 from serving.http.errors import HttpError
@@ -32,6 +33,14 @@ def head_lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     if joined.count(b"\n") != len(lines) // 4 or joined.count(b"\r") != len(lines) // 4:
         raise ValueError("a header field of the answer holds a line break")
     return joined
+
+
+def http_date(value: str) -> float | None:
+    """Unix seconds of a date in a header (RFC 9110, section 5.6.7); None where it is none."""
+    try:
+        return parsedate_to_datetime(value).timestamp()
+    except (ValueError, TypeError, OverflowError):
+        return None
 
 
 def refusal(error: HttpError, body: bytes, date_line: bytes, lines: bytes = b"") -> bytes:

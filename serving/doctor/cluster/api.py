@@ -8,10 +8,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
-from serving.doctor.clock import check_clock, http_date
+from serving.doctor.clock import check_clock
 from serving.doctor.cluster.selectors import selects
 from serving.doctor.finding import Finding, NotChecked, error
 from serving.gateway.engines.discovery.kubernetes import read_config
+from serving.http.heads import http_date
 
 TIMEOUT_S = 8.0
 OURS = "app.kubernetes.io/part-of=signet"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 from serving.gateway.endpoints.endpoint import Endpoint
@@ -11,7 +12,7 @@ from serving.gateway.streams.chunks import Json, choice_number, choices_of, deco
 from serving.http.sse import DONE, EventSplitter, event_data
 
 
-class _Choices(Endpoint):
+class _Choices(Endpoint, ABC):
     """What both have in common. Their streams and whole answers are read in `serving.gateway.streams`."""
 
     has_choices = True
@@ -86,14 +87,14 @@ class _Choices(Endpoint):
         number = f"{self.id_prefix}-{written.number}"
         return {"id": number, "object": kind, "created": written.created, "model": written.model}
 
-    def _whole_text(self, text: str) -> Json:
-        raise NotImplementedError
+    @abstractmethod
+    def _whole_text(self, text: str) -> Json: ...
 
-    def _first_piece(self, text: str) -> Json:
-        raise NotImplementedError
+    @abstractmethod
+    def _first_piece(self, text: str) -> Json: ...
 
-    def _last_piece(self) -> Json:
-        raise NotImplementedError
+    @abstractmethod
+    def _last_piece(self) -> Json: ...
 
 
 class Chat(_Choices):

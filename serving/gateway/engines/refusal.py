@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
+
+from serving.http.heads import http_date
 
 # RFC 9110: the request itself is at fault. All other refusals are of the engine, its address or our key.
 _OF_THE_REQUEST = frozenset({400, 413, 422})
@@ -53,9 +54,7 @@ def _seconds(value: bytes) -> float:
     try:
         seconds = float(text)
     except ValueError:
-        try:
-            seconds = parsedate_to_datetime(text).timestamp() - time.time()
-        except (ValueError, TypeError, OverflowError):
-            return 0.0
+        moment = http_date(text)
+        seconds = 0.0 if moment is None else moment - time.time()
     # Not a number fails both comparisons.
     return min(seconds, MOST_REST_S) if seconds > 0 else 0.0
