@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from urllib.parse import urlsplit
 
+from tests.support.threaded_server import ThreadedServer
 
-class CuttingProxy:
+
+class CuttingProxy(ThreadedServer):
     """Passes bytes on; with `cut_after` set, the next stream is cut there and the setting cleared."""
 
     def __init__(self, engine_url: str) -> None:
@@ -15,28 +16,7 @@ class CuttingProxy:
         self._target = parts.hostname, parts.port
         self.cut_after: int | None = None
         self.num_cut = 0
-        self.url = ""
-        self._loop = asyncio.new_event_loop()
-        self._started = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-        assert self._started.wait(5)
-
-    def stop(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(5)
-
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        server = self._loop.run_until_complete(asyncio.start_server(self._serve, "127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        self._started.set()
-        self._loop.run_forever()
-        server.close()
-        for task in asyncio.all_tasks(self._loop):
-            task.cancel()
-        self._loop.run_until_complete(asyncio.sleep(0))
-        self._loop.close()
+        super().__init__()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         up_reader, up_writer = await asyncio.open_connection(*self._target)

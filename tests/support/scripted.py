@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.support.threaded_server import ThreadedServer
+
 CLOSE = object()
 """In a script: close the connection here and now."""
 HANG = object()
@@ -79,7 +81,7 @@ def stream(texts: Iterable[str], usage: bool = True) -> list[object]:
     return [*events, DONE]
 
 
-class ScriptedEngine:
+class ScriptedEngine(ThreadedServer):
     """Serves `fixed_paths`, 404 for other paths, and answers every request with a body by `script`."""
 
     def __init__(self, has_plugin: bool = True) -> None:
@@ -91,28 +93,7 @@ class ScriptedEngine:
             "/metrics": b'signet_engine_plugin_info{schemes="gumbel,kgw,synthid"} 1.0\n' if has_plugin else b"\n",
         }
         self.seen: list[SeenRequest] = []
-        self.url = ""
-        self._loop = asyncio.new_event_loop()
-        self._started = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-        assert self._started.wait(5)
-
-    def stop(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(5)
-
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        server = self._loop.run_until_complete(asyncio.start_server(self._serve, "127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        self._started.set()
-        self._loop.run_forever()
-        server.close()
-        for task in asyncio.all_tasks(self._loop):
-            task.cancel()
-        self._loop.run_until_complete(asyncio.sleep(0))
-        self._loop.close()
+        super().__init__()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

@@ -21,6 +21,8 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from monitoring.telemetry import TelemetrySettings, Tracing, genai, open_tracing
 from monitoring.telemetry.otel import ExportedTracing
+from tests.support import observed
+from tests.support.observed import Endpoint
 from tests.support.running import wait_until
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -29,49 +31,16 @@ PROMPT = "my neighbour Hortense Quigley has a rash"
 
 
 @dataclass
-class Named:
+class Named(observed.Named):
     name: str = "http://user:hunter2@engine-0:8100"
-    tenant: str = "acme"
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    name: str = "chat"
-    path: str = "/v1/chat/completions"
-
-
-@dataclass(frozen=True)
-class Mark:
-    scheme: str = "gumbel"
 
 
 @dataclass
-class Request:
-    """The part of a gateway's request context that telemetry reads."""
-
-    request_id: str = "req_1"
-    endpoint: Endpoint = Endpoint()
-    headers: dict[bytes, bytes] = field(default_factory=dict)
-    body: dict[str, Any] = field(default_factory=dict)
-    model: str = "m"
-    stream: bool = True
-    principal: Named | None = field(default_factory=Named)
-    engine: Named | None = field(default_factory=Named)
+class Request(observed.Request):
+    principal: observed.Named | None = field(default_factory=Named)
+    engine: observed.Named | None = field(default_factory=Named)
     created_at: float = field(default_factory=time.time)
-    started: float = 10.0
     first_token_at: float = 10.25
-    prompt_tokens: int = 3
-    completion_tokens: int = 5
-    finish_reason: str = "stop"
-    mark: Mark = Mark()
-
-    @property
-    def question(self) -> Request:
-        return self
-
-    @property
-    def answer(self) -> Request:
-        return self
 
 
 def answer(tracing: Tracing, request: Request, status: int = 200) -> dict[bytes, bytes]:
